@@ -1,0 +1,1 @@
+"""Tasks: where episodes come from."""
