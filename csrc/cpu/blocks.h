@@ -1,0 +1,193 @@
+// The building blocks of LRUA on one episode: a memory (N, W) held slot-block by slot-block, and rows of N weights.
+//
+// A block is 2 L slots. Within it the W columns follow each other, each as 2 L lanes, so a lane is a slot and every slot
+// goes through the same instructions wherever it lies: equal slots stay bit-equal. N is padded to whole blocks; padded
+// slots hold zeros. R vectors of W (keys, adds, gradients) and R rows of N (weights) meet the memory in three ways:
+//   rank_update  X(i) += sum_h weights[h](i) vectors[h]       (write; gradients of the memory)
+//   slot_dot     out[h](i) = vectors[h] . X(i)                (cosine; gradients of weights)
+//   slot_sum     out[h] = sum_i weights[h](i) X(i)            (read; gradients of keys and adds)
+#pragma once
+
+#include "vector.h"
+
+namespace {
+
+template <class T>
+constexpr int kBlock = 2 * Lanes<T>::L;
+constexpr int kHeads = 4;  // heads in one sweep: their accumulators fit in the registers
+
+inline int64_t padded(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// Sizes of an episode, and the padded row length.
+template <class T>
+struct Sizes {
+  int64_t N, W, R, Np;
+  Sizes(int64_t n, int64_t w, int64_t r) : N(n), W(w), R(r), Np(padded(n, kBlock<T>)) {}
+};
+
+// Memory (N, W) to blocks. A row is loaded whole vectors at a time, into the next row if need be, never past the end.
+template <class T>
+void load_blocks(T* X, const T* memory, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L;
+  for (int64_t i0 = 0; i0 < s.Np; i0 += L) {
+    T* block = X + i0 / kBlock<T> * kBlock<T> * s.W + i0 % kBlock<T>;
+    for (int64_t j0 = 0; j0 < s.W; j0 += L) {
+      const int64_t columns = s.W - j0 < L ? s.W - j0 : L;
+      Vec<T> row[L];
+      for (int r = 0; r < L; ++r) {
+        const int64_t at = (i0 + r) * s.W + j0;
+        row[r] = Vec<T>{};
+        if (i0 + r >= s.N) continue;
+        if (at + L <= s.N * s.W)
+          row[r] = load(memory + at);
+        else
+          for (int64_t j = 0; j < columns; ++j) row[r][j] = memory[at + j];
+      }
+      transpose<T>(row);
+      for (int64_t j = 0; j < columns; ++j) store(block + (j0 + j) * kBlock<T>, row[j]);
+    }
+  }
+}
+
+// Blocks to memory (N, W). Whole vectors spill into rows not yet written: rows ascend, the last columns come first.
+template <class T>
+void store_blocks(T* memory, const T* X, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L;
+  for (int64_t i0 = 0; i0 < s.N; i0 += L) {
+    const T* block = X + i0 / kBlock<T> * kBlock<T> * s.W + i0 % kBlock<T>;
+    for (int64_t j0 = (s.W - 1) / L * L; j0 >= 0; j0 -= L) {
+      const int64_t columns = s.W - j0 < L ? s.W - j0 : L;
+      Vec<T> row[L];
+      for (int j = 0; j < L; ++j) row[j] = j < columns ? load(block + (j0 + j) * kBlock<T>) : Vec<T>{};
+      transpose<T>(row);
+      for (int r = 0; r < L && i0 + r < s.N; ++r) {
+        const int64_t at = (i0 + r) * s.W + j0;
+        if (at + L <= s.N * s.W)
+          store(memory + at, row[r]);
+        else
+          for (int64_t j = 0; j < columns; ++j) memory[at + j] = row[r][j];
+      }
+    }
+  }
+}
+
+// Rows (rows, N) to rows (rows, Np), padded with zeros; null stands for zeros.
+template <class T>
+void load_rows(T* out, const T* in, int64_t rows, const Sizes<T>& s) {
+  for (int64_t h = 0; h < rows; ++h) {
+    if (in) std::memcpy(out + h * s.Np, in + h * s.N, s.N * sizeof(T));
+    const int64_t filled = in ? s.N : 0;
+    std::memset(out + h * s.Np + filled, 0, (s.Np - filled) * sizeof(T));
+  }
+}
+
+template <class T>
+void store_rows(T* out, const T* in, int64_t rows, const Sizes<T>& s) {
+  for (int64_t h = 0; h < rows; ++h) std::memcpy(out + h * s.N, in + h * s.Np, s.N * sizeof(T));
+}
+
+template <class T, int H>
+void rank_update_heads(T* X, const T* weights, const T* vectors, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L;
+  for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W) {
+    Vec<T> w[H][2];
+    for (int h = 0; h < H; ++h)
+      for (int u = 0; u < 2; ++u) w[h][u] = load(weights + h * s.Np + i + u * L);
+    for (int64_t j = 0; j < s.W; ++j) {
+      Vec<T> x0 = load(X + j * kBlock<T>), x1 = load(X + j * kBlock<T> + L);
+      for (int h = 0; h < H; ++h) {
+        x0 += w[h][0] * vectors[h * s.W + j];
+        x1 += w[h][1] * vectors[h * s.W + j];
+      }
+      store(X + j * kBlock<T>, x0);
+      store(X + j * kBlock<T> + L, x1);
+    }
+  }
+}
+
+template <class T>
+void rank_update(T* X, const T* weights, const T* vectors, const Sizes<T>& s) {
+  int64_t h = 0;
+  for (; h + kHeads <= s.R; h += kHeads) rank_update_heads<T, kHeads>(X, weights + h * s.Np, vectors + h * s.W, s);
+  for (; h < s.R; ++h) rank_update_heads<T, 1>(X, weights + h * s.Np, vectors + h * s.W, s);
+}
+
+template <class T, int H>
+void slot_dot_heads(T* out, const T* X, const T* vectors, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L;
+  for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W) {
+    Vec<T> sum[H][2] = {};
+    for (int64_t j = 0; j < s.W; ++j) {
+      const Vec<T> x0 = load(X + j * kBlock<T>), x1 = load(X + j * kBlock<T> + L);
+      for (int h = 0; h < H; ++h) {
+        sum[h][0] += x0 * vectors[h * s.W + j];
+        sum[h][1] += x1 * vectors[h * s.W + j];
+      }
+    }
+    for (int h = 0; h < H; ++h)
+      for (int u = 0; u < 2; ++u) store(out + h * s.Np + i + u * L, sum[h][u]);
+  }
+}
+
+template <class T>
+void slot_dot(T* out, const T* X, const T* vectors, const Sizes<T>& s) {
+  int64_t h = 0;
+  for (; h + kHeads <= s.R; h += kHeads) slot_dot_heads<T, kHeads>(out + h * s.Np, X, vectors + h * s.W, s);
+  for (; h < s.R; ++h) slot_dot_heads<T, 1>(out + h * s.Np, X, vectors + h * s.W, s);
+}
+
+// One sum over lanes for each of `count` vectors at `lanes`, L at a time by a transpose.
+template <class T>
+void sum_lanes(T* out, const T* lanes, int64_t count) {
+  constexpr int L = Lanes<T>::L;
+  for (int64_t c = 0; c < count; c += L) {
+    Vec<T> row[L];
+    for (int e = 0; e < L; ++e) row[e] = c + e < count ? load(lanes + (c + e) * L) : Vec<T>{};
+    transpose<T>(row);
+    for (int width = L / 2; width > 0; width /= 2)
+      for (int e = 0; e < width; ++e) row[e] += row[e + width];
+    if (c + L <= count)
+      store(out + c, row[0]);
+    else
+      for (int64_t e = 0; c + e < count; ++e) out[c + e] = row[0][e];
+  }
+}
+
+template <class T, int H, int J>
+void slot_sum_columns(T* lanes, const T* X, const T* weights, int64_t j, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L;
+  Vec<T> sum[H][J] = {};
+  for (int64_t i = 0; i < s.Np; i += kBlock<T>) {
+    const T* block = X + i * s.W + j * kBlock<T>;
+    for (int u = 0; u < 2; ++u) {
+      Vec<T> w[H];
+      for (int h = 0; h < H; ++h) w[h] = load(weights + h * s.Np + i + u * L);
+      for (int c = 0; c < J; ++c) {
+        const Vec<T> x = load(block + c * kBlock<T> + u * L);
+        for (int h = 0; h < H; ++h) sum[h][c] += w[h] * x;
+      }
+    }
+  }
+  for (int h = 0; h < H; ++h)
+    for (int c = 0; c < J; ++c) store(lanes + (h * s.W + j + c) * L, sum[h][c]);
+}
+
+// `lanes` is scratch for R W vectors.
+template <class T>
+void slot_sum(T* out, const T* X, const T* weights, T* lanes, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L, J = MANNKERN_BYTES >= 64 ? 4 : 2;  // H J accumulators in 32 or 16 registers
+  int64_t h = 0;
+  for (; h + kHeads <= s.R; h += kHeads) {
+    int64_t j = 0;
+    for (; j + J <= s.W; j += J) slot_sum_columns<T, kHeads, J>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
+    for (; j < s.W; ++j) slot_sum_columns<T, kHeads, 1>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
+  }
+  for (; h < s.R; ++h) {
+    int64_t j = 0;
+    for (; j + J <= s.W; j += J) slot_sum_columns<T, 1, J>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
+    for (; j < s.W; ++j) slot_sum_columns<T, 1, 1>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
+  }
+  sum_lanes(out, lanes, s.R * s.W);
+}
+
+}  // namespace

@@ -1,0 +1,335 @@
+// The operations of LRUA on a CPU: checks, allocation, threads over the batch, and the choice of instruction set.
+// Their schemas are in mannkern/ops.py. Inputs may be strided; they are read through contiguous copies.
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <cstring>
+#include <initializer_list>
+#include <numeric>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "../lrua.h"
+
+namespace mannkern {
+
+template <class T>
+void sort_least_used(const T* usage, int64_t N, int64_t n, int64_t* slots) {
+  std::vector<int64_t> order(N);
+  std::iota(order.begin(), order.end(), 0);
+  std::partial_sort(order.begin(), order.begin() + n, order.end(), [usage](int64_t i, int64_t j) {
+    const bool i_nan = usage[i] != usage[i], j_nan = usage[j] != usage[j];
+    if (i_nan != j_nan) return j_nan;
+    if (usage[i] != usage[j] && !i_nan) return usage[i] < usage[j];
+    return i < j;
+  });
+  std::copy_n(order.begin(), n, slots);
+}
+template void sort_least_used(const float*, int64_t, int64_t, int64_t*);
+template void sort_least_used(const double*, int64_t, int64_t, int64_t*);
+
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Maybe = std::optional<Tensor>;
+
+const Isa* const kIsas[] = {
+#if defined(__x86_64__)
+    &isa_avx512, &isa_avx2,
+#endif
+    &isa_portable};
+
+bool runs_here(const Isa* isa) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == &isa_avx2) return avx2;
+  if (isa == &isa_avx512)
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#endif
+  return isa == &isa_portable;
+}
+
+const Isa* chosen = *std::find_if(std::begin(kIsas), std::end(kIsas), runs_here);
+
+template <class T>
+const Kernels<T>& kernels() {
+  if constexpr (sizeof(T) == 4) return chosen->f32;
+  else return chosen->f64;
+}
+
+// The tensors of one call: checked, made contiguous, and kept alive until it ends.
+template <class T>
+class Call {
+ public:
+  using Sizes = std::initializer_list<int64_t>;
+  static constexpr ScalarType kType = sizeof(T) == 4 ? ScalarType::Float : ScalarType::Double;
+
+  const T* in(const Tensor& t, const char* name, Sizes sizes) {
+    return static_cast<const T*>(hold(t, name, sizes, kType));
+  }
+  const T* in(const Maybe& t, const char* name, Sizes sizes) { return t ? in(*t, name, sizes) : nullptr; }
+  const int64_t* indices(const Tensor& t, const char* name, Sizes sizes) {
+    return static_cast<const int64_t*>(hold(t, name, sizes, ScalarType::Long));
+  }
+  Tensor out(Sizes sizes) { return allocate(sizes, kType); }
+  static Tensor allocate(Sizes sizes, ScalarType type) {
+    int64_t strides[4], stride = 1;
+    for (size_t d = sizes.size(); d-- > 0; stride *= std::max<int64_t>(sizes.begin()[d], 1)) strides[d] = stride;
+    AtenTensorHandle handle;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.begin(), strides, int32_t(to_code(type)),
+                                                    aoti_torch_device_type_cpu(), 0, &handle));
+    return Tensor(handle);
+  }
+
+ private:
+  static int32_t to_code(ScalarType type) {
+    if (type == ScalarType::Long) return aoti_torch_dtype_int64();
+    return type == ScalarType::Float ? aoti_torch_dtype_float32() : aoti_torch_dtype_float64();
+  }
+  const void* hold(const Tensor& t, const char* name, Sizes sizes, ScalarType type) {
+    const auto have = t.sizes();
+    STD_TORCH_CHECK(t.scalar_type() == type && have.size() == sizes.size() &&
+                        std::equal(sizes.begin(), sizes.end(), have.begin()),
+                    "mannkern: ", name, " has the wrong dtype or shape");
+    held_.push_back(t.is_contiguous() ? t : torch::stable::contiguous(t));
+    return held_.back().const_data_ptr();
+  }
+  std::vector<Tensor> held_;
+};
+
+template <class T>
+T* data(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+template <class T>
+T* data(const Maybe& t) {
+  return t ? data<T>(*t) : nullptr;
+}
+
+// Episodes over the threads. A thread is worth waking for the work of about three standard steps.
+template <class Op>
+void over_batch(int64_t B, int64_t work, void (*kernel)(const Op&, int64_t, int64_t), const Op& op) {
+  const int64_t grain = 65536 / std::max<int64_t>(work, 1) + 1;
+  torch::stable::parallel_for(0, B, grain, [&](int64_t begin, int64_t end) { kernel(op, begin, end); });
+}
+
+Shape shape_of(const Tensor& memory, const Tensor& heads) {
+  STD_TORCH_CHECK(memory.dim() == 3 && heads.dim() == 3, "mannkern: memory and key need three dimensions");
+  return {memory.size(1), memory.size(2), heads.size(1)};
+}
+
+template <class F>
+auto by_dtype(const Tensor& t, F f) {
+  const ScalarType type = t.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, "mannkern: needs float32 or float64");
+  return type == ScalarType::Float ? f(float{}) : f(double{});
+}
+
+Tensor least_used_slots(const Tensor& usage, int64_t n) {
+  return by_dtype(usage, [&](auto zero) {
+    using T = decltype(zero);
+    Call<T> call;
+    const int64_t B = usage.size(0), N = usage.size(1);
+    STD_TORCH_CHECK(1 <= n && n <= N, "mannkern: n is out of range");
+    const Tensor slots = Call<T>::allocate({B, n}, ScalarType::Long);
+    over_batch(B, N, kernels<T>().least_used, LeastUsed<T>{N, n, call.in(usage, "usage", {B, N}), data<int64_t>(slots)});
+    return slots;
+  });
+}
+
+Tensor additive_write(const Tensor& memory, const Tensor& write_weights, const Tensor& add, const Maybe& reset) {
+  return by_dtype(memory, [&](auto zero) {
+    using T = decltype(zero);
+    Call<T> call;
+    const Shape s = shape_of(memory, add);
+    const int64_t B = memory.size(0);
+    const Tensor out = call.out({B, s.N, s.W});
+    over_batch(B, s.N * s.W * s.R, kernels<T>().write,
+               Write<T>{s, call.in(memory, "memory", {B, s.N, s.W}),
+                        call.in(write_weights, "write_weights", {B, s.R, s.N}), call.in(add, "add", {B, s.R, s.W}),
+                        reset ? call.indices(*reset, "reset", {B}) : nullptr, data<T>(out)});
+    return out;
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor> additive_write_backward(const Tensor& grad, const Tensor& write_weights,
+                                                           const Tensor& add, const Maybe& reset) {
+  return by_dtype(grad, [&](auto zero) {
+    using T = decltype(zero);
+    Call<T> call;
+    const Shape s = shape_of(grad, add);
+    const int64_t B = grad.size(0);
+    const Tensor memory = call.out({B, s.N, s.W}), weights = call.out({B, s.R, s.N}), grad_add = call.out({B, s.R, s.W});
+    over_batch(B, s.N * s.W * s.R, kernels<T>().write_backward,
+               WriteBackward<T>{s, call.in(grad, "grad", {B, s.N, s.W}),
+                                call.in(write_weights, "write_weights", {B, s.R, s.N}),
+                                call.in(add, "add", {B, s.R, s.W}), reset ? call.indices(*reset, "reset", {B}) : nullptr,
+                                data<T>(memory), data<T>(weights), data<T>(grad_add)});
+    return std::make_tuple(memory, weights, grad_add);
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> cosine_read(const Tensor& memory, const Tensor& key, const Maybe& strength) {
+  return by_dtype(memory, [&](auto zero) {
+    using T = decltype(zero);
+    Call<T> call;
+    const Shape s = shape_of(memory, key);
+    const int64_t B = memory.size(0);
+    const Tensor read = call.out({B, s.R, s.W}), weights = call.out({B, s.R, s.N}), cosine = call.out({B, s.R, s.N});
+    const Tensor norm = call.out({B, s.N});
+    over_batch(B, s.N * s.W * s.R, kernels<T>().read,
+               Read<T>{s, call.in(memory, "memory", {B, s.N, s.W}), call.in(key, "key", {B, s.R, s.W}),
+                       call.in(strength, "strength", {B, s.R}), data<T>(read), data<T>(weights), data<T>(cosine),
+                       data<T>(norm)});
+    return std::make_tuple(read, weights, cosine, norm);
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor> cosine_read_backward(const Maybe& grad_read, const Maybe& grad_weights,
+                                                        const Tensor& memory, const Tensor& key, const Maybe& strength,
+                                                        const Tensor& read_weights, const Tensor& cosine,
+                                                        const Tensor& norm) {
+  return by_dtype(memory, [&](auto zero) {
+    using T = decltype(zero);
+    Call<T> call;
+    const Shape s = shape_of(memory, key);
+    const int64_t B = memory.size(0);
+    const Tensor grad_memory = call.out({B, s.N, s.W}), grad_key = call.out({B, s.R, s.W});
+    const Tensor grad_strength = call.out({B, strength ? s.R : 0});
+    over_batch(B, s.N * s.W * s.R, kernels<T>().read_backward,
+               ReadBackward<T>{s, call.in(grad_read, "grad_read", {B, s.R, s.W}),
+                               call.in(grad_weights, "grad_read_weights", {B, s.R, s.N}),
+                               call.in(memory, "memory", {B, s.N, s.W}), call.in(key, "key", {B, s.R, s.W}),
+                               call.in(strength, "strength", {B, s.R}),
+                               call.in(read_weights, "read_weights", {B, s.R, s.N}),
+                               call.in(cosine, "cosine", {B, s.R, s.N}), call.in(norm, "norm", {B, s.N}),
+                               data<T>(grad_memory), data<T>(grad_key), strength ? data<T>(grad_strength) : nullptr});
+    return std::make_tuple(grad_memory, grad_key, grad_strength);
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step(
+    const Tensor& memory, const Tensor& read_weights, const Tensor& usage, const Tensor& key, const Tensor& add,
+    const Tensor& gate, const Maybe& strength, int64_t n, bool per_head, double decay) {
+  return by_dtype(memory, [&](auto zero) {
+    using T = decltype(zero);
+    Call<T> call;
+    const Shape s = shape_of(memory, key);
+    const int64_t B = memory.size(0);
+    STD_TORCH_CHECK(1 <= n && n <= s.N, "mannkern: num_least_used is out of range");
+    const Tensor memory_out = call.out({B, s.N, s.W}), read = call.out({B, s.R, s.W});
+    const Tensor w_r = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N}), w_w = call.out({B, s.R, s.N});
+    const Tensor cosine = call.out({B, s.R, s.N}), norm = call.out({B, s.N});
+    const Tensor slots = Call<T>::allocate({B, n}, ScalarType::Long);
+    over_batch(B, s.N * s.W * s.R, kernels<T>().step,
+               Step<T>{s, n, per_head, T(decay), call.in(memory, "memory", {B, s.N, s.W}),
+                       call.in(read_weights, "read_weights", {B, s.R, s.N}), call.in(usage, "usage", {B, s.N}),
+                       call.in(key, "key", {B, s.R, s.W}), call.in(add, "add", {B, s.R, s.W}),
+                       call.in(gate, "gate", {B, s.R}), call.in(strength, "strength", {B, s.R}), data<T>(memory_out),
+                       data<T>(read), data<T>(w_r), data<T>(usage_out), data<T>(w_w), data<T>(cosine), data<T>(norm),
+                       data<int64_t>(slots)});
+    return std::make_tuple(memory_out, read, w_r, usage_out, w_w, cosine, norm, slots);
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step_backward(
+    const Maybe& grad_memory_out, const Maybe& grad_read, const Maybe& grad_read_weights_out,
+    const Maybe& grad_usage_out, const Maybe& grad_write_weights, const Tensor& read_weights, const Tensor& key,
+    const Tensor& add, const Tensor& gate, const Maybe& strength, const Tensor& memory_out,
+    const Tensor& read_weights_out, const Tensor& write_weights, const Tensor& cosine, const Tensor& norm,
+    const Tensor& slots, bool per_head, double decay) {
+  return by_dtype(memory_out, [&](auto zero) {
+    using T = decltype(zero);
+    Call<T> call;
+    const Shape s = shape_of(memory_out, key);
+    const int64_t B = memory_out.size(0), n = slots.size(1);
+    const Tensor memory = call.out({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), usage = call.out({B, s.N});
+    const Tensor grad_key = call.out({B, s.R, s.W}), grad_add = call.out({B, s.R, s.W});
+    const Tensor grad_gate = call.out({B, s.R}), grad_strength = call.out({B, strength ? s.R : 0});
+    over_batch(B, s.N * s.W * s.R, kernels<T>().step_backward,
+               StepBackward<T>{s, n, per_head, T(decay), call.in(grad_memory_out, "grad_memory", {B, s.N, s.W}),
+                               call.in(grad_read, "grad_read", {B, s.R, s.W}),
+                               call.in(grad_read_weights_out, "grad_read_weights", {B, s.R, s.N}),
+                               call.in(grad_usage_out, "grad_usage", {B, s.N}),
+                               call.in(grad_write_weights, "grad_write_weights", {B, s.R, s.N}),
+                               call.in(read_weights, "read_weights", {B, s.R, s.N}),
+                               call.in(key, "key", {B, s.R, s.W}), call.in(add, "add", {B, s.R, s.W}),
+                               call.in(gate, "gate", {B, s.R}), call.in(strength, "strength", {B, s.R}),
+                               call.in(memory_out, "memory", {B, s.N, s.W}),
+                               call.in(read_weights_out, "read_weights", {B, s.R, s.N}),
+                               call.in(write_weights, "write_weights", {B, s.R, s.N}),
+                               call.in(cosine, "cosine", {B, s.R, s.N}), call.in(norm, "norm", {B, s.N}),
+                               call.indices(slots, "least_used", {B, n}), data<T>(memory), data<T>(w_r),
+                               data<T>(usage), data<T>(grad_key), data<T>(grad_add), data<T>(grad_gate),
+                               strength ? data<T>(grad_strength) : nullptr});
+    return std::make_tuple(memory, w_r, usage, grad_key, grad_add, grad_gate, grad_strength);
+  });
+}
+
+Tensor usage_update(const Tensor& usage, const Tensor& read_weights, const Tensor& write_weights, double decay) {
+  return by_dtype(usage, [&](auto zero) {
+    using T = decltype(zero);
+    Call<T> call;
+    const int64_t B = usage.size(0), N = usage.size(1), R = read_weights.size(1);
+    const T *u = call.in(usage, "usage", {B, N}), *w_r = call.in(read_weights, "read_weights", {B, R, N});
+    const T* w_w = call.in(write_weights, "write_weights", {B, R, N});
+    const Tensor result = call.out({B, N});
+    T* out = data<T>(result);
+    torch::stable::parallel_for(0, B, 65536 / (R * N) + 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin * N; i < end * N; ++i) out[i] = T(decay) * u[i];
+      for (int64_t e = begin; e < end; ++e)
+        for (int64_t h = e * R; h < (e + 1) * R; ++h)
+          for (int64_t i = 0; i < N; ++i) out[e * N + i] += w_r[h * N + i] + w_w[h * N + i];
+    });
+    return result;
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor> usage_update_backward(const Tensor& grad, int64_t R, double decay) {
+  return by_dtype(grad, [&](auto zero) {
+    using T = decltype(zero);
+    Call<T> call;
+    const int64_t B = grad.size(0), N = grad.size(1);
+    const T* g = call.in(grad, "grad", {B, N});
+    const Tensor usage = call.out({B, N}), read_weights = call.out({B, R, N}), write_weights = call.out({B, R, N});
+    T *u = data<T>(usage), *w_r = data<T>(read_weights), *w_w = data<T>(write_weights);
+    for (int64_t i = 0; i < B * N; ++i) u[i] = T(decay) * g[i];
+    for (int64_t h = 0; h < B * R; ++h)
+      for (T* w : {w_r, w_w}) std::copy_n(g + h / R * N, N, w + h * N);
+    return std::make_tuple(usage, read_weights, write_weights);
+  });
+}
+
+}  // namespace
+}  // namespace mannkern
+
+// The instruction set in use, and its replacement (0 where this machine cannot run it): for tests and benchmarks.
+#define MANNKERN_EXPORT extern "C" __attribute__((visibility("default")))
+MANNKERN_EXPORT const char* mannkern_isa() { return mannkern::chosen->name; }
+MANNKERN_EXPORT int mannkern_set_isa(const char* name) {
+  for (const mannkern::Isa* isa : mannkern::kIsas)
+    if (std::strcmp(isa->name, name) == 0 && mannkern::runs_here(isa)) return mannkern::chosen = isa, 1;
+  return 0;
+}
+
+STABLE_TORCH_LIBRARY_IMPL(mannkern, CPU, m) {
+  m.impl("least_used_slots", TORCH_BOX(&mannkern::least_used_slots));
+  m.impl("additive_write", TORCH_BOX(&mannkern::additive_write));
+  m.impl("additive_write_backward", TORCH_BOX(&mannkern::additive_write_backward));
+  m.impl("cosine_read", TORCH_BOX(&mannkern::cosine_read));
+  m.impl("cosine_read_backward", TORCH_BOX(&mannkern::cosine_read_backward));
+  m.impl("usage_update", TORCH_BOX(&mannkern::usage_update));
+  m.impl("usage_update_backward", TORCH_BOX(&mannkern::usage_update_backward));
+  m.impl("lrua_step", TORCH_BOX(&mannkern::lrua_step));
+  m.impl("lrua_step_backward", TORCH_BOX(&mannkern::lrua_step_backward));
+}

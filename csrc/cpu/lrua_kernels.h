@@ -1,0 +1,242 @@
+// The kernels of an Isa over episodes [begin, end): load an episode, apply lrua_episode.h, store it.
+#pragma once
+
+#include <cstdlib>
+#include <new>
+
+#include "lrua_episode.h"
+
+namespace {
+
+using namespace mannkern;
+
+// One growing buffer a thread, so that a call allocates nothing.
+struct Buffer {
+  void* data = nullptr;
+  size_t size = 0;
+  ~Buffer() { std::free(data); }
+};
+
+// Hands out pieces of the thread's buffer, which has room for the largest kernel: the backward pass of the step.
+template <class T>
+class Arena {
+ public:
+  explicit Arena(const Sizes<T>& s) {
+    static thread_local Buffer buffer;
+    const int64_t blocks = 2 * s.W * s.Np, rows = (6 * s.R + 3) * s.Np, vectors = (Lanes<T>::L + 1) * s.R * s.W + 2 * s.R;
+    const size_t bytes = size_t(blocks + rows + vectors + 16 * kPiece) * sizeof(T);
+    if (buffer.size < bytes) {
+      std::free(buffer.data);
+      buffer.size = 0;
+      buffer.data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+      if (!buffer.data) throw std::bad_alloc();
+      buffer.size = bytes;
+    }
+    next_ = static_cast<T*>(buffer.data);
+  }
+  T* take(int64_t count) {
+    T* piece = next_;
+    next_ += padded(count, kPiece);
+    return piece;
+  }
+
+ private:
+  static constexpr int64_t kPiece = 64 / sizeof(T);
+  T* next_;
+};
+
+template <class T>
+ReadScratch<T> take_read_scratch(Arena<T>& arena, const Sizes<T>& s) {
+  ReadScratch<T> scratch;
+  scratch.unit = arena.take(s.R * s.W);
+  scratch.key_norm = arena.take(2 * s.R);
+  scratch.pull = arena.take(s.R * s.Np);
+  scratch.shrink = arena.take(s.Np);
+  scratch.lanes = arena.take(s.R * s.W * Lanes<T>::L);
+  return scratch;
+}
+
+// Norms (N) to a padded row; 1 in the padding, so that dividing by it is harmless.
+template <class T>
+void load_norms(T* out, const T* norm, const Sizes<T>& s) {
+  load_rows(out, norm, 1, s);
+  for (int64_t i = s.N; i < s.Np; ++i) out[i] = 1;
+}
+
+template <class T>
+const T* at(const T* p, int64_t offset) {
+  return p ? p + offset : nullptr;
+}
+template <class T>
+T* at(T* p, int64_t offset) {
+  return p ? p + offset : nullptr;
+}
+
+template <class T>
+void write(const Write<T>& op, int64_t begin, int64_t end) {
+  const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
+  const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
+  Arena<T> arena(s);
+  T *X = arena.take(s.W * s.Np), *w = arena.take(s.R * s.Np);
+  for (int64_t e = begin; e < end; ++e) {
+    load_blocks(X, op.memory + e * NW, s);
+    load_rows(w, op.write_weights + e * RN, s.R, s);
+    if (op.reset) clear_slot(X, op.reset[e], s);
+    rank_update(X, w, op.add + e * RW, s);
+    store_blocks(op.memory_out + e * NW, X, s);
+  }
+}
+
+template <class T>
+void write_backward(const WriteBackward<T>& op, int64_t begin, int64_t end) {
+  const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
+  const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
+  Arena<T> arena(s);
+  T *D = arena.take(s.W * s.Np), *w = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
+  T* lanes = arena.take(RW * Lanes<T>::L);
+  for (int64_t e = begin; e < end; ++e) {
+    load_blocks(D, op.grad_memory_out + e * NW, s);
+    load_rows(w, op.write_weights + e * RN, s.R, s);
+    slot_sum(op.grad_add + e * RW, D, w, lanes, s);
+    slot_dot(grad_w, D, op.add + e * RW, s);
+    store_rows(op.grad_write_weights + e * RN, grad_w, s.R, s);
+    if (op.reset) clear_slot(D, op.reset[e], s);
+    store_blocks(op.grad_memory + e * NW, D, s);
+  }
+}
+
+template <class T>
+void read(const Read<T>& op, int64_t begin, int64_t end) {
+  const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
+  const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
+  Arena<T> arena(s);
+  T *X = arena.take(s.W * s.Np), *w = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *norm = arena.take(s.Np);
+  const ReadScratch<T> scratch = take_read_scratch(arena, s);
+  for (int64_t e = begin; e < end; ++e) {
+    load_blocks(X, op.memory + e * NW, s);
+    address(w, cosine, norm, scratch.unit, scratch.key_norm, X, op.key + e * RW, at(op.strength, e * s.R), s);
+    slot_sum(op.read + e * RW, X, w, scratch.lanes, s);
+    store_rows(op.read_weights + e * RN, w, s.R, s);
+    store_rows(op.cosine + e * RN, cosine, s.R, s);
+    store_rows(op.norm + e * s.N, norm, 1, s);
+  }
+}
+
+template <class T>
+void read_backward(const ReadBackward<T>& op, int64_t begin, int64_t end) {
+  const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
+  const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
+  Arena<T> arena(s);
+  T *X = arena.take(s.W * s.Np), *D = arena.take(s.W * s.Np), *norm = arena.take(s.Np);
+  T *w = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
+  const ReadScratch<T> scratch = take_read_scratch(arena, s);
+  for (int64_t e = begin; e < end; ++e) {
+    load_blocks(X, op.memory + e * NW, s);
+    std::memset(D, 0, s.W * s.Np * sizeof(T));
+    load_rows(w, op.read_weights + e * RN, s.R, s);
+    load_rows(cosine, op.cosine + e * RN, s.R, s);
+    load_rows(grad_w, at(op.grad_read_weights, e * RN), s.R, s);
+    load_norms(norm, op.norm + e * s.N, s);
+    read_backward(D, op.grad_key + e * RW, at(op.grad_strength, e * s.R), grad_w, at(op.grad_read, e * RW), X,
+                  op.key + e * RW, at(op.strength, e * s.R), w, cosine, norm, scratch, s);
+    store_blocks(op.grad_memory + e * NW, D, s);
+  }
+}
+
+template <class T>
+void step(const Step<T>& op, int64_t begin, int64_t end) {
+  const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
+  const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W;
+  Arena<T> arena(s);
+  T *X = arena.take(s.W * s.Np), *w_w = arena.take(s.R * s.Np), *w_r = arena.take(s.R * s.Np);
+  T *cosine = arena.take(s.R * s.Np), *norm = arena.take(s.Np);
+  const ReadScratch<T> scratch = take_read_scratch(arena, s);
+  for (int64_t e = begin; e < end; ++e) {
+    int64_t* slots = op.least_used + e * op.n;
+    const T* usage = op.usage + e * N;
+    least_used(slots, usage, op.n, norm, s);
+    load_rows(w_w, op.read_weights + e * RN, s.R, s);
+    for (int64_t h = 0; h < s.R; ++h) {
+      T* row = w_w + h * s.Np;
+      const T open = sigmoid(op.gate[e * s.R + h]), closed = sigmoid(-op.gate[e * s.R + h]);
+      for (int64_t i = 0; i < s.Np; ++i) row[i] *= open;
+      if (op.per_head) row[slots[h % op.n]] += closed;
+      else for (int64_t l = 0; l < op.n; ++l) row[slots[l]] += closed;
+    }
+    load_blocks(X, op.memory + e * NW, s);
+    clear_slot(X, slots[0], s);
+    rank_update(X, w_w, op.add + e * RW, s);
+    store_blocks(op.memory_out + e * NW, X, s);
+    address(w_r, cosine, norm, scratch.unit, scratch.key_norm, X, op.key + e * RW, at(op.strength, e * s.R), s);
+    slot_sum(op.read + e * RW, X, w_r, scratch.lanes, s);
+    T* u = op.usage_out + e * N;
+    for (int64_t i = 0; i < N; ++i) u[i] = op.decay * usage[i];
+    for (int64_t h = 0; h < s.R; ++h)
+      for (int64_t i = 0; i < N; ++i) u[i] += w_r[h * s.Np + i] + w_w[h * s.Np + i];
+    store_rows(op.read_weights_out + e * RN, w_r, s.R, s);
+    store_rows(op.write_weights + e * RN, w_w, s.R, s);
+    store_rows(op.cosine + e * RN, cosine, s.R, s);
+    store_rows(op.norm + e * N, norm, 1, s);
+  }
+}
+
+template <class T>
+void step_backward(const StepBackward<T>& op, int64_t begin, int64_t end) {
+  const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
+  const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W;
+  Arena<T> arena(s);
+  T *X = arena.take(s.W * s.Np), *D = arena.take(s.W * s.Np), *norm = arena.take(s.Np), *grad_u = arena.take(s.Np);
+  T *weights = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
+  const ReadScratch<T> scratch = take_read_scratch(arena, s);
+  for (int64_t e = begin; e < end; ++e) {
+    load_blocks(X, op.memory_out + e * NW, s);
+    if (op.grad_memory_out) load_blocks(D, op.grad_memory_out + e * NW, s);
+    else std::memset(D, 0, s.W * s.Np * sizeof(T));
+    load_rows(grad_u, at(op.grad_usage_out, e * N), 1, s);
+    load_rows(grad_w, at(op.grad_read_weights_out, e * RN), s.R, s);
+    for (int64_t h = 0; h < s.R; ++h)
+      for (int64_t i = 0; i < s.Np; ++i) grad_w[h * s.Np + i] += grad_u[i];
+    load_rows(weights, op.read_weights_out + e * RN, s.R, s);
+    load_rows(cosine, op.cosine + e * RN, s.R, s);
+    load_norms(norm, op.norm + e * N, s);
+    read_backward(D, op.grad_key + e * RW, at(op.grad_strength, e * s.R), grad_w, at(op.grad_read, e * RW), X,
+                  op.key + e * RW, at(op.strength, e * s.R), weights, cosine, norm, scratch, s);
+
+    load_rows(weights, op.write_weights + e * RN, s.R, s);
+    slot_sum(op.grad_add + e * RW, D, weights, scratch.lanes, s);
+    slot_dot(grad_w, D, op.add + e * RW, s);
+    const int64_t* slots = op.least_used + e * op.n;
+    for (int64_t h = 0; h < s.R; ++h) {
+      T* row = grad_w + h * s.Np;
+      const T* given = at(op.grad_write_weights, e * RN + h * N);
+      for (int64_t i = 0; i < s.Np; ++i) row[i] += grad_u[i];
+      if (given) for (int64_t i = 0; i < N; ++i) row[i] += given[i];
+      const T open = sigmoid(op.gate[e * s.R + h]), closed = sigmoid(-op.gate[e * s.R + h]);
+      load_rows(cosine, op.read_weights + e * RN + h * N, 1, s);
+      Vec<T> reused = {};
+      for (int64_t i = 0; i < s.Np; i += Lanes<T>::L) reused += load(row + i) * load(cosine + i);
+      T fresh = 0;
+      if (op.per_head) fresh = row[slots[h % op.n]];
+      else for (int64_t l = 0; l < op.n; ++l) fresh += row[slots[l]];
+      op.grad_gate[e * s.R + h] = open * closed * (lane_sum<T>(reused) - fresh);
+      for (int64_t i = 0; i < N; ++i) op.grad_read_weights[e * RN + h * N + i] = open * row[i];
+    }
+    for (int64_t i = 0; i < N; ++i) op.grad_usage[e * N + i] = op.decay * grad_u[i];
+    clear_slot(D, slots[0], s);
+    store_blocks(op.grad_memory + e * NW, D, s);
+  }
+}
+
+template <class T>
+void find_least_used(const LeastUsed<T>& op, int64_t begin, int64_t end) {
+  const Sizes<T> s(op.N, 1, 1);
+  Arena<T> arena(s);
+  T* rank = arena.take(s.Np);
+  for (int64_t e = begin; e < end; ++e) least_used(op.slots + e * op.n, op.usage + e * op.N, op.n, rank, s);
+}
+
+template <class T>
+constexpr Kernels<T> kernels = {write<T>, write_backward<T>, read<T>, read_backward<T>,
+                                step<T>,  step_backward<T>,  find_least_used<T>};
+
+}  // namespace

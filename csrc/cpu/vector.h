@@ -1,0 +1,169 @@
+// Vectors of L lanes of T on GCC's and Clang's vector extension, and what LRUA needs of them.
+//
+// Included once by each of cpu/isa_*.cpp, after that file has chosen the instruction set. Everything is in an unnamed
+// namespace: were these functions shared between the files, the linker could keep the AVX-512 copy for every machine.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+namespace {
+
+template <class T>
+struct Lanes;  // V: vector of T; I: vector of integers of the same width; L: lanes
+
+#define MANNKERN_LANES(T, INT)                                  \
+  template <>                                                   \
+  struct Lanes<T> {                                             \
+    typedef T V __attribute__((vector_size(MANNKERN_BYTES)));   \
+    typedef INT I __attribute__((vector_size(MANNKERN_BYTES))); \
+    static constexpr int L = MANNKERN_BYTES / sizeof(T);        \
+  };
+MANNKERN_LANES(float, int32_t)
+MANNKERN_LANES(double, int64_t)
+#undef MANNKERN_LANES
+
+template <class T>
+using Vec = typename Lanes<T>::V;
+template <class T>
+using IntVec = typename Lanes<T>::I;
+
+template <class T>
+inline Vec<T> load(const T* p) {
+  Vec<T> v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class T>
+inline void store(T* p, Vec<T> v) {
+  std::memcpy(p, &v, sizeof v);
+}
+
+template <class To, class From>
+inline To bits(From from) {
+  static_assert(sizeof(To) == sizeof(From), "same width");
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+template <class At, class V, int... E>
+inline V shuffle(V a, V b, std::integer_sequence<int, E...>) {
+#if defined(__clang__) || __GNUC__ >= 12
+  return __builtin_shufflevector(a, b, At::of(E)...);
+#else
+  return __builtin_shuffle(a, b, decltype(a < b){At::of(E)...});
+#endif
+}
+
+// Interleave the low (Half = 0) or high (Half = 1) groups of G lanes within each 128-bit part of a and b.
+template <int L, int PerPart, int G, int Half>
+struct Unpack {
+  static constexpr int of(int e) {
+    const int part = e / PerPart * PerPart, within = e % PerPart, pair = within / G;
+    return (pair % 2 ? L : 0) + part + Half * (PerPart / 2) + pair / 2 * G + within % G;
+  }
+};
+
+// Exchange the off-diagonal groups of S lanes of a and b: the two halves of one step of a block transpose.
+template <int L, int S, int Half>
+struct Exchange {
+  static constexpr int of(int e) {
+    const bool from_b = (e & S) != 0;
+    return Half == 0 ? (from_b ? L + e - S : e) : (from_b ? L + e : e + S);
+  }
+};
+
+template <class T, int S>
+inline void exchange_parts(Vec<T>* row) {
+  constexpr int L = Lanes<T>::L;
+  using Index = std::make_integer_sequence<int, L>;
+  if constexpr (S < L) {
+    for (int i = 0; i < L; ++i) {
+      if (i & S) continue;
+      const Vec<T> a = row[i], b = row[i + S];
+      row[i] = shuffle<Exchange<L, S, 0>>(a, b, Index{});
+      row[i + S] = shuffle<Exchange<L, S, 1>>(a, b, Index{});
+    }
+    exchange_parts<T, 2 * S>(row);
+  }
+}
+
+// Transpose L rows of L lanes in registers: unpacks within 128 bits, then exchanges of whole 128-bit parts.
+template <class T>
+inline void transpose(Vec<T>* row) {
+  constexpr int L = Lanes<T>::L, P = 16 / sizeof(T);
+  using Index = std::make_integer_sequence<int, L>;
+  for (int q = 0; q < L; q += P) {
+    if constexpr (P == 4) {
+      const Vec<T> t0 = shuffle<Unpack<L, 4, 1, 0>>(row[q], row[q + 1], Index{});
+      const Vec<T> t1 = shuffle<Unpack<L, 4, 1, 1>>(row[q], row[q + 1], Index{});
+      const Vec<T> t2 = shuffle<Unpack<L, 4, 1, 0>>(row[q + 2], row[q + 3], Index{});
+      const Vec<T> t3 = shuffle<Unpack<L, 4, 1, 1>>(row[q + 2], row[q + 3], Index{});
+      row[q] = shuffle<Unpack<L, 4, 2, 0>>(t0, t2, Index{});
+      row[q + 1] = shuffle<Unpack<L, 4, 2, 1>>(t0, t2, Index{});
+      row[q + 2] = shuffle<Unpack<L, 4, 2, 0>>(t1, t3, Index{});
+      row[q + 3] = shuffle<Unpack<L, 4, 2, 1>>(t1, t3, Index{});
+    } else {
+      const Vec<T> a = row[q], b = row[q + 1];
+      row[q] = shuffle<Unpack<L, 2, 1, 0>>(a, b, Index{});
+      row[q + 1] = shuffle<Unpack<L, 2, 1, 1>>(a, b, Index{});
+    }
+  }
+  exchange_parts<T, P>(row);
+}
+
+template <class T>
+inline T lane_sum(Vec<T> v) {
+  constexpr int L = Lanes<T>::L;
+  T x[L];
+  store<T>(x, v);
+  for (int width = L / 2; width > 0; width /= 2)
+    for (int e = 0; e < width; ++e) x[e] += x[e + width];
+  return x[0];
+}
+
+template <class T>
+inline T lane_max(Vec<T> v) {
+  T largest = v[0];
+  for (int e = 1; e < Lanes<T>::L; ++e) largest = v[e] > largest ? v[e] : largest;
+  return largest;
+}
+
+template <class T>
+struct Exp;
+template <>
+struct Exp<float> {
+  static constexpr int terms = 7, mantissa = 23;  // Taylor: the remainder at ln(2)/2 is 6e-9
+  static constexpr float lowest = -86.f, shifter = 12582912.f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+};
+template <>
+struct Exp<double> {
+  static constexpr int terms = 13, mantissa = 52;  // the remainder is 4e-18
+  static constexpr double lowest = -707., shifter = 6755399441055744., ln2_high = 6.93147180369123816490e-01,
+                          ln2_low = 1.90821492927058770002e-10;
+};
+
+// exp(x) for x <= 0; 0 below Exp<T>::lowest, where the result would be subnormal; NaN stays NaN.
+template <class T>
+inline Vec<T> exp_nonpositive(Vec<T> x) {
+  using C = Exp<T>;
+  const Vec<T> shifted = x * T(1.4426950408889634074) + C::shifter;  // its low bits are round(x / ln 2)
+  const Vec<T> n = shifted - C::shifter;
+  const Vec<T> r = (x - n * C::ln2_high) - n * C::ln2_low;
+  T factorial = 1;
+  for (int k = 2; k <= C::terms; ++k) factorial *= k;
+  Vec<T> sum = Vec<T>{} + 1 / factorial;
+  for (int k = C::terms; k > 0; --k) {
+    factorial /= k;
+    sum = sum * r + 1 / factorial;
+  }
+  const Vec<T> scaled = bits<Vec<T>>(bits<IntVec<T>>(sum) + (bits<IntVec<T>>(shifted) << C::mantissa));
+  const Vec<T> kept = x == x ? scaled : x;
+  return x < C::lowest ? Vec<T>{} : kept;
+}
+
+}  // namespace

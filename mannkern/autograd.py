@@ -1,0 +1,134 @@
+"""The torch.autograd.Function of each operation: kernels of :mod:`mannkern.ops` with their hand-written gradients.
+
+Arguments are those of the kernels, already validated; what a kernel returns for its backward pass comes last among
+the outputs and is not differentiable. ``vmap`` folds the mapped dimension into B. Gradients are not differentiable a
+second time; the reference is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+import mannkern.ops  # noqa: F401  defines torch.ops.mannkern
+
+_ops = torch.ops.mannkern
+
+
+class _Batched(Function):
+    """A Function whose tensors all have B in front."""
+
+    generate_vmap_rule = False
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        K = info.batch_size
+        folded = [
+            arg if not isinstance(arg, Tensor) else _to_front(arg, dim, K).flatten(0, 1)
+            for arg, dim in zip(args, in_dims, strict=True)
+        ]
+        out = cls.apply(*folded)
+        if isinstance(out, Tensor):
+            return out.unflatten(0, (K, -1)) if out.shape[0] else out.new_empty((K, *out.shape)), 0
+        return tuple(x.unflatten(0, (K, x.shape[0] // K)) for x in out), (0,) * len(out)
+
+
+def _to_front(x: Tensor, dim: int | None, K: int) -> Tensor:
+    return x.expand(K, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+class AdditiveWrite(_Batched):
+    """memory, write_weights, add, reset -> memory."""
+
+    @staticmethod
+    def forward(memory: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) -> Tensor:
+        return _ops.additive_write(memory, write_weights, add, reset)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return (*_ops.additive_write_backward(grad, *ctx.saved_tensors), None)
+
+
+class CosineRead(_Batched):
+    """memory, key, strength -> read, read_weights, cosine, norm."""
+
+    @staticmethod
+    def forward(memory: Tensor, key: Tensor, strength: Tensor | None) -> tuple[Tensor, ...]:
+        return _ops.cosine_read(memory, key, strength)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*output[2:])
+        ctx.save_for_backward(*inputs, *output[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        memory, key, strength = ctx.saved_tensors[:3]
+        grad_memory, grad_key, grad_strength = _ops.cosine_read_backward(*grads[:2], *ctx.saved_tensors)
+        return grad_memory, grad_key, None if strength is None else grad_strength
+
+
+class UsageUpdate(_Batched):
+    """usage, read_weights, write_weights, decay -> usage."""
+
+    @staticmethod
+    def forward(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:
+        return _ops.usage_update(usage, read_weights, write_weights, decay)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.num_heads, ctx.decay = inputs[1].shape[1], inputs[3]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return (*_ops.usage_update_backward(grad, ctx.num_heads, ctx.decay), None)
+
+
+class LRUAStep(_Batched):
+    """The arguments of the reference's step -> memory, read, read_weights, usage, write_weights, cosine, norm, slots."""
+
+    @staticmethod
+    def forward(
+        memory: Tensor,
+        read_weights: Tensor,
+        usage: Tensor,
+        key: Tensor,
+        add: Tensor,
+        gate: Tensor,
+        strength: Tensor | None,
+        num_least_used: int,
+        per_head: bool,
+        decay: float,
+    ) -> tuple[Tensor, ...]:
+        return _ops.lrua_step(
+            memory, read_weights, usage, key, add, gate, strength, num_least_used, per_head, decay
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, previous_read_weights, _, key, add, gate, strength, _, ctx.per_head, ctx.decay = inputs
+        memory, _, read_weights, _, write_weights, cosine, norm, least_used = output
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(cosine, norm, least_used)
+        ctx.save_for_backward(
+            previous_read_weights, key, add, gate, strength, memory, read_weights, write_weights, cosine, norm, least_used
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        out = _ops.lrua_step_backward(*grads[:5], *ctx.saved_tensors, ctx.per_head, ctx.decay)
+        grad_strength = None if ctx.saved_tensors[4] is None else out[6]
+        return (*out[:6], grad_strength, None, None, None)
