@@ -1,0 +1,104 @@
+"""Checks of arguments, before any work: errors that name the argument, what came and what is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_WIDE = (torch.float32, torch.float64)
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def leading(name: str, x: Tensor, letters: str) -> tuple[int, ...]:
+    """Sizes of the tensor that fixes them, such as memory (B, N, W). Only B may be 0."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: got {type(x).__name__}, need a tensor ({', '.join(letters)})")
+    if x.dim() != len(letters) or 0 in x.shape[letters.index("B") + 1 :]:
+        raise ValueError(f"{name}: got shape {tuple(x.shape)}, need ({', '.join(letters)}), only B may be 0")
+    if x.dtype not in _WIDE and x.dtype not in _HALF:
+        raise TypeError(f"{name}: got {x.dtype}, need float32 or float64 (float16 and bfloat16 are widened to float32)")
+    return tuple(x.shape)
+
+
+def widen(x: Tensor) -> Tensor:
+    """Half precision to float32, in which all arithmetic on it is done."""
+    return x.float() if x.dtype in _HALF else x
+
+
+def like(memory: Tensor, name: str, x: Tensor, letters: str, sizes: Sequence[int]) -> Tensor:
+    """``x`` checked for shape, dtype and device of ``memory`` (already widened), and widened."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: got {type(x).__name__}, need a tensor ({', '.join(letters)})")
+    if tuple(x.shape) != tuple(sizes):
+        raise ValueError(
+            f"{name}: got shape {tuple(x.shape)}, need ({', '.join(letters)}) = {tuple(int(size) for size in sizes)}"
+        )
+    if x.device != memory.device:
+        raise ValueError(f"{name}: got device {x.device}, need {memory.device}, the first argument's")
+    if x.dtype in _HALF and memory.dtype == torch.float32:
+        return x.float()
+    if x.dtype != memory.dtype:
+        raise TypeError(f"{name}: got {x.dtype}, need {memory.dtype}, the first argument's, or half precision beside float32")
+    return x
+
+
+def strength(memory: Tensor, x: Tensor | None, B: int, R: int) -> Tensor | None:
+    """Strength (B, R), at least 0; None stands for 1."""
+    if x is None:
+        return None
+    x = like(memory, "strength", x, "BR", (B, R))
+    if _values_known(x) and bool((x < 0).any()):
+        raise ValueError(f"strength: got {x.min().item():g}, need at least 0")
+    return x
+
+
+def slots(memory: Tensor, name: str, x: Tensor | None, B: int, N: int) -> Tensor | None:
+    """Slot indices (B,) in [0, N), int64; or None."""
+    if x is None:
+        return None
+    if not isinstance(x, Tensor) or x.dtype != torch.int64:
+        raise TypeError(f"{name}: got {x.dtype if isinstance(x, Tensor) else type(x).__name__}, need an int64 tensor (B)")
+    if tuple(x.shape) != (B,):
+        raise ValueError(f"{name}: got shape {tuple(x.shape)}, need (B) = ({B},)")
+    if x.device != memory.device:
+        raise ValueError(f"{name}: got device {x.device}, need {memory.device}, the first argument's")
+    if _values_known(x) and bool(((x < 0) | (x >= N)).any()):
+        raise ValueError(f"{name}: got slots from {x.min().item()} to {x.max().item()}, need 0 to N - 1 = {N - 1}")
+    return x
+
+
+def number_of_slots(name: str, n: int, N: int) -> int:
+    """A number of slots from 1 to N."""
+    if not isinstance(n, int) or isinstance(n, bool):
+        raise TypeError(f"{name}: got {type(n).__name__}, need an int from 1 to N = {N}")
+    if not 1 <= n <= N:
+        raise ValueError(f"{name}: got {n}, need 1 to N = {N}")
+    return n
+
+
+def decay(x: float) -> float:
+    """The decay gamma of usage, from 0 to 1."""
+    if not isinstance(x, (int, float)):
+        raise TypeError(f"decay: got {type(x).__name__}, need a number from 0 to 1")
+    if not 0 <= x <= 1:
+        raise ValueError(f"decay: got {x}, need 0 to 1")
+    return float(x)
+
+
+def per_head(least_used: str) -> bool:
+    """Whether each head gets a slot of its own."""
+    if least_used not in ("shared", "per_head"):
+        raise ValueError(f"least_used: got {least_used!r}, need 'shared' or 'per_head'")
+    return least_used == "per_head"
+
+
+def _values_known(x: Tensor) -> bool:
+    """Whether values can be read at no cost to speak of: eager on a CPU, not traced, mapped or waited for on a GPU."""
+    return (
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and type(x) in (Tensor, torch.nn.Parameter)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
