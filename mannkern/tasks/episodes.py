@@ -1,10 +1,19 @@
-"""Episodes: what every task hands to a model."""
+"""Episodes: what every task hands to a model, and how they are sampled from drawings of characters."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+import math
+from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+MAX_ROTATION = math.pi / 16
+"""Largest rotation of an augmented drawing, in radians; Santoro et al. (2016), section 4.1."""
+MAX_SHIFT = 2.0
+"""Largest shift of an augmented drawing along each axis, in pixels of 20: about 10 pixels of the original 105."""
 
 
 class Episodes(NamedTuple):
@@ -18,3 +27,165 @@ class Episodes(NamedTuple):
     inputs: Tensor
     targets: Tensor
     instances: Tensor
+
+
+class CharacterSplit(NamedTuple):
+    """Drawings of characters, the classes for training apart from those for testing.
+
+    train: (classes, drawings, 20, 20) uint8, 255 = full ink
+    test:  (classes, drawings, 20, 20) uint8, of other classes
+    """
+
+    train: Tensor
+    test: Tensor
+
+
+class Labels(Protocol):
+    """How a label is written into the input of the next step."""
+
+    def size(self, num_classes: int) -> int:
+        """Number of input features that a label takes, given C classes in an episode."""
+
+    def encode(self, targets: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
+        """Encodes targets (T, B) int64 in [0, C) as (T, B, size) float32; a coder may draw codes for each episode."""
+
+
+class OneHotLabels:
+    """A label is a one-hot vector of C entries (Santoro et al. 2016, section 4.1); it draws nothing."""
+
+    def size(self, num_classes: int) -> int:
+        return num_classes
+
+    def encode(self, targets: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
+        return F.one_hot(targets, num_classes).float()
+
+
+class EpisodeSampler:
+    """Samples one-shot classification episodes (Santoro et al. 2016, sections 2 and 4.1).
+
+    An episode draws C different classes, shows ``length / C`` different drawings of each in shuffled order, and gives
+    the classes the labels 0..C-1 in shuffled order, so that a label means nothing beyond its episode.
+
+    images:              (classes, drawings, P, P) uint8, 255 = full ink; episodes are made on its device
+    classes_per_episode: C, default 5
+    length:              T, a multiple of C, default 50: ten drawings of each of five classes, as in the paper
+    rotate_classes:      every class counts as four, one for each quarter turn (the paper's training set)
+    augment:             turns every drawing by up to ``MAX_ROTATION`` and shifts it by up to ``MAX_SHIFT`` pixels,
+                         uniformly and bilinearly, white outside the frame (the paper's training set)
+    seed:                at least 0; other seeds give other episodes
+    labels:              how the previous label enters the input, default one-hot
+
+    ``input_size`` is F = P * P + the size of a label, ``num_classes`` is C.
+    Raises TypeError or ValueError that name the argument.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        *,
+        classes_per_episode: int = 5,
+        length: int = 50,
+        rotate_classes: bool = False,
+        augment: bool = False,
+        seed: int = 0,
+        labels: Labels = OneHotLabels(),  # noqa: B008 (it has no state)
+    ) -> None:
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+            found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise TypeError(f"images: found {found}, need a tensor of torch.uint8")
+        if images.dim() != 4 or images.shape[2] != images.shape[3] or images.shape[2] == 0:
+            raise ValueError(f"images: found shape {tuple(images.shape)}, need (classes, drawings, P, P)")
+        _check_integer("classes_per_episode", classes_per_episode, 1)
+        _check_integer("length", length, 1)
+        _check_integer("seed", seed, 0)
+        num_available = images.shape[0] * (4 if rotate_classes else 1)
+        if classes_per_episode > num_available:
+            raise ValueError(f"classes_per_episode: found {classes_per_episode}, need at most {num_available} classes")
+        if length % classes_per_episode:
+            raise ValueError(f"length: found {length}, need a multiple of classes_per_episode = {classes_per_episode}")
+        if length // classes_per_episode > images.shape[1]:
+            raise ValueError(
+                f"length: found {length}, need at most {images.shape[1] * classes_per_episode}, "
+                f"for a class has {images.shape[1]} drawings"
+            )
+        if rotate_classes:
+            images = torch.cat([torch.rot90(images, quarter, (2, 3)) for quarter in range(4)])
+        self.num_classes = classes_per_episode
+        self.input_size = images.shape[2] ** 2 + labels.size(classes_per_episode)
+        self._images = images.contiguous()
+        self._length = length
+        self._augment = augment
+        self._labels = labels
+        self._stream = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "little")
+
+    def sample(self, batch_size: int, index: int) -> Episodes:
+        """Batch number ``index`` (the training step, at least 0) of ``batch_size`` = B >= 0 episodes.
+
+        The result depends on nothing but the constructor's arguments, ``batch_size`` and ``index``, so a resumed
+        training sees the episodes of an unbroken one. Reads and moves no random state of the process.
+        """
+        _check_integer("batch_size", batch_size, 0)
+        _check_integer("index", index, 0)
+        num_available, num_drawings, side, _ = self._images.shape
+        device = self._images.device
+        C, T, B = self.num_classes, self._length, batch_size
+        # A CPU generator keeps 32 bits of its seed; an odd factor gives every index below 2**32 a seed of its own.
+        generator = torch.Generator(device).manual_seed((self._stream + index * 0x9E3779B1) % 2**32)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator, device=device)
+
+        classes = _draw_classes(B, C, num_available, generator)
+        labels = uniform(B, C).argsort(1)
+        drawings = uniform(B, C, num_drawings).argsort(2)[..., : T // C].reshape(B, T)
+        order = uniform(B, T).argsort(1)
+        place = order // (T // C)
+        chosen = (classes.gather(1, place) * num_drawings + drawings.gather(1, order)).T.reshape(-1)
+        targets = labels.gather(1, place).T.contiguous()
+        shown = F.one_hot(targets, C).cumsum(0)
+        instances = shown.gather(2, targets[..., None])[..., 0]
+
+        pixels = self._images.reshape(-1, side * side).index_select(0, chosen)
+        if self._augment:
+            angles = (2 * uniform(T * B) - 1) * MAX_ROTATION
+            shifts = (2 * uniform(T * B, 2) - 1) * MAX_SHIFT
+            pixels = rotate_and_shift(pixels.view(-1, side, side).float(), angles, shifts)
+        inputs = torch.empty(T, B, self.input_size, device=device)
+        torch.div(pixels.view(T, B, side * side), 255, out=inputs[..., : side * side])
+        inputs[:1, :, side * side :] = 0
+        inputs[1:, :, side * side :] = self._labels.encode(targets, C, generator)[:-1]
+        return Episodes(inputs, targets, instances)
+
+
+def rotate_and_shift(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
+    """Turns and shifts every image by its own amount, bilinearly; what comes from outside the frame is 0.
+
+    images: (N, P, P) float;  angles: (N,) radians, counterclockwise about the centre as seen with row 0 on top;
+    shifts: (N, 2) pixels, (right, down), applied after the turn. Returns (N, P, P).
+    """
+    side = images.shape[1]
+    centres = (2 * torch.arange(side, device=images.device) + 1) / side - 1
+    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+    shifts = shifts[:, None] * (2 / side)
+    x, y = centres - shifts[..., 0], centres - shifts[..., 1]
+    # Each sampling point is a part of its column plus a part of its row: far cheaper than affine_grid's product.
+    grid = torch.stack([x * cos, x * sin], 2)[:, None] + torch.stack([-y * sin, y * cos], 2)[:, :, None]
+    return F.grid_sample(images[:, None], grid, align_corners=False)[:, 0]
+
+
+def _draw_classes(batch_size: int, count: int, num_available: int, generator: torch.Generator) -> Tensor:
+    """(B, count) int64, different numbers below ``num_available`` in each row: Floyd's algorithm, all rows at once."""
+    classes = torch.empty(batch_size, count, dtype=torch.int64, device=generator.device)
+    for i in range(count):
+        last = num_available - count + i
+        drawn = torch.randint(last + 1, (batch_size,), generator=generator, device=generator.device)
+        taken = (classes[:, :i] == drawn[:, None]).any(1)
+        classes[:, i] = drawn.masked_fill(taken, last)
+    return classes
+
+
+def _check_integer(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: found {type(value).__name__}, need an integer")
+    if value < least:
+        raise ValueError(f"{name}: found {value}, need at least {least}")
