@@ -7,6 +7,8 @@ second time; the reference is.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +19,13 @@ from torch.autograd.function import once_differentiable
 import mannkern.ops  # noqa: F401  defines torch.ops.mannkern
 
 _ops = torch.ops.mannkern
+_ANY_ARGUMENTS = inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
+
+
+def _positional(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Function.apply derives the signature of ``forward`` at every call, 25 us for ten arguments; given one, it takes it."""
+    forward.__signature__ = _ANY_ARGUMENTS  # type: ignore[attr-defined]
+    return forward
 
 
 class _Batched(Function):
@@ -45,6 +54,7 @@ class AdditiveWrite(_Batched):
     """memory, write_weights, add, reset -> memory."""
 
     @staticmethod
+    @_positional
     def forward(memory: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) -> Tensor:
         return _ops.additive_write(memory, write_weights, add, reset)
 
@@ -62,6 +72,7 @@ class CosineRead(_Batched):
     """memory, key, strength -> read, read_weights, cosine, norm."""
 
     @staticmethod
+    @_positional
     def forward(memory: Tensor, key: Tensor, strength: Tensor | None) -> tuple[Tensor, ...]:
         return _ops.cosine_read(memory, key, strength)
 
@@ -74,15 +85,16 @@ class CosineRead(_Batched):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        memory, key, strength = ctx.saved_tensors[:3]
-        grad_memory, grad_key, grad_strength = _ops.cosine_read_backward(*grads[:2], *ctx.saved_tensors)
-        return grad_memory, grad_key, None if strength is None else grad_strength
+        saved = ctx.saved_tensors
+        grad_memory, grad_key, grad_strength = _ops.cosine_read_backward(*grads[:2], *saved)
+        return grad_memory, grad_key, None if saved[2] is None else grad_strength
 
 
 class UsageUpdate(_Batched):
     """usage, read_weights, write_weights, decay -> usage."""
 
     @staticmethod
+    @_positional
     def forward(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:
         return _ops.usage_update(usage, read_weights, write_weights, decay)
 
@@ -100,6 +112,7 @@ class LRUAStep(_Batched):
     """The arguments of the reference's step -> memory, read, read_weights, usage, write_weights, cosine, norm, slots."""
 
     @staticmethod
+    @_positional
     def forward(
         memory: Tensor,
         read_weights: Tensor,
@@ -129,6 +142,6 @@ class LRUAStep(_Batched):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        out = _ops.lrua_step_backward(*grads[:5], *ctx.saved_tensors, ctx.per_head, ctx.decay)
-        grad_strength = None if ctx.saved_tensors[4] is None else out[6]
-        return (*out[:6], grad_strength, None, None, None)
+        saved = ctx.saved_tensors
+        out = _ops.lrua_step_backward(*grads[:5], *saved, ctx.per_head, ctx.decay)
+        return (*out[:6], None if saved[4] is None else out[6], None, None, None)

@@ -18,6 +18,8 @@ constexpr int kHeads = 4;  // heads in one sweep: their accumulators fit in the 
 
 inline int64_t padded(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
 // Sizes of an episode, and the padded row length.
 template <class T>
 struct Sizes {
@@ -25,26 +27,32 @@ struct Sizes {
   Sizes(int64_t n, int64_t w, int64_t r) : N(n), W(w), R(r), Np(padded(n, kBlock<T>)) {}
 };
 
-// Memory (N, W) to blocks. A row is loaded whole vectors at a time, into the next row if need be, never past the end.
+// Elements of a memory in blocks: load_blocks writes whole tiles of L columns, so up to one tile past the last block.
+template <class T>
+int64_t blocks_size(const Sizes<T>& s) {
+  return s.W * s.Np + kBlock<T> * Lanes<T>::L;
+}
+
+// Memory (N, W) to blocks, an L x L tile at a time. What a tile holds beyond column W spills into the next block,
+// which comes later and overwrites it.
 template <class T>
 void load_blocks(T* X, const T* memory, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
+  const int64_t end = s.N * s.W;
   for (int64_t i0 = 0; i0 < s.Np; i0 += L) {
     T* block = X + i0 / kBlock<T> * kBlock<T> * s.W + i0 % kBlock<T>;
     for (int64_t j0 = 0; j0 < s.W; j0 += L) {
-      const int64_t columns = s.W - j0 < L ? s.W - j0 : L;
       Vec<T> row[L];
-      for (int r = 0; r < L; ++r) {
-        const int64_t at = (i0 + r) * s.W + j0;
-        row[r] = Vec<T>{};
-        if (i0 + r >= s.N) continue;
-        if (at + L <= s.N * s.W)
-          row[r] = load(memory + at);
-        else
-          for (int64_t j = 0; j < columns; ++j) row[r][j] = memory[at + j];
+      if ((i0 + L - 1) * s.W + j0 + L <= end) {
+        for (int r = 0; r < L; ++r) row[r] = load(memory + (i0 + r) * s.W + j0);
+      } else {
+        T tile[L * L] = {};
+        for (int64_t at = i0 * s.W + j0, r = 0; r < L && at < end; ++r, at += s.W)
+          std::memcpy(tile + r * L, memory + at, smaller(L, end - at) * sizeof(T));
+        for (int r = 0; r < L; ++r) row[r] = load(tile + r * L);
       }
       transpose<T>(row);
-      for (int64_t j = 0; j < columns; ++j) store(block + (j0 + j) * kBlock<T>, row[j]);
+      for (int j = 0; j < L; ++j) store(block + (j0 + j) * kBlock<T>, row[j]);
     }
   }
 }
@@ -53,19 +61,20 @@ void load_blocks(T* X, const T* memory, const Sizes<T>& s) {
 template <class T>
 void store_blocks(T* memory, const T* X, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
+  const int64_t end = s.N * s.W;
   for (int64_t i0 = 0; i0 < s.N; i0 += L) {
     const T* block = X + i0 / kBlock<T> * kBlock<T> * s.W + i0 % kBlock<T>;
     for (int64_t j0 = (s.W - 1) / L * L; j0 >= 0; j0 -= L) {
-      const int64_t columns = s.W - j0 < L ? s.W - j0 : L;
       Vec<T> row[L];
-      for (int j = 0; j < L; ++j) row[j] = j < columns ? load(block + (j0 + j) * kBlock<T>) : Vec<T>{};
+      for (int j = 0; j < L; ++j) row[j] = load(block + (j0 + j) * kBlock<T>);
       transpose<T>(row);
-      for (int r = 0; r < L && i0 + r < s.N; ++r) {
-        const int64_t at = (i0 + r) * s.W + j0;
-        if (at + L <= s.N * s.W)
-          store(memory + at, row[r]);
-        else
-          for (int64_t j = 0; j < columns; ++j) memory[at + j] = row[r][j];
+      if ((i0 + L - 1) * s.W + j0 + L <= end) {
+        for (int r = 0; r < L; ++r) store(memory + (i0 + r) * s.W + j0, row[r]);
+      } else {
+        T tile[L * L];
+        for (int r = 0; r < L; ++r) store(tile + r * L, row[r]);
+        for (int64_t at = i0 * s.W + j0, r = 0; r < L && at < end; ++r, at += s.W)
+          std::memcpy(memory + at, tile + r * L, smaller(L, end - at) * sizeof(T));
       }
     }
   }

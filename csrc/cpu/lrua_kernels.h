@@ -23,7 +23,7 @@ class Arena {
  public:
   explicit Arena(const Sizes<T>& s) {
     static thread_local Buffer buffer;
-    const int64_t blocks = 2 * s.W * s.Np, rows = (6 * s.R + 3) * s.Np, vectors = (Lanes<T>::L + 1) * s.R * s.W + 2 * s.R;
+    const int64_t blocks = 2 * blocks_size(s), rows = (6 * s.R + 3) * s.Np, vectors = (Lanes<T>::L + 1) * s.R * s.W + 2 * s.R;
     const size_t bytes = size_t(blocks + rows + vectors + 16 * kPiece) * sizeof(T);
     if (buffer.size < bytes) {
       std::free(buffer.data);
@@ -77,7 +77,7 @@ void write(const Write<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
   Arena<T> arena(s);
-  T *X = arena.take(s.W * s.Np), *w = arena.take(s.R * s.Np);
+  T *X = arena.take(blocks_size(s)), *w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
     load_blocks(X, op.memory + e * NW, s);
     load_rows(w, op.write_weights + e * RN, s.R, s);
@@ -92,7 +92,7 @@ void write_backward(const WriteBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
   Arena<T> arena(s);
-  T *D = arena.take(s.W * s.Np), *w = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
+  T *D = arena.take(blocks_size(s)), *w = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
   T* lanes = arena.take(RW * Lanes<T>::L);
   for (int64_t e = begin; e < end; ++e) {
     load_blocks(D, op.grad_memory_out + e * NW, s);
@@ -110,7 +110,7 @@ void read(const Read<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
   Arena<T> arena(s);
-  T *X = arena.take(s.W * s.Np), *w = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *norm = arena.take(s.Np);
+  T *X = arena.take(blocks_size(s)), *w = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *norm = arena.take(s.Np);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
     load_blocks(X, op.memory + e * NW, s);
@@ -127,12 +127,12 @@ void read_backward(const ReadBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
   Arena<T> arena(s);
-  T *X = arena.take(s.W * s.Np), *D = arena.take(s.W * s.Np), *norm = arena.take(s.Np);
+  T *X = arena.take(blocks_size(s)), *D = arena.take(blocks_size(s)), *norm = arena.take(s.Np);
   T *w = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
     load_blocks(X, op.memory + e * NW, s);
-    std::memset(D, 0, s.W * s.Np * sizeof(T));
+    std::memset(D, 0, blocks_size(s) * sizeof(T));
     load_rows(w, op.read_weights + e * RN, s.R, s);
     load_rows(cosine, op.cosine + e * RN, s.R, s);
     load_rows(grad_w, at(op.grad_read_weights, e * RN), s.R, s);
@@ -148,7 +148,7 @@ void step(const Step<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W;
   Arena<T> arena(s);
-  T *X = arena.take(s.W * s.Np), *w_w = arena.take(s.R * s.Np), *w_r = arena.take(s.R * s.Np);
+  T *X = arena.take(blocks_size(s)), *w_w = arena.take(s.R * s.Np), *w_r = arena.take(s.R * s.Np);
   T *cosine = arena.take(s.R * s.Np), *norm = arena.take(s.Np);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
@@ -185,13 +185,13 @@ void step_backward(const StepBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W;
   Arena<T> arena(s);
-  T *X = arena.take(s.W * s.Np), *D = arena.take(s.W * s.Np), *norm = arena.take(s.Np), *grad_u = arena.take(s.Np);
+  T *X = arena.take(blocks_size(s)), *D = arena.take(blocks_size(s)), *norm = arena.take(s.Np), *grad_u = arena.take(s.Np);
   T *weights = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
     load_blocks(X, op.memory_out + e * NW, s);
     if (op.grad_memory_out) load_blocks(D, op.grad_memory_out + e * NW, s);
-    else std::memset(D, 0, s.W * s.Np * sizeof(T));
+    else std::memset(D, 0, blocks_size(s) * sizeof(T));
     load_rows(grad_u, at(op.grad_usage_out, e * N), 1, s);
     load_rows(grad_w, at(op.grad_read_weights_out, e * RN), s.R, s);
     for (int64_t h = 0; h < s.R; ++h)

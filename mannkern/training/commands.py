@@ -1,0 +1,155 @@
+"""The subcommands ``train`` and ``evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import signal
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from .config import CHANGEABLE, TrainConfig, flag
+from .errors import CommandError
+
+EPISODES = 1000
+
+
+def add_train(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``train`` to the command line."""
+    parser = subcommands.add_parser(
+        "train",
+        help="train a MANN (or an LSTM) on episodes",
+        description="Train a MANN (or an LSTM) on episodes of Omniglot or of procedural glyphs, then evaluate and draw it. "
+        "Defaults are the paper's (Santoro et al. 2016) or those of its published replications, as each option says.",
+    )
+    parser.add_argument("task", nargs="?", default=argparse.SUPPRESS, choices=("omniglot", "glyphs"), help=_about("task"))
+    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/TASK-MEMORY)")
+    exists = parser.add_mutually_exclusive_group()
+    exists.add_argument("--resume", action="store_true", help="continue the run in that folder, with its own settings")
+    exists.add_argument("--overwrite", action="store_true", help="delete the run in that folder first")
+    parser.add_argument("--no-evaluate", action="store_true", help="neither evaluate nor draw at the end")
+    parser.add_argument("--episodes", type=int, default=EPISODES, help=f"episodes to evaluate on (default: {EPISODES})")
+    for entry in fields(TrainConfig):
+        if entry.name == "task":
+            continue
+        about = _about(entry.name)
+        # Absent stays absent, so that --resume can tell what was asked for from what is default.
+        if isinstance(entry.default, bool):
+            action = argparse.BooleanOptionalAction
+            parser.add_argument(flag(entry), action=action, default=argparse.SUPPRESS, help=about)
+        else:
+            kind, choices = entry.metadata["kind"], entry.metadata["choices"] or None
+            parser.add_argument(flag(entry), type=kind, choices=choices, default=argparse.SUPPRESS, help=about)
+    parser.set_defaults(function=run_train)
+
+
+def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``evaluate`` to the command line."""
+    parser = subcommands.add_parser(
+        "evaluate",
+        help="accuracy by instance of trained runs, side by side",
+        description="Accuracy by instance on classes never seen in training, with a 95% interval over episodes, a column a run; "
+        "writes evaluation.json and pictures into each run. RUN/lstm, the baseline of train --baseline, comes along.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("--episodes", type=int, default=EPISODES, help=f"episodes to evaluate on (default: {EPISODES})")
+    parser.add_argument("--data", help="folder of Omniglot, if it has moved since training")
+    parser.add_argument("--device", help="default: the run's")
+    parser.add_argument("--threads", type=int, help="default: the run's")
+    parser.set_defaults(function=run_evaluate)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train, then evaluate and draw. Exit code 0, or 130 after Ctrl-C and 143 after SIGTERM, both with a checkpoint."""
+    _require("tqdm", "tensorboard", "matplotlib", "numpy", "PIL")
+    _check_episodes(args.episodes)
+    names = {entry.name for entry in fields(TrainConfig)}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    if given.get("data") is not None:
+        given["data"] = os.path.abspath(given["data"])  # a run resumes from any folder
+    run: Path = args.run or Path("runs", f"{given.get('task', 'glyphs')}-{given.get('memory', 'mann')}")
+    config = _resumed(run, given) if args.resume else _fresh(run, given, args.overwrite)
+
+    from .loop import train
+
+    print(f"{config.memory.upper()} on {config.task}, in {run} (Ctrl-C stops and saves; --resume continues)")
+    outcome = train(config, run)
+    runs = [run]
+    if config.baseline and outcome.signal is None:
+        lstm = replace(config, memory="lstm", steps=outcome.step, minutes=None, baseline=False)
+        (run / "lstm").mkdir(exist_ok=True)
+        _write_config(run / "lstm", lstm)
+        print(f"LSTM on the same episodes, in {run / 'lstm'}")
+        outcome = train(lstm, run / "lstm")
+        runs.append(run / "lstm")
+    if outcome.signal is not None:
+        print(f"Stopped at step {outcome.step:,}; saved. Continue: python -m mannkern train --run {run} --resume")
+    if outcome.signal != signal.SIGTERM and not args.no_evaluate:
+        print(f"Evaluating on {args.episodes:,} episodes (Ctrl-C skips it)", flush=True)
+        _report(runs, [_load(path) for path in runs], args.episodes)
+    return 0 if outcome.signal is None else 128 + outcome.signal
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Evaluate runs and print them side by side."""
+    _require("matplotlib", "numpy", "PIL")
+    _check_episodes(args.episodes)
+    given = {name: getattr(args, name) for name in ("data", "device", "threads") if getattr(args, name) is not None}
+    runs = []
+    for run in args.runs:
+        for path in (run, run / "lstm"):
+            if path not in runs and (path == run or path.is_dir()):
+                runs.append(path)
+    configs = [replace(_load(run), **given) for run in runs]
+    shape = {(config.task, config.classes, config.length, config.split) for config in configs}
+    if len(shape) > 1:
+        raise CommandError("runs differ in task, classes, length or split: their accuracies do not compare")
+    _report(runs, configs, args.episodes)
+    return 0
+
+
+def _report(runs: list[Path], configs: list[TrainConfig], episodes: int) -> None:
+    import torch
+
+    from .evaluation import evaluate, table
+    from .pictures import draw_all
+
+    results = []
+    for run, config in zip(runs, configs, strict=True):
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        results.append(evaluate(run, config, episodes))
+    print("\n" + table(results) + "\n")
+    for path in draw_all(results):
+        print(path)
+
+
+def _fresh(run: Path, given: dict[str, Any], overwrite: bool) -> TrainConfig:
+    """A new run in ``run``, an empty folder or, with ``overwrite``, one that holds a run."""
+    import torch
+
+    try:
+        config = TrainConfig(**given)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    if config.baseline and config.memory == "lstm":
+        raise CommandError("--baseline trains an LSTM beside a MANN; this run is an LSTM already")
+    if config.task == "omniglot" and not (config.data and Path(config.data).exists()):
+        raise CommandError(f"no Omniglot at {config.data}: --data FOLDER needs to name where it is")
+    if run.exists() and not run.is_dir():
+        raise CommandError(f"{run} is a file, not a folder")
+    if run.exists() and any(run.iterdir()):
+        if not (run / "config.json").exists():
+            raise CommandError(f"{run} holds other files, no run; choose another folder with --run")
+        if not overwrite:
+            raise CommandError(f"{run} holds a run: --resume continues it, --overwrite deletes it, --run names another")
+        _delete(run)
+    run.mkdir(parents=True, exist_ok=True)
+    # Sums depend on the number of threads, so the run keeps the one it began with.
+    config = replace(config, threads=config.threads or torch.get_num_threads())
+    _write_config(run, config)
+    return config

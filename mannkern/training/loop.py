@@ -1,0 +1,185 @@
+"""The training loop: stoppable at any moment, and on the CPU continued bit for bit."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from mannkern.tasks.episodes import Episodes
+
+from .build import load_split, make_model, make_optimizer, test_sampler, training_sampler
+from .checkpoint import load_checkpoint, save_checkpoint
+from .config import TrainConfig
+from .errors import CommandError
+from .evaluation import VALIDATION_SEED, measure
+from .metrics import INSTANCES, Journal, empty_window, step_sums, summarize
+
+VALIDATION_EPISODES = 100
+
+
+class Outcome(NamedTuple):
+    """Where training stopped: the step it stands at, and the signal that stopped it (None: it reached its limit)."""
+
+    step: int
+    signal: int | None
+
+
+class StopSignals:
+    """While entered, the first SIGINT or SIGTERM is noted in ``number``; a second one acts as if nobody listened."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.previous: dict[int, Any] = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+
+class Progress:
+    """A bar of the share of the run that is done, by steps or by time, whichever is further."""
+
+    def __init__(self, config: TrainConfig, name: str) -> None:
+        from tqdm import tqdm
+
+        self.config = config
+        self.bar = tqdm(
+            total=1.0,
+            desc=name,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]",
+            mininterval=0.2 if sys.stderr.isatty() else 10.0,
+            dynamic_ncols=True,
+        )
+        self.numbers = ""
+
+    def show(self, step: int, seconds: float) -> None:
+        """Move the bar to where the run stands."""
+        limit = self.config.step_limit
+        share = max(step / limit if limit else 1.0, seconds / self.config.second_limit)
+        self.bar.set_postfix_str(f"step {step:,}{self.numbers}", refresh=False)
+        self.bar.update(min(share, 1.0) - self.bar.n)
+
+    def note(self, summary: dict[str, Any]) -> None:
+        """Numbers to stand beside the bar from now on."""
+        second = summary["accuracy_by_instance"]["2"]
+        self.numbers = (
+            f", loss {summary['loss']:.3f}, accuracy {summary['accuracy']:.1%}"
+            + (f" (2nd {second:.0%})" if second is not None else "")
+            + f", {summary['episodes_per_second']:,.0f} episodes/s"
+        )
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self.bar.refresh()
+        self.bar.close()
+
+
+def train(config: TrainConfig, run: Path) -> Outcome:
+    """Train in the folder ``run`` until a limit of ``config`` or a signal; continue where its checkpoint stands, if any.
+
+    SIGINT and SIGTERM let the step finish, then save. Episodes depend on the seed and the step alone, and the checkpoint
+    holds all else that a step reads, so a resumed run on the CPU equals one that never stopped.
+    Raises ``CommandError`` for data, sizes or devices that cannot be, and where the loss is no longer finite.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    split = load_split(config)
+    sampler = training_sampler(config, split.train)
+    unseen = test_sampler(config, split.test, VALIDATION_SEED)
+    torch.manual_seed(config.seed)
+    try:
+        device = torch.device(config.device)
+        model = make_model(config, sampler).to(device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise CommandError(f"--device {config.device}: {str(error).splitlines()[0]}") from error
+    optimizer = make_optimizer(config, model)
+    window, step, seconds = empty_window().to(device), 0, 0.0
+    if (checkpoint := load_checkpoint(run)) is not None:
+        model.load_state_dict(checkpoint["model"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        window, step, seconds = checkpoint["window"].to(device), checkpoint["step"], checkpoint["seconds"]
+        torch.set_rng_state(checkpoint["rng"])
+        if device.type == "cuda" and checkpoint["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(checkpoint["cuda_rng"], device)
+
+    def save() -> None:
+        if not bool(torch.isfinite(window).all()):
+            raise CommandError(f"the loss is not finite at step {step}; the checkpoint before it is kept")
+        journal.flush()
+        state = {
+            "config": config.to_dict(),
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "window": window.cpu(),
+            "step": step,
+            "seconds": seconds,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+        save_checkpoint(run, state)
+
+    with StopSignals() as stop, Journal(run, step) as journal:
+        save()  # from here on there is a checkpoint, whatever happens
+        progress = Progress(config, config.memory.upper())
+        began = time.perf_counter() - seconds
+        saved = mark = time.perf_counter()
+        since = 0
+        while stop.number is None and step < config.step_limit and seconds < config.second_limit:
+            episodes = Episodes(*(tensor.to(device) for tensor in sampler.sample(config.batch_size, step)))
+            logits = model(episodes.inputs)
+            loss = F.cross_entropy(logits.flatten(0, 1), episodes.targets.flatten())
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            optimizer.step()
+            step += 1
+            since += 1
+            window += step_sums(loss, logits, episodes)
+            if step % config.log_every == 0:
+                summary = summarize(window)  # waits for the device, so the clock below is honest
+                now = time.perf_counter()
+                summary["episodes_per_second"] = since * config.batch_size / (now - mark)
+                place = {"step": step, "episodes": step * config.batch_size, "seconds": now - began}
+                if not bool(torch.isfinite(window).all()):
+                    raise CommandError(f"the loss is not finite at step {step}; the checkpoint before it is kept")
+                journal.write("train", {**place, **summary})
+                progress.note(summary)
+                window, since, mark = torch.zeros_like(window), 0, now
+            if step % config.validate_every == 0:
+                pause = time.perf_counter()
+                scores = measure(model, unseen, VALIDATION_EPISODES, device)
+                place = {"step": step, "episodes": step * config.batch_size, "seconds": pause - began}
+                journal.write("validation", {**place, **scores.summary(INSTANCES)})
+                mark += time.perf_counter() - pause
+            now = time.perf_counter()
+            seconds = now - began
+            if now - saved >= config.save_seconds:
+                save()
+                saved = time.perf_counter()
+            progress.show(step, seconds)
+        save()
+        progress.close()
+    return Outcome(step, stop.number)

@@ -1,0 +1,171 @@
+"""The three pictures of a run: what it learned when, what it knows, and how it remembers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .evaluation import EVALUATION_SEED, Evaluation, load_model, run_names
+from .build import load_split, test_sampler
+from .metrics import INSTANCES, read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PICTURES = "pictures"
+RUN_COLOURS = ("#2458a6", "#d9622b", "#2a8f6d", "#8a4fa3", "#b08a1e", "#5c6670")
+CLASS_COLOURS = ("#2458a6", "#d9622b", "#2a8f6d", "#a63d7f", "#b08a1e", "#4aa3c7", "#7a5c3e", "#6b6bd0", "#8bb13a", "#c23b3b")
+INK = "#30343a"
+
+
+def draw_all(results: Sequence[Evaluation]) -> list[Path]:
+    """Draw every run's learning curve and memory, and all runs' accuracy by instance into the first one's folder.
+
+    Returns the paths of the pictures, PNG files under ``RUN/pictures``.
+    """
+    paths = []
+    for name, result in zip(run_names(results), results, strict=True):
+        paths.append(_save(learning_curve(result, name), result.run, "learning_curve.png"))
+        if result.config.memory == "mann":
+            paths.append(_save(memory(result, name), result.run, "memory.png"))
+    paths.insert(1, _save(accuracy_by_instance(results), results[0].run, "accuracy_by_instance.png"))
+    return paths
+
+
+def learning_curve(result: Evaluation, name: str) -> Figure:
+    """Loss, and accuracy by instance on unseen classes, against episodes of training."""
+    lines = read_metrics(result.run)
+    training = [line for line in lines if line["kind"] == "train"]
+    validation = [line for line in lines if line["kind"] == "validation"]
+    figure, (top, bottom) = _figure(2, (8.5, 7.2), sharex=True)
+    figure.suptitle(f"{name}: learning curve", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
+    episodes = [line["episodes"] for line in training]
+    top.plot(episodes, [line["loss"] for line in training], color=RUN_COLOURS[0], alpha=0.35, lw=1, label="training batches")
+    episodes_seen = [line["episodes"] for line in validation]
+    top.plot(episodes_seen, [line["loss"] for line in validation], color=RUN_COLOURS[0], lw=1.8, label="unseen classes")
+    top.axhline(math.log(result.config.classes), color=INK, lw=1, ls=":", label="chance")
+    top.set_ylabel("cross entropy")
+    top.set_ylim(bottom=0)
+    top.legend(frameon=False, loc="upper right", ncols=3)
+    shades = _colormap("viridis")
+    for place, instance in enumerate(INSTANCES):
+        points = [line["accuracy_by_instance"][str(instance)] for line in validation]
+        accuracy = [math.nan if point is None else 100 * point for point in points]
+        colour = shades(0.92 * place / (len(INSTANCES) - 1))
+        bottom.plot(episodes_seen, accuracy, color=colour, lw=1.8, label=_ordinal(instance))
+    _chance(bottom, result.config.classes)
+    bottom.set_ylabel("accuracy on unseen classes (%)")
+    bottom.set_ylim(0, 101)
+    bottom.set_xlabel("episodes of training")
+    bottom.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    bottom.legend(title="presentation\nof a class", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
+    """Accuracy against the presentation of a class, all runs overlaid; bands are 95% intervals."""
+    figure, (axes,) = _figure(1, (8.5, 5.0))
+    figure.suptitle("Accuracy by instance", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
+    for place, (name, result) in enumerate(zip(run_names(results), results, strict=True)):
+        colour = RUN_COLOURS[place % len(RUN_COLOURS)]
+        for scores, style, classes in ((result.unseen, "-", "unseen classes"), (result.seen, "--", "training classes")):
+            x = range(1, len(scores.by_instance) + 1)
+            mean = [100 * value for value in scores.by_instance]
+            low = [max(0.0, 100 * (m - h)) for m, h in zip(scores.by_instance, scores.interval, strict=True)]
+            high = [min(100.0, 100 * (m + h)) for m, h in zip(scores.by_instance, scores.interval, strict=True)]
+            axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+            filled = colour if style == "-" else "white"
+            axes.plot(x, mean, style, color=colour, lw=1.8, marker="o", ms=5, mfc=filled, label=f"{name}, {classes}")
+    _chance(axes, results[0].config.classes)
+    axes.set_xticks(range(1, len(results[0].unseen.by_instance) + 1))
+    axes.set_xlabel("presentation of a class within its episode")
+    axes.set_ylabel("accuracy (%)")
+    axes.set_ylim(0, 101)
+    axes.legend(frameon=False, loc="lower right")
+    note = f"bands: 95% intervals over {results[0].unseen.episodes:,} episodes"
+    axes.text(0.0, 1.02, note, transform=axes.transAxes, color=INK, fontsize=9)
+    return figure
+
+
+def memory(result: Evaluation, name: str) -> Figure:
+    """One episode of unseen classes: the read and the write weights over the slots, in the colour of each step's class."""
+    sampler = test_sampler(result.config, load_split(result.config).test, EVALUATION_SEED)
+    model, _ = load_model(result.run, result.config, sampler, torch.device("cpu"))
+    episode = sampler.sample(1, 0)
+    with torch.random.fork_rng([]), torch.no_grad():
+        torch.manual_seed(0)
+        logits, read, write = model.trace(episode.inputs)  # type: ignore[operator]
+    targets = episode.targets[:, 0].tolist()
+    right = (logits.argmax(-1) == episode.targets)[:, 0].tolist()
+    figure, panels = _figure(3, (10.5, 8.4), sharex=True, ratios=(10, 10, 1.1))
+    figure.suptitle(f"{name}: one episode of unseen classes", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
+    for axes, weights, what in zip(panels[:2], (write, read), ("write", "read"), strict=True):
+        _paint(axes, weights[:, 0].mean(1), targets)
+        axes.set_ylabel("slot")
+        axes.set_title(f"{what} weights, mean of {weights.shape[2]} heads", loc="left", fontsize=10, color=INK)
+    strip = panels[2]
+    for step, (label, correct) in enumerate(zip(targets, right, strict=True)):
+        strip.axvspan(step - 0.5, step + 0.5, color=_class_colour(label), lw=0)
+        strip.text(step, 0.5, str(label), ha="center", va="center", fontsize=7, color="white", fontweight="bold")
+        strip.text(step, -0.15, "·" if correct else "×", ha="center", va="top", fontsize=9, color=INK)
+    strip.set_ylim(0, 1)
+    strip.set_yticks([])
+    strip.set_ylabel("class", rotation=0, ha="right", va="center")
+    strip.tick_params(axis="x", pad=12)
+    strip.set_xlabel("time step   (× under a step: the model answered wrong)")
+    return figure
+
+
+def _paint(axes: Axes, weights: torch.Tensor, targets: list[int]) -> None:
+    """Weights (T, N) as depth of the colour of the step's class; the largest weight of the panel is full colour."""
+    from matplotlib.colors import to_rgb
+
+    largest = float(weights.max())
+    hue = torch.tensor([to_rgb(_class_colour(label)) for label in targets])  # (T, 3)
+    depth = (weights / largest if largest > 0 else weights).T.unsqueeze(-1)  # (N, T, 1)
+    axes.imshow((1 - depth * (1 - hue)).numpy(), aspect="auto", origin="lower", interpolation="nearest")
+    axes.text(1.0, 1.02, f"full colour = {largest:.3g}", transform=axes.transAxes, ha="right", fontsize=9, color=INK)
+    axes.grid(False)
+
+
+def _figure(rows: int, size: tuple[float, float], sharex: bool = False, ratios: tuple[float, ...] | None = None) -> tuple[Figure, list[Axes]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, 1, sharex=sharex, squeeze=False, height_ratios=ratios)[:, 0].tolist()
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color("#9aa0a8")
+        axes.tick_params(colors=INK, labelsize=9)
+        axes.grid(color="#e6e8eb", lw=0.8)
+        axes.set_axisbelow(True)
+    return figure, panels
+
+
+def _chance(axes: Axes, classes: int) -> None:
+    axes.axhline(100 / classes, color=INK, lw=1, ls=":")
+    axes.text(0.995, 100 / classes + 1, "chance", transform=axes.get_yaxis_transform(), ha="right", color=INK, fontsize=9)
+
+
+def _class_colour(label: int) -> str:
+    return CLASS_COLOURS[label % len(CLASS_COLOURS)]
+
+
+def _colormap(name: str) -> Any:
+    import matplotlib
+
+    return matplotlib.colormaps[name]
+
+
+def _save(figure: Figure, run: Path, name: str) -> Path:
+    path = run / PICTURES / name
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, lambda file: figure.savefig(file, format="png"))
+    return path
