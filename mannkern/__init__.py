@@ -2,6 +2,8 @@
 
 from mannkern import functional
 from mannkern.backends import backend_info
+from mannkern.cells import MANNCell, MANNState
+from mannkern.sequence import MANN
 
 __version__ = "0.1.0"
-__all__ = ["backend_info", "functional"]
+__all__ = ["MANN", "MANNCell", "MANNState", "backend_info", "functional"]

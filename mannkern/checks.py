@@ -78,6 +78,27 @@ def number_of_slots(name: str, n: int, N: int) -> int:
     return n
 
 
+def positive(name: str, x: int) -> int:
+    """A size: an int, at least 1."""
+    if not isinstance(x, int) or isinstance(x, bool):
+        raise TypeError(f"{name}: got {type(x).__name__}, need an int, at least 1")
+    if x < 1:
+        raise ValueError(f"{name}: got {x}, need at least 1")
+    return x
+
+
+def step_input(x: Tensor, F: int, parameter: Tensor, letters: str = "BF") -> None:
+    """Input of a module: rank, features, and the device and dtype of its parameters."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"input: got {type(x).__name__}, need a tensor ({', '.join(letters)})")
+    if x.dim() != len(letters) or x.shape[-1] != F:
+        raise ValueError(f"input: got shape {tuple(x.shape)}, need ({', '.join(letters)}) with F = {F}")
+    if x.device != parameter.device:
+        raise ValueError(f"input: got device {x.device}, need {parameter.device}, the module's")
+    if x.dtype != parameter.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(f"input: got {x.dtype}, need {parameter.dtype}, the module's")
+
+
 def decay(x: float) -> float:
     """The decay gamma of usage, from 0 to 1."""
     if not isinstance(x, (int, float)):

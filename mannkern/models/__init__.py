@@ -1,0 +1,5 @@
+"""Models over episodes."""
+
+from mannkern.models.classifier import EpisodeClassifier
+
+__all__ = ["EpisodeClassifier"]
