@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mannkern import backends
 from mannkern.models.classifier import EpisodeClassifier
 from mannkern.tasks import glyphs, omniglot
 from mannkern.tasks.episodes import CharacterSplit, EpisodeSampler
@@ -46,6 +47,17 @@ def test_sampler(config: TrainConfig, images: Tensor, seed: int) -> EpisodeSampl
         return EpisodeSampler(images, classes_per_episode=config.classes, length=config.length, seed=seed)
     except ValueError as error:
         raise CommandError(str(error)) from error
+
+
+def usable_device(config: TrainConfig) -> torch.device:
+    """``config.device``. Raises ``CommandError`` where it is not there or ``config.backend`` does not run on it."""
+    try:
+        device = torch.device(config.device)
+        torch.empty(0, device=device)
+        backends.choose(config.backend, device)
+    except (RuntimeError, ValueError, AssertionError) as error:  # torch built without CUDA asserts
+        raise CommandError(f"--device {config.device}: {str(error).splitlines()[0]}") from error
+    return device
 
 
 def make_model(config: TrainConfig, sampler: EpisodeSampler) -> EpisodeClassifier:

@@ -23,10 +23,12 @@ def add_train(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subcommands.add_parser(
         "train",
         help="train a MANN (or an LSTM) on episodes",
-        description="Train a MANN (or an LSTM) on episodes of Omniglot or of procedural glyphs, then evaluate and draw it. "
+        description="Train a MANN (or an LSTM) on episodes of Omniglot or of procedural glyphs, evaluate it, draw it. "
         "Defaults are the paper's (Santoro et al. 2016) or those of its published replications, as each option says.",
     )
-    parser.add_argument("task", nargs="?", default=argparse.SUPPRESS, choices=("omniglot", "glyphs"), help=_about("task"))
+    parser.add_argument(
+        "task", nargs="?", default=argparse.SUPPRESS, choices=("omniglot", "glyphs"), help=_about("task")
+    )
     parser.add_argument("--run", type=Path, help="folder of the run (default: runs/TASK-MEMORY)")
     exists = parser.add_mutually_exclusive_group()
     exists.add_argument("--resume", action="store_true", help="continue the run in that folder, with its own settings")
@@ -52,7 +54,7 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     parser = subcommands.add_parser(
         "evaluate",
         help="accuracy by instance of trained runs, side by side",
-        description="Accuracy by instance on classes never seen in training, with a 95% interval over episodes, a column a run; "
+        description="Accuracy by instance on classes never seen in training, a column a run, with 95%% intervals; "
         "writes evaluation.json and pictures into each run. RUN/lstm, the baseline of train --baseline, comes along.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
@@ -153,3 +155,67 @@ def _fresh(run: Path, given: dict[str, Any], overwrite: bool) -> TrainConfig:
     config = replace(config, threads=config.threads or torch.get_num_threads())
     _write_config(run, config)
     return config
+
+
+def _resumed(run: Path, given: dict[str, Any]) -> TrainConfig:
+    """The run's settings, with what may change taken from ``given``; the rest of ``given`` has to agree."""
+    config = _load(run)
+    for entry in fields(TrainConfig):
+        if entry.name in given and entry.name not in CHANGEABLE and given[entry.name] != getattr(config, entry.name):
+            raise CommandError(
+                f"{run} was trained with {flag(entry)} {getattr(config, entry.name)}, not {given[entry.name]}; "
+                "leave the option out to resume it, or begin another run with --run"
+            )
+    try:
+        config = replace(config, **{name: value for name, value in given.items() if name in CHANGEABLE})
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    _write_config(run, config)
+    return config
+
+
+def _delete(run: Path) -> None:
+    """Delete what a run writes and nothing else in its folder; the settings last, so a kill can be repeated."""
+    from .checkpoint import CHECKPOINT, CONFIG
+    from .evaluation import EVALUATION
+    from .metrics import EVENTS, METRICS
+    from .pictures import PICTURES
+
+    if (run / "lstm").is_dir():
+        _delete(run / "lstm")
+    for name in (EVENTS, PICTURES):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in (CHECKPOINT, METRICS, EVALUATION, CONFIG):
+        (run / name).unlink(missing_ok=True)
+
+
+def _load(run: Path) -> TrainConfig:
+    from .checkpoint import load_config
+
+    return load_config(run)
+
+
+def _write_config(run: Path, config: TrainConfig) -> None:
+    from .checkpoint import CONFIG, write_json
+
+    write_json(run / CONFIG, config.to_dict())
+
+
+def _about(name: str) -> str:
+    """The help of a setting: what it is, then its default unless the text names one."""
+    entry = next(entry for entry in fields(TrainConfig) if entry.name == name)
+    about = str(entry.metadata["about"]).replace("%", "%%")
+    return about if entry.default is None else f"{about} (default: {entry.default})"
+
+
+def _check_episodes(episodes: int) -> None:
+    if episodes < 2:
+        raise CommandError(f"--episodes is {episodes}, needs to be at least 2")
+    if episodes < EPISODES:
+        print(f"warning: {episodes} episodes are too few to report; the interval is wide", file=sys.stderr)
+
+
+def _require(*modules: str) -> None:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise CommandError(f"needs {', '.join(missing)}: pip install mannkern[train]")

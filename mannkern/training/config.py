@@ -22,7 +22,7 @@ def number_or_name(text: str) -> float | str:
 
 
 def option(default: Any, about: str, *, kind: Callable[[str], Any] | None = None, choices: tuple[str, ...] = ()) -> Any:
-    """A field with what ``--help`` says of it; ``kind`` reads it from the command line, by default as its default's type."""
+    """A field with what ``--help`` says of it; ``kind`` reads it from the command line (else its type does)."""
     return field(default=default, metadata={"about": about, "kind": kind or type(default), "choices": choices})
 
 
@@ -33,31 +33,57 @@ class TrainConfig:
     Raises ``ValueError`` naming the setting where a number is out of range.
     """
 
-    task: str = option("glyphs", "where episodes come from; glyphs are procedural and need no download", choices=("omniglot", "glyphs"))
+    task: str = option(
+        "glyphs", "where episodes come from; glyphs are procedural and need no download", choices=("omniglot", "glyphs")
+    )
     data: str | None = option(None, "folder of Omniglot, unpacked or as its zip files; needed for omniglot", kind=str)
-    split: str = option("paper", "how Omniglot's classes part: 1200 random ones to train (paper), or its alphabets", choices=("paper", "alphabets"))
+    split: str = option(
+        "paper",
+        "how Omniglot's classes part: 1200 random ones to train (paper), or its alphabets",
+        choices=("paper", "alphabets"),
+    )
     classes: int = option(5, "classes in an episode (paper)")
     length: int = option(50, "time steps of an episode (paper: 10 for each of 5 classes)")
     augment: bool = option(True, "shift and rotate training drawings at random (paper)")
     rotate_classes: bool = option(True, "quarter turns of training classes are new classes (paper)")
-    memory: str = option("mann", "the model: LSTM or MLP with an LRUA memory, or an LSTM alone as baseline", choices=("mann", "lstm"))
-    controller: str = option("lstm", "controller of the memory (paper: lstm is the better one)", choices=("lstm", "feedforward"))
+    memory: str = option(
+        "mann", "the model: LSTM or MLP with an LRUA memory, or an LSTM alone as baseline", choices=("mann", "lstm")
+    )
+    controller: str = option(
+        "lstm", "controller of the memory (paper: lstm is the better one)", choices=("lstm", "feedforward")
+    )
     hidden_size: int = option(200, "hidden units of the controller (paper)")
     memory_slots: int = option(128, "slots N of the memory (paper)")
     memory_width: int = option(40, "width W of a slot (paper)")
     num_reads: int = option(4, "read heads R (paper)")
-    least_used: str = option("shared", "one set of least-used slots for all heads (paper) or one slot a head (replications)", choices=("shared", "per_head"))
+    least_used: str = option(
+        "shared",
+        "one set of least-used slots for all heads (paper) or one slot a head (replications)",
+        choices=("shared", "per_head"),
+    )
     decay: float = option(0.99, "decay of usage (paper; replications use 0.95)")
     key_strength: bool = option(False, "learn how sharply a key addresses (paper: no; many replications: yes)")
     memory_init: float | str = option(1e-6, "a number (1e-6: replications), uniform or learned", kind=number_or_name)
     backend: str | None = option(None, "backend of the memory step (default: the fastest that is there)", kind=str)
-    optimizer: str = option("adam", "adam (replications) or rmsprop (paper: decay 0.95, momentum 0.9)", choices=("adam", "rmsprop"))
-    lr: float | None = option(None, "learning rate (default: 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float)
+    optimizer: str = option(
+        "adam", "adam (replications) or rmsprop (paper: decay 0.95, momentum 0.9)", choices=("adam", "rmsprop")
+    )
+    lr: float | None = option(
+        None, "learning rate (default: 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float
+    )
     clip: float = option(10.0, "largest norm of the gradient (replications)")
     batch_size: int = option(16, "episodes in a step (paper)")
-    steps: int | None = option(None, "stop at this step (default: 6250, the paper's 100,000 episodes of 16 a step; no limit if --minutes is given)", kind=int)
-    minutes: float | None = option(None, "stop after so many minutes of training, counted over all resumptions", kind=float)
-    baseline: bool = option(False, "then train an LSTM alone on the same episodes, into RUN/lstm, to stand beside the MANN")
+    steps: int | None = option(
+        None,
+        "stop at this step (default: 6250, the paper's 100,000 episodes of 16 a step; no limit if --minutes is given)",
+        kind=int,
+    )
+    minutes: float | None = option(
+        None, "stop after so many minutes of training, counted over all resumptions", kind=float
+    )
+    baseline: bool = option(
+        False, "then train an LSTM alone on the same episodes, into RUN/lstm, to stand beside the MANN"
+    )
     seed: int = option(0, "seed of the parameters and the episodes")
     log_every: int = option(10, "steps between lines of metrics.jsonl")
     validate_every: int = option(100, "steps between validations on unseen classes")
@@ -86,7 +112,9 @@ class TrainConfig:
         """The reverse of ``to_dict``. Raises ``CommandError`` for a setting that this version does not know."""
         unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
         if unknown:
-            raise CommandError(f"the run has settings that this version of mannkern does not know: {', '.join(unknown)}")
+            raise CommandError(
+                f"the run has settings that this version of mannkern does not know: {', '.join(unknown)}"
+            )
         return cls(**values)
 
     @property

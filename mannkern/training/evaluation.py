@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mannkern.tasks.episodes import Episodes, EpisodeSampler
 
-from .build import load_split, make_model, test_sampler
+from .build import load_split, make_model, test_sampler, usable_device
 from .checkpoint import load_checkpoint, write_json
 from .config import TrainConfig
 from .errors import CommandError
@@ -29,7 +29,7 @@ PAPER = {1: 0.364, 2: 0.828, 3: 0.910, 4: 0.926, 5: 0.949, 10: 0.981}  # Table 1
 
 
 class Scores(NamedTuple):
-    """Accuracy over E episodes. Index k - 1 of a list is the k-th time a class is shown; NaN where no class came so often.
+    """Accuracy over E episodes. Item k - 1 of a list: the k-th time a class is shown; NaN where none came so often.
 
     ``interval`` is half the width of a 95% interval: normal, over the episodes' own means, since outcomes within an
     episode share its classes and its memory, while episodes are drawn independently. It is 0 where all episodes agree.
@@ -68,7 +68,7 @@ def _or_none(value: float) -> float | None:
 
 
 def measure(model: nn.Module, sampler: EpisodeSampler, episodes: int, device: torch.device) -> Scores:
-    """Score ``model`` on the sampler's first ``episodes`` episodes; neither gradients nor torch's generator are touched."""
+    """Score ``model`` on the sampler's first ``episodes`` episodes; leaves torch's generator as it was."""
     right, shown, losses = [], [], []
     training = model.training
     model.eval()
@@ -116,7 +116,7 @@ def evaluate(run: Path, config: TrainConfig, episodes: int = EPISODES) -> Evalua
     split = load_split(config)
     unseen = test_sampler(config, split.test, EVALUATION_SEED)
     seen = test_sampler(config, split.train, EVALUATION_SEED)
-    device = torch.device(config.device)
+    device = usable_device(config)
     model, step = load_model(run, config, unseen, device)
     result = Evaluation(
         run, config, step, measure(model, unseen, episodes, device), measure(model, seen, episodes, device)
@@ -144,7 +144,7 @@ def run_names(results: Sequence[Evaluation]) -> list[str]:
 def table(results: Sequence[Evaluation]) -> str:
     """Accuracy on unseen classes by instance, a column a run, next to chance and, where it compares, to the paper."""
     config = results[0].config
-    columns = [["instance", *(_ordinal(k) for k in INSTANCES)]]
+    columns = [["instance", *(ordinal(k) for k in INSTANCES)]]
     for name, result in zip(run_names(results), results, strict=True):
         scores = zip(result.unseen.by_instance, result.unseen.interval, strict=True)
         cells = ["-" if math.isnan(mean) else f"{mean:6.1%} ± {half:.1%}" for mean, half in scores]
@@ -153,7 +153,10 @@ def table(results: Sequence[Evaluation]) -> str:
     if config.task == "omniglot" and config.classes == 5:
         columns.append(["paper's MANN", *(f"{PAPER[k]:.1%}" for k in INSTANCES)])
     widths = [max(map(len, column)) for column in columns]
-    rows = ["   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in zip(*columns, strict=True)]
+    rows = [
+        "   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in zip(*columns, strict=True)
+    ]
     head = (
         f"Accuracy on classes never seen in training, by instance: {results[0].unseen.episodes:,} episodes, "
         "± half a 95% interval over episodes"
@@ -165,5 +168,6 @@ def table(results: Sequence[Evaluation]) -> str:
     return "\n".join([head, *trained, "", *rows])
 
 
-def _ordinal(k: int) -> str:
-    return f"{k}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(k, 'th') }"
+def ordinal(k: int) -> str:
+    """1st, 2nd, ... for k up to 10."""
+    return str(k) + {1: "st", 2: "nd", 3: "rd"}.get(k, "th")

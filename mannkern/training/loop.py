@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from mannkern.tasks.episodes import Episodes
 
-from .build import load_split, make_model, make_optimizer, test_sampler, training_sampler
+from .build import load_split, make_model, make_optimizer, test_sampler, training_sampler, usable_device
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .errors import CommandError
@@ -98,10 +98,10 @@ class Progress:
 
 
 def train(config: TrainConfig, run: Path) -> Outcome:
-    """Train in the folder ``run`` until a limit of ``config`` or a signal; continue where its checkpoint stands, if any.
+    """Train in the folder ``run``, from its checkpoint if it has one, until a limit of ``config`` or a signal.
 
-    SIGINT and SIGTERM let the step finish, then save. Episodes depend on the seed and the step alone, and the checkpoint
-    holds all else that a step reads, so a resumed run on the CPU equals one that never stopped.
+    SIGINT and SIGTERM let the step finish, then save. Episodes depend on the seed and the step alone, and the
+    checkpoint holds all else that a step reads, so a resumed run on the CPU equals one that never stopped.
     Raises ``CommandError`` for data, sizes or devices that cannot be, and where the loss is no longer finite.
     """
     if config.threads is not None:
@@ -110,11 +110,8 @@ def train(config: TrainConfig, run: Path) -> Outcome:
     sampler = training_sampler(config, split.train)
     unseen = test_sampler(config, split.test, VALIDATION_SEED)
     torch.manual_seed(config.seed)
-    try:
-        device = torch.device(config.device)
-        model = make_model(config, sampler).to(device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        raise CommandError(f"--device {config.device}: {str(error).splitlines()[0]}") from error
+    device = usable_device(config)
+    model = make_model(config, sampler).to(device)
     optimizer = make_optimizer(config, model)
     window, step, seconds = empty_window().to(device), 0, 0.0
     if (checkpoint := load_checkpoint(run)) is not None:

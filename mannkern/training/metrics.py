@@ -21,12 +21,12 @@ EVENTS = "tensorboard"
 
 
 def empty_window() -> Tensor:
-    """Sums over no step: ``[loss, steps, correct, shown]``, then correct and shown of each of ``INSTANCES``; float64."""
+    """Sums over no step, float64: loss, steps, correct, shown, then correct and shown of each of ``INSTANCES``."""
     return torch.zeros(4 + 2 * len(INSTANCES), dtype=torch.float64)
 
 
 def step_sums(loss: Tensor, logits: Tensor, episodes: Episodes) -> Tensor:
-    """One step's addition to a window, from its loss () and logits (T, B, C). Stays on the device: no synchronisation."""
+    """One step's addition to a window, from its loss () and logits (T, B, C); stays on their device."""
     correct = logits.detach().argmax(-1) == episodes.targets
     at = episodes.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
     parts = (
@@ -74,24 +74,24 @@ class Journal:
         kept = [json.dumps(line) + "\n" for line in read_metrics(run) if line["step"] <= step]
         write_atomically(run / METRICS, lambda file: file.writelines(line.encode() for line in kept))
         self.file = open(run / METRICS, "a")  # noqa: SIM115 - closed in __exit__
-        self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
 
     def write(self, kind: str, values: dict[str, Any]) -> None:
-        """Add a line ``{"kind": kind, **values}``; ``values`` holds ``step``. Numbers go to TensorBoard as ``kind/name``."""
+        """Add the line ``{"kind": kind, **values}``, with ``step`` in ``values``, and to TensorBoard ``kind/name``."""
         self.file.write(json.dumps({"kind": kind, **values}) + "\n")
         self.file.flush()
         for name, value in values.items():
             if name == "accuracy_by_instance":
                 for instance, accuracy in value.items():
                     if accuracy is not None:
-                        self.events.add_scalar(f"{kind}_instance/{instance}", accuracy, values["step"])  # type: ignore[no-untyped-call]
+                        self.events.add_scalar(f"{kind}_instance/{instance}", accuracy, values["step"])
             elif name != "step":
-                self.events.add_scalar(f"{kind}/{name}", value, values["step"])  # type: ignore[no-untyped-call]
+                self.events.add_scalar(f"{kind}/{name}", value, values["step"])
 
     def flush(self) -> None:
         """Put everything on the disk, so that no checkpoint is ahead of its metrics."""
         os.fsync(self.file.fileno())
-        self.events.flush()  # type: ignore[no-untyped-call]
+        self.events.flush()
 
     def __enter__(self) -> Journal:
         return self
@@ -100,4 +100,4 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.file.close()
-        self.events.close()  # type: ignore[no-untyped-call]
+        self.events.close()

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .evaluation import EVALUATION_SEED, Evaluation, load_model, run_names
 from .build import load_split, test_sampler
+from .checkpoint import write_atomically
+from .evaluation import EVALUATION_SEED, Evaluation, load_model, ordinal, run_names
 from .metrics import INSTANCES, read_metrics
 
 if TYPE_CHECKING:
@@ -19,7 +20,18 @@ if TYPE_CHECKING:
 
 PICTURES = "pictures"
 RUN_COLOURS = ("#2458a6", "#d9622b", "#2a8f6d", "#8a4fa3", "#b08a1e", "#5c6670")
-CLASS_COLOURS = ("#2458a6", "#d9622b", "#2a8f6d", "#a63d7f", "#b08a1e", "#4aa3c7", "#7a5c3e", "#6b6bd0", "#8bb13a", "#c23b3b")
+CLASS_COLOURS = (
+    "#2458a6",
+    "#d9622b",
+    "#2a8f6d",
+    "#a63d7f",
+    "#b08a1e",
+    "#4aa3c7",
+    "#7a5c3e",
+    "#6b6bd0",
+    "#8bb13a",
+    "#c23b3b",
+)
 INK = "#30343a"
 
 
@@ -45,7 +57,9 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
     figure, (top, bottom) = _figure(2, (8.5, 7.2), sharex=True)
     figure.suptitle(f"{name}: learning curve", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
     episodes = [line["episodes"] for line in training]
-    top.plot(episodes, [line["loss"] for line in training], color=RUN_COLOURS[0], alpha=0.35, lw=1, label="training batches")
+    top.plot(
+        episodes, [line["loss"] for line in training], color=RUN_COLOURS[0], alpha=0.35, lw=1, label="training batches"
+    )
     episodes_seen = [line["episodes"] for line in validation]
     top.plot(episodes_seen, [line["loss"] for line in validation], color=RUN_COLOURS[0], lw=1.8, label="unseen classes")
     top.axhline(math.log(result.config.classes), color=INK, lw=1, ls=":", label="chance")
@@ -57,7 +71,7 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
         points = [line["accuracy_by_instance"][str(instance)] for line in validation]
         accuracy = [math.nan if point is None else 100 * point for point in points]
         colour = shades(0.92 * place / (len(INSTANCES) - 1))
-        bottom.plot(episodes_seen, accuracy, color=colour, lw=1.8, label=_ordinal(instance))
+        bottom.plot(episodes_seen, accuracy, color=colour, lw=1.8, label=ordinal(instance))
     _chance(bottom, result.config.classes)
     bottom.set_ylabel("accuracy on unseen classes (%)")
     bottom.set_ylim(0, 101)
@@ -93,7 +107,7 @@ def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
 
 
 def memory(result: Evaluation, name: str) -> Figure:
-    """One episode of unseen classes: the read and the write weights over the slots, in the colour of each step's class."""
+    """One episode of unseen classes: write and read weights over the slots, in the colour of each step's class."""
     sampler = test_sampler(result.config, load_split(result.config).test, EVALUATION_SEED)
     model, _ = load_model(result.run, result.config, sampler, torch.device("cpu"))
     episode = sampler.sample(1, 0)
@@ -103,7 +117,9 @@ def memory(result: Evaluation, name: str) -> Figure:
     targets = episode.targets[:, 0].tolist()
     right = (logits.argmax(-1) == episode.targets)[:, 0].tolist()
     figure, panels = _figure(3, (10.5, 8.4), sharex=True, ratios=(10, 10, 1.1))
-    figure.suptitle(f"{name}: one episode of unseen classes", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
+    figure.suptitle(
+        f"{name}: one episode of unseen classes", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK
+    )
     for axes, weights, what in zip(panels[:2], (write, read), ("write", "read"), strict=True):
         _paint(axes, weights[:, 0].mean(1), targets)
         axes.set_ylabel("slot")
@@ -112,12 +128,12 @@ def memory(result: Evaluation, name: str) -> Figure:
     for step, (label, correct) in enumerate(zip(targets, right, strict=True)):
         strip.axvspan(step - 0.5, step + 0.5, color=_class_colour(label), lw=0)
         strip.text(step, 0.5, str(label), ha="center", va="center", fontsize=7, color="white", fontweight="bold")
-        strip.text(step, -0.15, "·" if correct else "×", ha="center", va="top", fontsize=9, color=INK)
+        strip.text(step, -0.15, "" if correct else "x", ha="center", va="top", fontsize=9, color=INK)
     strip.set_ylim(0, 1)
     strip.set_yticks([])
     strip.set_ylabel("class", rotation=0, ha="right", va="center")
     strip.tick_params(axis="x", pad=12)
-    strip.set_xlabel("time step   (× under a step: the model answered wrong)")
+    strip.set_xlabel("time step   (x: answered wrong)")
     return figure
 
 
@@ -133,7 +149,9 @@ def _paint(axes: Axes, weights: torch.Tensor, targets: list[int]) -> None:
     axes.grid(False)
 
 
-def _figure(rows: int, size: tuple[float, float], sharex: bool = False, ratios: tuple[float, ...] | None = None) -> tuple[Figure, list[Axes]]:
+def _figure(
+    rows: int, size: tuple[float, float], sharex: bool = False, ratios: tuple[float, ...] | None = None
+) -> tuple[Figure, list[Axes]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -151,7 +169,9 @@ def _figure(rows: int, size: tuple[float, float], sharex: bool = False, ratios: 
 
 def _chance(axes: Axes, classes: int) -> None:
     axes.axhline(100 / classes, color=INK, lw=1, ls=":")
-    axes.text(0.995, 100 / classes + 1, "chance", transform=axes.get_yaxis_transform(), ha="right", color=INK, fontsize=9)
+    axes.text(
+        0.995, 100 / classes + 1, "chance", transform=axes.get_yaxis_transform(), ha="right", color=INK, fontsize=9
+    )
 
 
 def _class_colour(label: int) -> str:
