@@ -1,7 +1,7 @@
-// What an LRUA kernel is given: sizes and pointers. SPEC.md's letters: B episodes, N slots, W width, R heads.
+// What a kernel of LRUA, or of the controller beside it, is given: sizes and pointers. SPEC.md's letters: B episodes, N slots, W width, R heads.
 //
 // Every tensor is contiguous, row-major, with B in front; a kernel reads and writes episodes [begin, end) of it.
-// Inputs are const and never written; outputs do not overlap inputs or each other. "null:" says what null means.
+// Inputs are const and never written; outputs do not overlap inputs or each other unless said. "null:" says what null means.
 #pragma once
 
 #include <cstdint>
@@ -47,9 +47,17 @@ struct ReadBackward {
   T *grad_memory, *grad_key, *grad_strength;  // grad_strength null where strength is
 };
 
+// Distances from an episode to the next, in elements: within one tensor per argument, or within the rows of an
+// interface that holds all of them.
+struct Strides {
+  int64_t vectors, scalars, read;  // of key and add (R,W); of gate and strength (R); of read (R,W)
+};
+
+// usage_out may be usage.
 template <class T>
 struct Step {  // lrua_step
   Shape shape;
+  Strides strides;
   int64_t n;
   bool per_head;
   T decay;
@@ -59,9 +67,12 @@ struct Step {  // lrua_step
   int64_t* least_used;  // (B,n), ascending
 };
 
+// grad_memory, grad_read_weights and grad_usage may be the very pointers of the gradients they come from. The strides
+// are those of the inputs, and of their gradients.
 template <class T>
 struct StepBackward {
   Shape shape;
+  Strides strides;
   int64_t n;
   bool per_head;
   T decay;
@@ -80,6 +91,34 @@ struct LeastUsed {
 };
 
 template <class T>
+struct Lstm {  // the pointwise part of an LSTM step, gates in the order i, f, g, o of torch.nn.LSTMCell
+  int64_t D, output_stride;
+  const T *input_gates, *cell;  // (B,4D) from the input, with biases; (B,D)
+  T* gates;                     // (B,4D): from the hidden state on entry, activated on return
+  T *cell_out, *hidden;         // (B,D); rows of D, output_stride apart
+};
+
+template <class T>
+struct LstmBackward {
+  int64_t D;
+  const T *grad_hidden, *gates, *cell, *cell_out;  // (B,D), (B,4D), (B,D), (B,D)
+  T *grad_cell, *grad_gates;                       // (B,D), updated in place; (B,4D), before activation
+};
+
+template <class T>
+struct Activation {  // of rows of an interface: tanh of keys and adds, gates as they are, 1 + softplus of strengths
+  int64_t vectors, gates, strengths;  // numbers in a row of each
+  T* rows;
+};
+
+template <class T>
+struct ActivationBackward {
+  int64_t vectors, gates, strengths;
+  const T* rows;  // activated
+  T* grad_rows;   // in place
+};
+
+template <class T>
 struct Kernels {
   void (*write)(const Write<T>&, int64_t begin, int64_t end);
   void (*write_backward)(const WriteBackward<T>&, int64_t begin, int64_t end);
@@ -88,6 +127,10 @@ struct Kernels {
   void (*step)(const Step<T>&, int64_t begin, int64_t end);
   void (*step_backward)(const StepBackward<T>&, int64_t begin, int64_t end);
   void (*least_used)(const LeastUsed<T>&, int64_t begin, int64_t end);
+  void (*lstm)(const Lstm<T>&, int64_t begin, int64_t end);
+  void (*lstm_backward)(const LstmBackward<T>&, int64_t begin, int64_t end);
+  void (*activate)(const Activation<T>&, int64_t begin, int64_t end);
+  void (*activate_backward)(const ActivationBackward<T>&, int64_t begin, int64_t end);
 };
 
 // The kernels of one instruction set.

@@ -145,3 +145,65 @@ class LRUAStep(_Batched):
         saved = ctx.saved_tensors
         out = _ops.lrua_step_backward(*grads[:5], *saved, ctx.per_head, ctx.decay)
         return (*out[:6], None if saved[4] is None else out[6], None, None, None)
+
+
+class MANNLSTM(Function):
+    """A whole episode of MANN with an LSTM controller; the arguments are those of the kernel ``mann_lstm``.
+
+    -> outputs, and after the last step cell, memory, read_weights, usage; then what the kernel saved of every step.
+    """
+
+    @staticmethod
+    @_positional
+    def forward(
+        input_gates: Tensor,
+        recurrent_weight: Tensor,
+        interface_weight: Tensor,
+        interface_bias: Tensor,
+        output: Tensor,
+        cell: Tensor,
+        memory: Tensor,
+        read_weights: Tensor,
+        usage: Tensor,
+        num_least_used: int,
+        per_head: bool,
+        decay: float,
+    ) -> tuple[Tensor, ...]:
+        outputs, usage, *saved = _ops.mann_lstm(
+            input_gates,
+            recurrent_weight,
+            interface_weight,
+            interface_bias,
+            output,
+            cell,
+            memory,
+            read_weights,
+            usage,
+            num_least_used,
+            per_head,
+            decay,
+        )
+        memories, reads, _, _, cells, *_ = saved
+        return outputs, cells[-1].clone(), memories[-1].clone(), reads[-1].clone(), usage, *saved
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, recurrent_weight, interface_weight, _, first, cell, _, read_weights, _, _, ctx.per_head, ctx.decay = inputs
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*output[5:])
+        ctx.save_for_backward(first, recurrent_weight, interface_weight, cell, read_weights, output[0], *output[5:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        first, *saved = ctx.saved_tensors
+        grad_outputs, grad_cell, grad_memory, grad_read_weights, grad_usage = grads[:5]
+        grad_gates, grad_interface, grad_first, *grad_state = _ops.mann_lstm_backward(
+            grad_outputs, grad_usage, grad_memory, grad_read_weights, grad_cell, *saved, ctx.per_head, ctx.decay
+        )
+        outputs = saved[4]
+        hidden = outputs[..., : saved[2].shape[-1]].flatten(0, 1)
+        grad_recurrent = grad_gates[0].mT @ first
+        grad_recurrent.addmm_(grad_gates[1:].flatten(0, 1).mT, outputs[:-1].flatten(0, 1))
+        rows = grad_interface.flatten(0, 1)
+        return (grad_gates, grad_recurrent, rows.mT @ hidden, rows.sum(0), grad_first, *grad_state, None, None, None)

@@ -39,6 +39,19 @@ _define(
     "Tensor memory, Tensor read_weights, Tensor write_weights, Tensor cosine, Tensor norm, Tensor least_used, "
     "bool per_head, float decay) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
+_define(
+    "mann_lstm(Tensor input_gates, Tensor recurrent_weight, Tensor interface_weight, Tensor interface_bias, "
+    "Tensor output, Tensor cell, Tensor memory, Tensor read_weights, Tensor usage, int num_least_used, bool per_head, "
+    "float decay) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+_define(
+    "mann_lstm_backward(Tensor? grad_outputs, Tensor? grad_usage, Tensor? grad_memory, Tensor? grad_read_weights, "
+    "Tensor? grad_cell, Tensor recurrent_weight, Tensor interface_weight, Tensor cell, Tensor previous_read_weights, "
+    "Tensor outputs, Tensor memory, Tensor read_weights, Tensor write_weights, Tensor gates, Tensor cells, "
+    "Tensor interface, Tensor cosine, Tensor norm, Tensor least_used, bool per_head, float decay) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
 
 
 @torch.library.register_fake("mannkern::least_used_slots", lib=_library)
@@ -144,6 +157,73 @@ def _(
         memory.new_empty(add.shape),
         memory.new_empty(gate.shape),
         _grad_strength(key, strength),
+    )
+
+
+@torch.library.register_fake("mannkern::mann_lstm", lib=_library)
+def _(
+    input_gates: Tensor,
+    recurrent_weight: Tensor,
+    interface_weight: Tensor,
+    interface_bias: Tensor,
+    output: Tensor,
+    cell: Tensor,
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    num_least_used: int,
+    per_head: bool,
+    decay: float,
+) -> tuple[Tensor, ...]:
+    T = input_gates.shape[0]
+    weights = memory.new_empty((T, *read_weights.shape))
+    return (
+        memory.new_empty((T, *output.shape)),
+        memory.new_empty(usage.shape),
+        memory.new_empty((T, *memory.shape)),
+        weights,
+        torch.empty_like(weights),
+        memory.new_empty(input_gates.shape),
+        memory.new_empty((T, *cell.shape)),
+        memory.new_empty((T, memory.shape[0], interface_weight.shape[0])),
+        torch.empty_like(weights),
+        memory.new_empty((T, *usage.shape)),
+        memory.new_empty((T, memory.shape[0], num_least_used), dtype=torch.int64),
+    )
+
+
+@torch.library.register_fake("mannkern::mann_lstm_backward", lib=_library)
+def _(
+    grad_outputs: Tensor | None,
+    grad_usage: Tensor | None,
+    grad_memory: Tensor | None,
+    grad_read_weights: Tensor | None,
+    grad_cell: Tensor | None,
+    recurrent_weight: Tensor,
+    interface_weight: Tensor,
+    cell: Tensor,
+    previous_read_weights: Tensor,
+    outputs: Tensor,
+    memory: Tensor,
+    read_weights: Tensor,
+    write_weights: Tensor,
+    gates: Tensor,
+    cells: Tensor,
+    interface: Tensor,
+    cosine: Tensor,
+    norm: Tensor,
+    least_used: Tensor,
+    per_head: bool,
+    decay: float,
+) -> tuple[Tensor, ...]:
+    return (
+        memory.new_empty(gates.shape),
+        memory.new_empty(interface.shape),
+        memory.new_empty(outputs.shape[1:]),
+        memory.new_empty(cell.shape),
+        memory.new_empty(memory.shape[1:]),
+        memory.new_empty(previous_read_weights.shape),
+        memory.new_empty(norm.shape[1:]),
     )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mannkern import checks
+from mannkern.autograd import MANNLSTM
+from mannkern.backends import choose
 from mannkern.cells import MANNCell, MANNState
 
 
@@ -68,19 +71,56 @@ class MANN(nn.Module):
 
         With batch_first, (B, T, F) and (B, T, D + R W). T = 0 returns the state as it came.
         """
-        checks.step_input(input, self.cell.input_size, self.cell.interface.weight, "BTF" if self.batch_first else "TBF")
-        steps = input.unbind(1 if self.batch_first else 0)
-        B = input.shape[0 if self.batch_first else 1]
+        cell = self.cell
+        checks.step_input(input, cell.input_size, cell.interface.weight, "BTF" if self.batch_first else "TBF")
+        if self.batch_first:
+            input = input.transpose(0, 1)
         if state is None:
-            state = self.cell.initial_state(B)
+            state = cell.initial_state(input.shape[1])
+        output, state = self._compiled(input, state) if self._has_compiled_loop(input) else self._loop(input, state)
+        return output.transpose(0, 1) if self.batch_first else output, state
+
+    def _loop(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
         outputs = []
-        for x in steps:
+        for x in input:
             output, state, _ = self.cell.step(x, state)
             outputs.append(output)
-        dim = 1 if self.batch_first else 0
-        if not outputs:
-            return input.new_empty((B, 0, self.output_size) if self.batch_first else (0, B, self.output_size)), state
-        return torch.stack(outputs, dim), state
+        empty = input.new_empty(0, input.shape[1], self.output_size)
+        return torch.stack(outputs) if outputs else empty, state
+
+    def _has_compiled_loop(self, input: Tensor) -> bool:
+        cell = self.cell
+        return (
+            type(cell.controller) is nn.LSTMCell
+            and cell.controller.bias
+            and input.shape[0] > 0
+            and choose(cell.backend, input.device) == "cpp"
+            and not torch.is_autocast_enabled(input.device.type)
+            and not torch._C._are_functorch_transforms_active()
+        )
+
+    def _compiled(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
+        """The loop over T in compiled code; the input's product for all steps is one."""
+        cell, lstm = self.cell, self.cell.controller
+        input_gates = F.linear(input, lstm.weight_ih[:, : cell.input_size], lstm.bias_ih + lstm.bias_hh)
+        recurrent_weight = torch.cat([lstm.weight_hh, lstm.weight_ih[:, cell.input_size :]], 1)
+        hidden, c = state.controller
+        outputs, c, memory, read_weights, usage, *_ = MANNLSTM.apply(
+            input_gates,
+            recurrent_weight,
+            cell.interface.weight,
+            cell.interface.bias,
+            torch.cat([hidden, state.read.flatten(1)], 1),
+            c,
+            state.memory,
+            state.read_weights,
+            state.usage,
+            cell.num_least_used,
+            cell.least_used == "per_head",
+            cell.decay,
+        )
+        hidden, read = outputs[-1].split([cell.hidden_size, cell.num_reads * cell.memory_width], -1)
+        return outputs, MANNState((hidden, c), memory, read_weights, usage, read.unflatten(-1, state.read.shape[1:]))
 
     def extra_repr(self) -> str:
         return f"batch_first={self.batch_first}"

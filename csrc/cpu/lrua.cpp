@@ -1,22 +1,13 @@
 // The operations of LRUA on a CPU: checks, allocation, threads over the batch, and the choice of instruction set.
 // Their schemas are in mannkern/ops.py. Inputs may be strided; they are read through contiguous copies.
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
-#include <algorithm>
 #include <cstring>
-#include <initializer_list>
 #include <numeric>
-#include <optional>
 #include <tuple>
-#include <vector>
 
-#include "../lrua.h"
+#include "call.h"
 
 namespace mannkern {
 
@@ -37,10 +28,6 @@ template void sort_least_used(const double*, int64_t, int64_t, int64_t*);
 
 namespace {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using Maybe = std::optional<Tensor>;
-
 const Isa* const kIsas[] = {
 #if defined(__x86_64__)
     &isa_avx512, &isa_avx2,
@@ -59,81 +46,11 @@ bool runs_here(const Isa* isa) {
   return isa == &isa_portable;
 }
 
+}  // namespace
+
 const Isa* chosen = *std::find_if(std::begin(kIsas), std::end(kIsas), runs_here);
 
-template <class T>
-const Kernels<T>& kernels() {
-  if constexpr (sizeof(T) == 4) return chosen->f32;
-  else return chosen->f64;
-}
-
-// The tensors of one call: checked, made contiguous, and kept alive until it ends.
-template <class T>
-class Call {
- public:
-  using Sizes = std::initializer_list<int64_t>;
-  static constexpr ScalarType kType = sizeof(T) == 4 ? ScalarType::Float : ScalarType::Double;
-
-  const T* in(const Tensor& t, const char* name, Sizes sizes) {
-    return static_cast<const T*>(hold(t, name, sizes, kType));
-  }
-  const T* in(const Maybe& t, const char* name, Sizes sizes) { return t ? in(*t, name, sizes) : nullptr; }
-  const int64_t* indices(const Tensor& t, const char* name, Sizes sizes) {
-    return static_cast<const int64_t*>(hold(t, name, sizes, ScalarType::Long));
-  }
-  Tensor out(Sizes sizes) { return allocate(sizes, kType); }
-  static Tensor allocate(Sizes sizes, ScalarType type) {
-    int64_t strides[4], stride = 1;
-    for (size_t d = sizes.size(); d-- > 0; stride *= std::max<int64_t>(sizes.begin()[d], 1)) strides[d] = stride;
-    AtenTensorHandle handle;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.begin(), strides, int32_t(to_code(type)),
-                                                    aoti_torch_device_type_cpu(), 0, &handle));
-    return Tensor(handle);
-  }
-
- private:
-  static int32_t to_code(ScalarType type) {
-    if (type == ScalarType::Long) return aoti_torch_dtype_int64();
-    return type == ScalarType::Float ? aoti_torch_dtype_float32() : aoti_torch_dtype_float64();
-  }
-  const void* hold(const Tensor& t, const char* name, Sizes sizes, ScalarType type) {
-    const auto have = t.sizes();
-    STD_TORCH_CHECK(t.scalar_type() == type && have.size() == sizes.size() &&
-                        std::equal(sizes.begin(), sizes.end(), have.begin()),
-                    "mannkern: ", name, " has the wrong dtype or shape");
-    held_.push_back(t.is_contiguous() ? t : torch::stable::contiguous(t));
-    return held_.back().const_data_ptr();
-  }
-  std::vector<Tensor> held_;
-};
-
-template <class T>
-T* data(const Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
-template <class T>
-T* data(const Maybe& t) {
-  return t ? data<T>(*t) : nullptr;
-}
-
-// Episodes over the threads. A thread is worth waking for the work of about three standard steps.
-template <class Op>
-void over_batch(int64_t B, int64_t work, void (*kernel)(const Op&, int64_t, int64_t), const Op& op) {
-  const int64_t grain = 65536 / std::max<int64_t>(work, 1) + 1;
-  torch::stable::parallel_for(0, B, grain, [&](int64_t begin, int64_t end) { kernel(op, begin, end); });
-}
-
-Shape shape_of(const Tensor& memory, const Tensor& heads) {
-  STD_TORCH_CHECK(memory.dim() == 3 && heads.dim() == 3, "mannkern: memory and key need three dimensions");
-  return {memory.size(1), memory.size(2), heads.size(1)};
-}
-
-template <class F>
-auto by_dtype(const Tensor& t, F f) {
-  const ScalarType type = t.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, "mannkern: needs float32 or float64");
-  return type == ScalarType::Float ? f(float{}) : f(double{});
-}
+namespace {
 
 Tensor least_used_slots(const Tensor& usage, int64_t n) {
   return by_dtype(usage, [&](auto zero) {
@@ -232,7 +149,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_
     const Tensor cosine = call.out({B, s.R, s.N}), norm = call.out({B, s.N});
     const Tensor slots = Call<T>::allocate({B, n}, ScalarType::Long);
     over_batch(B, s.N * s.W * s.R, kernels<T>().step,
-               Step<T>{s, n, per_head, T(decay), call.in(memory, "memory", {B, s.N, s.W}),
+               Step<T>{s, {s.R * s.W, s.R, s.R * s.W}, n, per_head, T(decay), call.in(memory, "memory", {B, s.N, s.W}),
                        call.in(read_weights, "read_weights", {B, s.R, s.N}), call.in(usage, "usage", {B, s.N}),
                        call.in(key, "key", {B, s.R, s.W}), call.in(add, "add", {B, s.R, s.W}),
                        call.in(gate, "gate", {B, s.R}), call.in(strength, "strength", {B, s.R}), data<T>(memory_out),
@@ -257,7 +174,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step_bac
     const Tensor grad_key = call.out({B, s.R, s.W}), grad_add = call.out({B, s.R, s.W});
     const Tensor grad_gate = call.out({B, s.R}), grad_strength = call.out({B, strength ? s.R : 0});
     over_batch(B, s.N * s.W * s.R, kernels<T>().step_backward,
-               StepBackward<T>{s, n, per_head, T(decay), call.in(grad_memory_out, "grad_memory", {B, s.N, s.W}),
+               StepBackward<T>{s, {s.R * s.W, s.R, s.R * s.W}, n, per_head, T(decay), call.in(grad_memory_out, "grad_memory", {B, s.N, s.W}),
                                call.in(grad_read, "grad_read", {B, s.R, s.W}),
                                call.in(grad_read_weights_out, "grad_read_weights", {B, s.R, s.N}),
                                call.in(grad_usage_out, "grad_usage", {B, s.N}),

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "controller.h"
 #include "lrua_episode.h"
 
 namespace {
@@ -146,7 +147,8 @@ void read_backward(const ReadBackward<T>& op, int64_t begin, int64_t end) {
 template <class T>
 void step(const Step<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
-  const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W;
+  const int64_t N = s.N, NW = N * s.W, RN = s.R * N;
+  const auto [vectors, scalars, reads] = op.strides;
   Arena<T> arena(s);
   T *X = arena.take(blocks_size(s)), *w_w = arena.take(s.R * s.Np), *w_r = arena.take(s.R * s.Np);
   T *cosine = arena.take(s.R * s.Np), *norm = arena.take(s.Np);
@@ -158,17 +160,17 @@ void step(const Step<T>& op, int64_t begin, int64_t end) {
     load_rows(w_w, op.read_weights + e * RN, s.R, s);
     for (int64_t h = 0; h < s.R; ++h) {
       T* row = w_w + h * s.Np;
-      const T open = sigmoid(op.gate[e * s.R + h]), closed = sigmoid(-op.gate[e * s.R + h]);
+      const T open = sigmoid(op.gate[e * scalars + h]), closed = sigmoid(-op.gate[e * scalars + h]);
       for (int64_t i = 0; i < s.Np; ++i) row[i] *= open;
       if (op.per_head) row[slots[h % op.n]] += closed;
       else for (int64_t l = 0; l < op.n; ++l) row[slots[l]] += closed;
     }
     load_blocks(X, op.memory + e * NW, s);
     clear_slot(X, slots[0], s);
-    rank_update(X, w_w, op.add + e * RW, s);
+    rank_update(X, w_w, op.add + e * vectors, s);
     store_blocks(op.memory_out + e * NW, X, s);
-    address(w_r, cosine, norm, scratch.unit, scratch.key_norm, X, op.key + e * RW, at(op.strength, e * s.R), s);
-    slot_sum(op.read + e * RW, X, w_r, scratch.lanes, s);
+    address(w_r, cosine, norm, scratch.unit, scratch.key_norm, X, op.key + e * vectors, at(op.strength, e * scalars), s);
+    slot_sum(op.read + e * reads, X, w_r, scratch.lanes, s);
     T* u = op.usage_out + e * N;
     for (int64_t i = 0; i < N; ++i) u[i] = op.decay * usage[i];
     for (int64_t h = 0; h < s.R; ++h)
@@ -183,7 +185,8 @@ void step(const Step<T>& op, int64_t begin, int64_t end) {
 template <class T>
 void step_backward(const StepBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
-  const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W;
+  const int64_t N = s.N, NW = N * s.W, RN = s.R * N;
+  const auto [vectors, scalars, reads] = op.strides;
   Arena<T> arena(s);
   T *X = arena.take(blocks_size(s)), *D = arena.take(blocks_size(s)), *norm = arena.take(s.Np), *grad_u = arena.take(s.Np);
   T *weights = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
@@ -199,26 +202,26 @@ void step_backward(const StepBackward<T>& op, int64_t begin, int64_t end) {
     load_rows(weights, op.read_weights_out + e * RN, s.R, s);
     load_rows(cosine, op.cosine + e * RN, s.R, s);
     load_norms(norm, op.norm + e * N, s);
-    read_backward(D, op.grad_key + e * RW, at(op.grad_strength, e * s.R), grad_w, at(op.grad_read, e * RW), X,
-                  op.key + e * RW, at(op.strength, e * s.R), weights, cosine, norm, scratch, s);
+    read_backward(D, op.grad_key + e * vectors, at(op.grad_strength, e * scalars), grad_w, at(op.grad_read, e * reads), X,
+                  op.key + e * vectors, at(op.strength, e * scalars), weights, cosine, norm, scratch, s);
 
     load_rows(weights, op.write_weights + e * RN, s.R, s);
-    slot_sum(op.grad_add + e * RW, D, weights, scratch.lanes, s);
-    slot_dot(grad_w, D, op.add + e * RW, s);
+    slot_sum(op.grad_add + e * vectors, D, weights, scratch.lanes, s);
+    slot_dot(grad_w, D, op.add + e * vectors, s);
     const int64_t* slots = op.least_used + e * op.n;
     for (int64_t h = 0; h < s.R; ++h) {
       T* row = grad_w + h * s.Np;
       const T* given = at(op.grad_write_weights, e * RN + h * N);
       for (int64_t i = 0; i < s.Np; ++i) row[i] += grad_u[i];
       if (given) for (int64_t i = 0; i < N; ++i) row[i] += given[i];
-      const T open = sigmoid(op.gate[e * s.R + h]), closed = sigmoid(-op.gate[e * s.R + h]);
+      const T open = sigmoid(op.gate[e * scalars + h]), closed = sigmoid(-op.gate[e * scalars + h]);
       load_rows(cosine, op.read_weights + e * RN + h * N, 1, s);
       Vec<T> reused = {};
       for (int64_t i = 0; i < s.Np; i += Lanes<T>::L) reused += load(row + i) * load(cosine + i);
       T fresh = 0;
       if (op.per_head) fresh = row[slots[h % op.n]];
       else for (int64_t l = 0; l < op.n; ++l) fresh += row[slots[l]];
-      op.grad_gate[e * s.R + h] = open * closed * (lane_sum<T>(reused) - fresh);
+      op.grad_gate[e * scalars + h] = open * closed * (lane_sum<T>(reused) - fresh);
       for (int64_t i = 0; i < N; ++i) op.grad_read_weights[e * RN + h * N + i] = open * row[i];
     }
     for (int64_t i = 0; i < N; ++i) op.grad_usage[e * N + i] = op.decay * grad_u[i];
@@ -236,7 +239,8 @@ void find_least_used(const LeastUsed<T>& op, int64_t begin, int64_t end) {
 }
 
 template <class T>
-constexpr Kernels<T> kernels = {write<T>, write_backward<T>, read<T>, read_backward<T>,
-                                step<T>,  step_backward<T>,  find_least_used<T>};
+constexpr Kernels<T> kernels = {write<T>,         write_backward<T>, read<T>,     read_backward<T>, step<T>,
+                                step_backward<T>, find_least_used<T>, lstm<T>,  lstm_backward<T>, activate<T>,
+                                activate_backward<T>};
 
 }  // namespace

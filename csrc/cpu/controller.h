@@ -1,0 +1,124 @@
+// The pointwise part of an LSTM controller and of its interface, rows at a time.
+#pragma once
+
+#include <type_traits>
+
+#include "../lrua.h"
+#include "vector.h"
+
+namespace {
+
+using namespace mannkern;
+
+template <class T>
+Vec<T> sigmoid(Vec<T> x) {
+  const Vec<T> e = exp_nonpositive<T>(x > 0 ? -x : x);
+  return (x > 0 ? Vec<T>{} + T(1) : e) / (1 + e);
+}
+
+inline Vec<float> tanh(Vec<float> x) {
+  const Vec<float> e = exp_nonpositive<float>(x > 0 ? -2 * x : 2 * x), far = (1 - e) / (1 + e), s = x * x;
+  // near 0 the quotient would cancel: Taylor, whose remainder at 1/4 is 1e-8 of the value
+  const Vec<float> near = x * (1 + s * (-1 / 3.f + s * (2 / 15.f + s * (-17 / 315.f + s * (62 / 2835.f)))));
+  return s < 0.0625f ? near : (x > 0 ? far : -far);
+}
+
+inline Vec<double> tanh(Vec<double> x) {
+  for (int e = 0; e < Lanes<double>::L; ++e) x[e] = __builtin_tanh(x[e]);
+  return x;
+}
+
+// The last, partial vector of a row: a copy in front of f, and back behind it where the row is written.
+template <class T, class P>
+struct Tail {
+  P row;
+  int64_t count;
+  T lane[Lanes<T>::L] = {};
+  Tail(P p, int64_t n) : row(p), count(n) { std::memcpy(lane, row, count * sizeof(T)); }
+  void write_back() {
+    if constexpr (!std::is_const_v<std::remove_pointer_t<P>>) std::memcpy(row, lane, count * sizeof(T));
+  }
+};
+
+// f of vectors of `count` numbers from each pointer.
+template <class T, class F, class... P>
+void for_lanes(int64_t count, F f, P... rows) {
+  constexpr int L = Lanes<T>::L;
+  int64_t i = 0;
+  for (; i + L <= count; i += L) f((rows + i)...);
+  if (i == count) return;
+  [&](auto... tails) {
+    f(tails.lane...);
+    (tails.write_back(), ...);
+  }(Tail<T, P>(rows + i, count - i)...);
+}
+
+template <class T>
+void lstm(const Lstm<T>& op, int64_t begin, int64_t end) {
+  const int64_t D = op.D;
+  for (int64_t e = begin; e < end; ++e) {
+    const T* x = op.input_gates + e * 4 * D;
+    T* gates = op.gates + e * 4 * D;
+    for_lanes<T>(
+        D,
+        [](const T* xi, const T* xf, const T* xg, const T* xo, T* i, T* f, T* g, T* o, const T* c, T* c_out, T* h) {
+          const Vec<T> in = sigmoid<T>(load(xi) + load(i)), forget = sigmoid<T>(load(xf) + load(f));
+          const Vec<T> fresh = tanh(load(xg) + load(g)), out = sigmoid<T>(load(xo) + load(o));
+          const Vec<T> cell = forget * load(c) + in * fresh;
+          store(i, in), store(f, forget), store(g, fresh), store(o, out);
+          store(c_out, cell), store(h, out * tanh(cell));
+        },
+        x, x + D, x + 2 * D, x + 3 * D, gates, gates + D, gates + 2 * D, gates + 3 * D, op.cell + e * D,
+        op.cell_out + e * D, op.hidden + e * op.output_stride);
+  }
+}
+
+template <class T>
+void lstm_backward(const LstmBackward<T>& op, int64_t begin, int64_t end) {
+  const int64_t D = op.D;
+  for (int64_t e = begin; e < end; ++e) {
+    const T* gates = op.gates + e * 4 * D;
+    T* grad = op.grad_gates + e * 4 * D;
+    for_lanes<T>(
+        D,
+        [](const T* pi, const T* pf, const T* pg, const T* po, T* di, T* df, T* dg, T* dout, const T* dh, const T* c,
+           const T* c_out, T* dc) {
+          const Vec<T> i = load(pi), f = load(pf), g = load(pg), o = load(po), squashed = tanh(load(c_out));
+          const Vec<T> d = load(dc) + load(dh) * o * (1 - squashed * squashed);
+          store(dout, load(dh) * squashed * o * (1 - o));
+          store(di, d * g * i * (1 - i));
+          store(df, d * load(c) * f * (1 - f));
+          store(dg, d * i * (1 - g * g));
+          store(dc, d * f);
+        },
+        gates, gates + D, gates + 2 * D, gates + 3 * D, grad, grad + D, grad + 2 * D, grad + 3 * D,
+        op.grad_hidden + e * D, op.cell + e * D, op.cell_out + e * D, op.grad_cell + e * D);
+  }
+}
+
+template <class T>
+void activate(const Activation<T>& op, int64_t begin, int64_t end) {
+  const int64_t width = op.vectors + op.gates + op.strengths;
+  for (int64_t e = begin; e < end; ++e) {
+    T* row = op.rows + e * width;
+    for_lanes<T>(op.vectors, [](T* x) { store(x, tanh(load(x))); }, row);
+    for (int64_t h = op.vectors + op.gates; h < width; ++h) {
+      const T x = row[h];
+      row[h] = 1 + (x > 0 ? x : T(0)) + T(__builtin_log1p(__builtin_exp(x > 0 ? -x : x)));
+    }
+  }
+}
+
+template <class T>
+void activate_backward(const ActivationBackward<T>& op, int64_t begin, int64_t end) {
+  const int64_t width = op.vectors + op.gates + op.strengths;
+  for (int64_t e = begin; e < end; ++e) {
+    const T* row = op.rows + e * width;
+    T* grad = op.grad_rows + e * width;
+    for (int64_t j = 0; j < op.vectors; ++j) grad[j] *= 1 - row[j] * row[j];
+    // b = 1 + softplus(x): db/dx = 1 - exp(1 - b)
+    for (int64_t h = op.vectors + op.gates; h < width; ++h) grad[h] *= -T(__builtin_expm1(1 - row[h]));
+  }
+}
+
+}  // namespace
