@@ -26,9 +26,7 @@ def add_train(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Train a MANN (or an LSTM) on episodes of Omniglot or of procedural glyphs, evaluate it, draw it. "
         "Defaults are the paper's (Santoro et al. 2016) or those of its published replications, as each option says.",
     )
-    parser.add_argument(
-        "task", nargs="?", default=argparse.SUPPRESS, choices=("omniglot", "glyphs"), help=_about("task")
-    )
+    parser.add_argument("task", nargs="?", choices=("omniglot", "glyphs"), help=_about("task"))
     parser.add_argument("--run", type=Path, help="folder of the run (default: runs/TASK-MEMORY)")
     exists = parser.add_mutually_exclusive_group()
     exists.add_argument("--resume", action="store_true", help="continue the run in that folder, with its own settings")
@@ -70,7 +68,7 @@ def run_train(args: argparse.Namespace) -> int:
     _require("tqdm", "tensorboard", "matplotlib", "numpy", "PIL")
     _check_episodes(args.episodes)
     names = {entry.name for entry in fields(TrainConfig)}
-    given = {name: value for name, value in vars(args).items() if name in names}
+    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
     if given.get("data") is not None:
         given["data"] = os.path.abspath(given["data"])  # a run resumes from any folder
     run: Path = args.run or Path("runs", f"{given.get('task', 'glyphs')}-{given.get('memory', 'mann')}")

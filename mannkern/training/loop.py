@@ -62,25 +62,32 @@ class StopSignals:
 class Progress:
     """A bar of the share of the run that is done, by steps or by time, whichever is further."""
 
-    def __init__(self, config: TrainConfig, name: str) -> None:
+    def __init__(self, config: TrainConfig, step: int, seconds: float) -> None:
         from tqdm import tqdm
 
         self.config = config
+        self.numbers = ""
+        interval = 0.2 if sys.stderr.isatty() else 10.0
         self.bar = tqdm(
             total=1.0,
-            desc=name,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]",
-            mininterval=0.2 if sys.stderr.isatty() else 10.0,
+            initial=self._share(step, seconds),
+            bar_format=self._format(step),
+            mininterval=interval,
             dynamic_ncols=True,
         )
-        self.numbers = ""
+
+    def _share(self, step: int, seconds: float) -> float:
+        limit = self.config.step_limit
+        return min(1.0, max(step / limit if limit else 1.0, seconds / self.config.second_limit))
+
+    def _format(self, step: int) -> str:
+        head = f"{self.config.memory.upper()} {{percentage:3.0f}}%|{{bar}}|"
+        return f"{head} step {step:,}{self.numbers} [{{elapsed}}<{{remaining}}]"
 
     def show(self, step: int, seconds: float) -> None:
         """Move the bar to where the run stands."""
-        limit = self.config.step_limit
-        share = max(step / limit if limit else 1.0, seconds / self.config.second_limit)
-        self.bar.set_postfix_str(f"step {step:,}{self.numbers}", refresh=False)
-        self.bar.update(min(share, 1.0) - self.bar.n)
+        self.bar.bar_format = self._format(step)
+        self.bar.update(self._share(step, seconds) - self.bar.n)
 
     def note(self, summary: dict[str, Any]) -> None:
         """Numbers to stand beside the bar from now on."""
@@ -140,7 +147,7 @@ def train(config: TrainConfig, run: Path) -> Outcome:
 
     with StopSignals() as stop, Journal(run, step) as journal:
         save()  # from here on there is a checkpoint, whatever happens
-        progress = Progress(config, config.memory.upper())
+        progress = Progress(config, step, seconds)
         began = time.perf_counter() - seconds
         saved = mark = time.perf_counter()
         since = 0

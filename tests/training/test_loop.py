@@ -1,0 +1,201 @@
+"""Training stops at any moment and continues as if it never had: bit for bit, also after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mannkern.tasks import glyphs
+from mannkern.training import loop
+from mannkern.training.checkpoint import load_checkpoint
+from mannkern.training.config import TrainConfig
+from mannkern.training.errors import CommandError
+from mannkern.training.loop import Outcome, train
+
+SMALL = TrainConfig(
+    classes=2,
+    length=6,
+    hidden_size=8,
+    memory_slots=6,
+    memory_width=4,
+    num_reads=2,
+    batch_size=2,
+    log_every=3,
+    validate_every=4,
+    threads=1,
+    memory_init="uniform",  # draws from torch's generator at every step, so its state has to come back too
+)
+OPTIONS = (
+    "glyphs --classes 2 --length 6 --hidden-size 8 --memory-slots 6 --memory-width 4 --num-reads 2 --batch-size 2 "
+    "--log-every 3 --validate-every 4 --threads 1 --memory-init uniform --no-evaluate"
+).split()
+
+
+# The command line with few glyphs: drawing all of them takes longer than these runs.
+MAIN = """
+import functools, sys
+from mannkern.tasks import glyphs
+glyphs.load = functools.partial(glyphs.load, num_train=6, num_test=4)
+from mannkern.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+
+
+def run_in(tmp_path: Path, name: str, config: TrainConfig, *stops: int) -> Path:
+    """Train to each of ``stops`` in turn, each in a loop of its own, as resuming does."""
+    run = tmp_path / name
+    run.mkdir()
+    for stop in stops:
+        assert train(replace(config, steps=stop), run) == Outcome(stop, None)
+    return run
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Parameters, optimizer, generator, window and every number of the metrics but the clock's."""
+    a, b = load_checkpoint(one), load_checkpoint(other)
+    assert a is not None
+    assert b is not None
+    for name in ("model", "optimizer", "window", "step", "rng"):
+        assert_same(a[name], b[name], name)
+    assert numbers(one) == numbers(other)
+
+
+def assert_same(a: Any, b: Any, name: str) -> None:
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), name
+        for key in a:
+            assert_same(a[key], b[key], f"{name}.{key}")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, name
+        assert torch.equal(a, b), name
+    else:
+        assert a == b, name
+
+
+def numbers(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "episodes_per_second")} for line in lines]
+
+
+@pytest.mark.parametrize("change", [{}, {"memory": "lstm"}, {"optimizer": "rmsprop", "memory_init": 1e-6}])
+def test_resuming_equals_never_having_stopped(tmp_path: Path, change: dict[str, Any]) -> None:
+    config = replace(SMALL, **change)
+    straight = run_in(tmp_path, "straight", config, 14)
+    stopped = run_in(tmp_path, "stopped", config, 7, 7, 14)  # 7 lies between two lines of the metrics
+    assert_same_run(straight, stopped)
+    assert [line["step"] for line in numbers(straight)] == [3, 4, 6, 8, 9, 12, 12]
+
+
+def test_training_changes_the_parameters_and_another_seed_gives_others(tmp_path: Path) -> None:
+    states = []
+    for name, config, steps in (("a", SMALL, 0), ("b", SMALL, 2), ("c", replace(SMALL, seed=1), 0)):
+        checkpoint = load_checkpoint(run_in(tmp_path, name, config, steps))
+        assert checkpoint is not None
+        states.append(checkpoint["model"]["head.weight"])
+    assert not torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_an_ended_run_goes_on_when_it_may_be_longer(tmp_path: Path) -> None:
+    assert_same_run(run_in(tmp_path, "a", SMALL, 5), run_in(tmp_path, "b", SMALL, 3, 5))
+
+
+def test_minutes_stop_a_run_and_count_over_resumptions(tmp_path: Path) -> None:
+    config = replace(SMALL, minutes=0.01)
+    first = train(config, tmp_path)
+    assert first.step > 0
+    assert train(config, tmp_path) == first
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_in(tmp_path, "run", SMALL, 2)
+    before = (run / "checkpoint.pt").read_bytes()
+    nan = torch.tensor(float("nan"))
+    monkeypatch.setattr(loop.F, "cross_entropy", lambda logits, targets: logits.sum() * nan)
+    with pytest.raises(CommandError, match="not finite"):
+        train(replace(SMALL, steps=20, save_seconds=0.0), run)
+    after = load_checkpoint(run)
+    assert after is not None
+    assert after["step"] == 2
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["model"].keys() == after["model"].keys()
+    assert len(before) > 0
+
+
+def start(run: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", MAIN, "train", *options, "--run", str(run)]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def step_of(run: Path) -> int:
+    checkpoint = load_checkpoint(run)
+    return -1 if checkpoint is None else int(checkpoint["step"])
+
+
+def wait_for_step(run: Path, step: int) -> int:
+    """Read the checkpoint over and over while it is being replaced: it has to load every time."""
+    deadline = time.monotonic() + 60
+    while (now := step_of(run)) < step:
+        assert time.monotonic() < deadline, "no checkpoint came"
+    return now
+
+
+def resume_to(run: Path, steps: int) -> None:
+    process = start(run, "--resume", "--steps", str(steps), "--no-evaluate")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    process = start(killed, *OPTIONS, "--steps", "1000000", "--save-seconds", "0")
+    wait_for_step(killed, 20)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    step = step_of(killed) + 5
+    resume_to(killed, step)
+    assert_same_run(run_in(tmp_path, "straight", SMALL, step), killed)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: int, code: int) -> None:
+    run = tmp_path / "run"
+    process = start(run, *OPTIONS, "--steps", "1000000", "--save-seconds", "1000")
+    wait_for_step(run, 0)
+    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text()) < 1000:
+        time.sleep(0.02)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    step = step_of(run)
+    assert step > 3, "saved at the signal, not by the clock"
+    assert f"Stopped at step {step:,}; saved." in output
+    assert f"--run {run} --resume" in output
+    if number == signal.SIGINT:
+        resume_to(run, step + 4)
+        assert_same_run(run_in(tmp_path, "straight", SMALL, step + 4), run)
+
+
+def test_signals_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with loop.StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.number == signal.SIGINT
+        assert signal.getsignal(signal.SIGINT) is before, "a second Ctrl-C acts at once"
+    assert signal.getsignal(signal.SIGINT) is before

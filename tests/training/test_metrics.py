@@ -1,0 +1,50 @@
+"""Sums of a window, and a journal that forgets what lies beyond the checkpoint."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mannkern.tasks.episodes import Episodes
+from mannkern.training.metrics import Journal, empty_window, read_metrics, step_sums, summarize
+
+
+def test_a_window_sums_steps() -> None:
+    targets = torch.tensor([[0], [1], [0]])
+    episodes = Episodes(torch.zeros(3, 1, 1), targets, torch.tensor([[1], [1], [2]]))
+    wrong_at_first = torch.eye(2)[torch.tensor([[1], [1], [0]])]
+    right = torch.eye(2)[targets]
+    window = empty_window()
+    window += step_sums(torch.tensor(2.0), wrong_at_first, episodes)
+    window += step_sums(torch.tensor(1.0), right, episodes)
+    summary = summarize(window)
+    assert summary["loss"] == 1.5
+    assert summary["accuracy"] == pytest.approx(5 / 6)
+    assert summary["accuracy_by_instance"] == {"1": 0.75, "2": 1.0, "3": None, "4": None, "5": None, "10": None}
+
+
+def test_the_journal_drops_what_lies_beyond_the_checkpoint(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0) as journal:
+        for step in (2, 4, 6):
+            journal.write("train", {"step": step, "loss": 0.1 * step, "accuracy_by_instance": {"1": 0.5, "10": None}})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "st')  # a kill in the middle of a line
+    assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4, 6]
+    with Journal(tmp_path, 4) as journal:
+        journal.write("train", {"step": 6, "loss": 7.0})
+        journal.flush()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(2, 0.2), (4, 0.4), (6, 7.0)]
+
+
+def test_tensorboard_shows_the_resumed_events_only(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for start, value in ((0, 1.0), (2, 5.0)):
+        with Journal(tmp_path, start) as journal:
+            for step in range(start + 1, 5):
+                journal.write("train", {"step": step, "loss": value, "accuracy_by_instance": {"1": value}})
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {(event.step, event.value) for event in events.Scalars("train/loss")} == {(1, 1), (2, 1), (3, 5), (4, 5)}
+    assert "train_instance/1" in events.Tags()["scalars"]
