@@ -16,8 +16,9 @@ struct Shape {
 };
 
 template <class T>
-struct Write {  // additive_write
+struct Write {  // additive_write; memory_out may be memory
   Shape shape;
+  int64_t add_stride, reset_stride;  // from an episode to the next
   const T *memory, *write_weights, *add;
   const int64_t* reset;  // (B,); null: no slot is zeroed
   T* memory_out;
@@ -93,22 +94,23 @@ struct LeastUsed {
 template <class T>
 struct Lstm {  // the pointwise part of an LSTM step, gates in the order i, f, g, o of torch.nn.LSTMCell
   int64_t D, output_stride;
-  const T *input_gates, *cell;  // (B,4D) from the input, with biases; (B,D)
-  T* gates;                     // (B,4D): from the hidden state on entry, activated on return
-  T *cell_out, *hidden;         // (B,D); rows of D, output_stride apart
+  const T *input_gates, *recurrent_gates, *bias, *cell;  // both (B,4D), (4D), (B,D)
+  T *gates, *cell_out, *hidden;                          // activated (B,4D); (B,D); rows of D, output_stride apart
 };
 
 template <class T>
 struct LstmBackward {
-  int64_t D;
-  const T *grad_hidden, *gates, *cell, *cell_out;  // (B,D), (B,4D), (B,D), (B,D)
-  T *grad_cell, *grad_gates;                       // (B,D), updated in place; (B,4D), before activation
+  int64_t D, output_stride;
+  const T *grad_output, *grad_hidden;  // rows of D, output_stride apart, and (B,D): the gradient of h is their sum
+  const T *gates, *cell, *cell_out;    // (B,4D), (B,D), (B,D)
+  T *grad_cell, *grad_gates;           // (B,D), updated in place; (B,4D), before activation
 };
 
 template <class T>
 struct Activation {  // of rows of an interface: tanh of keys and adds, gates as they are, 1 + softplus of strengths
   int64_t vectors, gates, strengths;  // numbers in a row of each
-  T* rows;
+  const T *product, *bias;            // (B,I), (I)
+  T* rows;                            // (B,I)
 };
 
 template <class T>

@@ -150,13 +150,15 @@ class LRUAStep(_Batched):
 class MANNLSTM(Function):
     """A whole episode of MANN with an LSTM controller; the arguments are those of the kernel ``mann_lstm``.
 
-    -> outputs, and after the last step cell, memory, read_weights, usage; then what the kernel saved of every step.
+    -> outputs, and memory, usage, read_weights and cell after the last step; then what the kernel saved of every step.
     """
 
     @staticmethod
     @_positional
     def forward(
-        input_gates: Tensor,
+        input: Tensor,
+        input_weight: Tensor,
+        bias: Tensor,
         recurrent_weight: Tensor,
         interface_weight: Tensor,
         interface_bias: Tensor,
@@ -169,8 +171,10 @@ class MANNLSTM(Function):
         per_head: bool,
         decay: float,
     ) -> tuple[Tensor, ...]:
-        outputs, usage, *saved = _ops.mann_lstm(
-            input_gates,
+        outputs, memory, usage, *saved = _ops.mann_lstm(
+            input,
+            input_weight,
+            bias,
             recurrent_weight,
             interface_weight,
             interface_bias,
@@ -183,27 +187,23 @@ class MANNLSTM(Function):
             per_head,
             decay,
         )
-        memories, reads, _, _, cells, *_ = saved
-        return outputs, cells[-1].clone(), memories[-1].clone(), reads[-1].clone(), usage, *saved
+        _, reads, _, _, cells, *_ = saved
+        return outputs, memory, usage, reads[-1].clone(), cells[-1].clone(), *saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _, recurrent_weight, interface_weight, _, first, cell, _, read_weights, _, _, ctx.per_head, ctx.decay = inputs
+        input, input_weight, _, recurrent_weight, interface_weight, _, *state, _, _, ctx.per_head, ctx.decay = inputs
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[5:])
-        ctx.save_for_backward(first, recurrent_weight, interface_weight, cell, read_weights, output[0], *output[5:])
+        ctx.save_for_backward(
+            input, input_weight, recurrent_weight, interface_weight, *state[:4], output[0], *output[5:]
+        )
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        first, *saved = ctx.saved_tensors
-        grad_outputs, grad_cell, grad_memory, grad_read_weights, grad_usage = grads[:5]
-        grad_gates, grad_interface, grad_first, *grad_state = _ops.mann_lstm_backward(
-            grad_outputs, grad_usage, grad_memory, grad_read_weights, grad_cell, *saved, ctx.per_head, ctx.decay
+        wants_input = ctx.needs_input_grad[0]
+        grad_input, *others = _ops.mann_lstm_backward(
+            *grads[:5], *ctx.saved_tensors, ctx.per_head, ctx.decay, wants_input
         )
-        outputs = saved[4]
-        hidden = outputs[..., : saved[2].shape[-1]].flatten(0, 1)
-        grad_recurrent = grad_gates[0].mT @ first
-        grad_recurrent.addmm_(grad_gates[1:].flatten(0, 1).mT, outputs[:-1].flatten(0, 1))
-        rows = grad_interface.flatten(0, 1)
-        return (grad_gates, grad_recurrent, rows.mT @ hidden, rows.sum(0), grad_first, *grad_state, None, None, None)
+        return (grad_input if wants_input else None, *others, None, None, None)

@@ -6,6 +6,8 @@ They are not differentiable by themselves; :mod:`mannkern.autograd` makes them s
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -40,17 +42,18 @@ _define(
     "bool per_head, float decay) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 _define(
-    "mann_lstm(Tensor input_gates, Tensor recurrent_weight, Tensor interface_weight, Tensor interface_bias, "
-    "Tensor output, Tensor cell, Tensor memory, Tensor read_weights, Tensor usage, int num_least_used, bool per_head, "
-    "float decay) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "mann_lstm(Tensor input, Tensor input_weight, Tensor bias, Tensor recurrent_weight, Tensor interface_weight, "
+    "Tensor interface_bias, Tensor output, Tensor cell, Tensor memory, Tensor read_weights, Tensor usage, "
+    "int num_least_used, bool per_head, float decay) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 _define(
-    "mann_lstm_backward(Tensor? grad_outputs, Tensor? grad_usage, Tensor? grad_memory, Tensor? grad_read_weights, "
-    "Tensor? grad_cell, Tensor recurrent_weight, Tensor interface_weight, Tensor cell, Tensor previous_read_weights, "
-    "Tensor outputs, Tensor memory, Tensor read_weights, Tensor write_weights, Tensor gates, Tensor cells, "
-    "Tensor interface, Tensor cosine, Tensor norm, Tensor least_used, bool per_head, float decay) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "mann_lstm_backward(Tensor? grad_outputs, Tensor? grad_memory, Tensor? grad_usage, Tensor? grad_read_weights, "
+    "Tensor? grad_cell, Tensor input, Tensor input_weight, Tensor recurrent_weight, Tensor interface_weight, "
+    "Tensor output, Tensor cell, Tensor memory, Tensor previous_read_weights, Tensor outputs, Tensor copies, "
+    "Tensor read_weights, Tensor write_weights, Tensor gates, Tensor cells, Tensor interface, Tensor cosine, "
+    "Tensor norm, Tensor least_used, bool per_head, float decay, bool wants_input) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -162,7 +165,9 @@ def _(
 
 @torch.library.register_fake("mannkern::mann_lstm", lib=_library)
 def _(
-    input_gates: Tensor,
+    input: Tensor,
+    input_weight: Tensor,
+    bias: Tensor,
     recurrent_weight: Tensor,
     interface_weight: Tensor,
     interface_bias: Tensor,
@@ -175,36 +180,42 @@ def _(
     per_head: bool,
     decay: float,
 ) -> tuple[Tensor, ...]:
-    T = input_gates.shape[0]
-    weights = memory.new_empty((T, *read_weights.shape))
+    T, B, _ = input.shape
+    span = max(1, math.ceil(math.sqrt(T)))
+    weights = (T, *read_weights.shape)
     return (
         memory.new_empty((T, *output.shape)),
+        memory.new_empty(memory.shape),
         memory.new_empty(usage.shape),
-        memory.new_empty((T, *memory.shape)),
-        weights,
-        torch.empty_like(weights),
-        memory.new_empty(input_gates.shape),
+        memory.new_empty(((T - 1) // span, *memory.shape)),
+        memory.new_empty(weights),
+        memory.new_empty(weights),
+        memory.new_empty((T, B, bias.shape[0])),
         memory.new_empty((T, *cell.shape)),
-        memory.new_empty((T, memory.shape[0], interface_weight.shape[0])),
-        torch.empty_like(weights),
+        memory.new_empty((T, B, interface_bias.shape[0])),
+        memory.new_empty(weights),
         memory.new_empty((T, *usage.shape)),
-        memory.new_empty((T, memory.shape[0], num_least_used), dtype=torch.int64),
+        memory.new_empty((T, B, num_least_used), dtype=torch.int64),
     )
 
 
 @torch.library.register_fake("mannkern::mann_lstm_backward", lib=_library)
 def _(
     grad_outputs: Tensor | None,
-    grad_usage: Tensor | None,
     grad_memory: Tensor | None,
+    grad_usage: Tensor | None,
     grad_read_weights: Tensor | None,
     grad_cell: Tensor | None,
+    input: Tensor,
+    input_weight: Tensor,
     recurrent_weight: Tensor,
     interface_weight: Tensor,
+    output: Tensor,
     cell: Tensor,
+    memory: Tensor,
     previous_read_weights: Tensor,
     outputs: Tensor,
-    memory: Tensor,
+    copies: Tensor,
     read_weights: Tensor,
     write_weights: Tensor,
     gates: Tensor,
@@ -215,13 +226,18 @@ def _(
     least_used: Tensor,
     per_head: bool,
     decay: float,
+    wants_input: bool,
 ) -> tuple[Tensor, ...]:
     return (
-        memory.new_empty(gates.shape),
-        memory.new_empty(interface.shape),
-        memory.new_empty(outputs.shape[1:]),
+        memory.new_empty((input.shape[0] if wants_input else 0, *input.shape[1:])),
+        memory.new_empty(input_weight.shape),
+        memory.new_empty(gates.shape[2:]),
+        memory.new_empty(recurrent_weight.shape),
+        memory.new_empty(interface_weight.shape),
+        memory.new_empty(interface.shape[2:]),
+        memory.new_empty(output.shape),
         memory.new_empty(cell.shape),
-        memory.new_empty(memory.shape[1:]),
+        memory.new_empty(memory.shape),
         memory.new_empty(previous_read_weights.shape),
         memory.new_empty(norm.shape[1:]),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mannkern import checks
 from mannkern.autograd import MANNLSTM
@@ -100,14 +99,14 @@ class MANN(nn.Module):
         )
 
     def _compiled(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
-        """The loop over T in compiled code; the input's product for all steps is one."""
+        """The loop over T in compiled code."""
         cell, lstm = self.cell, self.cell.controller
-        input_gates = F.linear(input, lstm.weight_ih[:, : cell.input_size], lstm.bias_ih + lstm.bias_hh)
-        recurrent_weight = torch.cat([lstm.weight_hh, lstm.weight_ih[:, cell.input_size :]], 1)
         hidden, c = state.controller
-        outputs, c, memory, read_weights, usage, *_ = MANNLSTM.apply(
-            input_gates,
-            recurrent_weight,
+        outputs, memory, usage, read_weights, c, *_ = MANNLSTM.apply(
+            input,
+            lstm.weight_ih[:, : cell.input_size],
+            lstm.bias_ih + lstm.bias_hh,
+            torch.cat([lstm.weight_hh, lstm.weight_ih[:, cell.input_size :]], 1),
             cell.interface.weight,
             cell.interface.bias,
             torch.cat([hidden, state.read.flatten(1)], 1),

@@ -57,19 +57,20 @@ template <class T>
 void lstm(const Lstm<T>& op, int64_t begin, int64_t end) {
   const int64_t D = op.D;
   for (int64_t e = begin; e < end; ++e) {
-    const T* x = op.input_gates + e * 4 * D;
     T* gates = op.gates + e * 4 * D;
     for_lanes<T>(
+        4 * D, [](const T* x, const T* h, const T* b, T* sum) { store(sum, load(x) + load(h) + load(b)); },
+        op.input_gates + e * 4 * D, op.recurrent_gates + e * 4 * D, op.bias, gates);
+    for_lanes<T>(
         D,
-        [](const T* xi, const T* xf, const T* xg, const T* xo, T* i, T* f, T* g, T* o, const T* c, T* c_out, T* h) {
-          const Vec<T> in = sigmoid<T>(load(xi) + load(i)), forget = sigmoid<T>(load(xf) + load(f));
-          const Vec<T> fresh = tanh(load(xg) + load(g)), out = sigmoid<T>(load(xo) + load(o));
-          const Vec<T> cell = forget * load(c) + in * fresh;
-          store(i, in), store(f, forget), store(g, fresh), store(o, out);
-          store(c_out, cell), store(h, out * tanh(cell));
+        [](T* pi, T* pf, T* pg, T* po, const T* c, T* c_out, T* h) {
+          const Vec<T> i = sigmoid<T>(load(pi)), f = sigmoid<T>(load(pf)), g = tanh(load(pg)), o = sigmoid<T>(load(po));
+          const Vec<T> cell = f * load(c) + i * g;
+          store(pi, i), store(pf, f), store(pg, g), store(po, o);
+          store(c_out, cell), store(h, o * tanh(cell));
         },
-        x, x + D, x + 2 * D, x + 3 * D, gates, gates + D, gates + 2 * D, gates + 3 * D, op.cell + e * D,
-        op.cell_out + e * D, op.hidden + e * op.output_stride);
+        gates, gates + D, gates + 2 * D, gates + 3 * D, op.cell + e * D, op.cell_out + e * D,
+        op.hidden + e * op.output_stride);
   }
 }
 
@@ -81,18 +82,20 @@ void lstm_backward(const LstmBackward<T>& op, int64_t begin, int64_t end) {
     T* grad = op.grad_gates + e * 4 * D;
     for_lanes<T>(
         D,
-        [](const T* pi, const T* pf, const T* pg, const T* po, T* di, T* df, T* dg, T* dout, const T* dh, const T* c,
-           const T* c_out, T* dc) {
+        [](const T* pi, const T* pf, const T* pg, const T* po, T* di, T* df, T* dg, T* dout, const T* from_output,
+           const T* from_interface, const T* c, const T* c_out, T* dc) {
           const Vec<T> i = load(pi), f = load(pf), g = load(pg), o = load(po), squashed = tanh(load(c_out));
-          const Vec<T> d = load(dc) + load(dh) * o * (1 - squashed * squashed);
-          store(dout, load(dh) * squashed * o * (1 - o));
+          const Vec<T> dh = load(from_output) + load(from_interface);
+          const Vec<T> d = load(dc) + dh * o * (1 - squashed * squashed);
+          store(dout, dh * squashed * o * (1 - o));
           store(di, d * g * i * (1 - i));
           store(df, d * load(c) * f * (1 - f));
           store(dg, d * i * (1 - g * g));
           store(dc, d * f);
         },
         gates, gates + D, gates + 2 * D, gates + 3 * D, grad, grad + D, grad + 2 * D, grad + 3 * D,
-        op.grad_hidden + e * D, op.cell + e * D, op.cell_out + e * D, op.grad_cell + e * D);
+        op.grad_output + e * op.output_stride, op.grad_hidden + e * D, op.cell + e * D, op.cell_out + e * D,
+        op.grad_cell + e * D);
   }
 }
 
@@ -100,11 +103,14 @@ template <class T>
 void activate(const Activation<T>& op, int64_t begin, int64_t end) {
   const int64_t width = op.vectors + op.gates + op.strengths;
   for (int64_t e = begin; e < end; ++e) {
+    const T* product = op.product + e * width;
     T* row = op.rows + e * width;
-    for_lanes<T>(op.vectors, [](T* x) { store(x, tanh(load(x))); }, row);
-    for (int64_t h = op.vectors + op.gates; h < width; ++h) {
-      const T x = row[h];
-      row[h] = 1 + (x > 0 ? x : T(0)) + T(__builtin_log1p(__builtin_exp(x > 0 ? -x : x)));
+    for_lanes<T>(
+        op.vectors, [](const T* x, const T* b, T* y) { store(y, tanh(load(x) + load(b))); }, product, op.bias, row);
+    for (int64_t h = op.vectors; h < width; ++h) {
+      const T x = product[h] + op.bias[h];
+      const bool strength = h >= op.vectors + op.gates;
+      row[h] = strength ? 1 + (x > 0 ? x : T(0)) + T(__builtin_log1p(__builtin_exp(x > 0 ? -x : x))) : x;
     }
   }
 }

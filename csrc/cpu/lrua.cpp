@@ -72,7 +72,7 @@ Tensor additive_write(const Tensor& memory, const Tensor& write_weights, const T
     const int64_t B = memory.size(0);
     const Tensor out = call.out({B, s.N, s.W});
     over_batch(B, s.N * s.W * s.R, kernels<T>().write,
-               Write<T>{s, call.in(memory, "memory", {B, s.N, s.W}),
+               Write<T>{s, s.R * s.W, 1, call.in(memory, "memory", {B, s.N, s.W}),
                         call.in(write_weights, "write_weights", {B, s.R, s.N}), call.in(add, "add", {B, s.R, s.W}),
                         reset ? call.indices(*reset, "reset", {B}) : nullptr, data<T>(out)});
     return out;

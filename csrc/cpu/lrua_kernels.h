@@ -76,14 +76,14 @@ T* at(T* p, int64_t offset) {
 template <class T>
 void write(const Write<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
-  const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
+  const int64_t NW = s.N * s.W, RN = s.R * s.N;
   Arena<T> arena(s);
   T *X = arena.take(blocks_size(s)), *w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
     load_blocks(X, op.memory + e * NW, s);
     load_rows(w, op.write_weights + e * RN, s.R, s);
-    if (op.reset) clear_slot(X, op.reset[e], s);
-    rank_update(X, w, op.add + e * RW, s);
+    if (op.reset) clear_slot(X, op.reset[e * op.reset_stride], s);
+    rank_update(X, w, op.add + e * op.add_stride, s);
     store_blocks(op.memory_out + e * NW, X, s);
   }
 }

@@ -1,77 +1,51 @@
 // MANN with an LSTM controller over a whole episode: the loop over T, forward and backward through time.
 //
-// The products of the input come in, and those of the weight gradients go out, as one each over all steps (in Python).
-// Inside the loop are the recurrent product, the gates, the interface and the LRUA step. Products are PyTorch's own.
+// The input's product and the weight gradients' are one each over all steps; in the loop are the recurrent product, the
+// gates, the interface and the LRUA step. The memory is one per episode, updated in place. Every kSpan steps (about the
+// root of T) a copy is kept; the backward pass writes the memories between two copies anew, bit for bit the same.
 
-#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 #include <torch/csrc/stable/library.h>
 
+#include <cmath>
 #include <tuple>
 
-#include "call.h"
+#include "products.h"
 
 namespace mannkern {
 namespace {
 
-// A matrix (rows, columns) over memory of somebody else: rows `stride` apart, or transposed.
-template <class T>
-struct Matrix {
-  T* data;
-  int64_t rows, columns, stride;
-  bool transposed = false;
-
-  Matrix t() const { return {data, columns, rows, stride, !transposed}; }
-  Tensor view() const {
-    const int64_t sizes[] = {rows, columns}, strides[] = {transposed ? 1 : stride, transposed ? stride : 1};
-    AtenTensorHandle handle;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_create_tensor_from_blob(
-        const_cast<void*>(static_cast<const void*>(data)), 2, sizes, strides, 0,
-        sizeof(T) == 4 ? aoti_torch_dtype_float32() : aoti_torch_dtype_float64(), aoti_torch_device_type_cpu(), 0,
-        &handle));
-    return Tensor(handle);
-  }
-};
-
-// out = a b
-template <class T>
-void multiply(const Matrix<T>& out, const Matrix<const T>& a, const Matrix<const T>& b) {
-  TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_mm_out(out.view().get(), a.view().get(), b.view().get()));
-}
-
-// out = c + a b
-template <class T>
-void multiply_add(const Matrix<T>& out, const Matrix<const T>& c, const Matrix<const T>& a, const Matrix<const T>& b) {
-  TORCH_ERROR_CODE_CHECK(
-      aoti_torch_cpu_addmm_out(out.view().get(), c.view().get(), a.view().get(), b.view().get(), 1, 1));
-}
-
-struct EpisodeSizes {
-  int64_t T, B, D, O, I;  // steps, batch, hidden, output D + R W, interface
+struct Episode {
+  int64_t T, B, F, D, O, I;  // steps, batch, features, hidden, output D + R W, interface
+  int64_t span;              // steps between two copies of the memory
   Shape shape;
   bool strengths;
 
-  EpisodeSizes(const Tensor& input_gates, const Tensor& interface_weight, const Tensor& memory, const Tensor& output) {
-    STD_TORCH_CHECK(input_gates.dim() == 3 && interface_weight.dim() == 2 && memory.dim() == 3 && output.dim() == 2,
+  Episode(const Tensor& input, const Tensor& interface_weight, const Tensor& memory, const Tensor& output) {
+    STD_TORCH_CHECK(input.dim() == 3 && interface_weight.dim() == 2 && memory.dim() == 3 && output.dim() == 2,
                     "mannkern: wrong rank of an episode's tensors");
-    T = input_gates.size(0), B = input_gates.size(1), D = input_gates.size(2) / 4;
-    O = output.size(1), I = interface_weight.size(0);
+    T = input.size(0), B = input.size(1), F = input.size(2);
+    D = interface_weight.size(1), I = interface_weight.size(0), O = output.size(1);
     shape = {memory.size(1), memory.size(2), (O - D) / memory.size(2)};
     strengths = I == 2 * shape.R * shape.W + 2 * shape.R;
     STD_TORCH_CHECK(strengths || I == 2 * shape.R * shape.W + shape.R, "mannkern: the interface has the wrong width");
+    span = std::max<int64_t>(1, std::ceil(std::sqrt(double(T))));
   }
+  int64_t copies() const { return T > 0 ? (T - 1) / span : 0; }
   int64_t work() const { return shape.N * shape.W * shape.R; }
   int64_t vectors() const { return 2 * shape.R * shape.W; }
+  int64_t memory_size() const { return B * shape.N * shape.W; }
 };
 
-// Of every step t: memory, weights, activated gates and interface, and what the backward pass of lrua_step needs.
+// What the forward pass keeps: of every step weights, activated gates and interface, cosines, norms and least used
+// slots; of every span a memory.
 template <class T>
 struct Saved {
-  const EpisodeSizes& s;
+  const Episode& s;
   int64_t n;
-  Tensor outputs, memory, read_weights, write_weights, gates, cells, interface, cosine, norm, least_used;
+  Tensor outputs, copies, read_weights, write_weights, gates, cells, interface, cosine, norm, least_used;
 
   T* output(int64_t t) const { return data<T>(outputs) + t * s.B * s.O; }
-  T* memory_at(int64_t t) const { return data<T>(memory) + t * s.B * s.shape.N * s.shape.W; }
+  T* copy(int64_t t) const { return data<T>(copies) + (t / s.span - 1) * s.memory_size(); }  // M before step t
   T* weights(const Tensor& w, int64_t t) const { return data<T>(w) + t * s.B * s.shape.R * s.shape.N; }
   T* gate(int64_t t) const { return data<T>(gates) + t * s.B * 4 * s.D; }
   T* cell(int64_t t) const { return data<T>(cells) + t * s.B * s.D; }
@@ -81,49 +55,55 @@ struct Saved {
   const T* strength(const T* row) const { return s.strengths ? row + s.vectors() + s.shape.R : nullptr; }
 };
 
-using Forward =
-    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-// input_gates (T,B,4D): the input's product with its weights, and both biases. recurrent_weight (4D,O) and output (B,O)
-// are of [h, r], O = D + R W. Returns outputs (T,B,O), the last usage (B,N), and Saved, each with T in front.
-Forward mann_lstm(const Tensor& input_gates, const Tensor& recurrent_weight, const Tensor& interface_weight,
-                  const Tensor& interface_bias, const Tensor& output, const Tensor& cell, const Tensor& memory,
-                  const Tensor& read_weights, const Tensor& usage, int64_t n, bool per_head, double decay) {
+// input (T,B,F); input_weight (4D,F); bias (4D), the sum of both; recurrent_weight (4D,O) and output (B,O) of [h, r],
+// O = D + R W. Returns outputs (T,B,O), memory and usage after the last step, and Saved but for its outputs.
+Forward mann_lstm(const Tensor& input, const Tensor& input_weight, const Tensor& bias, const Tensor& recurrent_weight,
+                  const Tensor& interface_weight, const Tensor& interface_bias, const Tensor& output,
+                  const Tensor& cell, const Tensor& memory, const Tensor& read_weights, const Tensor& usage, int64_t n,
+                  bool per_head, double decay) {
   return by_dtype(memory, [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
-    const EpisodeSizes s(input_gates, interface_weight, memory, output);
+    const Episode s(input, interface_weight, memory, output);
     const auto [N, W, R] = s.shape;
     const int64_t B = s.B, D = s.D, O = s.O, I = s.I;
     STD_TORCH_CHECK(1 <= n && n <= N, "mannkern: num_least_used is out of range");
-    const T* x = call.in(input_gates, "input_gates", {s.T, B, 4 * D});
-    const Matrix<const T> recurrent{call.in(recurrent_weight, "recurrent_weight", {4 * D, O}), 4 * D, O, O};
-    const Matrix<const T> interface{call.in(interface_weight, "interface_weight", {I, D}), I, D, D};
-    const Matrix<const T> bias{call.in(interface_bias, "interface_bias", {I}), B, I, 0};
+    const T* w_rec = call.in(recurrent_weight, "recurrent_weight", {4 * D, O});
+    const T* w_if = call.in(interface_weight, "interface_weight", {I, D});
+    const T *b = call.in(bias, "bias", {4 * D}), *b_if = call.in(interface_bias, "interface_bias", {I});
     const T *out = call.in(output, "output", {B, O}), *c = call.in(cell, "cell", {B, D});
-    const T *M = call.in(memory, "memory", {B, N, W}), *w_r = call.in(read_weights, "read_weights", {B, R, N});
-    const T* u = call.in(usage, "usage", {B, N});
-    const Tensor last_usage = call.out({B, N});
-    const Saved<T> saved{s, n, call.out({s.T, B, O}), call.out({s.T, B, N, W}), call.out({s.T, B, R, N}),
+    const T* w_r = call.in(read_weights, "read_weights", {B, R, N});
+    const T *M = call.in(memory, "memory", {B, N, W}), *u = call.in(usage, "usage", {B, N});
+    const Tensor recurrent = matrix(w_rec, 4 * D, O, O), interface = matrix(w_if, I, D, D);
+    const Tensor x = product<T>(matrix(call.in(input, "input", {s.T, B, s.F}), s.T * B, s.F, s.F),
+                                matrix(call.in(input_weight, "input_weight", {4 * D, s.F}), 4 * D, s.F, s.F));
+    const Tensor last_memory = call.out({B, N, W}), last_usage = call.out({B, N});
+    const Saved<T> saved{s, n, call.out({s.T, B, O}), call.out({s.copies(), B, N, W}), call.out({s.T, B, R, N}),
                          call.out({s.T, B, R, N}), call.out({s.T, B, 4 * D}), call.out({s.T, B, D}),
                          call.out({s.T, B, I}), call.out({s.T, B, R, N}), call.out({s.T, B, N}),
                          Call<T>::allocate({s.T, B, n}, ScalarType::Long)};
     for (int64_t t = 0; t < s.T; ++t) {
-      T *gate = saved.gate(t), *ask = saved.ask(t), *o = saved.output(t);
-      multiply<T>({gate, B, 4 * D, 4 * D}, {out, B, O, O}, recurrent.t());
-      over_batch(B, 16 * D, kernels<T>().lstm, Lstm<T>{D, O, x + t * B * 4 * D, c, gate, saved.cell(t), o});
-      multiply_add<T>({ask, B, I, I}, bias, {o, B, D, O}, interface.t());
-      over_batch(B, 4 * I, kernels<T>().activate, Activation<T>{s.vectors(), R, s.strengths ? R : 0, ask});
+      T *ask = saved.ask(t), *o = saved.output(t);
+      if (t > 0 && t % s.span == 0) std::copy_n(M, s.memory_size(), saved.copy(t));
+      const Tensor gates = product<T>(matrix(out, B, O, O), recurrent);
+      over_batch(B, 16 * D, kernels<T>().lstm,
+                 Lstm<T>{D, O, data<T>(x) + t * B * 4 * D, data<T>(gates), b, c, saved.gate(t), saved.cell(t), o});
+      const Tensor rows = product<T>(matrix(o, B, D, O), interface);
+      over_batch(B, 4 * I, kernels<T>().activate,
+                 Activation<T>{s.vectors(), R, s.strengths ? R : 0, data<T>(rows), b_if, ask});
       over_batch(B, s.work(), kernels<T>().step,
                  Step<T>{s.shape, {I, I, O}, n, per_head, T(decay), M, w_r, u, ask, ask + R * W, ask + s.vectors(),
-                         saved.strength(ask), saved.memory_at(t), o + D, saved.weights(saved.read_weights, t),
+                         saved.strength(ask), data<T>(last_memory), o + D, saved.weights(saved.read_weights, t),
                          data<T>(last_usage), saved.weights(saved.write_weights, t), saved.weights(saved.cosine, t),
                          saved.norm_at(t), saved.slots(t)});
-      out = o, c = saved.cell(t), M = saved.memory_at(t), w_r = saved.weights(saved.read_weights, t);
-      u = data<T>(last_usage);
+      out = o, c = saved.cell(t), w_r = saved.weights(saved.read_weights, t);
+      M = data<T>(last_memory), u = data<T>(last_usage);
     }
-    return std::make_tuple(saved.outputs, last_usage, saved.memory, saved.read_weights, saved.write_weights,
-                           saved.gates, saved.cells, saved.interface, saved.cosine, saved.norm, saved.least_used);
+    return std::make_tuple(saved.outputs, last_memory, last_usage, saved.copies, saved.read_weights,
+                           saved.write_weights, saved.gates, saved.cells, saved.interface, saved.cosine, saved.norm,
+                           saved.least_used);
   });
 }
 
@@ -137,56 +117,99 @@ Tensor start(Call<T>& call, const Maybe& grad, std::initializer_list<int64_t> si
   return out;
 }
 
-// Gradients of what mann_lstm returns for use (null: zero), its weights, its first state, what it saved -> gradients of
-// gates before activation (T,B,4D) and of interface rows before activation (T,B,I), whose products with the outputs are
-// the weight gradients; and of the first output (B,O), cell, memory, read weights and usage.
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> mann_lstm_backward(
-    const Maybe& grad_outputs, const Maybe& grad_usage, const Maybe& grad_memory, const Maybe& grad_read_weights,
-    const Maybe& grad_cell, const Tensor& recurrent_weight, const Tensor& interface_weight, const Tensor& cell,
-    const Tensor& read_weights, const Tensor& outputs, const Tensor& memories, const Tensor& reads,
-    const Tensor& writes, const Tensor& gates, const Tensor& cells, const Tensor& asks, const Tensor& cosines,
-    const Tensor& norms, const Tensor& least_used, bool per_head, double decay) {
-  return by_dtype(memories, [&](auto zero) {
+template <class T>
+Tensor sum_rows(const Tensor& rows) {
+  const int64_t count = rows.size(0), width = rows.size(1);
+  const Tensor out = Call<T>::allocate({width}, Call<T>::kType);
+  T* sum = data<T>(out);
+  const T* row = data<T>(rows);
+  std::fill_n(sum, width, T(0));
+  for (int64_t i = 0; i < count; ++i, row += width)
+    for (int64_t j = 0; j < width; ++j) sum[j] += row[j];
+  return out;
+}
+
+using Backward =
+    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// Gradients of outputs, memory, usage, read weights and cell after the last step (null: zero), the inputs, what
+// mann_lstm saved -> gradients of its inputs, in order; of `input` only where wanted, else (0,B,F).
+Backward mann_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, const Maybe& grad_usage,
+                            const Maybe& grad_read_weights, const Maybe& grad_cell, const Tensor& input,
+                            const Tensor& input_weight, const Tensor& recurrent_weight, const Tensor& interface_weight,
+                            const Tensor& output, const Tensor& cell, const Tensor& memory, const Tensor& read_weights,
+                            const Tensor& outputs, const Tensor& copies, const Tensor& reads, const Tensor& writes,
+                            const Tensor& gates, const Tensor& cells, const Tensor& asks, const Tensor& cosines,
+                            const Tensor& norms, const Tensor& least_used, bool per_head, double decay,
+                            bool wants_input) {
+  return by_dtype(memory, [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
-    STD_TORCH_CHECK(outputs.dim() == 3 && memories.dim() == 4 && least_used.dim() == 3, "mannkern: wrong rank");
-    const EpisodeSizes s(gates, interface_weight, torch::stable::select(memories, 0, 0),
-                         torch::stable::select(outputs, 0, 0));
+    const Episode s(input, interface_weight, memory, output);
     const auto [N, W, R] = s.shape;
     const int64_t B = s.B, D = s.D, O = s.O, I = s.I, n = least_used.size(2);
-    for (const Tensor* t : {&outputs, &memories, &reads, &writes, &gates, &cells, &asks, &cosines, &norms, &least_used})
+    for (const Tensor* t : {&outputs, &copies, &reads, &writes, &gates, &cells, &asks, &cosines, &norms, &least_used})
       STD_TORCH_CHECK(t->is_contiguous(), "mannkern: what mann_lstm saved must come back as it was");
-    const Saved<T> saved{s, n, outputs, memories, reads, writes, gates, cells, asks, cosines, norms, least_used};
-    const Matrix<const T> recurrent{call.in(recurrent_weight, "recurrent_weight", {4 * D, O}), 4 * D, O, O};
-    const Matrix<const T> interface{call.in(interface_weight, "interface_weight", {I, D}), I, D, D};
-    const T *d_outputs = call.in(grad_outputs, "grad_outputs", {s.T, B, O}), *c0 = call.in(cell, "cell", {B, D});
-    const T* w_r0 = call.in(read_weights, "read_weights", {B, R, N});
-    const Tensor d_gates = call.out({s.T, B, 4 * D}), d_asks = call.out({s.T, B, I}), d_first = call.out({B, O});
+    const Saved<T> saved{s, n, outputs, copies, reads, writes, gates, cells, asks, cosines, norms, least_used};
+    const T *x = call.in(input, "input", {s.T, B, s.F}), *first = call.in(output, "output", {B, O});
+    const T *M0 = call.in(memory, "memory", {B, N, W}), *c0 = call.in(cell, "cell", {B, D});
+    const T *w_r0 = call.in(read_weights, "read_weights", {B, R, N});
+    const T* d_outputs = call.in(grad_outputs, "grad_outputs", {s.T, B, O});
+    const Tensor to_output = torch::stable::contiguous(transposed(recurrent_weight));
+    const Tensor to_hidden = torch::stable::contiguous(transposed(interface_weight));
+    const Tensor d_gates = call.out({s.T * B, 4 * D}), d_asks = call.out({s.T * B, I});
     const Tensor d_M = start(call, grad_memory, {B, N, W}), d_w_r = start(call, grad_read_weights, {B, R, N});
-    const Tensor d_u = start(call, grad_usage, {B, N}), d_c = start(call, grad_cell, {B, D}), d_hidden = call.out({B, D});
-    T *d_o = data<T>(d_first), *d_h = data<T>(d_hidden);
-    std::fill_n(d_o, B * O, T(0));
+    const Tensor d_u = start(call, grad_usage, {B, N}), d_c = start(call, grad_cell, {B, D});
+    const Tensor memories = call.out({std::min(s.span, s.T), B, N, W});
+    Tensor d_o = start(call, std::nullopt, {B, O});
     for (int64_t t = s.T - 1; t >= 0; --t) {
-      T *d_gate = data<T>(d_gates) + t * B * 4 * D, *d_ask = data<T>(d_asks) + t * B * I;
-      const T* ask = saved.ask(t);
+      if (t == s.T - 1 || t % s.span == s.span - 1) {
+        const int64_t begin = t / s.span * s.span;
+        for (int64_t past = begin; past <= t; ++past) {
+          T* out = data<T>(memories) + (past - begin) * s.memory_size();
+          const T* from = past > begin ? out - s.memory_size() : begin ? saved.copy(begin) : M0;
+          over_batch(B, s.work(), kernels<T>().write,
+                     Write<T>{s.shape, I, n, from, saved.weights(writes, past), saved.ask(past) + R * W,
+                              saved.slots(past), out});
+        }
+      }
+      T *d_gate = data<T>(d_gates) + t * B * 4 * D, *d_ask = data<T>(d_asks) + t * B * I, *d_out = data<T>(d_o);
+      const T *ask = saved.ask(t), *M = data<T>(memories) + t % s.span * s.memory_size();
       if (d_outputs)
-        for (int64_t i = 0; i < B * O; ++i) d_o[i] += d_outputs[t * B * O + i];
+        for (int64_t i = 0; i < B * O; ++i) d_out[i] += d_outputs[t * B * O + i];
       T* d_strength = s.strengths ? d_ask + s.vectors() + R : nullptr;
       over_batch(B, s.work(), kernels<T>().step_backward,
-                 StepBackward<T>{s.shape, {I, I, O}, n, per_head, T(decay), data<T>(d_M), d_o + D, data<T>(d_w_r),
+                 StepBackward<T>{s.shape, {I, I, O}, n, per_head, T(decay), data<T>(d_M), d_out + D, data<T>(d_w_r),
                                  data<T>(d_u), nullptr, t ? saved.weights(reads, t - 1) : w_r0, ask, ask + R * W,
-                                 ask + s.vectors(), saved.strength(ask), saved.memory_at(t), saved.weights(reads, t),
+                                 ask + s.vectors(), saved.strength(ask), M, saved.weights(reads, t),
                                  saved.weights(writes, t), saved.weights(cosines, t), saved.norm_at(t), saved.slots(t),
-                                 data<T>(d_M), data<T>(d_w_r), data<T>(d_u), d_ask, d_ask + R * W,
-                                 d_ask + s.vectors(), d_strength});
+                                 data<T>(d_M), data<T>(d_w_r), data<T>(d_u), d_ask, d_ask + R * W, d_ask + s.vectors(),
+                                 d_strength});
       over_batch(B, 4 * I, kernels<T>().activate_backward,
                  ActivationBackward<T>{s.vectors(), R, s.strengths ? R : 0, ask, d_ask});
-      multiply_add<T>({d_h, B, D, D}, {d_o, B, D, O}, {d_ask, B, I, I}, interface);
+      const Tensor d_hidden = product<T>(matrix(d_ask, B, I, I), to_hidden);
       over_batch(B, 16 * D, kernels<T>().lstm_backward,
-                 LstmBackward<T>{D, d_h, saved.gate(t), t ? saved.cell(t - 1) : c0, saved.cell(t), data<T>(d_c), d_gate});
-      multiply<T>({d_o, B, O, O}, {d_gate, B, 4 * D, 4 * D}, recurrent);
+                 LstmBackward<T>{D, O, d_out, data<T>(d_hidden), saved.gate(t), t ? saved.cell(t - 1) : c0,
+                                 saved.cell(t), data<T>(d_c), d_gate});
+      d_o = product<T>(matrix(d_gate, B, 4 * D, 4 * D), to_output);
     }
-    return std::make_tuple(d_gates, d_asks, d_first, d_c, d_M, d_w_r, d_u);
+    const Tensor d_recurrent = product<T>(transposed(matrix(data<T>(d_gates), B, 4 * D, 4 * D)),
+                                          transposed(matrix(first, B, O, O)));
+    if (s.T > 1) {
+      const int64_t rows = (s.T - 1) * B;
+      const Tensor later = product<T>(transposed(matrix(data<T>(d_gates) + B * 4 * D, rows, 4 * D, 4 * D)),
+                                      transposed(matrix(saved.output(0), rows, O, O)));
+      T* sum = data<T>(d_recurrent);
+      const T* term = data<T>(later);
+      for (int64_t i = 0; i < 4 * D * O; ++i) sum[i] += term[i];
+    }
+    const Tensor d_input_weight = product<T>(transposed(d_gates), transposed(matrix(x, s.T * B, s.F, s.F)));
+    const Tensor d_interface = product<T>(transposed(d_asks), transposed(matrix(saved.output(0), s.T * B, D, O)));
+    const Tensor d_input = wants_input ? torch::stable::view(product<T>(d_gates, transposed(input_weight)),
+                                                             {s.T, B, s.F})
+                                       : call.out({0, B, s.F});
+    return std::make_tuple(d_input, d_input_weight, sum_rows<T>(d_gates), d_recurrent, d_interface,
+                           sum_rows<T>(d_asks), d_o, d_c, d_M, d_w_r, d_u);
   });
 }
 
