@@ -95,9 +95,9 @@ class EpisodeSampler:
             raise TypeError(f"images: found {found}, need a tensor of torch.uint8")
         if images.dim() != 4 or images.shape[2] != images.shape[3] or images.shape[2] == 0:
             raise ValueError(f"images: found shape {tuple(images.shape)}, need (classes, drawings, P, P)")
-        _check_integer("classes_per_episode", classes_per_episode, 1)
-        _check_integer("length", length, 1)
-        _check_integer("seed", seed, 0)
+        check_integer("classes_per_episode", classes_per_episode, 1)
+        check_integer("length", length, 1)
+        check_integer("seed", seed, 0)
         num_available = images.shape[0] * (4 if rotate_classes else 1)
         if classes_per_episode > num_available:
             raise ValueError(f"classes_per_episode: found {classes_per_episode}, need at most {num_available} classes")
@@ -119,17 +119,17 @@ class EpisodeSampler:
         self._stream = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "little")
 
     def sample(self, batch_size: int, index: int) -> Episodes:
-        """Batch number ``index`` (the training step, at least 0) of ``batch_size`` = B >= 0 episodes.
+        """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
 
         The result depends on nothing but the constructor's arguments, ``batch_size`` and ``index``, so a resumed
         training sees the episodes of an unbroken one. Reads and moves no random state of the process.
         """
-        _check_integer("batch_size", batch_size, 0)
-        _check_integer("index", index, 0)
+        check_integer("batch_size", batch_size, 0)
+        check_integer("index", index, 0, 2**32 - 1)
         num_available, num_drawings, side, _ = self._images.shape
         device = self._images.device
         C, T, B = self.num_classes, self._length, batch_size
-        # A CPU generator keeps 32 bits of its seed; an odd factor gives every index below 2**32 a seed of its own.
+        # A CPU generator keeps 32 bits of its seed; an odd factor gives every index a seed of its own.
         generator = torch.Generator(device).manual_seed((self._stream + index * 0x9E3779B1) % 2**32)
 
         def uniform(*shape: int) -> Tensor:
@@ -184,8 +184,11 @@ def _draw_classes(batch_size: int, count: int, num_available: int, generator: to
     return classes
 
 
-def _check_integer(name: str, value: int, least: int) -> None:
+def check_integer(name: str, value: int, least: int, most: int | None = None) -> None:
+    """Raises TypeError or ValueError, naming the argument, unless it is an integer from ``least`` to ``most``."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name}: found {type(value).__name__}, need an integer")
     if value < least:
         raise ValueError(f"{name}: found {value}, need at least {least}")
+    if most is not None and value > most:
+        raise ValueError(f"{name}: found {value}, need at most {most}")
