@@ -26,8 +26,12 @@ def native_extension() -> list[Extension]:
         from torch.utils.cpp_extension import include_paths
     except ImportError as error:
         if FORCED:
-            raise RuntimeError("MANNKERN_FORCE_BUILD=1 needs torch at build time: pip install --no-build-isolation .") from error
-        say("torch is not importable while building (pip install --no-build-isolation . builds with the torch you have)")
+            raise RuntimeError(
+                "MANNKERN_FORCE_BUILD=1 needs torch at build time: pip install --no-build-isolation ."
+            ) from error
+        say(
+            "torch is not importable while building (pip install --no-build-isolation . builds with the torch you have)"
+        )
         return []
     torch_lib = str(Path(torch.__file__).parent / "lib")
     warnings = ["-Wall", "-Wextra", "-Wno-psabi"] + (["-Werror"] if os.environ.get("MANNKERN_WERROR") == "1" else [])
@@ -38,7 +42,15 @@ def native_extension() -> list[Extension]:
             depends=[str(p) for p in Path("csrc").rglob("*.h")],
             define_macros=[("TORCH_TARGET_VERSION", "0x020a000000000000")],  # torch 2.10
             # math without errno lets sqrt be one instruction; contraction lets a * b + c be one
-            extra_compile_args=["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+            extra_compile_args=[
+                "-std=c++17",
+                "-O3",
+                "-g0",
+                "-fvisibility=hidden",
+                "-ffp-contract=fast",
+                "-fno-math-errno",
+                "-fno-trapping-math",
+            ]
             + [f"-isystem{path}" for path in include_paths()]
             + warnings,
             library_dirs=[torch_lib],
@@ -68,4 +80,8 @@ class BuildExtension(build_ext):
             say(str(error))
 
 
-setup(ext_modules=native_extension(), cmdclass={"build_ext": BuildExtension}, options={"bdist_wheel": {"py_limited_api": "cp310"}})
+setup(
+    ext_modules=native_extension(),
+    cmdclass={"build_ext": BuildExtension},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+)

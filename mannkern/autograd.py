@@ -23,7 +23,7 @@ _ANY_ARGUMENTS = inspect.Signature([inspect.Parameter("args", inspect.Parameter.
 
 
 def _positional(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Function.apply derives the signature of ``forward`` at every call, 25 us for ten arguments; given one, it takes it."""
+    """Function.apply derives the signature of ``forward`` anew at every call, 25 us for ten arguments, unless given one."""
     forward.__signature__ = _ANY_ARGUMENTS  # type: ignore[attr-defined]
     return forward
 
@@ -109,7 +109,7 @@ class UsageUpdate(_Batched):
 
 
 class LRUAStep(_Batched):
-    """The arguments of the reference's step -> memory, read, read_weights, usage, write_weights, cosine, norm, slots."""
+    """The arguments of the reference's step -> its five results, and cosine, norm and least used slots."""
 
     @staticmethod
     @_positional
@@ -125,9 +125,7 @@ class LRUAStep(_Batched):
         per_head: bool,
         decay: float,
     ) -> tuple[Tensor, ...]:
-        return _ops.lrua_step(
-            memory, read_weights, usage, key, add, gate, strength, num_least_used, per_head, decay
-        )
+        return _ops.lrua_step(memory, read_weights, usage, key, add, gate, strength, num_least_used, per_head, decay)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -136,7 +134,17 @@ class LRUAStep(_Batched):
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(cosine, norm, least_used)
         ctx.save_for_backward(
-            previous_read_weights, key, add, gate, strength, memory, read_weights, write_weights, cosine, norm, least_used
+            previous_read_weights,
+            key,
+            add,
+            gate,
+            strength,
+            memory,
+            read_weights,
+            write_weights,
+            cosine,
+            norm,
+            least_used,
         )
 
     @staticmethod

@@ -40,7 +40,9 @@ def like(memory: Tensor, name: str, x: Tensor, letters: str, sizes: Sequence[int
     if x.dtype in _HALF and memory.dtype == torch.float32:
         return x.float()
     if x.dtype != memory.dtype:
-        raise TypeError(f"{name}: got {x.dtype}, need {memory.dtype}, the first argument's, or half precision beside float32")
+        raise TypeError(
+            f"{name}: got {x.dtype}, need {memory.dtype}, the first argument's, or half precision beside float32"
+        )
     return x
 
 
@@ -59,7 +61,9 @@ def slots(memory: Tensor, name: str, x: Tensor | None, B: int, N: int) -> Tensor
     if x is None:
         return None
     if not isinstance(x, Tensor) or x.dtype != torch.int64:
-        raise TypeError(f"{name}: got {x.dtype if isinstance(x, Tensor) else type(x).__name__}, need an int64 tensor (B)")
+        raise TypeError(
+            f"{name}: got {x.dtype if isinstance(x, Tensor) else type(x).__name__}, need an int64 tensor (B)"
+        )
     if tuple(x.shape) != (B,):
         raise ValueError(f"{name}: got shape {tuple(x.shape)}, need (B) = ({B},)")
     if x.device != memory.device:

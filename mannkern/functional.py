@@ -6,9 +6,9 @@ views and are never written to; B = 0 works. ``backend`` is one of :func:`mannke
 process's choice (MANNKERN_BACKEND, else "auto").
 
 Every function raises ValueError or TypeError for a wrong rank, size, dtype, device or value, naming the argument,
-before any work; RuntimeError where an explicit backend cannot be had. Values of GPU tensors (a negative strength, a slot
-out of range) are not read, because that would wait for the GPU. Gradients of the fused backends are not differentiable a
-second time; backend="reference" is.
+before any work; RuntimeError where an explicit backend cannot be had. Values of GPU tensors (a negative strength, a
+slot out of range) are not read, because that would wait for the GPU. Gradients of the fused backends are not
+differentiable a second time; backend="reference" is.
 """
 
 from __future__ import annotations

@@ -101,6 +101,7 @@ class MANN(nn.Module):
     def _compiled(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
         """The loop over T in compiled code."""
         cell, lstm = self.cell, self.cell.controller
+        assert isinstance(lstm, nn.LSTMCell)  # of _has_compiled_loop
         hidden, c = state.controller
         outputs, memory, usage, read_weights, c, *_ = MANNLSTM.apply(
             input,

@@ -11,8 +11,8 @@ from mannkern.sequence import MANN
 class EpisodeClassifier(nn.Module):
     """Class of each step of an episode from inputs ``[x_t, y_{t-1}]`` (Santoro et al. 2016, section 4).
 
-    input_size F, num_classes C. memory: "mann", or "lstm" for the baseline, a torch.nn.LSTM of the same hidden size. The
-    other arguments are :class:`mannkern.MANNCell`'s; hidden_size 200 and the memory's sizes are the paper's.
+    input_size F, num_classes C. memory: "mann", or "lstm" for the baseline, a torch.nn.LSTM of the same hidden size.
+    The other arguments are :class:`mannkern.MANNCell`'s; hidden_size 200 and the memory's sizes are the paper's.
     The head starts Xavier-uniform with zero bias.
     """
 

@@ -1,0 +1,38 @@
+# make demo   train a MANN on glyphs for a few minutes and show what it learnt; DATA=<folder> takes Omniglot
+# make test   lint, types and tests
+# Both set up .venv and the compiled library first, and only what has changed since.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+MINUTES ?= 3
+DATA ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+LIBRARY := mannkern/_C.abi3.so
+TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
+
+.PHONY: demo test build clean
+
+demo: build
+	$(RUN) -m mannkern train $(TASK) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
+
+test: build
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest
+
+build: $(LIBRARY)
+
+$(LIBRARY): $(INSTALLED) setup.py $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp)
+	MANNKERN_FORCE_BUILD=1 MANNKERN_WERROR=1 $(RUN) setup.py --quiet build_ext --inplace --force
+	touch $@
+
+$(INSTALLED): requirements.txt
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check "$(TORCH)" -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(LIBRARY) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
