@@ -3,7 +3,7 @@
 # Both set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-MINUTES ?= 3
+MINUTES ?= 3.5
 DATA ?=
 
 VENV := .venv
