@@ -165,6 +165,21 @@ class MANNCell(nn.Module):
         memory = self.initial_memory.expand(B, N, W)
         return MANNState(controller, memory, usage.unsqueeze(1).expand(B, R, N), usage, new(B, R, W))
 
+    def check_state(self, state: MANNState, batch_size: int) -> MANNState:
+        """The state, if it fits ``batch_size`` episodes of this cell; else ValueError or TypeError naming what does not."""
+        if not isinstance(state, MANNState):
+            raise TypeError(f"state: got {type(state).__name__}, need a MANNState, as initial_state or a step returns")
+        B, N, W, R = batch_size, self.memory_slots, self.memory_width, self.num_reads
+        parts = {"memory": "BNW", "read_weights": "BRN", "usage": "BN", "read": "BRW"}
+        sizes = {"B": B, "N": N, "W": W, "R": R}
+        for name, letters in parts.items():
+            expected = [sizes[letter] for letter in letters]
+            checks.like(self.initial_memory, f"state.{name}", getattr(state, name), letters, expected)
+        if isinstance(self.controller, nn.LSTMCell):
+            for name, x in zip("hc", state.controller, strict=True):
+                checks.like(self.initial_memory, f"state.controller {name}", x, "BD", (B, self.hidden_size))
+        return state
+
     def control(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Hidden state (B, D) and new state of the controller on ``input`` (B, F + R W)."""
         if isinstance(self.controller, nn.LSTMCell):
@@ -202,7 +217,8 @@ class MANNCell(nn.Module):
     def forward(self, input: Tensor, state: MANNState | None = None) -> tuple[Tensor, MANNState]:
         """input (B, F), state None for the initial one -> output (B, D + R W) = [h_t, r_t], state."""
         checks.step_input(input, self.input_size, self.interface.weight)
-        output, state, _ = self.step(input, self.initial_state(input.shape[0]) if state is None else state)
+        B = input.shape[0]
+        output, state, _ = self.step(input, self.initial_state(B) if state is None else self.check_state(state, B))
         return output, state
 
     def extra_repr(self) -> str:

@@ -36,13 +36,11 @@ def like(memory: Tensor, name: str, x: Tensor, letters: str, sizes: Sequence[int
             f"{name}: got shape {tuple(x.shape)}, need ({', '.join(letters)}) = {tuple(int(size) for size in sizes)}"
         )
     if x.device != memory.device:
-        raise ValueError(f"{name}: got device {x.device}, need {memory.device}, the first argument's")
+        raise ValueError(f"{name}: got device {x.device}, need {memory.device} as the others")
     if x.dtype in _HALF and memory.dtype == torch.float32:
         return x.float()
     if x.dtype != memory.dtype:
-        raise TypeError(
-            f"{name}: got {x.dtype}, need {memory.dtype}, the first argument's, or half precision beside float32"
-        )
+        raise TypeError(f"{name}: got {x.dtype}, need {memory.dtype} as the others, or half precision beside float32")
     return x
 
 
@@ -67,7 +65,7 @@ def slots(memory: Tensor, name: str, x: Tensor | None, B: int, N: int) -> Tensor
     if tuple(x.shape) != (B,):
         raise ValueError(f"{name}: got shape {tuple(x.shape)}, need (B) = ({B},)")
     if x.device != memory.device:
-        raise ValueError(f"{name}: got device {x.device}, need {memory.device}, the first argument's")
+        raise ValueError(f"{name}: got device {x.device}, need {memory.device} as the others")
     if _values_known(x) and bool(((x < 0) | (x >= N)).any()):
         raise ValueError(f"{name}: got slots from {x.min().item()} to {x.max().item()}, need 0 to N - 1 = {N - 1}")
     return x

@@ -74,8 +74,8 @@ class MANN(nn.Module):
         checks.step_input(input, cell.input_size, cell.interface.weight, "BTF" if self.batch_first else "TBF")
         if self.batch_first:
             input = input.transpose(0, 1)
-        if state is None:
-            state = cell.initial_state(input.shape[1])
+        B = input.shape[1]
+        state = cell.initial_state(B) if state is None else cell.check_state(state, B)
         output, state = self._compiled(input, state) if self._has_compiled_loop(input) else self._loop(input, state)
         return output.transpose(0, 1) if self.batch_first else output, state
 

@@ -36,8 +36,8 @@ def load(*, num_train: int = 1000, num_test: int = 200, drawings: int = 20, seed
     characters = _characters(num_train + num_test, generator)
     strokes = _by_hand(characters.repeat_interleave(drawings, 0), generator)
     pens = 0.4 + 0.25 * torch.rand(len(strokes), generator=generator)
-    images = torch.cat([_render(*chunk) for chunk in zip(strokes.split(_CHUNK), pens.split(_CHUNK), strict=True)])
-    images = images.view(num_train + num_test, drawings, _SIDE, _SIDE)
+    chunks = zip(torch.split(strokes, _CHUNK), torch.split(pens, _CHUNK), strict=True)
+    images = torch.cat([_render(*chunk) for chunk in chunks]).view(num_train + num_test, drawings, _SIDE, _SIDE)
     return CharacterSplit(images[:num_train], images[num_train:])
 
 

@@ -65,7 +65,7 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
     top.axhline(math.log(result.config.classes), color=INK, lw=1, ls=":", label="chance")
     top.set_ylabel("cross entropy")
     top.set_ylim(bottom=0)
-    top.legend(frameon=False, loc="upper right", ncols=3)
+    top.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     shades = _colormap("viridis")
     for place, instance in enumerate(INSTANCES):
         points = [line["accuracy_by_instance"][str(instance)] for line in validation]
@@ -120,8 +120,9 @@ def memory(result: Evaluation, name: str) -> Figure:
     figure.suptitle(
         f"{name}: one episode of unseen classes", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK
     )
-    for axes, weights, what in zip(panels[:2], (write, read), ("write", "read"), strict=True):
-        _paint(axes, weights[:, 0].mean(1), targets)
+    evenly = 1 / read.shape[-1]  # reading is a softmax of cosines: what stands out of an even look is the memory
+    for axes, weights, white, what in ((panels[0], write, 0.0, "write"), (panels[1], read, evenly, "read")):
+        _paint(axes, weights[:, 0].mean(1), targets, white)
         axes.set_ylabel("slot")
         axes.set_title(f"{what} weights, mean of {weights.shape[2]} heads", loc="left", fontsize=10, color=INK)
     strip = panels[2]
@@ -137,15 +138,23 @@ def memory(result: Evaluation, name: str) -> Figure:
     return figure
 
 
-def _paint(axes: Axes, weights: torch.Tensor, targets: list[int]) -> None:
-    """Weights (T, N) as depth of the colour of the step's class; the largest weight of the panel is full colour."""
+def _paint(axes: Axes, weights: torch.Tensor, targets: list[int], white: float) -> None:
+    """Weights (T, N) in the colour of the step's class: white up to ``white``, full colour at the panel's largest."""
     from matplotlib.colors import to_rgb
 
     largest = float(weights.max())
     hue = torch.tensor([to_rgb(_class_colour(label)) for label in targets])  # (T, 3)
-    depth = (weights / largest if largest > 0 else weights).T.unsqueeze(-1)  # (N, T, 1)
+    depth = ((weights - white) / max(largest - white, 1e-12)).clamp(min=0).T.unsqueeze(-1)  # (N, T, 1)
     axes.imshow((1 - depth * (1 - hue)).numpy(), aspect="auto", origin="lower", interpolation="nearest")
-    axes.text(1.0, 1.02, f"full colour = {largest:.3g}", transform=axes.transAxes, ha="right", fontsize=9, color=INK)
+    axes.text(
+        1.0,
+        1.02,
+        f"white: {white:.2g}   full colour: {largest:.2g}",
+        transform=axes.transAxes,
+        ha="right",
+        fontsize=9,
+        color=INK,
+    )
     axes.grid(False)
 
 

@@ -33,7 +33,7 @@ SMALL = TrainConfig(
     threads=1,
     memory_init="uniform",  # draws from torch's generator at every step, so its state has to come back too
 )
-OPTIONS = (
+OPTIONS = (  # noqa: SIM905 (reads as on the command line)
     "glyphs --classes 2 --length 6 --hidden-size 8 --memory-slots 6 --memory-width 4 --num-reads 2 --batch-size 2 "
     "--log-every 3 --validate-every 4 --threads 1 --memory-init uniform --no-evaluate"
 ).split()
