@@ -1,0 +1,57 @@
+"""Fixtures of every test."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from mannkern import native
+from tests.helpers import KERNELS
+
+M_PERTURB = -6  # of glibc's malloc.h: fill what malloc hands out
+
+torch.set_num_threads(1)  # small tensors: waking a second thread costs up to 40 ms on a busy machine
+
+
+@pytest.fixture(scope="module")
+def nan_filled_allocations() -> Iterator[None]:
+    """Fresh memory is all ones, NaN in every float type, for torch's tensors and for the kernels' own buffers."""
+    if sys.platform != "linux":
+        yield
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    assert mallopt(M_PERTURB, 0x100)  # malloc fills with the complement of the low byte
+    yield
+    mallopt(M_PERTURB, 0)
+
+
+@pytest.fixture(params=KERNELS, ids="-".join)
+def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The backend of each kernel this machine runs, with its instruction set chosen."""
+    backend, isa = request.param
+    before = native.isa()
+    native.set_isa(isa)
+    yield backend
+    native.set_isa(before)
+
+
+@pytest.fixture(params=[("reference", ""), *KERNELS], ids=lambda param: "-".join(filter(None, param)))
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The reference and each kernel this machine runs."""
+    name, isa = request.param
+    before = native.isa()
+    native.set_isa(isa)
+    yield name
+    native.set_isa(before)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads, for this test only."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
