@@ -1,0 +1,89 @@
+"""The classifier of episodes: shapes, what a trace shows, and that it learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mannkern import MANN
+from mannkern.models import EpisodeClassifier
+
+SMALL: dict[str, Any] = {"hidden_size": 16, "memory_slots": 12, "memory_width": 6, "num_reads": 2}
+
+
+def build(memory: str = "mann", **options: Any) -> EpisodeClassifier:
+    torch.manual_seed(0)
+    return EpisodeClassifier(7, 3, memory=memory, **SMALL | options)
+
+
+@pytest.mark.parametrize("memory", ["mann", "lstm"])
+@pytest.mark.parametrize(("T", "B"), [(5, 4), (1, 1), (5, 0)])
+def test_shapes(memory: str, T: int, B: int) -> None:
+    model = build(memory)
+    logits = model(torch.randn(T, B, 7))
+    assert logits.shape == (T, B, 3)
+    logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert (model.head.bias == 0).all()
+
+
+def test_standard_sizes() -> None:
+    mann, lstm = EpisodeClassifier(405, 5), EpisodeClassifier(405, 5, memory="lstm")
+    assert isinstance(mann.recurrent, MANN)
+    assert "405, 200, memory_slots=128, memory_width=40, num_reads=4" in repr(mann)
+    assert mann.head.in_features == 360
+    assert isinstance(lstm.recurrent, torch.nn.LSTM)
+    assert lstm.head.in_features == 200
+
+
+@pytest.mark.parametrize("options", [{}, {"least_used": "per_head", "key_strength": True, "memory_init": "learned"}])
+@pytest.mark.parametrize("controller", ["lstm", "feedforward"])
+def test_trace_is_forward(controller: str, options: dict[str, Any]) -> None:
+    model = build(controller=controller, **options).double()
+    inputs = torch.randn(9, 4, 7, dtype=torch.float64)
+    logits, reads, writes = model.trace(inputs)
+    torch.testing.assert_close(logits, model(inputs).detach(), rtol=1e-10, atol=1e-12)
+    assert not logits.requires_grad
+    assert reads.shape == writes.shape == (9, 4, 2, 12)
+    assert (reads >= 0).all()
+    torch.testing.assert_close(reads.sum(-1), torch.ones(9, 4, 2, dtype=torch.float64))
+    assert (writes >= 0).all()
+    cell = model.recurrent.cell
+    assert isinstance(model.recurrent, MANN)
+    state = cell.initial_state(4)
+    for t, x in enumerate(inputs):  # the usage that the weights add up to chooses the slots written next
+        _, state = cell(x, state)
+        torch.testing.assert_close(state.read_weights.detach(), reads[t], rtol=1e-10, atol=1e-12)
+
+
+def test_an_lstm_has_no_trace() -> None:
+    with pytest.raises(TypeError, match=r"^trace: needs memory='mann'"):
+        build("lstm").trace(torch.zeros(2, 1, 7))
+
+
+def test_unknown_memory() -> None:
+    with pytest.raises(ValueError, match=r"^memory: got 'ntm', need 'mann' or 'lstm'"):
+        build("ntm")
+
+
+@pytest.mark.parametrize("memory", ["mann", "lstm"])
+def test_training_lowers_the_loss(memory: str) -> None:
+    """The label of each step's input is told one step later, as in the paper: two patterns, two labels."""
+    model, g = build(memory), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    patterns = torch.eye(4)
+    losses = []
+    for _ in range(30):
+        which = torch.randint(2, (8, 16), generator=g)
+        labels = which ^ torch.randint(2, (1, 16), generator=g)  # bound anew in each episode
+        told = F.pad(F.one_hot(labels, 3)[:-1], (0, 0, 0, 0, 1, 0)).float()
+        logits = model(torch.cat([patterns[which], told], -1))
+        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) / 5 < 0.75 * losses[0]
