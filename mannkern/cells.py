@@ -166,7 +166,7 @@ class MANNCell(nn.Module):
         return MANNState(controller, memory, usage.unsqueeze(1).expand(B, R, N), usage, new(B, R, W))
 
     def check_state(self, state: MANNState, batch_size: int) -> MANNState:
-        """The state, if it fits ``batch_size`` episodes of this cell; else ValueError or TypeError naming what does not."""
+        """The state, if it fits ``batch_size`` episodes of this cell; else ValueError or TypeError, naming the part."""
         if not isinstance(state, MANNState):
             raise TypeError(f"state: got {type(state).__name__}, need a MANNState, as initial_state or a step returns")
         B, N, W, R = batch_size, self.memory_slots, self.memory_width, self.num_reads
