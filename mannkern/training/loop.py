@@ -156,7 +156,7 @@ def train(config: TrainConfig, run: Path) -> Outcome:
             logits = model(episodes.inputs)
             loss = F.cross_entropy(logits.flatten(0, 1), episodes.targets.flatten())
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             optimizer.step()
             step += 1
