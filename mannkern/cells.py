@@ -105,7 +105,10 @@ class MANNCell(nn.Module):
         self.backend = backend
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         controller_input = input_size + num_reads * memory_width
+        self._given_controller = isinstance(controller, nn.Module)
         if isinstance(controller, nn.Module):
+            if isinstance(controller, nn.RNNCellBase):
+                checks.controller(controller, controller_input, hidden_size)
             self.controller = controller
         elif controller == "lstm":
             self.controller = nn.LSTMCell(controller_input, hidden_size, **factory)
@@ -133,7 +136,9 @@ class MANNCell(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, but for those of a controller that was given; see the class."""
-        if isinstance(self.controller, nn.LSTMCell):
+        if self._given_controller:
+            pass
+        elif isinstance(self.controller, nn.LSTMCell):
             self.controller.reset_parameters()
             with torch.no_grad():
                 for bias in (self.controller.bias_ih, self.controller.bias_hh):

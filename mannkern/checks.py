@@ -89,6 +89,15 @@ def positive(name: str, x: int) -> int:
     return x
 
 
+def controller(cell: torch.nn.RNNCellBase, input_size: int, hidden_size: int) -> None:
+    """Sizes of a controller that was given: input F + R W, hidden D."""
+    if (cell.input_size, cell.hidden_size) != (input_size, hidden_size):
+        raise ValueError(
+            f"controller: got {type(cell).__name__}({cell.input_size}, {cell.hidden_size}), "
+            f"need ({input_size}, {hidden_size}): input_size + num_reads * memory_width, hidden_size"
+        )
+
+
 def step_input(x: Tensor, F: int, parameter: Tensor, letters: str = "BF") -> None:
     """Input of a module: rank, features, and the device and dtype of its parameters."""
     if not isinstance(x, Tensor):
