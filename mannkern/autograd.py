@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 import mannkern.ops  # noqa: F401  defines torch.ops.mannkern
 
@@ -46,6 +45,30 @@ class _Batched(Function):
         return tuple(x.unflatten(0, (K, x.shape[0] // K)) for x in out), (0,) * len(out)
 
 
+class _FirstOrder(_Batched):
+    """A backward kernel whose own derivative is an error, not zero."""
+
+    @staticmethod
+    @_positional
+    def forward(kernel: Callable[..., Any], *args: Any) -> Any:
+        return kernel(*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(
+            "mannkern: a fused gradient cannot be differentiated a second time; backend='reference' can"
+        )
+
+
+def _gradient(kernel: Callable[..., Any], *args: Any) -> Any:
+    """Call a backward kernel; where its result may be differentiated (create_graph), so that this raises."""
+    return _FirstOrder.apply(kernel, *args) if torch.is_grad_enabled() else kernel(*args)
+
+
 def _to_front(x: Tensor, dim: int | None, K: int) -> Tensor:
     return x.expand(K, *x.shape) if dim is None else x.movedim(dim, 0)
 
@@ -63,9 +86,8 @@ class AdditiveWrite(_Batched):
         ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*_ops.additive_write_backward(grad, *ctx.saved_tensors), None)
+        return (*_gradient(_ops.additive_write_backward, grad, *ctx.saved_tensors), None)
 
 
 class CosineRead(_Batched):
@@ -83,10 +105,9 @@ class CosineRead(_Batched):
         ctx.save_for_backward(*inputs, *output[1:])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        grad_memory, grad_key, grad_strength = _ops.cosine_read_backward(*grads[:2], *saved)
+        grad_memory, grad_key, grad_strength = _gradient(_ops.cosine_read_backward, *grads[:2], *saved)
         return grad_memory, grad_key, None if saved[2] is None else grad_strength
 
 
@@ -103,9 +124,8 @@ class UsageUpdate(_Batched):
         ctx.num_heads, ctx.decay = inputs[1].shape[1], inputs[3]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*_ops.usage_update_backward(grad, ctx.num_heads, ctx.decay), None)
+        return (*_gradient(_ops.usage_update_backward, grad, ctx.num_heads, ctx.decay), None)
 
 
 class LRUAStep(_Batched):
@@ -148,10 +168,9 @@ class LRUAStep(_Batched):
         )
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        out = _ops.lrua_step_backward(*grads[:5], *saved, ctx.per_head, ctx.decay)
+        out = _gradient(_ops.lrua_step_backward, *grads[:5], *saved, ctx.per_head, ctx.decay)
         return (*out[:6], None if saved[4] is None else out[6], None, None, None)
 
 
@@ -208,10 +227,9 @@ class MANNLSTM(Function):
         )
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         wants_input = ctx.needs_input_grad[0]
-        grad_input, *others = _ops.mann_lstm_backward(
-            *grads[:5], *ctx.saved_tensors, ctx.per_head, ctx.decay, wants_input
+        grad_input, *others = _gradient(
+            _ops.mann_lstm_backward, *grads[:5], *ctx.saved_tensors, ctx.per_head, ctx.decay, wants_input
         )
         return (grad_input if wants_input else None, *others, None, None, None)

@@ -89,8 +89,10 @@ class MANN(nn.Module):
 
     def _has_compiled_loop(self, input: Tensor) -> bool:
         cell = self.cell
+        hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (cell, cell.controller, cell.interface))
         return (
             type(cell.controller) is nn.LSTMCell
+            and not hooked
             and cell.controller.bias
             and input.shape[0] > 0
             and choose(cell.backend, input.device) == "cpp"
