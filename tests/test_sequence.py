@@ -262,13 +262,28 @@ def test_where_the_loop_is_compiled() -> None:
         assert not compiled(build(dtype=torch.float32))
 
 
+HOOKS = ("register_forward_pre_hook", "register_forward_hook", "register_full_backward_hook")
+
+
+@pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("where", ["controller", "interface"])
-def test_hooks_are_called(where: str) -> None:
+def test_hooks_are_called(where: str, hook: str) -> None:
     """Pruning and spectral norm live in hooks, so a loop that skips them is wrong in silence."""
     mann, calls = build(), []
-    getattr(mann.cell, where).register_forward_pre_hook(lambda *_: calls.append(1))
-    mann(*episode(mann, 3, B=2))
+    getattr(getattr(mann.cell, where), hook)(lambda *_: calls.append(1))
+    mann(*episode(mann, 3, B=2))[0].sum().backward()
     assert calls == [1, 1, 1]
+
+
+def test_second_gradients_are_refused() -> None:
+    mann = build()
+    input, state = episode(mann, 3, B=2)
+    for run in (mann, lambda *arguments: loop(mann, *arguments)):
+        x = input.clone().requires_grad_()
+        loss = run(x, state)[0].sum()
+        (penalty,) = torch.autograd.grad(loss, x, create_graph=True)
+        with pytest.raises(RuntimeError, match="backend='reference'"):
+            (loss + penalty.square().sum()).backward()
 
 
 @pytest.mark.parametrize(
