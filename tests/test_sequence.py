@@ -271,7 +271,8 @@ def test_hooks_are_called(where: str, hook: str) -> None:
     """Pruning and spectral norm live in hooks, so a loop that skips them is wrong in silence."""
     mann, calls = build(), []
     getattr(getattr(mann.cell, where), hook)(lambda *_: calls.append(1))
-    mann(*episode(mann, 3, B=2))[0].sum().backward()
+    input, state = episode(mann, 3, B=2)
+    mann(input.requires_grad_(), state)[0].sum().backward()
     assert calls == [1, 1, 1]
 
 
