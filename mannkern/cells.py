@@ -100,15 +100,17 @@ class MANNCell(nn.Module):
         checks.per_head(least_used)
         self.least_used = least_used
         self.decay = checks.decay(decay)
+        if not isinstance(key_strength, bool):
+            raise TypeError(f"key_strength: got {type(key_strength).__name__}, need True or False")
         self.key_strength = key_strength
+        checks.floating(dtype)
         self.memory_init = memory_init
         self.backend = backend
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         controller_input = input_size + num_reads * memory_width
         self._given_controller = isinstance(controller, nn.Module)
         if isinstance(controller, nn.Module):
-            if isinstance(controller, nn.RNNCellBase):
-                checks.controller(controller, controller_input, hidden_size)
+            checks.controller(controller, controller_input, hidden_size)
             self.controller = controller
         elif controller == "lstm":
             self.controller = nn.LSTMCell(controller_input, hidden_size, **factory)
@@ -123,10 +125,10 @@ class MANNCell(nn.Module):
             self.initial_memory = nn.Parameter(initial)
         elif memory_init == "uniform":
             self.register_buffer("initial_memory", initial)
-        elif isinstance(memory_init, (int, float)) and not isinstance(memory_init, bool):
+        elif isinstance(memory_init, (int, float)) and not isinstance(memory_init, bool) and math.isfinite(memory_init):
             self.register_buffer("initial_memory", initial, persistent=False)
         else:
-            raise ValueError(f"memory_init: got {memory_init!r}, need a number, 'uniform' or 'learned'")
+            raise ValueError(f"memory_init: got {memory_init!r}, need a finite number, 'uniform' or 'learned'")
         self.reset_parameters()
 
     @property
@@ -155,20 +157,24 @@ class MANNCell(nn.Module):
                 self.initial_memory.fill_(self.memory_init)
 
     def initial_state(self, batch_size: int) -> MANNState:
-        """State of ``batch_size`` episodes before their first step, on the parameters' device, in their dtype."""
-        if not isinstance(batch_size, int) or batch_size < 0:
+        """State of ``batch_size`` episodes before their first step, on the parameters' device, in their dtype.
+
+        Beside half-precision parameters all but the controller's state is float32.
+        """
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 0:
             raise ValueError(f"batch_size: got {batch_size!r}, need an int, at least 0")
         B, N, W, R = batch_size, self.memory_slots, self.memory_width, self.num_reads
-        new = self.initial_memory.new_zeros
+        first = checks.widen(self.initial_memory)
+        new = first.new_zeros
         usage = new(B, N)
         usage[:, 0] = 1
         controller: Any = None
         if isinstance(self.controller, nn.LSTMCell):
-            controller = (new(B, self.hidden_size), new(B, self.hidden_size))
+            h = self.initial_memory.new_zeros(B, self.hidden_size)
+            controller = (h, torch.zeros_like(h))
         elif isinstance(self.controller, FeedForward):
             controller = ()
-        memory = self.initial_memory.expand(B, N, W)
-        return MANNState(controller, memory, usage.unsqueeze(1).expand(B, R, N), usage, new(B, R, W))
+        return MANNState(controller, first.expand(B, N, W), usage.unsqueeze(1).expand(B, R, N), usage, new(B, R, W))
 
     def check_state(self, state: MANNState, batch_size: int) -> MANNState:
         """The state, if it fits ``batch_size`` episodes of this cell; else ValueError or TypeError, naming the part."""
@@ -177,9 +183,10 @@ class MANNCell(nn.Module):
         B, N, W, R = batch_size, self.memory_slots, self.memory_width, self.num_reads
         parts = {"memory": "BNW", "read_weights": "BRN", "usage": "BN", "read": "BRW"}
         sizes = {"B": B, "N": N, "W": W, "R": R}
+        first = checks.widen(self.initial_memory)
         for name, letters in parts.items():
             expected = [sizes[letter] for letter in letters]
-            checks.like(self.initial_memory, f"state.{name}", getattr(state, name), letters, expected)
+            checks.like(first, f"state.{name}", getattr(state, name), letters, expected)
         if isinstance(self.controller, nn.LSTMCell):
             for name, x in zip("hc", state.controller, strict=True):
                 checks.like(self.initial_memory, f"state.controller {name}", x, "BD", (B, self.hidden_size))
@@ -205,7 +212,8 @@ class MANNCell(nn.Module):
 
     def step(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState, Tensor]:
         """One step that also returns the write weights (B, R, N): output (B, D + R W), state, write weights."""
-        hidden, controller = self.control(torch.cat([input, state.read.flatten(1)], -1), state.controller)
+        read = state.read.flatten(1).to(input.dtype)
+        hidden, controller = self.control(torch.cat([input, read], -1), state.controller)
         new = lrua_step(
             state.memory,
             state.read_weights,
@@ -216,7 +224,7 @@ class MANNCell(nn.Module):
             decay=self.decay,
             backend=self.backend,
         )
-        output = torch.cat([hidden, new.read.flatten(1)], -1)
+        output = torch.cat([hidden, new.read.flatten(1).to(hidden.dtype)], -1)
         return output, MANNState(controller, new.memory, new.read_weights, new.usage, new.read), new.write_weights
 
     def forward(self, input: Tensor, state: MANNState | None = None) -> tuple[Tensor, MANNState]:

@@ -89,13 +89,26 @@ def positive(name: str, x: int) -> int:
     return x
 
 
-def controller(cell: torch.nn.RNNCellBase, input_size: int, hidden_size: int) -> None:
-    """Sizes of a controller that was given: input F + R W, hidden D."""
-    if (cell.input_size, cell.hidden_size) != (input_size, hidden_size):
+def controller(module: torch.nn.Module, input_size: int, hidden_size: int) -> None:
+    """A controller that was given: a step, not a sequence; input F + R W, hidden D."""
+    if isinstance(module, torch.nn.RNNBase):
+        raise TypeError(
+            f"controller: got {type(module).__name__}, a whole sequence's, need a step's: {type(module).__name__}Cell"
+        )
+    if isinstance(module, torch.nn.RNNCellBase) and (module.input_size, module.hidden_size) != (
+        input_size,
+        hidden_size,
+    ):
         raise ValueError(
-            f"controller: got {type(cell).__name__}({cell.input_size}, {cell.hidden_size}), "
+            f"controller: got {type(module).__name__}({module.input_size}, {module.hidden_size}), "
             f"need ({input_size}, {hidden_size}): input_size + num_reads * memory_width, hidden_size"
         )
+
+
+def floating(dtype: torch.dtype | None) -> None:
+    """The dtype of a module's parameters; None for torch's default."""
+    if dtype is not None and dtype not in _WIDE and dtype not in _HALF:
+        raise TypeError(f"dtype: got {dtype}, need float32 or float64 (float16 and bfloat16 keep a float32 state)")
 
 
 def step_input(x: Tensor, F: int, parameter: Tensor, letters: str = "BF") -> None:
@@ -112,7 +125,7 @@ def step_input(x: Tensor, F: int, parameter: Tensor, letters: str = "BF") -> Non
 
 def decay(x: float) -> float:
     """The decay gamma of usage, from 0 to 1."""
-    if not isinstance(x, (int, float)):
+    if not isinstance(x, (int, float)) or isinstance(x, bool):
         raise TypeError(f"decay: got {type(x).__name__}, need a number from 0 to 1")
     if not 0 <= x <= 1:
         raise ValueError(f"decay: got {x}, need 0 to 1")

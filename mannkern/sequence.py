@@ -89,10 +89,13 @@ class MANN(nn.Module):
 
     def _has_compiled_loop(self, input: Tensor) -> bool:
         cell = self.cell
-        hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (cell, cell.controller, cell.interface))
+        parts = (cell, cell.controller, cell.interface)
+        hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
         return (
             type(cell.controller) is nn.LSTMCell
-            and not hooked
+            and type(cell.interface) is nn.Linear
+            and cell.interface.weight.dtype in (torch.float32, torch.float64)
+            and not any(getattr(part, hook) for part in parts for hook in hooks)
             and cell.controller.bias
             and input.shape[0] > 0
             and choose(cell.backend, input.device) == "cpp"
