@@ -52,7 +52,7 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     parser = subcommands.add_parser(
         "evaluate",
         help="accuracy by instance of trained runs, side by side",
-        description="Accuracy by instance on classes never seen in training, a column a run, with 95%% intervals; "
+        description="Accuracy by instance on classes never seen in training, a column a run, with 95% intervals; "
         "writes evaluation.json and pictures into each run. RUN/lstm, the baseline of train --baseline, comes along.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
@@ -145,7 +145,7 @@ def _fresh(run: Path, given: dict[str, Any], overwrite: bool) -> TrainConfig:
     if run.exists() and any(run.iterdir()):
         if not (run / "config.json").exists():
             raise CommandError(f"{run} holds other files, no run; choose another folder with --run")
-        if not overwrite:
+        if not overwrite and (run / "checkpoint.pt").exists():  # a run that never began is no loss
             raise CommandError(f"{run} holds a run: --resume continues it, --overwrite deletes it, --run names another")
         _delete(run)
     run.mkdir(parents=True, exist_ok=True)

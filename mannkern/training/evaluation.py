@@ -102,7 +102,8 @@ def load_model(run: Path, config: TrainConfig, sampler: EpisodeSampler, device: 
     checkpoint = load_checkpoint(run)
     if checkpoint is None:
         raise CommandError(f"{run} has no checkpoint yet; train it: python -m mannkern train --run {run} --resume")
-    model = make_model(config, sampler)
+    with torch.random.fork_rng([]):  # parameters are drawn, then replaced
+        model = make_model(config, sampler)
     model.load_state_dict(checkpoint["model"])
     return model.to(device), checkpoint["step"]
 

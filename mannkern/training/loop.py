@@ -129,9 +129,12 @@ def train(config: TrainConfig, run: Path) -> Outcome:
         if device.type == "cuda" and checkpoint["cuda_rng"] is not None:
             torch.cuda.set_rng_state(checkpoint["cuda_rng"], device)
 
-    def save() -> None:
+    def check_finite() -> None:
         if not bool(torch.isfinite(window).all()):
-            raise CommandError(f"the loss is not finite at step {step}; the checkpoint before it is kept")
+            raise CommandError(f"loss or gradient is not finite by step {step}; the checkpoint before it is kept")
+
+    def save() -> None:
+        check_finite()
         journal.flush()
         state = {
             "config": config.to_dict(),
@@ -157,18 +160,17 @@ def train(config: TrainConfig, run: Path) -> Outcome:
             loss = F.cross_entropy(logits.flatten(0, 1), episodes.targets.flatten())
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             optimizer.step()
             step += 1
             since += 1
-            window += step_sums(loss, logits, episodes)
+            window += step_sums(loss, norm, logits, episodes)
             if step % config.log_every == 0:
+                check_finite()
                 summary = summarize(window)  # waits for the device, so the clock below is honest
                 now = time.perf_counter()
                 summary["episodes_per_second"] = since * config.batch_size / (now - mark)
                 place = {"step": step, "episodes": step * config.batch_size, "seconds": now - began}
-                if not bool(torch.isfinite(window).all()):
-                    raise CommandError(f"the loss is not finite at step {step}; the checkpoint before it is kept")
                 journal.write("train", {**place, **summary})
                 progress.note(summary)
                 window, since, mark = torch.zeros_like(window), 0, now

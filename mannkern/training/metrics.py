@@ -21,16 +21,16 @@ EVENTS = "tensorboard"
 
 
 def empty_window() -> Tensor:
-    """Sums over no step, float64: loss, steps, correct, shown, then correct and shown of each of ``INSTANCES``."""
-    return torch.zeros(4 + 2 * len(INSTANCES), dtype=torch.float64)
+    """Sums over no step, float64: loss, gradient norm, steps, correct, shown, then the two of each of ``INSTANCES``."""
+    return torch.zeros(5 + 2 * len(INSTANCES), dtype=torch.float64)
 
 
-def step_sums(loss: Tensor, logits: Tensor, episodes: Episodes) -> Tensor:
-    """One step's addition to a window, from its loss () and logits (T, B, C); stays on their device."""
+def step_sums(loss: Tensor, norm: Tensor, logits: Tensor, episodes: Episodes) -> Tensor:
+    """One step's addition to a window, from its loss (), gradient norm () and logits (T, B, C); stays on their device."""
     correct = logits.detach().argmax(-1) == episodes.targets
     at = episodes.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
     parts = (
-        torch.stack((loss.detach().double(), loss.new_ones((), dtype=torch.float64))),
+        torch.stack((loss.detach(), norm, torch.ones_like(norm))).double(),
         torch.stack((correct.sum(), torch.full_like(correct.sum(), correct.numel()))).double(),
         (at & correct).sum((1, 2)).double(),
         at.sum((1, 2)).double(),
@@ -39,12 +39,13 @@ def step_sums(loss: Tensor, logits: Tensor, episodes: Episodes) -> Tensor:
 
 
 def summarize(window: Tensor) -> dict[str, Any]:
-    """Means of a window: ``loss``, ``accuracy`` and ``accuracy_by_instance`` (None for an instance never shown)."""
-    loss, steps, correct, shown, *by_instance = window.tolist()
+    """Means of a window: ``loss``, ``gradient_norm``, ``accuracy`` and ``accuracy_by_instance`` (None for an instance never shown)."""
+    loss, norm, steps, correct, shown, *by_instance = window.tolist()
     pairs = zip(by_instance[: len(INSTANCES)], by_instance[len(INSTANCES) :], strict=True)
     accuracies = [right / of if of else None for right, of in pairs]
     return {
         "loss": loss / steps,
+        "gradient_norm": norm / steps,
         "accuracy": correct / shown,
         "accuracy_by_instance": {str(k): value for k, value in zip(INSTANCES, accuracies, strict=True)},
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .build import load_split, test_sampler
+from .build import load_split, test_sampler, usable_device
 from .checkpoint import write_atomically
 from .evaluation import EVALUATION_SEED, Evaluation, load_model, ordinal, run_names
 from .metrics import INSTANCES, read_metrics
@@ -109,20 +109,21 @@ def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
 def memory(result: Evaluation, name: str) -> Figure:
     """One episode of unseen classes: write and read weights over the slots, in the colour of each step's class."""
     sampler = test_sampler(result.config, load_split(result.config).test, EVALUATION_SEED)
-    model, _ = load_model(result.run, result.config, sampler, torch.device("cpu"))
+    device = usable_device(result.config)
+    model, _ = load_model(result.run, result.config, sampler, device)
     episode = sampler.sample(1, 0)
-    with torch.random.fork_rng([]), torch.no_grad():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        logits, read, write = model.trace(episode.inputs)  # type: ignore[operator]
+        logits, read, write = model.trace(episode.inputs.to(device))  # type: ignore[operator]
     targets = episode.targets[:, 0].tolist()
-    right = (logits.argmax(-1) == episode.targets)[:, 0].tolist()
+    right = (logits.argmax(-1).cpu() == episode.targets)[:, 0].tolist()
     figure, panels = _figure(3, (10.5, 8.4), sharex=True, ratios=(10, 10, 1.1))
     figure.suptitle(
         f"{name}: one episode of unseen classes", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK
     )
     evenly = 1 / read.shape[-1]  # reading is a softmax of cosines: what stands out of an even look is the memory
     for axes, weights, white, what in ((panels[0], write, 0.0, "write"), (panels[1], read, evenly, "read")):
-        _paint(axes, weights[:, 0].mean(1), targets, white)
+        _paint(axes, weights[:, 0].mean(1).cpu(), targets, white)
         axes.set_ylabel("slot")
         axes.set_title(f"{what} weights, mean of {weights.shape[2]} heads", loc="left", fontsize=10, color=INK)
     strip = panels[2]

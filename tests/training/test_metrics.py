@@ -16,10 +16,11 @@ def test_a_window_sums_steps() -> None:
     wrong_at_first = torch.eye(2)[torch.tensor([[1], [1], [0]])]
     right = torch.eye(2)[targets]
     window = empty_window()
-    window += step_sums(torch.tensor(2.0), wrong_at_first, episodes)
-    window += step_sums(torch.tensor(1.0), right, episodes)
+    window += step_sums(torch.tensor(2.0), torch.tensor(4.0), wrong_at_first, episodes)
+    window += step_sums(torch.tensor(1.0), torch.tensor(0.0), right, episodes)
     summary = summarize(window)
     assert summary["loss"] == 1.5
+    assert summary["gradient_norm"] == 2.0
     assert summary["accuracy"] == pytest.approx(5 / 6)
     assert summary["accuracy_by_instance"] == {"1": 0.75, "2": 1.0, "3": None, "4": None, "5": None, "10": None}
 

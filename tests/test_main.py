@@ -1,0 +1,185 @@
+"""The command line: what it refuses and how, what it prints, what it leaves behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mannkern.__main__ import main
+from mannkern.tasks import glyphs
+from mannkern.training import commands
+from mannkern.training.checkpoint import load_checkpoint
+
+SIZES = (
+    "--classes 2 --length 6 --hidden-size 8 --memory-slots 6 --memory-width 4 --num-reads 2 --batch-size 2 "
+    "--log-every 2 --validate-every 4 --threads 1 --episodes 20"
+)
+
+
+@pytest.fixture(autouse=True)
+def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> object:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def run(*parts: object) -> int:
+    return main(" ".join(map(str, parts)).split())
+
+
+def refused(capsys: pytest.CaptureFixture[str], *parts: object) -> str:
+    """The one line with which a command is refused."""
+    capsys.readouterr()
+    assert run(*parts) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
+    assert len(errors) == 1
+    assert errors[0].startswith("mannkern: ")
+    return errors[0]
+
+
+def test_train_evaluates_draws_and_leaves_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "deep" / "run"
+    assert run("train glyphs --steps 5 --run", folder, SIZES) == 0
+    out = capsys.readouterr().out
+    for word in ("1st", "10th", "chance", "MANN: 5 steps, 10 episodes", "never seen in training"):
+        assert word in out
+    for name in ("learning_curve", "accuracy_by_instance", "memory"):
+        path = folder / "pictures" / f"{name}.png"
+        assert str(path) in out
+        assert path.exists()
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "checkpoint.pt", "evaluation.json", "pictures", "tensorboard"}
+    record = json.loads((folder / "evaluation.json").read_text())
+    assert (record["step"], record["chance"], record["unseen"]["episodes"]) == (5, 0.5, 20)
+
+
+def test_a_run_is_neither_lost_nor_resumed_by_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    train = f"train glyphs --steps 3 --run {folder} {SIZES} --no-evaluate"
+    assert run(train) == 0
+    assert "--resume continues it, --overwrite deletes it" in refused(capsys, train)
+    (folder / "notes.txt").write_text("mine")
+    assert run(train, "--overwrite --seed 5") == 0
+    assert (folder / "notes.txt").exists()
+    assert json.loads((folder / "config.json").read_text())["seed"] == 5
+
+
+def test_overwrite_deletes_no_folder_that_holds_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "checkpoint.pt").write_text("of something else")
+    assert "no run" in refused(capsys, "train --overwrite --run", tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_text() == "of something else"
+
+
+def test_resuming_takes_the_settings_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run("train glyphs --steps 3 --no-evaluate --run", folder, SIZES) == 0
+    message = refused(capsys, "train --resume --hidden-size 9 --run", folder)
+    assert "--hidden-size 8, not 9" in message
+    assert "--task glyphs, not omniglot" in refused(capsys, "train omniglot --resume --run", folder)
+    assert run("train --resume --steps 6 --hidden-size 8 --no-evaluate --run", folder) == 0
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint is not None
+    assert checkpoint["step"] == 6
+    assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [2, 4, 4, 6]
+
+
+def test_a_run_killed_before_its_first_checkpoint_resumes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run("train glyphs --steps 3 --no-evaluate --run", folder, SIZES) == 0
+    (folder / "checkpoint.pt").unlink()
+    assert run("train --resume --no-evaluate --run", folder) == 0
+    assert load_checkpoint(folder) is not None
+
+
+def test_the_baseline_stands_beside_the_mann(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run("train glyphs --baseline --steps 4 --run", folder, SIZES) == 0
+    trained = capsys.readouterr().out
+    assert "LSTM: 4 steps" in trained
+    assert run("evaluate --episodes 20", folder) == 0
+    evaluated = capsys.readouterr().out
+    assert [line.split() for line in evaluated.splitlines() if "instance" in line][1] == [
+        "instance", "MANN", "LSTM", "chance",
+    ]  # fmt: skip
+    rows = [line for line in trained.splitlines() if "±" in line and "st " in line]
+    assert rows
+    assert all(row in evaluated for row in rows), "the same episodes, the same numbers"
+    assert (folder / "lstm" / "evaluation.json").exists()
+    assert run("train --resume --steps 6 --no-evaluate --run", folder) == 0
+    for part in (folder, folder / "lstm"):
+        checkpoint = load_checkpoint(part)
+        assert checkpoint is not None
+        assert checkpoint["step"] == 6
+
+
+def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = f"--run {tmp_path / 'new'} --threads 1"
+    assert "--data" in refused(capsys, "train omniglot", new)
+    assert "no Omniglot at" in refused(capsys, "train omniglot --data", tmp_path / "nowhere", new)
+    assert "--batch-size is 0" in refused(capsys, "train --batch-size 0", new)
+    assert "an LSTM already" in refused(capsys, "train --memory lstm --baseline", new)
+    assert "no run at" in refused(capsys, "train --resume", new)
+    assert "no run at" in refused(capsys, "evaluate", tmp_path)
+    assert "no run at" in refused(capsys, "evaluate", tmp_path / "nowhere")
+    assert "--episodes is 1" in refused(capsys, "train --episodes 1", new)
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
+
+
+@pytest.mark.parametrize(
+    "option", ["--length 7", "--classes 500", "--hidden-size 0", "--device nonsense", "--backend nonsense"]
+)
+def test_sizes_and_devices_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    refused(capsys, "train glyphs --steps 1 --run", tmp_path / "run", SIZES, option)
+    assert run("train glyphs --steps 1 --no-evaluate --run", tmp_path / "run", SIZES) == 0, "the mended command runs"
+
+
+def test_a_folder_that_is_not_omniglot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "images_background" in refused(capsys, "train omniglot --data", tmp_path, "--run", tmp_path / "run")
+
+
+def test_missing_packages_are_named_with_their_cure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = commands.importlib.util.find_spec
+    monkeypatch.setattr(commands.importlib.util, "find_spec", lambda name: None if name == "tqdm" else find(name))
+    assert "tqdm: pip install mannkern[train]" in refused(capsys, "train --run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_that_do_not_compare_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, option in (("a", ""), ("b", "--classes 3")):
+        assert run("train glyphs --steps 1 --no-evaluate --run", tmp_path / name, SIZES, option) == 0
+    assert "do not compare" in refused(capsys, "evaluate", tmp_path / "a", tmp_path / "b")
+
+
+def test_few_episodes_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train glyphs --steps 1 --run", tmp_path / "run", SIZES) == 0
+    assert "20 episodes are too few" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "train", "evaluate"])
+def test_help_says_where_defaults_come_from(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(command, "--help")
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    if command == "train":
+        for words in ("(paper) (default: 128)", "1e-3 for adam, replications", "--resume", "(default: 16)"):
+            assert words in text
+    if command == "evaluate":
+        assert "95% interval" in text
+
+
+def test_an_interrupt_elsewhere_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(glyphs, "load", interrupt)
+    assert run("train glyphs --run", tmp_path / "run", SIZES) == 130
