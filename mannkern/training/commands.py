@@ -138,8 +138,10 @@ def _fresh(run: Path, given: dict[str, Any], overwrite: bool) -> TrainConfig:
         raise CommandError(str(error)) from None
     if config.baseline and config.memory == "lstm":
         raise CommandError("--baseline trains an LSTM beside a MANN; this run is an LSTM already")
-    if config.task == "omniglot" and not (config.data and Path(config.data).exists()):
-        raise CommandError(f"no Omniglot at {config.data}: --data FOLDER needs to name where it is")
+    if config.task == "omniglot" and config.data is None:
+        raise CommandError("omniglot needs its folder: --data FOLDER")
+    if config.task == "omniglot" and not os.path.isdir(str(config.data)):
+        raise CommandError(f"no Omniglot at {config.data}: no such folder")
     if run.exists() and not run.is_dir():
         raise CommandError(f"{run} is a file, not a folder")
     if run.exists() and any(run.iterdir()):

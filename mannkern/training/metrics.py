@@ -26,7 +26,7 @@ def empty_window() -> Tensor:
 
 
 def step_sums(loss: Tensor, norm: Tensor, logits: Tensor, episodes: Episodes) -> Tensor:
-    """One step's addition to a window, from its loss (), gradient norm () and logits (T, B, C); stays on their device."""
+    """One step's addition to a window, on the device of its loss (), gradient norm () and logits (T, B, C)."""
     correct = logits.detach().argmax(-1) == episodes.targets
     at = episodes.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
     parts = (
@@ -39,7 +39,7 @@ def step_sums(loss: Tensor, norm: Tensor, logits: Tensor, episodes: Episodes) ->
 
 
 def summarize(window: Tensor) -> dict[str, Any]:
-    """Means of a window: ``loss``, ``gradient_norm``, ``accuracy`` and ``accuracy_by_instance`` (None for an instance never shown)."""
+    """Means of a window: ``loss``, ``gradient_norm``, ``accuracy``, ``accuracy_by_instance`` (None for one never shown)."""
     loss, norm, steps, correct, shown, *by_instance = window.tolist()
     pairs = zip(by_instance[: len(INSTANCES)], by_instance[len(INSTANCES) :], strict=True)
     accuracies = [right / of if of else None for right, of in pairs]
