@@ -39,7 +39,7 @@ def step_sums(loss: Tensor, norm: Tensor, logits: Tensor, episodes: Episodes) ->
 
 
 def summarize(window: Tensor) -> dict[str, Any]:
-    """Means of a window: ``loss``, ``gradient_norm``, ``accuracy``, ``accuracy_by_instance`` (None for one never shown)."""
+    """Means of a window: ``loss``, ``gradient_norm``, ``accuracy``, ``accuracy_by_instance`` (None: never shown)."""
     loss, norm, steps, correct, shown, *by_instance = window.tolist()
     pairs = zip(by_instance[: len(INSTANCES)], by_instance[len(INSTANCES) :], strict=True)
     accuracies = [right / of if of else None for right, of in pairs]
