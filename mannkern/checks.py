@@ -73,7 +73,7 @@ def slots(memory: Tensor, name: str, x: Tensor | None, B: int, N: int) -> Tensor
 
 def number_of_slots(name: str, n: int, N: int) -> int:
     """A number of slots from 1 to N."""
-    if not isinstance(n, int) or isinstance(n, bool):
+    if not isinstance(n, (int, torch.SymInt)) or isinstance(n, bool):
         raise TypeError(f"{name}: got {type(n).__name__}, need an int from 1 to N = {N}")
     if not 1 <= n <= N:
         raise ValueError(f"{name}: got {n}, need 1 to N = {N}")

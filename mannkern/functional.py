@@ -139,7 +139,7 @@ def lrua_step(
     read_weights = checks.like(memory, "read_weights", read_weights, "BRN", (B, R, N))
     usage = checks.like(memory, "usage", usage, "BN", (B, N))
     key = checks.like(memory, "key", key, "BRW", (B, R, W))
-    add = checks.like(memory, "add", add, "BRW", (B, R, W))
+    add = checks.like(memory, "add", add.view_as(add) if add is key else add, "BRW", (B, R, W))  # compile wants two
     gate = checks.like(memory, "gate", gate, "BR", (B, R))
     strength = checks.strength(memory, strength, B, R)
     n = checks.number_of_slots("num_least_used", min(R, N) if num_least_used is None else num_least_used, N)

@@ -43,6 +43,8 @@ def assert_equal(got: torch.Tensor, expected: list) -> None:
         ([NAN, 5.0, INF], 2, [0, 1, 1]),  # NaN is larger than infinity
         ([NAN, 5.0, -INF], 1, [0, 0, 1]),
         ([NAN, -NAN, NAN], 2, [1, 1, 0]),
+        ([-NAN, NAN, 5.0], 2, [1, 0, 1]),  # whatever its sign bit
+        ([NAN, -NAN, -INF], 2, [1, 0, 1]),
         ([5e-324, 0.0], 1, [0, 1]),  # a subnormal number is larger than 0
     ],
 )
@@ -96,6 +98,14 @@ def test_cosine_read_without_strength(backend: str) -> None:
     """Cosines 1 and -1: e : 1 / e, that is 1 / (1 + e^-2) = 0.8807970779778823."""
     _, weights = functional.cosine_read(tensor([[[0, 1], [0, -3]]]), tensor([[[0, 2]]]), backend=backend)
     assert_equal(weights, [[[0.8807970779778823, 0.11920292202211755]]])
+
+
+def test_strong_and_opposite(backend: str) -> None:
+    """Cosines -1 with a strength whose exponential vanishes: only differences count."""
+    memory, key = tensor([[[0, -1], [0, -3]]]), tensor([[[0, 2], [0, 2]]])
+    read, weights = functional.cosine_read(memory, key, tensor([[2000.0, 2000.0]]), backend=backend)
+    assert_equal(weights, [[[0.5, 0.5]] * 2])
+    assert_equal(read, [[[0, -2]] * 2])
 
 
 def test_norm_under_eps(backend: str) -> None:
