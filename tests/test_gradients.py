@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mannkern import functional
 from tests.helpers import CASES, SMALL, Shape, arguments, call, cotangents
 
 SHAPES = {
@@ -44,7 +45,7 @@ def test_second_derivative_of_the_reference(case: str) -> None:
     assert torch.autograd.gradgradcheck(function, values, gradients, fast_mode=True)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case].operation != "usage_update"])
 def test_second_derivative_of_a_kernel_is_an_error(kernel: str, case: str) -> None:
     """Not a value that leaves the penalty on the gradient out."""
     function, values = as_function(case, SMALL, kernel)
@@ -54,6 +55,19 @@ def test_second_derivative_of_a_kernel_is_an_error(kernel: str, case: str) -> No
     penalised = sum(x.square().sum() for x in (*outputs, *first))
     with pytest.raises(RuntimeError, match=TWICE):
         torch.autograd.grad(penalised, values)
+
+
+def test_second_derivative_of_usage_by_its_inputs_is_right(kernel: str) -> None:
+    """Its gradient is linear and holds none of its inputs, so a penalty on it moves none."""
+    seconds = []
+    for backend in (kernel, "reference"):
+        function, values = as_function("usage", SMALL, backend)
+        gradients = tuple(x.requires_grad_() for x in cotangents(CASES["usage"], SMALL, torch.float64).values())
+        outputs = function(*values)
+        first = torch.autograd.grad(outputs, values, gradients, create_graph=True)
+        seconds.append(torch.autograd.grad(sum(x.square().sum() for x in (*outputs, *first)), values))
+    for kernels, references in zip(*seconds, strict=True):
+        torch.testing.assert_close(kernels, references)
 
 
 @pytest.mark.parametrize("case", ["read_strength", "step_strength", "scan"])
@@ -71,3 +85,20 @@ def test_second_derivative_by_functional_transforms_is_an_error(kernel: str, cas
     }
     with pytest.raises(RuntimeError, match=TWICE):
         second[transform](values[0])
+
+
+def test_no_gradient_of_the_choice(backend: str) -> None:
+    usage = torch.tensor([[3.0, 1.0, 2.0]]).requires_grad_()
+    assert not functional.least_used_mask(usage, 2, backend=backend).requires_grad
+
+
+def test_gradients_of_the_norm_under_eps(backend: str) -> None:
+    """Under eps the norm is the constant eps: scaling a short key scales its cosine, and that slope is the gradient."""
+    memory, key = (
+        torch.tensor([[[0.6, 0.8], [0, 0]]]).double(),
+        torch.tensor([[[3e-9, 4e-9]]]).double().requires_grad_(),
+    )
+    _, weights = functional.cosine_read(memory, key, backend=backend)
+    (gradient,) = torch.autograd.grad(weights[0, 0, 0], key)
+    # w = 1 / (1 + exp(-c)) with c = k.m / 1e-8 = 1/2: slope w (1 - w) m / 1e-8 = 0.2350037122015945 m / 1e-8
+    torch.testing.assert_close(gradient, 0.2350037122015945e8 * memory[:, :1], rtol=1e-6, atol=0)
