@@ -94,11 +94,9 @@ def test_no_gradient_of_the_choice(backend: str) -> None:
 
 def test_gradients_of_the_norm_under_eps(backend: str) -> None:
     """Under eps the norm is the constant eps: scaling a short key scales its cosine, and that slope is the gradient."""
-    memory, key = (
-        torch.tensor([[[0.6, 0.8], [0, 0]]]).double(),
-        torch.tensor([[[3e-9, 4e-9]]]).double().requires_grad_(),
-    )
+    memory = torch.tensor([[[0.6, 0.8], [0, 0]]], dtype=torch.float64)
+    key = torch.tensor([[[3e-9, 4e-9]]], dtype=torch.float64, requires_grad=True)
     _, weights = functional.cosine_read(memory, key, backend=backend)
     (gradient,) = torch.autograd.grad(weights[0, 0, 0], key)
     # w = 1 / (1 + exp(-c)) with c = k.m / 1e-8 = 1/2: slope w (1 - w) m / 1e-8 = 0.2350037122015945 m / 1e-8
-    torch.testing.assert_close(gradient, 0.2350037122015945e8 * memory[:, :1], rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient, 0.2350037122015945e8 * memory[:, :1], rtol=1e-14, atol=0)

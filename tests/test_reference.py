@@ -222,20 +222,6 @@ def test_scan_is_steps(backend: str, case: str) -> None:
         torch.testing.assert_close(got[name], expected, rtol=1e-12, atol=1e-14)
 
 
-def test_no_gradient_of_the_choice(backend: str) -> None:
-    usage = tensor([[3, 1, 2]]).requires_grad_()
-    assert not functional.least_used_mask(usage, 2, backend=backend).requires_grad
-
-
-def test_gradients_of_the_norm_under_eps(backend: str) -> None:
-    """Under eps the norm is the constant eps: scaling a short key scales its cosine, and that slope is the gradient."""
-    memory, key = tensor([[[0.6, 0.8], [0, 0]]]), tensor([[[3e-9, 4e-9]]]).requires_grad_()
-    _, weights = functional.cosine_read(memory, key, backend=backend)
-    (gradient,) = torch.autograd.grad(weights[0, 0, 0], key)
-    # w = 1 / (1 + exp(-c)) with c = k.m / 1e-8 = 1/2: slope w (1 - w) m / 1e-8 = 0.2350037122015945 m / 1e-8
-    assert_equal(gradient / 1e8, [[[0.2350037122015945 * 0.6, 0.2350037122015945 * 0.8]]])
-
-
 def test_default_options_are_the_papers(backend: str) -> None:
     tensors = arguments(CASES["step"], SMALL, torch.float64)
     implicit = functional.lrua_step(**tensors, backend=backend)
