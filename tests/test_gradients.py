@@ -100,3 +100,13 @@ def test_gradients_of_the_norm_under_eps(backend: str) -> None:
     (gradient,) = torch.autograd.grad(weights[0, 0, 0], key)
     # w = 1 / (1 + exp(-c)) with c = k.m / 1e-8 = 1/2: slope w (1 - w) m / 1e-8 = 0.2350037122015945 m / 1e-8
     torch.testing.assert_close(gradient, 0.2350037122015945e8 * memory[:, :1], rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("case", ["write_reset", "read_strength", "step_strength"])
+def test_changing_what_the_backward_pass_needs_is_an_error(kernel: str, case: str) -> None:
+    tensors = arguments(CASES[case], SMALL)
+    first, last = next(iter(tensors)), "add" if "add" in tensors else "key"
+    outputs = call(CASES[case], tensors | {first: tensors[first].requires_grad_(), last: tensors[last]}, kernel)
+    tensors[last].zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(sum(x.sum() for x in outputs.values()), tensors[first])

@@ -86,3 +86,21 @@ def test_vmap_over_empty_batches() -> None:
     got = torch.func.vmap(lambda t: call(case, t, "cpp"))({name: x.expand(3, *x.shape) for name, x in tensors.items()})
     for name, x in call(case, tensors, "cpp").items():
         assert got[name].shape == (3, *x.shape)
+
+
+@pytest.mark.parametrize("transform", ["jacrev", "vectorized", "row_by_row"])
+@pytest.mark.parametrize("case", ["write", "read_strength", "usage", "step_strength"])
+def test_jacobian(case: str, transform: str) -> None:
+    """Many gradients of one output at once: the backward pass is mapped, the forward pass is not."""
+    tensors = arguments(CASES[case], SMALL, torch.float64)
+    first = next(iter(tensors))
+
+    def jacobian(backend: str) -> Tensor:
+        def function(x: Tensor) -> Tensor:
+            return torch.cat([y.flatten() for y in call(CASES[case], tensors | {first: x}, backend).values()])
+
+        if transform == "jacrev":
+            return torch.func.jacrev(function)(tensors[first])
+        return torch.autograd.functional.jacobian(function, tensors[first], vectorize=transform == "vectorized")
+
+    torch.testing.assert_close(jacobian("cpp"), jacobian("reference"), rtol=1e-12, atol=1e-13)
