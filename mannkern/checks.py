@@ -44,13 +44,13 @@ def like(memory: Tensor, name: str, x: Tensor, letters: str, sizes: Sequence[int
     return x
 
 
-def strength(memory: Tensor, x: Tensor | None, B: int, R: int) -> Tensor | None:
-    """Strength (B, R), at least 0; None stands for 1."""
+def strength(memory: Tensor, name: str, x: Tensor | None, letters: str, sizes: Sequence[int]) -> Tensor | None:
+    """Strengths of the given sizes, at least 0; None stands for 1."""
     if x is None:
         return None
-    x = like(memory, "strength", x, "BR", (B, R))
+    x = like(memory, name, x, letters, sizes)
     if _values_known(x) and bool((x < 0).any()):
-        raise ValueError(f"strength: got {x.min().item():g}, need at least 0")
+        raise ValueError(f"{name}: got {x.min().item():g}, need at least 0")
     return x
 
 

@@ -13,6 +13,7 @@ differentiable a second time; backend="reference" is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -85,7 +86,7 @@ def cosine_read(
     R = checks.leading("key", key, "BRW")[1]
     memory = checks.widen(memory)
     key = checks.like(memory, "key", key, "BRW", (B, R, W))
-    strength = checks.strength(memory, strength, B, R)
+    strength = checks.strength(memory, "strength", strength, "BR", (B, R))
     if choose(backend, memory.device) == "reference":
         return reference.cosine_read(memory, key, strength)
     read, read_weights, *_ = autograd.CosineRead.apply(memory, key, strength)
@@ -135,18 +136,25 @@ def lrua_step(
     """
     B, N, W = checks.leading("memory", memory, "BNW")
     R = checks.leading("key", key, "BRW")[1]
-    memory, decay, per_head = checks.widen(memory), checks.decay(decay), checks.per_head(least_used)
+    memory = checks.widen(memory)
     read_weights = checks.like(memory, "read_weights", read_weights, "BRN", (B, R, N))
     usage = checks.like(memory, "usage", usage, "BN", (B, N))
     key = checks.like(memory, "key", key, "BRW", (B, R, W))
     add = checks.like(memory, "add", add.view_as(add) if add is key else add, "BRW", (B, R, W))  # compile wants two
     gate = checks.like(memory, "gate", gate, "BR", (B, R))
-    strength = checks.strength(memory, strength, B, R)
-    n = checks.number_of_slots("num_least_used", min(R, N) if num_least_used is None else num_least_used, N)
-    arguments = (memory, read_weights, usage, key, add, gate, strength, n, per_head, decay)
-    if choose(backend, memory.device) == "reference":
-        return LRUAStep(*reference.lrua_step(*arguments))
-    return LRUAStep(*autograd.LRUAStep.apply(*arguments)[:5])
+    strength = checks.strength(memory, "strength", strength, "BR", (B, R))
+    options = _options(R, N, num_least_used, least_used, decay)
+    step = _step_of(choose(backend, memory.device))
+    return LRUAStep(*step(memory, read_weights, usage, key, add, gate, strength, *options)[:5])
+
+
+def _options(R: int, N: int, num_least_used: int | None, least_used: str, decay: float) -> tuple[int, bool, float]:
+    n = min(R, N) if num_least_used is None else num_least_used
+    return checks.number_of_slots("num_least_used", n, N), checks.per_head(least_used), checks.decay(decay)
+
+
+def _step_of(chosen: str) -> Callable[..., tuple[Tensor, ...]]:
+    return reference.lrua_step if chosen == "reference" else autograd.LRUAStep.apply
 
 
 def lrua_scan(
@@ -176,24 +184,15 @@ def lrua_scan(
     keys = checks.like(memory, "keys", keys, "TBRW", (T, B, R, W))
     adds = checks.like(memory, "adds", adds, "TBRW", (T, B, R, W))
     gates = checks.like(memory, "gates", gates, "TBR", (T, B, R))
-    if strengths is not None:
-        strengths = checks.like(memory, "strengths", strengths, "TBR", (T, B, R))
+    strengths = checks.strength(memory, "strengths", strengths, "TBR", (T, B, R))
+    options = _options(R, N, num_least_used, least_used, decay)
+    step = _step_of(choose(backend, memory.device))
     reads = []
     for t in range(T):
-        step = lrua_step(
-            memory,
-            read_weights,
-            usage,
-            keys[t],
-            adds[t],
-            gates[t],
-            None if strengths is None else strengths[t],
-            num_least_used=num_least_used,
-            least_used=least_used,
-            decay=decay,
-            backend=backend,
+        strength = None if strengths is None else strengths[t]
+        memory, read, read_weights, usage, *_ = step(
+            memory, read_weights, usage, keys[t], adds[t], gates[t], strength, *options
         )
-        memory, read_weights, usage = step.memory, step.read_weights, step.usage
-        reads.append(step.read)
+        reads.append(read)
     stacked = torch.stack(reads) if reads else memory.new_empty(0, B, R, W)
     return LRUAScan(stacked, memory, read_weights, usage)
