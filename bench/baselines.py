@@ -1,6 +1,6 @@
 """Eager PyTorch at its best: the memory step with matrix products.
 
-SPEC.md's reference writes its sums out, because a matrix product may round two equal slots differently and the tie rule
+The reference writes its sums out, because a matrix product may round two equal slots differently and the tie rule
 then chooses another one. Who does not need that is faster with this; results agree wherever no two slots are equal.
 """
 

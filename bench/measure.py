@@ -93,7 +93,7 @@ class Report:
         self.where = {"B": B, "threads": threads}
 
     def check(self, runs: dict[str, Run], names: list[str], truth: Run, reference: Run | None) -> set[str]:
-        """Those that may be timed: their results obey SPEC.md's rule of accuracy beside ``truth`` and ``reference``.
+        """Those that may be timed: their results obey the tests' rule of accuracy beside ``truth`` and ``reference``.
 
         Without ``reference``, ``truth`` and they are float64 and agree to 1e-8.
         """

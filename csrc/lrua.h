@@ -1,7 +1,9 @@
-// What a kernel of LRUA, or of the controller beside it, is given: sizes and pointers. SPEC.md's letters: B episodes, N slots, W width, R heads.
+// What a kernel of LRUA, or of the controller beside it, is given: sizes and pointers. Letters as everywhere: B episodes,
+// N slots, W width, R heads, D hidden units, I numbers in an interface's row, O in an output's.
 //
 // Every tensor is contiguous, row-major, with B in front; a kernel reads and writes episodes [begin, end) of it.
-// Inputs are const and never written; outputs do not overlap inputs or each other unless said. "null:" says what null means.
+// Inputs are const and never written; outputs do not overlap inputs or each other unless said. "null:" says what null
+// means.
 #pragma once
 
 #include <cstdint>

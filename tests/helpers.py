@@ -1,4 +1,4 @@
-"""Operations, shapes and arguments of the tests of LRUA, and the one rule of accuracy. Letters are SPEC.md's."""
+"""Operations, shapes and arguments of the tests of LRUA, and the one rule of accuracy. Letters as in the library."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def relative_errors(got: Tensors, truth: Tensors) -> dict[str, float]:
 
 
 def assert_accurate(got: Tensors, truth: Tensors, float32_reference: Tensors | None) -> None:
-    """SPEC.md's rule: at most 4 x the error of the float32 reference + 1e-6. A float64 result is held to 1e-12."""
+    """The rule: at most 4 x the error of the float32 reference + 1e-6. A float64 result is held to 1e-12."""
     assert got.keys() == truth.keys()
     for name, expected in truth.items():
         assert got[name].shape == expected.shape, name

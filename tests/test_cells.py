@@ -1,4 +1,4 @@
-"""MANNCell: SPEC.md by hand, controllers, state, and what every module must do; the last also of MANN."""
+"""MANNCell: its equations by hand, controllers, state, and what every module must do; the last also of MANN."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def build(module: type = MANNCell, dtype: torch.dtype = torch.float64, **options
 
 
 def by_hand(cell: MANNCell, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
-    """SPEC.md, step by step and episode by episode, around a torch.nn.LSTMCell of its own."""
+    """The equations, step by step and episode by episode, around a torch.nn.LSTMCell of its own."""
     B, N, W, R, n = len(x), cell.memory_slots, cell.memory_width, cell.num_reads, cell.num_least_used
     parameters = cell.state_dict()
     lstm = nn.LSTMCell(cell.input_size + R * W, cell.hidden_size, dtype=x.dtype)
@@ -197,83 +197,6 @@ def test_copies(module: type, shape: tuple[int, ...], controller: str) -> None:
     for twin in (other, loaded, copy.deepcopy(original), pickle.loads(pickle.dumps(original))):
         assert same(twin(x)[0], expected)
         assert repr(twin) == repr(original)
-
-
-def test_repr_shows_every_size() -> None:
-    text = repr(
-        MANN(101, 102, 103, 104, 105, num_least_used=106 - 50, decay=0.5, memory_init="learned", batch_first=True)
-    )
-    for part in ("101", "102", "=103", "=104", "=105", "=56", "'shared'", "=0.5", "'learned'", "batch_first=True"):
-        assert part in text
-
-
-BAD: dict[str, tuple[Any, type[Exception]]] = {
-    "input_size": (0, ValueError),
-    "hidden_size": (2.0, TypeError),
-    "memory_slots": (-1, ValueError),
-    "memory_width": (True, TypeError),
-    "num_reads": ("4", TypeError),
-    "num_least_used": (9, ValueError),
-    "least_used": ("head", ValueError),
-    "decay": (1.5, ValueError),
-    "memory_init": ("zeros", ValueError),
-    "controller": ("gru", ValueError),
-    "backend": ("fast", ValueError),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_arguments(name: str) -> None:
-    value, error = BAD[name]
-    sizes = dict(zip(("input_size", "hidden_size", "memory_slots", "memory_width", "num_reads"), SIZES))
-    with pytest.raises(error, match=f"^{name}: got {value!r}|^{name}: got {type(value).__name__}"):
-        MANN(**{**sizes, name: value})(torch.zeros(1, 1, 3))
-
-
-@pytest.mark.parametrize(
-    "controller", [nn.LSTMCell(11, 6), nn.LSTMCell(10, 5), nn.GRUCell(11, 6), nn.LSTM(11, 5)], ids=repr
-)
-def test_controllers_of_the_wrong_size(controller: nn.Module) -> None:
-    with pytest.raises((ValueError, TypeError), match="controller"):
-        MANNCell(*SIZES, controller=controller)(torch.zeros(2, 3))
-
-
-@BOTH
-def test_bad_inputs(module: type, shape: tuple[int, ...]) -> None:
-    module_ = build(module)
-    for bad in (torch.zeros(*shape[:-1], 4), torch.zeros(shape[1:]), torch.zeros(1, *shape), [1.0]):
-        with pytest.raises((ValueError, TypeError), match=r"^input: got"):
-            module_(bad)
-    for dtype in (torch.float32, torch.int64):
-        with pytest.raises(TypeError, match=r"^input: got .*, need torch.float64"):
-            module_(torch.zeros(shape, dtype=dtype))
-    with pytest.raises(ValueError, match=r"^batch_size: got -1"):
-        module_.initial_state(-1)
-
-
-STATES: dict[str, Callable[[MANNState], Any]] = {
-    "controller": lambda s: s._replace(controller=(s.controller[0][:2], s.controller[1][:2])),
-    "memory": lambda s: s._replace(memory=s.memory[:, :7]),
-    "read_weights": lambda s: s._replace(read_weights=s.read_weights[:2]),
-    "usage": lambda s: s._replace(usage=s.usage.float()),
-    "read": lambda s: s._replace(read=s.read[..., :3]),
-    "state": tuple,
-}
-
-
-@BOTH
-@pytest.mark.parametrize("name", STATES)
-def test_bad_states(module: type, shape: tuple[int, ...], name: str) -> None:
-    module_ = build(module)
-    with pytest.raises((ValueError, TypeError), match=rf"\b{name}\b.*: got .*need"):
-        module_(torch.zeros(shape, dtype=torch.float64), STATES[name](module_.initial_state(shape[-2])))
-
-
-def test_a_state_of_another_batch() -> None:
-    for module, shape in ((MANNCell, (6, 3)), (MANN, (4, 6, 3))):
-        module_ = build(module)
-        with pytest.raises(ValueError, match=r"got .*need"):
-            module_(torch.zeros(shape, dtype=torch.float64), module_.initial_state(5))
 
 
 @BOTH

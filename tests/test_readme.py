@@ -6,10 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.table import table
 from mannkern import functional
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 USE, EQUATIONS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_figures_are_the_measured_ones() -> None:
+    assert table() in README
 
 
 def test_ten_lines_of_use_train() -> None:

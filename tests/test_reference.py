@@ -1,4 +1,4 @@
-"""SPEC.md against hand-computed steps, and against itself written as loops over numbers.
+"""LRUA against hand-computed steps, and against its equations written as loops over numbers.
 
 Strengths of 5 ln 2 make every exponential a power of two, and all norms are 5, so that weights are fractions.
 """
@@ -167,7 +167,7 @@ def test_step(backend: str, least_used: str) -> None:
 
 
 def spec_step(M, w_r, u, k, a, g, b, n, per_head, gamma):
-    """SPEC.md on lists of numbers, for one episode: M', r, w_r', u', w_w."""
+    """The equations on lists of numbers, for one episode: M', r, w_r', u', w_w."""
     slots, width, heads = range(len(M)), range(len(M[0])), range(len(k))
     L = sorted(slots, key=lambda i: (math.isnan(u[i]), u[i] if not math.isnan(u[i]) else 0, i))[:n]
     w_w = []

@@ -1,1 +1,1 @@
-"""SPEC.md in plain PyTorch: the definition, the fallback and the gradient oracle. Imports nothing of the package."""
+"""The equations in plain PyTorch: definition, fallback and gradient oracle. Imports nothing of the package."""
