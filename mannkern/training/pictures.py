@@ -83,7 +83,7 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
 
 def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
     """Accuracy against the presentation of a class, all runs overlaid; bands are 95% intervals."""
-    figure, (axes,) = _figure(1, (8.5, 5.0))
+    figure, (axes,) = _figure(1, (9.5, 5.0))
     figure.suptitle("Accuracy by instance", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
     for place, (name, result) in enumerate(zip(run_names(results), results, strict=True)):
         colour = RUN_COLOURS[place % len(RUN_COLOURS)]
@@ -100,7 +100,7 @@ def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
     axes.set_xlabel("presentation of a class within its episode")
     axes.set_ylabel("accuracy (%)")
     axes.set_ylim(0, 101)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     note = f"bands: 95% intervals over {results[0].unseen.episodes:,} episodes"
     axes.text(0.0, 1.02, note, transform=axes.transAxes, color=INK, fontsize=9)
     return figure
@@ -179,9 +179,8 @@ def _figure(
 
 def _chance(axes: Axes, classes: int) -> None:
     axes.axhline(100 / classes, color=INK, lw=1, ls=":")
-    axes.text(
-        0.995, 100 / classes + 1, "chance", transform=axes.get_yaxis_transform(), ha="right", color=INK, fontsize=9
-    )
+    at = axes.get_yaxis_transform()  # below the line: models are seldom there
+    axes.text(0.995, 100 / classes - 1, "chance", transform=at, ha="right", va="top", color=INK, fontsize=9)
 
 
 def _class_colour(label: int) -> str:
