@@ -50,7 +50,7 @@ def product_rate() -> float:
     """FLOP/s of a large float32 matrix product on the threads in use, the better of torch's two libraries."""
     a = torch.randn(768, 768)
     runs: dict[str, Run] = {"default": lambda: [a @ a]}
-    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call,unused-ignore]
+    if torch.backends.mkldnn.is_available():
         runs["oneDNN"] = lambda: [torch.ops.mkldnn._linear_pointwise(a, a, None, "none", [], "")]
     return 2 * 768**3 / min(min(samples) for samples in interleave(runs, 10).values())
 

@@ -39,8 +39,12 @@ class Call {
     return static_cast<const T*>(hold(t, name, sizes, kType));
   }
   const T* in(const Maybe& t, const char* name, Sizes sizes) { return t ? in(*t, name, sizes) : nullptr; }
-  const int64_t* indices(const Tensor& t, const char* name, Sizes sizes) {
-    return static_cast<const int64_t*>(hold(t, name, sizes, ScalarType::Long));
+  // Slots below N, of every episode. A slot out of range would be written outside the memory.
+  const int64_t* slots(const Tensor& t, const char* name, Sizes sizes, int64_t N) {
+    const auto* found = static_cast<const int64_t*>(hold(t, name, sizes, ScalarType::Long));
+    STD_TORCH_CHECK(std::all_of(found, found + t.numel(), [N](int64_t slot) { return 0 <= slot && slot < N; }),
+                    "mannkern: ", name, " has a slot out of range");
+    return found;
   }
   Tensor out(Sizes sizes) { return allocate(sizes, kType); }
   static Tensor allocate(Sizes sizes, ScalarType type) {
@@ -86,6 +90,7 @@ void over_batch(int64_t B, int64_t work, void (*kernel)(const Op&, int64_t, int6
 
 inline Shape shape_of(const Tensor& memory, const Tensor& heads) {
   STD_TORCH_CHECK(memory.dim() == 3 && heads.dim() == 3, "mannkern: memory and key need three dimensions");
+  STD_TORCH_CHECK(memory.size(1) > 0 && memory.size(2) > 0 && heads.size(1) > 0, "mannkern: only B may be 0");
   return {memory.size(1), memory.size(2), heads.size(1)};
 }
 

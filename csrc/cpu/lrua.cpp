@@ -74,7 +74,7 @@ Tensor additive_write(const Tensor& memory, const Tensor& write_weights, const T
     over_batch(B, s.N * s.W * s.R, kernels<T>().write,
                Write<T>{s, s.R * s.W, 1, call.in(memory, "memory", {B, s.N, s.W}),
                         call.in(write_weights, "write_weights", {B, s.R, s.N}), call.in(add, "add", {B, s.R, s.W}),
-                        reset ? call.indices(*reset, "reset", {B}) : nullptr, data<T>(out)});
+                        reset ? call.slots(*reset, "reset", {B}, s.N) : nullptr, data<T>(out)});
     return out;
   });
 }
@@ -90,7 +90,7 @@ std::tuple<Tensor, Tensor, Tensor> additive_write_backward(const Tensor& grad, c
     over_batch(B, s.N * s.W * s.R, kernels<T>().write_backward,
                WriteBackward<T>{s, call.in(grad, "grad", {B, s.N, s.W}),
                                 call.in(write_weights, "write_weights", {B, s.R, s.N}),
-                                call.in(add, "add", {B, s.R, s.W}), reset ? call.indices(*reset, "reset", {B}) : nullptr,
+                                call.in(add, "add", {B, s.R, s.W}), reset ? call.slots(*reset, "reset", {B}, s.N) : nullptr,
                                 data<T>(memory), data<T>(weights), data<T>(grad_add)});
     return std::make_tuple(memory, weights, grad_add);
   });
@@ -186,7 +186,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step_bac
                                call.in(read_weights_out, "read_weights", {B, s.R, s.N}),
                                call.in(write_weights, "write_weights", {B, s.R, s.N}),
                                call.in(cosine, "cosine", {B, s.R, s.N}), call.in(norm, "norm", {B, s.N}),
-                               call.indices(slots, "least_used", {B, n}), data<T>(memory), data<T>(w_r),
+                               call.slots(slots, "least_used", {B, n}, s.N), data<T>(memory), data<T>(w_r),
                                data<T>(usage), data<T>(grad_key), data<T>(grad_add), data<T>(grad_gate),
                                strength ? data<T>(grad_strength) : nullptr});
     return std::make_tuple(memory, w_r, usage, grad_key, grad_add, grad_gate, grad_strength);
@@ -202,7 +202,7 @@ Tensor usage_update(const Tensor& usage, const Tensor& read_weights, const Tenso
     const T* w_w = call.in(write_weights, "write_weights", {B, R, N});
     const Tensor result = call.out({B, N});
     T* out = data<T>(result);
-    torch::stable::parallel_for(0, B, 65536 / (R * N) + 1, [&](int64_t begin, int64_t end) {
+    torch::stable::parallel_for(0, B, 65536 / std::max<int64_t>(R * N, 1) + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin * N; i < end * N; ++i) out[i] = T(decay) * u[i];
       for (int64_t e = begin; e < end; ++e)
         for (int64_t h = e * R; h < (e + 1) * R; ++h)

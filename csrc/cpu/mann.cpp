@@ -1,8 +1,8 @@
 // MANN with an LSTM controller over a whole episode: the loop over T, forward and backward through time.
 //
 // The input's product and the weight gradients' are one each over all steps; in the loop are the recurrent product, the
-// gates, the interface and the LRUA step. The memory is one per episode, updated in place. Every kSpan steps (about the
-// root of T) a copy is kept; the backward pass writes the memories between two copies anew, bit for bit the same.
+// gates, the interface and the LRUA step. The memory is one per episode, updated in place. Every `span` steps (the root
+// of T) a copy is kept; the backward pass writes the memories between two copies anew, bit for bit the same.
 
 #include <torch/csrc/stable/library.h>
 
@@ -23,6 +23,7 @@ struct Episode {
   Episode(const Tensor& input, const Tensor& interface_weight, const Tensor& memory, const Tensor& output) {
     STD_TORCH_CHECK(input.dim() == 3 && interface_weight.dim() == 2 && memory.dim() == 3 && output.dim() == 2,
                     "mannkern: wrong rank of an episode's tensors");
+    STD_TORCH_CHECK(memory.size(2) > 0 && output.size(1) > interface_weight.size(1), "mannkern: an empty memory");
     T = input.size(0), B = input.size(1), F = input.size(2);
     D = interface_weight.size(1), I = interface_weight.size(0), O = output.size(1);
     shape = {memory.size(1), memory.size(2), (O - D) / memory.size(2)};
