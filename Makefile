@@ -21,7 +21,7 @@ test: build
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest
+	GLIBC_TUNABLES=glibc.malloc.tcache_count=0 $(RUN) -m pytest # so that small allocations are poisoned too
 
 build: $(LIBRARY)
 

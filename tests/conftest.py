@@ -19,7 +19,11 @@ torch.set_num_threads(1)  # small tensors: waking a second thread costs up to 40
 
 @pytest.fixture(scope="module")
 def nan_filled_allocations() -> Iterator[None]:
-    """Fresh memory is all ones, NaN in every float type, for torch's tensors and for the kernels' own buffers."""
+    """Fresh memory is all ones, NaN in every float type, for torch's tensors and for the kernels' own buffers.
+
+    Blocks of up to about 1 kB that malloc takes from its cache of a thread stay as they were, unless the process began
+    with GLIBC_TUNABLES=glibc.malloc.tcache_count=0, as in `make test`.
+    """
     if sys.platform != "linux":
         yield
         return
