@@ -1,8 +1,9 @@
-"""The torch.autograd.Function of each operation: kernels of :mod:`mannkern.ops` with their hand-written gradients.
+"""The torch.autograd.Function of each operation: kernels of a backend with their hand-written gradients.
 
-Arguments are those of the kernels, already validated; what a kernel returns for its backward pass comes last among
-the outputs and is not differentiable. ``vmap`` folds the mapped dimension into B. Gradients are not differentiable a
-second time; the reference is.
+Arguments are those of the kernels, already validated, and the backend, "cpp" (:mod:`mannkern.ops`) or "triton"
+(:mod:`mannkern.triton.ops`); what a kernel returns for its backward pass comes last among the outputs and is not
+differentiable. ``vmap`` folds the mapped dimension into B. Gradients are not differentiable a second time; the
+reference is.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-import mannkern.ops  # noqa: F401  defines torch.ops.mannkern
+import mannkern.ops
+import mannkern.triton.ops  # noqa: F401  both define operations
 
-_ops = torch.ops.mannkern
+_OPS = {"cpp": torch.ops.mannkern, "triton": torch.ops.mannkern_triton}
 
 
 def _signed(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,21 +29,34 @@ def _signed(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Batched(Function):
-    """A Function whose tensors all have B in front."""
+    """A Function whose tensors have B in front, but for the inputs and outputs whose place is in ``second``."""
 
     generate_vmap_rule = False
+    second: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         K = info.batch_size
+        inputs, outputs = cls.second
         folded = [
-            arg if not isinstance(arg, Tensor) else _to_front(arg, dim, K).flatten(0, 1)
-            for arg, dim in zip(args, in_dims, strict=True)
+            _fold(arg, dim, K, int(i in inputs)) if isinstance(arg, Tensor) else arg
+            for i, (arg, dim) in enumerate(zip(args, in_dims, strict=True))
         ]
         out = cls.apply(*folded)
         if isinstance(out, Tensor):
-            return out.unflatten(0, (K, -1)) if out.shape[0] else out.new_empty((K, *out.shape)), 0
-        return tuple(x.unflatten(0, (K, x.shape[0] // K)) for x in out), (0,) * len(out)
+            return _unfold(out, K, 0), 0
+        axes = tuple(int(i in outputs) for i in range(len(out)))
+        return tuple(_unfold(x, K, axis) for x, axis in zip(out, axes)), axes
+
+
+def _fold(x: Tensor, dim: int | None, K: int, axis: int) -> Tensor:
+    """The mapped dimension, where there is one, into B, which is at ``axis``."""
+    x = x.unsqueeze(axis).expand(*x.shape[:axis], K, *x.shape[axis:]) if dim is None else x.movedim(dim, axis)
+    return x.flatten(axis, axis + 1)
+
+
+def _unfold(x: Tensor, K: int, axis: int) -> Tensor:
+    return x.unflatten(axis, (K, x.shape[axis] // K))
 
 
 class _FirstOrder(_Batched):
@@ -66,67 +81,67 @@ def _gradient(kernel: Callable[..., Any], *args: Any) -> Any:
     return _FirstOrder.apply(kernel, *args) if torch.is_grad_enabled() else kernel(*args)
 
 
-def _to_front(x: Tensor, dim: int | None, K: int) -> Tensor:
-    return x.expand(K, *x.shape) if dim is None else x.movedim(dim, 0)
-
-
 class AdditiveWrite(_Batched):
-    """memory, write_weights, add, reset -> memory."""
+    """memory, write_weights, add, reset, backend -> memory."""
 
     @staticmethod
     @_signed
-    def forward(memory: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) -> Tensor:
-        return _ops.additive_write(memory, write_weights, add, reset)
+    def forward(memory: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None, backend: str) -> Tensor:
+        return _OPS[backend].additive_write(memory, write_weights, add, reset)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
+        *saved, ctx.backend = inputs[1:]
+        ctx.save_for_backward(*saved)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*_gradient(_ops.additive_write_backward, grad, *ctx.saved_tensors), None)
+        return (*_gradient(_OPS[ctx.backend].additive_write_backward, grad, *ctx.saved_tensors), None, None)
 
 
 class CosineRead(_Batched):
-    """memory, key, strength -> read, read_weights, cosine, norm."""
+    """memory, key, strength, backend -> read, read_weights, what else the backend saves."""
 
     @staticmethod
     @_signed
-    def forward(memory: Tensor, key: Tensor, strength: Tensor | None) -> tuple[Tensor, ...]:
-        return _ops.cosine_read(memory, key, strength)
+    def forward(memory: Tensor, key: Tensor, strength: Tensor | None, backend: str) -> tuple[Tensor, ...]:
+        return _OPS[backend].cosine_read(memory, key, strength)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *arguments, ctx.backend = inputs
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[2:])
-        ctx.save_for_backward(*inputs, *output[1:])
+        ctx.save_for_backward(*arguments, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        grad_memory, grad_key, grad_strength = _gradient(_ops.cosine_read_backward, *grads[:2], *saved)
-        return grad_memory, grad_key, None if saved[2] is None else grad_strength
+        kernel = _OPS[ctx.backend].cosine_read_backward
+        grad_memory, grad_key, grad_strength = _gradient(kernel, *grads[:2], *saved)
+        return grad_memory, grad_key, None if saved[2] is None else grad_strength, None
 
 
 class UsageUpdate(_Batched):
-    """usage, read_weights, write_weights, decay -> usage."""
+    """usage, read_weights, write_weights, decay, backend -> usage."""
 
     @staticmethod
     @_signed
-    def forward(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:
-        return _ops.usage_update(usage, read_weights, write_weights, decay)
+    def forward(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float, backend: str) -> Tensor:
+        return _OPS[backend].usage_update(usage, read_weights, write_weights, decay)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.num_heads, ctx.decay = inputs[1].shape[1], inputs[3]
+        ctx.num_heads, ctx.decay, ctx.backend = inputs[1].shape[1], inputs[3], inputs[4]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*_gradient(_ops.usage_update_backward, grad, ctx.num_heads, ctx.decay), None)
+        kernel = _OPS[ctx.backend].usage_update_backward
+        return (*_gradient(kernel, grad, ctx.num_heads, ctx.decay), None, None)
 
 
 class LRUAStep(_Batched):
-    """The arguments of the reference's step -> its five results, and cosine, norm and least used slots."""
+    """The arguments of the reference's step, and the backend -> its five results, and what else the backend saves."""
 
     @staticmethod
     @_signed
@@ -141,34 +156,66 @@ class LRUAStep(_Batched):
         num_least_used: int,
         per_head: bool,
         decay: float,
+        backend: str,
     ) -> tuple[Tensor, ...]:
-        return _ops.lrua_step(memory, read_weights, usage, key, add, gate, strength, num_least_used, per_head, decay)
+        return _OPS[backend].lrua_step(
+            memory, read_weights, usage, key, add, gate, strength, num_least_used, per_head, decay
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _, previous_read_weights, _, key, add, gate, strength, _, ctx.per_head, ctx.decay = inputs
-        memory, _, read_weights, _, write_weights, cosine, norm, least_used = output
+        _, previous_read_weights, _, key, add, gate, strength, *options, ctx.backend = inputs
+        memory, _, read_weights, _, write_weights, *saved = output
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(cosine, norm, least_used)
-        ctx.save_for_backward(
-            previous_read_weights,
-            key,
-            add,
-            gate,
-            strength,
-            memory,
-            read_weights,
-            write_weights,
-            cosine,
-            norm,
-            least_used,
-        )
+        ctx.mark_non_differentiable(*saved)
+        if ctx.backend == "cpp":  # takes the write weights and counts the slots it saved
+            saved, options = [write_weights, *saved], options[1:]
+        ctx.options = options
+        ctx.save_for_backward(previous_read_weights, key, add, gate, strength, memory, read_weights, *saved)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        out = _gradient(_ops.lrua_step_backward, *grads[:5], *saved, ctx.per_head, ctx.decay)
-        return (*out[:6], None if saved[4] is None else out[6], None, None, None)
+        out = _gradient(_OPS[ctx.backend].lrua_step_backward, *grads[:5], *saved, *ctx.options)
+        return (*out[:6], None if saved[4] is None else out[6], None, None, None, None)
+
+
+class LRUAScan(_Batched):
+    """The arguments of the kernel ``lrua_scan`` of the Triton backend -> reads, state, and what it saves."""
+
+    second = ((3, 4, 5, 6), (0, 4, 5, 6))
+
+    @staticmethod
+    @_signed
+    def forward(
+        memory: Tensor,
+        read_weights: Tensor,
+        usage: Tensor,
+        keys: Tensor,
+        adds: Tensor,
+        gates: Tensor,
+        strengths: Tensor | None,
+        num_least_used: int,
+        per_head: bool,
+        decay: float,
+        keep: bool,
+    ) -> tuple[Tensor, ...]:
+        return _OPS["triton"].lrua_scan(
+            memory, read_weights, usage, keys, adds, gates, strengths, num_least_used, per_head, decay, keep
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        memory, read_weights, _, keys, adds, gates, strengths, *ctx.options, _ = inputs
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*output[4:])
+        ctx.save_for_backward(memory, read_weights, keys, adds, gates, strengths, *output[4:])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        out = _gradient(_OPS["triton"].lrua_scan_backward, *grads[:4], *saved, *ctx.options)
+        return (*out[:6], None if saved[5] is None else out[6], None, None, None, None)
 
 
 class MANNLSTM(Function):
@@ -195,7 +242,7 @@ class MANNLSTM(Function):
         per_head: bool,
         decay: float,
     ) -> tuple[Tensor, ...]:
-        outputs, memory, usage, *saved = _ops.mann_lstm(
+        outputs, memory, usage, *saved = _OPS["cpp"].mann_lstm(
             input,
             input_weight,
             bias,
@@ -227,6 +274,6 @@ class MANNLSTM(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         wants_input = ctx.needs_input_grad[0]
         grad_input, *others = _gradient(
-            _ops.mann_lstm_backward, *grads[:5], *ctx.saved_tensors, ctx.per_head, ctx.decay, wants_input
+            _OPS["cpp"].mann_lstm_backward, *grads[:5], *ctx.saved_tensors, ctx.per_head, ctx.decay, wants_input
         )
         return (grad_input if wants_input else None, *others, None, None, None)

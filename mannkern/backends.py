@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import warnings
 from typing import NamedTuple
@@ -9,11 +10,13 @@ from typing import NamedTuple
 import torch
 
 from mannkern import native
+from mannkern.triton import paths
 
 BACKENDS = ("reference", "cpp", "triton", "cuda")
 OPERATIONS = ("least_used_mask", "additive_write", "cosine_read", "usage_update", "lrua_step", "lrua_scan")
 
 _preferred = {"cpu": "cpp", "cuda": "triton"}  # what `auto` wants of each device type
+_has_triton = importlib.util.find_spec("triton") is not None
 _warned: set[str] = set()
 
 
@@ -34,17 +37,31 @@ class BackendInfo(NamedTuple):
         return "\n".join(lines + [f"{backend}: {reason}" for backend, reason in self.missing.items()])
 
 
-def unavailable(backend: str, device_type: str) -> str:
-    """Why ``backend`` cannot run on ``device_type``, with how to mend it; empty where it can."""
+def unavailable(backend: str, device_type: str, N: int = 1, W: int = 1, R: int = 1) -> str:
+    """Why ``backend`` cannot run on ``device_type`` at these sizes, with how to mend it; empty where it can."""
     if backend == "reference":
         return ""
     if backend == "cpp":
         return native.reason if device_type == "cpu" else f"backend 'cpp' runs on the CPU, not on {device_type!r}"
+    if backend == "triton":
+        return _without_triton(device_type) or paths.unsupported(N, W, R)
     return f"backend {backend!r} is not part of this version"
 
 
-def choose(requested: str | None, device: torch.device) -> str:
+def _without_triton(device_type: str) -> str:
+    if not _has_triton:
+        return "Triton is not installed; pip install triton"
+    if device_type == "cuda" or (device_type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
+        return ""
+    return (
+        f"Triton runs on a GPU, not on {device_type!r} (for tests, slowly, with TRITON_INTERPRET=1 set from the start)"
+    )
+
+
+def choose(requested: str | None, device: torch.device, N: int = 1, W: int = 1, R: int = 1) -> str:
     """The backend of one call: ``backend=``, else MANNKERN_BACKEND, else ``auto``. Only ``auto`` falls back.
+
+    N, W and R are the call's sizes, since a kernel may not take all of them.
 
     Raises ValueError for an unknown name and RuntimeError where an explicit request cannot be met.
     """
@@ -52,14 +69,14 @@ def choose(requested: str | None, device: torch.device) -> str:
     name = requested if requested is not None else os.environ.get("MANNKERN_BACKEND", "auto")
     if name == "auto":
         name = _preferred.get(device.type, "reference")
-        reason = unavailable(name, device.type)
+        reason = unavailable(name, device.type, N, W, R)
         if reason:
             _warn_once(f"mannkern runs on the reference on {device.type!r}: {reason}")
             return "reference"
         return name
     if name not in BACKENDS:
         raise ValueError(f"{source}: got {name!r}, need 'auto' or one of {', '.join(map(repr, BACKENDS))}")
-    reason = unavailable(name, device.type)
+    reason = unavailable(name, device.type, N, W, R)
     if reason:
         raise RuntimeError(f"{source}={name!r} cannot be met: {reason}")
     return name

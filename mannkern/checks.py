@@ -27,8 +27,8 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in _HALF else x
 
 
-def like(memory: Tensor, name: str, x: Tensor, letters: str, sizes: Sequence[int]) -> Tensor:
-    """``x`` checked for shape, dtype and device of ``memory`` (already widened), and widened."""
+def like(memory: Tensor, name: str, x: Tensor, letters: str, sizes: Sequence[int], keep_half: bool = False) -> Tensor:
+    """``x`` checked for shape, dtype and device beside ``memory``, and widened unless ``keep_half``."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: got {type(x).__name__}, need a tensor ({', '.join(letters)})")
     if tuple(x.shape) != tuple(sizes):
@@ -37,18 +37,21 @@ def like(memory: Tensor, name: str, x: Tensor, letters: str, sizes: Sequence[int
         )
     if x.device != memory.device:
         raise ValueError(f"{name}: got device {x.device}, need {memory.device} as the others")
-    if x.dtype in _HALF and memory.dtype == torch.float32:
-        return x.float()
-    if x.dtype != memory.dtype:
-        raise TypeError(f"{name}: got {x.dtype}, need {memory.dtype} as the others, or half precision beside float32")
+    wide = torch.float32 if memory.dtype in _HALF else memory.dtype
+    if x.dtype in _HALF and wide == torch.float32:
+        return x if keep_half else x.float()
+    if x.dtype != wide:
+        raise TypeError(f"{name}: got {x.dtype}, need {wide} as the others, or half precision beside float32")
     return x
 
 
-def strength(memory: Tensor, name: str, x: Tensor | None, letters: str, sizes: Sequence[int]) -> Tensor | None:
+def strength(
+    memory: Tensor, name: str, x: Tensor | None, letters: str, sizes: Sequence[int], keep_half: bool = False
+) -> Tensor | None:
     """Strengths of the given sizes, at least 0; None stands for 1."""
     if x is None:
         return None
-    x = like(memory, name, x, letters, sizes)
+    x = like(memory, name, x, letters, sizes, keep_half)
     if _values_known(x) and bool((x < 0).any()):
         raise ValueError(f"{name}: got {x.min().item():g}, need at least 0")
     return x

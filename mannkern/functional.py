@@ -13,7 +13,6 @@ differentiable a second time; backend="reference" is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -51,8 +50,11 @@ def least_used_mask(usage: Tensor, n: int, *, backend: str | None = None) -> Ten
     _, N = checks.leading("usage", usage, "BN")
     usage = checks.widen(usage.detach())
     checks.number_of_slots("n", n, N)
-    if choose(backend, usage.device) == "reference":
+    chosen = choose(backend, usage.device, N)
+    if chosen == "reference":
         return reference.least_used_mask(usage, n)
+    if chosen == "triton":
+        return torch.ops.mannkern_triton.least_used_mask(usage, n)
     return torch.zeros_like(usage).scatter_(-1, torch.ops.mannkern.least_used_slots(usage, n), 1.0)
 
 
@@ -65,13 +67,15 @@ def additive_write(
     """
     B, N, W = checks.leading("memory", memory, "BNW")
     R = checks.leading("write_weights", write_weights, "BRN")[1]
-    memory = checks.widen(memory)
-    write_weights = checks.like(memory, "write_weights", write_weights, "BRN", (B, R, N))
-    add = checks.like(memory, "add", add, "BRW", (B, R, W))
+    chosen = choose(backend, memory.device, N, W, R)
+    half = chosen == "triton"
+    memory = memory if half else checks.widen(memory)
+    write_weights = checks.like(memory, "write_weights", write_weights, "BRN", (B, R, N), half)
+    add = checks.like(memory, "add", add, "BRW", (B, R, W), half)
     reset = checks.slots(memory, "reset", reset, B, N)
-    if choose(backend, memory.device) == "reference":
+    if chosen == "reference":
         return reference.additive_write(memory, write_weights, add, reset)
-    return autograd.AdditiveWrite.apply(memory, write_weights, add, reset)
+    return autograd.AdditiveWrite.apply(memory, write_weights, add, reset, chosen)
 
 
 def cosine_read(
@@ -82,14 +86,16 @@ def cosine_read(
     memory (B, N, W), key (B, R, W), strength b (B, R) >= 0, None for 1 as in the paper. A norm under 1e-8 counts as
     1e-8 and passes no gradient. Returns read (B, R, W) and read_weights (B, R, N).
     """
-    B, _, W = checks.leading("memory", memory, "BNW")
+    B, N, W = checks.leading("memory", memory, "BNW")
     R = checks.leading("key", key, "BRW")[1]
-    memory = checks.widen(memory)
-    key = checks.like(memory, "key", key, "BRW", (B, R, W))
-    strength = checks.strength(memory, "strength", strength, "BR", (B, R))
-    if choose(backend, memory.device) == "reference":
+    chosen = choose(backend, memory.device, N, W, R)
+    half = chosen == "triton"
+    memory = memory if half else checks.widen(memory)
+    key = checks.like(memory, "key", key, "BRW", (B, R, W), half)
+    strength = checks.strength(memory, "strength", strength, "BR", (B, R), half)
+    if chosen == "reference":
         return reference.cosine_read(memory, key, strength)
-    read, read_weights, *_ = autograd.CosineRead.apply(memory, key, strength)
+    read, read_weights, *_ = autograd.CosineRead.apply(memory, key, strength, chosen)
     return read, read_weights
 
 
@@ -103,12 +109,14 @@ def usage_update(
     """
     B, N = checks.leading("usage", usage, "BN")
     R = checks.leading("read_weights", read_weights, "BRN")[1]
-    usage, decay = checks.widen(usage), checks.decay(decay)
-    read_weights = checks.like(usage, "read_weights", read_weights, "BRN", (B, R, N))
-    write_weights = checks.like(usage, "write_weights", write_weights, "BRN", (B, R, N))
-    if choose(backend, usage.device) == "reference":
+    chosen = choose(backend, usage.device, N, R=R)
+    half = chosen == "triton"
+    usage, decay = usage if half else checks.widen(usage), checks.decay(decay)
+    read_weights = checks.like(usage, "read_weights", read_weights, "BRN", (B, R, N), half)
+    write_weights = checks.like(usage, "write_weights", write_weights, "BRN", (B, R, N), half)
+    if chosen == "reference":
         return reference.usage_update(usage, read_weights, write_weights, decay)
-    return autograd.UsageUpdate.apply(usage, read_weights, write_weights, decay)
+    return autograd.UsageUpdate.apply(usage, read_weights, write_weights, decay, chosen)
 
 
 def lrua_step(
@@ -136,16 +144,18 @@ def lrua_step(
     """
     B, N, W = checks.leading("memory", memory, "BNW")
     R = checks.leading("key", key, "BRW")[1]
-    memory = checks.widen(memory)
-    read_weights = checks.like(memory, "read_weights", read_weights, "BRN", (B, R, N))
-    usage = checks.like(memory, "usage", usage, "BN", (B, N))
-    key = checks.like(memory, "key", key, "BRW", (B, R, W))
-    add = checks.like(memory, "add", add.view_as(add) if add is key else add, "BRW", (B, R, W))  # compile wants two
-    gate = checks.like(memory, "gate", gate, "BR", (B, R))
-    strength = checks.strength(memory, "strength", strength, "BR", (B, R))
+    chosen = choose(backend, memory.device, N, W, R)
+    half = chosen == "triton"
+    memory = memory if half else checks.widen(memory)
+    read_weights = checks.like(memory, "read_weights", read_weights, "BRN", (B, R, N), half)
+    usage = checks.like(memory, "usage", usage, "BN", (B, N), half)
+    key = checks.like(memory, "key", key, "BRW", (B, R, W), half)
+    add = add.view_as(add) if add is key else add  # torch.compile wants two tensors
+    add = checks.like(memory, "add", add, "BRW", (B, R, W), half)
+    gate = checks.like(memory, "gate", gate, "BR", (B, R), half)
+    strength = checks.strength(memory, "strength", strength, "BR", (B, R), half)
     options = _options(R, N, num_least_used, least_used, decay)
-    step = _step_of(choose(backend, memory.device))
-    return LRUAStep(*step(memory, read_weights, usage, key, add, gate, strength, *options)[:5])
+    return LRUAStep(*_step(chosen, memory, read_weights, usage, key, add, gate, strength, options))
 
 
 def _options(R: int, N: int, num_least_used: int | None, least_used: str, decay: float) -> tuple[int, bool, float]:
@@ -153,8 +163,21 @@ def _options(R: int, N: int, num_least_used: int | None, least_used: str, decay:
     return checks.number_of_slots("num_least_used", n, N), checks.per_head(least_used), checks.decay(decay)
 
 
-def _step_of(chosen: str) -> Callable[..., tuple[Tensor, ...]]:
-    return reference.lrua_step if chosen == "reference" else autograd.LRUAStep.apply
+def _step(
+    chosen: str,
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    key: Tensor,
+    add: Tensor,
+    gate: Tensor,
+    strength: Tensor | None,
+    options: tuple[int, bool, float],
+) -> tuple[Tensor, ...]:
+    arguments = (memory, read_weights, usage, key, add, gate, strength, *options)
+    if chosen == "reference":
+        return reference.lrua_step(*arguments)
+    return autograd.LRUAStep.apply(*arguments, chosen)[:5]
 
 
 def lrua_scan(
@@ -178,20 +201,26 @@ def lrua_scan(
     """
     B, N, W = checks.leading("memory", memory, "BNW")
     T, _, R, _ = checks.leading("keys", keys, "TBRW")
-    memory = checks.widen(memory)
-    read_weights = checks.like(memory, "read_weights", read_weights, "BRN", (B, R, N))
-    usage = checks.like(memory, "usage", usage, "BN", (B, N))
-    keys = checks.like(memory, "keys", keys, "TBRW", (T, B, R, W))
-    adds = checks.like(memory, "adds", adds, "TBRW", (T, B, R, W))
-    gates = checks.like(memory, "gates", gates, "TBR", (T, B, R))
-    strengths = checks.strength(memory, "strengths", strengths, "TBR", (T, B, R))
+    chosen = choose(backend, memory.device, N, W, R)
+    half = chosen == "triton"
+    memory = memory if half and T else checks.widen(memory)
+    read_weights = checks.like(memory, "read_weights", read_weights, "BRN", (B, R, N), half and T > 0)
+    usage = checks.like(memory, "usage", usage, "BN", (B, N), half and T > 0)
+    keys = checks.like(memory, "keys", keys, "TBRW", (T, B, R, W), half)
+    adds = adds.view_as(adds) if adds is keys else adds
+    adds = checks.like(memory, "adds", adds, "TBRW", (T, B, R, W), half)
+    gates = checks.like(memory, "gates", gates, "TBR", (T, B, R), half)
+    strengths = checks.strength(memory, "strengths", strengths, "TBR", (T, B, R), half)
     options = _options(R, N, num_least_used, least_used, decay)
-    step = _step_of(choose(backend, memory.device))
+    if chosen == "triton" and T:
+        keep = torch.is_grad_enabled()
+        arguments = (memory, read_weights, usage, keys, adds, gates, strengths, *options, keep)
+        return LRUAScan(*autograd.LRUAScan.apply(*arguments)[:4])
     reads = []
     for t in range(T):
-        strength = None if strengths is None else strengths[t]
-        memory, read, read_weights, usage, *_ = step(
-            memory, read_weights, usage, keys[t], adds[t], gates[t], strength, *options
+        b = None if strengths is None else strengths[t]
+        memory, read, read_weights, usage, _ = _step(
+            chosen, memory, read_weights, usage, keys[t], adds[t], gates[t], b, options
         )
         reads.append(read)
     stacked = torch.stack(reads) if reads else memory.new_empty(0, B, R, W)

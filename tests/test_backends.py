@@ -127,7 +127,7 @@ def test_asking_for_the_reference_warns_of_nothing(monkeypatch: pytest.MonkeyPat
 def test_each_function_runs_on_the_backend_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
 
-    def choose(requested: str | None, device: torch.device) -> str:
+    def choose(requested: str | None, device: torch.device, N: int = 1, W: int = 1, R: int = 1) -> str:
         asked.append(requested)
         return "reference"
 

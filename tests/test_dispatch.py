@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*should not be instantiated:DeprecationWarning", "ignore:.torch.jit:DeprecationWarning"
 )
 
-BACKENDS = ["reference", "cpp"]
+BACKENDS = ["reference", "cpp", "triton"]
 OPERATORS = sorted(name for name in torch._C._dispatch_get_all_op_names() if name.startswith("mannkern::"))
 
 

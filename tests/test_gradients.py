@@ -35,7 +35,7 @@ def as_function(case: str, shape: Shape, backend: str) -> tuple[Callable[..., tu
 @pytest.mark.parametrize("case", CASES)
 def test_first_derivative(backend: str, case: str, shape: Shape) -> None:
     function, values = as_function(case, shape, backend)
-    assert torch.autograd.gradcheck(function, values)
+    assert torch.autograd.gradcheck(function, values, fast_mode=backend == "triton")  # whose interpreter is slow
 
 
 @pytest.mark.parametrize("case", CASES)

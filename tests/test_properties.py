@@ -174,6 +174,7 @@ def test_splitting_the_batch_changes_nothing(kernel: str, case: str, shape: str)
         assert_same(got, part(expected, start, stop))
 
 
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if k[0] == "cpp"], ids="-".join, indirect=True)
 @pytest.mark.parametrize("case", MAIN_CASES)
 def test_threads_change_nothing(kernel: str, case: str, threads: Callable[[int], None]) -> None:
     shape = Shape(170, 33, 17, 3, 3)  # two threads get work: a thread takes 39 episodes of N W R = 1683 or more

@@ -1,0 +1,215 @@
+"""Mathematics of blocks, without an episode in it: rows of a memory, dots, norms, softmax, the smallest n.
+
+A block of rows (BN, W) is a tuple of one or two parts, (BN, W0) and (BN, W1): W = 40 is 32 + 8, where padding to 64
+would waste a third. A row (W) is a tuple likewise. Everything is computed in ACC, float32 or float64; other types are
+converted on load and on store.
+
+Equal rows give equal bits wherever they lie: the order in which columns are summed does not depend on the place.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+BIG = tl.constexpr(2147483647)
+MOST_ROUNDS = tl.constexpr(16)  # up to here the smallest n are found one by one, beyond by bisection
+
+
+@triton.jit
+def at(p, offset):
+    """p + offset; None stays None."""
+    if p is None:
+        return None
+    return p + offset
+
+
+@triton.jit
+def load_rows(p, i_n, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr):
+    """Rows i_n of p (., W); 0 where m_n is false."""
+    i_0 = tl.arange(0, W0)
+    part = tl.load(p + i_n[:, None] * W + i_0[None, :], mask=m_n[:, None] & (i_0 < W)[None, :], other=0.0).to(ACC)
+    if W1 == 0:
+        return (part,)
+    i_1 = tl.multiple_of(W0 + tl.arange(0, W1), tl.constexpr(max(1, 4 * W1 // W0)))
+    rest = tl.load(p + i_n[:, None] * W + i_1[None, :], mask=m_n[:, None] & (i_1 < W)[None, :], other=0.0).to(ACC)
+    return part, rest
+
+
+@triton.jit
+def zero_rows(BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr):
+    """A block of zeros."""
+    part = tl.zeros((BN, W0), ACC)
+    if W1 == 0:
+        return (part,)
+    return part, tl.zeros((BN, W1), ACC)
+
+
+@triton.jit
+def load_slots(p, i_n, m_n, ACC: tl.constexpr):
+    """Elements i_n of p (N), 0 where m_n is false or p is None."""
+    if p is None:
+        return tl.zeros_like(i_n).to(ACC)
+    return tl.load(p + i_n, mask=m_n, other=0.0).to(ACC)
+
+
+@triton.jit
+def store_rows(p, rows, i_n, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr):
+    """Rows i_n of p (., W) where m_n is true."""
+    i_0 = tl.arange(0, W0)
+    tl.store(p + i_n[:, None] * W + i_0[None, :], rows[0], mask=m_n[:, None] & (i_0 < W)[None, :])
+    if W1 > 0:
+        i_1 = tl.multiple_of(W0 + tl.arange(0, W1), tl.constexpr(max(1, 4 * W1 // W0)))
+        tl.store(p + i_n[:, None] * W + i_1[None, :], rows[1], mask=m_n[:, None] & (i_1 < W)[None, :])
+
+
+@triton.jit
+def load_row(p, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr):
+    """The row (W) at p."""
+    i_0 = tl.arange(0, W0)
+    part = tl.load(p + i_0, mask=i_0 < W, other=0.0).to(ACC)
+    if W1 == 0:
+        return (part,)
+    i_1 = W0 + tl.arange(0, W1)
+    return part, tl.load(p + i_1, mask=i_1 < W, other=0.0).to(ACC)
+
+
+@triton.jit
+def store_row(p, row, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr):
+    """The row (W) at p."""
+    i_0 = tl.arange(0, W0)
+    tl.store(p + i_0, row[0], mask=i_0 < W)
+    if W1 > 0:
+        i_1 = W0 + tl.arange(0, W1)
+        tl.store(p + i_1, row[1], mask=i_1 < W)
+
+
+@triton.jit
+def dot(rows, row):
+    """rows . row: (BN)."""
+    total = tl.sum(rows[0] * row[0][None, :], 1)
+    if len(rows) == 2:
+        total += tl.sum(rows[1] * row[1][None, :], 1)
+    return total
+
+
+@triton.jit
+def weighted_sum(rows, weights):
+    """sum_i weights(i) rows(i): a row."""
+    part = tl.sum(rows[0] * weights[:, None], 0)
+    if len(rows) == 1:
+        return (part,)
+    return part, tl.sum(rows[1] * weights[:, None], 0)
+
+
+@triton.jit
+def add_outer(rows, weights, row):
+    """rows(i) + weights(i) row."""
+    part = rows[0] + weights[:, None] * row[0][None, :]
+    if len(rows) == 1:
+        return (part,)
+    return part, rows[1] + weights[:, None] * row[1][None, :]
+
+
+@triton.jit
+def add_scaled(rows, weights, others):
+    """rows(i) + weights(i) others(i)."""
+    part = rows[0] + weights[:, None] * others[0]
+    if len(rows) == 1:
+        return (part,)
+    return part, rows[1] + weights[:, None] * others[1]
+
+
+@triton.jit
+def clear(rows, m_clear):
+    """0 in the rows where m_clear is true."""
+    part = tl.where(m_clear[:, None], 0.0, rows[0])
+    if len(rows) == 1:
+        return (part,)
+    return part, tl.where(m_clear[:, None], 0.0, rows[1])
+
+
+@triton.jit
+def divide_row(row, x):
+    """row / x."""
+    if len(row) == 1:
+        return (row[0] / x,)
+    return row[0] / x, row[1] / x
+
+
+@triton.jit
+def subtract_scaled(row, x, other):
+    """row - x other."""
+    if len(row) == 1:
+        return (row[0] - x * other[0],)
+    return row[0] - x * other[0], row[1] - x * other[1]
+
+
+@triton.jit
+def least_norm(ACC: tl.constexpr):
+    """eps, that of torch.nn.functional.cosine_similarity."""
+    return tl.full((), 1e-8, ACC)
+
+
+@triton.jit
+def norm(x, AXIS: tl.constexpr, ACC: tl.constexpr):
+    """max(|x|, eps) of rows (AXIS 1) or of a row (AXIS 0); squares that overflow are summed scaled down."""
+    DOWN: tl.constexpr = 2.0**-600 if ACC == tl.float64 else 2.0**-70
+    square = tl.sum(x[0] * x[0], AXIS)
+    small = tl.sum((x[0] * DOWN) * (x[0] * DOWN), AXIS)
+    if len(x) == 2:
+        square += tl.sum(x[1] * x[1], AXIS)
+        small += tl.sum((x[1] * DOWN) * (x[1] * DOWN), AXIS)
+    return tl.maximum(tl.where(square < float("inf"), tl.sqrt(square), tl.sqrt(small) * (1 / DOWN)), least_norm(ACC))
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + exp(-x)), never NaN for a number."""
+    e = tl.exp(-tl.abs(x))
+    return tl.where(x < 0, e, 1.0) / (1 + e)
+
+
+@triton.jit
+def order(x, ACC: tl.constexpr):
+    """Integers ordered as floats x: -0 equals 0, NaN above every number and below the largest integer."""
+    TOP: tl.constexpr = 0x7FFFFFFFFFFFFFFF if ACC == tl.float64 else 0x7FFFFFFF
+    if ACC == tl.float64:
+        bits = (x + 0.0).to(tl.int64, bitcast=True)
+        return tl.where(x == x, bits ^ ((bits >> 63) & TOP), TOP - 1)
+    bits = (x + 0.0).to(tl.int32, bitcast=True)
+    return tl.where(x == x, bits ^ ((bits >> 31) & TOP), TOP - 1)
+
+
+@triton.jit
+def smallest(key, i_n, m_n, n: tl.constexpr, ACC: tl.constexpr):
+    """Marks of the n smallest keys where m_n is true, equal keys by index i_n: 1 the smallest, above 1 the others, 0
+    the rest. Up to MOST_ROUNDS the mark is 1 + rank."""
+    TOP: tl.constexpr = 0x7FFFFFFFFFFFFFFF if ACC == tl.float64 else 0x7FFFFFFF
+    key = tl.where(m_n, key, TOP)
+    mark = i_n * 0
+    if n <= MOST_ROUNDS:
+        for rank in range(n):
+            least = tl.min(key, 0)
+            first = tl.min(tl.where((key == least) & m_n & (mark == 0), i_n, BIG), 0)
+            mark = tl.where(i_n == first, rank + 1, mark)
+            key = tl.where(i_n == first, TOP, key)
+        return mark
+    # the n-th smallest key, from the top bit down; then, among its equals, the index of the last that is marked
+    least = tl.min(key, 0)
+    first = tl.min(tl.where((key == least) & m_n, i_n, BIG), 0)
+    BITS: tl.constexpr = 63 if ACC == tl.float64 else 31
+    bound = tl.min(key, 0) * 0  # of key's type
+    bound = tl.where(tl.sum(((key < 0) & m_n).to(tl.int32), 0) >= n, -TOP - 1, bound)
+    for bit in range(BITS):
+        step = bound + (bound * 0 + 1 << (BITS - 1 - bit))
+        bound = tl.where(tl.sum(((key < step) & m_n).to(tl.int32), 0) >= n, bound, step)
+    below = (key < bound) & m_n
+    equal = (key == bound) & m_n
+    missing = n - tl.sum(below.to(tl.int32), 0)
+    last = first * 0
+    for bit in range(17):
+        step = last + (1 << (16 - bit))
+        last = tl.where(tl.sum((equal & (i_n < step)).to(tl.int32), 0) >= missing, last, step)
+    chosen = below | (equal & (i_n <= last))
+    return tl.where(i_n == first, 1, tl.where(chosen, 2, 0))

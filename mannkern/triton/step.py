@@ -1,0 +1,179 @@
+"""Kernels of a memory step, and of the cosine read alone: a program is an episode, or a tile of its slots.
+
+An episode whose memory fits a program is done in one kernel. A larger one is split into tiles (``WHOLE`` false): the
+softmax and the sums over slots are then finished from what each tile found.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from mannkern.triton import lrua
+from mannkern.triton.blocks import (
+    at,
+    load_rows,
+    load_slots,
+    norm,
+    order,
+    smallest,
+    store_row,
+    store_rows,
+    weighted_sum,
+    zero_rows,
+)
+
+
+@triton.jit
+def step_forward(
+    p_memory, p_weights, p_usage, p_key, p_add, p_gate, p_strength, p_mark,
+    p_memory_out, p_read, p_weights_out, p_usage_out, p_write_weights, p_top, p_total,
+    N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, n: tl.constexpr, PER_HEAD: tl.constexpr, DECAY: tl.constexpr,
+    BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Grid (B, tiles). p_gate None: no write, the read alone.
+
+    WHOLE: finds and stores the marks, and finishes. Else takes the marks, and stores logits in p_weights_out, the
+    largest of the tile's and the sum of exp(logit - largest) in p_top and p_total (B, tiles, R), the sum of
+    exp(logit - largest) X in p_read (B, tiles, R, W), and sum_h w_w[h] in p_usage_out.
+
+    Bytes of an episode, float32: memory read and written 8 N W, read weights read and written and write weights
+    written 12 R N, usage 8 N, marks N. FLOPs: N W (6 R + 4), and about 12 N R.
+    """
+    i_b = tl.program_id(0).to(tl.int64)
+    i_tile = tl.program_id(1)
+    i_n = i_tile * BN + tl.arange(0, BN)
+    m_n = i_n < N
+    X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
+    writes = tl.zeros_like(i_n).to(ACC)
+    if p_gate is not None:
+        if WHOLE:
+            usage = load_slots(p_usage + i_b * N, i_n, m_n, ACC)
+            mark = smallest(order(usage, ACC), i_n, m_n, n, ACC)
+            tl.store(p_mark + i_b * N + i_n, mark, mask=m_n)
+        else:
+            mark = tl.load(p_mark + i_b * N + i_n, mask=m_n, other=0).to(tl.int32)
+        X, writes = lrua.write(
+            X, mark, i_n, m_n, p_weights + i_b * R * N, p_gate + i_b * R, p_add + i_b * R * W,
+            p_write_weights + i_b * R * N, N, W, R, n, PER_HEAD, W0, W1, ACC,
+        )  # fmt: skip
+        store_rows(p_memory_out + i_b * N * W, X, i_n, m_n, W, W0, W1)
+    p_b = at(p_strength, i_b * R)
+    if WHOLE:
+        reads = lrua.read(
+            X, i_n, m_n, p_key + i_b * R * W, p_b, p_read + i_b * R * W, p_weights_out + i_b * R * N,
+            N, W, R, W0, W1, ACC,
+        )  # fmt: skip
+        if p_gate is not None:
+            usage = load_slots(p_usage + i_b * N, i_n, m_n, ACC)
+            tl.store(p_usage_out + i_b * N + i_n, DECAY * usage + reads + writes, mask=m_n)
+    else:
+        if p_gate is not None:
+            tl.store(p_usage_out + i_b * N + i_n, writes, mask=m_n)
+        length = norm(X, 1, ACC)
+        i_part = (i_b * tl.num_programs(1) + i_tile) * R
+        for h in range(R):
+            z = lrua.logits(X, length, p_key + i_b * R * W, p_b, h, m_n, W, W0, W1, ACC)
+            top = tl.max(z, 0)
+            e = tl.exp(z - top)
+            tl.store(p_weights_out + (i_b * R + h) * N + i_n, z, mask=m_n)
+            tl.store(p_top + i_part + h, top)
+            tl.store(p_total + i_part + h, tl.sum(e, 0))
+            store_row(p_read + (i_part + h) * W, weighted_sum(X, e), W, W0, W1)
+
+
+@triton.jit
+def step_finish(
+    p_usage, p_top, p_total, p_weights, p_usage_out,
+    N: tl.constexpr, R: tl.constexpr, DECAY: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Grid (B, tiles): logits in p_weights to weights, given top and total of each head (B, R); then usage, in place of
+    the sum of write weights. p_usage None: no write.
+
+    Bytes of an episode, float32: weights read and written 8 R N, usage 12 N.
+    """
+    i_b = tl.program_id(0).to(tl.int64)
+    i_n = tl.program_id(1) * BN + tl.arange(0, BN)
+    m_n = i_n < N
+    reads = tl.zeros_like(i_n).to(ACC)
+    for h in range(R):
+        p_row = p_weights + (i_b * R + h) * N + i_n
+        z = tl.load(p_row, mask=m_n, other=0.0)
+        w_r = tl.exp(z - tl.load(p_top + i_b * R + h)) / tl.load(p_total + i_b * R + h)
+        tl.store(p_row, w_r, mask=m_n)
+        reads += w_r
+    if p_usage is not None:
+        usage = load_slots(p_usage + i_b * N, i_n, m_n, ACC)
+        writes = tl.load(p_usage_out + i_b * N + i_n, mask=m_n, other=0.0)
+        tl.store(p_usage_out + i_b * N + i_n, DECAY * usage + reads + writes, mask=m_n)
+
+
+@triton.jit
+def step_mean(
+    p_memory, p_read_weights, p_grad_read, p_grad_weights, p_grad_usage, p_mean,
+    N: tl.constexpr, W: tl.constexpr, R: tl.constexpr,
+    BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Grid (B, tiles): each tile's part (B, tiles, R) of sum_i w_r(i) grad(i), which the backward pass begins with.
+
+    Bytes of an episode, float32: memory 4 N W, weights and their gradient 8 R N.
+    """
+    i_b = tl.program_id(0).to(tl.int64)
+    i_tile = tl.program_id(1)
+    i_n = i_tile * BN + tl.arange(0, BN)
+    m_n = i_n < N
+    X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
+    grad_usage = load_slots(at(p_grad_usage, i_b * N), i_n, m_n, ACC)
+    p_dr = at(p_grad_read, i_b * R * W)
+    p_dw = at(p_grad_weights, i_b * R * N)
+    for h in range(R):
+        grad = lrua.grad_of_weights(X, h, i_n, m_n, grad_usage, p_dr, p_dw, N, W, W0, W1, ACC)
+        w_r = load_slots(p_read_weights + (i_b * R + h) * N, i_n, m_n, ACC)
+        tl.store(p_mean + (i_b * tl.num_programs(1) + i_tile) * R + h, tl.sum(w_r * grad, 0))
+
+
+@triton.jit
+def step_backward(
+    p_grad_memory, p_grad_read, p_grad_weights, p_grad_usage, p_grad_write_weights, p_mean,
+    p_previous, p_key, p_add, p_gate, p_strength, p_memory, p_weights, p_mark,
+    p_to_memory, p_to_weights, p_to_usage, p_to_key, p_to_add, p_to_gate, p_to_strength,
+    N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, n: tl.constexpr, PER_HEAD: tl.constexpr, DECAY: tl.constexpr,
+    BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Grid (B, tiles). p_grad_*: gradients of results, None where there is none; p_to_*: those of arguments, of key,
+    add, gate and strength each tile's part (B, tiles, ...). p_gate None: of the read alone. p_mean (B, R): None for one
+    tile.
+
+    Bytes of an episode, float32: memory and its gradient read, a gradient written 12 N W; weights after and before,
+    and their gradients 16 R N; usage 8 N, marks N. FLOPs: N W (12 R + 10), and about 20 N R.
+    """
+    i_b = tl.program_id(0).to(tl.int64)
+    i_tile = tl.program_id(1)
+    i_part = i_b * tl.num_programs(1) + i_tile
+    i_n = i_tile * BN + tl.arange(0, BN)
+    m_n = i_n < N
+    if p_grad_memory is not None:
+        D = load_rows(p_grad_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
+    else:
+        D = zero_rows(BN, W0, W1, ACC)
+    X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
+    grad_usage = load_slots(at(p_grad_usage, i_b * N), i_n, m_n, ACC)
+    p_dr = at(p_grad_read, i_b * R * W)
+    p_dw = at(p_grad_weights, i_b * R * N)
+    p_m = at(p_mean, i_b * R)
+    p_b = at(p_strength, i_b * R)
+    p_db = at(p_to_strength, i_part * R)
+    D = lrua.read_backward(
+        D, X, i_n, m_n, grad_usage, p_dr, p_dw, p_m, p_key + i_b * R * W, p_b, p_weights + i_b * R * N,
+        p_to_key + i_part * R * W, p_db, N, W, R, W0, W1, ACC,
+    )  # fmt: skip
+    if p_gate is not None:
+        mark = tl.load(p_mark + i_b * N + i_n, mask=m_n, other=0).to(tl.int32)
+        p_dww = at(p_grad_write_weights, i_b * R * N)
+        D = lrua.write_backward(
+            D, mark, i_n, m_n, grad_usage, p_dww, p_previous + i_b * R * N, p_gate + i_b * R, p_add + i_b * R * W,
+            p_to_weights + i_b * R * N, p_to_gate + i_part * R, p_to_add + i_part * R * W,
+            N, W, R, n, PER_HEAD, W0, W1, ACC,
+        )  # fmt: skip
+        tl.store(p_to_usage + i_b * N + i_n, DECAY * grad_usage, mask=m_n)
+    store_rows(p_to_memory + i_b * N * W, D, i_n, m_n, W, W0, W1)

@@ -1,0 +1,98 @@
+"""The one rule of accuracy: a kernel's outputs and gradients against the reference in float64."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mannkern.verification.cases import Case, Tensors, call
+
+
+def evaluate(
+    case: Case, tensors: Tensors, gradients: Tensors, backend: str | None, n: int | None = None, only: str | None = None
+) -> Tensors:
+    """Outputs by name and, as "grad x", gradients of the arguments, or of one.
+
+    ``gradients`` of some outputs only: the loss does not use the others. Raises AssertionError where an argument was
+    written to.
+    """
+    before = {name: (x.clone(), x._version) for name, x in tensors.items()}
+    differentiable = [k for k, x in tensors.items() if x.is_floating_point()] if only is None else [only]
+    leaves = {name: x.detach().requires_grad_(name in differentiable) for name, x in tensors.items()}
+    outputs = call(case, leaves, backend, n)
+    wanted = {name: leaves[name] for name in differentiable}
+    used = [name for name in gradients if outputs[name].requires_grad]
+    got = torch.autograd.grad(
+        [outputs[name] for name in used],
+        list(wanted.values()),
+        [gradients[name].to(outputs[name].dtype) for name in used],
+        materialize_grads=True,
+        allow_unused=True,
+    )
+    for name, (value, version) in before.items():
+        if tensors[name]._version != version or not same(tensors[name], value):
+            raise AssertionError(f"{name} was written to")
+    return {name: x.detach() for name, x in outputs.items()} | {f"grad {k}": x for k, x in zip(wanted, got)}
+
+
+def convert(tensors: Tensors, dtype: torch.dtype) -> Tensors:
+    """Floats in another type."""
+    return {name: x.to(dtype) if x.is_floating_point() else x for name, x in tensors.items()}
+
+
+def same(x: Tensor, y: Tensor) -> bool:
+    """Equal dtype, shape and values, bit for bit but for the sign of 0; NaN equals NaN."""
+    return x.dtype == y.dtype and x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all())
+
+
+def _norm(*tensors: Tensor) -> float:
+    """L2 norm in float64, scaled so that squares do not overflow."""
+    x = torch.cat([x.double().flatten() for x in tensors])
+    largest = x.abs().max().item() if x.numel() else 0.0
+    return largest * (x / largest).norm().item() if largest else 0.0
+
+
+def relative_errors(got: Tensors, truth: Tensors) -> dict[str, float]:
+    """|got - truth| / |truth| in the L2 norm, of each tensor; 0/0 is 0.
+
+    A gradient that is zero but for the rounding of float64 (of a key of width 1) has no size of its own: its error is
+    measured against all gradients together.
+    """
+    whole = _norm(*(x for name, x in truth.items() if name.startswith("grad")))
+    errors = {}
+    for name, expected in truth.items():
+        size, error = _norm(expected), _norm(got[name].double() - expected.double())
+        if name.startswith("grad") and size <= 1e-12 * whole:
+            size = whole
+        errors[name] = error / size if size else float("inf") if error else 0.0
+    return errors
+
+
+class Error(NamedTuple):
+    """Relative error of one output or gradient, infinite where its shape is wrong or it is not finite."""
+
+    found: float
+    allowed: float
+
+
+def errors(got: Tensors, truth: Tensors, float32_reference: Tensors | None) -> dict[str, Error]:
+    """The rule: at most 4 x the error of the float32 reference + 1e-6. A float64 result is held to 1e-12."""
+    allowed = dict.fromkeys(truth, 1e-12)
+    if float32_reference is not None:
+        allowed = {name: 4 * error + 1e-6 for name, error in relative_errors(float32_reference, truth).items()}
+    whole = {k for k, x in truth.items() if k in got and got[k].shape == x.shape and bool(got[k].isfinite().all())}
+    found = relative_errors({k: got[k] if k in whole else x for k, x in truth.items()}, truth)
+    return {name: Error(found[name] if name in whole else float("inf"), allowed[name]) for name in truth}
+
+
+def measure(
+    case: Case, tensors: Tensors, gradients: Tensors, backend: str, n: int | None = None
+) -> tuple[Tensors, dict[str, Error]]:
+    """Results of ``backend``, and their errors beside the references in float64 and float32."""
+    got = evaluate(case, tensors, gradients, backend, n)
+    truth = evaluate(case, convert(tensors, torch.float64), gradients, "reference", n)
+    if next(iter(tensors.values())).dtype == torch.float64:
+        return got, errors(got, truth, None)
+    return got, errors(got, truth, evaluate(case, tensors, gradients, "reference", n))
