@@ -1,37 +1,247 @@
-"""Compiles every Triton kernel ahead of time, without a GPU, and reads registers, spills and shared memory.
+"""Compiles every Triton kernel ahead of time for GPUs that need not be there; reads registers, spills, shared memory.
 
 Kernels, types and sizes are those that the launchers ask for: they run here on tensors without storage, and what they
-would launch is compiled instead. Run where TRITON_INTERPRET is not set.
+would launch is compiled. Needs Triton, and its interpreter off.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import re
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
+import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from mannkern.triton import launch_pieces, launch_scan, launch_step, pieces, scan, select, step
+from mannkern.triton.launch import compile_options
+
+RESULTS = Path(__file__).parent / "results" / "static.json"
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-RESULTS = Path(__file__).parent / "results" / "static.json"
-NAMES = {torch.float32: "fp32", torch.float64: "fp64", torch.float16: "fp16", torch.bfloat16: "bf16"} | {
-    torch.int8: "i8", torch.int32: "i32", torch.int64: "i64"
-}  # fmt: skip
+FAMILIES = {"cuda": "nvidia", "hip": "amd"}
+TYPES = {
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+    torch.bfloat16: "*bf16",
+    torch.int8: "*i8",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
 
 
-class Launch(NamedTuple):
-    """A kernel as a launcher asks for it."""
+class Configuration(NamedTuple):
+    """Sizes and types that a user of the library may bring. ``half``: keys, adds, gates and strengths are bfloat16."""
 
+    N: int
+    W: int
+    R: int
+    n: int
+    half: bool = False
+    strength: bool = False
+    per_head: bool = False
+
+
+CONFIGURATIONS = {
+    "standard": Configuration(128, 40, 4, 4),
+    "autocast": Configuration(128, 40, 4, 4, half=True, strength=True),
+    "per head": Configuration(128, 40, 4, 4, per_head=True),
+    "many heads, n sorted by bisection": Configuration(128, 40, 16, 20),
+    "width a power of two": Configuration(128, 64, 1, 1),
+    "small": Configuration(33, 17, 3, 3),
+    "wide": Configuration(16, 512, 2, 2),
+    "narrow": Configuration(1024, 1, 2, 2),
+    "in tiles": Configuration(4096, 40, 4, 4, strength=True),
+    "in tiles, selected in tiles": Configuration(65536, 20, 4, 16),
+    "in wide tiles": Configuration(256, 512, 16, 16),
+}
+
+
+class Compiled(NamedTuple):
+    """What one launch asks to compile."""
+
+    configuration: str
     kernel: str
-    module: str
-    signature: tuple[tuple[str, str], ...]
-    constants: tuple[tuple[str, Any], ...]
+    signature: dict[str, str]
+    constants: dict[str, Any]
     warps: int
+
+    @property
+    def name(self) -> str:
+        """Kernel and configuration, told apart where one configuration compiles a kernel twice."""
+        without = ", read alone" if self.kernel.startswith("step") and self.constants.get("p_gate", 0) is None else ""
+        without += ", no usage" if self.kernel == "step_finish" and self.constants.get("p_usage", 0) is None else ""
+        stage = ", second stage" if self.signature.get("p_slots") == "*i32" else ""
+        return f"{self.kernel}: {self.configuration}{without}{stage}"
+
+
+def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
+    """What the launchers would launch for every operation, forward and backward."""
+    found: list[Compiled] = []
+
+    def record(kernel: Any, grid: tuple[int, ...], warps: int, *args: Any, **constants: Any) -> None:
+        signature, fixed = {}, dict(constants)
+        for argument, value in zip(kernel.arg_names, args, strict=False):
+            if value is None:
+                signature[argument], fixed[argument] = "constexpr", None
+            else:
+                signature[argument] = TYPES[value.dtype] if isinstance(value, Tensor) else "i32"
+        signature |= dict.fromkeys(constants, "constexpr")
+        found.append(Compiled(name, kernel.__name__, signature, fixed, warps))
+
+    with (
+        mock.patch.object(launch_pieces, "run", record),
+        mock.patch.object(launch_step, "run", record),
+        mock.patch.object(launch_scan, "run", record),
+    ):
+        _call_everything(configuration)
+    yield from {item.name: item for item in found}.values()
+
+
+def _call_everything(c: Configuration) -> None:
+    B, T = 4, 9
+    asked = torch.bfloat16 if c.half else torch.float32
+
+    def empty(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(size, dtype=dtype, device="meta")
+
+    memory, weights, usage = empty(B, c.N, c.W), empty(B, c.R, c.N), empty(B, c.N)
+    key, gate = empty(B, c.R, c.W, dtype=asked), empty(B, c.R, dtype=asked)
+    strength = empty(B, c.R, dtype=asked) if c.strength else None
+    read, options = empty(B, c.R, c.W), (c.n, c.per_head, 0.99)
+    out = launch_step.lrua_step(memory, weights, usage, key, key, gate, strength, *options)
+    saved = (weights, key, key, gate, strength, memory, weights, out[-1])
+    launch_step.lrua_step_backward(memory, read, weights, usage, None, *saved, *options)
+    launch_step.cosine_read(memory, key, strength)
+    launch_step.cosine_read_backward(read, None, memory, key, strength, weights)
+    launch_pieces.least_used_mask(usage, c.n)
+    launch_pieces.additive_write(memory, weights, key, None)
+    launch_pieces.additive_write_backward(memory, weights, key, None)
+    launch_pieces.usage_update(usage, weights, weights, 0.99)
+    keys, gates = empty(T, B, c.R, c.W, dtype=asked), empty(T, B, c.R, dtype=asked)
+    strengths = empty(T, B, c.R, dtype=asked) if c.strength else None
+    sequence = (keys, keys, gates, strengths)
+    reads, *_, marks, copies, weights_copies = launch_scan.lrua_scan(
+        memory, weights, usage, *sequence, *options, True
+    )  # fmt: skip
+    kept = (marks, copies, weights_copies)
+    launch_scan.lrua_scan_backward(reads, None, None, None, memory, weights, *sequence, *kept, *options)
+
+
+def compile_for(item: Compiled, target: str) -> dict[str, int]:
+    """Compile, and read the machine code's figures."""
+    kernel = next(getattr(m, item.kernel) for m in (step, scan, pieces, select) if hasattr(m, item.kernel))
+    pointers = [i for i, name in enumerate(kernel.arg_names) if item.signature[name].startswith("*")]
+    source = ASTSource(
+        kernel,
+        item.signature,
+        constexprs=item.constants,
+        attrs={(i,): [["tt.divisibility", 16]] for i in pointers},  # as launch.ready makes them
+    )
+    options: dict[str, Any] = {"num_warps": item.warps, "num_stages": 1}
+    options |= compile_options(item.warps) if TARGETS[target].backend == "cuda" else {}
+    found = triton.compile(source, target=TARGETS[target], options=options)
+    figures = {"warps": item.warps, "shared": found.metadata.shared}
+    if TARGETS[target].backend == "hip":
+        text = found.asm["amdgcn"]
+        for name, field in (
+            ("registers", "vgpr_count"),
+            ("spills", "vgpr_spill_count"),
+            ("stack", "private_segment_fixed_size"),
+            ("scalars_in_vectors", "sgpr_spill_count"),
+        ):
+            figures[name] = int(re.search(rf"\.{field}:\s*(\d+)", text)[1])  # type: ignore[index]
+        return figures
+    return figures | _nvidia(found.asm["cubin"])
+
+
+def _nvidia(cubin: bytes) -> dict[str, int]:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [str(tool), "--dump-resource-usage", file.name]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    usage = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
+    return {"registers": usage["REG"], "spills": usage["LOCAL"], "stack": usage["STACK"]}
+
+
+def compile_all(targets: list[str]) -> dict[str, dict[str, dict[str, int]]]:
+    """Figures of every kernel and configuration, by name and target."""
+    items = [item for name, configuration in CONFIGURATIONS.items() for item in launches(name, configuration)]
+    jobs = [(item, target) for item in items for target in targets]
+    figures: dict[str, dict[str, dict[str, int]]] = {item.name: {} for item in items}
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for (item, target), found in zip(jobs, pool.map(compile_for, *zip(*jobs), chunksize=8)):
+            figures[item.name][target] = found
+    return figures
+
+
+def complaints(figures: dict[str, dict[str, dict[str, int]]], recorded: dict[str, Any]) -> list[str]:
+    """What is worse than recorded, or must not be."""
+    found = []
+    for name, by_target in figures.items():
+        for target, now in by_target.items():
+            where = f"{name}, {target}"
+            found += [f"{where}: {now[k]} bytes of {k}" for k in ("spills", "stack") if now[k]]
+            held = now["registers"] * now["warps"] * TARGETS[target].warp_size
+            if TARGETS[target].backend == "cuda" and held > 65536:
+                found.append(f"{where}: {held} registers a program, of 65536 there are")
+            if now["shared"] > 65536:
+                found.append(f"{where}: {now['shared']} bytes of shared memory, of 65536 everywhere there are")
+            before = recorded.get(name, {}).get(target)
+            if before is None:
+                found.append(f"{where}: not recorded")
+                continue
+            for k in now:
+                if now[k] > before.get(k, 0) * 1.1:
+                    found.append(f"{where}: {k} {now[k]}, recorded {before.get(k, 0)}")
+    found += [f"{name}: recorded, but no longer compiled" for name in recorded.keys() - figures.keys()]
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--accept", action="store_true", help=f"write {RESULTS.name} anew instead of comparing with it")
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    arguments = parser.parse_args()
+    figures = compile_all(arguments.targets)
+    for name, by_target in figures.items():
+        cells = [f"{target} {x['registers']:3}" for target, x in by_target.items()]
+        print(f"{name:60} {'  '.join(cells)}  registers; {next(iter(by_target.values()))['warps']} warps")
+    if arguments.accept:
+        content = {"triton": triton.__version__, "kernels": figures}
+        beside = RESULTS.with_name(f".{RESULTS.name}.{os.getpid()}")
+        beside.write_text(json.dumps(content, indent=1) + "\n")
+        beside.replace(RESULTS)
+    recorded = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"triton": None, "kernels": {}}
+    if recorded["triton"] != triton.__version__:
+        print(f"recorded with Triton {recorded['triton']}, this is {triton.__version__}: not compared")
+        recorded["kernels"] = figures
+    found = complaints(figures, recorded["kernels"] if len(arguments.targets) == len(TARGETS) else figures)
+    print("\n".join(found))
+    if found:
+        print("If this is meant and no spill: python bench/static.py --accept, and commit the file with the reason.")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -21,7 +21,8 @@ def at(p, offset):
     """p + offset; None stays None."""
     if p is None:
         return None
-    return p + offset
+    else:
+        return p + offset
 
 
 @triton.jit
@@ -31,9 +32,10 @@ def load_rows(p, i_n, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, 
     part = tl.load(p + i_n[:, None] * W + i_0[None, :], mask=m_n[:, None] & (i_0 < W)[None, :], other=0.0).to(ACC)
     if W1 == 0:
         return (part,)
-    i_1 = tl.multiple_of(W0 + tl.arange(0, W1), tl.constexpr(max(1, 4 * W1 // W0)))
-    rest = tl.load(p + i_n[:, None] * W + i_1[None, :], mask=m_n[:, None] & (i_1 < W)[None, :], other=0.0).to(ACC)
-    return part, rest
+    else:
+        i_1 = tl.multiple_of(W0 + tl.arange(0, W1), tl.constexpr(max(1, 4 * W1 // W0)))
+        rest = tl.load(p + i_n[:, None] * W + i_1[None, :], mask=m_n[:, None] & (i_1 < W)[None, :], other=0.0).to(ACC)
+        return part, rest
 
 
 @triton.jit
@@ -42,7 +44,8 @@ def zero_rows(BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.cons
     part = tl.zeros((BN, W0), ACC)
     if W1 == 0:
         return (part,)
-    return part, tl.zeros((BN, W1), ACC)
+    else:
+        return part, tl.zeros((BN, W1), ACC)
 
 
 @triton.jit
@@ -50,7 +53,8 @@ def load_slots(p, i_n, m_n, ACC: tl.constexpr):
     """Elements i_n of p (N), 0 where m_n is false or p is None."""
     if p is None:
         return tl.zeros_like(i_n).to(ACC)
-    return tl.load(p + i_n, mask=m_n, other=0.0).to(ACC)
+    else:
+        return tl.load(p + i_n, mask=m_n, other=0.0).to(ACC)
 
 
 @triton.jit
@@ -70,8 +74,9 @@ def load_row(p, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.con
     part = tl.load(p + i_0, mask=i_0 < W, other=0.0).to(ACC)
     if W1 == 0:
         return (part,)
-    i_1 = W0 + tl.arange(0, W1)
-    return part, tl.load(p + i_1, mask=i_1 < W, other=0.0).to(ACC)
+    else:
+        i_1 = W0 + tl.arange(0, W1)
+        return part, tl.load(p + i_1, mask=i_1 < W, other=0.0).to(ACC)
 
 
 @triton.jit
@@ -99,7 +104,8 @@ def weighted_sum(rows, weights):
     part = tl.sum(rows[0] * weights[:, None], 0)
     if len(rows) == 1:
         return (part,)
-    return part, tl.sum(rows[1] * weights[:, None], 0)
+    else:
+        return part, tl.sum(rows[1] * weights[:, None], 0)
 
 
 @triton.jit
@@ -108,7 +114,8 @@ def add_outer(rows, weights, row):
     part = rows[0] + weights[:, None] * row[0][None, :]
     if len(rows) == 1:
         return (part,)
-    return part, rows[1] + weights[:, None] * row[1][None, :]
+    else:
+        return part, rows[1] + weights[:, None] * row[1][None, :]
 
 
 @triton.jit
@@ -117,7 +124,8 @@ def add_scaled(rows, weights, others):
     part = rows[0] + weights[:, None] * others[0]
     if len(rows) == 1:
         return (part,)
-    return part, rows[1] + weights[:, None] * others[1]
+    else:
+        return part, rows[1] + weights[:, None] * others[1]
 
 
 @triton.jit
@@ -126,7 +134,8 @@ def clear(rows, m_clear):
     part = tl.where(m_clear[:, None], 0.0, rows[0])
     if len(rows) == 1:
         return (part,)
-    return part, tl.where(m_clear[:, None], 0.0, rows[1])
+    else:
+        return part, tl.where(m_clear[:, None], 0.0, rows[1])
 
 
 @triton.jit
@@ -134,7 +143,8 @@ def divide_row(row, x):
     """row / x."""
     if len(row) == 1:
         return (row[0] / x,)
-    return row[0] / x, row[1] / x
+    else:
+        return row[0] / x, row[1] / x
 
 
 @triton.jit
@@ -142,7 +152,8 @@ def subtract_scaled(row, x, other):
     """row - x other."""
     if len(row) == 1:
         return (row[0] - x * other[0],)
-    return row[0] - x * other[0], row[1] - x * other[1]
+    else:
+        return row[0] - x * other[0], row[1] - x * other[1]
 
 
 @triton.jit
@@ -173,43 +184,58 @@ def sigmoid(x):
 @triton.jit
 def order(x, ACC: tl.constexpr):
     """Integers ordered as floats x: -0 equals 0, NaN above every number and below the largest integer."""
-    TOP: tl.constexpr = 0x7FFFFFFFFFFFFFFF if ACC == tl.float64 else 0x7FFFFFFF
-    if ACC == tl.float64:
-        bits = (x + 0.0).to(tl.int64, bitcast=True)
-        return tl.where(x == x, bits ^ ((bits >> 63) & TOP), TOP - 1)
-    bits = (x + 0.0).to(tl.int32, bitcast=True)
-    return tl.where(x == x, bits ^ ((bits >> 31) & TOP), TOP - 1)
+    INT: tl.constexpr = tl.int64 if ACC == tl.float64 else tl.int32
+    BITS: tl.constexpr = 63 if ACC == tl.float64 else 31
+    TOP: tl.constexpr = 2**BITS - 1
+    bits = (x + 0.0).to(INT, bitcast=True)
+    return tl.where(x == x, bits ^ ((bits >> BITS) & TOP), TOP - 1)
 
 
 @triton.jit
 def smallest(key, i_n, m_n, n: tl.constexpr, ACC: tl.constexpr):
     """Marks of the n smallest keys where m_n is true, equal keys by index i_n: 1 the smallest, above 1 the others, 0
     the rest. Up to MOST_ROUNDS the mark is 1 + rank."""
-    TOP: tl.constexpr = 0x7FFFFFFFFFFFFFFF if ACC == tl.float64 else 0x7FFFFFFF
+    BITS: tl.constexpr = 63 if ACC == tl.float64 else 31
+    if n <= MOST_ROUNDS:
+        return smallest_one_by_one(key, i_n, m_n, n, 2**BITS - 1)
+    else:
+        return smallest_by_bisection(key, i_n, m_n, n, BITS)
+
+
+@triton.jit
+def smallest_one_by_one(key, i_n, m_n, n: tl.constexpr, TOP: tl.constexpr):
+    """Rounds of minimum."""
     key = tl.where(m_n, key, TOP)
     mark = i_n * 0
-    if n <= MOST_ROUNDS:
-        for rank in range(n):
-            least = tl.min(key, 0)
-            first = tl.min(tl.where((key == least) & m_n & (mark == 0), i_n, BIG), 0)
-            mark = tl.where(i_n == first, rank + 1, mark)
-            key = tl.where(i_n == first, TOP, key)
-        return mark
-    # the n-th smallest key, from the top bit down; then, among its equals, the index of the last that is marked
-    least = tl.min(key, 0)
+    for rank in range(n):
+        least = tl.min(key, 0)
+        first = tl.min(tl.where((key == least) & m_n & (mark == 0), i_n, BIG), 0)
+        mark = tl.where(i_n == first, rank + 1, mark)
+        key = tl.where(i_n == first, TOP, key)
+    return mark
+
+
+@triton.jit
+def smallest_by_bisection(key, i_n, m_n, n: tl.constexpr, BITS: tl.constexpr):
+    """The n-th smallest key bit by bit, then, among its equals, the index of the last that is marked."""
+    least = tl.min(tl.where(m_n, key, 2**BITS - 1), 0)
     first = tl.min(tl.where((key == least) & m_n, i_n, BIG), 0)
-    BITS: tl.constexpr = 63 if ACC == tl.float64 else 31
-    bound = tl.min(key, 0) * 0  # of key's type
-    bound = tl.where(tl.sum(((key < 0) & m_n).to(tl.int32), 0) >= n, -TOP - 1, bound)
+    zero = least * 0
+    bound = tl.where(count((key < 0) & m_n) >= n, zero - 2 ** (BITS - 1) - 2 ** (BITS - 1), zero)
     for bit in range(BITS):
-        step = bound + (bound * 0 + 1 << (BITS - 1 - bit))
-        bound = tl.where(tl.sum(((key < step) & m_n).to(tl.int32), 0) >= n, bound, step)
-    below = (key < bound) & m_n
+        higher = bound + (zero + 1 << (BITS - 1 - bit))
+        bound = tl.where(count((key < higher) & m_n) >= n, bound, higher)
     equal = (key == bound) & m_n
-    missing = n - tl.sum(below.to(tl.int32), 0)
+    missing = n - count((key < bound) & m_n)
     last = first * 0
     for bit in range(17):
-        step = last + (1 << (16 - bit))
-        last = tl.where(tl.sum((equal & (i_n < step)).to(tl.int32), 0) >= missing, last, step)
-    chosen = below | (equal & (i_n <= last))
+        later = last + (1 << (16 - bit))
+        last = tl.where(count(equal & (i_n < later)) >= missing, last, later)
+    chosen = ((key < bound) & m_n) | (equal & (i_n <= last))
     return tl.where(i_n == first, 1, tl.where(chosen, 2, 0))
+
+
+@triton.jit
+def count(m):
+    """How many are true."""
+    return tl.sum(m.to(tl.int32), 0)

@@ -133,8 +133,9 @@ def _backward_by_steps(
         for t in reversed(steps):
             after, (_, previous) = states.pop(), states[-1]
             grad_read = None if grad_reads is None else grad_reads[t]
-            arguments = (grad_memory, grad_read, grad_weights, grad_usage, None, previous, *asked(t), *after, marks[t])
-            grad_memory, grad_weights, grad_usage, *found = launch_step.backward(*arguments, n, per_head, decay)
+            gradients = (grad_memory, grad_read, grad_weights, grad_usage, None)
+            arguments = (*gradients, previous, *asked(t), *after, marks[t], n, per_head, decay)
+            grad_memory, grad_weights, grad_usage, *found = launch_step.backward(*arguments)
             for x, result in zip(found, results, strict=True):
                 result[t] = x
     return grad_memory, grad_weights, grad_usage

@@ -31,7 +31,8 @@ def least_used_weights(mark, h, n: tl.constexpr, PER_HEAD: tl.constexpr, ACC: tl
     """w_lu of head h: 1 at every marked slot, or at that of rank h mod n."""
     if PER_HEAD:
         return (mark == h % n + 1).to(ACC)
-    return (mark > 0).to(ACC)
+    else:
+        return (mark > 0).to(ACC)
 
 
 @triton.jit
@@ -65,7 +66,8 @@ def strength_of(p_strength, h, ACC: tl.constexpr):
     """b[h], 1 without strengths."""
     if p_strength is not None:
         return tl.load(p_strength + h).to(ACC)
-    return tl.full((), 1.0, ACC)
+    else:
+        return tl.full((), 1.0, ACC)
 
 
 @triton.jit
