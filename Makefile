@@ -21,7 +21,7 @@ test: build
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	GLIBC_TUNABLES=glibc.malloc.tcache_count=0 $(RUN) -m pytest # so that small allocations are poisoned too
+	GLIBC_TUNABLES=glibc.malloc.tcache_count=0 $(RUN) -m pytest -n auto # so that small allocations are poisoned too
 
 build: $(LIBRARY)
 

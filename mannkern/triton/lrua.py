@@ -127,6 +127,10 @@ def read_backward(
     inverse = 1 / length
     shrink = tl.zeros_like(i_n).to(ACC)  # what X(i) loses through its own norm
     for h in range(R):
+        k = load_row(p_key + h * W, W, W0, W1, ACC)
+        size = norm(k, 0, ACC)
+        unit = divide_row(k, size)
+        cos = dot(X, unit) * inverse
         grad = grad_of_weights(X, h, i_n, m_n, grad_usage, p_grad_read, p_grad_weights, N, W, W0, W1, ACC)
         w_r = load_slots(p_weights + h * N, i_n, m_n, ACC)
         if p_grad_read is not None:
@@ -135,12 +139,9 @@ def read_backward(
             mean = tl.load(p_mean + h).to(ACC)
         else:
             mean = tl.sum(w_r * grad, 0)
-        k = load_row(p_key + h * W, W, W0, W1, ACC)
-        size = norm(k, 0, ACC)
-        unit = divide_row(k, size)
         b = strength_of(p_strength, h, ACC)
         dz = w_r * (grad - mean)
-        slope = dz * (dot(X, unit) * inverse)
+        slope = dz * cos
         turn = tl.sum(slope, 0)
         if p_strength is not None:
             tl.store(p_grad_strength + h, turn)
