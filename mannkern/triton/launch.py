@@ -57,17 +57,29 @@ def acc(dtype: torch.dtype) -> Any:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
+def told_apart(n: int, per_head: bool, R: int) -> int:
+    """How many least used slots kernels look for. Head h takes that of rank h mod n, so no rank past R matters; and the
+    kernels rank a few slots only, of which R is at most as many."""
+    return min(n, R) if per_head else n
+
+
 def constants_of(memory: Tensor, R: int, blocks: Blocks) -> dict[str, Any]:
     """What kernels over a memory are compiled for."""
     _, N, W = memory.shape
     return {"N": N, "W": W, "R": R, "BN": blocks.BN, "W0": blocks.W0, "W1": blocks.W1, "ACC": acc(wide(memory))}
 
 
+def new_gradient(x: Tensor) -> Tensor:
+    """Where the gradient of x goes: in x's type, but for Triton's interpreter, which truncates where a GPU rounds."""
+    return wide_empty(x) if x.device.type == "cpu" else x.new_empty(x.shape)
+
+
 def new_parts(x: Tensor, tiles: int) -> Tensor:
-    """Where each tile's part of x goes: (B, tiles, ...)."""
-    return x.new_empty((x.shape[0], tiles, *x.shape[1:]), dtype=x.dtype if tiles == 1 else wide(x))
+    """Where each tile's part of the gradient of x goes: (B, tiles, ...)."""
+    dtype = wide(x) if tiles > 1 or x.device.type == "cpu" else x.dtype  # as in new_gradient
+    return x.new_empty((x.shape[0], tiles, *x.shape[1:]), dtype=dtype)
 
 
 def sum_parts(parts: Tensor, dtype: torch.dtype) -> Tensor:
     """The sum over tiles."""
-    return parts.squeeze(1) if parts.shape[1] == 1 else parts.sum(1).to(dtype)
+    return (parts.squeeze(1) if parts.shape[1] == 1 else parts.sum(1)).to(dtype)

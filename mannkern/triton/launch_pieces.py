@@ -6,7 +6,18 @@ import torch
 from torch import Tensor
 
 from mannkern.triton import paths, pieces, select
-from mannkern.triton.launch import Maybe, acc, constants_of, new_parts, prepare, run, sum_parts, wide, wide_empty
+from mannkern.triton.launch import (
+    Maybe,
+    acc,
+    constants_of,
+    new_gradient,
+    new_parts,
+    prepare,
+    run,
+    sum_parts,
+    wide,
+    wide_empty,
+)
 from mannkern.triton.paths import memory_blocks, slot_blocks
 
 
@@ -59,13 +70,13 @@ def additive_write_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of memory, write weights and add."""
     blocks = memory_blocks(grad.shape[1], grad.shape[2], grad.dtype)
-    to_memory, to_weights = grad.new_empty(grad.shape), write_weights.new_empty(write_weights.shape)
+    to_memory, to_weights = new_gradient(grad), new_gradient(write_weights)
     to_add = new_parts(add, blocks.tiles)
     tensors = prepare(grad, write_weights, add, reset)
     grid = (len(grad), blocks.tiles)
     constants = constants_of(grad, add.shape[1], blocks)
     run(pieces.write_backward, grid, blocks.warps, *tensors, to_memory, to_weights, to_add, **constants)
-    return to_memory, to_weights, sum_parts(to_add, add.dtype)
+    return to_memory, to_weights.to(write_weights.dtype), sum_parts(to_add, add.dtype)
 
 
 def usage_update(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:

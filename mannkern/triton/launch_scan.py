@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mannkern.triton import launch_step, scan
-from mannkern.triton.launch import Maybe, constants_of, prepare, run, wide
+from mannkern.triton.launch import Maybe, constants_of, new_gradient, prepare, run, wide
 from mannkern.triton.paths import memory_blocks, scan_programs, scan_span
 
 
@@ -42,7 +42,7 @@ def lrua_scan(
         run(
             scan.scan_forward, (B,), blocks.warps, *tensors, reads, memory_out, weights_out, usage_out,
             *((marks, copies, weights_copies) if keep else (None, None, None)), B, T, span,
-            **constants_of(memory, R, blocks), n=num_least_used, PER_HEAD=per_head, DECAY=decay,
+            **constants_of(memory, R, blocks), n=told_apart(num_least_used, per_head, R), PER_HEAD=per_head, DECAY=decay,
         )  # fmt: skip
         return reads, memory_out, weights_out, usage_out, marks, copies, weights_copies
     memory, read_weights, usage, keys, adds, gates, strengths = tensors
@@ -81,39 +81,38 @@ def lrua_scan_backward(
     dtype, device = wide(memory), memory.device
     blocks = memory_blocks(N, W, dtype)
     span = scan_span(T)
-    to_keys, to_adds, to_gates = (x.new_empty(x.shape) for x in (keys, adds, gates))
-    to_strengths = keys.new_empty(T, B, 0) if strengths is None else strengths.new_empty(strengths.shape)
+    asked = [keys, adds, gates] if strengths is None else [keys, adds, gates, strengths]
+    to_asked = [new_gradient(x) for x in asked]
     gradients = prepare(grad_reads, grad_memory, grad_read_weights, grad_usage)
     inputs = prepare(memory, read_weights, keys, adds, gates, strengths, marks, copies, weights_copies)
     if not blocks.whole:
-        state = _backward_by_steps(
-            gradients, inputs, (to_keys, to_adds, to_gates, to_strengths), span, num_least_used, per_head, decay
-        )
-        return *state, to_keys, to_adds, to_gates, to_strengths
-    to_memory, to_weights, to_usage = (
-        torch.empty(size, dtype=dtype, device=device) for size in ((B, N, W), (B, R, N), (B, N))
-    )
-    count = min(scan_programs(device), B)
-    scratch = torch.empty(count, span, N, W, dtype=dtype, device=device)
-    weights_scratch = torch.empty(count, span + 1, R, N, dtype=dtype, device=device)
-    run(
-        scan.scan_backward, (count,), blocks.warps, *gradients, *inputs,
-        to_memory, to_weights, to_usage, to_keys, to_adds, to_gates, None if strengths is None else to_strengths,
-        scratch, weights_scratch, B, T, span,
-        **constants_of(memory, R, blocks), n=num_least_used, PER_HEAD=per_head, DECAY=decay,
-    )  # fmt: skip
-    return to_memory, to_weights.to(read_weights.dtype), to_usage, to_keys, to_adds, to_gates, to_strengths
+        state = _backward_by_steps(gradients, inputs, to_asked, span, num_least_used, per_head, decay)
+    else:
+        sizes = ((B, N, W), (B, R, N), (B, N))
+        state = tuple(torch.empty(size, dtype=dtype, device=device) for size in sizes)
+        count = min(scan_programs(device), B)
+        scratch = torch.empty(count, span, N, W, dtype=dtype, device=device)
+        weights_scratch = torch.empty(count, span + 1, R, N, dtype=dtype, device=device)
+        run(
+            scan.scan_backward, (count,), blocks.warps, *gradients, *inputs,
+            *state, *to_asked, *([None] if strengths is None else []), scratch, weights_scratch, B, T, span,
+            **constants_of(memory, R, blocks), n=told_apart(num_least_used, per_head, R), PER_HEAD=per_head, DECAY=decay,
+        )  # fmt: skip
+    to_memory, to_weights, to_usage = state
+    to_asked = [x.to(like.dtype) for x, like in zip(to_asked, asked, strict=True)]
+    without = [keys.new_empty(T, B, 0)] if strengths is None else []
+    return to_memory, to_weights.to(read_weights.dtype), to_usage, *to_asked, *without
 
 
 def _backward_by_steps(
     given: list[Any],
     inputs: list[Any],
-    results: tuple[Tensor, ...],
+    results: list[Tensor],
     span: int,
     n: int,
     per_head: bool,
     decay: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Fills the gradients of keys, adds, gates and strengths; returns those of memory, read weights and usage."""
     grad_reads, grad_memory, grad_weights, grad_usage = given
     memory, weights, keys, adds, gates, strengths, marks, copies, weights_copies = inputs
@@ -136,6 +135,6 @@ def _backward_by_steps(
             gradients = (grad_memory, grad_read, grad_weights, grad_usage, None)
             arguments = (*gradients, previous, *asked(t), *after, marks[t], n, per_head, decay)
             grad_memory, grad_weights, grad_usage, *found = launch_step.backward(*arguments)
-            for x, result in zip(found, results, strict=True):
+            for x, result in zip(found, results):  # strengths may be missing
                 result[t] = x
     return grad_memory, grad_weights, grad_usage

@@ -9,7 +9,18 @@ import torch
 from torch import Tensor
 
 from mannkern.triton import step
-from mannkern.triton.launch import Maybe, acc, constants_of, new_parts, prepare, run, sum_parts, wide
+from mannkern.triton.launch import (
+    Maybe,
+    acc,
+    constants_of,
+    new_gradient,
+    new_parts,
+    prepare,
+    run,
+    sum_parts,
+    told_apart,
+    wide,
+)
 from mannkern.triton.launch_pieces import marks_of
 from mannkern.triton.paths import memory_blocks, slot_blocks
 
@@ -51,6 +62,7 @@ def forward(
 ) -> tuple[Any, ...]:
     """Of a step, or with key and strength alone of a read. ``marks``: of a memory in tiles, where they are known."""
     (B, N, W), R = memory.shape, key.shape[1]
+    n = told_apart(n, per_head, R)
     dtype = wide(memory)
     blocks = memory_blocks(N, W, dtype)
     empty = partial(torch.empty, dtype=dtype, device=memory.device)
@@ -149,11 +161,12 @@ def backward(
     B, N, W = memory.shape
     blocks = memory_blocks(N, W, wide(memory))
     sizes = constants_of(memory, key.shape[1], blocks)
-    to_memory, to_key = memory.new_empty(memory.shape), new_parts(key, blocks.tiles)
+    dtype = memory.dtype
+    to_memory, to_key = new_gradient(memory), new_parts(key, blocks.tiles)
     to_strength = None if strength is None else new_parts(strength, blocks.tiles)
     to_weights, to_usage, to_add, to_gate = None, None, None, None
     if previous is not None and add is not None and gate is not None:
-        to_weights, to_usage = previous.new_empty(previous.shape), weights.new_empty(B, N)
+        to_weights, to_usage = new_gradient(previous), weights.new_empty(B, N)
         to_add, to_gate = new_parts(add, blocks.tiles), new_parts(gate, blocks.tiles)
     grad_memory, grad_read, grad_weights, grad_usage, grad_write_weights, previous, key, add, gate, strength = prepare(
         grad_memory, grad_read, grad_weights, grad_usage, grad_write_weights, previous, key, add, gate, strength
@@ -172,8 +185,11 @@ def backward(
         grad_memory, grad_read, grad_weights, grad_usage, grad_write_weights, mean,
         previous, key, add, gate, strength, memory, weights, marks,
         to_memory, to_weights, to_usage, to_key, to_add, to_gate, to_strength,
-        **sizes, n=n, PER_HEAD=per_head, DECAY=decay,
+        **sizes, n=told_apart(n, per_head, key.shape[1]), PER_HEAD=per_head, DECAY=decay,
     )  # fmt: skip
     parts = ((to_key, key), (to_add, add), (to_gate, gate), (to_strength, strength))
     sums = [None if x is None or like is None else sum_parts(x, like.dtype) for x, like in parts]
-    return to_memory, to_weights, to_usage, *sums[:3], key.new_empty(B, 0) if sums[3] is None else sums[3]
+    if previous is not None and to_weights is not None:
+        to_weights = to_weights.to(previous.dtype)
+    to_strength = key.new_empty(B, 0) if sums[3] is None else sums[3]
+    return to_memory.to(dtype), to_weights, to_usage, *sums[:3], to_strength

@@ -24,12 +24,16 @@ def evaluate(
     outputs = call(case, leaves, backend, n)
     wanted = {name: leaves[name] for name in differentiable}
     used = [name for name in gradients if outputs[name].requires_grad]
-    got = torch.autograd.grad(
-        [outputs[name] for name in used],
-        list(wanted.values()),
-        [gradients[name].to(outputs[name].dtype) for name in used],
-        materialize_grads=True,
-        allow_unused=True,
+    got = (
+        ()
+        if not used
+        else torch.autograd.grad(
+            [outputs[name] for name in used],
+            list(wanted.values()),
+            [gradients[name].to(outputs[name].dtype) for name in used],
+            materialize_grads=True,
+            allow_unused=True,
+        )
     )
     for name, (value, version) in before.items():
         if tensors[name]._version != version or not same(tensors[name], value):
@@ -49,7 +53,7 @@ def same(x: Tensor, y: Tensor) -> bool:
 
 def _norm(*tensors: Tensor) -> float:
     """L2 norm in float64, scaled so that squares do not overflow."""
-    x = torch.cat([x.double().flatten() for x in tensors])
+    x = torch.cat([x.double().flatten() for x in tensors] or [torch.empty(0)])
     largest = x.abs().max().item() if x.numel() else 0.0
     return largest * (x / largest).norm().item() if largest else 0.0
 

@@ -42,6 +42,7 @@ SMALL = Shape(2, 5, 3, 2, 2)
 
 _STATE = {"memory": "BNW", "read_weights": "BRN", "usage": "BN"}
 ARGUMENTS = {
+    "least_used_mask": {"usage": "BN"},
     "additive_write": {"memory": "BNW", "write_weights": "BRN", "add": "BRW", "reset": "B"},
     "cosine_read": {"memory": "BNW", "key": "BRW", "strength": "BR"},
     "usage_update": {"usage": "BN", "read_weights": "BRN", "write_weights": "BRN"},
@@ -49,6 +50,7 @@ ARGUMENTS = {
     "lrua_scan": {**_STATE, "keys": "TBRW", "adds": "TBRW", "gates": "TBR", "strengths": "TBR"},
 }
 OUTPUTS = {
+    "least_used_mask": {"mask": "BN"},
     "additive_write": {"memory": "BNW"},
     "cosine_read": {"read": "BRW", "read_weights": "BRN"},
     "usage_update": {"usage": "BN"},
@@ -79,6 +81,8 @@ CASES = {
     "scan": Case("lrua_scan"),
     "scan_strength_per_head": Case("lrua_scan", True, {"least_used": "per_head", "decay": 0.5}),
 }
+
+WITHOUT_GRADIENT = {"mask": Case("least_used_mask")}
 
 Tensors = dict[str, Tensor]
 
@@ -125,5 +129,28 @@ def call(case: Case, tensors: Tensors, backend: str | None, n: int | None = None
     options = dict(case.options)
     if case.operation.startswith("lrua"):
         options["num_least_used"] = n
+    elif case.operation == "least_used_mask":
+        options["n"] = n
     outputs = getattr(functional, case.operation)(**tensors, **options, backend=backend)
     return dict(zip(OUTPUTS[case.operation], outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
+
+
+def narrow(case: Case, tensors: Tensors, dtype: torch.dtype) -> Tensors:
+    """Floats in ``dtype``, but for the state of a scan beside half precision: its usages would lose their gaps."""
+    kept = _STATE if case.operation == "lrua_scan" and dtype.itemsize < 4 else ()
+    return {k: x.to(dtype) if x.is_floating_point() and k not in kept else x for k, x in tensors.items()}
+
+
+def keeps_gap(case: Case, tensors: Tensors, n: int, gap: float = 1e-5) -> bool:
+    """Whether, in every step of a scan, the n + 1 smallest usages are so far apart that rounding chooses no slot."""
+    state: dict[str, Any] = {name: tensors[name].double() for name in _STATE}
+    sequences = {name: x.double() for name, x in tensors.items() if name not in _STATE}
+    options: dict[str, Any] = dict(case.options, num_least_used=n, backend="reference")
+    for t in range(len(tensors["keys"])):
+        lowest = state["usage"].sort(-1).values[:, : n + 1]
+        if (lowest.diff(dim=-1) < gap).any():
+            return False
+        asked: dict[str, Any] = {name.removesuffix("s"): x[t] for name, x in sequences.items()}
+        step = functional.lrua_step(**state, **asked, **options)
+        state = {name: getattr(step, name) for name in _STATE}
+    return True

@@ -1,0 +1,132 @@
+"""Every operation on every backend against the float64 reference, on the machine at hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mannkern.backends import BACKENDS, unavailable
+from mannkern.verification.accuracy import Error, measure
+from mannkern.verification.cases import (
+    CASES,
+    SHAPES,
+    SMALL,
+    WITHOUT_GRADIENT,
+    Case,
+    Shape,
+    Tensors,
+    arguments,
+    call,
+    cotangents,
+    keeps_gap,
+    narrow,
+)
+
+BATCH = {"batch": Shape(170, 33, 17, 3, 3)}  # work for a second thread
+# Sizes that fill a GPU, and memories that the Triton kernels take in tiles
+LARGE = {
+    "large_batch": Shape(256, 128, 40, 4, 4),
+    "large_memory": Shape(1, 5000, 40, 4, 4),
+    "largest_memory": Shape(1, 65536, 8, 2, 16, T=2),
+    "widest": Shape(2, 50, 512, 16, 16, T=2),
+}
+INTERPRETED = ("odd", "one_of_each", "more_heads_than_slots")  # as many as a minute has time for
+ATTEMPTS = 100
+SCANNED = 4  # episodes of a scan: in more, rounding may decide a near-tie of usage in one of them
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Row(NamedTuple):
+    """The worst, beside what is allowed, of an operation on a backend in a dtype over all cases and shapes.
+
+    ``where``: the case, shape and result it was found in. ``seconds``: of the backend and its references.
+    """
+
+    operation: str
+    backend: str
+    device: str
+    dtype: str
+    error: float
+    allowed: float
+    where: str
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        """Within what is allowed; NaN is not."""
+        return self.error <= self.allowed
+
+
+def contenders(device_types: list[str]) -> list[tuple[str, str]]:
+    """Backends that run here, with the device type they run on."""
+    return [(b, d) for d in device_types for b in BACKENDS if b != "reference" and not unavailable(b, d)]
+
+
+def verify(backend: str, device: str, seed: int) -> Iterator[Row]:
+    """Rows of every operation on one backend, inputs drawn from ``seed``."""
+    operations: dict[str, list[str]] = {}
+    cases = CASES | WITHOUT_GRADIENT
+    for name, case in cases.items():
+        operations.setdefault(case.operation, []).append(name)
+    shapes = _shapes(backend, device)
+    for operation, names in operations.items():
+        for dtype in DTYPES:
+            begin = time.perf_counter()
+            worst = (Error(-1.0, 1.0), "")
+            for name in names:
+                for shape_name, shape in shapes.items():
+                    for result, error in _errors(cases[name], shape, DTYPES[dtype], backend, device, seed).items():
+                        if _ratio(error) > _ratio(worst[0]):
+                            worst = (error, f"{result} of {name}, {shape_name}")
+            yield Row(operation, backend, device, dtype, *worst[0], worst[1], time.perf_counter() - begin)
+        if names[0] in CASES:
+            begin = time.perf_counter()
+            failed = [name for name in names if not _gradcheck(cases[name], backend, device, seed)]
+            seconds = time.perf_counter() - begin
+            yield Row(operation, backend, device, "gradcheck", float(len(failed)), 0.0, ", ".join(failed), seconds)
+
+
+def _ratio(error: Error) -> float:
+    ratio = error.found / error.allowed
+    return ratio if ratio == ratio else float("inf")
+
+
+def _shapes(backend: str, device: str) -> dict[str, Shape]:
+    if backend == "triton" and device == "cpu":
+        return {name: SHAPES[name] for name in INTERPRETED}
+    return SHAPES | (LARGE if device == "cuda" else BATCH)
+
+
+def _errors(case: Case, shape: Shape, dtype: torch.dtype, backend: str, device: str, seed: int) -> dict[str, Error]:
+    n = min(shape.n, shape.N)
+    if case.operation == "lrua_scan":
+        shape = shape._replace(B=min(shape.B, SCANNED))
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    for attempt in range(ATTEMPTS):
+        tensors = narrow(case, arguments(case, shape, wide, seed + attempt), dtype)
+        if case.operation != "lrua_scan" or keeps_gap(case, tensors, n):
+            gradients = cotangents(case, shape, wide, seed + 1)
+            return measure(case, _to(tensors, device), _to(gradients, device), backend, n)[1]
+    raise RuntimeError(f"{shape}: no inputs of {ATTEMPTS} whose usages stay apart")
+
+
+def _to(tensors: Tensors, device: str) -> Tensors:
+    return {name: x.to(device) for name, x in tensors.items()}
+
+
+def _gradcheck(case: Case, backend: str, device: str, seed: int) -> bool:
+    tensors = _to(arguments(case, SMALL, torch.float64, seed), device)
+    names = [name for name, x in tensors.items() if x.is_floating_point()]
+
+    def outputs(*values: Tensor) -> tuple[Tensor, ...]:
+        return tuple(call(case, tensors | dict(zip(names, values)), backend, SMALL.n).values())
+
+    interpreted = backend == "triton" and device == "cpu"
+    checked: Any = torch.autograd.gradcheck(
+        outputs, [tensors[name].requires_grad_() for name in names], raise_exception=False, fast_mode=interpreted
+    )
+    return bool(checked)
