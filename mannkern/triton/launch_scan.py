@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mannkern.triton import launch_step, scan
-from mannkern.triton.launch import Maybe, constants_of, new_gradient, prepare, run, wide
+from mannkern.triton.launch import Maybe, constants_of, new_gradient, prepare, run, told_apart, wide
 from mannkern.triton.paths import memory_blocks, scan_programs, scan_span
 
 
@@ -30,7 +30,7 @@ def lrua_scan(
     (B, N, W), (T, _, R, _) = memory.shape, keys.shape
     dtype, device = wide(memory), memory.device
     blocks = memory_blocks(N, W, dtype)
-    span = scan_span(T)
+    span, n = scan_span(T), told_apart(num_least_used, per_head, R)
     count = -(-T // span) - 1 if keep else 0
     marks = torch.empty(T if keep else 0, B, N, dtype=torch.int8, device=device)
     copies, weights_copies, reads, memory_out, weights_out, usage_out = (
@@ -42,7 +42,7 @@ def lrua_scan(
         run(
             scan.scan_forward, (B,), blocks.warps, *tensors, reads, memory_out, weights_out, usage_out,
             *((marks, copies, weights_copies) if keep else (None, None, None)), B, T, span,
-            **constants_of(memory, R, blocks), n=told_apart(num_least_used, per_head, R), PER_HEAD=per_head, DECAY=decay,
+            **constants_of(memory, R, blocks), n=n, PER_HEAD=per_head, DECAY=decay,
         )  # fmt: skip
         return reads, memory_out, weights_out, usage_out, marks, copies, weights_copies
     memory, read_weights, usage, keys, adds, gates, strengths = tensors
@@ -80,7 +80,7 @@ def lrua_scan_backward(
     (B, N, W), (T, _, R, _) = memory.shape, keys.shape
     dtype, device = wide(memory), memory.device
     blocks = memory_blocks(N, W, dtype)
-    span = scan_span(T)
+    span, n = scan_span(T), told_apart(num_least_used, per_head, R)
     asked = [keys, adds, gates] if strengths is None else [keys, adds, gates, strengths]
     to_asked = [new_gradient(x) for x in asked]
     gradients = prepare(grad_reads, grad_memory, grad_read_weights, grad_usage)
@@ -96,7 +96,7 @@ def lrua_scan_backward(
         run(
             scan.scan_backward, (count,), blocks.warps, *gradients, *inputs,
             *state, *to_asked, *([None] if strengths is None else []), scratch, weights_scratch, B, T, span,
-            **constants_of(memory, R, blocks), n=told_apart(num_least_used, per_head, R), PER_HEAD=per_head, DECAY=decay,
+            **constants_of(memory, R, blocks), n=n, PER_HEAD=per_head, DECAY=decay,
         )  # fmt: skip
     to_memory, to_weights, to_usage = state
     to_asked = [x.to(like.dtype) for x, like in zip(to_asked, asked, strict=True)]
