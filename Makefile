@@ -1,6 +1,7 @@
 # make demo   train a MANN on glyphs for a few minutes and show what it learnt; DATA=<folder> takes Omniglot
 # make test   lint, types and tests
-# Both set up .venv and the compiled library first, and only what has changed since.
+# make gpu-check   on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
+# The first two set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 MINUTES ?= 3.5
@@ -12,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo test build clean
+.PHONY: demo test build clean gpu-check
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
@@ -22,6 +23,10 @@ test: build
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	GLIBC_TUNABLES=glibc.malloc.tcache_count=0 $(RUN) -m pytest -n auto # so that small allocations are poisoned too
+
+# with the Python that has the GPU's PyTorch and Triton
+gpu-check:
+	$(PYTHON) bench/gpu.py
 
 build: $(LIBRARY)
 

@@ -144,12 +144,17 @@ class Report:
         """Write the results; exit with 1 where something differed."""
         if self.json:
             content = {"benchmark": self.name, **surroundings(), "rows": self.rows, "not_timed": self.not_timed}
-            self.json.parent.mkdir(parents=True, exist_ok=True)
-            beside = self.json.with_name(f".{self.json.name}.{os.getpid()}")
-            beside.write_text(json.dumps(content, indent=1) + "\n")
-            beside.replace(self.json)
+            write(self.json, content)
             print(f"\nwritten: {self.json}")
         sys.exit(int(self.differs))
+
+
+def write(file: Path, content: dict[str, Any]) -> None:
+    """Beside, then renamed."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside.write_text(json.dumps(content, indent=1) + "\n")
+    beside.replace(file)
 
 
 def surroundings() -> dict[str, Any]:

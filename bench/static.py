@@ -27,6 +27,7 @@ from triton.compiler import ASTSource
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from bench.measure import write
 from mannkern.triton import launch_pieces, launch_scan, launch_step, pieces, scan, select, step
 from mannkern.triton.launch import compile_options
 
@@ -229,9 +230,7 @@ def main() -> int:
         print(f"{name:60} {'  '.join(cells)}  registers; {next(iter(by_target.values()))['warps']} warps")
     if arguments.accept:
         content = {"triton": triton.__version__, "kernels": figures}
-        beside = RESULTS.with_name(f".{RESULTS.name}.{os.getpid()}")
-        beside.write_text(json.dumps(content, indent=1) + "\n")
-        beside.replace(RESULTS)
+        write(RESULTS, content)
     recorded = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"triton": None, "kernels": {}}
     if recorded["triton"] != triton.__version__:
         print(f"recorded with Triton {recorded['triton']}, this is {triton.__version__}: not compared")

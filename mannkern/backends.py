@@ -88,7 +88,8 @@ def backend_info() -> BackendInfo:
     for device_type in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         wanted = _preferred[device_type]
         used[device_type] = dict.fromkeys(OPERATIONS, "reference" if unavailable(wanted, device_type) else wanted)
-    devices = {"cpp": "cpu", "triton": "cuda", "cuda": "cuda"}
+    gpu = "cuda" if torch.cuda.is_available() else "cpu"
+    devices = {"cpp": "cpu", "triton": gpu, "cuda": gpu}
     reasons = {backend: unavailable(backend, device) for backend, device in devices.items()}
     return BackendInfo(used, {backend: reason for backend, reason in reasons.items() if reason}, native.isa())
 

@@ -1,0 +1,70 @@
+"""The kernels as machine code: compiled ahead of time for GPUs that are not here."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import static
+
+ROOT = Path(static.__file__).parents[1]
+RECORDED: dict[str, Any] = json.loads(static.RESULTS.read_text())["kernels"]
+
+
+def test_every_kernel_compiles_without_spills() -> None:
+    """In a process of its own, where Triton's interpreter is off."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "bench/static.py"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert "not compared" not in done.stdout
+
+
+def test_every_kernel_and_target_is_recorded() -> None:
+    names = {name.split(":")[0] for name in RECORDED}
+    assert names == {
+        "step_forward", "step_backward", "step_finish", "step_mean", "scan_forward", "scan_backward",
+        "write_forward", "write_backward", "usage_forward", "mark_least_used", "select_least_used",
+    }  # fmt: skip
+    assert all(by_target.keys() == static.TARGETS.keys() for by_target in RECORDED.values())
+
+
+@pytest.mark.parametrize(
+    ("figure", "value", "said"),
+    [
+        ("spills", 8, "8 bytes of spills"),
+        ("stack", 16, "16 bytes of stack"),
+        ("registers", 4000, "registers a program, of 65536 there are"),
+        ("shared", 70000, "bytes of shared memory, of 65536"),
+    ],
+)
+def test_what_must_not_be(figure: str, value: int, said: str) -> None:
+    figures = copy.deepcopy(RECORDED)
+    figures["step_forward: standard"]["sm_90"][figure] = value
+    found = static.complaints(figures, figures)
+    assert len(found) == 1
+    assert found[0].startswith("step_forward: standard, sm_90")
+    assert said in found[0]
+
+
+def test_a_regression_is_told() -> None:
+    figures = copy.deepcopy(RECORDED)
+    figures["step_forward: standard"]["gfx942"]["registers"] += 40
+    assert static.complaints(RECORDED, figures) == []  # better than recorded
+    (said,) = static.complaints(figures, RECORDED)
+    before = RECORDED["step_forward: standard"]["gfx942"]["registers"]
+    assert said == f"step_forward: standard, gfx942: registers {before + 40}, recorded {before}"
+
+
+def test_what_is_new_or_gone_is_told() -> None:
+    few = {name: x for name, x in RECORDED.items() if name != "step_forward: standard"}
+    assert static.complaints(few, RECORDED) == ["step_forward: standard: recorded, but no longer compiled"]
+    assert static.complaints(RECORDED, few) == [f"step_forward: standard, {t}: not recorded" for t in static.TARGETS]

@@ -1,0 +1,215 @@
+"""What must hold on a GPU beside accuracy. Plain functions: they run where pytest is not installed, too."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from mannkern import MANN, MANNCell
+from mannkern.verification.accuracy import evaluate, same
+from mannkern.verification.cases import CASES, Case, Shape, Tensors, arguments, cotangents
+from mannkern.verification.verify import verify
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = {"whole": Shape(64, 128, 40, 4, 4), "tiles": Shape(2, 2000, 40, 4, 4), "other": Shape(5, 33, 17, 3, 3)}
+OPERATIONS = ("write_reset", "read_strength", "usage", "step_strength", "step_per_head", "scan")
+
+
+def on(device: str, tensors: Tensors) -> Tensors:
+    """Tensors there."""
+    return {name: x.to(device) for name, x in tensors.items()}
+
+
+def inputs(device: str = "cuda") -> Iterator[tuple[Case, Tensors, Tensors]]:
+    """Every operation at every size."""
+    for name in OPERATIONS:
+        for shape in SIZES.values():
+            yield CASES[name], on(device, arguments(CASES[name], shape)), on(device, cotangents(CASES[name], shape))
+
+
+def expect_same(got: Tensors, expected: Tensors, what: str) -> None:
+    """Bit for bit."""
+    different = [name for name in expected if not same(got[name], expected[name])]
+    assert not different, f"{what}: {different}"
+
+
+def accuracy() -> None:
+    """The table of ``python -m mannkern verify``, at real sizes."""
+    wrong = [row for row in verify("triton", "cuda", seed=0) if not row.good]
+    assert not wrong, wrong
+
+
+def determinism() -> None:
+    """Runs are alike, bit for bit."""
+    for case, tensors, gradients in inputs():
+        expected = evaluate(case, tensors, gradients, "triton")
+        for _ in range(5):
+            expect_same(evaluate(case, tensors, gradients, "triton"), expected, case.operation)
+
+
+def split_batch() -> None:
+    """An episode's results do not depend on the others in its batch."""
+    for name in OPERATIONS[:-1]:
+        case, shape = CASES[name], SIZES["whole"]
+        tensors, gradients = on("cuda", arguments(case, shape)), on("cuda", cotangents(case, shape))
+        whole = evaluate(case, tensors, gradients, "triton", shape.n)
+        half = shape.B // 2
+        parts = [{k: x[i : i + half] for k, x in t.items()} for i in (0, half) for t in (tensors, gradients)]
+        found = [evaluate(case, *parts[i : i + 2], "triton", shape.n) for i in (0, 2)]
+        expect_same({k: torch.cat([x[k] for x in found]) for k in whole}, whole, name)
+
+
+def nothing_recompiles() -> None:
+    """New batch sizes and lengths, and views at any offset, run what is compiled."""
+    from mannkern.triton import scan, step
+
+    case, shape = CASES["scan"], Shape(4, 20, 8, 2, 2, T=5)
+    step_case = CASES["step"]
+
+    def compiled() -> int:
+        kernels = (step.step_forward, step.step_backward, scan.scan_forward, scan.scan_backward)
+        return sum(len(caches[0]) for kernel in kernels for caches in kernel.device_caches.values())
+
+    def run(B: int, T: int) -> None:
+        sized = shape._replace(B=B, T=T)
+        evaluate(case, on("cuda", arguments(case, sized)), on("cuda", cotangents(case, sized)), "triton")
+        views = {k: x[1:] for k, x in on("cuda", arguments(step_case, sized._replace(B=B + 1))).items()}
+        evaluate(step_case, views, on("cuda", cotangents(step_case, sized)), "triton")
+
+    run(4, 5)
+    before = compiled()
+    for B, T in ((1, 5), (4, 1), (16, 17), (33, 2)):
+        run(B, T)
+    assert before > 0
+    assert compiled() == before, f"{compiled() - before} kernels compiled anew"
+
+
+def cuda_graph() -> None:
+    """Captured and replayed on other values, an operation and its gradients give what they give without."""
+    for case, tensors, gradients in inputs():
+        static = {k: x.clone() for k, x in tensors.items()}
+
+        def run(case: Case = case, static: Tensors = static, gradients: Tensors = gradients) -> Tensors:
+            return evaluate_quietly(case, static, gradients)
+
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            results = run()
+        for name, x in static.items():
+            if x.is_floating_point():
+                x.copy_(tensors[name].flip(0))
+        graph.replay()
+        torch.cuda.synchronize()
+        expect_same({k: x.clone() for k, x in results.items()}, run(), case.operation)
+
+
+def evaluate_quietly(case: Case, tensors: Tensors, gradients: Tensors) -> Tensors:
+    """As ``evaluate``, without looking at values."""
+    from mannkern.verification.cases import call
+
+    leaves = {k: x.detach().requires_grad_(x.is_floating_point()) for k, x in tensors.items()}
+    outputs = call(case, leaves, "triton")
+    wanted = [x for x in leaves.values() if x.requires_grad]
+    names = [k for k, x in leaves.items() if x.requires_grad]
+    found = torch.autograd.grad(list(outputs.values()), wanted, [gradients[k] for k in outputs])
+    return {k: x.detach() for k, x in outputs.items()} | {f"grad {k}": x for k, x in zip(names, found)}
+
+
+def other_stream() -> None:
+    """Work is queued on the current stream, whichever it is."""
+    for case, tensors, gradients in inputs():
+        expected = evaluate(case, tensors, gradients, "triton")
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            late = {k: torch.full_like(x, 0) for k, x in tensors.items()}
+            torch.cuda._sleep(10_000_000)  # what runs on another stream would see the zeros
+            for name, x in late.items():
+                x.copy_(tensors[name])
+            got = evaluate_quietly(case, late, gradients)
+        stream.synchronize()
+        expect_same(got, {k: expected[k] for k in got}, case.operation)
+
+
+def other_device() -> None:
+    """Tensors of a device that is not the current one."""
+    if torch.cuda.device_count() < 2:
+        return
+    for case, tensors, gradients in inputs():
+        got = evaluate(case, on("cuda:1", tensors), on("cuda:1", gradients), "triton")
+        assert {x.device.index for x in got.values()} == {1}
+        expect_same(on("cuda:0", got), evaluate(case, tensors, gradients, "triton"), case.operation)
+
+
+def modules() -> None:
+    """``MANNCell.cuda()`` runs on Triton and equals the CPU; autocast keeps a float32 state; a training step learns."""
+    torch.manual_seed(0)
+    mann, x = MANN(6, 16, 20, 8, 2, memory_init="uniform").double(), torch.randn(7, 3, 6).double()
+    expected, _ = mann(x)
+    got, state = mann.cuda()(x.cuda())
+    torch.testing.assert_close(got.cpu(), expected)
+    cell = MANNCell(6, 16, 20, 8, 2).cuda()
+    with torch.autocast("cuda", torch.bfloat16):
+        output, state = cell(torch.randn(3, 6, device="cuda"))
+        output, state = cell(torch.randn(3, 6, device="cuda"), state)
+    assert {part.dtype for part in state[1:4]} == {torch.float32}
+    output.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in cell.parameters())
+
+
+def sanitizer() -> None:
+    """compute-sanitizer finds no bad access and no race, where it is installed."""
+    tool = shutil.which("compute-sanitizer")
+    if tool is None:
+        return
+    code = (
+        "import torch; from tests.gpu.checks import *; from mannkern.verification.accuracy import evaluate\n"
+        "[evaluate(c, t, g, 'triton') for c, t, g in inputs()]; torch.cuda.synchronize()"
+    )
+    for kind in ("memcheck", "racecheck"):
+        done = subprocess.run(
+            [tool, "--tool", kind, "--error-exitcode", "99", sys.executable, "-c", code],
+            cwd=ROOT, capture_output=True, text=True, env=None,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{kind}: {done.stdout[-3000:]}{done.stderr[-1000:]}"
+
+
+CHECKS: dict[str, Callable[[], None]] = {
+    f.__name__: f
+    for f in (
+        accuracy,
+        determinism,
+        split_batch,
+        nothing_recompiles,
+        cuda_graph,
+        other_stream,
+        other_device,
+        modules,
+        sanitizer,
+    )
+}
+
+
+def run_all() -> dict[str, str]:
+    """What each check says: "" where it holds."""
+    found = {}
+    for name, check in CHECKS.items():
+        try:
+            check()
+            found[name] = ""
+        except Exception:  # whatever goes wrong is the answer
+            found[name] = traceback.format_exc()
+        print(f"{name}: {found[name] or 'holds'}", flush=True)
+    return found

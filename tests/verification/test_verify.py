@@ -1,0 +1,122 @@
+"""``python -m mannkern verify``: it covers everything, repeats, and finds what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mannkern import backends, functional
+from mannkern.__main__ import main
+from mannkern.verification import verify as module
+from mannkern.verification.cases import CASES, WITHOUT_GRADIENT, Shape, arguments, keeps_gap, narrow
+from mannkern.verification.verify import Row, contenders, verify
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few shapes, and the CPU's kernels alone."""
+    monkeypatch.setattr(module, "SHAPES", {"odd": Shape(3, 33, 17, 3, 3), "one": Shape(1, 1, 1, 1, 1)})
+    monkeypatch.setattr(module, "BATCH", {})
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+
+
+def test_every_operation_is_verified() -> None:
+    assert {case.operation for case in (CASES | WITHOUT_GRADIENT).values()} == set(backends.OPERATIONS)
+    rows = list(verify("cpp", "cpu", 1))
+    assert {row.operation for row in rows} == set(backends.OPERATIONS)
+    dtypes = {"float64", "float32", "bfloat16"}
+    for operation in backends.OPERATIONS:
+        expected = dtypes if operation == "least_used_mask" else dtypes | {"gradcheck"}
+        assert {row.dtype for row in rows if row.operation == operation} == expected
+    assert all(row.good for row in rows), [row for row in rows if not row.good]
+
+
+def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["verify", "--seed", "5", "--json", str(tmp_path / "new" / "verify.json")]) == 0
+    said = capsys.readouterr().out
+    assert "--seed 5" in said
+    assert "triton: absent: Triton runs on a GPU" in said
+    assert "23 of 23 rows are right" in said
+    content = json.loads((tmp_path / "new" / "verify.json").read_text())
+    assert content["seed"] == 5
+    assert len(content["rows"]) == 23
+    assert all(row["good"] for row in content["rows"])
+    assert set(content["absent"]) == {"triton", "cuda"}
+
+
+def test_seed() -> None:
+    def errors(seed: int) -> list[tuple[float, str]]:
+        return [(row.error, row.where) for row in verify("cpp", "cpu", seed)]
+
+    assert errors(1) == errors(1)
+    assert errors(1) != errors(2)
+
+
+def test_fresh_seeds_are_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mannkern.verification.commands.contenders", lambda device_types: [])
+    seeds = set()
+    for _ in range(2):
+        assert main(["verify"]) == 1  # nothing was verified
+        said = capsys.readouterr().out
+        assert "nothing to verify on this machine" in said
+        seeds.add(said.split("--seed ")[1].split()[0])
+    assert len(seeds) == 2
+
+
+def off_by(part: float) -> Callable[[Tensor], Tensor]:
+    return lambda x: x * (1 + part)
+
+
+@pytest.mark.parametrize(
+    "harm", [off_by(1e-4), lambda x: torch.full_like(x, torch.nan), lambda x: x.float().double() + 1e-3 * x.detach()]
+)
+def test_a_wrong_result_is_found(
+    harm: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = functional.usage_update
+
+    def wrong(*args: Tensor, **options: float | str) -> Tensor:
+        found = right(*args, **options)
+        return found if options["backend"] == "reference" else harm(found)
+
+    monkeypatch.setattr(functional, "usage_update", wrong)
+    assert main(["verify", "--seed", "3"]) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if "WRONG" in line]
+    assert lines
+    assert all(line.startswith("usage_update") for line in lines)
+
+
+def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = functional.cosine_read
+
+    def wrong(memory: Tensor, key: Tensor, strength: Tensor | None = None, *, backend: str) -> tuple[Tensor, Tensor]:
+        if backend != "reference":
+            key.register_hook(lambda g: g * 1.001)
+        return right(memory, key, strength, backend=backend)
+
+    monkeypatch.setattr(functional, "cosine_read", wrong)
+    failed = {(row.operation, row.dtype) for row in verify("cpp", "cpu", 1) if not row.good}
+    assert failed >= {("cosine_read", "float64"), ("cosine_read", "float32")}
+
+
+def test_contenders() -> None:
+    assert contenders(["cpu"]) == [("cpp", "cpu")]
+
+
+def test_a_row_of_nan_is_not_good() -> None:
+    assert not Row("step", "cpp", "cpu", "float32", float("nan"), 1e-6, "", 0.0).good
+
+
+def test_usages_of_a_scan_keep_a_gap() -> None:
+    case, shape = CASES["scan_strength_per_head"], Shape(2, 9, 3, 2, 2, T=4)
+    tensors = arguments(case, shape)
+    assert keeps_gap(case, tensors, 2)
+    assert not keeps_gap(case, tensors | {"usage": torch.zeros(2, 9)}, 2)
+    half = narrow(case, tensors, torch.bfloat16)
+    assert half["usage"].dtype == torch.float32
+    assert half["keys"].dtype == torch.bfloat16
