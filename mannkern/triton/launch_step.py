@@ -66,8 +66,8 @@ def forward(
     dtype = wide(memory)
     blocks = memory_blocks(N, W, dtype)
     empty = partial(torch.empty, dtype=dtype, device=memory.device)
-    memory, read_weights, usage, key, add, gate, strength = prepare(
-        memory, read_weights, usage, key, add, gate, strength
+    memory, read_weights, usage, key, add, gate, strength, marks = prepare(
+        memory, read_weights, usage, key, add, gate, strength, marks
     )
     weights, memory_out, usage_out, write_weights = empty(B, R, N), None, None, None
     if usage is not None:
@@ -171,7 +171,7 @@ def backward(
     grad_memory, grad_read, grad_weights, grad_usage, grad_write_weights, previous, key, add, gate, strength = prepare(
         grad_memory, grad_read, grad_weights, grad_usage, grad_write_weights, previous, key, add, gate, strength
     )
-    memory, weights = prepare(memory, weights)
+    memory, weights, marks = prepare(memory, weights, marks)
     grid = (B, blocks.tiles)
     mean = None
     if not blocks.whole:

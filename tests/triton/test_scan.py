@@ -1,0 +1,168 @@
+"""The scan: T steps in one kernel or in tiles, what it keeps for its backward pass, drift over a thousand steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from mannkern.reference.lrua import least_used_slots
+from mannkern.triton import paths
+from tests.helpers import (
+    CASES,
+    Case,
+    Shape,
+    Tensors,
+    arguments,
+    assert_accurate,
+    call,
+    check_kernel,
+    convert,
+    cotangents,
+    evaluate,
+    relative_errors,
+    same,
+)
+from tests.triton.recorder import Recorder
+
+pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
+
+WHOLE = Shape(2, 12, 5, 3, 2)
+TILED = Shape(1, 20, 300, 2, 3)
+STATE = ("memory", "read_weights", "usage")
+
+
+def episode(case: Case, shape: Shape, dtype: torch.dtype, seed: int = 0) -> Tensors:
+    """Arguments of a scan that begins as an episode does: memory 1e-6, read weights and usage at slot 0."""
+    tensors = arguments(case, shape, dtype, seed)
+    tensors["memory"] = torch.full_like(tensors["memory"], 1e-6)
+    for name in ("read_weights", "usage"):
+        tensors[name] = torch.zeros_like(tensors[name])
+        tensors[name][..., 0] = 1
+    return tensors
+
+
+def by_steps(case: Case, tensors: Tensors, gradients: Tensors, n: int) -> Tensors:
+    """As evaluate, by a call of lrua_step at each step."""
+    leaves = {name: x.detach().requires_grad_() for name, x in tensors.items()}
+    state, reads = {name: leaves[name] for name in STATE}, []
+    for t in range(len(leaves["keys"])):
+        asked = {name.removesuffix("s"): x[t] for name, x in leaves.items() if name not in STATE}
+        step = call(Case("lrua_step", case.optional, case.options), state | asked, "triton", n)
+        state = {name: step[name] for name in STATE}
+        reads.append(step["read"])
+    outputs = {"reads": torch.stack(reads), **state}
+    found = torch.autograd.grad(list(outputs.values()), list(leaves.values()), list(gradients.values()))
+    return {name: x.detach() for name, x in outputs.items()} | {f"grad {k}": x for k, x in zip(leaves, found)}
+
+
+@pytest.mark.parametrize("shape", [WHOLE._replace(T=6), TILED._replace(T=6)], ids=["whole", "tiles"])
+@pytest.mark.parametrize(("case", "begin"), [("scan", arguments), ("scan_strength_per_head", episode)])
+def test_scan_is_its_steps(case: str, shape: Shape, begin: Callable[..., Tensors]) -> None:
+    assert paths.memory_blocks(shape.N, shape.W, torch.float64).whole == (shape.W == 5)
+    tensors = begin(CASES[case], shape, torch.float64)
+    gradients = cotangents(CASES[case], shape, torch.float64)
+    got = evaluate(CASES[case], tensors, gradients, "triton", shape.n)
+    errors = relative_errors(got, by_steps(CASES[case], tensors, gradients, shape.n))
+    assert max(errors.values()) < 1e-12, errors
+
+
+@pytest.mark.parametrize(("T", "left"), [(1, 0), (2, 0), (5, 0), (6, 1), (10, 3)])
+def test_lengths(T: int, left: int) -> None:
+    """One step, a whole number of spans, and not."""
+    assert T % paths.scan_span(T) == left
+    case, shape = CASES["scan_strength_per_head"], WHOLE._replace(T=T)
+    check_kernel(case, episode(case, shape, torch.float64), cotangents(case, shape, torch.float64), "triton", shape.n)
+
+
+@pytest.mark.parametrize("B", [1, 2, 3, 5])
+def test_more_episodes_than_programs(B: int) -> None:
+    assert paths.scan_programs(torch.device("cpu")) == 2
+    case, shape = CASES["scan"], Shape(B, 12, 5, 2, 2, T=3)
+    got = check_kernel(case, arguments(case, shape), cotangents(case, shape), "triton", shape.n)
+    last = {
+        name: x.narrow(int(name in ("keys", "adds", "gates")), B - 1, 1) for name, x in arguments(case, shape).items()
+    }
+    gradients = {name: x.narrow(int(name == "reads"), B - 1, 1) for name, x in cotangents(case, shape).items()}
+    alone = evaluate(case, last, gradients, "triton", shape.n)
+    assert same(alone["grad memory"], got["grad memory"][-1:])
+    assert same(alone["grad keys"], got["grad keys"][:, -1:])
+
+
+@pytest.mark.parametrize("used", ["reads", "memory", "read_weights", "usage"])
+@pytest.mark.parametrize("shape", [WHOLE, TILED], ids=["whole", "tiles"])
+def test_gradient_of_one_result(shape: Shape, used: str) -> None:
+    case = CASES["scan"]
+    check_kernel(case, arguments(case, shape), {used: cotangents(case, shape)[used]}, "triton", shape.n)
+
+
+@pytest.mark.parametrize("T", [1, 5, 6, 17])
+@pytest.mark.parametrize("shape", [Shape(1, 9, 3, 1, 2), Shape(1, 20, 300, 1, 2)], ids=["whole", "tiles"])
+def test_what_is_saved(T: int, shape: Shape) -> None:
+    """Marks of every step and a few copies of the memory; nothing under no_grad."""
+    assert paths.memory_blocks(shape.N, shape.W, torch.float32).whole == (shape.W == 3)
+    case, shape = CASES["scan"], shape._replace(T=T)
+    tensors = arguments(case, shape)
+    leaves = {name: x.requires_grad_() for name, x in tensors.items()}
+    with Recorder() as recorder:
+        saved = call(case, leaves, "triton", shape.n)["reads"].grad_fn.saved_tensors
+        with torch.no_grad():
+            call(case, leaves, "triton", shape.n)
+    kept, (*_, marks, copies, weights_copies) = (x.outputs[4:] for x in recorder.calls["lrua_scan"])
+    count = -(-T // paths.scan_span(T)) - 1
+    assert [x.shape for x in kept] == [(T, 1, shape.N), (count, 1, shape.N, shape.W), (count, 1, 1, shape.N)]
+    assert kept[0].dtype == torch.int8
+    assert ((kept[0] > 0).sum(-1) == shape.n).all()
+    assert marks.numel() == copies.numel() == weights_copies.numel() == 0
+    given = {x.data_ptr() for x in tensors.values()}
+    floats = [x for x in saved if x is not None and x.is_floating_point() and x.data_ptr() not in given]
+    assert sum(x.numel() for x in floats) == count * shape.N * (shape.W + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [WHOLE, TILED], ids=["whole", "tiles"])
+def test_half_precision(shape: Shape, dtype: torch.dtype) -> None:
+    """Half precision beside a float32 state: as its values in float32, gradients in its type."""
+    case = CASES["scan_strength_per_head"]
+    tensors, gradients = arguments(case, shape), cotangents(case, shape)
+    half = {name: x if name in STATE else x.to(dtype) for name, x in tensors.items()}
+    got = evaluate(case, half, gradients, "triton", shape.n)
+    wide = evaluate(case, convert(half, torch.float32), gradients, "triton", shape.n)
+    for name, x in wide.items():
+        expected = x.to(half[name.removeprefix("grad ")].dtype) if name.startswith("grad") else x
+        assert got[name].dtype == expected.dtype, name
+        torch.testing.assert_close(got[name], expected, rtol=2 * torch.finfo(expected.dtype).eps, atol=1e-6)
+
+
+def slots(case: Case, tensors: Tensors, shape: Shape) -> Tensor:
+    """The least used slot (T) of each step of one episode, by the reference."""
+    state, found = {name: tensors[name] for name in STATE}, []
+    for t in range(shape.T):
+        found.append(least_used_slots(state["usage"], 1)[0])
+        asked = {name.removesuffix("s"): x[t] for name, x in tensors.items() if name not in STATE}
+        step = call(Case("lrua_step", options=case.options), state | asked, "reference", shape.n)
+        state = {name: step[name] for name in STATE}
+    return torch.cat(found)
+
+
+def test_thousand_steps_do_not_drift() -> None:
+    """The rule of accuracy holds, and for the gradients of the first and last steps by themselves."""
+    case, shape = CASES["scan"], Shape(1, 8, 4, 1, 1, T=1000)
+    tensors, gradients = episode(case, shape, torch.float32), cotangents(case, shape)
+    wide = convert(tensors, torch.float64)
+    with Recorder() as recorder:
+        got = evaluate(case, tensors, gradients, "triton", shape.n)
+    chosen = slots(case, wide, shape)
+    assert torch.equal(chosen, slots(case, tensors, shape)), "rounding chooses slots: another seed is needed"
+    marks = recorder.calls["lrua_scan"][0].outputs[4]
+    assert torch.equal(chosen, marks.argmax(-1)[:, 0])
+    truth, rounded = (evaluate(case, x, gradients, "reference", shape.n) for x in (wide, tensors))
+    assert_accurate(got, truth, rounded)
+    for part in (slice(10), slice(-10, None)):
+        some = (
+            {f"grad {x}": found[f"grad {x}"][part] for x in ("keys", "adds", "gates")}
+            for found in (got, truth, rounded)
+        )
+        assert_accurate(*some)
