@@ -50,23 +50,25 @@ TYPES = {
 
 
 class Configuration(NamedTuple):
-    """Sizes and types that a user of the library may bring. ``half``: keys, adds, gates and strengths are bfloat16."""
+    """Sizes and types that a user of the library may bring. ``asked``: of keys, adds, gates and strengths."""
 
     N: int
     W: int
     R: int
     n: int
-    half: bool = False
+    dtype: torch.dtype = torch.float32
+    asked: torch.dtype = torch.float32
     strength: bool = False
     per_head: bool = False
 
 
 CONFIGURATIONS = {
     "standard": Configuration(128, 40, 4, 4),
-    "autocast": Configuration(128, 40, 4, 4, half=True, strength=True),
+    "autocast": Configuration(128, 40, 4, 4, asked=torch.bfloat16, strength=True),
     "per head": Configuration(128, 40, 4, 4, per_head=True),
     "many heads, n sorted by bisection": Configuration(128, 40, 16, 20),
     "width a power of two": Configuration(128, 64, 1, 1),
+    "small, float64": Configuration(33, 17, 3, 3, dtype=torch.float64, asked=torch.float64),
     "small": Configuration(33, 17, 3, 3),
     "wide": Configuration(16, 512, 2, 2),
     "narrow": Configuration(1024, 1, 2, 2),
@@ -119,14 +121,13 @@ def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
 
 def _call_everything(c: Configuration) -> None:
     B, T = 4, 9
-    asked = torch.bfloat16 if c.half else torch.float32
 
-    def empty(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    def empty(*size: int, dtype: torch.dtype = c.dtype) -> Tensor:
         return torch.empty(size, dtype=dtype, device="meta")
 
     memory, weights, usage = empty(B, c.N, c.W), empty(B, c.R, c.N), empty(B, c.N)
-    key, gate = empty(B, c.R, c.W, dtype=asked), empty(B, c.R, dtype=asked)
-    strength = empty(B, c.R, dtype=asked) if c.strength else None
+    key, gate = empty(B, c.R, c.W, dtype=c.asked), empty(B, c.R, dtype=c.asked)
+    strength = empty(B, c.R, dtype=c.asked) if c.strength else None
     read, options = empty(B, c.R, c.W), (c.n, c.per_head, 0.99)
     out = launch_step.lrua_step(memory, weights, usage, key, key, gate, strength, *options)
     saved = (weights, key, key, gate, strength, memory, weights, out[-1])
@@ -137,8 +138,8 @@ def _call_everything(c: Configuration) -> None:
     launch_pieces.additive_write(memory, weights, key, None)
     launch_pieces.additive_write_backward(memory, weights, key, None)
     launch_pieces.usage_update(usage, weights, weights, 0.99)
-    keys, gates = empty(T, B, c.R, c.W, dtype=asked), empty(T, B, c.R, dtype=asked)
-    strengths = empty(T, B, c.R, dtype=asked) if c.strength else None
+    keys, gates = empty(T, B, c.R, c.W, dtype=c.asked), empty(T, B, c.R, dtype=c.asked)
+    strengths = empty(T, B, c.R, dtype=c.asked) if c.strength else None
     sequence = (keys, keys, gates, strengths)
     reads, *_, marks, copies, weights_copies = launch_scan.lrua_scan(
         memory, weights, usage, *sequence, *options, True

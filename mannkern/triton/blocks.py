@@ -17,15 +17,6 @@ MOST_ROUNDS = tl.constexpr(16)  # up to here the smallest n are found one by one
 
 
 @triton.jit
-def at(p, offset):
-    """p + offset; None stays None."""
-    if p is None:
-        return None
-    else:
-        return p + offset
-
-
-@triton.jit
 def load_rows(p, i_n, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr):
     """Rows i_n of p (., W); 0 where m_n is false."""
     i_0 = tl.arange(0, W0)

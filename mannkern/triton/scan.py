@@ -10,14 +10,16 @@ import triton
 import triton.language as tl
 
 from mannkern.triton import lrua
-from mannkern.triton.blocks import at, load_rows, load_slots, order, smallest, store_rows, zero_rows
+from mannkern.triton.blocks import load_rows, load_slots, order, smallest, store_rows, zero_rows
 
 
 @triton.jit
 def copy_weights(p_to, p_from, i_n, m_n, N: tl.constexpr, R: tl.constexpr, ACC: tl.constexpr):
     """Weights (R, N) from one place to another, zeros from None."""
     for h in range(R):
-        tl.store(p_to + h * N + i_n, load_slots(at(p_from, h * N), i_n, m_n, ACC), mask=m_n)
+        tl.store(
+            p_to + h * N + i_n, load_slots((p_from + h * N if p_from is not None else None), i_n, m_n, ACC), mask=m_n
+        )
 
 
 @triton.jit(do_not_specialize=["B", "T", "span"])
@@ -48,6 +50,7 @@ def scan_forward(
                 i_copy = i_b + (t // span - 1) * B.to(tl.int64)
                 store_rows(p_copies + i_copy * N * W, X, i_n, m_n, W, W0, W1)
                 copy_weights(p_weights_copies + i_copy * R * N, p_w, i_n, m_n, N, R, ACC)
+        p_b = p_strengths + i_tb * R if p_strengths is not None else None
         mark = smallest(order(usage, ACC), i_n, m_n, n, ACC)
         if p_marks is not None:
             tl.store(p_marks + i_tb * N + i_n, mark, mask=m_n)
@@ -57,7 +60,7 @@ def scan_forward(
         )  # fmt: skip
         tl.debug_barrier()  # all of the weights are read
         reads = lrua.read(
-            X, i_n, m_n, p_keys + i_tb * R * W, at(p_strengths, i_tb * R), p_reads + i_tb * R * W, p_w,
+            X, i_n, m_n, p_keys + i_tb * R * W, p_b, p_reads + i_tb * R * W, p_w,
             N, W, R, W0, W1, ACC,
         )  # fmt: skip
         usage = DECAY * usage + reads + writes
@@ -93,9 +96,9 @@ def scan_backward(
             D = load_rows(p_grad_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
         else:
             D = zero_rows(BN, W0, W1, ACC)
-        grad_usage = load_slots(at(p_grad_usage, i_b * N), i_n, m_n, ACC)
+        grad_usage = load_slots((p_grad_usage + i_b * N if p_grad_usage is not None else None), i_n, m_n, ACC)
         p_dw = p_to_weights + i_b * R * N
-        copy_weights(p_dw, at(p_grad_weights, i_b * R * N), i_n, m_n, N, R, ACC)
+        copy_weights(p_dw, (p_grad_weights + i_b * R * N if p_grad_weights is not None else None), i_n, m_n, N, R, ACC)
         segments = (T + span - 1) // span
         for later in range(segments):
             segment = segments - 1 - later
@@ -111,6 +114,7 @@ def scan_backward(
             tl.debug_barrier()
             for t in range(begin, end):
                 i_tb = i_b + t * B.to(tl.int64)
+                p_b = p_strengths + i_tb * R if p_strengths is not None else None
                 p_w = p_ws + (t - begin) * R * N
                 mark = tl.load(p_marks + i_tb * N + i_n, mask=m_n, other=0).to(tl.int32)
                 X, _ = lrua.write(
@@ -119,18 +123,21 @@ def scan_backward(
                 )  # fmt: skip
                 store_rows(p_s + (t - begin) * N * W, X, i_n, m_n, W, W0, W1)
                 lrua.read(
-                    X, i_n, m_n, p_keys + i_tb * R * W, at(p_strengths, i_tb * R), None, p_w + R * N,
+                    X, i_n, m_n, p_keys + i_tb * R * W, p_b, None, p_w + R * N,
                     N, W, R, W0, W1, ACC,
                 )  # fmt: skip
                 tl.debug_barrier()
             for back in range(end - begin):
                 t = end - 1 - back
                 i_tb = i_b + t * B.to(tl.int64)
+                p_dr = p_grad_reads + i_tb * R * W if p_grad_reads is not None else None
+                p_b = p_strengths + i_tb * R if p_strengths is not None else None
+                p_db = p_to_strengths + i_tb * R if p_to_strengths is not None else None
                 p_w = p_ws + (t - begin) * R * N
                 X = load_rows(p_s + (t - begin) * N * W, i_n, m_n, W, W0, W1, ACC)
                 D = lrua.read_backward(
-                    D, X, i_n, m_n, grad_usage, at(p_grad_reads, i_tb * R * W), p_dw, None, p_keys + i_tb * R * W,
-                    at(p_strengths, i_tb * R), p_w + R * N, p_to_keys + i_tb * R * W, at(p_to_strengths, i_tb * R),
+                    D, X, i_n, m_n, grad_usage, p_dr, p_dw, None, p_keys + i_tb * R * W,
+                    p_b, p_w + R * N, p_to_keys + i_tb * R * W, p_db,
                     N, W, R, W0, W1, ACC,
                 )  # fmt: skip
                 tl.debug_barrier()  # all of the gradient of read weights is read

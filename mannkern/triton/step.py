@@ -11,7 +11,6 @@ import triton.language as tl
 
 from mannkern.triton import lrua
 from mannkern.triton.blocks import (
-    at,
     load_rows,
     load_slots,
     norm,
@@ -58,7 +57,7 @@ def step_forward(
             p_write_weights + i_b * R * N, N, W, R, n, PER_HEAD, W0, W1, ACC,
         )  # fmt: skip
         store_rows(p_memory_out + i_b * N * W, X, i_n, m_n, W, W0, W1)
-    p_b = at(p_strength, i_b * R)
+    p_b = p_strength + i_b * R if p_strength is not None else None
     if WHOLE:
         reads = lrua.read(
             X, i_n, m_n, p_key + i_b * R * W, p_b, p_read + i_b * R * W, p_weights_out + i_b * R * N,
@@ -123,9 +122,9 @@ def step_mean(
     i_n = i_tile * BN + tl.arange(0, BN)
     m_n = i_n < N
     X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
-    grad_usage = load_slots(at(p_grad_usage, i_b * N), i_n, m_n, ACC)
-    p_dr = at(p_grad_read, i_b * R * W)
-    p_dw = at(p_grad_weights, i_b * R * N)
+    grad_usage = load_slots((p_grad_usage + i_b * N if p_grad_usage is not None else None), i_n, m_n, ACC)
+    p_dr = p_grad_read + i_b * R * W if p_grad_read is not None else None
+    p_dw = p_grad_weights + i_b * R * N if p_grad_weights is not None else None
     for h in range(R):
         grad = lrua.grad_of_weights(X, h, i_n, m_n, grad_usage, p_dr, p_dw, N, W, W0, W1, ACC)
         w_r = load_slots(p_read_weights + (i_b * R + h) * N, i_n, m_n, ACC)
@@ -157,19 +156,19 @@ def step_backward(
     else:
         D = zero_rows(BN, W0, W1, ACC)
     X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
-    grad_usage = load_slots(at(p_grad_usage, i_b * N), i_n, m_n, ACC)
-    p_dr = at(p_grad_read, i_b * R * W)
-    p_dw = at(p_grad_weights, i_b * R * N)
-    p_m = at(p_mean, i_b * R)
-    p_b = at(p_strength, i_b * R)
-    p_db = at(p_to_strength, i_part * R)
+    grad_usage = load_slots((p_grad_usage + i_b * N if p_grad_usage is not None else None), i_n, m_n, ACC)
+    p_dr = p_grad_read + i_b * R * W if p_grad_read is not None else None
+    p_dw = p_grad_weights + i_b * R * N if p_grad_weights is not None else None
+    p_m = p_mean + i_b * R if p_mean is not None else None
+    p_b = p_strength + i_b * R if p_strength is not None else None
+    p_db = p_to_strength + i_part * R if p_to_strength is not None else None
     D = lrua.read_backward(
         D, X, i_n, m_n, grad_usage, p_dr, p_dw, p_m, p_key + i_b * R * W, p_b, p_weights + i_b * R * N,
         p_to_key + i_part * R * W, p_db, N, W, R, W0, W1, ACC,
     )  # fmt: skip
     if p_gate is not None:
         mark = tl.load(p_mark + i_b * N + i_n, mask=m_n, other=0).to(tl.int32)
-        p_dww = at(p_grad_write_weights, i_b * R * N)
+        p_dww = p_grad_write_weights + i_b * R * N if p_grad_write_weights is not None else None
         D = lrua.write_backward(
             D, mark, i_n, m_n, grad_usage, p_dww, p_previous + i_b * R * N, p_gate + i_b * R, p_add + i_b * R * W,
             p_to_weights + i_b * R * N, p_to_gate + i_part * R, p_to_add + i_part * R * W,
