@@ -15,9 +15,10 @@ import torch
 
 import mannkern
 from mannkern import backends, functional, native
-from tests.helpers import CASES, KERNELS, SMALL, arguments, call
+from tests.helpers import CASES, KERNELS, SMALL, Shape, arguments, assert_same, call
 
 CPU = torch.device("cpu")
+ISAS = [isa for backend, isa in KERNELS if backend == "cpp"]
 MISSING = "the compiled library was not built; with a C++ compiler: pip install"
 
 
@@ -38,6 +39,16 @@ def restored_isa() -> Iterator[None]:
     before = native.isa()
     yield
     native.set_isa(before)
+
+
+@pytest.fixture
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture
+def without_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
 
 
 def test_auto_on_a_cpu_is_cpp() -> None:
@@ -124,6 +135,68 @@ def test_asking_for_the_reference_warns_of_nothing(monkeypatch: pytest.MonkeyPat
         functional.least_used_mask(torch.rand(2, 4), 2)
 
 
+@pytest.mark.usefixtures("without_interpreter")
+def test_triton_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "Triton runs on a GPU, not on 'cpu' (for tests, slowly, with TRITON_INTERPRET=1 set from the start)"
+    with pytest.raises(RuntimeError, match=f"^backend='triton' cannot be met: {re.escape(reason)}$"):
+        functional.least_used_mask(torch.zeros(1, 2), 1, backend="triton")
+    monkeypatch.setenv("MANNKERN_BACKEND", "triton")
+    with pytest.raises(RuntimeError, match=f"^MANNKERN_BACKEND='triton' cannot be met: {re.escape(reason)}$"):
+        functional.least_used_mask(torch.zeros(1, 2), 1)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_triton_that_is_not_installed(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_has_triton", False)
+    with pytest.raises(RuntimeError, match="cannot be met: Triton is not installed; pip install triton"):
+        backends.choose("triton", torch.device(device))
+    with pytest.warns(UserWarning, match="reference on 'cuda': Triton is not installed; pip install triton"):
+        assert backends.choose(None, torch.device("cuda")) == "reference"
+    assert "pip install triton" in mannkern.backend_info().missing["triton"]
+
+
+def test_triton_on_a_device_it_does_not_know() -> None:
+    with pytest.raises(RuntimeError, match="cannot be met: Triton runs on a GPU, not on 'meta'"):
+        backends.choose("triton", torch.device("meta"))
+    assert backends.choose("auto", torch.device("cuda")) == backends.choose("triton", torch.device("cuda")) == "triton"
+
+
+@pytest.mark.usefixtures("interpreter")
+@pytest.mark.parametrize(
+    ("case", "letter", "size"),
+    [
+        (case, letter, size)
+        for case in ("write", "read", "usage", "step", "scan")
+        for letter, size in (("N", 65537), ("W", 513), ("R", 17))
+        if (case, letter) != ("usage", "W")
+    ],
+)
+def test_sizes_that_triton_does_not_take(case: str, letter: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An explicit request raises; auto takes the reference, and says so once."""
+    reason = f"{letter} = {size}, and the Triton kernels take up to {size - 1}"
+    tensors = arguments(CASES[case], Shape(1, 2, 2, 1, 1, T=1)._replace(**{letter: size}))
+    with pytest.raises(RuntimeError, match=f"^backend='triton' cannot be met: {reason}$"):
+        call(CASES[case], tensors, "triton", 1)
+    monkeypatch.setitem(backends._preferred, "cpu", "triton")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        found = [call(CASES[case], tensors, None, 1) for _ in range(2)]
+    assert [str(warning.message) for warning in seen] == [f"mannkern runs on the reference on 'cpu': {reason}"]
+    assert_same(found[1], call(CASES[case], tensors, "reference", 1))
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_slots_that_triton_does_not_search() -> None:
+    with pytest.raises(RuntimeError, match="N = 65537, and the Triton kernels take up to 65536"):
+        functional.least_used_mask(torch.zeros(1, 65537), 1, backend="triton")
+
+
+def test_importing_does_not_import_triton() -> None:
+    """It takes seconds, and need not be there."""
+    code = "import sys, mannkern; mannkern.backend_info(); print('triton' in sys.modules)"
+    assert run(code) == "False\n"
+
+
 def test_each_function_runs_on_the_backend_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
 
@@ -173,12 +246,12 @@ def test_operations_are_the_functions() -> None:
 
 @pytest.mark.usefixtures("restored_isa")
 def test_instruction_sets() -> None:
-    for _, isa in KERNELS:
+    for isa in ISAS:
         assert native.set_isa(isa)
         assert native.isa() == isa
         assert f"({isa})" in str(mannkern.backend_info())
     assert not native.set_isa("none such")
-    assert native.isa() == KERNELS[-1][1]
+    assert native.isa() == ISAS[-1]
 
 
 def run(code: str) -> str:
@@ -213,4 +286,4 @@ def test_a_library_that_does_not_load(tmp_path) -> None:
 
 
 def test_default_isa_is_the_best_that_runs() -> None:
-    assert run("from mannkern import native; print(native.isa())").strip() == KERNELS[-1][1]
+    assert run("from mannkern import native; print(native.isa())").strip() == ISAS[-1]
