@@ -20,7 +20,7 @@ WHOLE = {
 TILED = {
     "one_slot_in_the_last_tile": Shape(2, 129, 30, 2, 2),
     "many_tiles": Shape(1, 700, 30, 2, 2),
-    "two_widths": Shape(2, 150, 40, 3, 3),
+    "two_widths": Shape(1, 150, 40, 3, 3),
     "widest": Shape(1, 40, 512, 2, 2),
     "most_heads": Shape(1, 20, 300, 16, 16),
     "every_slot": Shape(1, 40, 200, 2, 40),
@@ -32,7 +32,7 @@ def check(case: Case, shape: Shape, dtype: torch.dtype = torch.float32) -> None:
     check_kernel(case, arguments(case, shape, dtype), cotangents(case, shape, dtype), "triton", shape.n)
 
 
-@pytest.mark.parametrize("case", [*STEPS, "read", "read_strength", "write_reset"])
+@pytest.mark.parametrize("case", [*STEPS, "read_strength", "write_reset"])
 @pytest.mark.parametrize("shape", WHOLE)
 def test_whole(case: str, shape: str) -> None:
     N, W = WHOLE[shape].N, WHOLE[shape].W
@@ -40,7 +40,7 @@ def test_whole(case: str, shape: str) -> None:
     check(CASES[case], WHOLE[shape])
 
 
-@pytest.mark.parametrize("case", [*STEPS, "read", "read_strength", "write", "write_reset"])
+@pytest.mark.parametrize("case", [*STEPS, "read_strength", "write_reset"])
 @pytest.mark.parametrize("shape", TILED)
 def test_tiles(case: str, shape: str) -> None:
     N, W = TILED[shape].N, TILED[shape].W
@@ -78,7 +78,7 @@ def test_slots_of_heads_where_more_are_asked_for(case: str, n: int, shape: Shape
     check(CASES[case], shape._replace(n=n, T=2))
 
 
-@pytest.mark.parametrize("shape", [Shape(1, 20, 5, 16, 3), Shape(1, 20, 300, 16, 3)], ids=["whole", "tiles"])
+@pytest.mark.parametrize("shape", [Shape(1, 20, 5, 5, 3), Shape(1, 20, 300, 5, 3)], ids=["whole", "tiles"])
 def test_heads_that_share_slots(shape: Shape) -> None:
     assert paths.memory_blocks(shape.N, shape.W, torch.float32).whole == (shape.W == 5)
     check(CASES["step_per_head"], shape)
@@ -142,7 +142,7 @@ def usages(N: int, dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize(
     ("N", "n"),
-    [(N, n) for N in (1, 2, 40, 1000, 8192, 8193, 20000) for n in (1, 2, 15, 16, 17, 33, N - 1, N) if 1 <= n <= N],
+    [(N, n) for N in (1, 40, 8192, 8193, 20000) for n in (1, 2, 16, 17, N - 1, N) if 1 <= n <= N],
 )
 def test_least_used_mask(N: int, n: int, dtype: torch.dtype) -> None:
     usage = usages(N, dtype)
