@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mannkern import native
+from mannkern.backends import unavailable
 from mannkern.verification.accuracy import Error, convert, errors, evaluate, measure, relative_errors, same
 from mannkern.verification.cases import (
     ARGUMENTS,
@@ -53,8 +54,10 @@ def _isas() -> list[str]:
     return found
 
 
-# Every kernel this machine runs, as (backend, instruction set). A new backend joins here.
-KERNELS = [*(("cpp", isa) for isa in _isas() or ["portable"]), ("triton", "")]
+# Every kernel this machine runs on CPU tensors, as (backend, instruction set). A new backend joins here.
+KERNELS = [("cpp", isa) for isa in _isas() or ["portable"]]
+if not unavailable("triton", "cpu"):
+    KERNELS.append(("triton", ""))
 MAIN_CASES = ("write_reset", "read_strength", "usage", "step_strength", "step_per_head", "scan")
 
 

@@ -81,12 +81,23 @@ def store_row(p, row, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr):
 
 
 @triton.jit
+def sum_columns(x):
+    """Sum over the columns of a block, or the elements of a row; parts are joined before lanes exchange anything."""
+    AXIS: tl.constexpr = len(x[0].shape) - 1
+    if len(x) == 1:
+        return tl.sum(x[0], AXIS)
+    else:
+        folded = tl.reshape(x[0], x[1].shape + [x[0].shape[AXIS] // x[1].shape[AXIS]])
+        return tl.sum(tl.sum(folded, AXIS + 1) + x[1], AXIS)
+
+
+@triton.jit
 def dot(rows, row):
     """rows . row: (BN)."""
-    total = tl.sum(rows[0] * row[0][None, :], 1)
-    if len(rows) == 2:
-        total += tl.sum(rows[1] * row[1][None, :], 1)
-    return total
+    if len(rows) == 1:
+        return sum_columns((rows[0] * row[0][None, :],))
+    else:
+        return sum_columns((rows[0] * row[0][None, :], rows[1] * row[1][None, :]))
 
 
 @triton.jit
@@ -130,12 +141,12 @@ def clear(rows, m_clear):
 
 
 @triton.jit
-def divide_row(row, x):
-    """row / x."""
+def scale_row(row, x):
+    """x row."""
     if len(row) == 1:
-        return (row[0] / x,)
+        return (row[0] * x,)
     else:
-        return row[0] / x, row[1] / x
+        return row[0] * x, row[1] * x
 
 
 @triton.jit
@@ -154,15 +165,21 @@ def least_norm(ACC: tl.constexpr):
 
 
 @triton.jit
-def norm(x, AXIS: tl.constexpr, ACC: tl.constexpr):
-    """max(|x|, eps) of rows (AXIS 1) or of a row (AXIS 0); squares that overflow are summed scaled down."""
+def squares(x, SCALE: tl.constexpr):
+    """Sum over columns of (SCALE x)^2."""
+    if len(x) == 1:
+        return sum_columns(((x[0] * SCALE) * (x[0] * SCALE),))
+    else:
+        return sum_columns(((x[0] * SCALE) * (x[0] * SCALE), (x[1] * SCALE) * (x[1] * SCALE)))
+
+
+@triton.jit
+def norm(x, ACC: tl.constexpr):
+    """max(|x|, eps) of rows, or of a row; squares that overflow are summed scaled down."""
     DOWN: tl.constexpr = 2.0**-600 if ACC == tl.float64 else 2.0**-70
-    square = tl.sum(x[0] * x[0], AXIS)
-    small = tl.sum((x[0] * DOWN) * (x[0] * DOWN), AXIS)
-    if len(x) == 2:
-        square += tl.sum(x[1] * x[1], AXIS)
-        small += tl.sum((x[1] * DOWN) * (x[1] * DOWN), AXIS)
-    return tl.maximum(tl.where(square < float("inf"), tl.sqrt(square), tl.sqrt(small) * (1 / DOWN)), least_norm(ACC))
+    square = squares(x, 1)
+    size = tl.where(square < float("inf"), tl.sqrt(square), tl.sqrt(squares(x, DOWN)) * (1 / DOWN))
+    return tl.maximum(size, least_norm(ACC))
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mannkern.triton import launch_step, scan
 from mannkern.triton.launch import Maybe, constants_of, new_gradient, prepare, run, told_apart, wide
-from mannkern.triton.paths import memory_blocks, scan_programs, scan_span
+from mannkern.triton.paths import SCAN_ELEMENTS_PER_THREAD, memory_blocks, scan_programs, scan_span
 
 
 def lrua_scan(
@@ -29,7 +29,7 @@ def lrua_scan(
     pass needs: marks (T, B, N), and copies of memory and read weights (ceil(T / span) - 1, B, ...)."""
     (B, N, W), (T, _, R, _) = memory.shape, keys.shape
     dtype, device = wide(memory), memory.device
-    blocks = memory_blocks(N, W, dtype)
+    blocks = memory_blocks(N, W, dtype, SCAN_ELEMENTS_PER_THREAD)
     span, n = scan_span(T), told_apart(num_least_used, per_head, R)
     count = -(-T // span) - 1 if keep else 0
     marks = torch.empty(T if keep else 0, B, N, dtype=torch.int8, device=device)
@@ -79,7 +79,7 @@ def lrua_scan_backward(
     """Gradients of memory, read weights, usage, keys, adds, gates and strengths; the last empty without strengths."""
     (B, N, W), (T, _, R, _) = memory.shape, keys.shape
     dtype, device = wide(memory), memory.device
-    blocks = memory_blocks(N, W, dtype)
+    blocks = memory_blocks(N, W, dtype, SCAN_ELEMENTS_PER_THREAD)
     span, n = scan_span(T), told_apart(num_least_used, per_head, R)
     asked = [keys, adds, gates] if strengths is None else [keys, adds, gates, strengths]
     to_asked = [new_gradient(x) for x in asked]

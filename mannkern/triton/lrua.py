@@ -13,12 +13,12 @@ from mannkern.triton.blocks import (
     add_outer,
     add_scaled,
     clear,
-    divide_row,
     dot,
     least_norm,
     load_row,
     load_slots,
     norm,
+    scale_row,
     sigmoid,
     store_row,
     subtract_scaled,
@@ -50,7 +50,7 @@ def write(
     """Equations 5 and 7: the memory written to, and sum_h w_w[h]. p_write_weights None: not wanted."""
     X = clear(X, mark == 1)
     total = tl.zeros_like(i_n).to(ACC)
-    for h in range(R):
+    for h in tl.range(R, disable_licm=True):
         s = sigmoid(tl.load(p_gate + h).to(ACC))
         w_r = load_slots(p_weights + h * N, i_n, m_n, ACC)
         w_w = interpolate(s, w_r, least_used_weights(mark, h, n, PER_HEAD, ACC))
@@ -72,11 +72,11 @@ def strength_of(p_strength, h, ACC: tl.constexpr):
 
 @triton.jit
 def logits(
-    X, length, p_key, p_strength, h, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr
+    X, inverse, p_key, p_strength, h, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr
 ):
-    """b cos(k, X(i)) of head h, -inf at slots that do not exist. ``length``: norms of X."""
+    """b cos(k, X(i)) of head h, -inf at slots that do not exist. ``inverse``: 1 / norms of X."""
     k = load_row(p_key + h * W, W, W0, W1, ACC)
-    cos = dot(X, divide_row(k, norm(k, 0, ACC))) / length
+    cos = dot(X, scale_row(k, 1 / norm(k, ACC))) * inverse
     return tl.where(m_n, strength_of(p_strength, h, ACC) * cos, float("-inf"))
 
 
@@ -86,15 +86,16 @@ def read(
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Equations 2 to 4 where the block is the whole memory: stores reads and weights, returns sum_h w_r[h]."""
-    length = norm(X, 1, ACC)
+    inverse = 1 / norm(X, ACC)
     total = tl.zeros_like(i_n).to(ACC)
-    for h in range(R):
-        z = logits(X, length, p_key, p_strength, h, m_n, W, W0, W1, ACC)
+    for h in tl.range(R, disable_licm=True):
+        z = logits(X, inverse, p_key, p_strength, h, m_n, W, W0, W1, ACC)
         e = tl.exp(z - tl.max(z, 0))
-        w_r = e / tl.sum(e, 0)
+        scale = 1 / tl.sum(e, 0)
+        w_r = e * scale
         tl.store(p_weights + h * N + i_n, w_r, mask=m_n)
         if p_read is not None:
-            store_row(p_read + h * W, weighted_sum(X, w_r), W, W0, W1)
+            store_row(p_read + h * W, scale_row(weighted_sum(X, e), scale), W, W0, W1)
         total += w_r
     return total
 
@@ -123,13 +124,13 @@ def read_backward(
 
     p_mean: sum_i w_r(i) grad(i) of each head (R), None where the block is the whole memory.
     """
-    length = norm(X, 1, ACC)
+    length = norm(X, ACC)
     inverse = 1 / length
     shrink = tl.zeros_like(i_n).to(ACC)  # what X(i) loses through its own norm
-    for h in range(R):
+    for h in tl.range(R, disable_licm=True):
         k = load_row(p_key + h * W, W, W0, W1, ACC)
-        size = norm(k, 0, ACC)
-        unit = divide_row(k, size)
+        size = norm(k, ACC)
+        unit = scale_row(k, 1 / size)
         cos = dot(X, unit) * inverse
         grad = grad_of_weights(X, h, i_n, m_n, grad_usage, p_grad_read, p_grad_weights, N, W, W0, W1, ACC)
         w_r = load_slots(p_weights + h * N, i_n, m_n, ACC)
@@ -149,7 +150,7 @@ def read_backward(
         D = add_outer(D, pull, unit)
         shrink += slope * b
         along = tl.where(size > least_norm(ACC), b * turn, 0.0)
-        grad_key = divide_row(subtract_scaled(weighted_sum(X, pull), along, unit), size)
+        grad_key = scale_row(subtract_scaled(weighted_sum(X, pull), along, unit), 1 / size)
         store_row(p_grad_key + h * W, grad_key, W, W0, W1)
     shrink = tl.where(length > least_norm(ACC), (shrink * inverse) * inverse, 0.0)
     return add_scaled(D, -shrink, X)
@@ -164,7 +165,7 @@ def write_backward(
 ):  # fmt: skip
     """Backward of ``write``, D the gradient of what was written: stores those of weights, gate and add; returns that
     of the memory before."""
-    for h in range(R):
+    for h in tl.range(R, disable_licm=True):
         s = sigmoid(tl.load(p_gate + h).to(ACC))
         w_r = load_slots(p_weights + h * N, i_n, m_n, ACC)
         w_lu = least_used_weights(mark, h, n, PER_HEAD, ACC)

@@ -12,7 +12,8 @@ WHOLE_ELEMENTS = 9216  # float32 elements that one program holds of a memory in 
 TILE_ELEMENTS = 4608  # of a tile of a larger memory
 SLOT_VECTORS = 8  # numbers a slot needs beside its row, about: weights, norm, usage, gradients
 ROW_SLOTS = 8192  # slots of a usage row that one program searches
-ELEMENTS_PER_THREAD = 24  # of a block, about
+STEP_ELEMENTS_PER_THREAD = 48  # of a block, about: the fewer threads, the fewer instructions of each that repeat
+SCAN_ELEMENTS_PER_THREAD = 24  # where they would spill
 PROGRAMS_PER_CORE = 2  # what registers leave room for at the standard sizes
 INTERPRETED_PROGRAMS = 2
 MOST_ROUNDS = 16  # of blocks.MOST_ROUNDS
@@ -40,27 +41,29 @@ def power_of_two(x: int) -> int:
 
 
 def columns(W: int) -> tuple[int, int]:
-    """Powers of two that W columns are held in: two where that pads less than one, W1 = 0 otherwise."""
+    """Powers of two that W columns are held in: two where that pads less than one, W1 = 0 otherwise. W1 is at least a
+    quarter of W0, so that the lanes that load four columns each of the first part have one each of the second."""
     whole = power_of_two(W)
     most = whole if whole == W else whole // 2
-    rest = power_of_two(W - most) if most < W else 0
+    rest = max(power_of_two(W - most), most // 4) if most < W else 0
     return (most, rest) if most + rest < whole else (whole, 0)
 
 
-def memory_blocks(N: int, W: int, dtype: torch.dtype) -> Blocks:
+def memory_blocks(N: int, W: int, dtype: torch.dtype, per_thread: int = STEP_ELEMENTS_PER_THREAD) -> Blocks:
     """Blocks of a memory (N, W) held in ``dtype``: whole where it fits a program, tiles of it otherwise."""
     W0, W1 = columns(W)
     row = (W0 + W1 + SLOT_VECTORS) * dtype.itemsize // 4
     BN = power_of_two(N)
     if BN * row > WHOLE_ELEMENTS:
         BN = power_of_two(TILE_ELEMENTS // row + 1) // 2
-    return Blocks(BN, W0, W1, -(-N // BN), _warps(BN * row))
+    per_thread = per_thread if dtype == torch.float32 else SCAN_ELEMENTS_PER_THREAD
+    return Blocks(BN, W0, W1, -(-N // BN), _warps(BN * row, per_thread))
 
 
 def slot_blocks(N: int) -> Blocks:
     """Blocks of rows of slots without a width."""
     BN = min(power_of_two(N), 1024)
-    return Blocks(BN, 0, 0, -(-N // BN), _warps(4 * BN))
+    return Blocks(BN, 0, 0, -(-N // BN), _warps(4 * BN, SCAN_ELEMENTS_PER_THREAD))
 
 
 def selection(N: int, n: int) -> str:
@@ -97,5 +100,5 @@ def unsupported(N: int, W: int, R: int) -> str:
     return ""
 
 
-def _warps(elements: int) -> int:
-    return min(power_of_two(-(-elements // (32 * ELEMENTS_PER_THREAD))), 8)
+def _warps(elements: int, per_thread: int) -> int:
+    return min(power_of_two(-(-elements // (32 * per_thread))), 8)

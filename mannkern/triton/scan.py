@@ -2,6 +2,8 @@
 
 Read weights pass from step to step through device memory, in the buffer of the result. The backward pass keeps no
 memory of every step: it starts from copies that are ``span`` steps apart, and computes the steps between again.
+
+Loops of the backward passes keep their address arithmetic inside (disable_licm): hoisted, it spills registers.
 """
 
 from __future__ import annotations
@@ -100,7 +102,7 @@ def scan_backward(
         p_dw = p_to_weights + i_b * R * N
         copy_weights(p_dw, (p_grad_weights + i_b * R * N if p_grad_weights is not None else None), i_n, m_n, N, R, ACC)
         segments = (T + span - 1) // span
-        for later in range(segments):
+        for later in tl.range(segments, disable_licm=True):
             segment = segments - 1 - later
             begin = segment * span
             end = tl.minimum(begin + span, T)
@@ -112,7 +114,7 @@ def scan_backward(
                 X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
                 copy_weights(p_ws, p_weights + i_b * R * N, i_n, m_n, N, R, ACC)
             tl.debug_barrier()
-            for t in range(begin, end):
+            for t in tl.range(begin, end, disable_licm=True):
                 i_tb = i_b + t * B.to(tl.int64)
                 p_b = p_strengths + i_tb * R if p_strengths is not None else None
                 p_w = p_ws + (t - begin) * R * N
@@ -127,7 +129,7 @@ def scan_backward(
                     N, W, R, W0, W1, ACC,
                 )  # fmt: skip
                 tl.debug_barrier()
-            for back in range(end - begin):
+            for back in tl.range(end - begin, disable_licm=True):
                 t = end - 1 - back
                 i_tb = i_b + t * B.to(tl.int64)
                 p_dr = p_grad_reads + i_tb * R * W if p_grad_reads is not None else None

@@ -69,10 +69,10 @@ def step_forward(
     else:
         if p_gate is not None:
             tl.store(p_usage_out + i_b * N + i_n, writes, mask=m_n)
-        length = norm(X, 1, ACC)
+        inverse = 1 / norm(X, ACC)
         i_part = (i_b * tl.num_programs(1) + i_tile) * R
         for h in range(R):
-            z = lrua.logits(X, length, p_key + i_b * R * W, p_b, h, m_n, W, W0, W1, ACC)
+            z = lrua.logits(X, inverse, p_key + i_b * R * W, p_b, h, m_n, W, W0, W1, ACC)
             top = tl.max(z, 0)
             e = tl.exp(z - top)
             tl.store(p_weights_out + (i_b * R + h) * N + i_n, z, mask=m_n)

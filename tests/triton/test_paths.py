@@ -28,7 +28,8 @@ def test_power_of_two(x: int, least: int) -> None:
         (2, (2, 0)),
         (3, (2, 1)),
         (32, (32, 0)),
-        (33, (32, 1)),
+        (33, (32, 8)),
+        (65, (64, 16)),
         (40, (32, 8)),
         (48, (32, 16)),
         (49, (64, 0)),  # 32 + 32 pads as much
@@ -45,7 +46,7 @@ def test_columns_of_every_width() -> None:
     for W in range(1, paths.MOST_WIDTH + 1):
         W0, W1 = paths.columns(W)
         assert is_power_of_two(W0)
-        assert W1 == 0 or (is_power_of_two(W1) and W1 <= W0), W
+        assert W1 == 0 or (is_power_of_two(W1) and W0 // 4 <= W1 <= W0), W
         assert W <= W0 + W1 <= paths.power_of_two(W), W
         assert W1 == 0 or paths.power_of_two(W) > W0 + W1, W
 
@@ -99,7 +100,7 @@ def test_slot_blocks(N: int) -> None:
 
 @pytest.mark.parametrize(("elements", "warps"), [(1, 1), (768, 1), (769, 2), (1536, 2), (1537, 4), (10**6, 8)])
 def test_warps_of_a_block(elements: int, warps: int) -> None:
-    assert paths._warps(elements) == warps
+    assert paths._warps(elements, 24) == warps
 
 
 def test_blocks_do_not_depend_on_the_batch() -> None:

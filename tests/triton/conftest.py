@@ -1,0 +1,14 @@
+"""The Triton backend on the CPU: only where its interpreter is on, which it is not beside a GPU (tests/gpu)."""
+
+from __future__ import annotations
+
+import pytest
+
+from mannkern.backends import unavailable
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = unavailable("triton", "cpu")
+    for item in items:
+        if reason and "tests/triton" in str(item.path):
+            item.add_marker(pytest.mark.skip(reason=reason))
