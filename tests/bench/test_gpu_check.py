@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import gpu
+from bench import gpu, gpu_contest, measure
 
 ROOT = Path(gpu.__file__).parents[1]
 
@@ -22,7 +22,7 @@ def test_without_a_gpu() -> None:
     assert done.stdout == "no GPU: torch.cuda.is_available() is False\n"
 
 
-def doubled(x: Tensor) -> gpu.Run:
+def doubled(x: Tensor) -> measure.Run:
     return lambda: [2 * x]
 
 
@@ -33,7 +33,7 @@ def test_who_differs_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
         raise RuntimeError("no compiler")
 
     runs = {"right": doubled(x), "wrong": lambda: [2.001 * x], "broken": fails}
-    assert gpu.check(["y"], runs, doubled(x.double()), doubled(x)).keys() == {"right"}
+    assert gpu_contest.check(["y"], runs, doubled(x.double()), doubled(x)).keys() == {"right"}
     said = capsys.readouterr().out
     assert "wrong is left out, it differs" in said
     assert "broken is left out, it cannot run: no compiler" in said
@@ -41,9 +41,9 @@ def test_who_differs_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     times = {"copy": 1.0, "fast": 0.5, "slow": 2.0}
-    monkeypatch.setattr(gpu.Bench, "copy_bandwidth", lambda self: 100.0)
-    monkeypatch.setattr(gpu.Bench, "seconds", lambda self, run: [times[run()]])
-    bench = gpu.Bench("cpu", repeats=1, deadline=float("inf"))
+    monkeypatch.setattr(gpu_contest.Bench, "copy_bandwidth", lambda self: 100.0)
+    monkeypatch.setattr(gpu_contest.Bench, "seconds", lambda self, run: [times[run()]])
+    bench = gpu_contest.Bench("cpu", repeats=1, deadline=float("inf"))
     bench.compare("step", 4, {"fast": lambda: "fast", "slow": lambda: "slow"}, "fast", moved=10.0)
     assert [row["name"] for row in bench.rows] == ["fast", "slow"]
     assert [row["ratio"] for row in bench.rows] == [1.0, 4.0]
@@ -52,7 +52,7 @@ def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_begins_after_the_deadline(capsys: pytest.CaptureFixture[str]) -> None:
-    bench = gpu.Bench("cpu", repeats=1, deadline=0.0)
+    bench = gpu_contest.Bench("cpu", repeats=1, deadline=0.0)
     bench.compare("step", 4, {"late": doubled(torch.rand(2))}, "late", moved=1.0)
     assert bench.rows == []
     assert "late: no time left" in capsys.readouterr().out
@@ -60,5 +60,5 @@ def test_nothing_begins_after_the_deadline(capsys: pytest.CaptureFixture[str]) -
 
 def test_bytes_of_a_step() -> None:
     """Of N = 128, W = 40, R = 4: forward 49 KB, memory read and written four fifths of it; backward 73 KB."""
-    assert gpu.FORWARD_BYTES == 40960 + 6144 + 1024 + 128 + 1936
-    assert gpu.BACKWARD_BYTES == 61440 + 8192 + 1024 + 128 + 3232
+    assert gpu_contest.FORWARD_BYTES == 40960 + 6144 + 1024 + 128 + 1936
+    assert gpu_contest.BACKWARD_BYTES == 61440 + 8192 + 1024 + 128 + 3232
