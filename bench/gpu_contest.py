@@ -7,6 +7,7 @@ a large copy, measured in the same run.
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,12 +21,13 @@ from bench import baselines
 from bench.measure import C, D, F, N, R, Run, T, W, captured
 from mannkern import MANN, functional
 from mannkern.reference import lrua as reference
-from mannkern.verification.accuracy import errors
+from mannkern.verification.accuracy import errors, relative_errors
 from mannkern.verification.cases import CASES, OUTPUTS, Shape, arguments, cotangents
 
 STEP, SCAN = CASES["step"], CASES["scan"]
 FORWARD_BYTES = 8 * N * W + 12 * R * N + 8 * N + N + 4 * (3 * R * W + R)
 BACKWARD_BYTES = 12 * N * W + 16 * R * N + 8 * N + N + 4 * (5 * R * W + 2 * R)
+DRAWN = 64  # episodes that are drawn; a larger batch repeats them
 CHECKED = 64  # episodes whose results are compared before anything is timed
 
 
@@ -61,15 +63,15 @@ class Bench:
         y = torch.empty_like(x)
         return 2 * x.numel() * x.element_size() / statistics.median(self.seconds(lambda: [y.copy_(x)]))
 
-    def compare(self, what: str, B: int, runs: dict[str, Run], base: str, moved: float) -> None:
-        """Time in turn what has been checked; ``moved``: bytes an episode."""
+    def compare(self, what: str, B: int, makers: dict[str, Callable[[], Run]], base: str, moved: float) -> None:
+        """Time what is made, one after the other, so that one at a time holds memory; ``moved``: bytes an episode."""
         times: dict[str, float] = {}
-        for name, run in runs.items():
+        for name, make in makers.items():
             if time.monotonic() > self.deadline:
                 print(f"{what}, B = {B}: {name}: no time left")
                 continue
             try:
-                times[name] = statistics.median(self.seconds(run))
+                times[name] = statistics.median(self.seconds(make()))
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 print(f"{what}, B = {B}: {name} cannot run: {str(error).splitlines()[0]}")
             if self.device == "cuda":
@@ -103,6 +105,13 @@ def check(names: list[str], runs: dict[str, Run], truth: Run, base: Run) -> dict
     return good
 
 
+def many(x: Tensor, B: int, axis: int = 0) -> Tensor:
+    """B episodes, those of x again and again."""
+    repeats = [1] * x.dim()
+    repeats[axis] = -(-B // x.shape[axis])
+    return x.repeat(repeats).narrow(axis, 0, B).contiguous()
+
+
 def triton_step(*args: Any) -> tuple[Tensor, ...]:
     """The public operation."""
     *tensors, num_least_used, _, decay = args
@@ -111,9 +120,9 @@ def triton_step(*args: Any) -> tuple[Tensor, ...]:
 
 def step_runs(step: Callable[..., Sequence[Tensor]], B: int, device: str, dtype: torch.dtype) -> tuple[Run, Run]:
     """Forward without gradients, and forward and backward."""
-    shape = Shape(B, N, W, R, R)
-    leaves = [x.to(device, dtype).requires_grad_() for x in arguments(STEP, shape).values()]
-    gradients = [x.to(device, dtype) for x in cotangents(STEP, shape).values()]
+    shape = Shape(min(B, DRAWN), N, W, R, R)
+    leaves = [many(x.to(device, dtype), B).requires_grad_() for x in arguments(STEP, shape).values()]
+    gradients = [many(x.to(device, dtype), B) for x in cotangents(STEP, shape).values()]
 
     def forward() -> Sequence[Tensor]:
         with torch.no_grad():
@@ -136,17 +145,22 @@ def bench_step(bench: Bench, batches: list[int]) -> None:
     good = check(names, checked, truth, base)
     for B in batches:
         torch._dynamo.reset()
-        runs = {k: step_runs(steps[k], B, bench.device, torch.float32) for k in good}
-        bench.compare("step forward", B, {k: r[0] for k, r in runs.items()}, "triton", FORWARD_BYTES)
-        both = {k: r[1] for k, r in runs.items()}
-        bench.compare("step with gradient", B, both, "triton", FORWARD_BYTES + BACKWARD_BYTES)
+        for i, (what, moved) in enumerate(
+            (("step forward", FORWARD_BYTES), ("step with gradient", FORWARD_BYTES + BACKWARD_BYTES))
+        ):
+            makers = {
+                k: lambda k=k, i=i, B=B: step_runs(steps[k], B, bench.device, torch.float32)[i]  # type: ignore[misc]
+                for k in good
+            }
+            bench.compare(what, B, makers, "triton", moved)
 
 
 def bench_scan(bench: Bench, B: int, length: int) -> None:
     """The scan beside as many fused steps."""
-    shape = Shape(B, N, W, R, R, T=length)
-    leaves = [x.to(bench.device).requires_grad_() for x in arguments(SCAN, shape).values()]
-    gradients = [x.to(bench.device) for x in cotangents(SCAN, shape).values()]
+    shape = Shape(min(B, DRAWN), N, W, R, R, T=length)
+    given, wanted = arguments(SCAN, shape), cotangents(SCAN, shape)
+    leaves = [many(x.to(bench.device), B, int(x.shape[0] == length)).requires_grad_() for x in given.values()]
+    gradients = [many(x.to(bench.device), B, int(k == "reads")) for k, x in wanted.items()]
 
     def scanned() -> Sequence[Tensor]:
         outputs = functional.lrua_scan(*leaves, backend="triton")
@@ -161,7 +175,10 @@ def bench_scan(bench: Bench, B: int, length: int) -> None:
         return torch.autograd.grad([torch.stack(reads), *state], leaves, gradients)
 
     moved = length * 4 * (3 * R * W + 6 * R * W + 2 * R) + length * 8 * N * W
-    bench.compare(f"scan, T = {length}", B, {"scan": scanned, "steps": stepped}, "scan", moved)
+    makers: dict[str, Callable[[], Run]] = {"scan": lambda: scanned, "steps": lambda: stepped}
+    if bench.device == "cuda":
+        makers |= {"scan, graph": lambda: captured(scanned), "steps, graph": lambda: captured(stepped)}
+    bench.compare(f"scan, T = {length}", B, makers, "scan", moved)
 
 
 class Model(nn.Module):
@@ -177,15 +194,30 @@ class Model(nn.Module):
         return logits
 
 
-def training(model: nn.Module, inputs: Tensor, labels: Tensor) -> Run:
+def training(
+    model: nn.Module, inputs: Tensor, labels: Tensor, forward: Callable[[Tensor], Tensor] | None = None
+) -> Run:
     """Forward, cross entropy, backward."""
     parameters = list(model.parameters())
 
     def run() -> Sequence[Tensor]:
-        loss = nnf.cross_entropy(model(inputs).flatten(0, 1), labels.flatten())
+        loss = nnf.cross_entropy((forward or model)(inputs).flatten(0, 1), labels.flatten())
         return [loss, *torch.autograd.grad(loss, parameters)]
 
     return run
+
+
+def agree(model: Model, device: str) -> bool:
+    """Whether a training step on the kernels gives the reference's loss and gradients: whole episodes in float64."""
+    inputs, labels = torch.rand(T, 2, F, device=device).double(), torch.randint(C, (T, 2), device=device)
+    found = []
+    for backend in ("triton", "reference"):
+        model.body.cell.backend = backend
+        found.append({str(i): x.detach() for i, x in enumerate(training(model, inputs, labels)())})
+    worst = max(relative_errors(*found).values())
+    if worst > 1e-8:
+        print(f"training: nothing is timed, results differ by {worst:.1e}")
+    return worst <= 1e-8
 
 
 def bench_episode(bench: Bench, batches: list[int]) -> None:
@@ -193,11 +225,12 @@ def bench_episode(bench: Bench, batches: list[int]) -> None:
     torch.manual_seed(0)
     model, lstm = Model("mann").to(bench.device), Model("lstm").to(bench.device)
     cell = model.body.cell
+    if not agree(copy.deepcopy(model).double(), bench.device):
+        return
     for B in batches:
         torch._dynamo.reset()
-        inputs = torch.rand(T, B, F, device=bench.device)
+        inputs, wide = (torch.rand(T, B, width, device=bench.device) for width in (F, F + R * W))
         labels = torch.randint(C, (T, B), device=bench.device)
-        wide = torch.rand(T, B, F + R * W, device=bench.device)
 
         def on(backend: str, inputs: Tensor = inputs, labels: Tensor = labels) -> Run:
             run = training(model, inputs, labels)
@@ -208,14 +241,27 @@ def bench_episode(bench: Bench, batches: list[int]) -> None:
 
             return chosen
 
-        def compiled(inputs: Tensor = inputs, labels: Tensor = labels) -> Run:
-            cell.backend = "reference"
-            return training(torch.compile(model, mode="reduce-overhead", dynamic=False), inputs, labels)
+        def compiled(B: int = B, inputs: Tensor = inputs, labels: Tensor = labels) -> Run:
+            step = torch.compile(cell, dynamic=False)
 
-        runs = {"triton": on("triton"), "reference": on("reference"), "compiled, graphs": compiled()}
-        runs["cuDNN LSTM"] = training(lstm, wide, labels)
+            def loop(inputs: Tensor) -> Tensor:
+                outputs, state = [], cell.initial_state(B)
+                for x in inputs:
+                    output, state = step(x, state)
+                    outputs.append(output)
+                logits: Tensor = model.head(torch.stack(outputs))
+                return logits
+
+            cell.backend = "reference"
+            return training(model, inputs, labels, loop)
+
+        makers: dict[str, Callable[[], Run]] = {
+            "triton": lambda: on("triton"),
+            "reference": lambda: on("reference"),
+            "compiled": compiled,
+            "cuDNN LSTM": lambda wide=wide, labels=labels: training(lstm, wide, labels),  # type: ignore[misc]
+        }
         if bench.device == "cuda":
-            runs["triton, graph"] = captured(on("triton"))
-            runs["cuDNN LSTM, graph"] = captured(runs["cuDNN LSTM"])
-        moved = T * (FORWARD_BYTES + BACKWARD_BYTES)
-        bench.compare(f"training, T = {T}", B, runs, "triton", moved)
+            graphs = {f"{k}, graph": lambda make=make: captured(make()) for k, make in makers.items()}  # type: ignore[misc]
+            makers |= graphs
+        bench.compare(f"training, T = {T}", B, makers, "triton", T * (FORWARD_BYTES + BACKWARD_BYTES))

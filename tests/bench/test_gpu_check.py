@@ -44,7 +44,7 @@ def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_contest.Bench, "copy_bandwidth", lambda self: 100.0)
     monkeypatch.setattr(gpu_contest.Bench, "seconds", lambda self, run: [times[run()]])
     bench = gpu_contest.Bench("cpu", repeats=1, deadline=float("inf"))
-    bench.compare("step", 4, {"fast": lambda: "fast", "slow": lambda: "slow"}, "fast", moved=10.0)
+    bench.compare("step", 4, {"fast": lambda: lambda: "fast", "slow": lambda: lambda: "slow"}, "fast", moved=10.0)
     assert [row["name"] for row in bench.rows] == ["fast", "slow"]
     assert [row["ratio"] for row in bench.rows] == [1.0, 4.0]
     assert bench.rows[0]["bound"] == 4 * 10 / 100
@@ -53,7 +53,7 @@ def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_begins_after_the_deadline(capsys: pytest.CaptureFixture[str]) -> None:
     bench = gpu_contest.Bench("cpu", repeats=1, deadline=0.0)
-    bench.compare("step", 4, {"late": doubled(torch.rand(2))}, "late", moved=1.0)
+    bench.compare("step", 4, {"late": lambda: doubled(torch.rand(2))}, "late", moved=1.0)
     assert bench.rows == []
     assert "late: no time left" in capsys.readouterr().out
 
