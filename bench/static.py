@@ -135,8 +135,9 @@ def _call_everything(c: Configuration) -> None:
     launch_step.cosine_read(memory, key, strength)
     launch_step.cosine_read_backward(read, None, memory, key, strength, weights)
     launch_pieces.least_used_mask(usage, c.n)
-    launch_pieces.additive_write(memory, weights, key, None)
-    launch_pieces.additive_write_backward(memory, weights, key, None)
+    reset = empty(B, dtype=torch.int64)
+    launch_pieces.additive_write(memory, weights, key, reset)
+    launch_pieces.additive_write_backward(memory, weights, key, reset)
     launch_pieces.usage_update(usage, weights, weights, 0.99)
     keys, gates = empty(T, B, c.R, c.W, dtype=c.asked), empty(T, B, c.R, dtype=c.asked)
     strengths = empty(T, B, c.R, dtype=c.asked) if c.strength else None

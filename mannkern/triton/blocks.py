@@ -2,7 +2,8 @@
 
 A block of rows (BN, W) is a tuple of one or two parts, (BN, W0) and (BN, W1): W = 40 is 32 + 8, where padding to 64
 would waste a third. A row (W) is a tuple likewise. Everything is computed in ACC, float32 or float64; other types are
-converted on load and on store.
+converted on load and on store. Columns of the second part are declared less aligned than they are (multiple_of): it is
+then spread over as many lanes as the first, and nothing moves between lanes where the two meet.
 
 Equal rows give equal bits wherever they lie: the order in which columns are summed does not depend on the place.
 """

@@ -70,7 +70,8 @@ def usage_forward(
     p_usage, p_read_weights, p_write_weights, p_usage_out,
     N: tl.constexpr, R: tl.constexpr, DECAY: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """u' = decay u + sum_h w_r[h] + sum_h w_w[h]. Bytes of an episode, float32: weights 8 R N, usage 8 N."""
+    """u' = decay u + sum_h w_r[h] + sum_h w_w[h]. Bytes of an episode, float32: weights 8 R N, usage 8 N.
+    FLOPs: 2 R N."""
     i_b = tl.program_id(0).to(tl.int64)
     i_n = tl.program_id(1) * BN + tl.arange(0, BN)
     m_n = i_n < N

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.measure import captured
-from mannkern import MANN, MANNCell
+from mannkern import MANN, MANNCell, functional
 from mannkern.verification.accuracy import evaluate, same
 from mannkern.verification.cases import CASES, Case, Shape, Tensors, arguments, cotangents
 from mannkern.verification.verify import verify
@@ -53,6 +53,28 @@ def determinism() -> None:
         expected = evaluate(case, tensors, gradients, "triton")
         for _ in range(5):
             expect_same(evaluate(case, tensors, gradients, "triton"), expected, case.operation)
+
+
+def equal_slots() -> None:
+    """Slots of equal content and history stay equal to the bit, wherever they lie."""
+    for N, W, R in ((128, 40, 4), (257, 9, 5), (2000, 40, 4)):
+        few = on("cuda", arguments(CASES["step"], Shape(2, 3, W, R, R)))
+        kind = torch.arange(N, device="cuda") % 3
+        memory, weights, usage = few["memory"][:, kind], few["read_weights"][..., kind], few["usage"][:, kind]
+        for t in range(5):
+            asked = on("cuda", arguments(CASES["step_strength"], Shape(2, 3, W, R, R), seed=t))
+            asked = {k: x for k, x in asked.items() if k in ("key", "add", "gate", "strength")}
+            slots = usage.sort(dim=-1, stable=True).indices[:, :R]
+            rank = torch.zeros_like(usage).scatter(1, slots, torch.arange(1.0, R + 1, device="cuda").expand(2, R))
+            before = torch.cat([memory, weights.mT, usage.unsqueeze(-1), rank.unsqueeze(-1)], -1)
+            step = functional.lrua_step(memory, weights, usage, **asked, num_least_used=R, backend="triton")
+            memory, _, weights, usage, write_weights = step
+            after = torch.cat([memory, weights.mT, usage.unsqueeze(-1), write_weights.mT], -1)
+            for b in range(2):
+                _, group = torch.unique(before[b], dim=0, return_inverse=True)
+                first = torch.stack([(group == g).nonzero()[0, 0] for g in range(int(group.max()) + 1)])[group]
+                assert len(group.unique()) < N, "no two slots are alike"
+                assert torch.equal(after[b], after[b, first]), f"N = {N}, step {t}"
 
 
 def split_batch() -> None:
@@ -182,6 +204,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     for f in (
         accuracy,
         determinism,
+        equal_slots,
         split_batch,
         nothing_recompiles,
         cuda_graph,
