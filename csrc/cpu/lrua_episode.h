@@ -147,10 +147,21 @@ void read_backward(T* D, T* grad_key, T* grad_strength, T* grad_weights, const T
       const Vec<T> kept = n > kEps<T> ? slope * b / n : Vec<T>{};
       store(scratch.shrink + i, load(scratch.shrink + i) + kept / n);
     }
-    const T t = lane_sum<T>(turn);
-    if (grad_strength) grad_strength[h] = t;
-    scratch.key_norm[s.R + h] = scratch.key_norm[h] > kEps<T> ? b * t : T(0);
+    if (grad_strength) grad_strength[h] = lane_sum<T>(turn);
   }
+  slot_sum(grad_key, X, scratch.pull, scratch.lanes, s);
+  for (int64_t h = 0; h < s.R; ++h) {
+    T *g = grad_key + h * s.W, *unit = scratch.unit + h * s.W, along = 0;
+    for (int64_t j = 0; j < s.W; ++j) along += g[j] * unit[j];
+    if (!(scratch.key_norm[h] > kEps<T>)) along = 0;
+    for (int64_t j = 0; j < s.W; ++j) g[j] = (g[j] - along * unit[j]) / scratch.key_norm[h];
+  }
+  if (s.W == 1)  // a cosine of one column is a sign, without a gradient; the difference below would leave rounding
+    for (int64_t i = 0; i < s.Np; ++i)
+      if (norm[i] > kEps<T>) {
+        scratch.shrink[i] = 0;
+        for (int64_t h = 0; h < s.R; ++h) scratch.pull[h * s.Np + i] = 0;
+      }
   rank_update(D, scratch.pull, scratch.unit, s);
   for (int64_t i = 0; i < s.Np; i += kBlock<T>)
     for (int64_t j = 0; j < s.W; ++j)
@@ -158,12 +169,6 @@ void read_backward(T* D, T* grad_key, T* grad_strength, T* grad_weights, const T
         const int64_t at = i * s.W + j * kBlock<T> + e;
         D[at] -= scratch.shrink[i + e] * X[at];
       }
-  slot_sum(grad_key, X, scratch.pull, scratch.lanes, s);
-  for (int64_t h = 0; h < s.R; ++h)
-    for (int64_t j = 0; j < s.W; ++j) {
-      T& g = grad_key[h * s.W + j];
-      g = (g - scratch.key_norm[s.R + h] * scratch.unit[h * s.W + j]) / scratch.key_norm[h];
-    }
 }
 
 // Column `slot` of the blocks to zero.

@@ -50,7 +50,7 @@ template <class T>
 ReadScratch<T> take_read_scratch(Arena<T>& arena, const Sizes<T>& s) {
   ReadScratch<T> scratch;
   scratch.unit = arena.take(s.R * s.W);
-  scratch.key_norm = arena.take(2 * s.R);
+  scratch.key_norm = arena.take(s.R);
   scratch.pull = arena.take(s.R * s.Np);
   scratch.shrink = arena.take(s.Np);
   scratch.lanes = arena.take(s.R * s.W * Lanes<T>::L);

@@ -102,6 +102,15 @@ def dot(rows, row):
 
 
 @triton.jit
+def row_dot(row, other):
+    """row . other: a number."""
+    if len(row) == 1:
+        return sum_columns((row[0] * other[0],))
+    else:
+        return sum_columns((row[0] * other[0], row[1] * other[1]))
+
+
+@triton.jit
 def weighted_sum(rows, weights):
     """sum_i weights(i) rows(i): a row."""
     part = tl.sum(rows[0] * weights[:, None], 0)

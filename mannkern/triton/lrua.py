@@ -18,6 +18,7 @@ from mannkern.triton.blocks import (
     load_row,
     load_slots,
     norm,
+    row_dot,
     scale_row,
     sigmoid,
     store_row,
@@ -143,14 +144,18 @@ def read_backward(
         b = strength_of(p_strength, h, ACC)
         dz = w_r * (grad - mean)
         slope = dz * cos
-        turn = tl.sum(slope, 0)
         if p_strength is not None:
-            tl.store(p_grad_strength + h, turn)
+            tl.store(p_grad_strength + h, tl.sum(slope, 0))
         pull = dz * b * inverse
+        grad_unit = weighted_sum(X, pull)
+        if W == 1:  # a cosine of one column is a sign, without a gradient; differences would leave rounding
+            pull = tl.where(length > least_norm(ACC), 0.0, pull)
+            grad_key = scale_row(grad_unit, tl.where(size > least_norm(ACC), 0.0, 1 / size))
+        else:
+            shrink += slope * b
+            along = tl.where(size > least_norm(ACC), row_dot(grad_unit, unit), 0.0)
+            grad_key = scale_row(subtract_scaled(grad_unit, along, unit), 1 / size)
         D = add_outer(D, pull, unit)
-        shrink += slope * b
-        along = tl.where(size > least_norm(ACC), b * turn, 0.0)
-        grad_key = scale_row(subtract_scaled(weighted_sum(X, pull), along, unit), 1 / size)
         store_row(p_grad_key + h * W, grad_key, W, W0, W1)
     shrink = tl.where(length > least_norm(ACC), (shrink * inverse) * inverse, 0.0)
     return add_scaled(D, -shrink, X)
