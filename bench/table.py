@@ -1,4 +1,4 @@
-"""The README's table of figures, from the JSON of step.py and episode.py: ``python bench/table.py``."""
+"""The README's tables of figures, from the JSON of step.py, episode.py and gpu.py: ``python bench/table.py``."""
 
 from __future__ import annotations
 
@@ -31,5 +31,30 @@ def table() -> str:
     return "\n".join([head, "|---" * head.count(" | ") + "|---|", *rows("step"), *rows("episode")])
 
 
+def gpu_table(report: dict[str, Any]) -> str:
+    """What one GPU measured: mannkern's time, its share of the bound, and each contestant's time as a multiple of it."""
+    ours = ("triton", "triton, graph", "scan", "scan, graph")
+    measured: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for row in report["rows"]:
+        measured.setdefault((row["what"], row["B"]), {})[row["name"]] = row
+    others = list(dict.fromkeys(row["name"] for row in report["rows"] if row["name"] not in ours))
+    head = f"| {report['gpu']} | B | mannkern | of the bound | {' | '.join(others)} |"
+    lines = [head, "|---" * head.count(" | ") + "|---|"]
+    for (what, B), named in measured.items():
+        best = min((named[name] for name in ours if name in named), key=lambda row: row["seconds"], default=None)
+        if best is None:
+            continue
+        ratios = [f"{named[name]['seconds'] / best['seconds']:.2f}" if name in named else "" for name in others]
+        figures = f"{1e6 * best['seconds']:,.0f} us | {100 * best['of_bound']:.0f}%"
+        lines.append(f"| {what} | {B} | {figures} | {' | '.join(ratios)} |")
+    return "\n".join(lines)
+
+
+def gpu_tables() -> list[str]:
+    """Of every GPU whose results are here."""
+    reports = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
+    return [gpu_table(report) for report in reports if report.get("benchmark") == "gpu" and "rows" in report]
+
+
 if __name__ == "__main__":
-    print(table())
+    print("\n\n".join([table(), *gpu_tables()]))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.table import table
+from bench.table import gpu_table, gpu_tables, table
 from mannkern import functional
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -14,7 +14,19 @@ USE, EQUATIONS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_figures_are_the_measured_ones() -> None:
-    assert table() in README
+    for measured in (table(), *gpu_tables()):
+        assert measured in README
+
+
+def test_table_of_a_gpu() -> None:
+    named = {"triton": 2e-3, "triton, graph": 1e-3, "reference": 8e-3, "compiled": 3e-3}
+    rows = [{"what": "step", "B": 16, "name": name, "seconds": x, "of_bound": 5e-4 / x} for name, x in named.items()]
+    rows.append({"what": "step", "B": 64, "name": "reference", "seconds": 1.0, "of_bound": 0.1})  # alone: no ratio
+    assert gpu_table({"gpu": "some-gpu", "rows": rows}).splitlines() == [
+        "| some-gpu | B | mannkern | of the bound | reference | compiled |",
+        "|---|---|---|---|---|---|",
+        "| step | 16 | 1,000 us | 50% | 8.00 | 3.00 |",
+    ]
 
 
 def test_ten_lines_of_use_train() -> None:
