@@ -32,7 +32,7 @@ def table() -> str:
 
 
 def gpu_table(report: dict[str, Any]) -> str:
-    """What one GPU measured: mannkern's time, its share of the bound, and each contestant's time as a multiple of it."""
+    """What one GPU measured: mannkern's time, its share of the bound, and others' time as multiples of it."""
     ours = ("triton", "triton, graph", "scan", "scan, graph")
     measured: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
     for row in report["rows"]:
