@@ -15,7 +15,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench import measure
-from bench.gpu_contest import Bench, bench_episode, bench_scan, bench_step
+from bench.gpu_contest import Bench, contest
 
 
 def build() -> str:
@@ -46,13 +46,16 @@ def main() -> int:
     content: dict[str, Any] = {"benchmark": "gpu", **measure.surroundings(), "gpu": name, "triton": _triton_version()}
     failed = []
     if "build" not in options.skip:
-        content["build"] = build() or "built"
+        said = build()
+        content["build"] = said or "built"
+        failed += ["build"] if said else []
         print(f"compiled library: {content['build']}", flush=True)
     if "checks" not in options.skip and device == "cuda":
         from tests.gpu.checks import run_all
 
         content["checks"] = run_all()
         failed += [f"check {k}" for k, said in content["checks"].items() if said]
+        measure.write(file, content)  # after every stage: what comes next may take too long
     if "verify" not in options.skip:
         from mannkern.verification.verify import contenders, verify
 
@@ -60,14 +63,13 @@ def main() -> int:
         content["verify"] = [row._asdict() | {"good": row.good} for row in rows]
         failed += [f"verify {row.operation} {row.dtype}" for row in rows if not row.good]
         print(f"verify: {sum(row.good for row in rows)} of {len(rows)} rows are right", flush=True)
+        measure.write(file, content)
     if "bench" not in options.skip:
         bench = Bench(device, options.repeats, deadline)
         content["copy_bandwidth"] = bench.bandwidth
         content["rows"] = bench.rows
-        bench_step(bench, [2, 3] if options.tiny else [16, 256, 4096, 16384])
-        bench_scan(bench, 2 if options.tiny else 4096, 3 if options.tiny else 50)
-        if not options.tiny:
-            bench_episode(bench, [256, 4096])
+        contest(bench, options.tiny, lambda: measure.write(file, content))
+    content["failed"] = failed
     measure.write(file, content)
     print(f"written: {file}\n" + "\n".join(f"FAILED: {what}" for what in failed))
     return int(bool(failed))

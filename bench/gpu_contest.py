@@ -135,24 +135,27 @@ def step_runs(step: Callable[..., Sequence[Tensor]], B: int, device: str, dtype:
     return forward, both
 
 
-def bench_step(bench: Bench, batches: list[int]) -> None:
-    """The fused step alone."""
+def checked_steps(device: str) -> dict[str, Callable[..., Sequence[Tensor]]]:
+    """Every way to do a step whose results obey the rule."""
     steps = {"triton": triton_step, "reference": reference.lrua_step, "products": baselines.lrua_step}
     steps["compiled"] = torch.compile(reference.lrua_step, dynamic=False)
     names = [*OUTPUTS["lrua_step"], *(f"grad {k}" for k in ("memory", "read_weights", "usage", "key", "add", "gate"))]
-    truth, base = (step_runs(reference.lrua_step, CHECKED, bench.device, d)[1] for d in (torch.float64, torch.float32))
-    checked = {k: step_runs(s, CHECKED, bench.device, torch.float32)[1] for k, s in steps.items()}
-    good = check(names, checked, truth, base)
-    for B in batches:
-        torch._dynamo.reset()
-        for i, (what, moved) in enumerate(
-            (("step forward", FORWARD_BYTES), ("step with gradient", FORWARD_BYTES + BACKWARD_BYTES))
-        ):
-            makers = {
-                k: lambda k=k, i=i, B=B: step_runs(steps[k], B, bench.device, torch.float32)[i]  # type: ignore[misc]
-                for k in good
-            }
-            bench.compare(what, B, makers, "triton", moved)
+    truth, base = (step_runs(reference.lrua_step, CHECKED, device, d)[1] for d in (torch.float64, torch.float32))
+    runs = {k: step_runs(step, CHECKED, device, torch.float32)[1] for k, step in steps.items()}
+    return {k: steps[k] for k in check(names, runs, truth, base)}
+
+
+def bench_step(bench: Bench, steps: dict[str, Callable[..., Sequence[Tensor]]], B: int) -> None:
+    """The fused step alone."""
+    torch._dynamo.reset()
+    for i, (what, moved) in enumerate(
+        (("step forward", FORWARD_BYTES), ("step with gradient", FORWARD_BYTES + BACKWARD_BYTES))
+    ):
+        makers: dict[str, Callable[[], Run]] = {
+            k: lambda step=step, i=i: step_runs(step, B, bench.device, torch.float32)[i]  # type: ignore[misc]
+            for k, step in steps.items()
+        }
+        bench.compare(what, B, makers, "triton", moved)
 
 
 def bench_scan(bench: Bench, B: int, length: int) -> None:
@@ -220,48 +223,59 @@ def agree(model: Model, device: str) -> bool:
     return worst <= 1e-8
 
 
-def bench_episode(bench: Bench, batches: list[int]) -> None:
+def bench_episode(bench: Bench, model: Model, B: int) -> None:
     """A training step of the standard episode."""
+    lstm, cell = Model("lstm").to(bench.device), model.body.cell
+    torch._dynamo.reset()
+    inputs, wide = (torch.rand(T, B, width, device=bench.device) for width in (F, F + R * W))
+    labels = torch.randint(C, (T, B), device=bench.device)
+
+    def on(backend: str) -> Run:
+        run = training(model, inputs, labels)
+
+        def chosen() -> Sequence[Tensor]:
+            cell.backend = backend
+            return run()
+
+        return chosen
+
+    def compiled() -> Run:
+        step = torch.compile(cell, dynamic=False)
+
+        def loop(inputs: Tensor) -> Tensor:
+            outputs, state = [], cell.initial_state(B)
+            for x in inputs:
+                output, state = step(x, state)
+                outputs.append(output)
+            logits: Tensor = model.head(torch.stack(outputs))
+            return logits
+
+        cell.backend = "reference"
+        return training(model, inputs, labels, loop)
+
+    makers: dict[str, Callable[[], Run]] = {
+        "triton": lambda: on("triton"),
+        "reference": lambda: on("reference"),
+        "compiled": compiled,
+        "cuDNN LSTM": lambda: training(lstm, wide, labels),
+    }
+    if bench.device == "cuda":
+        graphs = {f"{k}, graph": lambda make=make: captured(make()) for k, make in makers.items()}  # type: ignore[misc]
+        makers |= graphs
+    bench.compare(f"training, T = {T}", B, makers, "triton", T * (FORWARD_BYTES + BACKWARD_BYTES))
+
+
+def contest(bench: Bench, tiny: bool, save: Callable[[], None]) -> None:
+    """Everything, the largest sizes first, saved after each."""
+    steps = checked_steps(bench.device)
+    for B in (2, 3) if tiny else (16384, 4096, 256, 16):
+        bench_step(bench, steps, B)
+        save()
+    bench_scan(bench, 2 if tiny else 4096, 3 if tiny else 50)
+    save()
     torch.manual_seed(0)
-    model, lstm = Model("mann").to(bench.device), Model("lstm").to(bench.device)
-    cell = model.body.cell
-    if not agree(copy.deepcopy(model).double(), bench.device):
-        return
-    for B in batches:
-        torch._dynamo.reset()
-        inputs, wide = (torch.rand(T, B, width, device=bench.device) for width in (F, F + R * W))
-        labels = torch.randint(C, (T, B), device=bench.device)
-
-        def on(backend: str, inputs: Tensor = inputs, labels: Tensor = labels) -> Run:
-            run = training(model, inputs, labels)
-
-            def chosen() -> Sequence[Tensor]:
-                cell.backend = backend
-                return run()
-
-            return chosen
-
-        def compiled(B: int = B, inputs: Tensor = inputs, labels: Tensor = labels) -> Run:
-            step = torch.compile(cell, dynamic=False)
-
-            def loop(inputs: Tensor) -> Tensor:
-                outputs, state = [], cell.initial_state(B)
-                for x in inputs:
-                    output, state = step(x, state)
-                    outputs.append(output)
-                logits: Tensor = model.head(torch.stack(outputs))
-                return logits
-
-            cell.backend = "reference"
-            return training(model, inputs, labels, loop)
-
-        makers: dict[str, Callable[[], Run]] = {
-            "triton": lambda: on("triton"),
-            "reference": lambda: on("reference"),
-            "compiled": compiled,
-            "cuDNN LSTM": lambda wide=wide, labels=labels: training(lstm, wide, labels),  # type: ignore[misc]
-        }
-        if bench.device == "cuda":
-            graphs = {f"{k}, graph": lambda make=make: captured(make()) for k, make in makers.items()}  # type: ignore[misc]
-            makers |= graphs
-        bench.compare(f"training, T = {T}", B, makers, "triton", T * (FORWARD_BYTES + BACKWARD_BYTES))
+    model = Model("mann").to(bench.device)
+    if not tiny and agree(copy.deepcopy(model).double(), bench.device):
+        for B in (4096, 256):
+            bench_episode(bench, model, B)
+            save()
