@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -79,15 +79,23 @@ def verify(backend: str, device: str, seed: int) -> Iterator[Row]:
             worst = (Error(-1.0, 1.0), "")
             for name in names:
                 for shape_name, shape in shapes.items():
-                    for result, error in _errors(cases[name], shape, DTYPES[dtype], backend, device, seed).items():
-                        if _ratio(error) > _ratio(worst[0]):
-                            worst = (error, f"{result} of {name}, {shape_name}")
+                    try:
+                        found = _errors(cases[name], shape, DTYPES[dtype], backend, device, seed)
+                    except Exception as error:  # a kernel that does not compile or run is wrong, whatever it raises
+                        found = {_said(error): Error(float("inf"), 1.0)}
+                    for result, off in found.items():
+                        if _ratio(off) > _ratio(worst[0]):
+                            worst = (off, f"{result} of {name}, {shape_name}")
             yield Row(operation, backend, device, dtype, *worst[0], worst[1], time.perf_counter() - begin)
         if names[0] in CASES:
             begin = time.perf_counter()
             failed = [name for name in names if not _gradcheck(cases[name], backend, device, seed)]
             seconds = time.perf_counter() - begin
             yield Row(operation, backend, device, "gradcheck", float(len(failed)), 0.0, ", ".join(failed), seconds)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}: result"
 
 
 def _ratio(error: Error) -> float:
@@ -126,7 +134,8 @@ def _gradcheck(case: Case, backend: str, device: str, seed: int) -> bool:
         return tuple(call(case, tensors | dict(zip(names, values)), backend, SMALL.n).values())
 
     interpreted = backend == "triton" and device == "cpu"
-    checked: Any = torch.autograd.gradcheck(
-        outputs, [tensors[name].requires_grad_() for name in names], raise_exception=False, fast_mode=interpreted
-    )
-    return bool(checked)
+    values = [tensors[name].requires_grad_() for name in names]
+    try:
+        return bool(torch.autograd.gradcheck(outputs, values, raise_exception=False, fast_mode=interpreted))
+    except Exception:  # as above; the other rows say what it is
+        return False

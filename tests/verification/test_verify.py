@@ -104,6 +104,24 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failed >= {("cosine_read", "float64"), ("cosine_read", "float32")}
 
 
+def test_a_kernel_that_raises_is_wrong_and_the_rest_is_verified(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = functional.usage_update
+
+    def fails(*args: Tensor, **options: float | str) -> Tensor:
+        if options["backend"] != "reference":
+            raise ValueError("out of resources\nand more")
+        return right(*args, **options)
+
+    monkeypatch.setattr(functional, "usage_update", fails)
+    assert main(["verify", "--seed", "3"]) == 1
+    said = capsys.readouterr().out
+    assert said.count("WRONG") == 4
+    assert "ValueError: out of resources: result of usage, odd" in said
+    assert "19 of 23 rows are right" in said
+
+
 def test_contenders() -> None:
     assert contenders(["cpu"]) == [("cpp", "cpu")]
 
