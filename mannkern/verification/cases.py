@@ -14,6 +14,8 @@ from mannkern import functional
 
 
 class Shape(NamedTuple):
+    """Episodes, slots, width, heads, least used slots, steps."""
+
     B: int
     N: int
     W: int
@@ -88,6 +90,7 @@ Tensors = dict[str, Tensor]
 
 
 def sizes(letters: str, shape: Shape) -> tuple[int, ...]:
+    """Of a tensor of these dimensions."""
     return tuple(getattr(shape, letter) for letter in letters)
 
 
