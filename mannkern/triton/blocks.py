@@ -13,8 +13,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from mannkern.triton import paths
+
 BIG = tl.constexpr(2147483647)
-MOST_ROUNDS = tl.constexpr(16)  # up to here the smallest n are found one by one, beyond by bisection
+MOST_ROUNDS = tl.constexpr(paths.MOST_ROUNDS)  # beyond, the smallest n are found by bisection
 
 
 @triton.jit

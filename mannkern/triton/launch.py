@@ -12,7 +12,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from mannkern.triton.paths import Blocks
+from mannkern.triton.paths import Blocks, wide
 
 Maybe = Tensor | None
 
@@ -40,11 +40,6 @@ def ready(x: Tensor) -> Tensor:
 def prepare(*tensors: Maybe) -> list[Any]:
     """Those that are there made ready."""
     return [None if x is None else ready(x) for x in tensors]
-
-
-def wide(x: Tensor) -> torch.dtype:
-    """The type in which x is computed."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def wide_empty(x: Tensor) -> Tensor:

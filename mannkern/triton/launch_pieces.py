@@ -15,16 +15,15 @@ from mannkern.triton.launch import (
     prepare,
     run,
     sum_parts,
-    wide,
     wide_empty,
 )
-from mannkern.triton.paths import memory_blocks, slot_blocks
+from mannkern.triton.paths import memory_blocks, slot_blocks, wide
 
 
 def _search(usage: Tensor, n: int) -> Tensor:
     """The n least used slots (B, n), ascending, where a row is more than one program searches."""
     B, N = usage.shape
-    if n > paths.MOST_ROUNDS:
+    if paths.sorts(n):
         return torch.sort(usage, dim=-1, stable=True).indices[:, :n]
     tiles = -(-N // paths.ROW_SLOTS)
     found = usage.new_empty((B, tiles, n), dtype=torch.int32)

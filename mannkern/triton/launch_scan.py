@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mannkern.triton import launch_step, scan
-from mannkern.triton.launch import Maybe, constants_of, new_gradient, prepare, run, told_apart, wide
-from mannkern.triton.paths import SCAN_ELEMENTS_PER_THREAD, memory_blocks, scan_programs, scan_span
+from mannkern.triton.launch import Maybe, constants_of, new_gradient, prepare, run, told_apart
+from mannkern.triton.paths import SCAN_ELEMENTS_PER_THREAD, memory_blocks, scan_programs, scan_span, wide
 
 
 def lrua_scan(

@@ -19,10 +19,9 @@ from mannkern.triton.launch import (
     run,
     sum_parts,
     told_apart,
-    wide,
 )
 from mannkern.triton.launch_pieces import marks_of
-from mannkern.triton.paths import memory_blocks, slot_blocks
+from mannkern.triton.paths import memory_blocks, slot_blocks, wide
 
 
 def cosine_read(memory: Tensor, key: Tensor, strength: Maybe) -> tuple[Tensor, Tensor]:

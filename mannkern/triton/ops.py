@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mannkern.triton.paths import scan_span
+from mannkern.triton.paths import scan_span, wide
 
 _library = torch.library.Library("mannkern_triton", "DEF")
 _OPTIONS = "int num_least_used, bool per_head, float decay"
@@ -34,10 +34,6 @@ def _operation(launchers: str, schema: str) -> Callable[[Callable[..., Any]], No
     return register
 
 
-def _wide(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
 def _like(x: Tensor | None, empty: Tensor) -> Tensor:
     return empty if x is None else x.new_empty(x.shape)
 
@@ -49,7 +45,7 @@ def _(usage: Tensor, n: int) -> Tensor:
 
 @_operation("launch_pieces", "additive_write(Tensor memory, Tensor write_weights, Tensor add, Tensor? reset) -> Tensor")
 def _(memory: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) -> Tensor:
-    return memory.new_empty(memory.shape, dtype=_wide(memory))
+    return memory.new_empty(memory.shape, dtype=wide(memory))
 
 
 @_operation(
@@ -64,7 +60,7 @@ def _(grad: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) ->
     "launch_pieces", "usage_update(Tensor usage, Tensor read_weights, Tensor write_weights, float decay) -> Tensor"
 )
 def _(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:
-    return usage.new_empty(usage.shape, dtype=_wide(usage))
+    return usage.new_empty(usage.shape, dtype=wide(usage))
 
 
 @_operation(
@@ -78,7 +74,7 @@ def _(grad: Tensor, num_heads: int, decay: float) -> tuple[Tensor, Tensor, Tenso
 @_operation("launch_step", "cosine_read(Tensor memory, Tensor key, Tensor? strength) -> (Tensor, Tensor)")
 def _(memory: Tensor, key: Tensor, strength: Tensor | None) -> tuple[Tensor, Tensor]:
     weights = (memory.shape[0], key.shape[1], memory.shape[1])
-    return memory.new_empty(key.shape, dtype=_wide(memory)), memory.new_empty(weights, dtype=_wide(memory))
+    return memory.new_empty(key.shape, dtype=wide(memory)), memory.new_empty(weights, dtype=wide(memory))
 
 
 @_operation(
@@ -115,7 +111,7 @@ def _(
     decay: float,
 ) -> tuple[Tensor, ...]:
     sizes = (memory.shape, key.shape, read_weights.shape, usage.shape, read_weights.shape)
-    results = (memory.new_empty(size, dtype=_wide(memory)) for size in sizes)
+    results = (memory.new_empty(size, dtype=wide(memory)) for size in sizes)
     return *results, memory.new_empty(usage.shape, dtype=torch.int8)
 
 
@@ -170,7 +166,7 @@ def _(
     T = keys.shape[0]
     kept = (T, -(-T // scan_span(T)) - 1) if keep else (0, 0)
     sizes = (keys.shape, memory.shape, read_weights.shape, usage.shape)
-    reads, *state = (memory.new_empty(size, dtype=_wide(memory)) for size in sizes)
+    reads, *state = (memory.new_empty(size, dtype=wide(memory)) for size in sizes)
     marks = memory.new_empty((kept[0], *usage.shape), dtype=torch.int8)
     return reads, *state, marks, *(x.new_empty((kept[1], *x.shape)) for x in state[:2])
 
@@ -200,7 +196,7 @@ def _(
     per_head: bool,
     decay: float,
 ) -> tuple[Tensor, ...]:
-    usage = memory.new_empty(marks.shape[1:], dtype=_wide(memory))
-    state = memory.new_empty(memory.shape, dtype=_wide(memory)), _like(read_weights, keys), usage
+    usage = memory.new_empty(marks.shape[1:], dtype=wide(memory))
+    state = memory.new_empty(memory.shape, dtype=wide(memory)), _like(read_weights, keys), usage
     asked = _like(keys, keys), _like(adds, keys), _like(gates, keys)
     return *state, *asked, _like(strengths, keys.new_empty(*keys.shape[:2], 0))

@@ -14,9 +14,9 @@ SLOT_VECTORS = 8  # numbers a slot needs beside its row, about: weights, norm, u
 ROW_SLOTS = 8192  # slots of a usage row that one program searches
 STEP_ELEMENTS_PER_THREAD = 48  # of a block, about: the fewer threads, the fewer instructions of each that repeat
 SCAN_ELEMENTS_PER_THREAD = 24  # where they would spill
-PROGRAMS_PER_CORE = 2  # what registers leave room for at the standard sizes
+PROGRAMS_PER_CORE = 2  # registers hold one of the standard sizes at a time, and more of smaller ones
 INTERPRETED_PROGRAMS = 2
-MOST_ROUNDS = 16  # of blocks.MOST_ROUNDS
+MOST_ROUNDS = 16  # least used slots up to which they are found one by one
 MOST_HEADS, MOST_SLOTS, MOST_WIDTH = 16, 65536, 512  # what is tested; R also bounds the marks of least_used="per_head"
 
 
@@ -70,7 +70,17 @@ def selection(N: int, n: int) -> str:
     """How the n least used of N are found alone: "row" by one program, "tiles" in two stages, or "sort" by PyTorch."""
     if N <= ROW_SLOTS:
         return "row"
-    return "tiles" if n <= MOST_ROUNDS else "sort"
+    return "sort" if sorts(n) else "tiles"
+
+
+def sorts(n: int) -> bool:
+    """Whether a row in tiles is sorted, since n is more than are found one by one."""
+    return n > MOST_ROUNDS
+
+
+def wide(x: torch.Tensor) -> torch.dtype:
+    """The type in which x is computed."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def scan_span(T: int) -> int:

@@ -156,14 +156,15 @@ def other_stream() -> None:
         expect_same(got, {k: expected[k] for k in got}, case.operation)
 
 
-def other_device() -> None:
+def other_device() -> str | None:
     """Tensors of a device that is not the current one."""
     if torch.cuda.device_count() < 2:
-        return
+        return "not run: needs two devices"
     for case, tensors, gradients in inputs():
         got = evaluate(case, on("cuda:1", tensors), on("cuda:1", gradients), "triton")
         assert {x.device.index for x in got.values()} == {1}
         expect_same(on("cuda:0", got), evaluate(case, tensors, gradients, "triton"), case.operation)
+    return None
 
 
 def modules() -> None:
@@ -182,11 +183,11 @@ def modules() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in cell.parameters())
 
 
-def sanitizer() -> None:
+def sanitizer() -> str | None:
     """compute-sanitizer finds no bad access and no race, where it is installed."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
-        return
+        return "not run: needs compute-sanitizer"
     code = (
         "import torch; from tests.gpu.checks import *; from mannkern.verification.accuracy import evaluate\n"
         "[evaluate(c, t, g, 'triton') for c, t, g in inputs()]; torch.cuda.synchronize()"
@@ -194,12 +195,13 @@ def sanitizer() -> None:
     for kind in ("memcheck", "racecheck"):
         done = subprocess.run(
             [tool, "--tool", kind, "--error-exitcode", "99", sys.executable, "-c", code],
-            cwd=ROOT, capture_output=True, text=True, env=None,
+            cwd=ROOT, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, f"{kind}: {done.stdout[-3000:]}{done.stderr[-1000:]}"
+    return None
 
 
-CHECKS: dict[str, Callable[[], None]] = {
+CHECKS: dict[str, Callable[[], str | None]] = {
     f.__name__: f
     for f in (
         accuracy,
@@ -217,15 +219,14 @@ CHECKS: dict[str, Callable[[], None]] = {
 
 
 def run_all() -> dict[str, str]:
-    """What each check says, "" where it holds; but for accuracy, which has a command of its own."""
+    """What each check says: "holds", "not run: ..." or a traceback; accuracy has a command of its own."""
     found = {}
     for name, check in CHECKS.items():
         if check is accuracy:
             continue
         try:
-            check()
-            found[name] = ""
+            found[name] = check() or "holds"
         except Exception:  # whatever goes wrong is the answer
             found[name] = traceback.format_exc()
-        print(f"{name}: {found[name] or 'holds'}", flush=True)
+        print(f"{name}: {found[name]}", flush=True)
     return found
