@@ -174,8 +174,6 @@ def test_sizes_past_the_largest(sizes: tuple[int, int, int], reason: str) -> Non
     assert paths.unsupported(*sizes) == reason
 
 
-def test_how_many_are_found_one_by_one() -> None:
-    """The kernels and the launchers go by one number."""
-    assert blocks.MOST_ROUNDS.value == paths.MOST_ROUNDS
+def test_sorts() -> None:
     assert not paths.sorts(paths.MOST_ROUNDS)
     assert paths.sorts(paths.MOST_ROUNDS + 1)
