@@ -49,11 +49,25 @@ def strength(
     memory: Tensor, name: str, x: Tensor | None, letters: str, sizes: Sequence[int], keep_half: bool = False
 ) -> Tensor | None:
     """Strengths of the given sizes, at least 0; None stands for 1."""
-    if x is None:
-        return None
+    return None if x is None else at_least(0, memory, name, x, letters, sizes, keep_half)
+
+
+def at_least(
+    least: float, memory: Tensor, name: str, x: Tensor, letters: str, sizes: Sequence[int], keep_half: bool = False
+) -> Tensor:
+    """``x`` as ``like`` returns it, no value under ``least``."""
     x = like(memory, name, x, letters, sizes, keep_half)
-    if _values_known(x) and bool((x < 0).any()):
-        raise ValueError(f"{name}: got {x.min().item():g}, need at least 0")
+    if _values_known(x) and bool((x < least).any()):
+        raise ValueError(f"{name}: got {x.min().item():g}, need at least {least:g}")
+    return x
+
+
+def shift(memory: Tensor, x: Tensor, B: int, H: int) -> Tensor:
+    """Shifts (B, H, S), S odd."""
+    S = x.shape[-1] if isinstance(x, Tensor) and x.dim() == 3 else 1
+    x = like(memory, "shift", x, "BHS", (B, H, S))
+    if S % 2 == 0:
+        raise ValueError(f"shift: got S = {S}, need an odd number: the middle one stays")
     return x
 
 

@@ -1,4 +1,4 @@
-"""Loads the compiled library, which registers its kernels with the dispatcher."""
+"""Loads the compiled libraries, which register their kernels with the dispatcher."""
 
 from __future__ import annotations
 
@@ -7,19 +7,28 @@ from pathlib import Path
 
 import torch
 
-_path = Path(__file__).with_name("_C.abi3.so")
-_handle: ctypes.CDLL | None = None
-reason = ""  # why the library is not loaded; empty where it is
+_BUILD = "pip install --no-build-isolation ."
 
-if not _path.exists():
-    reason = "the compiled library was not built; with a C++ compiler: pip install --no-build-isolation ."
-else:
+
+def _load(name: str, needs: str) -> tuple[ctypes.CDLL | None, str]:
+    """The library, and why it is not loaded; empty where it is."""
+    path = Path(__file__).with_name(name)
+    if not path.exists():
+        return None, f"the compiled library was not built; with {needs}: {_BUILD}"
     try:
-        torch.ops.load_library(str(_path))
-        _handle = ctypes.CDLL(str(_path))
-        _handle.mannkern_isa.restype = ctypes.c_char_p
+        torch.ops.load_library(str(path))
+        return ctypes.CDLL(str(path)), ""
     except OSError as error:
-        reason = f"the compiled library does not load ({error}); build it anew: pip install --no-build-isolation ."
+        return None, f"the compiled library does not load ({error}); build it anew: {_BUILD}"
+
+
+_handle, reason = _load("_C.abi3.so", "a C++ compiler")
+if _handle is not None:
+    _handle.mannkern_isa.restype = ctypes.c_char_p
+
+cuda_reason = "this PyTorch is built without CUDA"
+if torch.version.cuda is not None:
+    _, cuda_reason = _load("_CUDA.abi3.so", "nvcc and a PyTorch built with CUDA")
 
 
 def isa() -> str:

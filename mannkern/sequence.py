@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mannkern import checks
-from mannkern.autograd import MANNLSTM
+from mannkern.autograd.lrua import MANNLSTM
 from mannkern.backends import choose
 from mannkern.cells import MANNCell, MANNState
 

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from mannkern import backends, functional, native
 from tests.helpers import CASES, KERNELS, SMALL, Shape, arguments, assert_same, call
 
 CPU = torch.device("cpu")
+ALL_OPERATIONS = {name for names in backends.OPERATIONS.values() for name in names}
 ISAS = [isa for backend, isa in KERNELS if backend == "cpp"]
 MISSING = "the compiled library was not built; with a C++ compiler: pip install"
 
@@ -177,7 +179,7 @@ def test_sizes_that_triton_does_not_take(case: str, letter: str, size: int, monk
     tensors = arguments(CASES[case], Shape(1, 2, 2, 1, 1, T=1)._replace(**{letter: size}))
     with pytest.raises(RuntimeError, match=f"^backend='triton' cannot be met: {reason}$"):
         call(CASES[case], tensors, "triton", 1)
-    monkeypatch.setitem(backends._preferred, "cpu", "triton")
+    monkeypatch.setitem(backends._preferred["lrua"], "cpu", "triton")
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         found = [call(CASES[case], tensors, None, 1) for _ in range(2)]
@@ -200,11 +202,12 @@ def test_importing_does_not_import_triton() -> None:
 def test_each_function_runs_on_the_backend_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
 
-    def choose(requested: str | None, device: torch.device, N: int = 1, W: int = 1, R: int = 1) -> str:
+    def choose(requested: str | None, device: torch.device, *sizes: int, **others: Any) -> str:
         asked.append(requested)
         return "reference"
 
-    monkeypatch.setattr(functional, "choose", choose)
+    for family in (functional.lrua, functional.ntm):
+        monkeypatch.setattr(family, "choose", choose)
     for name, case in CASES.items():
         asked.clear()
         call(case, arguments(case, SMALL), "this one")
@@ -215,13 +218,13 @@ def test_each_function_runs_on_the_backend_asked_for(monkeypatch: pytest.MonkeyP
 
 def test_backend_info() -> None:
     info = mannkern.backend_info()
-    assert set(info.used["cpu"]) == set(backends.OPERATIONS)
+    assert set(info.used["cpu"]) == ALL_OPERATIONS
     assert set(info.used["cpu"].values()) == {"cpp"}
     assert "cpp" not in info.missing
     assert info.isa == native.isa()
     first, *others = str(info).splitlines()
     assert first.startswith(f"cpu: cpp ({native.isa()}) for least_used_mask, ")
-    assert all(name in first for name in backends.OPERATIONS)
+    assert all(name in first for name in ALL_OPERATIONS)
     for backend, reason in info.missing.items():
         assert f"{backend}: {reason}" in others
         assert reason
@@ -241,7 +244,7 @@ def test_operations_are_the_functions() -> None:
     public = {
         name for name, f in vars(functional).items() if callable(f) and "backend" in getattr(f, "__annotations__", {})
     }
-    assert public == set(backends.OPERATIONS)
+    assert public == ALL_OPERATIONS
 
 
 @pytest.mark.usefixtures("restored_isa")

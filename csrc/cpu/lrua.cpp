@@ -1,5 +1,5 @@
 // The operations of LRUA on a CPU: checks, allocation, threads over the batch, and the choice of instruction set.
-// Their schemas are in mannkern/ops.py. Inputs may be strided; they are read through contiguous copies.
+// Their schemas are in mannkern/ops/lrua.py. Inputs may be strided; they are read through contiguous copies.
 
 #include <torch/csrc/stable/library.h>
 

@@ -166,4 +166,37 @@ inline Vec<T> exp_nonpositive(Vec<T> x) {
   return x < C::lowest ? Vec<T>{} : kept;
 }
 
+template <class T>
+struct Log;
+template <>
+struct Log<float> {
+  static constexpr int terms = 5;  // of the series in s^2 <= 0.0295; the remainder is 2e-9
+  static constexpr float smallest = 1.17549435e-38f, scale = 16777216.f, scale_log2 = 24.f;
+  static constexpr int32_t root_half = 0x3f3504f3;
+};
+template <>
+struct Log<double> {
+  static constexpr int terms = 11;  // the remainder is 2e-17
+  static constexpr double smallest = 2.2250738585072014e-308, scale = 18014398509481984., scale_log2 = 54.;
+  static constexpr int64_t root_half = 0x3fe6a09e667f3bcdLL;
+};
+
+// log(x) for x >= 0, subnormal numbers too; -inf at 0, infinity and NaN stay.
+template <class T>
+inline Vec<T> logarithm(Vec<T> x) {
+  using C = Log<T>;
+  using I = IntVec<T>;
+  constexpr int mantissa = Exp<T>::mantissa;
+  const Vec<T> normal = x < C::smallest ? x * C::scale : x;
+  const I above = bits<I>(normal) - C::root_half, n = above >> mantissa;
+  const Vec<T> f = bits<Vec<T>>(bits<I>(normal) - (n << mantissa)) - 1;  // in [sqrt(1/2) - 1, sqrt(2) - 1]
+  const Vec<T> s = f / (2 + f), z = s * s;
+  Vec<T> series = Vec<T>{} + T(2) / (2 * C::terms + 1);
+  for (int k = C::terms - 1; k > 0; --k) series = series * z + T(2) / (2 * k + 1);
+  const Vec<T> e = __builtin_convertvector(n, Vec<T>) - (x < C::smallest ? Vec<T>{} + C::scale_log2 : Vec<T>{});
+  const Vec<T> found = e * Exp<T>::ln2_high + ((f - s * (f - z * series)) + e * Exp<T>::ln2_low);
+  const Vec<T> finite = x <= std::numeric_limits<T>::max() ? found : x;
+  return x > 0 ? finite : (x == 0 ? Vec<T>{} - std::numeric_limits<T>::infinity() : x);
+}
+
 }  // namespace

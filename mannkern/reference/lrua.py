@@ -36,11 +36,16 @@ def additive_write(memory: Tensor, write_weights: Tensor, add: Tensor, reset: Te
 
 def cosine_read(memory: Tensor, key: Tensor, strength: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Read (B, R, W) and weights (B, R, N) = softmax_i(b cos(k, M(i))). Equations 2 to 4, with a strength b (B, R)."""
+    weights = cosine_weights(memory, key, strength)
+    return weights @ memory, weights
+
+
+def cosine_weights(memory: Tensor, key: Tensor, strength: Tensor | None = None) -> Tensor:
+    """Weights (B, R, N) = softmax_i(b cos(k, M(i))). Equations 2 and 3."""
     key = key / _norm(key).unsqueeze(-1)  # before the product, which could overflow
     dot = torch.stack([(memory * k.unsqueeze(-2)).sum(-1) for k in key.unbind(1)], 1)
     cosine = dot / _norm(memory).unsqueeze(-2)
-    weights = torch.softmax(cosine if strength is None else strength.unsqueeze(-1) * cosine, -1)
-    return weights @ memory, weights
+    return torch.softmax(cosine if strength is None else strength.unsqueeze(-1) * cosine, -1)
 
 
 def usage_update(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float = 0.99) -> Tensor:

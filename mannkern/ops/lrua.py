@@ -1,8 +1,4 @@
-"""The operations as the dispatcher knows them: schema and shapes of each, forward and backward.
-
-A backend is a set of kernels for these: the compiled library registers its own for CPU tensors when it is loaded.
-They are not differentiable by themselves; :mod:`mannkern.autograd` makes them so.
-"""
+"""The operations of LRUA, and MANN's whole episode: schema and shapes of each, forward and backward."""
 
 from __future__ import annotations
 
@@ -11,43 +7,38 @@ import math
 import torch
 from torch import Tensor
 
-_library = torch.library.Library("mannkern", "DEF")
+from mannkern.ops.library import define, library
 
-
-def _define(schema: str) -> None:
-    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-
-
-_define("least_used_slots(Tensor usage, int n) -> Tensor")
-_define("additive_write(Tensor memory, Tensor write_weights, Tensor add, Tensor? reset) -> Tensor")
-_define(
+define("least_used_slots(Tensor usage, int n) -> Tensor")
+define("additive_write(Tensor memory, Tensor write_weights, Tensor add, Tensor? reset) -> Tensor")
+define(
     "additive_write_backward(Tensor grad, Tensor write_weights, Tensor add, Tensor? reset) -> (Tensor, Tensor, Tensor)"
 )
-_define("cosine_read(Tensor memory, Tensor key, Tensor? strength) -> (Tensor, Tensor, Tensor, Tensor)")
-_define(
+define("cosine_read(Tensor memory, Tensor key, Tensor? strength) -> (Tensor, Tensor, Tensor, Tensor)")
+define(
     "cosine_read_backward(Tensor? grad_read, Tensor? grad_read_weights, Tensor memory, Tensor key, Tensor? strength, "
     "Tensor read_weights, Tensor cosine, Tensor norm) -> (Tensor, Tensor, Tensor)"
 )
-_define("usage_update(Tensor usage, Tensor read_weights, Tensor write_weights, float decay) -> Tensor")
-_define("usage_update_backward(Tensor grad, int num_heads, float decay) -> (Tensor, Tensor, Tensor)")
-_define(
+define("usage_update(Tensor usage, Tensor read_weights, Tensor write_weights, float decay) -> Tensor")
+define("usage_update_backward(Tensor grad, int num_heads, float decay) -> (Tensor, Tensor, Tensor)")
+define(
     "lrua_step(Tensor memory, Tensor read_weights, Tensor usage, Tensor key, Tensor add, Tensor gate, "
     "Tensor? strength, int num_least_used, bool per_head, float decay) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
-_define(
+define(
     "lrua_step_backward(Tensor? grad_memory, Tensor? grad_read, Tensor? grad_read_weights, Tensor? grad_usage, "
     "Tensor? grad_write_weights, Tensor previous_read_weights, Tensor key, Tensor add, Tensor gate, Tensor? strength, "
     "Tensor memory, Tensor read_weights, Tensor write_weights, Tensor cosine, Tensor norm, Tensor least_used, "
     "bool per_head, float decay) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
-_define(
+define(
     "mann_lstm(Tensor input, Tensor input_weight, Tensor bias, Tensor recurrent_weight, Tensor interface_weight, "
     "Tensor interface_bias, Tensor output, Tensor cell, Tensor memory, Tensor read_weights, Tensor usage, "
     "int num_least_used, bool per_head, float decay) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
-_define(
+define(
     "mann_lstm_backward(Tensor? grad_outputs, Tensor? grad_memory, Tensor? grad_usage, Tensor? grad_read_weights, "
     "Tensor? grad_cell, Tensor input, Tensor input_weight, Tensor recurrent_weight, Tensor interface_weight, "
     "Tensor output, Tensor cell, Tensor memory, Tensor previous_read_weights, Tensor outputs, Tensor copies, "
@@ -57,29 +48,29 @@ _define(
 )
 
 
-@torch.library.register_fake("mannkern::least_used_slots", lib=_library)
+@torch.library.register_fake("mannkern::least_used_slots", lib=library)
 def _(usage: Tensor, n: int) -> Tensor:
     return usage.new_empty((usage.shape[0], n), dtype=torch.int64)
 
 
-@torch.library.register_fake("mannkern::additive_write", lib=_library)
+@torch.library.register_fake("mannkern::additive_write", lib=library)
 def _(memory: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) -> Tensor:
     return memory.new_empty(memory.shape)
 
 
-@torch.library.register_fake("mannkern::additive_write_backward", lib=_library)
+@torch.library.register_fake("mannkern::additive_write_backward", lib=library)
 def _(grad: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     return grad.new_empty(grad.shape), grad.new_empty(write_weights.shape), grad.new_empty(add.shape)
 
 
-@torch.library.register_fake("mannkern::cosine_read", lib=_library)
+@torch.library.register_fake("mannkern::cosine_read", lib=library)
 def _(memory: Tensor, key: Tensor, strength: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     B, N, _ = memory.shape
     weights = (B, key.shape[1], N)
     return memory.new_empty(key.shape), memory.new_empty(weights), memory.new_empty(weights), memory.new_empty((B, N))
 
 
-@torch.library.register_fake("mannkern::cosine_read_backward", lib=_library)
+@torch.library.register_fake("mannkern::cosine_read_backward", lib=library)
 def _(
     grad_read: Tensor | None,
     grad_read_weights: Tensor | None,
@@ -93,18 +84,18 @@ def _(
     return memory.new_empty(memory.shape), memory.new_empty(key.shape), _grad_strength(key, strength)
 
 
-@torch.library.register_fake("mannkern::usage_update", lib=_library)
+@torch.library.register_fake("mannkern::usage_update", lib=library)
 def _(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:
     return usage.new_empty(usage.shape)
 
 
-@torch.library.register_fake("mannkern::usage_update_backward", lib=_library)
+@torch.library.register_fake("mannkern::usage_update_backward", lib=library)
 def _(grad: Tensor, num_heads: int, decay: float) -> tuple[Tensor, Tensor, Tensor]:
     weights = (grad.shape[0], num_heads, grad.shape[1])
     return grad.new_empty(grad.shape), grad.new_empty(weights), grad.new_empty(weights)
 
 
-@torch.library.register_fake("mannkern::lrua_step", lib=_library)
+@torch.library.register_fake("mannkern::lrua_step", lib=library)
 def _(
     memory: Tensor,
     read_weights: Tensor,
@@ -131,7 +122,7 @@ def _(
     )
 
 
-@torch.library.register_fake("mannkern::lrua_step_backward", lib=_library)
+@torch.library.register_fake("mannkern::lrua_step_backward", lib=library)
 def _(
     grad_memory: Tensor | None,
     grad_read: Tensor | None,
@@ -163,7 +154,7 @@ def _(
     )
 
 
-@torch.library.register_fake("mannkern::mann_lstm", lib=_library)
+@torch.library.register_fake("mannkern::mann_lstm", lib=library)
 def _(
     input: Tensor,
     input_weight: Tensor,
@@ -199,7 +190,7 @@ def _(
     )
 
 
-@torch.library.register_fake("mannkern::mann_lstm_backward", lib=_library)
+@torch.library.register_fake("mannkern::mann_lstm_backward", lib=library)
 def _(
     grad_outputs: Tensor | None,
     grad_memory: Tensor | None,

@@ -1,15 +1,4 @@
-"""The operations of LRUA (Santoro et al. 2016, section 3), fused, with hand-written gradients.
-
-B episodes, N memory slots, W width of a slot, R read heads, T steps, n least used slots. Tensors are float32 or
-float64, all the same; float16 and bfloat16 are accepted and widened, so results are float32 then. Inputs may be strided
-views and are never written to; B = 0 works. ``backend`` is one of :func:`mannkern.backend_info`'s, None for the
-process's choice (MANNKERN_BACKEND, else "auto").
-
-Every function raises ValueError or TypeError for a wrong rank, size, dtype, device or value, naming the argument,
-before any work; RuntimeError where an explicit backend cannot be had. Values of GPU tensors (a negative strength, a
-slot out of range) are not read, because that would wait for the GPU. Gradients of the fused backends are not
-differentiable a second time; backend="reference" is.
-"""
+"""The operations of LRUA (Santoro et al. 2016, section 3): R read heads, n least used slots, T steps of a scan."""
 
 from __future__ import annotations
 
@@ -18,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mannkern import autograd, checks
+from mannkern import checks
+from mannkern.autograd import lrua as autograd
 from mannkern.backends import choose
 from mannkern.reference import lrua as reference
 

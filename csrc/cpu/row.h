@@ -1,0 +1,66 @@
+// A Team of ntm_core.h on the CPU: the lanes of a vector, from one end of a row to the other.
+#pragma once
+
+#include "../ntm_core.h"
+#include "blocks.h"
+
+namespace {
+
+// Rows of N numbers padded to Np; what is stored beyond N is 0, but for a settled row, which goes on around there. A
+// row that is settled needs `halo` numbers before it and after it.
+template <class T>
+class Row {
+ public:
+  using Value = Vec<T>;
+  static constexpr int L = Lanes<T>::L;
+
+  explicit Row(int64_t n, int64_t shifts = 1) : N(n), Np(padded(n, kBlock<T>)), reach_(shifts / 2) {}
+  Row(const Sizes<T>& s, int64_t shifts) : Row(s.N, shifts) {}
+
+  // Numbers before and behind a row that is settled, and its whole size.
+  int64_t halo() const { return padded(reach_, 64 / sizeof(T)); }
+  int64_t settled_size() const { return Np + 2 * halo(); }
+
+  template <class F>
+  void each(F f) const {
+    for (int64_t i = 0; i < Np; i += L) f(i);
+  }
+  template <class F>
+  T sum(F f) const {
+    Value total = {};
+    for (int64_t i = 0; i < Np; i += L) total += within(f(i), i, T(0));
+    return lane_sum<T>(total);
+  }
+  template <class F>
+  T max(F f) const {
+    constexpr T lowest = -std::numeric_limits<T>::infinity();
+    Value largest = Value{} + lowest;
+    for (int64_t i = 0; i < Np; i += L) {
+      const Value v = within(f(i), i, lowest);
+      largest = v > largest ? v : largest;
+    }
+    return lane_max<T>(largest);
+  }
+  static Value load(const T* p, int64_t i) { return ::load(p + i); }
+  void store(T* p, int64_t i, Value v) const { ::store(p + i, within(v, i, T(0))); }
+  static Value around(const T* p, int64_t i, int64_t o) { return ::load(p + i - o); }
+  void settle(T* p) const {
+    for (int64_t k = 1; k <= reach_; ++k) p[-k] = p[N - k];  // for k > N of what was filled before
+    for (int64_t k = 0; k < reach_; ++k) p[N + k] = p[k];
+  }
+  static Value exp(Value v) { return exp_nonpositive<T>(v); }
+  static Value log(Value v) { return logarithm<T>(v); }
+
+  const int64_t N, Np;
+
+ private:
+  // Lanes beyond N hold `rest`.
+  Value within(Value v, int64_t i, T rest) const {
+    if (i + L <= N) return v;
+    for (int e = 0; e < L; ++e) v[e] = i + e < N ? v[e] : rest;
+    return v;
+  }
+  const int64_t reach_;
+};
+
+}  // namespace

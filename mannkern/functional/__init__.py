@@ -1,0 +1,38 @@
+"""The operations of LRUA (Santoro et al. 2016) and of the NTM (Graves et al. 2014), fused, with hand-written gradients.
+
+B episodes, N memory slots, W width of a slot, R read heads of LRUA, H heads and S shifts of the NTM. Tensors are
+float32 or float64, all the same; float16 and bfloat16 are accepted and widened, so results are float32 then. Inputs may
+be strided views and are never written to; B = 0 works. ``backend`` is one of :func:`mannkern.backend_info`'s, None for
+the process's choice (MANNKERN_BACKEND, else "auto").
+
+Every function raises ValueError or TypeError for a wrong rank, size, dtype, device or value, naming the argument,
+before any work; RuntimeError where an explicit backend cannot be had. Values of GPU tensors (a negative strength, a
+slot out of range) are not read, because that would wait for the GPU. Gradients of the fused backends are not
+differentiable a second time; backend="reference" is.
+"""
+
+from mannkern.functional.lrua import (
+    LRUAScan,
+    LRUAStep,
+    additive_write,
+    cosine_read,
+    least_used_mask,
+    lrua_scan,
+    lrua_step,
+    usage_update,
+)
+from mannkern.functional.ntm import ntm_address, ntm_write, shift_sharpen
+
+__all__ = [
+    "LRUAScan",
+    "LRUAStep",
+    "additive_write",
+    "cosine_read",
+    "least_used_mask",
+    "lrua_scan",
+    "lrua_step",
+    "ntm_address",
+    "ntm_write",
+    "shift_sharpen",
+    "usage_update",
+]
