@@ -1,1 +1,1 @@
-"""Tasks: where episodes come from."""
+"""Tasks: where episodes and sequences come from."""

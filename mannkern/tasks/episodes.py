@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from mannkern.tasks import seeds
 
 MAX_ROTATION = math.pi / 16
 """Largest rotation of an augmented drawing, in radians; Santoro et al. (2016), section 4.1."""
@@ -116,7 +117,7 @@ class EpisodeSampler:
         self._length = length
         self._augment = augment
         self._labels = labels
-        self._stream = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "little")
+        self._seed = seed
 
     def sample(self, batch_size: int, index: int) -> Episodes:
         """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
@@ -129,8 +130,7 @@ class EpisodeSampler:
         num_available, num_drawings, side, _ = self._images.shape
         device = self._images.device
         C, T, B = self.num_classes, self._length, batch_size
-        # A CPU generator keeps 32 bits of its seed; an odd factor gives every index a seed of its own.
-        generator = torch.Generator(device).manual_seed((self._stream + index * 0x9E3779B1) % 2**32)
+        generator = seeds.generator(self._seed, index, device)
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator, device=device)
