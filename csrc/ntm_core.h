@@ -7,6 +7,7 @@
 //   around(p, i, o)           p[(i - o) mod N], of a row that was settled after its last store
 //   settle(p)                 what members stored to p may now be read around
 //   exp(v), log(v)            exp of v <= 0; log of v >= 0, -inf at 0
+//   power(v, e)               v^e for v in [0,1] and e >= 0, with 0^0 = 1, to the last bits however large e is
 // Scalars given by reference are the same for all members. No row overlaps another unless said.
 #pragma once
 
@@ -33,14 +34,21 @@ MANNKERN_BOTH void softmax(const Team& team, T* w, const T* x, T b) {
   team.each([&](auto i) { team.store(w, i, team.load(w, i) * scale); });
 }
 
+// sum_i w(i) d(i), and once more of what is left: gradients are sums of w (d - mean) (x - mean of x), which cancel.
+template <class Team, class T>
+MANNKERN_BOTH T weighted_mean(const Team& team, const T* d, const T* w) {
+  const T first = team.sum([&](auto i) { return team.load(d, i) * team.load(w, i); });
+  return first + team.sum([&](auto i) { return (team.load(d, i) - first) * team.load(w, i); });
+}
+
 // d_x, and the gradient of b, of w = softmax(b x), for d_w; d_x may be d_w.
 template <class Team, class T>
 MANNKERN_BOTH void softmax_backward(const Team& team, T* d_x, T& d_b, const T* d_w, const T* w, const T* x, T b) {
-  const T mean = team.sum([&](auto i) { return team.load(d_w, i) * team.load(w, i); });
+  const T mean = weighted_mean(team, d_w, w), center = weighted_mean(team, x, w);
   d_b = team.sum([&](auto i) {
     const auto slope = team.load(w, i) * (team.load(d_w, i) - mean);
     team.store(d_x, i, b * slope);
-    return slope * team.load(x, i);
+    return slope * (team.load(x, i) - center);
   });
 }
 
@@ -87,15 +95,6 @@ MANNKERN_BOTH void shift_backward(const Team& team, T* d_g, T* d_shift, const T*
     d_shift[j] = team.sum([&](auto i) { return team.load(d_s, i) * team.around(w_g, i, j - S / 2); });
 }
 
-// r^(y-1) for r in [0,1] of logarithm l, with 0^0 = 1.
-template <class Team, class T>
-MANNKERN_BOTH typename Team::Value power_below(const Team& team, typename Team::Value r, typename Team::Value l, T y) {
-  using Value = typename Team::Value;
-  const Value at_zero = Value{} + T(y == 1);
-  const Value power = team.exp((y - 1) * (r > 0 ? l : Value{}));
-  return r > 0 ? power : at_zero;
-}
-
 // w = softmax(y log w_s), as powers of w_s / max w_s: the largest is 1, so the sum neither overflows nor vanishes.
 // w may be w_s.
 template <class Team, class T>
@@ -103,7 +102,7 @@ MANNKERN_BOTH void sharpen(const Team& team, T* w, const T* w_s, T y) {
   const T top = team.max([&](auto i) { return team.load(w_s, i); });
   const T sum = team.sum([&](auto i) {
     const auto r = team.load(w_s, i) / top;
-    const auto p = r * power_below(team, r, team.log(r), y);
+    const auto p = r * team.power(r, y - 1);
     team.store(w, i, p);
     return p;
   });
@@ -117,14 +116,18 @@ template <class Team, class T>
 MANNKERN_BOTH void sharpen_backward(const Team& team, T* d_s, T& d_y, const T* d_w, const T* w, const T* w_s, T y) {
   using Value = typename Team::Value;
   const T top = team.max([&](auto i) { return team.load(w_s, i); });
-  const T mean = team.sum([&](auto i) { return team.load(d_w, i) * team.load(w, i); });
+  const T mean = weighted_mean(team, d_w, w);
   const T largest = team.max([&](auto i) { return team.load(w, i); });  // 1 / sum of the powers: the largest is 1
   const T scale = y * largest / top;
+  team.each([&](auto i) {
+    const Value r = team.load(w_s, i) / top;
+    team.store(d_s, i, r > 0 ? team.log(r) : Value{});
+  });
+  const T center = weighted_mean(team, d_s, w);
   d_y = team.sum([&](auto i) {
-    const Value r = team.load(w_s, i) / top, l = team.log(r);
-    const Value above = team.load(d_w, i) - mean;
-    team.store(d_s, i, scale * power_below(team, r, l, y) * above);
-    return above * team.load(w, i) * (r > 0 ? l : Value{});
+    const Value r = team.load(w_s, i) / top, l = team.load(d_s, i), above = team.load(d_w, i) - mean;
+    team.store(d_s, i, scale * team.power(r, y - 1) * above);
+    return above * team.load(w, i) * (r > 0 ? l - center : Value{});
   });
   team.settle(d_s);
 }

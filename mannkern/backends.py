@@ -18,6 +18,8 @@ OPERATIONS = {  # by family: a backend has kernels of all of one
     "ntm": ("shift_sharpen", "ntm_address", "ntm_write"),
 }
 
+FAMILY = {name: family for family, names in OPERATIONS.items() for name in names}
+
 # what `auto` wants of each device type
 _preferred = {"lrua": {"cpu": "cpp", "cuda": "triton"}, "ntm": {"cpu": "cpp", "cuda": "cuda"}}
 _MOST_SLOTS = 65_536  # of the CUDA kernels

@@ -67,7 +67,7 @@ def shift(memory: Tensor, x: Tensor, B: int, H: int) -> Tensor:
     S = x.shape[-1] if isinstance(x, Tensor) and x.dim() == 3 else 1
     x = like(memory, "shift", x, "BHS", (B, H, S))
     if S % 2 == 0:
-        raise ValueError(f"shift: got S = {S}, need an odd number: the middle one stays")
+        raise ValueError(f"shift: got shape {tuple(x.shape)}, need (B, H, S) with S odd: the middle one stays")
     return x
 
 
@@ -106,6 +106,15 @@ def positive(name: str, x: int) -> int:
     return x
 
 
+def at_least_zero(name: str, x: int) -> int:
+    """An int, at least 0."""
+    if not isinstance(x, int) or isinstance(x, bool):
+        raise TypeError(f"{name}: got {type(x).__name__}, need an int, at least 0")
+    if x < 0:
+        raise ValueError(f"{name}: got {x}, need at least 0")
+    return x
+
+
 def controller(module: torch.nn.Module, input_size: int, hidden_size: int) -> None:
     """A controller that was given: a step, not a sequence; input F + R W, hidden D."""
     if isinstance(module, torch.nn.RNNBase):
@@ -118,7 +127,7 @@ def controller(module: torch.nn.Module, input_size: int, hidden_size: int) -> No
     ):
         raise ValueError(
             f"controller: got {type(module).__name__}({module.input_size}, {module.hidden_size}), "
-            f"need ({input_size}, {hidden_size}): input_size + num_reads * memory_width, hidden_size"
+            f"need ({input_size}, {hidden_size}): input_size + memory_width for each read, hidden_size"
         )
 
 

@@ -1,6 +1,8 @@
-"""MANN: whole episodes, step by step what looping its cell gives."""
+"""MANN and NTM: whole episodes, step by step what looping their cells gives."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,15 +10,79 @@ from torch import Tensor, nn
 from mannkern import checks
 from mannkern.autograd.lrua import MANNLSTM
 from mannkern.backends import choose
-from mannkern.cells import MANNCell, MANNState
+from mannkern.cells import MANNCell, MANNState, NTMCell
 
 
-class MANN(nn.Module):
+class _Sequence(nn.Module):
+    """A cell over the T steps of an episode, in compiled code where that is there."""
+
+    cell: Any
+    batch_first: bool
+    _family: str
+
+    @property
+    def output_size(self) -> int:
+        """Width of a step's output: D + R W."""
+        return self.cell.output_size
+
+    def initial_state(self, batch_size: int) -> Any:
+        """State of ``batch_size`` episodes before their first step."""
+        return self.cell.initial_state(batch_size)
+
+    def forward(self, input: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """input (T, B, F), state None for the initial one -> output (T, B, D + R W), state after the last step.
+
+        With batch_first, (B, T, F) and (B, T, D + R W). T = 0 returns the state as it came.
+        """
+        cell = self.cell
+        checks.step_input(input, cell.input_size, cell.interface.weight, "BTF" if self.batch_first else "TBF")
+        if self.batch_first:
+            input = input.transpose(0, 1)
+        B = input.shape[1]
+        state = cell.initial_state(B) if state is None else cell.check_state(state, B)
+        output, state = self._compiled(input, state) if self._has_compiled_loop(input) else self._loop(input, state)
+        return output.transpose(0, 1) if self.batch_first else output, state
+
+    def _loop(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        outputs = []
+        for x in input:
+            output, state, *_ = self.cell.step(x, state)
+            outputs.append(output)
+        empty = input.new_empty(0, input.shape[1], self.output_size)
+        return torch.stack(outputs) if outputs else empty, state
+
+    def _has_compiled_loop(self, input: Tensor) -> bool:
+        cell = self.cell
+        parts = (cell, cell.controller, cell.interface)
+        hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+        return (
+            type(cell.controller) is nn.LSTMCell
+            and type(cell.interface) is nn.Linear
+            and cell.interface.weight.dtype in (torch.float32, torch.float64)
+            and not any(getattr(part, hook) for part in parts for hook in hooks)
+            and cell.controller.bias
+            and input.shape[0] > 0
+            and choose(cell.backend, input.device, family=self._family) == "cpp"
+            and not torch.is_autocast_enabled(input.device.type)
+            and not torch._C._are_functorch_transforms_active()
+        )
+
+    def _compiled(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The loop over T in compiled code."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"batch_first={self.batch_first}"
+
+
+class MANN(_Sequence):
     """A MANNCell over the T steps of an episode, as torch.nn.LSTM is one of LSTMCell.
 
     Arguments are :class:`mannkern.MANNCell`'s, and ``batch_first`` for inputs and outputs (B, T, ·) in place of
     (T, B, ·). Its parameters are those of its ``cell``.
     """
+
+    _family = "lrua"
 
     def __init__(
         self,
@@ -56,55 +122,7 @@ class MANN(nn.Module):
             dtype=dtype,
         )
 
-    @property
-    def output_size(self) -> int:
-        """Width of a step's output: D + R W."""
-        return self.cell.output_size
-
-    def initial_state(self, batch_size: int) -> MANNState:
-        """State of ``batch_size`` episodes before their first step."""
-        return self.cell.initial_state(batch_size)
-
-    def forward(self, input: Tensor, state: MANNState | None = None) -> tuple[Tensor, MANNState]:
-        """input (T, B, F), state None for the initial one -> output (T, B, D + R W), state after the last step.
-
-        With batch_first, (B, T, F) and (B, T, D + R W). T = 0 returns the state as it came.
-        """
-        cell = self.cell
-        checks.step_input(input, cell.input_size, cell.interface.weight, "BTF" if self.batch_first else "TBF")
-        if self.batch_first:
-            input = input.transpose(0, 1)
-        B = input.shape[1]
-        state = cell.initial_state(B) if state is None else cell.check_state(state, B)
-        output, state = self._compiled(input, state) if self._has_compiled_loop(input) else self._loop(input, state)
-        return output.transpose(0, 1) if self.batch_first else output, state
-
-    def _loop(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
-        outputs = []
-        for x in input:
-            output, state, _ = self.cell.step(x, state)
-            outputs.append(output)
-        empty = input.new_empty(0, input.shape[1], self.output_size)
-        return torch.stack(outputs) if outputs else empty, state
-
-    def _has_compiled_loop(self, input: Tensor) -> bool:
-        cell = self.cell
-        parts = (cell, cell.controller, cell.interface)
-        hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-        return (
-            type(cell.controller) is nn.LSTMCell
-            and type(cell.interface) is nn.Linear
-            and cell.interface.weight.dtype in (torch.float32, torch.float64)
-            and not any(getattr(part, hook) for part in parts for hook in hooks)
-            and cell.controller.bias
-            and input.shape[0] > 0
-            and choose(cell.backend, input.device) == "cpp"
-            and not torch.is_autocast_enabled(input.device.type)
-            and not torch._C._are_functorch_transforms_active()
-        )
-
     def _compiled(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
-        """The loop over T in compiled code."""
         cell, lstm = self.cell, self.cell.controller
         assert isinstance(lstm, nn.LSTMCell)  # of _has_compiled_loop
         hidden, c = state.controller
@@ -127,5 +145,49 @@ class MANN(nn.Module):
         hidden, read = outputs[-1].split([cell.hidden_size, cell.num_reads * cell.memory_width], -1)
         return outputs, MANNState((hidden, c), memory, read_weights, usage, read.unflatten(-1, state.read.shape[1:]))
 
-    def extra_repr(self) -> str:
-        return f"batch_first={self.batch_first}"
+
+class NTM(_Sequence):
+    """An NTMCell over the T steps of a sequence, as torch.nn.LSTM is one of LSTMCell.
+
+    Arguments are :class:`mannkern.NTMCell`'s, and ``batch_first`` for inputs and outputs (B, T, ·) in place of
+    (T, B, ·). Its parameters are those of its ``cell``.
+    """
+
+    _family = "ntm"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        memory_slots: int = 128,
+        memory_width: int = 20,
+        num_read_heads: int = 1,
+        num_write_heads: int = 1,
+        shift_range: int = 1,
+        *,
+        controller: str | nn.Module = "lstm",
+        memory_init: float | str = 1e-6,
+        batch_first: bool = False,
+        backend: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        self.cell = NTMCell(
+            input_size,
+            hidden_size,
+            memory_slots,
+            memory_width,
+            num_read_heads,
+            num_write_heads,
+            shift_range,
+            controller=controller,
+            memory_init=memory_init,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+        )
+
+    def _has_compiled_loop(self, input: Tensor) -> bool:
+        return False

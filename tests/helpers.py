@@ -14,6 +14,7 @@ from mannkern.verification.cases import (
     OUTPUTS,
     SHAPES,
     SMALL,
+    WITHOUT_GRADIENT,
     Case,
     Shape,
     Tensors,
@@ -30,6 +31,7 @@ __all__ = [
     "OUTPUTS",
     "SHAPES",
     "SMALL",
+    "WITHOUT_GRADIENT",
     "Case",
     "Shape",
     "Tensors",
@@ -58,7 +60,17 @@ def _isas() -> list[str]:
 KERNELS = [("cpp", isa) for isa in _isas() or ["portable"]]
 if not unavailable("triton", "cpu"):
     KERNELS.append(("triton", ""))
-MAIN_CASES = ("write_reset", "read_strength", "usage", "step_strength", "step_per_head", "scan")
+MAIN_CASES = (
+    "write_reset",
+    "read_strength",
+    "usage",
+    "step_strength",
+    "step_per_head",
+    "scan",
+    "shift_sharpen",
+    "ntm_address",
+    "ntm_write",
+)
 
 
 def assert_same(got: Tensors, expected: Tensors) -> None:

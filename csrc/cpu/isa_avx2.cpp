@@ -1,4 +1,4 @@
-// The kernels for x86-64 with AVX2 and FMA; cpu/lrua.cpp calls them only on such a machine.
+// The kernels for x86-64 with AVX2 and FMA; cpu/isa.cpp calls them only on such a machine.
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
@@ -6,7 +6,7 @@
 #pragma GCC target("avx2,fma")
 #endif
 #define MANNKERN_BYTES 32
-#include "lrua_kernels.h"
+#include "isa.h"
 
 namespace mannkern {
 const Isa isa_avx2 = {"avx2", kernels<float>, kernels<double>};

@@ -1,4 +1,4 @@
-// The kernels for x86-64 with AVX-512; cpu/lrua.cpp calls them only on such a machine.
+// The kernels for x86-64 with AVX-512; cpu/isa.cpp calls them only on such a machine.
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
@@ -6,7 +6,7 @@
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
 #endif
 #define MANNKERN_BYTES 64
-#include "lrua_kernels.h"
+#include "isa.h"
 
 namespace mannkern {
 const Isa isa_avx512 = {"avx512", kernels<float>, kernels<double>};

@@ -1,9 +1,8 @@
-// The operations of LRUA on a CPU: checks, allocation, threads over the batch, and the choice of instruction set.
+// The operations of LRUA on a CPU: checks, allocation, threads over the batch.
 // Their schemas are in mannkern/ops/lrua.py. Inputs may be strided; they are read through contiguous copies.
 
 #include <torch/csrc/stable/library.h>
 
-#include <cstring>
 #include <numeric>
 #include <tuple>
 
@@ -25,30 +24,6 @@ void sort_least_used(const T* usage, int64_t N, int64_t n, int64_t* slots) {
 }
 template void sort_least_used(const float*, int64_t, int64_t, int64_t*);
 template void sort_least_used(const double*, int64_t, int64_t, int64_t*);
-
-namespace {
-
-const Isa* const kIsas[] = {
-#if defined(__x86_64__)
-    &isa_avx512, &isa_avx2,
-#endif
-    &isa_portable};
-
-bool runs_here(const Isa* isa) {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (isa == &isa_avx2) return avx2;
-  if (isa == &isa_avx512)
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-#endif
-  return isa == &isa_portable;
-}
-
-}  // namespace
-
-const Isa* chosen = *std::find_if(std::begin(kIsas), std::end(kIsas), runs_here);
 
 namespace {
 
@@ -229,15 +204,6 @@ std::tuple<Tensor, Tensor, Tensor> usage_update_backward(const Tensor& grad, int
 
 }  // namespace
 }  // namespace mannkern
-
-// The instruction set in use, and its replacement (0 where this machine cannot run it): for tests and benchmarks.
-#define MANNKERN_EXPORT extern "C" __attribute__((visibility("default")))
-MANNKERN_EXPORT const char* mannkern_isa() { return mannkern::chosen->name; }
-MANNKERN_EXPORT int mannkern_set_isa(const char* name) {
-  for (const mannkern::Isa* isa : mannkern::kIsas)
-    if (std::strcmp(isa->name, name) == 0 && mannkern::runs_here(isa)) return mannkern::chosen = isa, 1;
-  return 0;
-}
 
 STABLE_TORCH_LIBRARY_IMPL(mannkern, CPU, m) {
   m.impl("least_used_slots", TORCH_BOX(&mannkern::least_used_slots));

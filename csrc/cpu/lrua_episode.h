@@ -4,7 +4,7 @@
 #include <type_traits>
 
 #include "../lrua.h"
-#include "blocks.h"
+#include "row.h"
 
 namespace {
 
@@ -76,40 +76,27 @@ void slot_norms(T* norm, const T* X, const Sizes<T>& s) {
   }
 }
 
-// softmax over the N slots of b cos(h, i); padded slots get 0.
+// softmax_i(b cos(k, X(i))) of each key, and the cosines, given the norms of X. `unit` and `key_norm` are scratch for
+// (R, W) and R. strength null: 1.
 template <class T>
-void softmax(T* weights, const T* cosine, T b, const Sizes<T>& s) {
-  constexpr int L = Lanes<T>::L;
-  constexpr T lowest = -std::numeric_limits<T>::infinity();
-  for (int64_t i = 0; i < s.Np; ++i) weights[i] = i < s.N ? b * cosine[i] : lowest;
-  Vec<T> largest = load(weights);
-  for (int64_t i = L; i < s.Np; i += L) {
-    const Vec<T> z = load(weights + i);
-    largest = z > largest ? z : largest;
-  }
-  const T top = lane_max<T>(largest);
-  Vec<T> sum = {};
-  for (int64_t i = 0; i < s.Np; i += L) {
-    const Vec<T> e = exp_nonpositive<T>(load(weights + i) - top);
-    sum += e;
-    store(weights + i, e);
-  }
-  const T scale = 1 / lane_sum<T>(sum);
-  for (int64_t i = 0; i < s.Np; ++i) weights[i] *= scale;
-}
-
-// Equations 2 to 4: cosine, norm and weights of the memory in X. `unit` and `key_norm` are scratch for (R, W) and R.
-template <class T>
-void address(T* weights, T* cosine, T* norm, T* unit, T* key_norm, const T* X, const T* key, const T* strength,
+void content(T* weights, T* cosine, T* unit, T* key_norm, const T* X, const T* norm, const T* key, const T* strength,
              const Sizes<T>& s) {
+  const Row<T> team(s.N);
   normalise_keys(unit, key_norm, key, s);
-  slot_norms(norm, X, s);
   slot_dot(cosine, X, unit, s);
   for (int64_t h = 0; h < s.R; ++h) {
     T* row = cosine + h * s.Np;
     for (int64_t i = 0; i < s.Np; ++i) row[i] /= norm[i];
-    softmax(weights + h * s.Np, row, strength ? strength[h] : T(1), s);
+    mannkern::softmax(team, weights + h * s.Np, row, strength ? strength[h] : T(1));
   }
+}
+
+// Equations 2 to 4: cosine, norm and weights of the memory in X.
+template <class T>
+void address(T* weights, T* cosine, T* norm, T* unit, T* key_norm, const T* X, const T* key, const T* strength,
+             const Sizes<T>& s) {
+  slot_norms(norm, X, s);
+  content(weights, cosine, unit, key_norm, X, norm, key, strength, s);
 }
 
 // What the backward pass of a read works in.
@@ -125,6 +112,7 @@ void read_backward(T* D, T* grad_key, T* grad_strength, T* grad_weights, const T
                    const T* strength, const T* weights, const T* cosine, const T* norm, const ReadScratch<T>& scratch,
                    const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
+  const Row<T> team(s.N);
   normalise_keys(scratch.unit, scratch.key_norm, key, s);
   if (grad_read) {
     slot_dot(scratch.pull, X, grad_read, s);
@@ -137,12 +125,11 @@ void read_backward(T* D, T* grad_key, T* grad_strength, T* grad_weights, const T
     const T b = strength ? strength[h] : T(1);
     const T *w = weights + h * s.Np, *cos = cosine + h * s.Np, *gw = grad_weights + h * s.Np;
     T* pull = scratch.pull + h * s.Np;
-    Vec<T> mean = {}, turn = {};
-    for (int64_t i = 0; i < s.Np; i += L) mean += load(w + i) * load(gw + i);
-    const T m = lane_sum<T>(mean);
+    const T m = mannkern::weighted_mean(team, gw, w), center = grad_strength ? mannkern::weighted_mean(team, cos, w) : 0;
+    Vec<T> turn = {};
     for (int64_t i = 0; i < s.Np; i += L) {
       const Vec<T> dz = load(w + i) * (load(gw + i) - m), slope = dz * load(cos + i), n = load(norm + i);
-      turn += slope;
+      turn += dz * (load(cos + i) - center);
       store(pull + i, dz * b / n);
       const Vec<T> kept = n > kEps<T> ? slope * b / n : Vec<T>{};
       store(scratch.shrink + i, load(scratch.shrink + i) + kept / n);

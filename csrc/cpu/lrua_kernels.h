@@ -1,9 +1,7 @@
 // The kernels of an Isa over episodes [begin, end): load an episode, apply lrua_episode.h, store it.
 #pragma once
 
-#include <cstdlib>
-#include <new>
-
+#include "arena.h"
 #include "controller.h"
 #include "lrua_episode.h"
 
@@ -11,40 +9,11 @@ namespace {
 
 using namespace mannkern;
 
-// One growing buffer a thread, so that a call allocates nothing.
-struct Buffer {
-  void* data = nullptr;
-  size_t size = 0;
-  ~Buffer() { std::free(data); }
-};
-
-// Hands out pieces of the thread's buffer, which has room for the largest kernel: the backward pass of the step.
+// Scratch of the largest kernel: the backward pass of the step.
 template <class T>
-class Arena {
- public:
-  explicit Arena(const Sizes<T>& s) {
-    static thread_local Buffer buffer;
-    const int64_t blocks = 2 * blocks_size(s), rows = (6 * s.R + 3) * s.Np, vectors = (Lanes<T>::L + 1) * s.R * s.W + 2 * s.R;
-    const size_t bytes = size_t(blocks + rows + vectors + 16 * kPiece) * sizeof(T);
-    if (buffer.size < bytes) {
-      std::free(buffer.data);
-      buffer.size = 0;
-      buffer.data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-      if (!buffer.data) throw std::bad_alloc();
-      buffer.size = bytes;
-    }
-    next_ = static_cast<T*>(buffer.data);
-  }
-  T* take(int64_t count) {
-    T* piece = next_;
-    next_ += padded(count, kPiece);
-    return piece;
-  }
-
- private:
-  static constexpr int64_t kPiece = 64 / sizeof(T);
-  T* next_;
-};
+int64_t scratch_size(const Sizes<T>& s) {
+  return 2 * blocks_size(s) + (6 * s.R + 3) * s.Np + (Lanes<T>::L + 1) * s.R * s.W + 2 * s.R;
+}
 
 template <class T>
 ReadScratch<T> take_read_scratch(Arena<T>& arena, const Sizes<T>& s) {
@@ -77,7 +46,7 @@ template <class T>
 void write(const Write<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N;
-  Arena<T> arena(s);
+  Arena<T> arena(scratch_size(s));
   T *X = arena.take(blocks_size(s)), *w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
     load_blocks(X, op.memory + e * NW, s);
@@ -92,7 +61,7 @@ template <class T>
 void write_backward(const WriteBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
-  Arena<T> arena(s);
+  Arena<T> arena(scratch_size(s));
   T *D = arena.take(blocks_size(s)), *w = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
   T* lanes = arena.take(RW * Lanes<T>::L);
   for (int64_t e = begin; e < end; ++e) {
@@ -110,7 +79,7 @@ template <class T>
 void read(const Read<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
-  Arena<T> arena(s);
+  Arena<T> arena(scratch_size(s));
   T *X = arena.take(blocks_size(s)), *w = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *norm = arena.take(s.Np);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
@@ -127,7 +96,7 @@ template <class T>
 void read_backward(const ReadBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
-  Arena<T> arena(s);
+  Arena<T> arena(scratch_size(s));
   T *X = arena.take(blocks_size(s)), *D = arena.take(blocks_size(s)), *norm = arena.take(s.Np);
   T *w = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
@@ -149,7 +118,7 @@ void step(const Step<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t N = s.N, NW = N * s.W, RN = s.R * N;
   const auto [vectors, scalars, reads] = op.strides;
-  Arena<T> arena(s);
+  Arena<T> arena(scratch_size(s));
   T *X = arena.take(blocks_size(s)), *w_w = arena.take(s.R * s.Np), *w_r = arena.take(s.R * s.Np);
   T *cosine = arena.take(s.R * s.Np), *norm = arena.take(s.Np);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
@@ -187,7 +156,7 @@ void step_backward(const StepBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t N = s.N, NW = N * s.W, RN = s.R * N;
   const auto [vectors, scalars, reads] = op.strides;
-  Arena<T> arena(s);
+  Arena<T> arena(scratch_size(s));
   T *X = arena.take(blocks_size(s)), *D = arena.take(blocks_size(s)), *norm = arena.take(s.Np), *grad_u = arena.take(s.Np);
   T *weights = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
@@ -233,14 +202,9 @@ void step_backward(const StepBackward<T>& op, int64_t begin, int64_t end) {
 template <class T>
 void find_least_used(const LeastUsed<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.N, 1, 1);
-  Arena<T> arena(s);
+  Arena<T> arena(scratch_size(s));
   T* rank = arena.take(s.Np);
   for (int64_t e = begin; e < end; ++e) least_used(op.slots + e * op.n, op.usage + e * op.N, op.n, rank, s);
 }
-
-template <class T>
-constexpr Kernels<T> kernels = {write<T>,         write_backward<T>, read<T>,     read_backward<T>, step<T>,
-                                step_backward<T>, find_least_used<T>, lstm<T>,  lstm_backward<T>, activate<T>,
-                                activate_backward<T>};
 
 }  // namespace

@@ -50,6 +50,7 @@ class Row {
   }
   static Value exp(Value v) { return exp_nonpositive<T>(v); }
   static Value log(Value v) { return logarithm<T>(v); }
+  static Value power(Value v, T e) { return power_below_one<T>(v, e); }
 
   const int64_t N, Np;
 

@@ -181,22 +181,52 @@ struct Log<double> {
   static constexpr int64_t root_half = 0x3fe6a09e667f3bcdLL;
 };
 
-// log(x) for x >= 0, subnormal numbers too; -inf at 0, infinity and NaN stay.
+// log(x) of finite x > 0, subnormal numbers too, as an unevaluated sum.
 template <class T>
-inline Vec<T> logarithm(Vec<T> x) {
+struct TwoPart {
+  Vec<T> high, low;
+};
+template <class T>
+inline TwoPart<T> logarithm_parts(Vec<T> x) {
   using C = Log<T>;
   using I = IntVec<T>;
   constexpr int mantissa = Exp<T>::mantissa;
   const Vec<T> normal = x < C::smallest ? x * C::scale : x;
   const I above = bits<I>(normal) - C::root_half, n = above >> mantissa;
   const Vec<T> f = bits<Vec<T>>(bits<I>(normal) - (n << mantissa)) - 1;  // in [sqrt(1/2) - 1, sqrt(2) - 1]
-  const Vec<T> s = f / (2 + f), z = s * s;
+  const Vec<T> s = f / (2 + f), z = s * s, half = T(0.5) * f * f;
   Vec<T> series = Vec<T>{} + T(2) / (2 * C::terms + 1);
   for (int k = C::terms - 1; k > 0; --k) series = series * z + T(2) / (2 * k + 1);
+  const Vec<T> bend = half - s * (half + z * series);  // f - log(1 + f), small beside f
   const Vec<T> e = __builtin_convertvector(n, Vec<T>) - (x < C::smallest ? Vec<T>{} + C::scale_log2 : Vec<T>{});
-  const Vec<T> found = e * Exp<T>::ln2_high + ((f - s * (f - z * series)) + e * Exp<T>::ln2_low);
-  const Vec<T> finite = x <= std::numeric_limits<T>::max() ? found : x;
+  const Vec<T> near = f - bend, whole = e * Exp<T>::ln2_high, high = whole + near;
+  return {high, ((whole - high) + near) + ((f - near) - bend) + e * Exp<T>::ln2_low};
+}
+
+// log(x) for x >= 0; -inf at 0, infinity and NaN stay.
+template <class T>
+inline Vec<T> logarithm(Vec<T> x) {
+  const TwoPart<T> log = logarithm_parts<T>(x);
+  const Vec<T> finite = x <= std::numeric_limits<T>::max() ? log.high + log.low : x;
   return x > 0 ? finite : (x == 0 ? Vec<T>{} - std::numeric_limits<T>::infinity() : x);
+}
+
+// The upper half of the mantissa, so that products of two of them are exact.
+template <class T>
+inline Vec<T> upper_half(Vec<T> x) {
+  constexpr auto kept = ~((decltype(Log<T>::root_half)(1) << (Exp<T>::mantissa + 1) / 2) - 1);
+  return bits<Vec<T>>(bits<IntVec<T>>(x) & kept);
+}
+
+// x^e for x in [0,1] and e >= 0, with 0^0 = 1. The exponent e log(x) is kept in two parts: its rounding alone would
+// cost e |log(x)| units in the last place.
+template <class T>
+inline Vec<T> power_below_one(Vec<T> x, T e) {
+  const TwoPart<T> log = logarithm_parts<T>(x > 0 ? x : Vec<T>{} + T(1));
+  const Vec<T> E = Vec<T>{} + e, e1 = upper_half<T>(E), e2 = E - e1, l1 = upper_half<T>(log.high), l2 = log.high - l1;
+  const Vec<T> z = E * log.high, rest = (((e1 * l1 - z) + e1 * l2 + e2 * l1) + e2 * l2) + E * log.low;
+  const Vec<T> base = exp_nonpositive<T>(z), power = base + base * rest;
+  return x > 0 ? power : Vec<T>{} + T(e == 0);
 }
 
 }  // namespace

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from mannkern import functional
+from mannkern.backends import FAMILY
 
 
 class Shape(NamedTuple):
-    """Episodes, slots, width, heads, least used slots, steps."""
+    """Episodes, slots, width, heads (R of LRUA, H of the NTM), least used slots, steps, shifts."""
 
     B: int
     N: int
@@ -22,6 +23,12 @@ class Shape(NamedTuple):
     R: int
     n: int
     T: int = 3
+    S: int = 3
+
+    @property
+    def H(self) -> int:
+        """Heads of the NTM."""
+        return self.R
 
 
 SHAPES = {
@@ -29,15 +36,15 @@ SHAPES = {
     "one_slot": Shape(2, 1, 5, 3, 1),
     "one_column": Shape(2, 9, 1, 2, 2),
     "one_head": Shape(3, 20, 8, 1, 1),
-    "one_of_each": Shape(1, 1, 1, 1, 1, T=1),
+    "one_of_each": Shape(1, 1, 1, 1, 1, T=1, S=1),
     "every_slot_least_used": Shape(2, 12, 6, 4, 12),
     "eight_least_used": Shape(2, 20, 7, 3, 8),  # the last that the compiled kernels find by rounds of minimum
     "nine_least_used": Shape(2, 20, 7, 3, 9),  # the first that they sort
-    "odd": Shape(3, 33, 17, 3, 3),
-    "past_a_block": Shape(2, 130, 9, 5, 2),
+    "odd": Shape(3, 33, 17, 3, 3, S=5),
+    "past_a_block": Shape(2, 130, 9, 5, 2, S=1),
     "many_heads": Shape(2, 24, 8, 11, 11),
-    "more_heads_than_slots": Shape(2, 3, 4, 6, 3),
-    "wide": Shape(1, 16, 70, 2, 2, T=2),
+    "more_heads_than_slots": Shape(2, 3, 4, 6, 3, S=11),
+    "wide": Shape(1, 16, 70, 2, 2, T=2, S=35),
     "no_episodes": Shape(0, 8, 4, 2, 2),
 }
 SMALL = Shape(2, 5, 3, 2, 2)
@@ -50,6 +57,17 @@ ARGUMENTS = {
     "usage_update": {"usage": "BN", "read_weights": "BRN", "write_weights": "BRN"},
     "lrua_step": {**_STATE, "key": "BRW", "add": "BRW", "gate": "BR", "strength": "BR"},
     "lrua_scan": {**_STATE, "keys": "TBRW", "adds": "TBRW", "gates": "TBR", "strengths": "TBR"},
+    "shift_sharpen": {"weights": "BHN", "shift": "BHS", "sharpness": "BH"},
+    "ntm_address": {
+        "memory": "BNW",
+        "previous": "BHN",
+        "key": "BHW",
+        "strength": "BH",
+        "gate": "BH",
+        "shift": "BHS",
+        "sharpness": "BH",
+    },
+    "ntm_write": {"memory": "BNW", "weights": "BHN", "erase": "BHW", "add": "BHW"},
 }
 OUTPUTS = {
     "least_used_mask": {"mask": "BN"},
@@ -58,8 +76,11 @@ OUTPUTS = {
     "usage_update": {"usage": "BN"},
     "lrua_step": {"memory": "BNW", "read": "BRW", "read_weights": "BRN", "usage": "BN", "write_weights": "BRN"},
     "lrua_scan": {"reads": "TBRW", **_STATE},
+    "shift_sharpen": {"weights": "BHN"},
+    "ntm_address": {"weights": "BHN"},
+    "ntm_write": {"memory": "BNW"},
 }
-OPTIONAL = ("reset", "strength", "strengths")
+OPTIONAL = {"lrua": ("reset", "strength", "strengths"), "ntm": ()}
 
 
 class Case(NamedTuple):
@@ -68,6 +89,11 @@ class Case(NamedTuple):
     operation: str
     optional: bool = False
     options: dict[str, Any] = {}  # noqa: RUF012  never changed
+
+    @property
+    def family(self) -> str:
+        """Of the operation: "lrua" or "ntm"."""
+        return FAMILY[self.operation]
 
 
 CASES = {
@@ -82,6 +108,9 @@ CASES = {
     "step_per_head": Case("lrua_step", options={"least_used": "per_head", "decay": 1.0}),
     "scan": Case("lrua_scan"),
     "scan_strength_per_head": Case("lrua_scan", True, {"least_used": "per_head", "decay": 0.5}),
+    "shift_sharpen": Case("shift_sharpen"),
+    "ntm_address": Case("ntm_address"),
+    "ntm_write": Case("ntm_write"),
 }
 
 WITHOUT_GRADIENT = {"mask": Case("least_used_mask")}
@@ -96,11 +125,11 @@ def sizes(letters: str, shape: Shape) -> tuple[int, ...]:
 
 def arguments(case: Case, shape: Shape, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensors:
     """Random arguments: usages at least 0.1 apart, so that rounding does not choose slots; strengths from 0 to 4; no
-    key near 0, where a gradient is divided by almost nothing."""
+    key near 0, where a gradient is divided by almost nothing; sharpness from 1 to 5; the NTM's gates from 0 to 1."""
     g = torch.Generator().manual_seed(seed)
     found = {}
     for name, letters in ARGUMENTS[case.operation].items():
-        if name in OPTIONAL and not case.optional:
+        if name in OPTIONAL[case.family] and not case.optional:
             continue
         size = sizes(letters, shape)
         if name == "reset":
@@ -108,10 +137,14 @@ def arguments(case: Case, shape: Shape, dtype: torch.dtype = torch.float32, seed
         elif name == "usage":
             order = torch.rand(size, generator=g).argsort(-1)
             found[name] = (0.2 * order + 0.1 * torch.rand(size, generator=g)).to(dtype)
-        elif name.endswith("weights"):
+        elif name.endswith("weights") or name in ("previous", "shift"):
             found[name] = torch.randn(size, generator=g).softmax(-1).to(dtype)
         elif name.startswith("strength"):
             found[name] = (4 * torch.rand(size, generator=g)).to(dtype)
+        elif name == "sharpness":
+            found[name] = (1 + 4 * torch.rand(size, generator=g)).to(dtype)
+        elif name == "erase" or (name == "gate" and case.family == "ntm"):
+            found[name] = torch.rand(size, generator=g).to(dtype)
         else:
             x = torch.randn(size, generator=g)
             found[name] = (x + 0.5 * x.sign() if name.startswith("key") else x).to(dtype)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mannkern.backends import BACKENDS, unavailable
+from mannkern.backends import BACKENDS, OPERATIONS, unavailable
 from mannkern.verification.accuracy import Error, measure
 from mannkern.verification.cases import (
     CASES,
@@ -63,7 +63,8 @@ class Row(NamedTuple):
 
 def contenders(device_types: list[str]) -> list[tuple[str, str]]:
     """Backends that run here, with the device type they run on."""
-    return [(b, d) for d in device_types for b in BACKENDS if b != "reference" and not unavailable(b, d)]
+    backends = [backend for backend in BACKENDS if backend != "reference"]
+    return [(b, d) for d in device_types for b in backends if any(not unavailable(b, d, family=f) for f in OPERATIONS)]
 
 
 def verify(backend: str, device: str, seed: int) -> Iterator[Row]:
@@ -71,7 +72,8 @@ def verify(backend: str, device: str, seed: int) -> Iterator[Row]:
     operations: dict[str, list[str]] = {}
     cases = CASES | WITHOUT_GRADIENT
     for name, case in cases.items():
-        operations.setdefault(case.operation, []).append(name)
+        if not unavailable(backend, device, family=case.family):
+            operations.setdefault(case.operation, []).append(name)
     shapes = _shapes(backend, device)
     for operation, names in operations.items():
         for dtype in DTYPES:

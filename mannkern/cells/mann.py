@@ -1,8 +1,7 @@
-"""MANNCell: a controller beside an external memory, as natural in a loop as torch.nn.LSTMCell."""
+"""MANNCell: a controller beside a memory that LRUA addresses."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern import checks
+from mannkern.cells.base import MemoryCell
 from mannkern.functional import lrua_step
 
 
@@ -36,19 +36,7 @@ class Interface(NamedTuple):
     strength: Tensor | None
 
 
-class FeedForward(nn.Module):
-    """The feed-forward controller: one tanh layer, no state of its own."""
-
-    def __init__(self, input_size: int, hidden_size: int, device: Any = None, dtype: Any = None) -> None:
-        super().__init__()
-        self.linear = nn.Linear(input_size, hidden_size, device=device, dtype=dtype)
-
-    def forward(self, input: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
-        """Hidden (B, D) of input (B, F + R W); the state stays ()."""
-        return torch.tanh(self.linear(input)), state
-
-
-class MANNCell(nn.Module):
+class MANNCell(MemoryCell):
     """One step of MANN, a memory-augmented neural network (Santoro et al. 2016) with LRUA addressing.
 
     The controller sees ``[x_t, r_{t-1}]``; one linear layer maps its hidden state to key (tanh), add (tanh), gate and,
@@ -89,119 +77,60 @@ class MANNCell(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.input_size = checks.positive("input_size", input_size)
-        self.hidden_size = checks.positive("hidden_size", hidden_size)
-        self.memory_slots = checks.positive("memory_slots", memory_slots)
-        self.memory_width = checks.positive("memory_width", memory_width)
-        self.num_reads = checks.positive("num_reads", num_reads)
+        for name, size in (
+            ("input_size", input_size),
+            ("hidden_size", hidden_size),
+            ("memory_slots", memory_slots),
+            ("memory_width", memory_width),
+            ("num_reads", num_reads),
+        ):
+            checks.positive(name, size)
         n = min(num_reads, memory_slots) if num_least_used is None else num_least_used
-        self.num_least_used = checks.number_of_slots("num_least_used", n, memory_slots)
+        checks.number_of_slots("num_least_used", n, memory_slots)
         checks.per_head(least_used)
-        self.least_used = least_used
-        self.decay = checks.decay(decay)
+        checks.decay(decay)
         if not isinstance(key_strength, bool):
             raise TypeError(f"key_strength: got {type(key_strength).__name__}, need True or False")
+        sizes = [num_reads * memory_width] * 2 + [num_reads] * (2 if key_strength else 1)
+        super().__init__(
+            input_size,
+            hidden_size,
+            memory_slots,
+            memory_width,
+            num_reads,
+            sum(sizes),
+            controller,
+            memory_init,
+            backend,
+            device,
+            dtype,
+        )
+        self.num_reads = num_reads
+        self.num_least_used = n
+        self.least_used = least_used
+        self.decay = float(decay)
         self.key_strength = key_strength
-        checks.floating(dtype)
-        self.memory_init = memory_init
-        self.backend = backend
-        factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        controller_input = input_size + num_reads * memory_width
-        self._given_controller = isinstance(controller, nn.Module)
-        if isinstance(controller, nn.Module):
-            checks.controller(controller, controller_input, hidden_size)
-            self.controller = controller
-        elif controller == "lstm":
-            self.controller = nn.LSTMCell(controller_input, hidden_size, **factory)
-        elif controller == "feedforward":
-            self.controller = FeedForward(controller_input, hidden_size, **factory)
-        else:
-            raise ValueError(f"controller: got {controller!r}, need 'lstm', 'feedforward' or a torch.nn.Module")
-        self._sizes = [num_reads * memory_width] * 2 + [num_reads] * (2 if key_strength else 1)
-        self.interface = nn.Linear(hidden_size, sum(self._sizes), **factory)
-        initial = torch.empty(memory_slots, memory_width, **factory)
-        if memory_init == "learned":
-            self.initial_memory = nn.Parameter(initial)
-        elif memory_init == "uniform":
-            self.register_buffer("initial_memory", initial)
-        elif isinstance(memory_init, (int, float)) and not isinstance(memory_init, bool) and math.isfinite(memory_init):
-            self.register_buffer("initial_memory", initial, persistent=False)
-        else:
-            raise ValueError(f"memory_init: got {memory_init!r}, need a finite number, 'uniform' or 'learned'")
-        self.reset_parameters()
-
-    @property
-    def output_size(self) -> int:
-        """Width of a step's output: D + R W."""
-        return self.hidden_size + self.num_reads * self.memory_width
-
-    def reset_parameters(self) -> None:
-        """Draw all parameters anew, but for those of a controller that was given; see the class."""
-        if self._given_controller:
-            pass
-        elif isinstance(self.controller, nn.LSTMCell):
-            self.controller.reset_parameters()
-            with torch.no_grad():
-                for bias in (self.controller.bias_ih, self.controller.bias_hh):
-                    bias[self.hidden_size : 2 * self.hidden_size].fill_(0.5)
-        elif isinstance(self.controller, FeedForward):
-            self.controller.linear.reset_parameters()
-        nn.init.xavier_uniform_(self.interface.weight)
-        nn.init.zeros_(self.interface.bias)
-        with torch.no_grad():
-            if isinstance(self.memory_init, str):
-                bound = 1 / math.sqrt(self.memory_slots + self.memory_width)
-                self.initial_memory.uniform_(-bound, bound)
-            else:
-                self.initial_memory.fill_(self.memory_init)
+        self._sizes = sizes
 
     def initial_state(self, batch_size: int) -> MANNState:
         """State of ``batch_size`` episodes before their first step, on the parameters' device, in their dtype.
 
         Beside half-precision parameters all but the controller's state is float32.
         """
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 0:
-            raise ValueError(f"batch_size: got {batch_size!r}, need an int, at least 0")
+        memory = self.first_memory(batch_size)
         B, N, W, R = batch_size, self.memory_slots, self.memory_width, self.num_reads
-        first = checks.widen(self.initial_memory)
-        new = first.new_zeros
-        usage = new(B, N)
+        usage = memory.new_zeros(B, N)
         usage[:, 0] = 1
-        controller: Any = None
-        if isinstance(self.controller, nn.LSTMCell):
-            h = self.initial_memory.new_zeros(B, self.hidden_size)
-            controller = (h, torch.zeros_like(h))
-        elif isinstance(self.controller, FeedForward):
-            controller = ()
-        return MANNState(controller, first.expand(B, N, W), usage.unsqueeze(1).expand(B, R, N), usage, new(B, R, W))
+        read_weights, read = usage.unsqueeze(1).expand(B, R, N), memory.new_zeros(B, R, W)
+        return MANNState(self.first_controller_state(B), memory, read_weights, usage, read)
 
     def check_state(self, state: MANNState, batch_size: int) -> MANNState:
         """The state, if it fits ``batch_size`` episodes of this cell; else ValueError or TypeError, naming the part."""
         if not isinstance(state, MANNState):
             raise TypeError(f"state: got {type(state).__name__}, need a MANNState, as initial_state or a step returns")
-        B, N, W, R = batch_size, self.memory_slots, self.memory_width, self.num_reads
-        parts = {"memory": "BNW", "read_weights": "BRN", "usage": "BN", "read": "BRW"}
-        sizes = {"B": B, "N": N, "W": W, "R": R}
-        first = checks.widen(self.initial_memory)
-        for name, letters in parts.items():
-            expected = [sizes[letter] for letter in letters]
-            checks.like(first, f"state.{name}", getattr(state, name), letters, expected)
-        if isinstance(self.controller, nn.LSTMCell):
-            for name, x in zip("hc", state.controller, strict=True):
-                checks.like(self.initial_memory, f"state.controller {name}", x, "BD", (B, self.hidden_size))
+        sizes = {"B": batch_size, "N": self.memory_slots, "W": self.memory_width, "R": self.num_reads}
+        self.check_parts(state, {"memory": "BNW", "read_weights": "BRN", "usage": "BN", "read": "BRW"}, sizes)
         return state
-
-    def control(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Hidden state (B, D) and new state of the controller on ``input`` (B, F + R W)."""
-        if isinstance(self.controller, nn.LSTMCell):
-            state = self.controller(input, state)
-            return state[0], state
-        if isinstance(self.controller, (nn.GRUCell, nn.RNNCell)):
-            hidden = self.controller(input, state)
-            return hidden, hidden
-        hidden, state = self.controller(input, state)
-        return hidden, state
 
     def ask(self, hidden: Tensor) -> Interface:
         """Key, add, gate and strength of the hidden state (B, D)."""

@@ -1,0 +1,29 @@
+// The kernels as the instruction set compiles them that the including file has chosen.
+#pragma once
+
+#include "kernels.h"
+#include "lrua_kernels.h"
+#include "ntm_kernels.h"
+
+namespace {
+
+template <class T>
+constexpr Kernels<T> kernels = {write<T>,
+                                write_backward<T>,
+                                read<T>,
+                                read_backward<T>,
+                                step<T>,
+                                step_backward<T>,
+                                find_least_used<T>,
+                                lstm<T>,
+                                lstm_backward<T>,
+                                activate<T>,
+                                activate_backward<T>,
+                                shift_sharpen<T>,
+                                shift_sharpen_backward<T>,
+                                ntm_address<T>,
+                                ntm_address_backward<T>,
+                                ntm_write<T>,
+                                ntm_write_backward<T>};
+
+}  // namespace

@@ -1,0 +1,110 @@
+// ntm_address: a block an episode. By slots it reads the memory once for up to four heads, then teams take the rows.
+#pragma once
+
+#include "tiles.h"
+
+namespace mannkern {
+
+// Where what lies in a block's shared memory, in numbers: partial sums of its warps, norms of keys, unit keys of a tile,
+// the tile, rows.
+template <class T, int kThreads>
+struct AddressRoom {
+  static constexpr int kNorms = kLanes, kUnit = kNorms + kHeads, kTile = kUnit + kColumns<T, kThreads> * kHeads;
+  static MANNKERN_HOST_TOO int rows(int W) { return kTile + kThreads * odd(least(W, kColumns<T, kThreads>)); }
+};
+
+// Rows of N that a block works in: one a head, and one a team.
+template <class Group>
+MANNKERN_HOST_TOO int address_rows(int heads) {
+  return heads + (Group::kPerBlock == 1 ? 1 : heads);
+}
+
+// Norms of keys, a warp each.
+template <class T>
+__device__ void norms_of_keys(T* norms, const T* keys, int heads, int W) {
+  const Warp<T> warp{nullptr};
+  if (warp.index() < heads) {
+    const T norm = norm_of(warp, keys + int64_t(warp.index()) * W, W);
+    if (warp.rank() == 0) norms[warp.index()] = norm;
+  }
+}
+
+// Of a slot whose squares do overflow.
+template <class T>
+__device__ T large_norm(const T* x, int W) {
+  T largest = 0, sum = 0;
+  for (int j = 0; j < W; ++j) largest = std::abs(x[j]) > largest ? std::abs(x[j]) : largest;
+  for (int j = 0; j < W; ++j) sum += (x[j] / largest) * (x[j] / largest);
+  return std::sqrt(sum) * largest;
+}
+
+// Cosines of all slots with `heads` keys: rows (heads,N) here and in op.cosine; norms of slots.
+template <int kThreads, class T>
+__device__ void cosines(T* rows, T* shared, const Address<T>& op, int64_t e, int h0, int heads) {
+  using Room = AddressRoom<T, kThreads>;
+  const int N = int(op.shape.N), W = int(op.shape.W);
+  const int64_t first = e * op.shape.H + h0;
+  const T *memory = op.memory + e * N * W, *keys = op.heads.key + first * W;
+  T *key_norms = shared + Room::kNorms, *unit = shared + Room::kUnit, *tile = shared + Room::kTile;
+  norms_of_keys(key_norms, keys, heads, W);
+  for (int i0 = 0; i0 < N; i0 += kThreads) {
+    const int slots = least(kThreads, N - i0), i = i0 + threadIdx.x;
+    T square = 0, dot[kHeads] = {};
+    for (int c0 = 0; c0 < W; c0 += kColumns<T, kThreads>) {
+      const int columns = least(kColumns<T, kThreads>, W - c0);
+      __syncthreads();  // what was staged before has been read; norms of keys are known
+      stage<kThreads>(tile, memory + int64_t(i0) * W + c0, slots, columns, W);
+      for (int at = threadIdx.x; at < columns * kHeads; at += kThreads) {
+        const int j = at / kHeads, h = at % kHeads;
+        unit[at] = h < heads ? keys[int64_t(h) * W + c0 + j] / key_norms[h] : T(0);
+      }
+      __syncthreads();
+      if (i >= N) continue;
+      T tile_square = 0, tile_dot[kHeads] = {};  // sums of sums: smaller errors
+      for (int j = 0; j < columns; ++j) {
+        const T x = tile[threadIdx.x * odd(columns) + j];
+        tile_square += x * x;
+        for (int h = 0; h < kHeads; ++h) tile_dot[h] += x * unit[j * kHeads + h];
+      }
+      square += tile_square;
+      for (int h = 0; h < kHeads; ++h) dot[h] += tile_dot[h];
+    }
+    if (i >= N) continue;
+    const T size = square <= kMost<T> ? std::sqrt(square) : large_norm(memory + int64_t(i) * W, W);
+    const T norm = size > kEps<T> ? size : kEps<T>;
+    if (h0 == 0) op.norm[e * N + i] = norm;
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h)
+      if (h < heads) op.cosine[(first + h) * N + i] = rows[h * N + i] = dot[h] / norm;
+  }
+  __syncthreads();
+}
+
+template <template <class> class Group, class T>
+__global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks) address_kernel(Address<T> op, int64_t B, T* workspace) {
+  constexpr int kThreads = Group<T>::kThreads;
+  using Room = AddressRoom<T, kThreads>;
+  T* shared = shared_memory<T>();
+  const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H), most = least(H, kHeads);
+  const Group<T> group{shared};
+  const Row<T, Group<T>> team(group, N);
+  T* rows = rows_of_block<Group<T>>(shared + Room::rows(W), workspace, address_rows<Group<T>>(most), N);
+  T* w = rows + (most + group.index()) * N;  // content, then w_s, then w
+  for (int64_t e = blockIdx.x; e < B; e += gridDim.x)
+    for (int h0 = 0; h0 < H; h0 += kHeads) {
+      const int heads = least(kHeads, H - h0);
+      cosines<kThreads>(rows, shared, op, e, h0, heads);
+      for (int k = group.index(); k < heads; k += Group<T>::kPerBlock) {
+        const int64_t h = e * H + h0 + k;
+        T* moved = rows + k * N;  // cosine, then w_g
+        softmax(team, w, moved, op.heads.strength[h]);
+        team.each([&](int i) { op.content[h * N + i] = w[i]; });
+        interpolate(team, moved, w, op.previous + h * N, op.heads.gate[h]);
+        shift(team, w, moved, op.heads.shift + h * op.shape.S, op.shape.S);
+        sharpen(team, w, w, op.heads.sharpness[h]);
+        team.each([&](int i) { op.weights[h * N + i] = w[i]; });
+      }
+    }
+}
+
+}  // namespace mannkern

@@ -1,0 +1,135 @@
+// The backward pass of ntm_address: teams take the rows of up to four heads, then threads the columns of the memory.
+#pragma once
+
+#include "address.h"
+
+namespace mannkern {
+
+// Where what lies in a block's shared memory, in numbers: partial sums of its warps, norms of keys, a number a head
+// and thread, rows.
+template <int kThreads>
+struct AddressBackwardRoom {
+  static constexpr int kNorms = kLanes, kSums = kNorms + kHeads, kRows = kSums + kHeads * kThreads;
+};
+
+// Rows of N that a block works in: one a head, and two a team.
+template <class Group>
+MANNKERN_HOST_TOO int address_backward_rows(int heads) {
+  return heads + 2 * (Group::kPerBlock == 1 ? 1 : heads);
+}
+
+// For the gradient of the weights of head h, of all episodes' heads: that of its cosines in `d`, and all others but
+// those of memory and key.
+template <class Group, class T>
+__device__ void row_backward(const Row<T, Group>& team, T* d, T* moved, T* grad_shifted, const AddressBackward<T>& op,
+                             int64_t h) {
+  const int64_t at = h * op.shape.N, S = op.shape.S;
+  const T *content = op.content + at, *previous = op.previous + at, *s = op.heads.shift + h * S;
+  interpolate(team, moved, content, previous, op.heads.gate[h]);
+  shift(team, d, moved, s, S);
+  sharpen_backward(team, grad_shifted, op.grad_heads.sharpness[h], op.grad + at, op.weights + at, d,
+                   op.heads.sharpness[h]);
+  shift_backward(team, d, op.grad_heads.shift + h * S, grad_shifted, moved, s, S);
+  interpolate_backward(team, d, op.grad_previous + at, op.grad_heads.gate[h], d, content, previous, op.heads.gate[h]);
+  softmax_backward(team, d, op.grad_heads.strength[h], d, content, op.cosine + at, op.heads.strength[h]);
+}
+
+// Gradients of cosines, rows (heads,N), to those of the products of slots and unit keys; in `shrink` what a slot loses
+// through its own norm.
+template <int kThreads, class T>
+__device__ void pulls(T* rows, T* shrink, const AddressBackward<T>& op, int64_t e, int64_t first, int heads) {
+  const int N = int(op.shape.N);
+  for (int i = threadIdx.x; i < N; i += kThreads) {
+    const T norm = op.norm[e * N + i];
+    T turn = 0;
+    for (int h = 0; h < heads; ++h) {
+      const T d = rows[h * N + i];
+      turn += d * op.cosine[(first + h) * N + i];
+      rows[h * N + i] = d / norm;
+    }
+    shrink[i] = norm > kEps<T> ? turn / norm / norm : T(0);
+  }
+  __syncthreads();
+}
+
+// Gradients of the memory, added to those of the heads before, and of the unit keys.
+template <int kThreads, class T>
+__device__ void columns_backward(const T* rows, const T* shrink, const T* key_norms, T* sums,
+                                 const AddressBackward<T>& op, int64_t e, int h0, int heads) {
+  const int N = int(op.shape.N), W = int(op.shape.W);
+  const int64_t first = e * op.shape.H + h0;
+  const T* memory = op.memory + e * N * W;
+  T* grad_memory = op.grad_memory + e * N * W;
+  const Place place(W, kThreads);
+  for (int c0 = 0; c0 < W; c0 += place.span) {
+    const int c = c0 + place.column;
+    const bool used = place.used && c < W;
+    T unit[kHeads] = {}, found[kHeads] = {};
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h)
+      if (used && h < heads) unit[h] = op.heads.key[(first + h) * W + c] / key_norms[h];
+#pragma unroll 4
+    for (int i = place.group; used && i < N; i += place.groups) {
+      const int at = i * W + c;
+      const T x = memory[at];
+      T d = -shrink[i] * x;
+#pragma unroll
+      for (int h = 0; h < kHeads; ++h)
+        if (h < heads) {
+          const T pull = rows[h * N + i];
+          d += pull * unit[h];
+          found[h] += pull * x;
+        }
+      // a cosine of one column is a sign, without a gradient; differences would leave rounding
+      if (W == 1 && op.norm[e * N + i] > kEps<T>) d = 0;
+      grad_memory[at] = h0 == 0 ? d : grad_memory[at] + d;
+    }
+    sum_groups(found, place, sums);
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h)
+      if (h < heads && used && place.group == 0) op.grad_heads.key[(first + h) * W + c] = found[h];
+  }
+  __syncthreads();
+}
+
+// From the gradients of unit keys those of keys, a warp each.
+template <class T>
+__device__ void keys_backward(const T* key_norms, const AddressBackward<T>& op, int64_t first, int heads) {
+  const Warp<T> warp{nullptr};
+  const int h = warp.index(), W = int(op.shape.W);
+  if (h >= heads) return;
+  const Row<T, Warp<T>> team(warp, W);
+  const T norm = key_norms[h], *key = op.heads.key + (first + h) * W;
+  T* grad = op.grad_heads.key + (first + h) * W;
+  T along = team.sum([&](int j) { return grad[j] * (key[j] / norm); });
+  if (!(norm > kEps<T>)) along = 0;
+  team.each([&](int j) { grad[j] = (grad[j] - along * (key[j] / norm)) / norm; });
+}
+
+template <template <class> class Group, class T>
+__global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks)
+    address_backward_kernel(AddressBackward<T> op, int64_t B, T* workspace) {
+  constexpr int kThreads = Group<T>::kThreads;
+  using Room = AddressBackwardRoom<kThreads>;
+  T *shared = shared_memory<T>(), *key_norms = shared + Room::kNorms;
+  const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H), most = least(H, kHeads);
+  const Group<T> group{shared};
+  const Row<T, Group<T>> team(group, N);
+  T* rows = rows_of_block<Group<T>>(shared + Room::kRows, workspace, address_backward_rows<Group<T>>(most), N);
+  T *own = rows + most * N, *moved = own + 2 * group.index() * N, *grad_shifted = moved + N;
+  for (int64_t e = blockIdx.x; e < B; e += gridDim.x)
+    for (int h0 = 0; h0 < H; h0 += kHeads) {
+      const int heads = least(kHeads, H - h0);
+      const int64_t first = e * H + h0;
+      __syncthreads();  // rows and norms of the heads before have been read
+      norms_of_keys(key_norms, op.heads.key + first * W, heads, W);
+      for (int k = group.index(); k < heads; k += Group<T>::kPerBlock)
+        row_backward(team, rows + k * N, moved, grad_shifted, op, first + k);
+      __syncthreads();
+      pulls<kThreads>(rows, own, op, e, first, heads);
+      columns_backward<kThreads>(rows, own, key_norms, shared + Room::kSums, op, e, h0, heads);
+      keys_backward(key_norms, op, first, heads);
+    }
+}
+
+}  // namespace mannkern

@@ -1,0 +1,112 @@
+// Teams of ntm_core.h on a GPU: the threads of a warp, or of a block, on one row.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "../lrua.h"
+#include "../ntm_core.h"
+
+namespace mannkern {
+
+constexpr int kLanes = 32;
+template <class T>
+constexpr T kLowest = -std::numeric_limits<T>::infinity();
+template <class T>
+constexpr T kMost = std::numeric_limits<T>::max();
+
+// Threads of a block and of a team, teams of a block, and blocks that a multiprocessor must have registers for: left to
+// itself the assembler spills for the sake of more. Members' numbers are combined in a fixed order, with one result.
+template <class T>
+struct Warp {
+  static constexpr int kThreads = 128, kSize = kLanes, kPerBlock = kThreads / kSize, kBlocks = 4;
+  T* partial;
+
+  __device__ int rank() const { return threadIdx.x % kLanes; }
+  __device__ int index() const { return threadIdx.x / kLanes; }
+  __device__ void sync() const { __syncwarp(); }
+  template <class F>
+  __device__ T all(T v, F combine) const {
+    for (int o = kLanes / 2; o > 0; o /= 2) v = combine(v, __shfl_xor_sync(0xffffffffu, v, o));
+    return v;
+  }
+};
+
+template <class T>
+struct Block {
+  static constexpr int kThreads = 512, kSize = kThreads, kPerBlock = 1, kBlocks = 1;
+  T* partial;  // one a warp, shared
+
+  __device__ int rank() const { return threadIdx.x; }
+  __device__ int index() const { return 0; }
+  __device__ void sync() const { __syncthreads(); }
+  template <class F>
+  __device__ T all(T v, F combine) const {
+    const Warp<T> warp{partial};
+    v = warp.all(v, combine);
+    if (warp.rank() == 0) partial[warp.index()] = v;
+    __syncthreads();
+    v = partial[0];
+    for (int w = 1; w < kThreads / kLanes; ++w) v = combine(v, partial[w]);
+    __syncthreads();
+    return v;
+  }
+};
+
+// The Team of ntm_core.h: a row of N numbers, every Group::kSize-th one a member's.
+template <class T, class Group>
+class Row {
+ public:
+  using Value = T;
+
+  __device__ Row(const Group& group, int N) : group_(group), N_(N) {}
+
+  template <class F>
+  __device__ void each(F f) const {
+    for (int i = group_.rank(); i < N_; i += Group::kSize) f(i);
+  }
+  template <class F>
+  __device__ T sum(F f) const {
+    T total = 0;
+    each([&](int i) { total += f(i); });
+    return group_.all(total, [](T a, T b) { return a + b; });
+  }
+  template <class F>
+  __device__ T max(F f) const {
+    T largest = kLowest<T>;
+    each([&](int i) {
+      const T v = f(i);
+      largest = v > largest ? v : largest;
+    });
+    return group_.all(largest, [](T a, T b) { return b > a ? b : a; });
+  }
+  __device__ static T load(const T* p, int i) { return p[i]; }
+  __device__ static void store(T* p, int i, T v) { p[i] = v; }
+  __device__ T around(const T* p, int i, int64_t o) const {
+    int at = i - int(o);
+    if (unsigned(at) >= unsigned(N_)) at = (at % N_ + N_) % N_;
+    return p[at];
+  }
+  __device__ void settle(const T*) const { group_.sync(); }
+  __device__ static T exp(T v) { return std::exp(v); }
+  __device__ static T log(T v) { return std::log(v); }
+  __device__ static T power(T v, T e) { return std::pow(v, e); }
+
+ private:
+  const Group group_;
+  const int N_;
+};
+
+// max(|x|, eps) of a vector of W, for a warp; scaled, so that its squares do not overflow.
+template <class T>
+__device__ T norm_of(const Warp<T>& warp, const T* x, int W) {
+  const Row<T, Warp<T>> team(warp, W);
+  const T largest = team.max([&](int j) { return std::abs(x[j]); });
+  const T scale = largest > kEps<T> ? largest : kEps<T>;
+  const T sum = team.sum([&](int j) { return (x[j] / scale) * (x[j] / scale); });
+  const T norm = std::sqrt(sum) * scale;
+  return norm > kEps<T> ? norm : kEps<T>;
+}
+
+}  // namespace mannkern
