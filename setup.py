@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 FORCED = os.environ.get("MANNKERN_FORCE_BUILD") == "1"
-SOURCES = [f"csrc/cpu/{name}.cpp" for name in ("lrua", "mann", "ntm", "isa", "isa_portable", "isa_avx2", "isa_avx512")]
+SOURCES = [f"csrc/cpu/{name}.cpp" for name in ("lrua", "mann", "ntm", "ntm_lstm", "isa", "isa_portable", "isa_avx2", "isa_avx512")]
 
 
 def say(reason: str) -> None:

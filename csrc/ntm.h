@@ -69,4 +69,75 @@ struct EraseWriteBackward {
   T *grad_memory, *grad_weights, *grad_erase, *grad_add;
 };
 
+// Within an episode a memory is kept in the blocks of cpu/blocks.h, and of each step rows padded to Np (3H+1,Np): weights,
+// content weights and cosines of the heads, the write heads first, and the norms of the new memory.
+//
+// A row of the interface: key (H,W), add and erase (V,W), gate, strength and sharpness (H), shift (H,S); V write heads.
+struct Interface {
+  NtmShape shape;
+  int64_t V;
+  int64_t adds() const { return shape.H * shape.W; }
+  int64_t erases() const { return adds() + V * shape.W; }
+  int64_t gates() const { return erases() + V * shape.W; }
+  int64_t strengths() const { return gates() + shape.H; }
+  int64_t sharpnesses() const { return strengths() + shape.H; }
+  int64_t shifts() const { return sharpnesses() + shape.H; }
+  int64_t size() const { return shifts() + shape.H * shape.S; }
+};
+
+template <class T>
+struct ToBlocks {  // memory and weights into blocks and rows; null: zeros
+  NtmShape shape;
+  int64_t row_stride;  // between episodes
+  const T *memory, *weights;
+  T *blocks, *rows;
+  T* norm;  // of the memory, row_stride apart; null: not wanted
+};
+
+template <class T>
+struct FromBlocks {
+  NtmShape shape;
+  int64_t row_stride;
+  const T *blocks, *rows;
+  T *memory, *weights;
+};
+
+template <class T>
+struct NtmActivation {
+  Interface layout;
+  const T *product, *bias;
+  T* rows;
+};
+
+template <class T>
+struct NtmActivationBackward {
+  Interface layout;
+  const T* rows;  // activated
+  T* grad_rows;   // in place
+};
+
+template <class T>
+struct NtmWrite {  // the write alone, from what a step kept
+  Interface layout;
+  const T *memory, *asked, *rows;
+  T* memory_out;  // may be memory
+};
+
+template <class T>
+struct NtmStep {
+  Interface layout;
+  int64_t output_stride;
+  const T *memory, *before, *asked;  // blocks; rows of the step before; rows of the interface
+  T *memory_out, *rows, *read;       // memory_out may be memory; read: rows of (R,W), output_stride apart
+};
+
+template <class T>
+struct NtmStepBackward {
+  Interface layout;
+  int64_t output_stride;
+  const T *grad_read, *memory, *memory_out, *before, *rows, *asked;
+  T *grad_memory, *grad_weights;  // blocks and rows (H,Np), in place: of what the step gave, then of what it took
+  T* grad_asked;
+};
+
 }  // namespace mannkern

@@ -25,6 +25,7 @@ def _load(name: str, needs: str) -> tuple[ctypes.CDLL | None, str]:
 _handle, reason = _load("_C.abi3.so", "a C++ compiler")
 if _handle is not None:
     _handle.mannkern_isa.restype = ctypes.c_char_p
+    _handle.mannkern_vector_bytes.restype = ctypes.c_int64
 
 cuda_reason = "this PyTorch is built without CUDA"
 if torch.version.cuda is not None:
@@ -39,3 +40,8 @@ def isa() -> str:
 def set_isa(name: str) -> bool:
     """Use another instruction set from now on, for tests and benchmarks; False where this machine cannot run it."""
     return _handle is not None and bool(_handle.mannkern_set_isa(name.encode()))
+
+
+def block(dtype: torch.dtype) -> int:
+    """Slots in a block of a memory, as the kernels of an episode lay it out: two vectors of the instruction set."""
+    return 0 if _handle is None else 2 * int(_handle.mannkern_vector_bytes()) // dtype.itemsize

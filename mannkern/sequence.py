@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from mannkern import checks
 from mannkern.autograd.lrua import MANNLSTM
+from mannkern.autograd.ntm import NTMLSTM
 from mannkern.backends import choose
-from mannkern.cells import MANNCell, MANNState, NTMCell
+from mannkern.cells import MANNCell, MANNState, NTMCell, NTMState
 
 
 class _Sequence(nn.Module):
@@ -189,5 +190,23 @@ class NTM(_Sequence):
             dtype=dtype,
         )
 
-    def _has_compiled_loop(self, input: Tensor) -> bool:
-        return False
+    def _compiled(self, input: Tensor, state: NTMState) -> tuple[Tensor, NTMState]:
+        cell, lstm = self.cell, self.cell.controller
+        hidden, c = state.controller
+        outputs, memory, weights, c, *_ = NTMLSTM.apply(
+            input,
+            lstm.weight_ih[:, : cell.input_size],
+            lstm.bias_ih + lstm.bias_hh,
+            torch.cat([lstm.weight_hh, lstm.weight_ih[:, cell.input_size :]], 1),
+            cell.interface.weight,
+            cell.interface.bias,
+            torch.cat([hidden, state.read.flatten(1)], 1),
+            c,
+            state.memory,
+            torch.cat([state.write_weights, state.read_weights], 1),
+            cell.num_write_heads,
+            2 * cell.shift_range + 1,
+        )
+        hidden, read = outputs[-1].split([cell.hidden_size, cell.num_read_heads * cell.memory_width], -1)
+        write_weights, read_weights = weights.split([cell.num_write_heads, cell.num_read_heads], 1)
+        return outputs, NTMState((hidden, c), memory, read_weights, write_weights, read.view_as(state.read))

@@ -44,3 +44,5 @@ MANNKERN_EXPORT int mannkern_set_isa(const char* name) {
     if (std::strcmp(isa->name, name) == 0 && mannkern::runs_here(isa)) return mannkern::chosen = isa, 1;
   return 0;
 }
+// Bytes of its vectors: what an episode keeps is laid out in blocks of two.
+MANNKERN_EXPORT int64_t mannkern_vector_bytes() { return mannkern::chosen->bytes; }

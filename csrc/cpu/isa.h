@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "lrua_kernels.h"
 #include "ntm_kernels.h"
+#include "ntm_step.h"
 
 namespace {
 
@@ -24,6 +25,13 @@ constexpr Kernels<T> kernels = {write<T>,
                                 ntm_address<T>,
                                 ntm_address_backward<T>,
                                 ntm_write<T>,
-                                ntm_write_backward<T>};
+                                ntm_write_backward<T>,
+                                to_blocks<T>,
+                                from_blocks<T>,
+                                ntm_activate<T>,
+                                ntm_activate_backward<T>,
+                                write_again<T>,
+                                ntm_step<T>,
+                                ntm_step_backward<T>};
 
 }  // namespace

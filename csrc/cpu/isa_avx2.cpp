@@ -9,7 +9,7 @@
 #include "isa.h"
 
 namespace mannkern {
-const Isa isa_avx2 = {"avx2", kernels<float>, kernels<double>};
+const Isa isa_avx2 = {"avx2", MANNKERN_BYTES, kernels<float>, kernels<double>};
 }
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -3,5 +3,5 @@
 #include "isa.h"
 
 namespace mannkern {
-const Isa isa_portable = {"portable", kernels<float>, kernels<double>};
+const Isa isa_portable = {"portable", MANNKERN_BYTES, kernels<float>, kernels<double>};
 }

@@ -25,11 +25,19 @@ struct Kernels {
   void (*ntm_address_backward)(const AddressBackward<T>&, int64_t begin, int64_t end);
   void (*ntm_write)(const EraseWrite<T>&, int64_t begin, int64_t end);
   void (*ntm_write_backward)(const EraseWriteBackward<T>&, int64_t begin, int64_t end);
+  void (*to_blocks)(const ToBlocks<T>&, int64_t begin, int64_t end);
+  void (*from_blocks)(const FromBlocks<T>&, int64_t begin, int64_t end);
+  void (*ntm_activate)(const NtmActivation<T>&, int64_t begin, int64_t end);
+  void (*ntm_activate_backward)(const NtmActivationBackward<T>&, int64_t begin, int64_t end);
+  void (*write_again)(const NtmWrite<T>&, int64_t begin, int64_t end);
+  void (*ntm_step)(const NtmStep<T>&, int64_t begin, int64_t end);
+  void (*ntm_step_backward)(const NtmStepBackward<T>&, int64_t begin, int64_t end);
 };
 
 // The kernels of one instruction set.
 struct Isa {
   const char* name;
+  int64_t bytes;  // of a vector
   Kernels<float> f32;
   Kernels<double> f64;
 };

@@ -6,10 +6,9 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include <cmath>
 #include <tuple>
 
-#include "products.h"
+#include "episode.h"
 
 namespace mannkern {
 namespace {
@@ -29,7 +28,7 @@ struct Episode {
     shape = {memory.size(1), memory.size(2), (O - D) / memory.size(2)};
     strengths = I == 2 * shape.R * shape.W + 2 * shape.R;
     STD_TORCH_CHECK(strengths || I == 2 * shape.R * shape.W + shape.R, "mannkern: the interface has the wrong width");
-    span = std::max<int64_t>(1, std::ceil(std::sqrt(double(T))));
+    span = steps_between_copies(T);
   }
   int64_t copies() const { return T > 0 ? (T - 1) / span : 0; }
   int64_t work() const { return shape.N * shape.W * shape.R; }
@@ -108,28 +107,6 @@ Forward mann_lstm(const Tensor& input, const Tensor& input_weight, const Tensor&
   });
 }
 
-// A gradient to be updated in place, step by step: a copy of what came, or zeros.
-template <class T>
-Tensor start(Call<T>& call, const Maybe& grad, std::initializer_list<int64_t> sizes) {
-  const Tensor out = call.out(sizes);
-  const T* given = call.in(grad, "grad", sizes);
-  if (given) std::copy_n(given, out.numel(), data<T>(out));
-  else std::fill_n(data<T>(out), out.numel(), T(0));
-  return out;
-}
-
-template <class T>
-Tensor sum_rows(const Tensor& rows) {
-  const int64_t count = rows.size(0), width = rows.size(1);
-  const Tensor out = Call<T>::allocate({width}, Call<T>::kType);
-  T* sum = data<T>(out);
-  const T* row = data<T>(rows);
-  std::fill_n(sum, width, T(0));
-  for (int64_t i = 0; i < count; ++i, row += width)
-    for (int64_t j = 0; j < width; ++j) sum[j] += row[j];
-  return out;
-}
-
 using Backward =
     std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
@@ -194,16 +171,7 @@ Backward mann_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory,
                                  saved.cell(t), data<T>(d_c), d_gate});
       d_o = product<T>(matrix(d_gate, B, 4 * D, 4 * D), to_output);
     }
-    const Tensor d_recurrent = product<T>(transposed(matrix(data<T>(d_gates), B, 4 * D, 4 * D)),
-                                          transposed(matrix(first, B, O, O)));
-    if (s.T > 1) {
-      const int64_t rows = (s.T - 1) * B;
-      const Tensor later = product<T>(transposed(matrix(data<T>(d_gates) + B * 4 * D, rows, 4 * D, 4 * D)),
-                                      transposed(matrix(saved.output(0), rows, O, O)));
-      T* sum = data<T>(d_recurrent);
-      const T* term = data<T>(later);
-      for (int64_t i = 0; i < 4 * D * O; ++i) sum[i] += term[i];
-    }
+    const Tensor d_recurrent = recurrent_gradient<T>(d_gates, first, saved.output(0), s.T, B, O);
     const Tensor d_input_weight = product<T>(transposed(d_gates), transposed(matrix(x, s.T * B, s.F, s.F)));
     const Tensor d_interface = product<T>(transposed(d_asks), transposed(matrix(saved.output(0), s.T * B, D, O)));
     const Tensor d_input = wants_input ? torch::stable::view(product<T>(d_gates, transposed(input_weight)),

@@ -20,7 +20,7 @@ constexpr T kMost = std::numeric_limits<T>::max();
 // itself the assembler spills for the sake of more. Members' numbers are combined in a fixed order, with one result.
 template <class T>
 struct Warp {
-  static constexpr int kThreads = 128, kSize = kLanes, kPerBlock = kThreads / kSize, kBlocks = 4;
+  static constexpr int kThreads = 128, kSize = kLanes, kPerBlock = kThreads / kSize, kBlocks = sizeof(T) == 4 ? 5 : 4;
   T* partial;
 
   __device__ int rank() const { return threadIdx.x % kLanes; }
@@ -64,6 +64,7 @@ class Row {
 
   template <class F>
   __device__ void each(F f) const {
+#pragma unroll 1
     for (int i = group_.rank(); i < N_; i += Group::kSize) f(i);
   }
   template <class F>

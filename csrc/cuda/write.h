@@ -7,10 +7,12 @@ namespace mannkern {
 
 constexpr int kWriteThreads = 128, kWriteSlots = 256;  // of a block
 constexpr int kFlight = 4;                             // slots of a thread at once
+template <class T>
+constexpr int kWriteBlocks = sizeof(T) == 4 ? 6 : 3;   // of a multiprocessor, as of a Warp
 
 // Blocks of an episode take kWriteSlots slots each; a thread takes a column of every few of them.
 template <class T>
-__global__ void __launch_bounds__(kWriteThreads) write_kernel(EraseWrite<T> op, int64_t count) {
+__global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>) write_kernel(EraseWrite<T> op, int64_t count) {
   const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H);
   const int parts = (N + kWriteSlots - 1) / kWriteSlots;
   const Place place(W, kWriteThreads);

@@ -108,7 +108,7 @@ __device__ void column_backward(const Tile<T>& tile, T* sums, const EraseWriteBa
 }
 
 template <class T>
-__global__ void __launch_bounds__(kWriteThreads) write_backward_kernel(EraseWriteBackward<T> op, int64_t B) {
+__global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>) write_backward_kernel(EraseWriteBackward<T> op, int64_t B) {
   using Room = WriteBackwardRoom<T>;
   constexpr int most = kColumns<T, kWriteThreads>;
   const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H);

@@ -89,7 +89,7 @@ class NTMCell(MemoryCell):
             checks.positive(name, size)
         checks.at_least_zero("shift_range", shift_range)
         H, S = num_read_heads + num_write_heads, 2 * shift_range + 1
-        sizes = [H * memory_width, *[num_write_heads * memory_width] * 2, H, H, H, H * S]
+        sizes = [H * memory_width, *[num_write_heads * memory_width] * 2, H, H, H, H * S]  # as csrc/ntm.h reads them
         super().__init__(
             input_size,
             hidden_size,
@@ -132,7 +132,7 @@ class NTMCell(MemoryCell):
     def ask(self, hidden: Tensor) -> Interface:
         """What all heads ask in the hidden state (B, D), activated."""
         B, W, H = hidden.shape[0], self.memory_width, self.num_read_heads + self.num_write_heads
-        key, erase, add, gate, strength, sharpness, shift = self.interface(hidden).split(self._sizes, -1)
+        key, add, erase, gate, strength, sharpness, shift = self.interface(hidden).split(self._sizes, -1)
         return Interface(
             key.view(B, H, W),
             F.softplus(strength),

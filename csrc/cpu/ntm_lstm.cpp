@@ -1,0 +1,179 @@
+// The NTM with an LSTM controller over a whole episode: the loop over T, forward and backward through time.
+//
+// As cpu/mann.cpp: products over all steps are one each, and a copy of the memory is kept every `span` steps, between
+// which the backward pass writes it anew. Within the episode memories stay in blocks and weights in padded rows, as the
+// kernels of one instruction set read them: what the forward pass keeps is for the backward pass of the same.
+
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+
+#include "episode.h"
+
+namespace mannkern {
+namespace {
+
+struct Episode {
+  int64_t T, B, F, D, O;  // steps, batch, features, hidden, output D + R W
+  Interface layout;
+  int64_t I, span, block, Np;  // interface; steps between copies; slots of a block, and padded to blocks
+
+  Episode(const Tensor& input, const Tensor& interface_weight, const Tensor& memory, const Tensor& weights,
+          const Tensor& output, int64_t write_heads, int64_t shifts) {
+    STD_TORCH_CHECK(input.dim() == 3 && interface_weight.dim() == 2 && output.dim() == 2,
+                    "mannkern: wrong rank of an episode's tensors");
+    const Shape s = shape_of(memory, weights);
+    T = input.size(0), B = input.size(1), F = input.size(2), D = interface_weight.size(1), O = output.size(1);
+    layout = {{s.N, s.W, s.R, shifts}, write_heads};
+    I = interface_weight.size(0);
+    STD_TORCH_CHECK(shifts % 2 == 1, "mannkern: the number of shifts is even");
+    STD_TORCH_CHECK(0 < write_heads && write_heads < s.R && I == layout.size() && O == D + (s.R - write_heads) * s.W,
+                    "mannkern: heads do not fit the interface or the output");
+    span = steps_between_copies(T);
+    block = 2 * chosen->bytes / (memory.scalar_type() == ScalarType::Float ? 4 : 8);
+    Np = (s.N + block - 1) / block * block;
+  }
+  int64_t rows() const { return 3 * layout.shape.H + 1; }
+  int64_t copies() const { return 1 + (T > 0 ? (T - 1) / span : 0); }
+  int64_t work() const { return layout.shape.N * layout.shape.W * layout.shape.H; }
+  int64_t memory_size() const { return B * Np * layout.shape.W; }
+};
+
+// Of step t: rows t + 1; rows 0 are the state before the episode. Copy t / span is the memory before step t.
+template <class T>
+struct Saved {
+  const Episode& s;
+  Tensor outputs, copies, rows, gates, cells, interface;
+
+  T* output(int64_t t) const { return data<T>(outputs) + t * s.B * s.O; }
+  T* copy(int64_t t) const { return data<T>(copies) + t / s.span * s.memory_size(); }
+  T* row(int64_t t) const { return data<T>(rows) + t * s.B * s.rows() * s.Np; }
+  T* gate(int64_t t) const { return data<T>(gates) + t * s.B * 4 * s.D; }
+  T* cell(int64_t t) const { return data<T>(cells) + t * s.B * s.D; }
+  T* asked(int64_t t) const { return data<T>(interface) + t * s.B * s.I; }
+};
+
+using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// As mann_lstm, with the weights (B,H,N) of the write heads and then of the read heads.
+Forward ntm_lstm(const Tensor& input, const Tensor& input_weight, const Tensor& bias, const Tensor& recurrent_weight,
+                 const Tensor& interface_weight, const Tensor& interface_bias, const Tensor& output, const Tensor& cell,
+                 const Tensor& memory, const Tensor& weights, int64_t write_heads, int64_t shifts) {
+  return by_dtype(memory, [&](auto zero) {
+    using T = decltype(zero);
+    Call<T> call;
+    const Episode s(input, interface_weight, memory, weights, output, write_heads, shifts);
+    const auto [N, W, H, S] = s.layout.shape;
+    const int64_t B = s.B, D = s.D, O = s.O, I = s.I;
+    const T* w_rec = call.in(recurrent_weight, "recurrent_weight", {4 * D, O});
+    const T* w_if = call.in(interface_weight, "interface_weight", {I, D});
+    const T *b = call.in(bias, "bias", {4 * D}), *b_if = call.in(interface_bias, "interface_bias", {I});
+    const T *out = call.in(output, "output", {B, O}), *c = call.in(cell, "cell", {B, D});
+    const T *M0 = call.in(memory, "memory", {B, N, W}), *w0 = call.in(weights, "weights", {B, H, N});
+    const Tensor recurrent = matrix(w_rec, 4 * D, O, O), interface = matrix(w_if, I, D, D);
+    const Tensor x = product<T>(matrix(call.in(input, "input", {s.T, B, s.F}), s.T * B, s.F, s.F),
+                                matrix(call.in(input_weight, "input_weight", {4 * D, s.F}), 4 * D, s.F, s.F));
+    const Saved<T> saved{s, call.out({s.T, B, O}), call.out({s.copies(), B, s.Np / s.block, W * s.block}),
+                         call.out({s.T + 1, B, s.rows(), s.Np}), call.out({s.T, B, 4 * D}), call.out({s.T, B, D}),
+                         call.out({s.T, B, I})};
+    const Tensor last_memory = call.out({B, N, W}), last_weights = call.out({B, H, N});
+    const Tensor current = call.out({B, s.Np * W});
+    const int64_t row_stride = s.rows() * s.Np;
+    over_batch(B, N * W, kernels<T>().to_blocks,
+               ToBlocks<T>{s.layout.shape, row_stride, M0, w0, saved.copy(0), saved.row(0), saved.row(0) + 3 * H * s.Np});
+    const T* M = saved.copy(0);
+    for (int64_t t = 0; t < s.T; ++t) {
+      T *asked = saved.asked(t), *o = saved.output(t);
+      if (t > 0 && t % s.span == 0) std::copy_n(M, s.memory_size(), saved.copy(t));
+      const Tensor gates = product<T>(matrix(out, B, O, O), recurrent);
+      over_batch(B, 16 * D, kernels<T>().lstm,
+                 Lstm<T>{D, O, data<T>(x) + t * B * 4 * D, data<T>(gates), b, c, saved.gate(t), saved.cell(t), o});
+      const Tensor rows = product<T>(matrix(o, B, D, O), interface);
+      over_batch(B, 4 * I, kernels<T>().ntm_activate, NtmActivation<T>{s.layout, data<T>(rows), b_if, asked});
+      over_batch(B, s.work(), kernels<T>().ntm_step,
+                 NtmStep<T>{s.layout, O, M, saved.row(t), asked, data<T>(current), saved.row(t + 1), o + D});
+      out = o, c = saved.cell(t), M = data<T>(current);
+    }
+    over_batch(B, N * W, kernels<T>().from_blocks,
+               FromBlocks<T>{s.layout.shape, row_stride, M, saved.row(s.T), data<T>(last_memory), data<T>(last_weights)});
+    return std::make_tuple(saved.outputs, last_memory, last_weights, saved.copies, saved.rows, saved.gates, saved.cells,
+                           saved.interface);
+  });
+}
+
+using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// Gradients of outputs, memory, weights and cell after the last step (null: zero), the inputs, what ntm_lstm saved ->
+// gradients of its inputs, in order; of `input` only where wanted, else (0,B,F).
+Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, const Maybe& grad_weights,
+                           const Maybe& grad_cell, const Tensor& input, const Tensor& input_weight,
+                           const Tensor& recurrent_weight, const Tensor& interface_weight, const Tensor& output,
+                           const Tensor& cell, const Tensor& memory, const Tensor& weights, const Tensor& outputs,
+                           const Tensor& copies, const Tensor& rows, const Tensor& gates, const Tensor& cells,
+                           const Tensor& interface, int64_t write_heads, int64_t shifts, bool wants_input) {
+  return by_dtype(memory, [&](auto zero) {
+    using T = decltype(zero);
+    Call<T> call;
+    const Episode s(input, interface_weight, memory, weights, output, write_heads, shifts);
+    const auto [N, W, H, S] = s.layout.shape;
+    const int64_t B = s.B, D = s.D, O = s.O, I = s.I;
+    for (const Tensor* t : {&outputs, &copies, &rows, &gates, &cells, &interface})
+      STD_TORCH_CHECK(t->is_contiguous(), "mannkern: what ntm_lstm saved must come back as it was");
+    STD_TORCH_CHECK(rows.dim() == 4 && rows.size(3) == s.Np && copies.size(3) == W * s.block,
+                    "mannkern: ntm_lstm saved this for another instruction set");
+    const Saved<T> saved{s, outputs, copies, rows, gates, cells, interface};
+    const T *x = call.in(input, "input", {s.T, B, s.F}), *first = call.in(output, "output", {B, O});
+    const T *c0 = call.in(cell, "cell", {B, D}), *d_outputs = call.in(grad_outputs, "grad_outputs", {s.T, B, O});
+    const Tensor to_output = torch::stable::contiguous(transposed(recurrent_weight));
+    const Tensor to_hidden = torch::stable::contiguous(transposed(interface_weight));
+    const Tensor d_gates = call.out({s.T * B, 4 * D}), d_asked = call.out({s.T * B, I});
+    const Tensor D_M = call.out({B, s.Np * W}), d_rows = call.out({B, H, s.Np});
+    over_batch(B, N * W, kernels<T>().to_blocks,
+               ToBlocks<T>{s.layout.shape, H * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
+                       call.in(grad_weights, "grad_weights", {B, H, N}), data<T>(D_M), data<T>(d_rows), nullptr});
+    const Tensor d_c = start(call, grad_cell, {B, D});
+    const Tensor memories = call.out({s.span, B, s.Np * W});  // after the steps of a span
+    Tensor d_o = start(call, std::nullopt, {B, O});
+    for (int64_t t = s.T - 1; t >= 0; --t) {
+      const int64_t begin = t / s.span * s.span;
+      const auto after = [&](int64_t step) { return data<T>(memories) + (step - begin) * s.memory_size(); };
+      const auto before = [&](int64_t step) -> const T* { return step > begin ? after(step - 1) : saved.copy(step); };
+      if (t == s.T - 1 || t % s.span == s.span - 1)
+        for (int64_t past = begin; past <= t; ++past)
+          over_batch(B, s.work(), kernels<T>().write_again,
+                     NtmWrite<T>{s.layout, before(past), saved.asked(past), saved.row(past + 1), after(past)});
+      T *d_gate = data<T>(d_gates) + t * B * 4 * D, *d_ask = data<T>(d_asked) + t * B * I, *d_out = data<T>(d_o);
+      if (d_outputs)
+        for (int64_t i = 0; i < B * O; ++i) d_out[i] += d_outputs[t * B * O + i];
+      over_batch(B, s.work(), kernels<T>().ntm_step_backward,
+                 NtmStepBackward<T>{s.layout, O, d_out + D, before(t), after(t), saved.row(t), saved.row(t + 1),
+                                    saved.asked(t), data<T>(D_M), data<T>(d_rows), d_ask});
+      over_batch(B, 4 * I, kernels<T>().ntm_activate_backward,
+                 NtmActivationBackward<T>{s.layout, saved.asked(t), d_ask});
+      const Tensor d_hidden = product<T>(matrix(d_ask, B, I, I), to_hidden);
+      over_batch(B, 16 * D, kernels<T>().lstm_backward,
+                 LstmBackward<T>{D, O, d_out, data<T>(d_hidden), saved.gate(t), t ? saved.cell(t - 1) : c0,
+                                 saved.cell(t), data<T>(d_c), d_gate});
+      d_o = product<T>(matrix(d_gate, B, 4 * D, 4 * D), to_output);
+    }
+    const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, H, N});
+    over_batch(B, N * W, kernels<T>().from_blocks,
+               FromBlocks<T>{s.layout.shape, H * s.Np, data<T>(D_M), data<T>(d_rows), data<T>(d_memory), data<T>(d_weights)});
+    const Tensor d_recurrent = recurrent_gradient<T>(d_gates, first, saved.output(0), s.T, B, O);
+    const Tensor d_input_weight = product<T>(transposed(d_gates), transposed(matrix(x, s.T * B, s.F, s.F)));
+    const Tensor d_interface = product<T>(transposed(d_asked), transposed(matrix(saved.output(0), s.T * B, D, O)));
+    const Tensor d_input = wants_input ? torch::stable::view(product<T>(d_gates, transposed(input_weight)),
+                                                             {s.T, B, s.F})
+                                       : call.out({0, B, s.F});
+    return std::make_tuple(d_input, d_input_weight, sum_rows<T>(d_gates), d_recurrent, d_interface,
+                           sum_rows<T>(d_asked), d_o, d_c, d_memory, d_weights);
+  });
+}
+
+}  // namespace
+}  // namespace mannkern
+
+STABLE_TORCH_LIBRARY_IMPL(mannkern, CPU, m) {
+  m.impl("ntm_lstm", TORCH_BOX(&mannkern::ntm_lstm));
+  m.impl("ntm_lstm_backward", TORCH_BOX(&mannkern::ntm_lstm_backward));
+}
