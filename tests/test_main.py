@@ -16,6 +16,11 @@ SIZES = (
     "--log-every 2 --validate-every 4 --threads 1 --episodes 20"
 )
 
+COPY = (
+    "--bits 2 --max-length 3 --hidden-size 4 --memory-slots 6 --memory-width 3 --lstm-size 4 --batch-size 2 "
+    "--log-every 2 --validate-every 4 --threads 1"
+)
+
 
 @pytest.fixture(autouse=True)
 def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +122,91 @@ def test_the_baseline_stands_beside_the_mann(tmp_path: Path, capsys: pytest.Capt
         checkpoint = load_checkpoint(part)
         assert checkpoint is not None
         assert checkpoint["step"] == 6
+
+
+def test_copy_trains_resumes_and_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run("train copy --baseline --steps 4 --sequences 4 --run", folder, COPY) == 0
+    trained = capsys.readouterr().out
+    for words in ("NTM on copy", "LSTM: 4 steps, 8 sequences of training", "larger than any in training", "120*"):
+        assert words in trained
+    for name in ("learning_curve", "bits_by_size", "sequence-3", "sequence-120"):
+        assert str(folder / "pictures" / f"{name}.png") in trained
+        assert (folder / "pictures" / f"{name}.png").exists()
+    assert run("evaluate --episodes 4", folder) == 0
+    evaluated = capsys.readouterr().out
+    rows = [line for line in trained.splitlines() if line.count("±") == 2]
+    assert len(rows) == 6
+    assert all(row in evaluated for row in rows), "the same sequences, the same numbers"
+    for part in (folder, folder / "lstm"):
+        assert json.loads((part / "evaluation.json").read_text())["sizes"][-1]["size"] == [120]
+    assert "--max-length 3, not 4" in refused(capsys, "train --resume --max-length 4 --run", folder)
+    assert "--task copy, not ngrams" in refused(capsys, "train ngrams --resume --run", folder)
+    assert "--classes does not apply" in refused(capsys, "train --resume --classes 4 --run", folder)
+    assert run("train copy --resume --steps 6 --no-evaluate --max-length 3 --run", folder) == 0
+    for part in (folder, folder / "lstm"):
+        checkpoint = load_checkpoint(part)
+        assert checkpoint is not None
+        assert checkpoint["step"] == 6
+    assert run("train copy --overwrite --steps 0 --no-evaluate --run", folder, COPY) == 0
+    assert not (folder / "lstm" / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "sizes"),
+    [
+        ("repeat-copy", "--max-length 2 --max-repeats 2"),
+        ("associative-recall", "--max-items 3 --vectors 1"),
+        ("ngrams", "--length 12"),
+        ("priority-sort", "--vectors 4 --answers 2"),
+    ],
+)
+def test_every_task_trains_is_evaluated_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str, sizes: str
+) -> None:
+    small = "--hidden-size 4 --memory-slots 6 --memory-width 3 --batch-size 2 --threads 1 --sequences 4 --steps 2"
+    assert run(f"train {task} {sizes} {small} --run", tmp_path / "run") == 0
+    out = capsys.readouterr().out
+    assert f"NTM on {task}" in out
+    assert ("optimal" in out) == (task == "ngrams")
+    drawn = [Path(line) for line in out.splitlines() if line.endswith(".png")]
+    assert len(drawn) >= 2
+    assert all(path.exists() for path in drawn)
+
+
+def test_settings_of_another_task_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = f"--run {tmp_path / 'new'}"
+    assert "--classes does not apply to copy" in refused(capsys, "train copy --classes 5", new)
+    assert "--read-heads does not apply to glyphs" in refused(capsys, "train glyphs --read-heads 2", new)
+    assert "--memory is mann, needs to be one of ntm, lstm" in refused(capsys, "train copy --memory mann", new)
+    assert "max_length: found 0" in refused(capsys, "train copy --max-length 0", new)
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
+    assert "hidden_size" in refused(capsys, "train copy --steps 1 --hidden-size 0", new)
+
+
+def test_tasks_do_not_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, options in (("a", f"copy {COPY}"), ("b", f"copy {COPY} --bits 3"), ("c", f"glyphs {SIZES}")):
+        assert run(f"train {options} --steps 0 --no-evaluate --run", tmp_path / name) == 0
+    for other in "bc":
+        assert "do not compare" in refused(capsys, "evaluate", tmp_path / "a", tmp_path / other)
+    assert "--data does not apply" in refused(capsys, "evaluate --data x", tmp_path / "a")
+
+
+def test_help_of_a_task_shows_what_applies_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = {}
+    for task in ("", "copy", "priority-sort"):
+        with pytest.raises(SystemExit) as caught:
+            run("train", task, "--help")
+        assert caught.value.code == 0
+        shown[task] = " ".join(capsys.readouterr().out.split())
+    for words in ("--max-length", "--read-heads", "(paper) (default: 100)", "--sequences", "{ntm,lstm}"):
+        assert words in shown["copy"]
+    for words in ("--classes", "--data", "--num-reads", "--max-items"):
+        assert words not in shown["copy"]
+    assert "--answers" in shown["priority-sort"]
+    assert "(paper) (default: 200)" in shown["priority-sort"]
+    assert "--classes" in shown[""]
+    assert "priority-sort" in shown[""]
 
 
 def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

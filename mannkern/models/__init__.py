@@ -1,5 +1,6 @@
-"""Models over episodes."""
+"""Models over episodes and sequences."""
 
 from mannkern.models.classifier import EpisodeClassifier
+from mannkern.models.transducer import Trace, Transducer
 
-__all__ = ["EpisodeClassifier"]
+__all__ = ["EpisodeClassifier", "Trace", "Transducer"]

@@ -79,6 +79,11 @@ def answer_bits(sequences: Sequences) -> int:
     return int(sequences.mask[:, :1].sum()) * sequences.targets.shape[2]
 
 
+def size_text(size: Size) -> str:
+    """``20``, or ``20 x 10`` of a size of two numbers."""
+    return " x ".join(map(str, size))
+
+
 def random_bits(generator: torch.Generator, *shape: int) -> Tensor:
     """Fair bits, 0.0 or 1.0."""
     return torch.randint(2, shape, generator=generator).float()

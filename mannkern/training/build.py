@@ -1,89 +1,57 @@
-"""From settings to data, model and optimizer."""
+"""Device, optimizer and trained model of a run, for every task."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import torch
-from torch import Tensor
+from torch import nn
 
 from mannkern import backends
-from mannkern.models.classifier import EpisodeClassifier
-from mannkern.tasks import glyphs, omniglot
-from mannkern.tasks.episodes import CharacterSplit, EpisodeSampler
 
-from .config import TrainConfig
+from .checkpoint import load_checkpoint
+from .config import RunConfig
 from .errors import CommandError
+from .experiment import Experiment
 
 
-def load_split(config: TrainConfig) -> CharacterSplit:
-    """The training and the unseen classes of ``config.task``. Raises ``CommandError`` where Omniglot is not there."""
-    if config.task == "glyphs":
-        return glyphs.load()
-    if config.data is None:
-        raise CommandError("omniglot needs its folder: --data FOLDER")
-    try:
-        return omniglot.load(config.data, split=config.split)
-    except (OSError, ValueError, ImportError) as error:
-        raise CommandError(f"cannot read Omniglot from {config.data}: {error}") from error
-
-
-def training_sampler(config: TrainConfig, images: Tensor) -> EpisodeSampler:
-    """Episodes to learn from, augmented as ``config`` says. Raises ``CommandError`` for sizes that cannot be."""
-    try:
-        return EpisodeSampler(
-            images,
-            classes_per_episode=config.classes,
-            length=config.length,
-            rotate_classes=config.rotate_classes,
-            augment=config.augment,
-            seed=config.seed,
-        )
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-
-
-def test_sampler(config: TrainConfig, images: Tensor, seed: int) -> EpisodeSampler:
-    """Episodes to measure on: drawings as they were drawn, neither augmented nor turned into new classes."""
-    try:
-        return EpisodeSampler(images, classes_per_episode=config.classes, length=config.length, seed=seed)
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-
-
-def usable_device(config: TrainConfig) -> torch.device:
+def usable_device(config: RunConfig) -> torch.device:
     """``config.device``. Raises ``CommandError`` where it is not there or ``config.backend`` does not run on it."""
     try:
         device = torch.device(config.device)
         torch.empty(0, device=device)
-        backends.choose(config.backend, device)
+        backends.choose(config.backend, device, family=config.FAMILY)
     except (RuntimeError, ValueError, AssertionError) as error:  # torch built without CUDA asserts
         raise CommandError(f"--device {config.device}: {str(error).splitlines()[0]}") from error
     return device
 
 
-def make_model(config: TrainConfig, sampler: EpisodeSampler) -> EpisodeClassifier:
-    """A classifier for the sampler's episodes, parameters drawn from torch's generator, on the CPU."""
-    try:
-        return EpisodeClassifier(
-            sampler.input_size,
-            sampler.num_classes,
-            memory=config.memory,
-            hidden_size=config.hidden_size,
-            memory_slots=config.memory_slots,
-            memory_width=config.memory_width,
-            num_reads=config.num_reads,
-            controller=config.controller,
-            least_used=config.least_used,
-            decay=config.decay,
-            key_strength=config.key_strength,
-            memory_init=config.memory_init,
-            backend=config.backend,
-        )
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-
-
-def make_optimizer(config: TrainConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """Adam as in the replications, or RMSprop with the paper's decay 0.95 and momentum 0.9."""
+def make_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Adam as in the replications, or RMSprop with the papers' decay 0.95 and momentum 0.9."""
     if config.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), lr=config.lr or 1e-3)
     return torch.optim.RMSprop(model.parameters(), lr=config.lr or 1e-4, alpha=0.95, momentum=0.9)
+
+
+def load_model(run: Path, experiment: Experiment, device: torch.device) -> tuple[nn.Module, int]:
+    """The model of a run's checkpoint and the step it stands at. Raises ``CommandError`` where there is none."""
+    checkpoint = load_checkpoint(run)
+    if checkpoint is None:
+        raise CommandError(f"{run} has no checkpoint yet; train it: python -m mannkern train --run {run} --resume")
+    with torch.random.fork_rng([]):  # parameters are drawn, then replaced
+        model = experiment.make_model()
+    model.load_state_dict(checkpoint["model"])
+    return model.to(device), checkpoint["step"]
+
+
+@contextmanager
+def measuring(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """While entered, ``model`` is in evaluation mode and keeps no gradients; torch's generator stays as it was."""
+    training = model.training
+    model.eval()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(0)  # a memory that starts at random starts alike in every evaluation
+        yield
+    model.train(training)

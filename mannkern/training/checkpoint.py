@@ -10,8 +10,9 @@ from typing import IO, Any
 
 import torch
 
-from .config import TrainConfig
+from .config import RunConfig, TrainConfig
 from .errors import CommandError
+from .experiment import CONFIGS
 
 CHECKPOINT = "checkpoint.pt"
 CONFIG = "config.json"
@@ -58,12 +59,15 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
     return state
 
 
-def load_config(run: Path) -> TrainConfig:
-    """The settings of ``run``. Raises ``CommandError`` where the folder is no run."""
+def load_config(run: Path) -> RunConfig:
+    """The settings of ``run``, of its task's class. Raises ``CommandError`` where the folder is no run."""
     try:
         values = json.loads((run / CONFIG).read_text())
     except FileNotFoundError:
         raise CommandError(f"no run at {run}: it has no {CONFIG}") from None
     except (json.JSONDecodeError, NotADirectoryError) as error:
         raise CommandError(f"no run at {run}: {error}") from None
-    return TrainConfig.from_dict(values)
+    try:
+        return CONFIGS.get(values.get("task"), TrainConfig).from_dict(values)
+    except ValueError as error:
+        raise CommandError(f"{run / CONFIG}: {error}") from None

@@ -12,38 +12,18 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from .config import CHANGEABLE, TrainConfig, flag
+from .config import CHANGEABLE, RunConfig, TrainConfig, flag
 from .errors import CommandError
-
-EPISODES = 1000
+from .experiment import CONFIGS
+from .options import DEFAULT_TASK, EPISODES, TaskHelp, add_episodes, add_settings, check_apply
+from .sequence_config import SequenceConfig
 
 
 def add_train(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``train`` to the command line."""
-    parser = subcommands.add_parser(
-        "train",
-        help="train a MANN (or an LSTM) on episodes",
-        description="Train a MANN (or an LSTM) on episodes of Omniglot or of procedural glyphs, evaluate it, draw it. "
-        "Defaults are the paper's (Santoro et al. 2016) or those of its published replications, as each option says.",
-    )
-    parser.add_argument("task", nargs="?", choices=("omniglot", "glyphs"), help=_about("task"))
-    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/TASK-MEMORY)")
-    exists = parser.add_mutually_exclusive_group()
-    exists.add_argument("--resume", action="store_true", help="continue the run in that folder, with its own settings")
-    exists.add_argument("--overwrite", action="store_true", help="delete the run in that folder first")
-    parser.add_argument("--no-evaluate", action="store_true", help="neither evaluate nor draw at the end")
-    parser.add_argument("--episodes", type=int, default=EPISODES, help=f"episodes to evaluate on (default: {EPISODES})")
-    for entry in fields(TrainConfig):
-        if entry.name == "task":
-            continue
-        about = _about(entry.name)
-        # Absent stays absent, so that --resume can tell what was asked for from what is default.
-        if isinstance(entry.default, bool):
-            action = argparse.BooleanOptionalAction
-            parser.add_argument(flag(entry), action=action, default=argparse.SUPPRESS, help=about)
-        else:
-            kind, choices = entry.metadata["kind"], entry.metadata["choices"] or None
-            parser.add_argument(flag(entry), type=kind, choices=choices, default=argparse.SUPPRESS, help=about)
+    """Add ``train`` to the command line: it reads the settings of every task, and its help shows those of one."""
+    parser = subcommands.add_parser("train", help="train a MANN, an NTM or an LSTM on a task", add_help=False)
+    add_settings(parser, *dict.fromkeys(CONFIGS.values()))
+    parser.add_argument("-h", "--help", action=TaskHelp, nargs=0)
     parser.set_defaults(function=run_train)
 
 
@@ -51,12 +31,13 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     """Add ``evaluate`` to the command line."""
     parser = subcommands.add_parser(
         "evaluate",
-        help="accuracy by instance of trained runs, side by side",
-        description="Accuracy by instance on classes never seen in training, a column a run, with 95% intervals; "
-        "writes evaluation.json and pictures into each run. RUN/lstm, the baseline of train --baseline, comes along.",
+        help="what trained runs of a task can do, side by side",
+        description="Accuracy by instance on classes never seen in training (omniglot, glyphs), or bits per sequence "
+        "by size, sizes beyond training among them (the other tasks): a column a run, with 95% intervals; writes "
+        "evaluation.json and pictures into each run. RUN/lstm, the baseline of train --baseline, comes along.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("--episodes", type=int, default=EPISODES, help=f"episodes to evaluate on (default: {EPISODES})")
+    add_episodes(parser)
     parser.add_argument("--data", help="folder of Omniglot, if it has moved since training")
     parser.add_argument("--device", help="default: the run's")
     parser.add_argument("--threads", type=int, help="default: the run's")
@@ -67,11 +48,12 @@ def run_train(args: argparse.Namespace) -> int:
     """Train, then evaluate and draw. Exit code 0, or 130 after Ctrl-C and 143 after SIGTERM, both with a checkpoint."""
     _require("tqdm", "tensorboard", "matplotlib", "numpy", "PIL")
     _check_episodes(args.episodes)
-    names = {entry.name for entry in fields(TrainConfig)}
+    names = {entry.name for cls in CONFIGS.values() for entry in fields(cls)}
     given = {name: value for name, value in vars(args).items() if name in names and value is not None}
     if given.get("data") is not None:
         given["data"] = os.path.abspath(given["data"])  # a run resumes from any folder
-    run: Path = args.run or Path("runs", f"{given.get('task', 'glyphs')}-{given.get('memory', 'mann')}")
+    task = given.get("task", DEFAULT_TASK)
+    run: Path = args.run or Path("runs", f"{task}-{given.get('memory', CONFIGS[task]().memory)}")
     config = _resumed(run, given) if args.resume else _fresh(run, given, args.overwrite)
 
     from .loop import train
@@ -83,13 +65,13 @@ def run_train(args: argparse.Namespace) -> int:
         lstm = replace(config, memory="lstm", steps=outcome.step, minutes=None, baseline=False)
         (run / "lstm").mkdir(exist_ok=True)
         _write_config(run / "lstm", lstm)
-        print(f"LSTM on the same episodes, in {run / 'lstm'}")
+        print(f"LSTM on the same data, in {run / 'lstm'}")
         outcome = train(lstm, run / "lstm")
         runs.append(run / "lstm")
     if outcome.signal is not None:
         print(f"Stopped at step {outcome.step:,}; saved. Continue: python -m mannkern train --run {run} --resume")
     if outcome.signal != signal.SIGTERM and not args.no_evaluate:
-        print(f"Evaluating on {args.episodes:,} episodes (Ctrl-C skips it)", flush=True)
+        print(f"Evaluating, {args.episodes:,} each (Ctrl-C skips it)", flush=True)
         _report(runs, [_load(path) for path in runs], args.episodes)
     return 0 if outcome.signal is None else 128 + outcome.signal
 
@@ -104,44 +86,48 @@ def run_evaluate(args: argparse.Namespace) -> int:
         for path in (run, run / "lstm"):
             if path not in runs and (path == run or path.is_dir()):
                 runs.append(path)
-    configs = [replace(_load(run), **given) for run in runs]
-    shape = {(config.task, config.classes, config.length, config.split) for config in configs}
-    if len(shape) > 1:
-        raise CommandError("runs differ in task, classes, length or split: their accuracies do not compare")
+    configs = [_changed(_load(run), given) for run in runs]
+    if len({config.comparable for config in configs}) > 1:
+        raise CommandError("runs differ in task or in the sizes of their data: their results do not compare")
     _report(runs, configs, args.episodes)
     return 0
 
 
-def _report(runs: list[Path], configs: list[TrainConfig], episodes: int) -> None:
+def _report(runs: list[Path], configs: list[RunConfig], number: int) -> None:
     import torch
 
-    from .evaluation import evaluate, table
-    from .pictures import draw_all
+    from . import episode_pictures, episode_report, sequence_pictures, sequence_report
 
+    sequences = isinstance(configs[0], SequenceConfig)
+    report: Any = sequence_report if sequences else episode_report
+    pictures: Any = sequence_pictures if sequences else episode_pictures
     results = []
     for run, config in zip(runs, configs, strict=True):
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        results.append(evaluate(run, config, episodes))
-    print("\n" + table(results) + "\n")
-    for path in draw_all(results):
+        results.append(report.evaluate(run, config, number))
+    print("\n" + report.table(results) + "\n")
+    for path in pictures.draw_all(results):
         print(path)
 
 
-def _fresh(run: Path, given: dict[str, Any], overwrite: bool) -> TrainConfig:
+def _fresh(run: Path, given: dict[str, Any], overwrite: bool) -> RunConfig:
     """A new run in ``run``, an empty folder or, with ``overwrite``, one that holds a run."""
     import torch
 
+    cls = CONFIGS[given.get("task", DEFAULT_TASK)]
+    check_apply(cls, given)
     try:
-        config = TrainConfig(**given)
+        config = cls(**given)
     except ValueError as error:
         raise CommandError(str(error)) from None
     if config.baseline and config.memory == "lstm":
-        raise CommandError("--baseline trains an LSTM beside a MANN; this run is an LSTM already")
-    if config.task == "omniglot" and config.data is None:
-        raise CommandError("omniglot needs its folder: --data FOLDER")
-    if config.task == "omniglot" and not os.path.isdir(str(config.data)):
-        raise CommandError(f"no Omniglot at {config.data}: no such folder")
+        raise CommandError("--baseline trains an LSTM beside a memory; this run is an LSTM already")
+    if isinstance(config, TrainConfig) and config.task == "omniglot":
+        if config.data is None:
+            raise CommandError("omniglot needs its folder: --data FOLDER")
+        if not os.path.isdir(config.data):
+            raise CommandError(f"no Omniglot at {config.data}: no such folder")
     if run.exists() and not run.is_dir():
         raise CommandError(f"{run} is a file, not a folder")
     if run.exists() and any(run.iterdir()):
@@ -157,29 +143,36 @@ def _fresh(run: Path, given: dict[str, Any], overwrite: bool) -> TrainConfig:
     return config
 
 
-def _resumed(run: Path, given: dict[str, Any]) -> TrainConfig:
+def _resumed(run: Path, given: dict[str, Any]) -> RunConfig:
     """The run's settings, with what may change taken from ``given``; the rest of ``given`` has to agree."""
     config = _load(run)
-    for entry in fields(TrainConfig):
-        if entry.name in given and entry.name not in CHANGEABLE and given[entry.name] != getattr(config, entry.name):
+    fixed = [entry for entry in fields(config) if entry.name in given and entry.name not in CHANGEABLE]
+    for entry in fixed:
+        if given[entry.name] != getattr(config, entry.name):
             raise CommandError(
                 f"{run} was trained with {flag(entry)} {getattr(config, entry.name)}, not {given[entry.name]}; "
                 "leave the option out to resume it, or begin another run with --run"
             )
-    try:
-        config = replace(config, **{name: value for name, value in given.items() if name in CHANGEABLE})
-    except ValueError as error:
-        raise CommandError(str(error)) from None
+    check_apply(type(config), given)
+    config = _changed(config, {name: value for name, value in given.items() if name in CHANGEABLE})
     _write_config(run, config)
     return config
+
+
+def _changed(config: RunConfig, given: dict[str, Any]) -> RunConfig:
+    check_apply(type(config), given)
+    try:
+        return replace(config, **given)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
 
 
 def _delete(run: Path) -> None:
     """Delete what a run writes and nothing else in its folder; the settings last, so a kill can be repeated."""
     from .checkpoint import CHECKPOINT, CONFIG
-    from .evaluation import EVALUATION
+    from .drawing import PICTURES
     from .metrics import EVENTS, METRICS
-    from .pictures import PICTURES
+    from .tables import EVALUATION
 
     if (run / "lstm").is_dir():
         _delete(run / "lstm")
@@ -189,23 +182,16 @@ def _delete(run: Path) -> None:
         (run / name).unlink(missing_ok=True)
 
 
-def _load(run: Path) -> TrainConfig:
+def _load(run: Path) -> RunConfig:
     from .checkpoint import load_config
 
     return load_config(run)
 
 
-def _write_config(run: Path, config: TrainConfig) -> None:
+def _write_config(run: Path, config: RunConfig) -> None:
     from .checkpoint import CONFIG, write_json
 
     write_json(run / CONFIG, config.to_dict())
-
-
-def _about(name: str) -> str:
-    """The help of a setting: what it is, then its default unless the text names one."""
-    entry = next(entry for entry in fields(TrainConfig) if entry.name == name)
-    about = str(entry.metadata["about"]).replace("%", "%%")
-    return about if entry.default is None else f"{about} (default: {entry.default})"
 
 
 def _check_episodes(episodes: int) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import Field, asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from .errors import CommandError
 
 # What may differ when a run is resumed: how long, where and how often it saves, never what it computes.
 CHANGEABLE = frozenset({"steps", "minutes", "baseline", "data", "device", "threads", "save_seconds"})
+
+Config = TypeVar("Config", bound="RunConfig")
 
 
 def number_or_name(text: str) -> float | str:
@@ -27,10 +29,95 @@ def option(default: Any, about: str, *, kind: Callable[[str], Any] | None = None
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Every setting of a run. "Paper" is Santoro et al. 2016; "replications" are the published reimplementations.
+class RunConfig:
+    """What the settings of every task have in common.
 
-    Raises ``ValueError`` naming the setting where a number is out of range.
+    Raises ``ValueError`` naming the setting where a number is out of range or a name is none of its choices.
+    """
+
+    task: str = option("", "what to learn")
+    memory: str = option("", "the model")
+    memory_slots: int = option(128, "slots N of the memory (paper)")
+    memory_init: float | str = option(1e-6, "a number (1e-6: replications), uniform or learned", kind=number_or_name)
+    backend: str | None = option(None, "backend of the memory step (default: the fastest that is there)", kind=str)
+    optimizer: str = option(
+        "adam", "adam (replications) or rmsprop (paper: decay 0.95, momentum 0.9)", choices=("adam", "rmsprop")
+    )
+    lr: float | None = option(
+        None, "learning rate (default: 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float
+    )
+    clip: float = option(10.0, "largest norm of the gradient (replications)")
+    batch_size: int = option(16, "examples in a step")
+    steps: int | None = option(None, "stop at this step", kind=int)
+    minutes: float | None = option(
+        None, "stop after so many minutes of training, counted over all resumptions", kind=float
+    )
+    baseline: bool = option(False, "then train an LSTM alone on the same data, into RUN/lstm, to stand beside")
+    seed: int = option(0, "seed of the parameters and the data")
+    log_every: int = option(10, "steps between lines of metrics.jsonl")
+    validate_every: int = option(100, "steps between validations")
+    save_seconds: float = option(30.0, "seconds between checkpoints")
+    device: str = option("cpu", "cpu, cuda, cuda:1, ...")
+    threads: int | None = option(None, "threads of torch (default: torch's own choice)", kind=int)
+
+    GROUP: ClassVar[str] = "training"  # heads the settings of a class in --help
+    FAMILY: ClassVar[str]  # of the operations that the memory is made of
+    DEFAULT_STEPS: ClassVar[int]
+    COUNTS: ClassVar[tuple[str, ...]] = ("batch_size", "log_every", "validate_every", "threads")  # at least 1
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value, choices = getattr(self, entry.name), entry.metadata["choices"]
+            if choices and value not in choices:
+                raise ValueError(f"{flag(entry)} is {value}, needs to be one of {', '.join(choices)}")
+        for name in self.COUNTS:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}, needs to be at least 1")
+        for name in ("lr", "clip", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not (0 < value < math.inf):
+                raise ValueError(f"--{name} is {value}, needs to be above 0")
+        if self.steps is not None and self.steps < 0:
+            raise ValueError(f"--steps is {self.steps}, needs to be at least 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, booleans and None: fit for JSON and for ``torch.load(weights_only=True)``."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
+        """The reverse of ``to_dict``. Raises ``CommandError`` for a setting that this version does not know."""
+        unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
+        if unknown:
+            raise CommandError(
+                f"the run has settings that this version of mannkern does not know: {', '.join(unknown)}"
+            )
+        return cls(**values)
+
+    @property
+    def comparable(self) -> tuple[Any, ...]:
+        """Runs in which these agree are measured on the same data."""
+        return (self.task,)
+
+    @property
+    def step_limit(self) -> float:
+        """``steps``; without it ``DEFAULT_STEPS``, or none where ``minutes`` limits the run."""
+        if self.steps is not None:
+            return self.steps
+        return self.DEFAULT_STEPS if self.minutes is None else math.inf
+
+    @property
+    def second_limit(self) -> float:
+        """``minutes`` in seconds, or infinity."""
+        return math.inf if self.minutes is None else 60 * self.minutes
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """Settings for episodes of characters. "Paper" is Santoro et al. 2016; "replications" are its reimplementations.
+
+    Raises as ``RunConfig``.
     """
 
     task: str = option(
@@ -53,7 +140,6 @@ class TrainConfig:
         "lstm", "controller of the memory (paper: lstm is the better one)", choices=("lstm", "feedforward")
     )
     hidden_size: int = option(200, "hidden units of the controller (paper)")
-    memory_slots: int = option(128, "slots N of the memory (paper)")
     memory_width: int = option(40, "width W of a slot (paper)")
     num_reads: int = option(4, "read heads R (paper)")
     least_used: str = option(
@@ -63,71 +149,22 @@ class TrainConfig:
     )
     decay: float = option(0.99, "decay of usage (paper; replications use 0.95)")
     key_strength: bool = option(False, "learn how sharply a key addresses (paper: no; many replications: yes)")
-    memory_init: float | str = option(1e-6, "a number (1e-6: replications), uniform or learned", kind=number_or_name)
-    backend: str | None = option(None, "backend of the memory step (default: the fastest that is there)", kind=str)
-    optimizer: str = option(
-        "adam", "adam (replications) or rmsprop (paper: decay 0.95, momentum 0.9)", choices=("adam", "rmsprop")
-    )
-    lr: float | None = option(
-        None, "learning rate (default: 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float
-    )
-    clip: float = option(10.0, "largest norm of the gradient (replications)")
     batch_size: int = option(16, "episodes in a step (paper)")
     steps: int | None = option(
         None,
         "stop at this step (default: 6250, the paper's 100,000 episodes of 16 a step; no limit if --minutes is given)",
         kind=int,
     )
-    minutes: float | None = option(
-        None, "stop after so many minutes of training, counted over all resumptions", kind=float
-    )
-    baseline: bool = option(
-        False, "then train an LSTM alone on the same episodes, into RUN/lstm, to stand beside the MANN"
-    )
-    seed: int = option(0, "seed of the parameters and the episodes")
-    log_every: int = option(10, "steps between lines of metrics.jsonl")
-    validate_every: int = option(100, "steps between validations on unseen classes")
-    save_seconds: float = option(30.0, "seconds between checkpoints")
-    device: str = option("cpu", "cpu, cuda, cuda:1, ...")
-    threads: int | None = option(None, "threads of torch (default: torch's own choice)", kind=int)
 
-    def __post_init__(self) -> None:
-        for name in ("classes", "length", "batch_size", "log_every", "validate_every", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}, needs to be at least 1")
-        for name in ("lr", "clip", "minutes"):
-            value = getattr(self, name)
-            if value is not None and not (0 < value < math.inf):
-                raise ValueError(f"--{name} is {value}, needs to be above 0")
-        if self.steps is not None and self.steps < 0:
-            raise ValueError(f"--steps is {self.steps}, needs to be at least 0")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, booleans and None: fit for JSON and for ``torch.load(weights_only=True)``."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """The reverse of ``to_dict``. Raises ``CommandError`` for a setting that this version does not know."""
-        unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
-        if unknown:
-            raise CommandError(
-                f"the run has settings that this version of mannkern does not know: {', '.join(unknown)}"
-            )
-        return cls(**values)
+    GROUP: ClassVar[str] = "episodes and the model"
+    FAMILY: ClassVar[str] = "lrua"
+    DEFAULT_STEPS: ClassVar[int] = 6250
+    COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", *RunConfig.COUNTS)
 
     @property
-    def step_limit(self) -> float:
-        """``steps``; without it the paper's 100,000 episodes, or none where ``minutes`` limits the run."""
-        if self.steps is not None:
-            return self.steps
-        return 6250 if self.minutes is None else math.inf
-
-    @property
-    def second_limit(self) -> float:
-        """``minutes`` in seconds, or infinity."""
-        return math.inf if self.minutes is None else 60 * self.minutes
+    def comparable(self) -> tuple[Any, ...]:
+        """Runs in which these agree are measured on the same episodes."""
+        return self.task, self.classes, self.length, self.split
 
 
 def flag(entry: Field[Any]) -> str:

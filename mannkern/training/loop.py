@@ -11,18 +11,13 @@ from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 
-from mannkern.tasks.episodes import Episodes
-
-from .build import load_split, make_model, make_optimizer, test_sampler, training_sampler, usable_device
+from .build import make_optimizer, usable_device
 from .checkpoint import load_checkpoint, save_checkpoint
-from .config import TrainConfig
+from .config import RunConfig
 from .errors import CommandError
-from .evaluation import VALIDATION_SEED, measure
-from .metrics import INSTANCES, Journal, empty_window, step_sums, summarize
-
-VALIDATION_EPISODES = 100
+from .experiment import open_experiment
+from .metrics import Journal, empty_window, step_sums, summarize
 
 
 class Outcome(NamedTuple):
@@ -62,7 +57,7 @@ class StopSignals:
 class Progress:
     """A bar of the share of the run that is done, by steps or by time, whichever is further."""
 
-    def __init__(self, config: TrainConfig, step: int, seconds: float) -> None:
+    def __init__(self, config: RunConfig, step: int, seconds: float) -> None:
         from tqdm import tqdm
 
         self.config = config
@@ -89,14 +84,9 @@ class Progress:
         self.bar.bar_format = self._format(step)
         self.bar.update(self._share(step, seconds) - self.bar.n)
 
-    def note(self, summary: dict[str, Any]) -> None:
+    def note(self, numbers: str) -> None:
         """Numbers to stand beside the bar from now on."""
-        second = summary["accuracy_by_instance"]["2"]
-        self.numbers = (
-            f", loss {summary['loss']:.3f}, accuracy {summary['accuracy']:.1%}"
-            + (f" (2nd {second:.0%})" if second is not None else "")
-            + f", {summary['episodes_per_second']:,.0f} episodes/s"
-        )
+        self.numbers = f", {numbers}"
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -104,23 +94,21 @@ class Progress:
         self.bar.close()
 
 
-def train(config: TrainConfig, run: Path) -> Outcome:
+def train(config: RunConfig, run: Path) -> Outcome:
     """Train in the folder ``run``, from its checkpoint if it has one, until a limit of ``config`` or a signal.
 
-    SIGINT and SIGTERM let the step finish, then save. Episodes depend on the seed and the step alone, and the
+    SIGINT and SIGTERM let the step finish, then save. The data depend on the seed and the step alone, and the
     checkpoint holds all else that a step reads, so a resumed run on the CPU equals one that never stopped.
     Raises ``CommandError`` for data, sizes or devices that cannot be, and where the loss is no longer finite.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    split = load_split(config)
-    sampler = training_sampler(config, split.train)
-    unseen = test_sampler(config, split.test, VALIDATION_SEED)
+    experiment = open_experiment(config)
     torch.manual_seed(config.seed)
     device = usable_device(config)
-    model = make_model(config, sampler).to(device)
+    model = experiment.make_model().to(device)
     optimizer = make_optimizer(config, model)
-    window, step, seconds = empty_window().to(device), 0, 0.0
+    window, step, seconds = empty_window(experiment.num_sums).to(device), 0, 0.0
     if (checkpoint := load_checkpoint(run)) is not None:
         model.load_state_dict(checkpoint["model"])
         optimizer.load_state_dict(checkpoint["optimizer"])
@@ -132,6 +120,9 @@ def train(config: TrainConfig, run: Path) -> Outcome:
     def check_finite() -> None:
         if not bool(torch.isfinite(window).all()):
             raise CommandError(f"loss or gradient is not finite by step {step}; the checkpoint before it is kept")
+
+    def place(now: float) -> dict[str, Any]:
+        return {"step": step, experiment.unit: step * config.batch_size, "seconds": now - began}
 
     def save() -> None:
         check_finite()
@@ -155,30 +146,27 @@ def train(config: TrainConfig, run: Path) -> Outcome:
         saved = mark = time.perf_counter()
         since = 0
         while stop.number is None and step < config.step_limit and seconds < config.second_limit:
-            episodes = Episodes(*(tensor.to(device) for tensor in sampler.sample(config.batch_size, step)))
-            logits = model(episodes.inputs)
-            loss = F.cross_entropy(logits.flatten(0, 1), episodes.targets.flatten())
+            batch = experiment.sample(step, device)
+            loss, sums = experiment.score(model(batch.inputs), batch)
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             optimizer.step()
             step += 1
             since += 1
-            window += step_sums(loss, norm, logits, episodes)
+            window += step_sums(loss, norm, sums)
             if step % config.log_every == 0:
                 check_finite()
-                summary = summarize(window)  # waits for the device, so the clock below is honest
+                summary = summarize(window, experiment)  # waits for the device, so the clock below is honest
                 now = time.perf_counter()
-                summary["episodes_per_second"] = since * config.batch_size / (now - mark)
-                place = {"step": step, "episodes": step * config.batch_size, "seconds": now - began}
-                journal.write("train", {**place, **summary})
-                progress.note(summary)
+                rate = since * config.batch_size / (now - mark)
+                journal.write("train", {**place(now), **summary, f"{experiment.unit}_per_second": rate})
+                remark = experiment.remark(summary)
+                progress.note(f"loss {summary['loss']:.3f}, {remark}, {rate:,.0f} {experiment.unit}/s")
                 window, since, mark = torch.zeros_like(window), 0, now
             if step % config.validate_every == 0:
                 pause = time.perf_counter()
-                scores = measure(model, unseen, VALIDATION_EPISODES, device)
-                place = {"step": step, "episodes": step * config.batch_size, "seconds": pause - began}
-                journal.write("validation", {**place, **scores.summary(INSTANCES)})
+                journal.write("validation", {**place(pause), **experiment.validate(model, device)})
                 mark += time.perf_counter() - pause
             now = time.perf_counter()
             seconds = now - began

@@ -11,44 +11,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mannkern.tasks.episodes import Episodes
-
 from .checkpoint import write_atomically
+from .experiment import Experiment
 
-INSTANCES = (1, 2, 3, 4, 5, 10)  # the columns of Table 1 of the paper
 METRICS = "metrics.jsonl"
 EVENTS = "tensorboard"
 
 
-def empty_window() -> Tensor:
-    """Sums over no step, float64: loss, gradient norm, steps, correct, shown, then the two of each of ``INSTANCES``."""
-    return torch.zeros(5 + 2 * len(INSTANCES), dtype=torch.float64)
+def empty_window(num_sums: int) -> Tensor:
+    """Sums over no step, float64: loss, gradient norm, steps, then ``num_sums`` of the task's own."""
+    return torch.zeros(3 + num_sums, dtype=torch.float64)
 
 
-def step_sums(loss: Tensor, norm: Tensor, logits: Tensor, episodes: Episodes) -> Tensor:
-    """One step's addition to a window, on the device of its loss (), gradient norm () and logits (T, B, C)."""
-    correct = logits.detach().argmax(-1) == episodes.targets
-    at = episodes.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
-    parts = (
-        torch.stack((loss.detach(), norm, torch.ones_like(norm))).double(),
-        torch.stack((correct.sum(), torch.full_like(correct.sum(), correct.numel()))).double(),
-        (at & correct).sum((1, 2)).double(),
-        at.sum((1, 2)).double(),
-    )
-    return torch.cat(parts)
+def step_sums(loss: Tensor, norm: Tensor, sums: Tensor) -> Tensor:
+    """One step's addition to a window, on the device of its loss (), gradient norm () and the task's sums (K,)."""
+    return torch.cat((torch.stack((loss.detach(), norm, torch.ones_like(norm))).double(), sums))
 
 
-def summarize(window: Tensor) -> dict[str, Any]:
-    """Means of a window: ``loss``, ``gradient_norm``, ``accuracy``, ``accuracy_by_instance`` (None: never shown)."""
-    loss, norm, steps, correct, shown, *by_instance = window.tolist()
-    pairs = zip(by_instance[: len(INSTANCES)], by_instance[len(INSTANCES) :], strict=True)
-    accuracies = [right / of if of else None for right, of in pairs]
-    return {
-        "loss": loss / steps,
-        "gradient_norm": norm / steps,
-        "accuracy": correct / shown,
-        "accuracy_by_instance": {str(k): value for k, value in zip(INSTANCES, accuracies, strict=True)},
-    }
+def summarize(window: Tensor, experiment: Experiment) -> dict[str, Any]:
+    """Means of a window: ``loss``, ``gradient_norm`` and what the task makes of its own sums."""
+    loss, norm, steps, *sums = window.tolist()
+    return {"loss": loss / steps, "gradient_norm": norm / steps, **experiment.summarize(sums, steps)}
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -82,10 +65,10 @@ class Journal:
         self.file.write(json.dumps({"kind": kind, **values}) + "\n")
         self.file.flush()
         for name, value in values.items():
-            if name == "accuracy_by_instance":
-                for instance, accuracy in value.items():
-                    if accuracy is not None:
-                        self.events.add_scalar(f"{kind}_instance/{instance}", accuracy, values["step"])
+            if isinstance(value, dict):  # "accuracy_by_instance"
+                for key, part in value.items():
+                    if part is not None:
+                        self.events.add_scalar(f"{kind}_{name.rpartition('_')[2]}/{key}", part, values["step"])
             elif name != "step":
                 self.events.add_scalar(f"{kind}/{name}", value, values["step"])
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from mannkern.tasks import glyphs
-from mannkern.training import loop
+from mannkern.training import episodes, loop
 from mannkern.training.checkpoint import load_checkpoint
-from mannkern.training.config import TrainConfig
+from mannkern.training.config import RunConfig, TrainConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.loop import Outcome, train
+from mannkern.training.sequence_config import SEQUENCE_CONFIGS
 
 SMALL = TrainConfig(
     classes=2,
@@ -55,7 +56,7 @@ def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glyphs, "load", lambda: split)
 
 
-def run_in(tmp_path: Path, name: str, config: TrainConfig, *stops: int) -> Path:
+def run_in(tmp_path: Path, name: str, config: RunConfig, *stops: int) -> Path:
     """Train to each of ``stops`` in turn, each in a loop of its own, as resuming does."""
     run = tmp_path / name
     run.mkdir()
@@ -88,7 +89,7 @@ def assert_same(a: Any, b: Any, name: str) -> None:
 
 def numbers(run: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "episodes_per_second")} for line in lines]
+    return [{k: v for k, v in line.items() if k != "seconds" and not k.endswith("_per_second")} for line in lines]
 
 
 @pytest.mark.parametrize("change", [{}, {"memory": "lstm"}, {"optimizer": "rmsprop", "memory_init": 1e-6}])
@@ -98,6 +99,29 @@ def test_resuming_equals_never_having_stopped(tmp_path: Path, change: dict[str, 
     stopped = run_in(tmp_path, "stopped", config, 7, 7, 14)  # 7 lies between two lines of the metrics
     assert_same_run(straight, stopped)
     assert [line["step"] for line in numbers(straight)] == [3, 4, 6, 8, 9, 12, 12]
+
+
+@pytest.mark.parametrize("memory", ["ntm", "lstm"])
+@pytest.mark.parametrize("task", SEQUENCE_CONFIGS)
+def test_resuming_a_sequence_task_equals_never_having_stopped(tmp_path: Path, task: str, memory: str) -> None:
+    sizes = {"max_length": 3, "max_items": 3, "max_repeats": 2, "length": 9, "vectors": 4, "answers": 2}
+    known = {entry.name for entry in fields(SEQUENCE_CONFIGS[task])}
+    config = SEQUENCE_CONFIGS[task](
+        **{name: size for name, size in sizes.items() if name in known},
+        memory=memory, hidden_size=4, memory_slots=6, memory_width=3, lstm_size=4, lstm_layers=2, batch_size=2,
+        log_every=3, validate_every=4, threads=1, memory_init="uniform",
+    )  # fmt: skip
+    straight = run_in(tmp_path, "straight", config, 8)
+    stopped = run_in(tmp_path, "stopped", config, 5, 8)
+    assert_same_run(straight, stopped)
+    lines = numbers(straight)
+    assert [(line["kind"], line["step"], line["sequences"]) for line in lines] == [
+        ("train", 3, 6), ("validation", 4, 8), ("train", 6, 12), ("validation", 8, 16),
+    ]  # fmt: skip
+    for line in lines:
+        assert line["bits_per_sequence"] > 0
+        assert ("loss" in line) == (line["kind"] == "train")
+        assert ("optimal_bits_per_sequence" in line) == (task == "ngrams" and line["kind"] == "validation")
 
 
 def test_training_changes_the_parameters_and_another_seed_gives_others(tmp_path: Path) -> None:
@@ -125,13 +149,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_in(tmp_path, "run", SMALL, 2)
-    real = loop.F.cross_entropy
+    real = episodes.F.cross_entropy
 
     def spoilt(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         logits.register_hook(lambda gradient: gradient * float("nan"))  # a finite loss, a gradient that is not
         return real(logits, targets)
 
-    monkeypatch.setattr(loop.F, "cross_entropy", spoilt)
+    monkeypatch.setattr(episodes.F, "cross_entropy", spoilt)
     with pytest.raises(CommandError, match="not finite"):
         train(replace(SMALL, steps=20, save_seconds=0.0), run)
     after = load_checkpoint(run)

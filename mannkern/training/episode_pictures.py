@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from .build import load_split, test_sampler, usable_device
-from .checkpoint import write_atomically
-from .evaluation import EVALUATION_SEED, Evaluation, load_model, ordinal, run_names
-from .metrics import INSTANCES, read_metrics
+from .build import load_model, measuring, usable_device
+from .drawing import INK, RUN_COLOURS, colormap, corner_note, panels_of, save
+from .episode_report import Evaluation, ordinal
+from .episodes import INSTANCES, EpisodeExperiment, test_sampler
+from .experiment import EVALUATION_SEED
+from .metrics import read_metrics
+from .tables import run_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PICTURES = "pictures"
-RUN_COLOURS = ("#2458a6", "#d9622b", "#2a8f6d", "#8a4fa3", "#b08a1e", "#5c6670")
 CLASS_COLOURS = (
     "#2458a6",
     "#d9622b",
@@ -32,7 +33,6 @@ CLASS_COLOURS = (
     "#8bb13a",
     "#c23b3b",
 )
-INK = "#30343a"
 
 
 def draw_all(results: Sequence[Evaluation]) -> list[Path]:
@@ -42,10 +42,10 @@ def draw_all(results: Sequence[Evaluation]) -> list[Path]:
     """
     paths = []
     for name, result in zip(run_names(results), results, strict=True):
-        paths.append(_save(learning_curve(result, name), result.run, "learning_curve.png"))
+        paths.append(save(learning_curve(result, name), result.run, "learning_curve.png"))
         if result.config.memory == "mann":
-            paths.append(_save(memory(result, name), result.run, "memory.png"))
-    paths.insert(1, _save(accuracy_by_instance(results), results[0].run, "accuracy_by_instance.png"))
+            paths.append(save(memory(result, name), result.run, "memory.png"))
+    paths.insert(1, save(accuracy_by_instance(results), results[0].run, "accuracy_by_instance.png"))
     return paths
 
 
@@ -54,8 +54,7 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
     lines = read_metrics(result.run)
     training = [line for line in lines if line["kind"] == "train"]
     validation = [line for line in lines if line["kind"] == "validation"]
-    figure, (top, bottom) = _figure(2, (8.5, 7.2), sharex=True)
-    figure.suptitle(f"{name}: learning curve", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
+    figure, (top, bottom) = panels_of(f"{name}: learning curve", 2, (8.5, 7.2), sharex=True)
     episodes = [line["episodes"] for line in training]
     top.plot(
         episodes, [line["loss"] for line in training], color=RUN_COLOURS[0], alpha=0.35, lw=1, label="training batches"
@@ -66,7 +65,7 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
     top.set_ylabel("cross entropy")
     top.set_ylim(bottom=0)
     top.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    shades = _colormap("viridis")
+    shades = colormap("viridis")
     for place, instance in enumerate(INSTANCES):
         points = [line["accuracy_by_instance"][str(instance)] for line in validation]
         accuracy = [math.nan if point is None else 100 * point for point in points]
@@ -83,8 +82,7 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
 
 def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
     """Accuracy against the presentation of a class, all runs overlaid; bands are 95% intervals."""
-    figure, (axes,) = _figure(1, (9.5, 5.0))
-    figure.suptitle("Accuracy by instance", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
+    figure, (axes,) = panels_of("Accuracy by instance", 1, (9.5, 5.0))
     for place, (name, result) in enumerate(zip(run_names(results), results, strict=True)):
         colour = RUN_COLOURS[place % len(RUN_COLOURS)]
         for scores, style, classes in ((result.unseen, "-", "unseen classes"), (result.seen, "--", "training classes")):
@@ -108,19 +106,16 @@ def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
 
 def memory(result: Evaluation, name: str) -> Figure:
     """One episode of unseen classes: write and read weights over the slots, in the colour of each step's class."""
-    sampler = test_sampler(result.config, load_split(result.config).test, EVALUATION_SEED)
+    experiment = EpisodeExperiment(result.config)
     device = usable_device(result.config)
-    model, _ = load_model(result.run, result.config, sampler, device)
-    episode = sampler.sample(1, 0)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
+    model, _ = load_model(result.run, experiment, device)
+    episode = test_sampler(result.config, experiment.split.test, EVALUATION_SEED).sample(1, 0)
+    with measuring(model, device):
         logits, read, write = model.trace(episode.inputs.to(device))  # type: ignore[operator]
     targets = episode.targets[:, 0].tolist()
     right = (logits.argmax(-1).cpu() == episode.targets)[:, 0].tolist()
-    figure, panels = _figure(3, (10.5, 8.4), sharex=True, ratios=(10, 10, 1.1))
-    figure.suptitle(
-        f"{name}: one episode of unseen classes", x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK
-    )
+    title = f"{name}: one episode of unseen classes"
+    figure, panels = panels_of(title, 3, (10.5, 8.4), sharex=True, ratios=(10, 10, 1.1))
     evenly = 1 / read.shape[-1]  # reading is a softmax of cosines: what stands out of an even look is the memory
     for axes, weights, white, what in ((panels[0], write, 0.0, "write"), (panels[1], read, evenly, "read")):
         _paint(axes, weights[:, 0].mean(1).cpu(), targets, white)
@@ -147,34 +142,8 @@ def _paint(axes: Axes, weights: torch.Tensor, targets: list[int], white: float) 
     hue = torch.tensor([to_rgb(_class_colour(label)) for label in targets])  # (T, 3)
     depth = ((weights - white) / max(largest - white, 1e-12)).clamp(min=0).T.unsqueeze(-1)  # (N, T, 1)
     axes.imshow((1 - depth * (1 - hue)).numpy(), aspect="auto", origin="lower", interpolation="nearest")
-    axes.text(
-        1.0,
-        1.02,
-        f"white: {white:.2g}   full colour: {largest:.2g}",
-        transform=axes.transAxes,
-        ha="right",
-        fontsize=9,
-        color=INK,
-    )
+    corner_note(axes, f"white: {white:.2g}   full colour: {largest:.2g}")
     axes.grid(False)
-
-
-def _figure(
-    rows: int, size: tuple[float, float], sharex: bool = False, ratios: tuple[float, ...] | None = None
-) -> tuple[Figure, list[Axes]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, 1, sharex=sharex, squeeze=False, height_ratios=ratios)[:, 0].tolist()
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color("#9aa0a8")
-        axes.tick_params(colors=INK, labelsize=9)
-        axes.grid(color="#e6e8eb", lw=0.8)
-        axes.set_axisbelow(True)
-    return figure, panels
 
 
 def _chance(axes: Axes, classes: int) -> None:
@@ -185,16 +154,3 @@ def _chance(axes: Axes, classes: int) -> None:
 
 def _class_colour(label: int) -> str:
     return CLASS_COLOURS[label % len(CLASS_COLOURS)]
-
-
-def _colormap(name: str) -> Any:
-    import matplotlib
-
-    return matplotlib.colormaps[name]
-
-
-def _save(figure: Figure, run: Path, name: str) -> Path:
-    path = run / PICTURES / name
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, lambda file: figure.savefig(file, format="png"))
-    return path

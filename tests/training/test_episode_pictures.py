@@ -9,9 +9,9 @@ import torch
 
 from mannkern.tasks import glyphs
 from mannkern.training.config import TrainConfig
-from mannkern.training.evaluation import Evaluation, evaluate
+from mannkern.training.episode_pictures import accuracy_by_instance, draw_all, learning_curve, memory
+from mannkern.training.episode_report import Evaluation, evaluate
 from mannkern.training.loop import train
-from mannkern.training.pictures import accuracy_by_instance, draw_all, learning_curve, memory
 
 SMALL = TrainConfig(
     classes=2, length=6, hidden_size=8, memory_slots=6, memory_width=4, num_reads=2, batch_size=2, log_every=3,

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.tasks.episodes import EpisodeSampler
-from mannkern.training import evaluation
+from mannkern.training import experiment
 from mannkern.training.config import TrainConfig
-from mannkern.training.evaluation import Evaluation, Scores, measure, table
+from mannkern.training.episode_report import Evaluation, table
+from mannkern.training.episodes import Scores, measure
 
 CPU = torch.device("cpu")
 
@@ -115,4 +116,4 @@ def test_the_paper_stands_beside_omniglot_only() -> None:
 
 
 def test_validation_and_evaluation_see_other_episodes() -> None:
-    assert evaluation.VALIDATION_SEED != evaluation.EVALUATION_SEED
+    assert experiment.VALIDATION_SEED != experiment.EVALUATION_SEED

@@ -1,0 +1,183 @@
+"""Episodes of characters as an experiment: Omniglot and glyphs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mannkern.models.classifier import EpisodeClassifier
+from mannkern.tasks import glyphs, omniglot
+from mannkern.tasks.episodes import CharacterSplit, Episodes, EpisodeSampler
+
+from .build import measuring
+from .config import TrainConfig
+from .errors import CommandError
+from .experiment import VALIDATION_SEED
+
+INSTANCES = (1, 2, 3, 4, 5, 10)  # the columns of Table 1 of the paper
+VALIDATION_EPISODES = 100
+MAX_INSTANCE = 10
+BATCH = 100
+
+
+def load_split(config: TrainConfig) -> CharacterSplit:
+    """The training and the unseen classes of ``config.task``. Raises ``CommandError`` where Omniglot is not there."""
+    if config.task == "glyphs":
+        return glyphs.load()
+    if config.data is None:
+        raise CommandError("omniglot needs its folder: --data FOLDER")
+    try:
+        return omniglot.load(config.data, split=config.split)
+    except (OSError, ValueError, ImportError) as error:
+        raise CommandError(f"cannot read Omniglot from {config.data}: {error}") from error
+
+
+def training_sampler(config: TrainConfig, images: Tensor) -> EpisodeSampler:
+    """Episodes to learn from, augmented as ``config`` says. Raises ``CommandError`` for sizes that cannot be."""
+    try:
+        return EpisodeSampler(
+            images,
+            classes_per_episode=config.classes,
+            length=config.length,
+            rotate_classes=config.rotate_classes,
+            augment=config.augment,
+            seed=config.seed,
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def test_sampler(config: TrainConfig, images: Tensor, seed: int) -> EpisodeSampler:
+    """Episodes to measure on: drawings as they were drawn, neither augmented nor turned into new classes."""
+    try:
+        return EpisodeSampler(images, classes_per_episode=config.classes, length=config.length, seed=seed)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def make_model(config: TrainConfig, sampler: EpisodeSampler) -> EpisodeClassifier:
+    """A classifier for the sampler's episodes, parameters drawn from torch's generator, on the CPU."""
+    try:
+        return EpisodeClassifier(
+            sampler.input_size,
+            sampler.num_classes,
+            memory=config.memory,
+            hidden_size=config.hidden_size,
+            memory_slots=config.memory_slots,
+            memory_width=config.memory_width,
+            num_reads=config.num_reads,
+            controller=config.controller,
+            least_used=config.least_used,
+            decay=config.decay,
+            key_strength=config.key_strength,
+            memory_init=config.memory_init,
+            backend=config.backend,
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+class Scores(NamedTuple):
+    """Accuracy over E episodes. Item k - 1 of a list: the k-th time a class is shown; NaN where none came so often.
+
+    ``interval`` is half the width of a 95% interval: normal, over the episodes' own means, since outcomes within an
+    episode share its classes and its memory, while episodes are drawn independently. It is 0 where all episodes agree.
+    """
+
+    episodes: int
+    loss: float
+    accuracy: float
+    by_instance: list[float]
+    interval: list[float]
+
+    def summary(self, instances: Sequence[int]) -> dict[str, Any]:
+        """``loss``, ``accuracy`` and ``accuracy_by_instance`` of ``instances``, fit for JSON (None instead of NaN)."""
+        chosen = {str(k): _or_none(self.by_instance[k - 1]) for k in instances}
+        return {"loss": self.loss, "accuracy": self.accuracy, "accuracy_by_instance": chosen}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, fit for JSON (None instead of NaN)."""
+        intervals = {str(k): _or_none(value) for k, value in enumerate(self.interval, 1)}
+        summary = self.summary(range(1, MAX_INSTANCE + 1))
+        return {"episodes": self.episodes, **summary, "interval_95_by_instance": intervals}
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def measure(model: nn.Module, sampler: EpisodeSampler, episodes: int, device: torch.device) -> Scores:
+    """Score ``model`` on the sampler's first ``episodes`` episodes; leaves torch's generator as it was."""
+    right, shown, losses = [], [], []
+    with measuring(model, device):
+        for index, start in enumerate(range(0, episodes, BATCH)):
+            batch = Episodes(*(part.to(device) for part in sampler.sample(min(BATCH, episodes - start), index)))
+            logits = model(batch.inputs)
+            correct = logits.argmax(-1) == batch.targets
+            at = batch.instances.unsqueeze(-1) == torch.arange(1, MAX_INSTANCE + 1, device=device)  # (T, B, K)
+            shown.append(at.sum(0).double().cpu())
+            right.append((at & correct.unsqueeze(-1)).sum(0).double().cpu())
+            losses.append(_episode_means(logits, batch.targets, correct))
+    means = torch.cat(right) / torch.cat(shown)  # (E, K); 0/0 = NaN where an episode shows no class so often
+    count = (~means.isnan()).sum(0)
+    mean = means.nanmean(0)
+    variance = (means - mean).square().nansum(0) / (count - 1)
+    loss, accuracy = torch.cat(losses).mean(0).tolist()
+    return Scores(episodes, loss, accuracy, mean.tolist(), (1.96 * (variance / count).sqrt()).tolist())
+
+
+def _episode_means(logits: Tensor, targets: Tensor, correct: Tensor) -> Tensor:
+    """Loss and accuracy of each episode: (B, 2) float64 on the CPU."""
+    loss = F.cross_entropy(logits.movedim(-1, 1), targets, reduction="none").double().mean(0)
+    return torch.stack((loss, correct.double().mean(0)), 1).cpu()
+
+
+class EpisodeExperiment:
+    """One-shot classification: cross entropy over all steps, accuracy by the instance of a class."""
+
+    unit = "episodes"
+    num_sums = 2 + 2 * len(INSTANCES)
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.split = load_split(config)
+        self.sampler = training_sampler(config, self.split.train)
+        self.unseen = test_sampler(config, self.split.test, VALIDATION_SEED)
+
+    def make_model(self) -> EpisodeClassifier:
+        return make_model(self.config, self.sampler)
+
+    def sample(self, step: int, device: torch.device) -> Episodes:
+        return Episodes(*(tensor.to(device) for tensor in self.sampler.sample(self.config.batch_size, step)))
+
+    def score(self, logits: Tensor, batch: Episodes) -> tuple[Tensor, Tensor]:
+        """logits (T, B, C) -> loss and [correct, shown, correct by instance, shown by instance]."""
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
+        correct = logits.detach().argmax(-1) == batch.targets
+        at = batch.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
+        right, shown = correct.sum(), torch.full_like(correct.sum(), correct.numel())
+        sums = torch.cat((torch.stack((right, shown)), (at & correct).sum((1, 2)), at.sum((1, 2))))
+        return loss, sums.double()
+
+    def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
+        """``accuracy`` and ``accuracy_by_instance`` (None: never shown)."""
+        correct, shown, *by_instance = sums
+        pairs = zip(by_instance[: len(INSTANCES)], by_instance[len(INSTANCES) :], strict=True)
+        accuracies = [right / of if of else None for right, of in pairs]
+        return {
+            "accuracy": correct / shown,
+            "accuracy_by_instance": {str(k): value for k, value in zip(INSTANCES, accuracies, strict=True)},
+        }
+
+    def remark(self, summary: dict[str, Any]) -> str:
+        second = summary["accuracy_by_instance"]["2"]
+        return f"accuracy {summary['accuracy']:.1%}" + (f" (2nd {second:.0%})" if second is not None else "")
+
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
+        """Loss and accuracy on episodes of unseen classes."""
+        return measure(model, self.unseen, VALIDATION_EPISODES, device).summary(INSTANCES)

@@ -1,0 +1,81 @@
+"""The options of the command line, made from the settings of the tasks."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from .config import RunConfig, flag
+from .errors import CommandError
+from .experiment import CONFIGS
+
+EPISODES = 1000
+DEFAULT_TASK = "glyphs"
+
+
+class TaskHelp(argparse.Action):
+    """``train TASK --help``: the settings that apply to the task, with its defaults."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        task = namespace.task or DEFAULT_TASK
+        shown = argparse.ArgumentParser(
+            prog=parser.prog,
+            description=f"Train on {task}, evaluate, draw. Defaults are the paper's (Santoro et al. 2016 for omniglot "
+            "and glyphs, Graves et al. 2014 for the others) or those of its published replications, as each option "
+            f"says. TASK is one of {', '.join(CONFIGS)} (default: {DEFAULT_TASK}); TASK --help shows another one's "
+            "settings.",
+        )
+        add_settings(shown, CONFIGS[task])
+        shown.print_help()
+        parser.exit()
+
+
+def add_settings(parser: argparse.ArgumentParser, *classes: type[RunConfig]) -> None:
+    """Add how a run begins and ends, then a group of settings for each class that the ``classes`` are made of."""
+    parser.add_argument("task", nargs="?", choices=tuple(CONFIGS), metavar="TASK", help="what to learn")
+    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/TASK-MEMORY)")
+    exists = parser.add_mutually_exclusive_group()
+    exists.add_argument("--resume", action="store_true", help="continue the run in that folder, with its own settings")
+    exists.add_argument("--overwrite", action="store_true", help="delete the run in that folder first")
+    parser.add_argument("--no-evaluate", action="store_true", help="neither evaluate nor draw at the end")
+    add_episodes(parser)
+    added = {"task"}
+    for cls in classes:
+        defaults = cls()
+        entries = {entry.name: entry for entry in fields(cls)}
+        for part in cls.__mro__[:-1]:
+            names = [name for name in part.__annotations__ if name in entries and name not in added]
+            group = parser.add_argument_group(part.__dict__.get("GROUP"))
+            for name in names:
+                _add_setting(group, entries[name], getattr(defaults, name), choose=len(classes) == 1)
+            added.update(names)
+
+
+def _add_setting(group: argparse._ArgumentGroup, entry: Field[Any], default: Any, choose: bool) -> None:
+    about = str(entry.metadata["about"]).replace("%", "%%")
+    if default is not None:
+        about = f"{about} (default: {default})"
+    # Absent stays absent, so that --resume can tell what was asked for from what is default.
+    if isinstance(default, bool):
+        group.add_argument(flag(entry), action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=about)
+    else:  # choices differ between tasks: the settings check them
+        choices = entry.metadata["choices"] or None if choose else None
+        kind = entry.metadata["kind"]
+        group.add_argument(flag(entry), type=kind, choices=choices, default=argparse.SUPPRESS, help=about)
+
+
+def add_episodes(parser: argparse.ArgumentParser) -> None:
+    """Add ``--episodes``, also called ``--sequences``: how many to evaluate on."""
+    about = f"episodes, or sequences of each size, to evaluate on (default: {EPISODES})"
+    parser.add_argument("--episodes", "--sequences", type=int, default=EPISODES, help=about)
+
+
+def check_apply(cls: type[RunConfig], given: dict[str, Any]) -> None:
+    """Raises ``CommandError`` naming the first of ``given`` that is no setting of ``cls``."""
+    for name in given:
+        if name not in {entry.name for entry in fields(cls)}:
+            raise CommandError(f"--{name.replace('_', '-')} does not apply to {given.get('task', 'this run')}")

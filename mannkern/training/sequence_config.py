@@ -1,0 +1,167 @@
+"""The settings of the algorithmic tasks; each task's sizes and defaults are in its own class. "Paper": Graves 2014."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from mannkern.tasks.copying import Copy, RepeatCopy
+from mannkern.tasks.ngrams import DynamicNGrams
+from mannkern.tasks.recall import AssociativeRecall
+from mannkern.tasks.sequences import SequenceTask
+from mannkern.tasks.sorting import PrioritySort
+
+from .config import RunConfig, option
+
+
+class Sizes(NamedTuple):
+    """Of an NTM: heads to read and as many to write, and hidden units of its controller."""
+
+    heads: int
+    hidden: int
+
+
+@dataclass(frozen=True)
+class SequenceConfig(RunConfig):
+    """Settings of a task of Graves et al. 2014. Sizes that are None become the paper's for the task and controller.
+
+    Raises as ``RunConfig``, and ``ValueError`` for sizes of the task that cannot be.
+    """
+
+    memory: str = option(
+        "ntm", "the model: LSTM or MLP with an NTM's memory, or an LSTM alone as baseline", choices=("ntm", "lstm")
+    )
+    controller: str = option(
+        "lstm", "controller of the memory: the paper's table 2 (lstm) or 1", choices=("lstm", "feedforward")
+    )
+    hidden_size: int = option(None, "hidden units of the controller (paper)", kind=int)
+    memory_width: int = option(20, "width W of a slot (paper)")
+    read_heads: int = option(None, "read heads (paper)", kind=int)
+    write_heads: int = option(None, "write heads (paper)", kind=int)
+    shift_range: int = option(1, "a head moves by at most so many slots in a step (paper)")
+    lstm_size: int = option(256, "units in a layer of the LSTM that is the baseline (paper)")
+    lstm_layers: int = option(3, "layers of the LSTM that is the baseline (paper)")
+    batch_size: int = option(16, "sequences in a step; all have one size, which the seed and the step draw")
+    steps: int | None = option(
+        None,
+        "stop at this step (default: 62500, a million sequences of 16 a step; no limit if --minutes is given)",
+        kind=int,
+    )
+
+    GROUP: ClassVar[str] = "the model"
+    FAMILY: ClassVar[str] = "ntm"
+    DEFAULT_STEPS: ClassVar[int] = 62_500
+    COUNTS: ClassVar[tuple[str, ...]] = ("lstm_size", "lstm_layers", *RunConfig.COUNTS)
+    NTM: ClassVar[dict[str, Sizes]]  # by controller
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = self.NTM[self.controller]
+        paper = {"hidden_size": sizes.hidden, "read_heads": sizes.heads, "write_heads": sizes.heads}
+        for name, value in paper.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)  # now, so that a run keeps them
+        self.make_task()
+
+    @property
+    def comparable(self) -> tuple[Any, ...]:
+        """Runs in which these agree are measured on the same sequences."""
+        return self.task, self.make_task()
+
+    def make_task(self) -> SequenceTask:
+        """The task at these sizes. Raises ``ValueError`` naming one that cannot be."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CopyConfig(SequenceConfig):
+    """Copy, section 4.1."""
+
+    task: str = option("copy", "the task", choices=("copy",))
+    bits: int = option(8, "bits of a vector (paper)")
+    min_length: int = option(1, "vectors in the shortest sequences (paper)")
+    max_length: int = option(20, "vectors in the longest sequences of training (paper)")
+
+    GROUP: ClassVar[str] = "sizes of copy"
+    NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
+
+    def make_task(self) -> Copy:
+        return Copy(self.bits, self.min_length, self.max_length)
+
+
+@dataclass(frozen=True)
+class RepeatCopyConfig(SequenceConfig):
+    """Repeat copy, section 4.2."""
+
+    task: str = option("repeat-copy", "the task", choices=("repeat-copy",))
+    bits: int = option(8, "bits of a vector (paper)")
+    min_length: int = option(1, "vectors in the shortest sequences (paper)")
+    max_length: int = option(10, "vectors in the longest sequences of training (paper)")
+    min_repeats: int = option(1, "fewest repeats (paper)")
+    max_repeats: int = option(10, "most repeats of training (paper)")
+    lstm_size: int = option(512, "units in a layer of the LSTM that is the baseline (paper)")
+
+    GROUP: ClassVar[str] = "sizes of repeat copy, and its baseline"
+    NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
+
+    def make_task(self) -> RepeatCopy:
+        return RepeatCopy(self.bits, self.min_length, self.max_length, self.min_repeats, self.max_repeats)
+
+
+@dataclass(frozen=True)
+class AssociativeRecallConfig(SequenceConfig):
+    """Associative recall, section 4.3."""
+
+    task: str = option("associative-recall", "the task", choices=("associative-recall",))
+    bits: int = option(6, "bits of a vector (paper)")
+    vectors: int = option(3, "vectors of an item (paper)")
+    min_items: int = option(2, "fewest items (paper)")
+    max_items: int = option(6, "most items of training (paper)")
+
+    GROUP: ClassVar[str] = "sizes of associative recall"
+    NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(4, 256)}
+
+    def make_task(self) -> AssociativeRecall:
+        return AssociativeRecall(self.bits, self.vectors, self.min_items, self.max_items)
+
+
+@dataclass(frozen=True)
+class NGramsConfig(SequenceConfig):
+    """Dynamic n-grams, section 4.4."""
+
+    task: str = option("ngrams", "the task", choices=("ngrams",))
+    context: int = option(5, "bits that the next one depends on (paper: 6-grams)")
+    length: int = option(200, "bits of a sequence (paper)")
+    lstm_size: int = option(128, "units in a layer of the LSTM that is the baseline (paper)")
+
+    GROUP: ClassVar[str] = "sizes of the n-grams, and their baseline"
+    NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
+
+    def make_task(self) -> DynamicNGrams:
+        return DynamicNGrams(self.context, self.length)
+
+
+@dataclass(frozen=True)
+class PrioritySortConfig(SequenceConfig):
+    """Priority sort, section 4.5."""
+
+    task: str = option("priority-sort", "the task", choices=("priority-sort",))
+    bits: int = option(8, "bits of a vector (paper)")
+    vectors: int = option(20, "vectors of a sequence (paper)")
+    answers: int = option(16, "vectors to answer, those of highest priority (paper)")
+    lstm_size: int = option(128, "units in a layer of the LSTM that is the baseline (paper)")
+
+    GROUP: ClassVar[str] = "sizes of priority sort, and its baseline"
+    NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(5, 200), "feedforward": Sizes(8, 512)}
+
+    def make_task(self) -> PrioritySort:
+        return PrioritySort(self.bits, self.vectors, self.answers)
+
+
+SEQUENCE_CONFIGS: dict[str, type[SequenceConfig]] = {
+    "copy": CopyConfig,
+    "repeat-copy": RepeatCopyConfig,
+    "associative-recall": AssociativeRecallConfig,
+    "ngrams": NGramsConfig,
+    "priority-sort": PrioritySortConfig,
+}
