@@ -95,18 +95,25 @@ void store_rows(T* out, const T* in, int64_t rows, const Sizes<T>& s) {
   for (int64_t h = 0; h < rows; ++h) std::memcpy(out + h * s.N, in + h * s.Np, s.N * sizeof(T));
 }
 
+// With `shrink`, a row of Np, X(i) -= shrink(i) Y(i) too.
 template <class T, int H>
-void rank_update_heads(T* X, const T* weights, const T* vectors, const Sizes<T>& s) {
+void rank_update_heads(T* X, const T* weights, const T* vectors, const T* shrink, const T* Y, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W) {
     Vec<T> w[H][2];
     for (int h = 0; h < H; ++h)
       for (int u = 0; u < 2; ++u) w[h][u] = load(weights + h * s.Np + i + u * L);
+    const Vec<T> lost0 = shrink ? load(shrink + i) : Vec<T>{}, lost1 = shrink ? load(shrink + i + L) : Vec<T>{};
     for (int64_t j = 0; j < s.W; ++j) {
       Vec<T> x0 = load(X + j * kBlock<T>), x1 = load(X + j * kBlock<T> + L);
       for (int h = 0; h < H; ++h) {
         x0 += w[h][0] * vectors[h * s.W + j];
         x1 += w[h][1] * vectors[h * s.W + j];
+      }
+      if (shrink) {
+        const T* y = Y + i * s.W + j * kBlock<T>;
+        x0 -= lost0 * load(y);
+        x1 -= lost1 * load(y + L);
       }
       store(X + j * kBlock<T>, x0);
       store(X + j * kBlock<T> + L, x1);
@@ -114,11 +121,15 @@ void rank_update_heads(T* X, const T* weights, const T* vectors, const Sizes<T>&
   }
 }
 
+// `shrink` and Y null: the update alone.
 template <class T>
-void rank_update(T* X, const T* weights, const T* vectors, const Sizes<T>& s) {
+void rank_update(T* X, const T* weights, const T* vectors, const Sizes<T>& s, const T* shrink = nullptr,
+                 const T* Y = nullptr) {
   int64_t h = 0;
-  for (; h + kHeads <= s.R; h += kHeads) rank_update_heads<T, kHeads>(X, weights + h * s.Np, vectors + h * s.W, s);
-  for (; h < s.R; ++h) rank_update_heads<T, 1>(X, weights + h * s.Np, vectors + h * s.W, s);
+  for (; h + kHeads <= s.R; h += kHeads)
+    rank_update_heads<T, kHeads>(X, weights + h * s.Np, vectors + h * s.W, h + kHeads == s.R ? shrink : nullptr, Y, s);
+  for (; h < s.R; ++h)
+    rank_update_heads<T, 1>(X, weights + h * s.Np, vectors + h * s.W, h + 1 == s.R ? shrink : nullptr, Y, s);
 }
 
 template <class T, int H>

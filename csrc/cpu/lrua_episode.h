@@ -149,13 +149,7 @@ void read_backward(T* D, T* grad_key, T* grad_strength, T* grad_weights, const T
         scratch.shrink[i] = 0;
         for (int64_t h = 0; h < s.R; ++h) scratch.pull[h * s.Np + i] = 0;
       }
-  rank_update(D, scratch.pull, scratch.unit, s);
-  for (int64_t i = 0; i < s.Np; i += kBlock<T>)
-    for (int64_t j = 0; j < s.W; ++j)
-      for (int e = 0; e < kBlock<T>; ++e) {
-        const int64_t at = i * s.W + j * kBlock<T> + e;
-        D[at] -= scratch.shrink[i + e] * X[at];
-      }
+  rank_update(D, scratch.pull, scratch.unit, s, scratch.shrink, X);
 }
 
 // Column `slot` of the blocks to zero.

@@ -49,46 +49,66 @@ void locate_backward(T* D, T* grad_previous, const HeadGradients<T>& grad, T* gr
                 contents, cosine, norm, scratch.read, s);
 }
 
-// Factors and terms of all heads at column j of a vector of slots.
-template <class T>
-struct Column {
-  const T *weights, *erase, *add;
-  const Sizes<T>& s;
-  void bring(Vec<T>& keep, Vec<T>& gain, int64_t i, int64_t j) const {
-    for (int64_t h = 0; h < s.R; ++h)
-      mannkern::write_head<Row<T>>(keep, gain, load(weights + h * s.Np + i), erase[h * s.W + j], add[h * s.W + j]);
-  }
-};
-
-// M'(i) = M(i) prod_h (1 - w[h](i) e[h]) + sum_h w[h](i) a[h]; Y may be X.
-template <class T>
-void erase_write(T* Y, const T* X, const T* weights, const T* erase, const T* add, const Sizes<T>& s) {
+// H heads where their number is fixed (0: it is s.R), so that their loop unrolls.
+template <class T, int H>
+void erase_write_heads(T* Y, const T* X, const T* weights, const T* erase, const T* add, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
-  const Column<T> heads = {weights, erase, add, s};
+  const int64_t heads = H ? H : s.R;
   for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W, Y += kBlock<T> * s.W)
     for (int64_t j = 0; j < s.W; ++j)
       for (int u = 0; u < 2; ++u) {
         Vec<T> keep = Vec<T>{} + T(1), gain = {};
-        heads.bring(keep, gain, i + u * L, j);
+        for (int64_t h = 0; h < heads; ++h)
+          mannkern::write_head<Row<T>>(keep, gain, load(weights + h * s.Np + i + u * L), erase[h * s.W + j],
+                                       add[h * s.W + j]);
         store(Y + j * kBlock<T> + u * L, load(X + j * kBlock<T> + u * L) * keep + gain);
       }
 }
 
-// Its backward. D, the gradient of M', becomes that of M; grad_weights, rows (R,Np), are added to. `lanes` is scratch
-// for 2 R W vectors, `factors` for 2 R.
+// M'(i) = M(i) prod_h (1 - w[h](i) e[h]) + sum_h w[h](i) a[h]; Y may be X.
 template <class T>
-void erase_write_backward(T* D, T* grad_weights, T* grad_erase, T* grad_add, const T* X, const T* weights,
-                          const T* erase, const T* add, T* lanes, T* factors, const Sizes<T>& s) {
+void erase_write(T* Y, const T* X, const T* weights, const T* erase, const T* add, const Sizes<T>& s) {
+  if (s.R == 1) erase_write_heads<T, 1>(Y, X, weights, erase, add, s);
+  else erase_write_heads<T, 0>(Y, X, weights, erase, add, s);
+}
+
+// The backward pass of one head at columns j to j + J, which stay in registers.
+template <class T, int J>
+void erase_write_backward_columns(T* D, T* grad_weights, T* erase_lanes, T* add_lanes, const T* X, const T* weights,
+                                  const T* erase, const T* add, int64_t j, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L;
+  Vec<T> erased[J] = {}, added[J] = {};
+  for (int64_t i = 0; i < s.Np; i += L) {
+    const int64_t block = i / kBlock<T> * kBlock<T> * s.W + i % kBlock<T> + j * kBlock<T>;
+    const Vec<T> w = load(weights + i);
+    Vec<T> grad = load(grad_weights + i);
+    for (int c = 0; c < J; ++c) {
+      const Vec<T> d = load(D + block + c * kBlock<T>), changed = d * load(X + block + c * kBlock<T>);
+      grad += d * add[j + c] - changed * erase[j + c];
+      erased[c] -= w * changed;
+      added[c] += w * d;
+      store(D + block + c * kBlock<T>, d - d * (w * erase[j + c]));
+    }
+    store(grad_weights + i, grad);
+  }
+  for (int c = 0; c < J; ++c) store(erase_lanes + (j + c) * L, erased[c]), store(add_lanes + (j + c) * L, added[c]);
+}
+
+// Of any number of heads: the factors of the others are products of those before and those after a head.
+template <class T>
+void erase_write_backward_heads(T* D, T* grad_weights, T* erase_lanes, T* add_lanes, const T* X, const T* weights,
+                                const T* erase, const T* add, T* factors, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   const int64_t R = s.R, W = s.W;
-  T *erase_lanes = lanes, *add_lanes = lanes + R * W * L, *keep = factors, *before = factors + R * L;
-  std::memset(lanes, 0, 2 * R * W * L * sizeof(T));
+  T *keep = factors, *before = factors + R * L;
+  std::memset(erase_lanes, 0, R * W * L * sizeof(T));
+  std::memset(add_lanes, 0, R * W * L * sizeof(T));
   for (int64_t i = 0; i < s.Np; i += L) {
     const int64_t block = i / kBlock<T> * kBlock<T> * W + i % kBlock<T>;
     for (int64_t j = 0; j < W; ++j) {
       const Vec<T> d = load(D + block + j * kBlock<T>), x = load(X + block + j * kBlock<T>);
       Vec<T> product = Vec<T>{} + T(1);
-      for (int64_t h = 0; h < R; ++h) {  // each head's factor, and the product of those before it
+      for (int64_t h = 0; h < R; ++h) {
         const Vec<T> factor = 1 - load(weights + h * s.Np + i) * erase[h * W + j];
         store(before + h * L, product);
         store(keep + h * L, factor);
@@ -106,8 +126,26 @@ void erase_write_backward(T* D, T* grad_weights, T* grad_erase, T* grad_add, con
       store(D + block + j * kBlock<T>, d * product);
     }
   }
-  sum_lanes(grad_erase, erase_lanes, R * W);
-  sum_lanes(grad_add, add_lanes, R * W);
+}
+
+// Backward of erase_write. D, the gradient of M', becomes that of M; grad_weights, rows (R,Np), are added to. `lanes` is
+// scratch for 2 R W vectors, `factors` for 2 R.
+template <class T>
+void erase_write_backward(T* D, T* grad_weights, T* grad_erase, T* grad_add, const T* X, const T* weights,
+                          const T* erase, const T* add, T* lanes, T* factors, const Sizes<T>& s) {
+  constexpr int J = 4;
+  T *erase_lanes = lanes, *add_lanes = lanes + s.R * s.W * Lanes<T>::L;
+  if (s.R == 1) {
+    int64_t j = 0;
+    for (; j + J <= s.W; j += J)
+      erase_write_backward_columns<T, J>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, j, s);
+    for (; j < s.W; ++j)
+      erase_write_backward_columns<T, 1>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, j, s);
+  } else {
+    erase_write_backward_heads(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, factors, s);
+  }
+  sum_lanes(grad_erase, erase_lanes, s.R * s.W);
+  sum_lanes(grad_add, add_lanes, s.R * s.W);
 }
 
 }  // namespace
