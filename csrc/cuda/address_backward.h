@@ -121,7 +121,6 @@ __global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks)
     for (int h0 = 0; h0 < H; h0 += kHeads) {
       const int heads = least(kHeads, H - h0);
       const int64_t first = e * H + h0;
-      __syncthreads();  // rows and norms of the heads before have been read
       norms_of_keys(key_norms, op.heads.key + first * W, heads, W);
       for (int k = group.index(); k < heads; k += Group<T>::kPerBlock)
         row_backward(team, rows + k * N, moved, grad_shifted, op, first + k);

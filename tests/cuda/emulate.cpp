@@ -1,0 +1,68 @@
+// The kernels of csrc/cuda, their launches and sizes, on a CPU. Called by test_kernels.py.
+
+#include "emulator.h"
+
+#include "../../csrc/cuda/launch.h"
+
+namespace mannkern {
+
+constexpr int kGuard = 64;
+alignas(16) double dynamic_shared[kBlockBytes / sizeof(double) + kGuard];
+
+namespace {
+
+// A Gpu of csrc/cuda/launch.h. The number of blocks can be bounded, so that each has several rows.
+struct Emulated {
+  int most_blocks;
+  std::vector<std::vector<char>> lent;
+
+  template <class Kernel, class... Arguments>
+  void launch(const char* name, Kernel* kernel, int blocks, int threads, int64_t bytes, const Arguments&... arguments) {
+    if (bytes > kBlockBytes || blocks < 1) emulator::fail(name);
+    gridDim.x = unsigned(blocks < most_blocks ? blocks : most_blocks);
+    blockDim.x = unsigned(threads);
+    emulator::body = [&] { kernel(arguments...); };
+    for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) {
+      std::memset(dynamic_shared, 0xff, sizeof dynamic_shared);
+      emulator::run_block();
+      for (size_t at = size_t(bytes); at < sizeof dynamic_shared; ++at)
+        if (reinterpret_cast<unsigned char*>(dynamic_shared)[at] != 0xff) emulator::fail("shared memory overrun");
+    }
+  }
+  template <class T>
+  T* workspace(int64_t count) {
+    lent.emplace_back(count * sizeof(T), '\xff');
+    return reinterpret_cast<T*>(lent.back().data());
+  }
+};
+
+template <class Op>
+void call(Emulated& device, int64_t count, const int64_t* fields) {
+  Op op;
+  static_assert(sizeof op % sizeof *fields == 0);
+  std::memcpy(&op, fields, sizeof op);  // sizes and pointers, eight bytes each
+  run(device, count, op);
+}
+
+template <class T>
+bool call(const std::string& name, Emulated& device, int64_t count, const int64_t* fields) {
+  if (name == "shift_sharpen") call<ShiftSharpen<T>>(device, count, fields);
+  else if (name == "shift_sharpen_backward") call<ShiftSharpenBackward<T>>(device, count, fields);
+  else if (name == "ntm_address") call<Address<T>>(device, count, fields);
+  else if (name == "ntm_address_backward") call<AddressBackward<T>>(device, count, fields);
+  else if (name == "ntm_write") call<EraseWrite<T>>(device, count, fields);
+  else if (name == "ntm_write_backward") call<EraseWriteBackward<T>>(device, count, fields);
+  else return false;
+  return true;
+}
+
+}  // namespace
+}  // namespace mannkern
+
+extern "C" int emulate(const char* name, int bytes, int64_t count, const int64_t* fields, int most_blocks,
+                       int backwards) {
+  emulator::backwards = backwards;
+  mannkern::Emulated device{most_blocks, {}};
+  return bytes == 4 ? mannkern::call<float>(name, device, count, fields)
+                    : mannkern::call<double>(name, device, count, fields);
+}

@@ -1,0 +1,77 @@
+"""The CUDA kernels of the NTM as operations on CPU tensors: compiled for the CPU, run on emulator.h."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).parents[2]
+COMPILER = shutil.which("c++")
+
+
+def build(folder: Path) -> Path:
+    """The shared library of emulate.cpp."""
+    library = folder / "emulated.so"
+    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
+    source = str(Path(__file__).with_name("emulate.cpp"))
+    subprocess.run([str(COMPILER), *flags, source, "-o", str(library)], check=True)
+    return library
+
+
+class Operations:
+    """In place of torch.ops.mannkern. ``most_blocks``: of a launch; ``backwards``: threads run against their order."""
+
+    def __init__(self, library: Path, most_blocks: int = 1 << 30, backwards: bool = False) -> None:
+        self._emulate = ctypes.CDLL(str(library)).emulate
+        self._options = (most_blocks, int(backwards))
+
+    def _run(
+        self, name: str, count: int, sizes: Sequence[int], inputs: Sequence[Tensor], *shapes: torch.Size
+    ) -> list[Tensor]:
+        """Fields of the operation's struct in csrc/ntm.h: sizes, inputs, outputs. Outputs begin as NaN."""
+        inputs = [x.contiguous() for x in inputs]
+        outputs = [inputs[0].new_full(shape, float("nan")) for shape in shapes]
+        fields = [*sizes, *(x.data_ptr() for x in inputs), *(x.data_ptr() for x in outputs)]
+        bytes_ = inputs[0].element_size()
+        array = (ctypes.c_int64 * len(fields))(*fields)
+        assert self._emulate(name.encode(), bytes_, ctypes.c_int64(count), array, *self._options)
+        return outputs
+
+    def shift_sharpen(self, weights: Tensor, shift: Tensor, sharpness: Tensor) -> Tensor:
+        B, H, N = weights.shape
+        return self._run("shift_sharpen", B * H, (N, shift.shape[2]), (weights, shift, sharpness), weights.shape)[0]
+
+    def shift_sharpen_backward(
+        self, grad: Tensor, weights: Tensor, shift: Tensor, *others: Tensor
+    ) -> tuple[Tensor, ...]:
+        B, H, N = weights.shape
+        inputs = (grad, weights, shift, *others)
+        shapes = (weights.shape, shift.shape, shift.shape[:2])
+        return tuple(self._run("shift_sharpen_backward", B * H, (N, shift.shape[2]), inputs, *shapes))
+
+    def ntm_address(self, memory: Tensor, previous: Tensor, key: Tensor, *scalars: Tensor) -> tuple[Tensor, ...]:
+        sizes = (*memory.shape[1:], key.shape[1], scalars[2].shape[2])
+        shapes = (*[previous.shape] * 3, memory.shape[:2])
+        return tuple(self._run("ntm_address", len(memory), sizes, (memory, previous, key, *scalars), *shapes))
+
+    def ntm_address_backward(
+        self, grad: Tensor, memory: Tensor, previous: Tensor, *others: Tensor
+    ) -> tuple[Tensor, ...]:
+        key, shift = others[0], others[3]
+        sizes = (*memory.shape[1:], key.shape[1], shift.shape[2])
+        shapes = [x.shape for x in (memory, previous, *others[:5])]
+        return tuple(self._run("ntm_address_backward", len(memory), sizes, (grad, memory, previous, *others), *shapes))
+
+    def ntm_write(self, memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:
+        sizes = (*memory.shape[1:], weights.shape[1], 1)
+        return self._run("ntm_write", len(memory), sizes, (memory, weights, erase, add), memory.shape)[0]
+
+    def ntm_write_backward(self, grad: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        sizes = (*grad.shape[1:], inputs[1].shape[1], 1)
+        return tuple(self._run("ntm_write_backward", len(grad), sizes, (grad, *inputs), *(x.shape for x in inputs)))

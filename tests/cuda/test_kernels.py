@@ -1,0 +1,104 @@
+"""The CUDA kernels of the NTM, thread by thread on the CPU: right, the same in any order of threads, within bounds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mannkern.autograd import ntm as autograd
+from mannkern.functional import ntm as functional
+from mannkern.verification.accuracy import evaluate
+from mannkern.verification.cases import FAMILY
+from tests.cuda.emulated import COMPILER, Operations, build
+from tests.helpers import CASES, SHAPES, SMALL, Shape, arguments, assert_same, call, check_kernel, cotangents
+
+pytestmark = [
+    pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C++ compiler and Linux"),
+    pytest.mark.usefixtures("emulated"),
+]
+NTM = [name for name, case in CASES.items() if FAMILY[case.operation] == "ntm"]
+LARGE = {
+    "a_warp_a_row": Shape(2, 256, 20, 4, 1),  # the longest rows that are one
+    "a_block_a_row": Shape(3, 257, 20, 5, 1, S=5),
+    "rows_in_device_memory": Shape(2, 13000, 3, 1, 1),
+    "wider_than_a_block": Shape(2, 40, 300, 2, 1),
+    "more_shifts_than_slots": Shape(2, 9, 5, 2, 1, S=35),
+}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("emulated"))
+
+
+@pytest.fixture
+def emulated(library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The NTM's Functions call the kernels; options of how they run can be set."""
+
+    def use(**options: bool | int) -> None:
+        monkeypatch.setattr(autograd, "_OPS", Operations(library, **options))
+
+    monkeypatch.setattr(functional, "choose", lambda requested, *_, **__: requested or "cuda")
+    use()
+    return use
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", SHAPES | LARGE)
+@pytest.mark.parametrize("case", NTM)
+def test_accuracy_in_any_order(case: str, shape: str, dtype: torch.dtype, emulated: Callable[..., None]) -> None:
+    """Outputs and gradients; bit-equal with threads run against their order and all episodes in one block."""
+    size = (SHAPES | LARGE)[shape]
+    tensors, gradients = (draw(CASES[case], size, dtype) for draw in (arguments, cotangents))
+    got = check_kernel(CASES[case], tensors, gradients, "cuda")
+    emulated(most_blocks=1, backwards=True)
+    assert_same(evaluate(CASES[case], tensors, gradients, "cuda"), got)
+
+
+@pytest.mark.parametrize("case", NTM)
+def test_gradcheck(case: str) -> None:
+    tensors = arguments(CASES[case], SMALL, torch.float64)
+
+    def outputs(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(call(CASES[case], dict(zip(tensors, values)), "cuda").values())
+
+    assert torch.autograd.gradcheck(outputs, [x.requires_grad_() for x in tensors.values()])
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 2.5, 1000.0])
+@pytest.mark.parametrize("N", [128, 300])
+def test_weights_of_zero_and_large_sharpness(N: int, sharpness: float) -> None:
+    shape = Shape(3, N, 20, 2, 1)
+    for case in (CASES["shift_sharpen"], CASES["ntm_address"]):
+        tensors = arguments(case, shape)
+        tensors["sharpness"] = torch.full_like(tensors["sharpness"], sharpness)
+        previous = "weights" if "weights" in tensors else "previous"
+        tensors[previous] = torch.zeros_like(tensors[previous])
+        tensors[previous][..., :: N // 3] = 0.25
+        if "gate" in tensors:
+            tensors["gate"] = torch.zeros_like(tensors["gate"])
+            tensors["strength"] *= 100
+        check_kernel(case, tensors, cotangents(case, shape), "cuda")
+
+
+def test_slots_and_keys_without_length_or_of_great_length() -> None:
+    case, shape = CASES["ntm_address"], Shape(2, 40, 20, 3, 1)
+    tensors = arguments(case, shape)
+    tensors["memory"][0, ::3] = 0
+    tensors["memory"][1, ::3] *= 1e25
+    tensors["key"][0, 0] = 0
+    tensors["key"][1, 1] *= 1e25
+    check_kernel(case, tensors, cotangents(case, shape), "cuda")
+
+
+def test_factors_of_zero() -> None:
+    """Where heads erase all, a factor's gradient is still the product of the others."""
+    case, shape = CASES["ntm_write"], Shape(2, 10, 6, 6, 1)
+    tensors = arguments(case, shape)
+    tensors["weights"][:, :2, ::2] = 1
+    tensors["erase"][:, :5, ::3] = 1
+    check_kernel(case, tensors, cotangents(case, shape), "cuda")
