@@ -97,7 +97,7 @@ template <class T>
 struct Lstm {  // the pointwise part of an LSTM step, gates in the order i, f, g, o of torch.nn.LSTMCell
   int64_t D, output_stride;
   const T *input_gates, *recurrent_gates, *bias, *cell;  // both (B,4D), (4D), (B,D)
-  T *gates, *cell_out, *hidden;                          // activated (B,4D); (B,D); rows of D, output_stride apart
+  T *gates, *cell_out, *hidden;  // activated (B,4D), may be input_gates; (B,D); rows of D, output_stride apart
 };
 
 template <class T>

@@ -74,8 +74,8 @@ Forward ntm_lstm(const Tensor& input, const Tensor& input_weight, const Tensor& 
     const Tensor x = product<T>(matrix(call.in(input, "input", {s.T, B, s.F}), s.T * B, s.F, s.F),
                                 matrix(call.in(input_weight, "input_weight", {4 * D, s.F}), 4 * D, s.F, s.F));
     const Saved<T> saved{s, call.out({s.T, B, O}), call.out({s.copies(), B, s.Np / s.block, W * s.block}),
-                         call.out({s.T + 1, B, s.rows(), s.Np}), call.out({s.T, B, 4 * D}), call.out({s.T, B, D}),
-                         call.out({s.T, B, I})};
+                         call.out({s.T + 1, B, s.rows(), s.Np}), torch::stable::view(x, {s.T, B, 4 * D}),
+                         call.out({s.T, B, D}), call.out({s.T, B, I})};
     const Tensor last_memory = call.out({B, N, W}), last_weights = call.out({B, H, N});
     const Tensor current = call.out({B, s.Np * W});
     const int64_t row_stride = s.rows() * s.Np;
@@ -83,16 +83,16 @@ Forward ntm_lstm(const Tensor& input, const Tensor& input_weight, const Tensor& 
                ToBlocks<T>{s.layout.shape, row_stride, M0, w0, saved.copy(0), saved.row(0), saved.row(0) + 3 * H * s.Np});
     const T* M = saved.copy(0);
     for (int64_t t = 0; t < s.T; ++t) {
-      T *asked = saved.asked(t), *o = saved.output(t);
-      if (t > 0 && t % s.span == 0) std::copy_n(M, s.memory_size(), saved.copy(t));
+      const bool copied = t + 1 < s.T && (t + 1) % s.span == 0;
+      T *asked = saved.asked(t), *o = saved.output(t), *after = copied ? saved.copy(t + 1) : data<T>(current);
       const Tensor gates = product<T>(matrix(out, B, O, O), recurrent);
       over_batch(B, 16 * D, kernels<T>().lstm,
-                 Lstm<T>{D, O, data<T>(x) + t * B * 4 * D, data<T>(gates), b, c, saved.gate(t), saved.cell(t), o});
+                 Lstm<T>{D, O, saved.gate(t), data<T>(gates), b, c, saved.gate(t), saved.cell(t), o});
       const Tensor rows = product<T>(matrix(o, B, D, O), interface);
       over_batch(B, 4 * I, kernels<T>().ntm_activate, NtmActivation<T>{s.layout, data<T>(rows), b_if, asked});
       over_batch(B, s.work(), kernels<T>().ntm_step,
-                 NtmStep<T>{s.layout, O, M, saved.row(t), asked, data<T>(current), saved.row(t + 1), o + D});
-      out = o, c = saved.cell(t), M = data<T>(current);
+                 NtmStep<T>{s.layout, O, M, saved.row(t), asked, after, saved.row(t + 1), o + D});
+      out = o, c = saved.cell(t), M = after;
     }
     over_batch(B, N * W, kernels<T>().from_blocks,
                FromBlocks<T>{s.layout.shape, row_stride, M, saved.row(s.T), data<T>(last_memory), data<T>(last_weights)});

@@ -116,21 +116,28 @@ inline void transpose(Vec<T>* row) {
   exchange_parts<T, P>(row);
 }
 
+// Lane e gets lane e + S, around.
+template <int L, int S>
+struct Rotate {
+  static constexpr int of(int e) { return (e + S) % L; }
+};
+
+// f over all lanes, the halves first, in lane 0.
+template <class T, int S, class F>
+inline Vec<T> fold_lanes(Vec<T> v, F f) {
+  constexpr int L = Lanes<T>::L;
+  if constexpr (S == 0) return v;
+  else return fold_lanes<T, S / 2>(f(v, shuffle<Rotate<L, S>>(v, v, std::make_integer_sequence<int, L>{})), f);
+}
+
 template <class T>
 inline T lane_sum(Vec<T> v) {
-  constexpr int L = Lanes<T>::L;
-  T x[L];
-  store<T>(x, v);
-  for (int width = L / 2; width > 0; width /= 2)
-    for (int e = 0; e < width; ++e) x[e] += x[e + width];
-  return x[0];
+  return fold_lanes<T, Lanes<T>::L / 2>(v, [](Vec<T> a, Vec<T> b) { return a + b; })[0];
 }
 
 template <class T>
 inline T lane_max(Vec<T> v) {
-  T largest = v[0];
-  for (int e = 1; e < Lanes<T>::L; ++e) largest = v[e] > largest ? v[e] : largest;
-  return largest;
+  return fold_lanes<T, Lanes<T>::L / 2>(v, [](Vec<T> a, Vec<T> b) { return a > b ? a : b; })[0];
 }
 
 template <class T>
