@@ -1,11 +1,16 @@
-"""Builds the compiled library mannkern/_C.abi3.so where torch and a C++ compiler are there; the rest is pyproject.toml.
+"""Builds the compiled libraries where what they need is there; the rest is pyproject.toml.
 
-The library uses LibTorch's stable ABI and no Python, so one binary serves every torch >= 2.10 and every Python.
+mannkern/_C.abi3.so needs torch and a C++ compiler, mannkern/_CUDA.abi3.so a torch built with CUDA and its nvcc, but no
+GPU. They use LibTorch's stable ABI and no Python, so one binary serves every torch >= 2.10 and every Python.
 Without torch at build time, or when compiling fails, the package installs as pure Python and runs on the reference;
-MANNKERN_FORCE_BUILD=1 turns both into an error. MANNKERN_WERROR=1 makes warnings errors.
+MANNKERN_FORCE_BUILD=1 turns both into an error. MANNKERN_WERROR=1 makes warnings errors. TORCH_CUDA_ARCH_LIST, such as
+"9.0 10.0+PTX", chooses the GPUs.
 """
 
 import os
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,11 +18,46 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 FORCED = os.environ.get("MANNKERN_FORCE_BUILD") == "1"
-SOURCES = [f"csrc/cpu/{name}.cpp" for name in ("lrua", "mann", "ntm", "ntm_lstm", "isa", "isa_portable", "isa_avx2", "isa_avx512")]
+WERROR = os.environ.get("MANNKERN_WERROR") == "1"
+SOURCES = [
+    f"csrc/cpu/{name}.cpp"
+    for name in ("lrua", "mann", "ntm", "ntm_lstm", "isa", "isa_portable", "isa_avx2", "isa_avx512")
+]
+CUDA_SOURCE = "csrc/cuda/ntm.cu"
+GPUS = ("8.0", "9.0", "10.0")  # A100, H100, B200; later ones compile the last for themselves
+MACROS = [("TORCH_TARGET_VERSION", "0x020a000000000000")]  # torch 2.10
 
 
-def say(reason: str) -> None:
-    print(f"mannkern: no compiled library: {reason}; operations run on the reference", file=sys.stderr)
+def say(reason: str, library: str = "compiled library") -> None:
+    print(f"mannkern: no {library}: {reason}; operations run on the reference", file=sys.stderr)
+
+
+def find_nvcc() -> str | None:
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    return shutil.which(
+        "nvcc", path=os.pathsep.join([*(f"{home}/bin" for home in homes), os.environ.get("PATH", "")])
+    ) or (shutil.which("nvcc", path="/usr/local/cuda/bin"))
+
+
+def nvcc_flags(nvcc: str, include_paths: list[str]) -> list[str]:
+    """What CUDA_SOURCE is compiled with, but for the GPUs and where warnings go."""
+    macros = [f"-D{name}={value}" for name, value in [*MACROS, ("USE_CUDA", "1")]]
+    return [nvcc, "-std=c++17", "-O3", *macros, *(f"-isystem={path}" for path in include_paths)]
+
+
+def gpu_flags(nvcc: str) -> list[str]:
+    asked = re.split(r"[ ;]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip())
+    if asked == [""]:
+        known = subprocess.run([nvcc, "--list-gpu-code"], check=True, capture_output=True, text=True).stdout.split()
+        asked = [gpu for gpu in GPUS if f"sm_{gpu.replace('.', '')}" in known]
+        asked[-1] += "+PTX"
+    flags = []
+    for gpu in asked:
+        number = gpu.removesuffix("+PTX").replace(".", "")
+        flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
+        if gpu.endswith("+PTX"):
+            flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
+    return flags
 
 
 def native_extension() -> list[Extension]:
@@ -34,13 +74,13 @@ def native_extension() -> list[Extension]:
         )
         return []
     torch_lib = str(Path(torch.__file__).parent / "lib")
-    warnings = ["-Wall", "-Wextra", "-Wno-psabi"] + (["-Werror"] if os.environ.get("MANNKERN_WERROR") == "1" else [])
-    return [
+    warnings = ["-Wall", "-Wextra", "-Wno-psabi"] + (["-Werror"] if WERROR else [])
+    extensions = [
         Extension(
             "mannkern._C",
             SOURCES,
             depends=[str(p) for p in Path("csrc").rglob("*.h")],
-            define_macros=[("TORCH_TARGET_VERSION", "0x020a000000000000")],  # torch 2.10
+            define_macros=MACROS,
             # math without errno lets sqrt be one instruction; contraction lets a * b + c be one
             extra_compile_args=[
                 "-std=c++17",
@@ -59,6 +99,36 @@ def native_extension() -> list[Extension]:
             optional=not FORCED,
         )
     ]
+    if torch.version.cuda is not None:
+        extensions += cuda_extension(torch.version.cuda, torch_lib, include_paths())
+    return extensions
+
+
+def cuda_extension(cuda: str, torch_lib: str, include_paths: list[str]) -> list[Extension]:
+    nvcc = find_nvcc()
+    if nvcc is None:
+        say(f"nvcc is not found; install CUDA {cuda}'s toolkit or set CUDA_HOME", "CUDA library")
+        return []
+    release = subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout
+    found = re.search(r"release (\d+)\.", release)
+    if found is None or found[1] != cuda.split(".")[0]:
+        had = f"CUDA {found[1]}" if found else "another"
+        say(f"{nvcc} is of {had}, PyTorch of CUDA {cuda}; set CUDA_HOME", "CUDA library")
+        return []
+    return [
+        Extension(
+            "mannkern._CUDA",
+            [CUDA_SOURCE],
+            depends=[str(p) for p in Path("csrc").rglob("*.h")],
+            extra_compile_args=nvcc_flags(nvcc, include_paths)
+            + gpu_flags(nvcc)
+            + (["-Werror=all-warnings"] if WERROR else [])
+            + ["-shared", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xlinker=--exclude-libs,ALL", "--threads=0"]
+            + [f"-L{torch_lib}", "-ltorch_cuda", "-ltorch_cpu", "-lc10"],
+            py_limited_api=True,
+            optional=not FORCED,
+        )
+    ]
 
 
 class BuildExtension(build_ext):
@@ -73,15 +143,27 @@ class BuildExtension(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         try:
-            super().build_extension(ext)
+            if ext.sources == [CUDA_SOURCE]:
+                self.build_cuda(ext)
+            else:
+                super().build_extension(ext)
         except Exception as error:
             if FORCED:
                 raise
             say(str(error))
 
+    def build_cuda(self, ext: Extension) -> None:
+        library = Path(self.get_ext_fullpath(ext.name))
+        changed = max(Path(name).stat().st_mtime for name in [*ext.sources, *ext.depends, "setup.py"])
+        if not self.force and library.exists() and library.stat().st_mtime > changed:
+            return
+        library.parent.mkdir(parents=True, exist_ok=True)
+        self.spawn([*ext.extra_compile_args, *ext.sources, "-o", str(library)])
 
-setup(
-    ext_modules=native_extension(),
-    cmdclass={"build_ext": BuildExtension},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
-)
+
+if __name__ == "__main__":
+    setup(
+        ext_modules=native_extension(),
+        cmdclass={"build_ext": BuildExtension},
+        options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    )

@@ -72,11 +72,11 @@ struct Place {
         used(group < groups) {}
 };
 
-// What each group found in a column becomes, for group 0, the sums over all. `room` is shared, K numbers a thread.
+// What each group found in a column becomes, for group 0, the sums over all. `room` is shared, K numbers a
+// thread, which a barrier has passed since it was read.
 template <int K, class T>
 __device__ void sum_groups(T (&found)[K], const Place& place, T* room) {
   const int threads = blockDim.x;
-  __syncthreads();
 #pragma unroll
   for (int k = 0; k < K; ++k) room[k * threads + threadIdx.x] = found[k];
   __syncthreads();

@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>) write_backward
           const Tile<T> tile = {i0, c0, least(kWriteThreads, N - i0), least(most, W - c0), shared + Room::kWeights,
                                 shared + Room::kErase, shared + Room::kAdd, grad, grad + Room::tile(W)};
           const int64_t corner = e * N * W + int64_t(i0) * W + c0;
-          __syncthreads();  // what was staged before has been read
+          // what was staged before has been read: sum_groups had a barrier
           stage<kWriteThreads>(tile.grad, op.grad + corner, tile.rows, tile.columns, W);
           stage<kWriteThreads>(tile.memory, op.memory + corner, tile.rows, tile.columns, W);
           stage_heads<kWriteThreads>(tile.erase, op.erase + first * W, heads, c0, tile.columns, W);
