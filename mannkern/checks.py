@@ -64,11 +64,12 @@ def at_least(
 
 def shift(memory: Tensor, x: Tensor, B: int, H: int) -> Tensor:
     """Shifts (B, H, S), S odd."""
-    S = x.shape[-1] if isinstance(x, Tensor) and x.dim() == 3 else 1
-    x = like(memory, "shift", x, "BHS", (B, H, S))
-    if S % 2 == 0:
-        raise ValueError(f"shift: got shape {tuple(x.shape)}, need (B, H, S) with S odd: the middle one stays")
-    return x
+    shape = tuple(x.shape) if isinstance(x, Tensor) else ()
+    if isinstance(x, Tensor) and (len(shape) != 3 or shape[:2] != (B, H) or shape[2] % 2 == 0):
+        raise ValueError(
+            f"shift: got shape {shape}, need (B, H, S) = ({int(B)}, {int(H)}, S) with S odd: the middle one stays"
+        )
+    return like(memory, "shift", x, "BHS", shape)
 
 
 def slots(memory: Tensor, name: str, x: Tensor | None, B: int, N: int) -> Tensor | None:

@@ -14,7 +14,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 
 from mannkern import native
-from mannkern.backends import unavailable
+from mannkern.backends import BACKENDS, unavailable
 from tests.helpers import CASES, KERNELS, WITHOUT_GRADIENT
 
 M_PERTURB = -6  # of glibc's malloc.h: fill what malloc hands out
@@ -23,7 +23,10 @@ torch.set_num_threads(1)  # small tensors: waking a second thread costs up to 40
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Not every backend has kernels of every family of operations: such a pair is no test."""
+    """Not every backend has kernels of every family of operations: such a pair is no test.
+
+    The family is that of the test's ``case``, or FAMILY of its module.
+    """
     items[:] = [item for item in items if not isinstance(item, pytest.Function) or _is_a_pair(item)]
 
 
@@ -31,7 +34,9 @@ def _is_a_pair(item: pytest.Function) -> bool:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     name, kernel = parameters.get("case"), parameters.get("kernel", parameters.get("backend"))
     case = (CASES | WITHOUT_GRADIENT).get(name) if isinstance(name, str) else None
-    return case is None or not isinstance(kernel, tuple) or not unavailable(kernel[0], "cpu", family=case.family)
+    family = case.family if case else getattr(item.module, "FAMILY", None)
+    kernel = kernel[0] if isinstance(kernel, tuple) else kernel
+    return family is None or kernel not in BACKENDS or not unavailable(kernel, "cpu", family=family)
 
 
 @pytest.fixture(scope="module")

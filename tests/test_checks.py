@@ -74,15 +74,16 @@ def test_size(function: str, name: str, axis: int) -> None:
         with pytest.raises(ValueError, match=f"^({'|'.join(others)}): got shape .*need") as error:
             apply(function, {name: wrong})
         if str(error.value).startswith(f"{name}:"):
+            needed = "(2, 3, S) with S odd" if name == "shift" else str(tuple(x.shape))
             assert str(tuple(wrong.shape)) in str(error.value)
-            assert str(tuple(x.shape)) in str(error.value)
+            assert needed in str(error.value)
 
 
 @pytest.mark.parametrize(("function", "name"), EVERY)
 def test_only_the_batch_may_be_empty(function: str, name: str) -> None:
     letters = LETTERS[function][name]
     for axis, letter in enumerate(letters):
-        if letter in "NWR":
+        if letter in "NWRHS":
             with pytest.raises(ValueError, match=r"got shape .*need"):
                 apply(function, {name: GIVEN[function][name].narrow(axis, 0, 0)})
 
@@ -121,6 +122,22 @@ def test_negative_strength(function: str, name: str) -> None:
     strength.view(-1)[-1] = -0.5
     with raises(ValueError, name, "-0.5", "0"):
         apply(function, {name: strength})
+
+
+@pytest.mark.parametrize("function", ["shift_sharpen", "ntm_address"])
+def test_sharpness_under_1(function: str) -> None:
+    sharpness = GIVEN[function]["sharpness"].clone()
+    sharpness.view(-1)[-1] = 0.75
+    with raises(ValueError, "sharpness", "0.75", "at least 1"):
+        apply(function, {"sharpness": sharpness})
+    apply(function, {"sharpness": torch.ones_like(sharpness)})
+
+
+@pytest.mark.parametrize("function", ["shift_sharpen", "ntm_address"])
+@pytest.mark.parametrize("S", [2, 12])
+def test_shifts_without_a_middle(function: str, S: int) -> None:
+    with raises(ValueError, "shift", f"(2, 3, {S})", "S odd"):
+        apply(function, {"shift": torch.rand(2, 3, S)})
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.float32, torch.bool])

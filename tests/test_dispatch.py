@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mannkern import MANN, functional
+from mannkern import MANN, NTM, functional
 from tests.helpers import (
     CASES,
     SHAPES,
@@ -58,7 +58,8 @@ def calls() -> dict[str, list[tuple[Any, ...]]]:
             evaluate(case, tensors, gradients, "cpp")
             evaluate(case, tensors, dict(list(gradients.items())[:1]), "cpp")
         functional.least_used_mask(torch.rand(2, 5), 3, backend="cpp")
-        MANN(3, 4, 6, 5, 2, backend="cpp")(torch.randn(3, 2, 3))[0].sum().backward()
+        for module in (MANN, NTM):
+            module(3, 4, 6, 5, 2, backend="cpp")(torch.randn(3, 2, 3))[0].sum().backward()
     return recorder.calls
 
 
