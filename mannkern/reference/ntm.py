@@ -37,6 +37,11 @@ def ntm_address(
 
 
 def ntm_write(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:
-    """M'(i) = M(i) prod_h (1 - w[h](i) e[h]) + sum_h w[h](i) a[h]. Equations 3 and 4, all heads at once."""
+    """M'(i) = M(i) prod_h (1 - w[h](i) e[h]) + sum_h w[h](i) a[h]. Equations 3 and 4, all heads at once.
+
+    Factor by factor: the gradient of torch.prod divides by them, and reads back from a GPU whether one is 0.
+    """
     outer = weights.unsqueeze(-1)  # (B, H, N, 1)
-    return memory * (1 - outer * erase.unsqueeze(-2)).prod(1) + (outer * add.unsqueeze(-2)).sum(1)
+    for kept in (1 - outer * erase.unsqueeze(-2)).unbind(1):
+        memory = memory * kept
+    return memory + (outer * add.unsqueeze(-2)).sum(1)
