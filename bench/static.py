@@ -1,7 +1,7 @@
-"""Compiles every Triton kernel ahead of time for GPUs that need not be there; reads registers, spills, shared memory.
+"""Compiles every GPU kernel ahead of time for GPUs that need not be there; reads registers, spills, shared memory.
 
-Kernels, types and sizes are those that the launchers ask for: they run here on tensors without storage, and what they
-would launch is compiled. Needs Triton, and its interpreter off.
+Triton's kernels, types and sizes are those that the launchers ask for: they run here on tensors without storage, and
+what they would launch is compiled. Needs Triton, its interpreter off, and for the CUDA kernels nvcc and a C++ compiler.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from triton.compiler import ASTSource
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from bench import static_cuda
 from bench.measure import write
 from mannkern.triton import launch_pieces, launch_scan, launch_step, pieces, scan, select, step
 from mannkern.triton.launch import compile_options
@@ -38,7 +39,7 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-FAMILIES = {"cuda": "nvidia", "hip": "amd"}
+CUDA_TARGETS = ("sm_80", "sm_90", "sm_100")
 TYPES = {
     torch.float32: "*fp32",
     torch.float64: "*fp64",
@@ -221,23 +222,47 @@ def complaints(figures: dict[str, dict[str, dict[str, int]]], recorded: dict[str
     return found
 
 
+def of_triton(targets: list[str]) -> tuple[str | None, dict[str, dict[str, dict[str, int]]]]:
+    """The compiler's version and every kernel's figures."""
+    return triton.__version__, compile_all(targets)
+
+
+def of_cuda(targets: list[str]) -> tuple[str | None, dict[str, dict[str, dict[str, int]]]]:
+    """Likewise; None where there is no nvcc."""
+    version = static_cuda.nvcc_version()
+    return version, static_cuda.compile_all([t for t in targets if t in CUDA_TARGETS]) if version else {}
+
+
+COMPILERS = {"triton": of_triton, "nvcc": of_cuda}
+
+
+def check(compiler: str, targets: list[str], accept: bool) -> list[str]:
+    """Complaints about one compiler's kernels, after printing their figures."""
+    version, figures = COMPILERS[compiler](targets)
+    if version is None:
+        print(f"{compiler} is not found: its kernels are not compiled")
+        return []
+    for name, by_target in figures.items():
+        cells = [f"{target} {x['registers']:3}" for target, x in by_target.items()]
+        print(f"{name:60} {'  '.join(cells)}  registers; {next(iter(by_target.values()))['warps']} warps")
+    recorded = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if accept:
+        recorded[compiler] = {"version": version, "kernels": figures}
+        write(RESULTS, recorded)
+    before = recorded.get(compiler, {"version": version, "kernels": {}})
+    if before["version"] != version:
+        print(f"recorded with {compiler} {before['version']}, this is {version}: not compared")
+        before["kernels"] = figures
+    return complaints(figures, before["kernels"] if len(targets) == len(TARGETS) else figures)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--accept", action="store_true", help=f"write {RESULTS.name} anew instead of comparing with it")
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    parser.add_argument("--compilers", nargs="+", default=list(COMPILERS), choices=COMPILERS)
     arguments = parser.parse_args()
-    figures = compile_all(arguments.targets)
-    for name, by_target in figures.items():
-        cells = [f"{target} {x['registers']:3}" for target, x in by_target.items()]
-        print(f"{name:60} {'  '.join(cells)}  registers; {next(iter(by_target.values()))['warps']} warps")
-    if arguments.accept:
-        content = {"triton": triton.__version__, "kernels": figures}
-        write(RESULTS, content)
-    recorded = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"triton": None, "kernels": {}}
-    if recorded["triton"] != triton.__version__:
-        print(f"recorded with Triton {recorded['triton']}, this is {triton.__version__}: not compared")
-        recorded["kernels"] = figures
-    found = complaints(figures, recorded["kernels"] if len(arguments.targets) == len(TARGETS) else figures)
+    found = [x for c in arguments.compilers for x in check(c, arguments.targets, arguments.accept)]
     print("\n".join(found))
     if found:
         print("If this is meant and no spill: python bench/static.py --accept, and commit the file with the reason.")

@@ -47,6 +47,55 @@ def test_build_without_torch(source: Path, forced: str, code: int) -> None:
     assert ("torch is not importable" in done.stderr) or ("needs torch at build time" in done.stderr)
 
 
+NVCC = """#!/bin/sh
+case "$1" in
+  --version) echo "Cuda compilation tools, release {release}, V{release}" ;;
+  --list-gpu-code) echo sm_80 sm_90 sm_100 ;;
+  *) [ {code} = 0 ] || exit {code}; while [ "$1" != -o ]; do shift; done; echo built > "$2" ;;
+esac
+"""
+
+
+def build_with_nvcc(source: Path, release: str = "13.0", code: int = 0, **environment: str) -> str:
+    """What a build says that takes torch for one of CUDA 13.0, with a stand-in for nvcc and without a C++ compiler."""
+    (source / "bin").mkdir()
+    nvcc = source / "bin" / "nvcc"
+    nvcc.write_text(NVCC.format(release=release, code=code))
+    nvcc.chmod(0o755)
+    (source / "sitecustomize.py").write_text("import torch; torch.version.cuda = '13.0'")
+    found = {"CUDA_HOME": str(source), "PYTHONPATH": str(source), "CC": "false", "CXX": "false"}
+    done = build(source, **found | environment)
+    assert done.returncode == 0
+    return done.stdout + done.stderr
+
+
+def test_cuda_library_is_built_beside_a_torch_of_cuda(source: Path) -> None:
+    said = build_with_nvcc(source)
+    gpus = [word for word in said.split() if word.startswith("-gencode")]
+    assert gpus == [f"-gencode=arch=compute_{n},code=sm_{n}" for n in (80, 90, 100)] + [
+        "-gencode=arch=compute_100,code=compute_100"
+    ]
+    assert [file.name for file in (source / "mannkern").glob("*.so")] == ["_CUDA.abi3.so"]
+
+
+def test_cuda_library_is_for_the_gpus_that_were_asked_for(source: Path) -> None:
+    said = build_with_nvcc(source, TORCH_CUDA_ARCH_LIST="8.6;9.0+PTX")
+    gpus = [word.removeprefix("-gencode=arch=") for word in said.split() if word.startswith("-gencode")]
+    assert gpus == ["compute_86,code=sm_86", "compute_90,code=sm_90", "compute_90,code=compute_90"]
+
+
+def test_cuda_library_that_cannot_be_built_is_left_out_and_said(source: Path) -> None:
+    said = build_with_nvcc(source, code=1)
+    assert "mannkern: no compiled library: command" in said
+    assert not list(source.rglob("*.so"))
+
+
+def test_nvcc_of_another_cuda_is_not_used(source: Path) -> None:
+    said = build_with_nvcc(source, release="12.6")
+    assert "is of CUDA 12, PyTorch of CUDA 13.0; set CUDA_HOME" in said
+    assert not list(source.rglob("*.so"))
+
+
 def test_library_needs_no_python_and_only_the_stable_interface_of_torch() -> None:
     assert not native.reason
     library = ROOT / "mannkern" / "_C.abi3.so"

@@ -2,6 +2,8 @@
 
 #include "emulator.h"
 
+#include <tuple>
+
 #include "../../csrc/cuda/launch.h"
 
 namespace mannkern {
@@ -36,22 +38,36 @@ struct Emulated {
   }
 };
 
-template <class Op>
-void call(Emulated& device, int64_t count, const int64_t* fields) {
+// A Gpu that launches nothing: the shared memory of a block.
+struct Sizes {
+  int64_t bytes = 0;
+
+  template <class... Arguments>
+  void launch(const char*, Arguments... arguments) {
+    bytes = int64_t(std::get<3>(std::make_tuple(arguments...)));
+  }
+  template <class T>
+  T* workspace(int64_t) {
+    return nullptr;
+  }
+};
+
+template <class Op, class Gpu>
+void call(Gpu& gpu, int64_t count, const int64_t* fields) {
   Op op;
   static_assert(sizeof op % sizeof *fields == 0);
   std::memcpy(&op, fields, sizeof op);  // sizes and pointers, eight bytes each
-  run(device, count, op);
+  run(gpu, count, op);
 }
 
-template <class T>
-bool call(const std::string& name, Emulated& device, int64_t count, const int64_t* fields) {
-  if (name == "shift_sharpen") call<ShiftSharpen<T>>(device, count, fields);
-  else if (name == "shift_sharpen_backward") call<ShiftSharpenBackward<T>>(device, count, fields);
-  else if (name == "ntm_address") call<Address<T>>(device, count, fields);
-  else if (name == "ntm_address_backward") call<AddressBackward<T>>(device, count, fields);
-  else if (name == "ntm_write") call<EraseWrite<T>>(device, count, fields);
-  else if (name == "ntm_write_backward") call<EraseWriteBackward<T>>(device, count, fields);
+template <class T, class Gpu>
+bool call(const std::string& name, Gpu& gpu, int64_t count, const int64_t* fields) {
+  if (name == "shift_sharpen") call<ShiftSharpen<T>>(gpu, count, fields);
+  else if (name == "shift_sharpen_backward") call<ShiftSharpenBackward<T>>(gpu, count, fields);
+  else if (name == "ntm_address") call<Address<T>>(gpu, count, fields);
+  else if (name == "ntm_address_backward") call<AddressBackward<T>>(gpu, count, fields);
+  else if (name == "ntm_write") call<EraseWrite<T>>(gpu, count, fields);
+  else if (name == "ntm_write_backward") call<EraseWriteBackward<T>>(gpu, count, fields);
   else return false;
   return true;
 }
@@ -62,7 +78,12 @@ bool call(const std::string& name, Emulated& device, int64_t count, const int64_
 extern "C" int emulate(const char* name, int bytes, int64_t count, const int64_t* fields, int most_blocks,
                        int backwards) {
   emulator::backwards = backwards;
-  mannkern::Emulated device{most_blocks, {}};
-  return bytes == 4 ? mannkern::call<float>(name, device, count, fields)
-                    : mannkern::call<double>(name, device, count, fields);
+  mannkern::Emulated gpu{most_blocks, {}};
+  return bytes == 4 ? mannkern::call<float>(name, gpu, count, fields) : mannkern::call<double>(name, gpu, count, fields);
+}
+
+extern "C" int64_t shared_memory(const char* name, int bytes, const int64_t* fields) {
+  mannkern::Sizes gpu;
+  bytes == 4 ? mannkern::call<float>(name, gpu, 1, fields) : mannkern::call<double>(name, gpu, 1, fields);
+  return gpu.bytes;
 }

@@ -24,6 +24,14 @@ def build(folder: Path) -> Path:
     return library
 
 
+def shared_memory(library: Path, operation: str, dtype: torch.dtype, *sizes: int) -> int:
+    """Bytes of a block that launches ask for, at the sizes that the operation's struct begins with."""
+    count = ctypes.CDLL(str(library)).shared_memory
+    count.restype = ctypes.c_int64
+    fields = (ctypes.c_int64 * 32)(*sizes)
+    return int(count(operation.encode(), dtype.itemsize, fields))
+
+
 class Operations:
     """In place of torch.ops.mannkern. ``most_blocks``: of a launch; ``backwards``: threads run against their order."""
 
