@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import gpu, gpu_contest, measure
+from bench import gpu, gpu_contest, gpu_ntm, measure
 
 ROOT = Path(gpu.__file__).parents[1]
 
@@ -62,3 +62,9 @@ def test_bytes_of_a_step() -> None:
     """Of N = 128, W = 40, R = 4: forward 49 KB, memory read and written four fifths of it; backward 73 KB."""
     assert gpu_contest.FORWARD_BYTES == 40960 + 6144 + 1024 + 128 + 1936
     assert gpu_contest.BACKWARD_BYTES == 61440 + 8192 + 1024 + 128 + 3232
+
+
+def test_bytes_of_the_ntm() -> None:
+    """Of N = 128, W = 20, H = 2: memory read twice and written once, then read twice more and its gradients moved."""
+    assert gpu_ntm.FORWARD_BYTES == 30720 + 5120 + 512 + 528
+    assert gpu_ntm.BACKWARD_BYTES == 51200 + 8192 + 512 + 1056

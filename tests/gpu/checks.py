@@ -14,13 +14,35 @@ import torch
 
 from bench.measure import captured
 from mannkern import MANN, MANNCell, functional
+from mannkern.backends import unavailable
 from mannkern.verification.accuracy import evaluate, same
 from mannkern.verification.cases import CASES, Case, Shape, Tensors, arguments, cotangents
 from mannkern.verification.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"whole": Shape(64, 128, 40, 4, 4), "tiles": Shape(2, 2000, 40, 4, 4), "other": Shape(5, 33, 17, 3, 3)}
-OPERATIONS = ("write_reset", "read_strength", "usage", "step_strength", "step_per_head", "scan")
+OPERATIONS = {
+    "triton": ("write_reset", "read_strength", "usage", "step_strength", "step_per_head", "scan"),
+    "cuda": ("shift_sharpen", "ntm_address", "ntm_write"),
+}
+
+
+def backends() -> list[str]:
+    """Those that run here; ``every_backend`` says why not the others."""
+    return [backend for backend, names in OPERATIONS.items() if not reason(backend, names)]
+
+
+def reason(backend: str, names: tuple[str, ...]) -> str:
+    """Why a backend does not run."""
+    return unavailable(backend, "cuda", family=CASES[names[0]].family)
+
+
+def every_backend() -> str | None:
+    """Triton's and the compiled kernels are both there."""
+    missing = [
+        f"{backend}: {reason(backend, names)}" for backend, names in OPERATIONS.items() if reason(backend, names)
+    ]
+    return f"not run: {'; '.join(missing)}" if missing else None
 
 
 def on(device: str, tensors: Tensors) -> Tensors:
@@ -28,11 +50,12 @@ def on(device: str, tensors: Tensors) -> Tensors:
     return {name: x.to(device) for name, x in tensors.items()}
 
 
-def inputs(device: str = "cuda") -> Iterator[tuple[Case, Tensors, Tensors]]:
-    """Every operation at every size."""
-    for name in OPERATIONS:
-        for shape in SIZES.values():
-            yield CASES[name], on(device, arguments(CASES[name], shape)), on(device, cotangents(CASES[name], shape))
+def inputs(device: str = "cuda") -> Iterator[tuple[str, Case, Tensors, Tensors]]:
+    """Every operation at every size, with its backend."""
+    for backend in backends():
+        for case in (CASES[name] for name in OPERATIONS[backend]):
+            for shape in SIZES.values():
+                yield backend, case, on(device, arguments(case, shape)), on(device, cotangents(case, shape))
 
 
 def expect_same(got: Tensors, expected: Tensors, what: str) -> None:
@@ -43,20 +66,20 @@ def expect_same(got: Tensors, expected: Tensors, what: str) -> None:
 
 def accuracy() -> None:
     """The table of ``python -m mannkern verify``, at real sizes."""
-    wrong = [row for row in verify("triton", "cuda", seed=0) if not row.good]
+    wrong = [row for backend in backends() for row in verify(backend, "cuda", seed=0) if not row.good]
     assert not wrong, wrong
 
 
 def determinism() -> None:
     """Runs are alike, bit for bit."""
-    for case, tensors, gradients in inputs():
-        expected = evaluate(case, tensors, gradients, "triton")
+    for backend, case, tensors, gradients in inputs():
+        expected = evaluate(case, tensors, gradients, backend)
         for _ in range(5):
-            expect_same(evaluate(case, tensors, gradients, "triton"), expected, case.operation)
+            expect_same(evaluate(case, tensors, gradients, backend), expected, case.operation)
 
 
 def equal_slots() -> None:
-    """Slots of equal content and history stay equal to the bit, wherever they lie."""
+    """LRUA: slots of equal content and history stay equal to the bit, wherever they lie."""
     for N, W, R in ((128, 40, 4), (257, 9, 5), (2000, 40, 4)):
         few = on("cuda", arguments(CASES["step"], Shape(2, 3, W, R, R)))
         kind = torch.arange(N, device="cuda") % 3
@@ -79,18 +102,19 @@ def equal_slots() -> None:
 
 def split_batch() -> None:
     """An episode's results do not depend on the others in its batch."""
-    for name in OPERATIONS[:-1]:
-        case, shape = CASES[name], SIZES["whole"]
+    shape = SIZES["whole"]
+    half = shape.B // 2
+    for backend, name in [(b, name) for b in backends() for name in OPERATIONS[b] if name != "scan"]:
+        case = CASES[name]
         tensors, gradients = on("cuda", arguments(case, shape)), on("cuda", cotangents(case, shape))
-        whole = evaluate(case, tensors, gradients, "triton", shape.n)
-        half = shape.B // 2
+        whole = evaluate(case, tensors, gradients, backend, shape.n)
         parts = [{k: x[i : i + half] for k, x in t.items()} for i in (0, half) for t in (tensors, gradients)]
-        found = [evaluate(case, *parts[i : i + 2], "triton", shape.n) for i in (0, 2)]
+        found = [evaluate(case, *parts[i : i + 2], backend, shape.n) for i in (0, 2)]
         expect_same({k: torch.cat([x[k] for x in found]) for k in whole}, whole, name)
 
 
 def nothing_recompiles() -> None:
-    """New batch sizes and lengths, and views at any offset, run what is compiled."""
+    """Triton: new batch sizes and lengths, and views at any offset, run what is compiled."""
     from mannkern.triton import scan, step
 
     case, shape = CASES["scan"], Shape(4, 20, 8, 2, 2, T=5)
@@ -116,9 +140,9 @@ def nothing_recompiles() -> None:
 
 def cuda_graph() -> None:
     """Captured and replayed on other values, an operation and its gradients give what they give without."""
-    for case, tensors, gradients in inputs():
+    for backend, case, tensors, gradients in inputs():
         static = {k: x.clone() for k, x in tensors.items()}
-        run = partial(evaluate_quietly, case, static, gradients)
+        run = partial(evaluate_quietly, backend, case, static, gradients)
         names = list(run())
         replay = captured(lambda run=run: list(run().values()))
         for name, x in static.items():
@@ -128,12 +152,12 @@ def cuda_graph() -> None:
         expect_same(dict(zip(names, got)), run(), case.operation)
 
 
-def evaluate_quietly(case: Case, tensors: Tensors, gradients: Tensors) -> Tensors:
+def evaluate_quietly(backend: str, case: Case, tensors: Tensors, gradients: Tensors) -> Tensors:
     """As ``evaluate``, without looking at values."""
     from mannkern.verification.cases import call
 
     leaves = {k: x.detach().requires_grad_(x.is_floating_point()) for k, x in tensors.items()}
-    outputs = call(case, leaves, "triton")
+    outputs = call(case, leaves, backend)
     wanted = [x for x in leaves.values() if x.requires_grad]
     names = [k for k, x in leaves.items() if x.requires_grad]
     found = torch.autograd.grad(list(outputs.values()), wanted, [gradients[k] for k in outputs])
@@ -142,8 +166,8 @@ def evaluate_quietly(case: Case, tensors: Tensors, gradients: Tensors) -> Tensor
 
 def other_stream() -> None:
     """Work is queued on the current stream, whichever it is."""
-    for case, tensors, gradients in inputs():
-        expected = evaluate(case, tensors, gradients, "triton")
+    for backend, case, tensors, gradients in inputs():
+        expected = evaluate(case, tensors, gradients, backend)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -151,7 +175,7 @@ def other_stream() -> None:
             torch.cuda._sleep(10_000_000)  # what runs on another stream would see the zeros
             for name, x in late.items():
                 x.copy_(tensors[name])
-            got = evaluate_quietly(case, late, gradients)
+            got = evaluate_quietly(backend, case, late, gradients)
         stream.synchronize()
         expect_same(got, {k: expected[k] for k in got}, case.operation)
 
@@ -160,11 +184,26 @@ def other_device() -> str | None:
     """Tensors of a device that is not the current one."""
     if torch.cuda.device_count() < 2:
         return "not run: needs two devices"
-    for case, tensors, gradients in inputs():
-        got = evaluate(case, on("cuda:1", tensors), on("cuda:1", gradients), "triton")
+    for backend, case, tensors, gradients in inputs():
+        got = evaluate(case, on("cuda:1", tensors), on("cuda:1", gradients), backend)
         assert {x.device.index for x in got.values()} == {1}
-        expect_same(on("cuda:0", got), evaluate(case, tensors, gradients, "triton"), case.operation)
+        expect_same(on("cuda:0", got), evaluate(case, tensors, gradients, backend), case.operation)
     return None
+
+
+def misuse() -> None:
+    """The compiled operations refuse what would be read or written where it is not."""
+    if "cuda" not in backends():
+        return
+    case = CASES["ntm_write"]
+    tensors = on("cuda", arguments(case, SIZES["other"]))
+    for wrong in ({"add": tensors["add"].cpu()}, {"add": tensors["add"][..., 1:]}, {"add": tensors["add"].double()}):
+        said = "nothing"
+        try:
+            torch.ops.mannkern.ntm_write(*(tensors | wrong).values())
+        except RuntimeError as error:
+            said = str(error)
+        assert "mannkern: add" in said, said
 
 
 def modules() -> None:
@@ -190,7 +229,7 @@ def sanitizer() -> str | None:
         return "not run: needs compute-sanitizer"
     code = (
         "import torch; from tests.gpu.checks import *; from mannkern.verification.accuracy import evaluate\n"
-        "[evaluate(c, t, g, 'triton') for c, t, g in inputs()]; torch.cuda.synchronize()"
+        "[evaluate(c, t, g, b) for b, c, t, g in inputs()]; torch.cuda.synchronize()"
     )
     for kind in ("memcheck", "racecheck"):
         done = subprocess.run(
@@ -204,6 +243,7 @@ def sanitizer() -> str | None:
 CHECKS: dict[str, Callable[[], str | None]] = {
     f.__name__: f
     for f in (
+        every_backend,
         accuracy,
         determinism,
         equal_slots,
@@ -212,6 +252,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
         cuda_graph,
         other_stream,
         other_device,
+        misuse,
         modules,
         sanitizer,
     )
