@@ -1,4 +1,4 @@
-"""MANNCell: its equations by hand, controllers, state, and what every module must do; the last also of MANN."""
+"""MANNCell: its equations by hand; controllers and what every module must do: of MANN, NTMCell and NTM too."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mannkern import MANN, MANNCell, MANNState, functional
+from mannkern import MANN, NTM, MANNCell, MANNState, NTMCell, functional
 from tests.helpers import same
 
 SIZES = (3, 5, 8, 4, 2)  # F, D, N, W, R
-BOTH = pytest.mark.parametrize(("module", "shape"), [(MANNCell, (6, 3)), (MANN, (4, 6, 3))], ids=["cell", "sequence"])
+MODULES = {MANNCell: (6, 3), MANN: (4, 6, 3), NTMCell: (6, 3), NTM: (4, 6, 3)}
+EVERY = pytest.mark.parametrize(("module", "shape"), MODULES.items(), ids=[module.__name__ for module in MODULES])
+CELLS = pytest.mark.parametrize(("cell_type", "sequence"), [(MANNCell, MANN), (NTMCell, NTM)], ids=["MANN", "NTM"])
 
 
 def build(module: type = MANNCell, dtype: torch.dtype = torch.float64, **options: Any) -> Any:
@@ -92,18 +94,20 @@ def test_initial_state(memory_init: float | str) -> None:
     assert cell.initial_state(0).memory.shape == (0, 8, 4)
 
 
-def test_no_state_is_the_initial_state() -> None:
-    cell, x = build(), torch.randn(4, 3, dtype=torch.float64)
-    torch.testing.assert_close(cell(x), cell(x, cell.initial_state(4)), rtol=0, atol=0)
+@EVERY
+def test_no_state_is_the_initial_state(module: type, shape: tuple[int, ...]) -> None:
+    model, x = build(module), torch.randn(shape, dtype=torch.float64)
+    torch.testing.assert_close(model(x), model(x, model.initial_state(6)), rtol=0, atol=0)
 
 
-def test_initialisation() -> None:
-    cell = build()
+@pytest.mark.parametrize(("module", "asked"), [(MANNCell, 18), (NTMCell, 3 * 4 + 2 * 4 + 3 * 6)])
+def test_initialisation(module: type, asked: int) -> None:
+    cell = build(module)
     forget = cell.controller.bias_ih + cell.controller.bias_hh
     assert (forget[5:10] == 1).all()
     assert (cell.controller.bias_ih[:5] != 0.5).all()
     assert (cell.interface.bias == 0).all()
-    bound = (6 / (5 + 18)) ** 0.5  # Glorot and Bengio
+    bound = (6 / (5 + asked)) ** 0.5  # Glorot and Bengio
     assert 0.8 * bound < cell.interface.weight.abs().max() <= bound
     before = cell.interface.weight.clone()
     cell.reset_parameters()
@@ -132,11 +136,12 @@ GIVEN: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@CELLS
 @pytest.mark.parametrize("make", GIVEN.values(), ids=GIVEN)
-def test_given_controllers(make: Callable[[], nn.Module]) -> None:
+def test_given_controllers(make: Callable[[], nn.Module], cell_type: type, sequence: type) -> None:
     controller = make()
     before = copy.deepcopy(controller.state_dict())
-    cell = build(controller=controller)
+    cell = build(cell_type, controller=controller)
     assert cell.controller is controller
     for _ in range(2):
         assert all(same(p, before[name]) for name, p in controller.state_dict().items())  # a trained one stays trained
@@ -152,27 +157,30 @@ def test_given_controllers(make: Callable[[], nn.Module]) -> None:
         memory = state
     output.sum().backward()
     assert all(p.grad is not None for p in controller.parameters())
-    torch.testing.assert_close(MANN(*SIZES, controller=controller, dtype=torch.float64)(x)[0].shape, (3, 4, 13))
+    assert sequence(*SIZES, controller=controller, dtype=torch.float64)(x)[0].shape == (3, 4, 13)
 
 
-def test_feed_forward_controller() -> None:
-    cell, x = build(controller="feedforward"), torch.randn(4, 3, dtype=torch.float64)
+@CELLS
+def test_feed_forward_controller(cell_type: type, sequence: type) -> None:
+    cell, x = build(cell_type, controller="feedforward"), torch.randn(4, 3, dtype=torch.float64)
     output, state = cell(x)
     output, last = cell(x, state)
     linear = cell.controller.linear
     expected = torch.tanh(torch.cat([x, state.read.flatten(1)], 1) @ linear.weight.T + linear.bias)
     torch.testing.assert_close(output[:, :5], expected)
     assert last.controller == ()
+    assert same(build(sequence, controller="feedforward")(torch.stack([x, x]))[0][1], output)
 
 
-@BOTH
+@EVERY
 def test_shapes_dtypes_and_modes(module: type, shape: tuple[int, ...]) -> None:
     module_ = build(module, torch.float32, memory_init="uniform")
     x = torch.randn(shape)
     output, state = module_(x)
     assert output.shape == (*shape[:-1], 13)
     assert module_.output_size == 13
-    assert [tuple(s.shape) for s in state[1:]] == [(6, 8, 4), (6, 2, 8), (6, 8), (6, 2, 4)]
+    third = (6, 8) if isinstance(state, MANNState) else (6, 1, 8)
+    assert [tuple(s.shape) for s in state[1:]] == [(6, 8, 4), (6, 2, 8), third, (6, 2, 4)]
     assert [tuple(s.shape) for s in state.controller] == [(6, 5), (6, 5)]
     torch.testing.assert_close(module_.eval()(x)[0], module_.train()(x)[0], rtol=0, atol=0)
     wide = copy.deepcopy(module_).double()
@@ -181,7 +189,7 @@ def test_shapes_dtypes_and_modes(module: type, shape: tuple[int, ...]) -> None:
     assert module_.to("meta")(x.to("meta"))[0].shape == output.shape
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("controller", ["lstm", "feedforward"])
 def test_copies(module: type, shape: tuple[int, ...], controller: str) -> None:
     original, x = build(module, controller=controller, memory_init="learned"), torch.randn(shape, dtype=torch.float64)
@@ -199,31 +207,44 @@ def test_copies(module: type, shape: tuple[int, ...], controller: str) -> None:
         assert repr(twin) == repr(original)
 
 
-@BOTH
-@pytest.mark.parametrize("options", [{}, {"key_strength": True, "least_used": "per_head"}], ids=["plain", "options"])
-def test_gradcheck(module: type, shape: tuple[int, ...], options: dict[str, Any]) -> None:
+MANY_HEADS = {"num_write_heads": 2, "shift_range": 2}
+GRADCHECKED: list[tuple[type, dict[str, Any]]] = [
+    *((module, {}) for module in MODULES),
+    *((module, {"key_strength": True, "least_used": "per_head"}) for module in (MANNCell, MANN)),
+    *((module, MANY_HEADS) for module in (NTMCell, NTM)),
+]
+
+
+@pytest.mark.parametrize(("module", "options"), GRADCHECKED)
+def test_gradcheck(module: type, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     tiny = module(2, 3, 4, 2, 2, memory_init="learned", dtype=torch.float64, backend="cpp", **options)
-    x = torch.randn(*shape[:-2], 2, 2, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(*MODULES[module][:-2], 2, 2, dtype=torch.float64, requires_grad=True)
     names, parameters = zip(*tiny.named_parameters())
     usage = torch.tensor([[0.1, 0.4, 0.2, 0.3]], dtype=torch.float64).expand(2, 4)
 
     def run(x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-        state = torch.func.functional_call(tiny, dict(zip(names, parameters)), (x,))[1]._replace(usage=usage)
+        state = torch.func.functional_call(tiny, dict(zip(names, parameters)), (x,))[1]
+        if isinstance(state, MANNState):
+            state = state._replace(usage=usage)  # no near-tie
         output, (hc, *last) = torch.func.functional_call(tiny, dict(zip(names, parameters)), (x, state))
         return output, *hc, *last
 
     assert torch.autograd.gradcheck(run, (x, *parameters))
 
 
-@BOTH
-@pytest.mark.parametrize(
-    "options", [{}, {"key_strength": True, "controller": "feedforward"}], ids=["lstm", "feedforward"]
-)
+COMPILED: list[tuple[type, dict[str, Any]]] = [
+    *((module, {}) for module in MODULES),
+    *((module, {"key_strength": True, "controller": "feedforward"}) for module in (MANNCell, MANN)),
+    *((module, MANY_HEADS | {"controller": "feedforward"}) for module in (NTMCell, NTM)),
+]
+
+
+@pytest.mark.parametrize(("module", "options"), COMPILED)
 @pytest.mark.filterwarnings("ignore")  # what torch's tracing warns of itself
-def test_compile(module: type, shape: tuple[int, ...], options: dict[str, Any]) -> None:
+def test_compile(module: type, options: dict[str, Any]) -> None:
     torch._dynamo.reset()
-    module_, x = build(module, backend="cpp", **options), torch.randn(shape, dtype=torch.float64)
+    module_, x = build(module, backend="cpp", **options), torch.randn(MODULES[module], dtype=torch.float64)
     compiled = torch.compile(module_, fullgraph=True, backend="aot_eager")
     (output, state), (expected, expected_state) = compiled(x), module_(x)
     torch.testing.assert_close((output, state), (expected, expected_state), rtol=1e-12, atol=1e-12)
