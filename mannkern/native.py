@@ -27,7 +27,7 @@ if _handle is not None:
     _handle.mannkern_isa.restype = ctypes.c_char_p
     _handle.mannkern_vector_bytes.restype = ctypes.c_int64
 
-cuda_reason = "this PyTorch is built without CUDA"
+cuda_reason = f"this PyTorch is built without CUDA; https://pytorch.org has one with it, then: {_BUILD}"
 if torch.version.cuda is not None:
     _, cuda_reason = _load("_CUDA.abi3.so", "nvcc and a PyTorch built with CUDA")
 
