@@ -131,16 +131,17 @@ class NTMCell(MemoryCell):
 
     def ask(self, hidden: Tensor) -> Interface:
         """What all heads ask in the hidden state (B, D), activated."""
-        B, W, H = hidden.shape[0], self.memory_width, self.num_read_heads + self.num_write_heads
+        B, W, V = hidden.shape[0], self.memory_width, self.num_write_heads
+        H, S = self.num_read_heads + V, 2 * self.shift_range + 1
         key, add, erase, gate, strength, sharpness, shift = self.interface(hidden).split(self._sizes, -1)
         return Interface(
             key.view(B, H, W),
             F.softplus(strength),
             torch.sigmoid(gate),
-            torch.softmax(shift.view(B, H, -1), -1),
+            torch.softmax(shift.view(B, H, S), -1),
             1 + F.softplus(sharpness),
-            torch.sigmoid(erase).view(B, -1, W),
-            torch.tanh(add).view(B, -1, W),
+            torch.sigmoid(erase).view(B, V, W),
+            torch.tanh(add).view(B, V, W),
         )
 
     def step(self, input: Tensor, state: NTMState) -> tuple[Tensor, NTMState]:
