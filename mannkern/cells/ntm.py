@@ -43,6 +43,15 @@ class Interface(NamedTuple):
     add: Tensor
 
 
+def _read(weights: Tensor, memory: Tensor) -> Tensor:
+    """r[h] = sum_i w[h](i) M(i), in the memory's precision under autocast too."""
+    device = memory.device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return weights @ memory
+    with torch.autocast(device, enabled=False):
+        return weights @ memory
+
+
 class NTMCell(MemoryCell):
     """One step of a Neural Turing Machine (Graves et al. 2014).
 
@@ -154,7 +163,7 @@ class NTMCell(MemoryCell):
         write_weights = ntm_address(state.memory, state.write_weights, *writing, backend=self.backend)
         memory = ntm_write(state.memory, write_weights, erase, add, backend=self.backend)
         read_weights = ntm_address(memory, state.read_weights, *reading, backend=self.backend)
-        new_read = read_weights @ memory
+        new_read = _read(read_weights, memory)
         output = torch.cat([hidden, new_read.flatten(1).to(hidden.dtype)], -1)
         return output, NTMState(controller, memory, read_weights, write_weights, new_read)
 
