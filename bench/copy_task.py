@@ -92,7 +92,7 @@ def main() -> None:
     names = ["logits", *(f"grad {name}" for name, _ in model.named_parameters())]
     for B, threads in itertools.product(options.batch, options.threads):
         report.begin(B, threads)
-        batch = TASK.sample(B, (LENGTH,), torch.Generator().manual_seed(B))
+        batch = TASK.sample(B, torch.Generator().manual_seed(B), (LENGTH,))
         inputs, bits = batch.inputs, batch.targets[-LENGTH:]
         runs = {name: training(way, model, inputs, bits) for name, way in model.ways(compiled=True).items()}
         truth = training(wide.ways(False)["reference"], wide, inputs.double(), bits.double())

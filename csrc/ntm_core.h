@@ -119,15 +119,10 @@ MANNKERN_BOTH void sharpen_backward(const Team& team, T* d_s, T& d_y, const T* d
   const T mean = weighted_mean(team, d_w, w);
   const T largest = team.max([&](auto i) { return team.load(w, i); });  // 1 / sum of the powers: the largest is 1
   const T scale = y * largest / top;
-  team.each([&](auto i) {
-    const Value r = team.load(w_s, i) / top;
-    team.store(d_s, i, r > 0 ? team.log(r) : Value{});
-  });
-  const T center = weighted_mean(team, d_s, w);
   d_y = team.sum([&](auto i) {
-    const Value r = team.load(w_s, i) / top, l = team.load(d_s, i), above = team.load(d_w, i) - mean;
+    const Value r = team.load(w_s, i) / top, above = team.load(d_w, i) - mean;
     team.store(d_s, i, scale * team.power(r, y - 1) * above);
-    return above * team.load(w, i) * (r > 0 ? l - center : Value{});
+    return above * team.load(w, i) * team.log(r > 0 ? r : Value{} + T(1));
   });
   team.settle(d_s);
 }

@@ -33,10 +33,15 @@ template <class T, class P>
 struct Tail {
   P row;
   int64_t count;
-  T lane[Lanes<T>::L] = {};
-  Tail(P p, int64_t n) : row(p), count(n) { std::memcpy(lane, row, count * sizeof(T)); }
+  T lane[Lanes<T>::L];
+  // all lanes with a condition, which become masked moves; a memcpy of few numbers is a call
+  Tail(P p, int64_t n) : row(p), count(n) {
+    for (int e = 0; e < Lanes<T>::L; ++e) lane[e] = e < count ? row[e] : T(0);
+  }
   void write_back() {
-    if constexpr (!std::is_const_v<std::remove_pointer_t<P>>) std::memcpy(row, lane, count * sizeof(T));
+    if constexpr (!std::is_const_v<std::remove_pointer_t<P>>)
+      for (int e = 0; e < Lanes<T>::L; ++e)
+        if (e < count) row[e] = lane[e];
   }
 };
 

@@ -80,16 +80,16 @@ Forward mann_lstm(const Tensor& input, const Tensor& input_weight, const Tensor&
     const Tensor x = product<T>(matrix(call.in(input, "input", {s.T, B, s.F}), s.T * B, s.F, s.F),
                                 matrix(call.in(input_weight, "input_weight", {4 * D, s.F}), 4 * D, s.F, s.F));
     const Tensor last_memory = call.out({B, N, W}), last_usage = call.out({B, N});
-    const Saved<T> saved{s, n, call.out({s.T, B, O}), call.out({s.copies(), B, N, W}), call.out({s.T, B, R, N}),
-                         call.out({s.T, B, R, N}), call.out({s.T, B, 4 * D}), call.out({s.T, B, D}),
-                         call.out({s.T, B, I}), call.out({s.T, B, R, N}), call.out({s.T, B, N}),
+    const Saved<T> saved{s, n, call.out({s.T, B, O}), kept<T>({s.copies(), B, N, W}), kept<T>({s.T, B, R, N}),
+                         kept<T>({s.T, B, R, N}), torch::stable::view(x, {s.T, B, 4 * D}), call.out({s.T, B, D}),
+                         call.out({s.T, B, I}), kept<T>({s.T, B, R, N}), call.out({s.T, B, N}),
                          Call<T>::allocate({s.T, B, n}, ScalarType::Long)};
     for (int64_t t = 0; t < s.T; ++t) {
       T *ask = saved.ask(t), *o = saved.output(t);
       if (t > 0 && t % s.span == 0) std::copy_n(M, s.memory_size(), saved.copy(t));
       const Tensor gates = product<T>(matrix(out, B, O, O), recurrent);
       over_batch(B, 16 * D, kernels<T>().lstm,
-                 Lstm<T>{D, O, data<T>(x) + t * B * 4 * D, data<T>(gates), b, c, saved.gate(t), saved.cell(t), o});
+                 Lstm<T>{D, O, saved.gate(t), data<T>(gates), b, c, saved.gate(t), saved.cell(t), o});
       const Tensor rows = product<T>(matrix(o, B, D, O), interface);
       over_batch(B, 4 * I, kernels<T>().activate,
                  Activation<T>{s.vectors(), R, s.strengths ? R : 0, data<T>(rows), b_if, ask});
@@ -135,10 +135,10 @@ Backward mann_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory,
     const T* d_outputs = call.in(grad_outputs, "grad_outputs", {s.T, B, O});
     const Tensor to_output = torch::stable::contiguous(transposed(recurrent_weight));
     const Tensor to_hidden = torch::stable::contiguous(transposed(interface_weight));
-    const Tensor d_gates = call.out({s.T * B, 4 * D}), d_asks = call.out({s.T * B, I});
+    const Tensor d_gates = kept<T>({s.T * B, 4 * D}), d_asks = call.out({s.T * B, I});
     const Tensor d_M = start(call, grad_memory, {B, N, W}), d_w_r = start(call, grad_read_weights, {B, R, N});
     const Tensor d_u = start(call, grad_usage, {B, N}), d_c = start(call, grad_cell, {B, D});
-    const Tensor memories = call.out({std::min(s.span, s.T), B, N, W});
+    const Tensor memories = kept<T>({std::min(s.span, s.T), B, N, W});
     Tensor d_o = start(call, std::nullopt, {B, O});
     for (int64_t t = s.T - 1; t >= 0; --t) {
       if (t == s.T - 1 || t % s.span == s.span - 1) {
@@ -171,8 +171,8 @@ Backward mann_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory,
                                  saved.cell(t), data<T>(d_c), d_gate});
       d_o = product<T>(matrix(d_gate, B, 4 * D, 4 * D), to_output);
     }
-    const Tensor d_recurrent = recurrent_gradient<T>(d_gates, first, saved.output(0), s.T, B, O);
-    const Tensor d_input_weight = product<T>(transposed(d_gates), transposed(matrix(x, s.T * B, s.F, s.F)));
+    const auto [d_input_weight, d_recurrent] =
+        gate_weights_gradients<T>(d_gates, x, first, saved.output(0), s.T, B, s.F, O);
     const Tensor d_interface = product<T>(transposed(d_asks), transposed(matrix(saved.output(0), s.T * B, D, O)));
     const Tensor d_input = wants_input ? torch::stable::view(product<T>(d_gates, transposed(input_weight)),
                                                              {s.T, B, s.F})

@@ -73,8 +73,8 @@ Forward ntm_lstm(const Tensor& input, const Tensor& input_weight, const Tensor& 
     const Tensor recurrent = matrix(w_rec, 4 * D, O, O), interface = matrix(w_if, I, D, D);
     const Tensor x = product<T>(matrix(call.in(input, "input", {s.T, B, s.F}), s.T * B, s.F, s.F),
                                 matrix(call.in(input_weight, "input_weight", {4 * D, s.F}), 4 * D, s.F, s.F));
-    const Saved<T> saved{s, call.out({s.T, B, O}), call.out({s.copies(), B, s.Np / s.block, W * s.block}),
-                         call.out({s.T + 1, B, s.rows(), s.Np}), torch::stable::view(x, {s.T, B, 4 * D}),
+    const Saved<T> saved{s, call.out({s.T, B, O}), kept<T>({s.copies(), B, s.Np / s.block, W * s.block}),
+                         kept<T>({s.T + 1, B, s.rows(), s.Np}), torch::stable::view(x, {s.T, B, 4 * D}),
                          call.out({s.T, B, D}), call.out({s.T, B, I})};
     const Tensor last_memory = call.out({B, N, W}), last_weights = call.out({B, H, N});
     const Tensor current = call.out({B, s.Np * W});
@@ -126,13 +126,13 @@ Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, 
     const T *c0 = call.in(cell, "cell", {B, D}), *d_outputs = call.in(grad_outputs, "grad_outputs", {s.T, B, O});
     const Tensor to_output = torch::stable::contiguous(transposed(recurrent_weight));
     const Tensor to_hidden = torch::stable::contiguous(transposed(interface_weight));
-    const Tensor d_gates = call.out({s.T * B, 4 * D}), d_asked = call.out({s.T * B, I});
+    const Tensor d_gates = kept<T>({s.T * B, 4 * D}), d_asked = call.out({s.T * B, I});
     const Tensor D_M = call.out({B, s.Np * W}), d_rows = call.out({B, H, s.Np});
     over_batch(B, N * W, kernels<T>().to_blocks,
                ToBlocks<T>{s.layout.shape, H * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
                        call.in(grad_weights, "grad_weights", {B, H, N}), data<T>(D_M), data<T>(d_rows), nullptr});
     const Tensor d_c = start(call, grad_cell, {B, D});
-    const Tensor memories = call.out({s.span, B, s.Np * W});  // after the steps of a span
+    const Tensor memories = kept<T>({s.span, B, s.Np * W});  // after the steps of a span
     Tensor d_o = start(call, std::nullopt, {B, O});
     for (int64_t t = s.T - 1; t >= 0; --t) {
       const int64_t begin = t / s.span * s.span;
@@ -159,8 +159,8 @@ Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, 
     const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, H, N});
     over_batch(B, N * W, kernels<T>().from_blocks,
                FromBlocks<T>{s.layout.shape, H * s.Np, data<T>(D_M), data<T>(d_rows), data<T>(d_memory), data<T>(d_weights)});
-    const Tensor d_recurrent = recurrent_gradient<T>(d_gates, first, saved.output(0), s.T, B, O);
-    const Tensor d_input_weight = product<T>(transposed(d_gates), transposed(matrix(x, s.T * B, s.F, s.F)));
+    const auto [d_input_weight, d_recurrent] =
+        gate_weights_gradients<T>(d_gates, x, first, saved.output(0), s.T, B, s.F, O);
     const Tensor d_interface = product<T>(transposed(d_asked), transposed(matrix(saved.output(0), s.T * B, D, O)));
     const Tensor d_input = wants_input ? torch::stable::view(product<T>(d_gates, transposed(input_weight)),
                                                              {s.T, B, s.F})

@@ -18,8 +18,9 @@ void to_blocks(const ToBlocks<T>& op, int64_t begin, int64_t end) {
   Arena<T> arena(scratch_size(s));
   T* X = arena.take(blocks_size(s));
   for (int64_t e = begin; e < end; ++e) {
-    T* blocks = op.blocks + e * memory_size(s);
-    load_rows(op.rows + e * op.row_stride, at(op.weights, e * H * N), H, s);
+    T *blocks = op.blocks + e * memory_size(s), *rows = op.rows + e * op.row_stride;
+    std::memset(rows, 0, op.row_stride * sizeof(T));
+    load_rows(rows, at(op.weights, e * H * N), H, s);
     if (!op.memory) {
       std::memset(blocks, 0, memory_size(s) * sizeof(T));
       continue;
