@@ -32,6 +32,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 BACKENDS = ["reference", "cpp", "triton"]
+NTM_CASES = ["shift_sharpen", "ntm_address", "ntm_write"]
 OPERATORS = sorted(name for name in torch._C._dispatch_get_all_op_names() if name.startswith("mannkern::"))
 
 
@@ -93,7 +94,9 @@ def with_gradients(function: Callable[..., Tensors], tensors: Tensors, gradients
 
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", ["write_reset", "read_strength", "usage", "step_strength", "step_per_head"])
+@pytest.mark.parametrize(
+    "case", ["write_reset", "read_strength", "usage", "step_strength", "step_per_head", *NTM_CASES]
+)
 def test_compile(case: str, backend: str) -> None:
     tensors, gradients = arguments(CASES[case], SHAPES["odd"]), cotangents(CASES[case], SHAPES["odd"])
     compiled = torch.compile(lambda t: call(CASES[case], t, backend), fullgraph=True, backend="aot_eager")
@@ -103,7 +106,7 @@ def test_compile(case: str, backend: str) -> None:
 
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", ["write_reset", "read_strength", "usage", "step_strength"])
+@pytest.mark.parametrize("case", ["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES])
 def test_compile_without_gradients(case: str, backend: str) -> None:
     """Dynamo traces a Function another way where no argument requires a gradient, and under no_grad."""
     tensors = arguments(CASES[case], SHAPES["odd"])
@@ -158,7 +161,7 @@ class Module(torch.nn.Module):
 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", ["write_reset", "read_strength", "usage", "step_strength"])
+@pytest.mark.parametrize("case", ["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES])
 def test_export(case: str, backend: str, strict: bool) -> None:
     module = Module(CASES[case], backend)
     tensors = arguments(CASES[case], SHAPES["odd"])

@@ -70,7 +70,9 @@ def test_second_derivative_of_usage_by_its_inputs_is_right(kernel: str) -> None:
         torch.testing.assert_close(kernels, references)
 
 
-@pytest.mark.parametrize("case", ["read_strength", "step_strength", "scan"])
+@pytest.mark.parametrize(
+    "case", ["read_strength", "step_strength", "scan", "shift_sharpen", "ntm_address", "ntm_write"]
+)
 @pytest.mark.parametrize("transform", ["grad", "jacrev"])
 def test_second_derivative_by_functional_transforms_is_an_error(kernel: str, case: str, transform: str) -> None:
     function, values = as_function(case, SMALL, kernel)
@@ -102,10 +104,12 @@ def test_gradients_of_the_norm_under_eps(backend: str) -> None:
     torch.testing.assert_close(gradient, 0.2350037122015945e8 * memory[:, :1], rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize("case", ["write_reset", "read_strength", "step_strength"])
+@pytest.mark.parametrize(
+    "case", ["write_reset", "read_strength", "step_strength", "shift_sharpen", "ntm_address", "ntm_write"]
+)
 def test_changing_what_the_backward_pass_needs_is_an_error(kernel: str, case: str) -> None:
     tensors = arguments(CASES[case], SMALL)
-    first, last = next(iter(tensors)), "add" if "add" in tensors else "key"
+    first, last = next(iter(tensors)), next(name for name in ("add", "key", "shift") if name in tensors)
     outputs = call(CASES[case], tensors | {first: tensors[first].requires_grad_(), last: tensors[last]}, kernel)
     tensors[last].zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from tests.helpers import CASES, MAIN_CASES, SMALL, Case, Tensors, arguments, assert_same, call, cotangents, evaluate
 
+NTM_CASES = ("shift_sharpen", "ntm_address", "ntm_write")
+
 
 def loss_of(case: Case, backend: str, gradients: Tensors) -> Callable[[Tensors], Tensor]:
     return lambda tensors: sum((x * gradients[name]).sum() for name, x in call(case, tensors, backend).items())
@@ -49,7 +51,7 @@ def test_vmap(case: str, dim: int, shared: bool) -> None:
         assert_same({name: x[k] for name, x in got.items()}, call(CASES[case], tensors, "cpp"))
 
 
-@pytest.mark.parametrize("case", ["read_strength", "step_strength", "step_per_head", "scan"])
+@pytest.mark.parametrize("case", ["read_strength", "step_strength", "step_per_head", "scan", *NTM_CASES])
 def test_gradient_of_each_of_many(case: str) -> None:
     """vmap of grad: a gradient of its own for every sample; and vmap of vmap."""
     many, gradients = stacked(CASES[case], 4), cotangents(CASES[case], SMALL, torch.float64)
@@ -65,7 +67,7 @@ def test_gradient_of_each_of_many(case: str) -> None:
         )
 
 
-@pytest.mark.parametrize("case", ["read_strength", "step_strength"])
+@pytest.mark.parametrize("case", ["read_strength", "step_strength", "ntm_address", "ntm_write"])
 def test_gradient_through_many(case: str) -> None:
     """grad of vmap, with a memory that all samples share."""
     many = stacked(CASES[case], 3)
@@ -89,7 +91,7 @@ def test_vmap_over_empty_batches() -> None:
 
 
 @pytest.mark.parametrize("transform", ["jacrev", "vectorized", "row_by_row"])
-@pytest.mark.parametrize("case", ["write", "read_strength", "usage", "step_strength"])
+@pytest.mark.parametrize("case", ["write", "read_strength", "usage", "step_strength", *NTM_CASES])
 def test_jacobian(case: str, transform: str) -> None:
     """Many gradients of one output at once: the backward pass is mapped, the forward pass is not."""
     tensors = arguments(CASES[case], SMALL, torch.float64)
