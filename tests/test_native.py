@@ -30,3 +30,20 @@ def test_other_shapes_and_dtypes_are_never_read() -> None:
         torch.ops.mannkern.additive_write(MEMORY[:, :0], WEIGHTS[..., :0], ADD, None)
     with pytest.raises(RuntimeError, match="n is out of range"):
         torch.ops.mannkern.least_used_slots(MEMORY[..., 0], 4)
+
+
+ROW, SHIFT, ONE = torch.rand(2, 1, 3), torch.rand(2, 1, 3), torch.ones(2, 1)
+
+
+def test_what_the_ntm_is_never_given() -> None:
+    ops = torch.ops.mannkern
+    with pytest.raises(RuntimeError, match="the number of shifts is even"):
+        ops.shift_sharpen(ROW, SHIFT[..., :2], ONE)
+    with pytest.raises(RuntimeError, match="the number of shifts is even"):
+        ops.ntm_address(MEMORY, ROW, ADD, ONE, ONE, SHIFT[..., :2], ONE)
+    with pytest.raises(RuntimeError, match="shift has the wrong dtype or shape"):
+        ops.shift_sharpen(ROW, SHIFT.double(), ONE)
+    with pytest.raises(RuntimeError, match="only B may be 0"):
+        ops.shift_sharpen(ROW[..., :0], SHIFT, ONE)
+    with pytest.raises(RuntimeError, match="has the wrong dtype or shape"):
+        ops.ntm_write(MEMORY, ROW, ADD.repeat(1, 2, 1), ADD.repeat(1, 2, 1))
