@@ -87,7 +87,7 @@ void erase_write_backward_columns(T* D, T* grad_weights, T* erase_lanes, T* add_
       grad += d * add[j + c] - changed * erase[j + c];
       erased[c] -= w * changed;
       added[c] += w * d;
-      store(D + block + c * kBlock<T>, d - d * (w * erase[j + c]));
+      store(D + block + c * kBlock<T>, d * (1 - w * erase[j + c]));
     }
     store(grad_weights + i, grad);
   }

@@ -11,7 +11,7 @@ from mannkern.tasks.recall import AssociativeRecall
 from mannkern.tasks.sequences import SequenceTask
 from mannkern.tasks.sorting import PrioritySort
 
-from .config import RunConfig, option
+from .config import RunConfig, number_or_name, option
 
 
 class Sizes(NamedTuple):
@@ -41,16 +41,22 @@ class SequenceConfig(RunConfig):
     shift_range: int = option(1, "a head moves by at most so many slots in a step (paper)")
     lstm_size: int = option(256, "units in a layer of the LSTM that is the baseline (paper)")
     lstm_layers: int = option(3, "layers of the LSTM that is the baseline (paper)")
-    batch_size: int = option(16, "sequences in a step; all have one size, which the seed and the step draw")
-    steps: int | None = option(
-        None,
-        "stop at this step (default: 62500, a million sequences of 16 a step; no limit if --minutes is given)",
-        kind=int,
+    memory_init: float | str = option(
+        "uniform", "a number, uniform or learned; a constant left most seeds at half the copy task", kind=number_or_name
     )
+    optimizer: str = option(
+        "rmsprop",
+        "adam, or rmsprop (paper: decay 0.95, momentum 0.9), centered, its steps vanishing with the gradient",
+        choices=("adam", "rmsprop"),
+    )
+    batch_size: int = option(1, "sequences in a step; all have one size, which the seed and the step draw")
+    steps: int | None = option(None, "stop at this step (default: 100000; no limit if --minutes is given)", kind=int)
+    log_every: int = option(100, "steps between lines of metrics.jsonl")
+    validate_every: int = option(1000, "steps between validations")
 
     GROUP: ClassVar[str] = "the model"
     FAMILY: ClassVar[str] = "ntm"
-    DEFAULT_STEPS: ClassVar[int] = 62_500
+    DEFAULT_STEPS: ClassVar[int] = 100_000
     COUNTS: ClassVar[tuple[str, ...]] = ("lstm_size", "lstm_layers", *RunConfig.COUNTS)
     NTM: ClassVar[dict[str, Sizes]]  # by controller
 

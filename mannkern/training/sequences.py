@@ -79,7 +79,7 @@ def measure(
 
 
 class SequenceExperiment:
-    """An algorithmic task: the loss is the mean binary cross entropy over the bits of all answers, in nats.
+    """An algorithmic task: the loss is the binary cross entropy of an answer's bits, in nats a sequence, as in the paper.
 
     All sequences of a batch have one size, drawn for every step from the seed and the step alone.
     """
@@ -120,9 +120,8 @@ class SequenceExperiment:
     def score(self, logits: Tensor, batch: Sequences) -> tuple[Tensor, Tensor]:
         """logits (T, B, O) -> loss and [bits, wrong bits, sequences]."""
         cost = answer_cost(logits, batch)
-        loss = cost.sum() / (batch.mask.sum() * batch.targets.shape[2])
         bits, wrong = cost.detach().double().sum() / math.log(2), wrong_bits(logits.detach(), batch).sum()
-        return loss, torch.stack((bits, wrong.double(), torch.full_like(bits, len(cost))))
+        return cost.mean(), torch.stack((bits, wrong.double(), torch.full_like(bits, len(cost))))
 
     def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
         """``bits_per_sequence`` and ``wrong_bits`` (after rounding), means over sequences."""
