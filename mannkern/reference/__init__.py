@@ -1,1 +1,1 @@
-"""The equations in plain PyTorch: definition, fallback and gradient oracle. Imports nothing of the rest of the package."""
+"""The equations in plain PyTorch: definition, fallback and gradient oracle. Imports nothing of the other packages."""
