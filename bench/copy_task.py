@@ -78,8 +78,8 @@ def training(logits: Callable[[Tensor], Tensor], model: nn.Module, inputs: Tenso
 def flops() -> int:
     """Of one sequence: each product forward and twice backward, but for the input's gradient, which nobody wants; the
     memory's dots, norms, write and read, and a dozen operations on each weight and equation."""
-    T, F, O = 2 * LENGTH + 1, TASK.input_size, D + W
-    products = 2 * F * 4 * D * 2 + 3 * 2 * (O * 4 * D + D * (4 * W + 2 * 6) + O * TASK.output_size)
+    T, F, output = 2 * LENGTH + 1, TASK.input_size, D + W
+    products = 2 * F * 4 * D * 2 + 3 * 2 * (output * 4 * D + D * (4 * W + 2 * 6) + output * TASK.output_size)
     return T * (products + 3 * (N * W * 12 + 2 * N * 50))
 
 

@@ -19,7 +19,7 @@ def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor, *, backend:
     """
     B, H, N = checks.leading("weights", weights, "BHN")
     chosen = choose(backend, weights.device, N, R=H, family="ntm")
-    weights = checks.widen(weights)
+    weights = checks.at_least(0, weights, "weights", weights, "BHN", (B, H, N))
     shift = checks.shift(weights, shift, B, H)
     sharpness = checks.at_least(1, weights, "sharpness", sharpness, "BH", (B, H))
     if chosen == "reference":
@@ -40,15 +40,15 @@ def ntm_address(
 ) -> Tensor:
     """Weights by content, w_c = softmax_i(b cos(k, M(i))), then by place: shift_sharpen(g w_c + (1 - g) w_prev).
 
-    Equations 5 to 9. memory (B, N, W), previous weights (B, H, N), key k (B, H, W), strength b (B, H) at least 0,
-    gate g (B, H) in [0, 1], shift (B, H, S) and sharpness (B, H) as of :func:`shift_sharpen`. A norm under 1e-8 counts
-    as 1e-8 and passes no gradient. Returns weights (B, H, N).
+    Equations 5 to 9. memory (B, N, W), previous weights (B, H, N) at least 0, key k (B, H, W), strength b (B, H) at
+    least 0, gate g (B, H) in [0, 1], shift (B, H, S) and sharpness (B, H) as of :func:`shift_sharpen`. A norm under
+    1e-8 counts as 1e-8 and passes no gradient. Returns weights (B, H, N).
     """
     B, N, W = checks.leading("memory", memory, "BNW")
     H = checks.leading("key", key, "BHW")[1]
     chosen = choose(backend, memory.device, N, W, H, family="ntm")
     memory = checks.widen(memory)
-    previous = checks.like(memory, "previous", previous, "BHN", (B, H, N))
+    previous = checks.at_least(0, memory, "previous", previous, "BHN", (B, H, N))
     key = checks.like(memory, "key", key, "BHW", (B, H, W))
     strength = checks.at_least(0, memory, "strength", strength, "BH", (B, H))
     gate = checks.like(memory, "gate", gate, "BH", (B, H))

@@ -79,7 +79,7 @@ def measure(
 
 
 class SequenceExperiment:
-    """An algorithmic task: the loss is the binary cross entropy of an answer's bits, in nats a sequence, as in the paper.
+    """An algorithmic task: the loss is the binary cross entropy of a sequence's answer, in nats, as in the paper.
 
     All sequences of a batch have one size, drawn for every step from the seed and the step alone.
     """

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mannkern.tasks.copying import Copy
 from mannkern.tasks.ngrams import DynamicNGrams
-from mannkern.tasks.sequences import Sequences, answer_bits
+from mannkern.tasks.sequences import Sequences
 from mannkern.training.sequence_config import SEQUENCE_CONFIGS, CopyConfig
 from mannkern.training.sequences import SequenceExperiment, measure
 
@@ -34,7 +34,7 @@ def copied(inputs: Tensor, sure: float) -> Tensor:
     return (2 * bits - 1)[..., :-1] * sure
 
 
-def test_the_loss_is_the_mean_over_the_bits_of_answers() -> None:
+def test_the_loss_is_the_sum_over_an_answer_and_the_mean_over_sequences() -> None:
     experiment = SequenceExperiment(CopyConfig(bits=2))
     targets = torch.zeros(5, 2, 2)
     mask = torch.tensor([False] * 3 + [True] * 2).unsqueeze(1).expand(5, 2)
@@ -43,7 +43,7 @@ def test_the_loss_is_the_mean_over_the_bits_of_answers() -> None:
     logits[:3] = 50.0  # nothing is asked there
     logits[3, 0, 0] = math.log(3)  # a 1 with probability 3/4, where a 0 comes: two bits, and one wrong
     loss, sums = experiment.score(logits, batch)
-    assert float(loss) == pytest.approx((7 + 2) * math.log(2) / 8)
+    assert float(loss) == pytest.approx((7 + 2) * math.log(2) / 2)
     assert sums.tolist() == pytest.approx([9, 1, 2])
     assert experiment.summarize((sums + sums).tolist(), 2.0) == pytest.approx(
         {"bits_per_sequence": 4.5, "wrong_bits": 0.5}
@@ -123,4 +123,4 @@ def test_every_task_has_a_model(task: str) -> None:
         loss, sums = experiment.score(experiment.make_model()(batch.inputs), batch)
         loss.backward()
         assert sums.shape == (experiment.num_sums,)
-        assert float(sums[0]) == pytest.approx(loss.item() / math.log(2) * answer_bits(batch) * 2, rel=1e-5)
+        assert float(sums[0]) == pytest.approx(loss.item() / math.log(2) * 2, rel=1e-5)
