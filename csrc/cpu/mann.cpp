@@ -1,8 +1,9 @@
 // MANN with an LSTM controller over a whole episode: the loop over T, forward and backward through time.
 //
-// The input's product and the weight gradients' are one each over all steps; in the loop are the recurrent product, the
-// gates, the interface and the LRUA step. The memory is one per episode, updated in place. Every `span` steps (the root
-// of T) a copy is kept; the backward pass writes the memories between two copies anew, bit for bit the same.
+// The input's product is one over all steps, the weight gradients' are one each for a span of them; in the loop are the
+// recurrent product, the gates, the interface and the LRUA step. The memory is one per episode, updated in place. Every
+// `span` steps (the root of T) a copy is kept; the backward pass writes the memories between two copies anew, bit for
+// bit the same.
 
 #include <torch/csrc/stable/library.h>
 
@@ -135,14 +136,15 @@ Backward mann_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory,
     const T* d_outputs = call.in(grad_outputs, "grad_outputs", {s.T, B, O});
     const Tensor to_output = torch::stable::contiguous(transposed(recurrent_weight));
     const Tensor to_hidden = torch::stable::contiguous(transposed(interface_weight));
-    const Tensor d_gates = kept<T>({s.T * B, 4 * D}), d_asks = call.out({s.T * B, I});
+    const T* W_in = call.in(input_weight, "input_weight", {4 * D, s.F});
+    WeightGradients<T> grads(s.T, B, s.F, D, O, I, wants_input);
     const Tensor d_M = start(call, grad_memory, {B, N, W}), d_w_r = start(call, grad_read_weights, {B, R, N});
     const Tensor d_u = start(call, grad_usage, {B, N}), d_c = start(call, grad_cell, {B, D});
     const Tensor memories = kept<T>({std::min(s.span, s.T), B, N, W});
     Tensor d_o = start(call, std::nullopt, {B, O});
     for (int64_t t = s.T - 1; t >= 0; --t) {
+      const int64_t begin = t / s.span * s.span;
       if (t == s.T - 1 || t % s.span == s.span - 1) {
-        const int64_t begin = t / s.span * s.span;
         for (int64_t past = begin; past <= t; ++past) {
           T* out = data<T>(memories) + (past - begin) * s.memory_size();
           const T* from = past > begin ? out - s.memory_size() : begin ? saved.copy(begin) : M0;
@@ -151,7 +153,7 @@ Backward mann_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory,
                               saved.slots(past), out});
         }
       }
-      T *d_gate = data<T>(d_gates) + t * B * 4 * D, *d_ask = data<T>(d_asks) + t * B * I, *d_out = data<T>(d_o);
+      T *d_gate = grads.gates(t), *d_ask = grads.asked(t), *d_out = data<T>(d_o);
       const T *ask = saved.ask(t), *M = data<T>(memories) + t % s.span * s.memory_size();
       if (d_outputs)
         for (int64_t i = 0; i < B * O; ++i) d_out[i] += d_outputs[t * B * O + i];
@@ -170,15 +172,10 @@ Backward mann_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory,
                  LstmBackward<T>{D, O, d_out, data<T>(d_hidden), saved.gate(t), t ? saved.cell(t - 1) : c0,
                                  saved.cell(t), data<T>(d_c), d_gate});
       d_o = product<T>(matrix(d_gate, B, 4 * D, 4 * D), to_output);
+      if (t == begin) grads.add(begin, std::min(begin + s.span, s.T), x, W_in, first, saved.output(0));
     }
-    const auto [d_input_weight, d_recurrent] =
-        gate_weights_gradients<T>(d_gates, x, first, saved.output(0), s.T, B, s.F, O);
-    const Tensor d_interface = product<T>(transposed(d_asks), transposed(matrix(saved.output(0), s.T * B, D, O)));
-    const Tensor d_input = wants_input ? torch::stable::view(product<T>(d_gates, transposed(input_weight)),
-                                                             {s.T, B, s.F})
-                                       : call.out({0, B, s.F});
-    return std::make_tuple(d_input, d_input_weight, sum_rows<T>(d_gates), d_recurrent, d_interface,
-                           sum_rows<T>(d_asks), d_o, d_c, d_M, d_w_r, d_u);
+    return std::make_tuple(grads.input, grads.input_weight, grads.bias, grads.recurrent_weight, grads.interface_weight,
+                           grads.interface_bias, d_o, d_c, d_M, d_w_r, d_u);
   });
 }
 

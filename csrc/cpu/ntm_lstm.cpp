@@ -1,6 +1,6 @@
 // The NTM with an LSTM controller over a whole episode: the loop over T, forward and backward through time.
 //
-// As cpu/mann.cpp: products over all steps are one each, and a copy of the memory is kept every `span` steps, between
+// As cpu/mann.cpp: products over many steps are one each, and a copy of the memory is kept every `span` steps, between
 // which the backward pass writes it anew. Within the episode memories stay in blocks and weights in padded rows, as the
 // kernels of one instruction set read them: what the forward pass keeps is for the backward pass of the same.
 
@@ -126,7 +126,8 @@ Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, 
     const T *c0 = call.in(cell, "cell", {B, D}), *d_outputs = call.in(grad_outputs, "grad_outputs", {s.T, B, O});
     const Tensor to_output = torch::stable::contiguous(transposed(recurrent_weight));
     const Tensor to_hidden = torch::stable::contiguous(transposed(interface_weight));
-    const Tensor d_gates = kept<T>({s.T * B, 4 * D}), d_asked = call.out({s.T * B, I});
+    const T* W_in = call.in(input_weight, "input_weight", {4 * D, s.F});
+    WeightGradients<T> grads(s.T, B, s.F, D, O, I, wants_input);
     const Tensor D_M = call.out({B, s.Np * W}), d_rows = call.out({B, H, s.Np});
     over_batch(B, N * W, kernels<T>().to_blocks,
                ToBlocks<T>{s.layout.shape, H * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
@@ -142,7 +143,7 @@ Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, 
         for (int64_t past = begin; past <= t; ++past)
           over_batch(B, s.work(), kernels<T>().write_again,
                      NtmWrite<T>{s.layout, before(past), saved.asked(past), saved.row(past + 1), after(past)});
-      T *d_gate = data<T>(d_gates) + t * B * 4 * D, *d_ask = data<T>(d_asked) + t * B * I, *d_out = data<T>(d_o);
+      T *d_gate = grads.gates(t), *d_ask = grads.asked(t), *d_out = data<T>(d_o);
       if (d_outputs)
         for (int64_t i = 0; i < B * O; ++i) d_out[i] += d_outputs[t * B * O + i];
       over_batch(B, s.work(), kernels<T>().ntm_step_backward,
@@ -155,18 +156,13 @@ Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, 
                  LstmBackward<T>{D, O, d_out, data<T>(d_hidden), saved.gate(t), t ? saved.cell(t - 1) : c0,
                                  saved.cell(t), data<T>(d_c), d_gate});
       d_o = product<T>(matrix(d_gate, B, 4 * D, 4 * D), to_output);
+      if (t == begin) grads.add(begin, std::min(begin + s.span, s.T), x, W_in, first, saved.output(0));
     }
     const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, H, N});
     over_batch(B, N * W, kernels<T>().from_blocks,
                FromBlocks<T>{s.layout.shape, H * s.Np, data<T>(D_M), data<T>(d_rows), data<T>(d_memory), data<T>(d_weights)});
-    const auto [d_input_weight, d_recurrent] =
-        gate_weights_gradients<T>(d_gates, x, first, saved.output(0), s.T, B, s.F, O);
-    const Tensor d_interface = product<T>(transposed(d_asked), transposed(matrix(saved.output(0), s.T * B, D, O)));
-    const Tensor d_input = wants_input ? torch::stable::view(product<T>(d_gates, transposed(input_weight)),
-                                                             {s.T, B, s.F})
-                                       : call.out({0, B, s.F});
-    return std::make_tuple(d_input, d_input_weight, sum_rows<T>(d_gates), d_recurrent, d_interface,
-                           sum_rows<T>(d_asked), d_o, d_c, d_memory, d_weights);
+    return std::make_tuple(grads.input, grads.input_weight, grads.bias, grads.recurrent_weight, grads.interface_weight,
+                           grads.interface_bias, d_o, d_c, d_memory, d_weights);
   });
 }
 
