@@ -1,4 +1,4 @@
-"""The README's tables of figures, from the JSON of step.py, episode.py and gpu.py: ``python bench/table.py``."""
+"""The README's tables of figures, from the JSON of the benchmarks beside: ``python bench/table.py``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = {"reference": "reference", "compiled": "`torch.compile`", "matmul": "eager, products", "lstm": "`nn.LSTM`"}
-NAMES = {"step": "step alone", "episode": "training step"}
+NAMES = {"step": "step alone", "episode": "training step", "copy": "training step, NTM"}
 
 
 def rows(benchmark: str) -> list[str]:
@@ -28,7 +28,8 @@ def rows(benchmark: str) -> list[str]:
 def table() -> str:
     """The whole table in Markdown."""
     head = f"| forward + backward | B | threads | mannkern, per episode | {' | '.join(COLUMNS.values())} |"
-    return "\n".join([head, "|---" * head.count(" | ") + "|---|", *rows("step"), *rows("episode")])
+    lines = [line for benchmark in NAMES for line in rows(benchmark)]
+    return "\n".join([head, "|---" * head.count(" | ") + "|---|", *lines])
 
 
 def gpu_table(report: dict[str, Any]) -> str:

@@ -8,9 +8,10 @@ import torch
 
 from bench.table import gpu_table, gpu_tables, table
 from mannkern import functional
+from tests.helpers import CASES, SHAPES, arguments
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-USE, EQUATIONS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+USE, EQUATIONS, NTM = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_figures_are_the_measured_ones() -> None:
@@ -56,3 +57,15 @@ def test_the_equations_as_pytorch_are_the_step(n: int) -> None:
     step = functional.lrua_step(**inputs, num_least_used=n, decay=0.95)
     for name, value in step._asdict().items():
         torch.testing.assert_close(value, scope[name], rtol=1e-12, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_the_equations_as_pytorch_are_the_ntm() -> None:
+    torch.manual_seed(0)
+    tensors = arguments(CASES["ntm_address"], SHAPES["odd"], torch.float64)
+    written = arguments(CASES["ntm_write"], SHAPES["odd"], torch.float64)
+    erase, add = written["erase"], written["add"]
+    scope: dict[str, object] = {"torch": torch, "S": SHAPES["odd"].S, "erase": erase, "add": add, **tensors}
+    exec(NTM, scope)
+    weights = functional.ntm_address(**tensors)
+    torch.testing.assert_close(scope["weights"], weights)
+    torch.testing.assert_close(scope["memory"], functional.ntm_write(tensors["memory"], weights, erase, add))
