@@ -41,9 +41,7 @@ class SequenceConfig(RunConfig):
     shift_range: int = option(1, "a head moves by at most so many slots in a step (paper)")
     lstm_size: int = option(256, "units in a layer of the LSTM that is the baseline (paper)")
     lstm_layers: int = option(3, "layers of the LSTM that is the baseline (paper)")
-    memory_init: float | str = option(
-        "uniform", "a number, uniform or learned; a constant left most seeds at half the copy task", kind=number_or_name
-    )
+    memory_init: float | str = option("uniform", "a number, uniform or learned", kind=number_or_name)
     optimizer: str = option(
         "rmsprop",
         "adam, or rmsprop (paper: decay 0.95, momentum 0.9), centered, its steps vanishing with the gradient",
