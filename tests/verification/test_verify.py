@@ -26,11 +26,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_operation_is_verified() -> None:
-    assert {case.operation for case in (CASES | WITHOUT_GRADIENT).values()} == set(backends.OPERATIONS)
+    assert {case.operation for case in (CASES | WITHOUT_GRADIENT).values()} == set(backends.FAMILY)
     rows = list(verify("cpp", "cpu", 1))
-    assert {row.operation for row in rows} == set(backends.OPERATIONS)
+    assert {row.operation for row in rows} == set(backends.FAMILY)
     dtypes = {"float64", "float32", "bfloat16"}
-    for operation in backends.OPERATIONS:
+    for operation in backends.FAMILY:
         expected = dtypes if operation == "least_used_mask" else dtypes | {"gradcheck"}
         assert {row.dtype for row in rows if row.operation == operation} == expected
     assert all(row.good for row in rows), [row for row in rows if not row.good]
@@ -41,10 +41,10 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     said = capsys.readouterr().out
     assert "--seed 5" in said
     assert "triton: absent: Triton runs on a GPU" in said
-    assert "23 of 23 rows are right" in said
+    assert "35 of 35 rows are right" in said
     content = json.loads((tmp_path / "new" / "verify.json").read_text())
     assert content["seed"] == 5
-    assert len(content["rows"]) == 23
+    assert len(content["rows"]) == 35
     assert all(row["good"] for row in content["rows"])
     assert set(content["absent"]) == {"triton", "cuda"}
 
@@ -119,7 +119,7 @@ def test_a_kernel_that_raises_is_wrong_and_the_rest_is_verified(
     said = capsys.readouterr().out
     assert said.count("WRONG") == 4
     assert "ValueError: out of resources: result of usage, odd" in said
-    assert "19 of 23 rows are right" in said
+    assert "31 of 35 rows are right" in said
 
 
 def test_contenders() -> None:
