@@ -37,14 +37,9 @@ def make_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.optim.Opt
     with the gradient, without which a copy that is learned forgets how to go beyond the lengths it sees.
     """
     if config.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=learning_rate(config, 0))
+        return torch.optim.Adam(model.parameters(), lr=config.lr or 1e-3)
     form: dict[str, Any] = {"centered": True, "eps": 1e-4} if isinstance(config, SequenceConfig) else {}
-    return torch.optim.RMSprop(model.parameters(), lr=learning_rate(config, 0), alpha=0.95, momentum=0.9, **form)
-
-
-def learning_rate(config: RunConfig, step: int) -> float:
-    """Of a step: what was asked for, or the optimizer's, times the share that ``config`` gives it."""
-    return (config.lr or (1e-3 if config.optimizer == "adam" else 1e-4)) * config.lr_share(step)
+    return torch.optim.RMSprop(model.parameters(), lr=config.lr or 1e-4, alpha=0.95, momentum=0.9, **form)
 
 
 def load_model(run: Path, experiment: Experiment, device: torch.device) -> tuple[nn.Module, int]:

@@ -107,10 +107,6 @@ class RunConfig:
             return self.steps
         return self.DEFAULT_STEPS if self.minutes is None else math.inf
 
-    def lr_share(self, step: int) -> float:
-        """Of the learning rate, at a step. It depends on no limit, so that a run can go on beyond its own."""
-        return 1.0
-
     @property
     def second_limit(self) -> float:
         """``minutes`` in seconds, or infinity."""

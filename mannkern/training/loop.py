@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .build import learning_rate, make_optimizer, usable_device
+from .build import make_optimizer, usable_device
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import RunConfig
 from .errors import CommandError
@@ -151,8 +151,6 @@ def train(config: RunConfig, run: Path) -> Outcome:
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
             optimizer.step()
             step += 1
             since += 1

@@ -47,16 +47,15 @@ class SequenceConfig(RunConfig):
         "adam, or rmsprop (paper: decay 0.95, momentum 0.9), centered, its steps vanishing with the gradient",
         choices=("adam", "rmsprop"),
     )
-    half_lr_after: int = option(20_000, "steps that halve the learning rate: it is divided by 1 + step / this")
     batch_size: int = option(1, "sequences in a step; all have one size, which the seed and the step draw")
-    steps: int | None = option(None, "stop at this step (default: 60000; no limit if --minutes is given)", kind=int)
+    steps: int | None = option(None, "stop at this step (default: 100000; no limit if --minutes is given)", kind=int)
     log_every: int = option(100, "steps between lines of metrics.jsonl")
     validate_every: int = option(1000, "steps between validations")
 
     GROUP: ClassVar[str] = "the model"
     FAMILY: ClassVar[str] = "ntm"
-    DEFAULT_STEPS: ClassVar[int] = 60_000
-    COUNTS: ClassVar[tuple[str, ...]] = ("lstm_size", "lstm_layers", "half_lr_after", *RunConfig.COUNTS)
+    DEFAULT_STEPS: ClassVar[int] = 100_000
+    COUNTS: ClassVar[tuple[str, ...]] = ("lstm_size", "lstm_layers", *RunConfig.COUNTS)
     NTM: ClassVar[dict[str, Sizes]]  # by controller
 
     def __post_init__(self) -> None:
@@ -72,9 +71,6 @@ class SequenceConfig(RunConfig):
     def comparable(self) -> tuple[Any, ...]:
         """Runs in which these agree are measured on the same sequences."""
         return self.task, self.make_task()
-
-    def lr_share(self, step: int) -> float:
-        return 1 / (1 + step / self.half_lr_after)
 
     def make_task(self) -> SequenceTask:
         """The task at these sizes. Raises ``ValueError`` naming one that cannot be."""
