@@ -17,6 +17,8 @@ from mannkern.triton import launch, launch_pieces, launch_scan, launch_step, pat
 from tests.helpers import CASES, MAIN_CASES, Shape, Tensors, arguments, assert_same, call, cotangents, evaluate, strided
 from tests.triton.recorder import Recorder
 
+LRUA_CASES = [name for name in MAIN_CASES if CASES[name].family == "lrua"]
+
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
 SHAPES = {"whole": Shape(2, 9, 5, 3, 2), "tiles": Shape(1, 21, 300, 2, 2)}  # sizes that leave parts unaligned
@@ -48,7 +50,7 @@ def test_no_elements_are_ready() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("case", MAIN_CASES)
+@pytest.mark.parametrize("case", LRUA_CASES)
 def test_unaligned_views(case: str, shape: str) -> None:
     tensors, gradients = arguments(CASES[case], SHAPES[shape]), cotangents(CASES[case], SHAPES[shape])
     expected = evaluate(CASES[case], tensors, gradients, "triton")
@@ -72,7 +74,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("case", MAIN_CASES)
+@pytest.mark.parametrize("case", LRUA_CASES)
 def test_kernels_get_aligned_tensors(case: str, shape: str, launched: list[Tensor]) -> None:
     """Triton compiles a kernel again for a pointer that is aligned otherwise."""
     N, W = SHAPES[shape].N, SHAPES[shape].W
@@ -114,7 +116,7 @@ HALF = ("memory", "usage", "read_weights", "write_weights")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("case", MAIN_CASES)
+@pytest.mark.parametrize("case", LRUA_CASES)
 def test_half_precision_is_not_converted(case: str, shape: str) -> None:
     """Kernels convert on load, so half the bytes are read; results are float32, gradients of the argument's type."""
     tensors = arguments(CASES[case], SHAPES[shape])
@@ -141,7 +143,7 @@ def test_half_precision_memory() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("case", MAIN_CASES)
+@pytest.mark.parametrize("case", LRUA_CASES)
 def test_float64_stays_float64(case: str, shape: str) -> None:
     tensors = arguments(CASES[case], SHAPES[shape], torch.float64)
     with Recorder() as recorder:
