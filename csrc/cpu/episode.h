@@ -51,7 +51,7 @@ class WeightGradients {
         interface_weight(zeros({I, D})),
         interface_bias(zeros({I})),
         input(Call<T>::allocate({wants_input ? steps : 0, B, F}, Call<T>::kType)),
-        span_(steps_between_copies(steps)),
+        span_(std::min(steps, 512 / std::max<int64_t>(B, 1) + 1)),
         B_(B), F_(F), D_(D), O_(O), I_(I),
         gates_(kept<T>({span_ * B, 4 * D})),
         asked_(kept<T>({span_ * B, I})) {}
@@ -59,6 +59,9 @@ class WeightGradients {
   // Where the gradients of step t's gates, before activation, and interface go: (B,4D) and (B,I).
   T* gates(int64_t t) const { return data<T>(gates_) + t % span_ * B_ * 4 * D_; }
   T* asked(int64_t t) const { return data<T>(asked_) + t % span_ * B_ * I_; }
+
+  // Steps of a product: about 512 rows, beyond which a product is no faster and leaves the cache. `add` where it begins.
+  int64_t span() const { return span_; }
 
   // Adds those of steps begin to end, which are a span. x (T,B,F), W (4D,F), `first` (B,O) before the first step and
   // `outputs` (T,B,O) after each.

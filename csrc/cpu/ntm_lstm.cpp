@@ -156,7 +156,7 @@ Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, 
                  LstmBackward<T>{D, O, d_out, data<T>(d_hidden), saved.gate(t), t ? saved.cell(t - 1) : c0,
                                  saved.cell(t), data<T>(d_c), d_gate});
       d_o = product<T>(matrix(d_gate, B, 4 * D, 4 * D), to_output);
-      if (t == begin) grads.add(begin, std::min(begin + s.span, s.T), x, W_in, first, saved.output(0));
+      if (t % grads.span() == 0) grads.add(t, std::min(t + grads.span(), s.T), x, W_in, first, saved.output(0));
     }
     const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, H, N});
     over_batch(B, N * W, kernels<T>().from_blocks,
