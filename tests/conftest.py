@@ -13,9 +13,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 
-from mannkern import native
+from mannkern import backends, native
 from mannkern.backends import BACKENDS, unavailable
-from tests.helpers import CASES, KERNELS, WITHOUT_GRADIENT
+from tests.helpers import CASES, KERNELS, MISSING, WITHOUT_GRADIENT
 
 M_PERTURB = -6  # of glibc's malloc.h: fill what malloc hands out
 
@@ -81,3 +81,16 @@ def threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def no_choice_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No backend in the environment, no warning of a fallback given."""
+    monkeypatch.delenv("MANNKERN_BACKEND", raising=False)
+    monkeypatch.setattr(backends, "_warned", set())
+
+
+@pytest.fixture
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the library had not been compiled; MISSING is what is said of it."""
+    monkeypatch.setattr(native, "reason", MISSING)

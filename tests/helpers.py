@@ -28,6 +28,7 @@ __all__ = [
     "CASES",
     "KERNELS",
     "MAIN_CASES",
+    "MISSING",
     "OUTPUTS",
     "SHAPES",
     "SMALL",
@@ -47,6 +48,9 @@ __all__ = [
     "same",
     "strided",
 ]
+
+
+MISSING = "the compiled library was not built; with a C++ compiler: pip install"
 
 
 def _isas() -> list[str]:
