@@ -14,6 +14,14 @@ from mannkern.backends import choose
 from mannkern.cells import MANNCell, MANNState, NTMCell, NTMState
 
 
+def _weights(cell: MANNCell | NTMCell) -> tuple[Tensor, ...]:
+    """What the compiled loops take of an LSTM: weights of x, biases, weights of [h, r]; and of the interface."""
+    lstm, F = cell.controller, cell.input_size
+    assert isinstance(lstm, nn.LSTMCell)  # of _has_compiled_loop
+    recurrent = torch.cat([lstm.weight_hh, lstm.weight_ih[:, F:]], 1)
+    return lstm.weight_ih[:, :F], lstm.bias_ih + lstm.bias_hh, recurrent, cell.interface.weight, cell.interface.bias
+
+
 class _Sequence(nn.Module):
     """A cell over the T steps of an episode, in compiled code where that is there."""
 
@@ -124,16 +132,11 @@ class MANN(_Sequence):
         )
 
     def _compiled(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
-        cell, lstm = self.cell, self.cell.controller
-        assert isinstance(lstm, nn.LSTMCell)  # of _has_compiled_loop
+        cell = self.cell
         hidden, c = state.controller
         outputs, memory, usage, read_weights, c, *_ = MANNLSTM.apply(
             input,
-            lstm.weight_ih[:, : cell.input_size],
-            lstm.bias_ih + lstm.bias_hh,
-            torch.cat([lstm.weight_hh, lstm.weight_ih[:, cell.input_size :]], 1),
-            cell.interface.weight,
-            cell.interface.bias,
+            *_weights(cell),
             torch.cat([hidden, state.read.flatten(1)], 1),
             c,
             state.memory,
@@ -191,15 +194,11 @@ class NTM(_Sequence):
         )
 
     def _compiled(self, input: Tensor, state: NTMState) -> tuple[Tensor, NTMState]:
-        cell, lstm = self.cell, self.cell.controller
+        cell = self.cell
         hidden, c = state.controller
         outputs, memory, weights, c, *_ = NTMLSTM.apply(
             input,
-            lstm.weight_ih[:, : cell.input_size],
-            lstm.bias_ih + lstm.bias_hh,
-            torch.cat([lstm.weight_hh, lstm.weight_ih[:, cell.input_size :]], 1),
-            cell.interface.weight,
-            cell.interface.bias,
+            *_weights(cell),
             torch.cat([hidden, state.read.flatten(1)], 1),
             c,
             state.memory,
