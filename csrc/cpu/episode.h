@@ -38,8 +38,8 @@ Tensor start(Call<T>& call, const Maybe& grad, std::initializer_list<int64_t> si
   return out;
 }
 
-// The gradients of an LSTM's and an interface's weights and biases, and of the input where it is wanted, from a span of
-// steps at a time: what they are products of is still in the cache, and need not be kept for the whole episode.
+// The gradients of an LSTM's and an interface's weights and biases, and of the input where it is wanted, from a few steps
+// at a time: what they are products of is still in the cache, and need not be kept for the whole episode.
 template <class T>
 class WeightGradients {
  public:
@@ -51,19 +51,19 @@ class WeightGradients {
         interface_weight(zeros({I, D})),
         interface_bias(zeros({I})),
         input(Call<T>::allocate({wants_input ? steps : 0, B, F}, Call<T>::kType)),
-        span_(std::min(steps, 512 / std::max<int64_t>(B, 1) + 1)),
+        steps_(std::min(steps, 512 / std::max<int64_t>(B, 1) + 1)),
         B_(B), F_(F), D_(D), O_(O), I_(I),
-        gates_(kept<T>({span_ * B, 4 * D})),
-        asked_(kept<T>({span_ * B, I})) {}
+        gates_(kept<T>({steps_ * B, 4 * D})),
+        asked_(kept<T>({steps_ * B, I})) {}
 
   // Where the gradients of step t's gates, before activation, and interface go: (B,4D) and (B,I).
-  T* gates(int64_t t) const { return data<T>(gates_) + t % span_ * B_ * 4 * D_; }
-  T* asked(int64_t t) const { return data<T>(asked_) + t % span_ * B_ * I_; }
+  T* gates(int64_t t) const { return data<T>(gates_) + t % steps_ * B_ * 4 * D_; }
+  T* asked(int64_t t) const { return data<T>(asked_) + t % steps_ * B_ * I_; }
 
   // Steps of a product: about 512 rows, beyond which a product is no faster and leaves the cache. `add` where it begins.
-  int64_t span() const { return span_; }
+  int64_t steps() const { return steps_; }
 
-  // Adds those of steps begin to end, which are a span. x (T,B,F), W (4D,F), `first` (B,O) before the first step and
+  // Adds those of steps begin to end, at most `steps()`. x (T,B,F), W (4D,F), `first` (B,O) before the first step and
   // `outputs` (T,B,O) after each.
   void add(int64_t begin, int64_t end, const T* x, const T* W, const T* first, const T* outputs) {
     const int64_t rows = (end - begin) * B_;
@@ -114,7 +114,7 @@ class WeightGradients {
     }
   }
 
-  const int64_t span_, B_, F_, D_, O_, I_;
+  const int64_t steps_, B_, F_, D_, O_, I_;
   const Tensor gates_, asked_;
 };
 

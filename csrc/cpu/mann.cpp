@@ -1,6 +1,6 @@
 // MANN with an LSTM controller over a whole episode: the loop over T, forward and backward through time.
 //
-// The input's product is one over all steps, the weight gradients' are one each for a span of them; in the loop are the
+// The input's product is one over all steps, the weight gradients' are one each for a few hundred rows; in the loop are the
 // recurrent product, the gates, the interface and the LRUA step. The memory is one per episode, updated in place. Every
 // `span` steps (the root of T) a copy is kept; the backward pass writes the memories between two copies anew, bit for
 // bit the same.
@@ -172,7 +172,7 @@ Backward mann_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory,
                  LstmBackward<T>{D, O, d_out, data<T>(d_hidden), saved.gate(t), t ? saved.cell(t - 1) : c0,
                                  saved.cell(t), data<T>(d_c), d_gate});
       d_o = product<T>(matrix(d_gate, B, 4 * D, 4 * D), to_output);
-      if (t % grads.span() == 0) grads.add(t, std::min(t + grads.span(), s.T), x, W_in, first, saved.output(0));
+      if (t % grads.steps() == 0) grads.add(t, std::min(t + grads.steps(), s.T), x, W_in, first, saved.output(0));
     }
     return std::make_tuple(grads.input, grads.input_weight, grads.bias, grads.recurrent_weight, grads.interface_weight,
                            grads.interface_bias, d_o, d_c, d_M, d_w_r, d_u);

@@ -1,6 +1,6 @@
 // The NTM with an LSTM controller over a whole episode: the loop over T, forward and backward through time.
 //
-// As cpu/mann.cpp: products over many steps are one each, and a copy of the memory is kept every `span` steps, between
+// As cpu/mann.cpp: products over many steps are one, and a copy of the memory is kept every `span` steps, between
 // which the backward pass writes it anew. Within the episode memories stay in blocks and weights in padded rows, as the
 // kernels of one instruction set read them: what the forward pass keeps is for the backward pass of the same.
 
@@ -156,7 +156,7 @@ Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, 
                  LstmBackward<T>{D, O, d_out, data<T>(d_hidden), saved.gate(t), t ? saved.cell(t - 1) : c0,
                                  saved.cell(t), data<T>(d_c), d_gate});
       d_o = product<T>(matrix(d_gate, B, 4 * D, 4 * D), to_output);
-      if (t % grads.span() == 0) grads.add(t, std::min(t + grads.span(), s.T), x, W_in, first, saved.output(0));
+      if (t % grads.steps() == 0) grads.add(t, std::min(t + grads.steps(), s.T), x, W_in, first, saved.output(0));
     }
     const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, H, N});
     over_batch(B, N * W, kernels<T>().from_blocks,
