@@ -20,7 +20,6 @@ struct Shape {
 template <class T>
 struct Write {  // additive_write; memory_out may be memory
   Shape shape;
-  int64_t add_stride, reset_stride;  // from an episode to the next
   const T *memory, *write_weights, *add;
   const int64_t* reset;  // (B,); null: no slot is zeroed
   T* memory_out;
@@ -50,40 +49,44 @@ struct ReadBackward {
   T *grad_memory, *grad_key, *grad_strength;  // grad_strength null where strength is
 };
 
-// Distances from an episode to the next, in elements: within one tensor per argument, or within the rows of an
-// interface that holds all of them.
-struct Strides {
-  int64_t vectors, scalars, read;  // of key and add (R,W); of gate and strength (R); of read (R,W)
+struct Rule {  // of a step
+  int64_t n;  // slots marked least used
+  bool per_head;
+  double decay;
+};
+
+template <class T>
+struct Asked {  // key and add (R,W), gate and strength (R)
+  const T *key, *add, *gate, *strength;  // strength null: 1
+};
+template <class T>
+struct AskedGradients {
+  T *key, *add, *gate, *strength;  // strength null where Asked's is
 };
 
 // usage_out may be usage.
 template <class T>
 struct Step {  // lrua_step
   Shape shape;
-  Strides strides;
-  int64_t n;
-  bool per_head;
-  T decay;
-  const T *memory, *read_weights, *usage, *key, *add, *gate, *strength;
+  Rule rule;
+  const T *memory, *read_weights, *usage;
+  Asked<T> asked;
   T *memory_out, *read, *read_weights_out, *usage_out, *write_weights;
   T *cosine, *norm;
   int64_t* least_used;  // (B,n), ascending
 };
 
-// grad_memory, grad_read_weights and grad_usage may be the very pointers of the gradients they come from. The strides
-// are those of the inputs, and of their gradients.
 template <class T>
 struct StepBackward {
   Shape shape;
-  Strides strides;
-  int64_t n;
-  bool per_head;
-  T decay;
+  Rule rule;
   const T *grad_memory_out, *grad_read, *grad_read_weights_out, *grad_usage_out, *grad_write_weights;  // null: zero
-  const T *read_weights, *key, *add, *gate, *strength;
+  const T* read_weights;
+  Asked<T> asked;
   const T *memory_out, *read_weights_out, *write_weights, *cosine, *norm;
   const int64_t* least_used;
-  T *grad_memory, *grad_read_weights, *grad_usage, *grad_key, *grad_add, *grad_gate, *grad_strength;
+  T *grad_memory, *grad_read_weights, *grad_usage;
+  AskedGradients<T> grad_asked;
 };
 
 template <class T>
@@ -120,6 +123,67 @@ struct ActivationBackward {
   int64_t vectors, gates, strengths;
   const T* rows;  // activated
   T* grad_rows;   // in place
+};
+
+// Within an episode a memory is kept in the blocks of cpu/blocks.h, and rows of N numbers are padded to Np.
+
+template <class T>
+struct ToBlocks {  // memory and weights into blocks and rows; null: zeros
+  Shape shape;
+  int64_t row_stride;  // between episodes
+  const T *memory, *weights;
+  T *blocks, *rows;
+  T* norm;  // of the memory, row_stride apart; null: not wanted
+};
+
+template <class T>
+struct FromBlocks {
+  Shape shape;
+  int64_t row_stride;
+  const T *blocks, *rows;
+  T *memory, *weights;
+};
+
+// A row of MANN's interface: key and add (R,W), gate (R), strength (R) where there are strengths.
+struct MannInterface {
+  Shape shape;
+  bool strengths;
+  int64_t adds() const { return shape.R * shape.W; }
+  int64_t gates() const { return 2 * adds(); }
+  int64_t size() const { return gates() + (strengths ? 2 : 1) * shape.R; }
+};
+
+// Of each step rows (3R+1,Np): read weights, write weights, cosines, and the norms of the new memory.
+
+template <class T>
+struct MannWrite {  // the write alone, from what a step kept
+  MannInterface layout;
+  int64_t n;
+  const T *memory, *asked, *rows;
+  const int64_t* slots;
+  T* memory_out;
+};
+
+template <class T>
+struct MannStep {
+  MannInterface layout;
+  Rule rule;
+  int64_t output_stride;
+  const T *before, *asked;    // rows of the step before; rows of the interface
+  T *memory, *usage;          // blocks and (N), in place
+  T *rows, *read;             // read: rows of (R,W), output_stride apart
+  int64_t* slots;
+};
+
+template <class T>
+struct MannStepBackward {
+  MannInterface layout;
+  Rule rule;
+  int64_t output_stride;
+  const T *grad_read, *memory, *before, *rows, *asked;  // memory after the step
+  const int64_t* slots;
+  T *grad_memory, *grad_weights, *grad_usage;  // blocks, rows (R,Np), (N), in place: of what the step gave, then took
+  T* grad_asked;
 };
 
 // Indices of the n smallest of N usages, ascending, by sorting; ties by index, NaN last. For n too large for rounds.

@@ -86,23 +86,6 @@ struct Interface {
 };
 
 template <class T>
-struct ToBlocks {  // memory and weights into blocks and rows; null: zeros
-  NtmShape shape;
-  int64_t row_stride;  // between episodes
-  const T *memory, *weights;
-  T *blocks, *rows;
-  T* norm;  // of the memory, row_stride apart; null: not wanted
-};
-
-template <class T>
-struct FromBlocks {
-  NtmShape shape;
-  int64_t row_stride;
-  const T *blocks, *rows;
-  T *memory, *weights;
-};
-
-template <class T>
 struct NtmActivation {
   Interface layout;
   const T *product, *bias;

@@ -134,7 +134,7 @@ class MANN(_Sequence):
     def _compiled(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
         cell = self.cell
         hidden, c = state.controller
-        outputs, memory, usage, read_weights, c, *_ = MANNLSTM.apply(
+        outputs, memory, read_weights, usage, c, *_ = MANNLSTM.apply(
             input,
             *_weights(cell),
             torch.cat([hidden, state.read.flatten(1)], 1),

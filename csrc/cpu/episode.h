@@ -99,7 +99,7 @@ class WeightGradients {
   static void add_to(const Tensor& total, const Tensor& term) {
     T* sum = data<T>(total);
     const T* found = data<T>(term);
-    for (int64_t i = 0; i < total.numel(); ++i) sum[i] += found[i];
+    for (int64_t i = 0, count = total.numel(); i < count; ++i) sum[i] += found[i];
   }
   // 64 rows at a time: sums of thousands of float32 in one chain would lose a digit.
   static void add_rows(const Tensor& total, const T* row, int64_t count) {

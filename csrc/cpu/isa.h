@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels.h"
-#include "lrua_kernels.h"
+#include "mann_step.h"
 #include "ntm_kernels.h"
 #include "ntm_step.h"
 
@@ -20,17 +20,20 @@ constexpr Kernels<T> kernels = {write<T>,
                                 lstm_backward<T>,
                                 activate<T>,
                                 activate_backward<T>,
+                                to_blocks<T>,
+                                from_blocks<T>,
+                                mann_write<T>,
+                                mann_step<T>,
+                                mann_step_backward<T>,
                                 shift_sharpen<T>,
                                 shift_sharpen_backward<T>,
                                 ntm_address<T>,
                                 ntm_address_backward<T>,
                                 ntm_write<T>,
                                 ntm_write_backward<T>,
-                                to_blocks<T>,
-                                from_blocks<T>,
                                 ntm_activate<T>,
                                 ntm_activate_backward<T>,
-                                write_again<T>,
+                                ntm_write_again<T>,
                                 ntm_step<T>,
                                 ntm_step_backward<T>};
 

@@ -47,7 +47,7 @@ Tensor additive_write(const Tensor& memory, const Tensor& write_weights, const T
     const int64_t B = memory.size(0);
     const Tensor out = call.out({B, s.N, s.W});
     over_batch(B, s.N * s.W * s.R, kernels<T>().write,
-               Write<T>{s, s.R * s.W, 1, call.in(memory, "memory", {B, s.N, s.W}),
+               Write<T>{s, call.in(memory, "memory", {B, s.N, s.W}),
                         call.in(write_weights, "write_weights", {B, s.R, s.N}), call.in(add, "add", {B, s.R, s.W}),
                         reset ? call.slots(*reset, "reset", {B}, s.N) : nullptr, data<T>(out)});
     return out;
@@ -110,6 +110,13 @@ std::tuple<Tensor, Tensor, Tensor> cosine_read_backward(const Maybe& grad_read, 
   });
 }
 
+template <class T>
+Asked<T> asked(Call<T>& call, int64_t B, const Shape& s, const Tensor& key, const Tensor& add, const Tensor& gate,
+               const Maybe& strength) {
+  return {call.in(key, "key", {B, s.R, s.W}), call.in(add, "add", {B, s.R, s.W}), call.in(gate, "gate", {B, s.R}),
+          call.in(strength, "strength", {B, s.R})};
+}
+
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step(
     const Tensor& memory, const Tensor& read_weights, const Tensor& usage, const Tensor& key, const Tensor& add,
     const Tensor& gate, const Maybe& strength, int64_t n, bool per_head, double decay) {
@@ -124,12 +131,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_
     const Tensor cosine = call.out({B, s.R, s.N}), norm = call.out({B, s.N});
     const Tensor slots = Call<T>::allocate({B, n}, ScalarType::Long);
     over_batch(B, s.N * s.W * s.R, kernels<T>().step,
-               Step<T>{s, {s.R * s.W, s.R, s.R * s.W}, n, per_head, T(decay), call.in(memory, "memory", {B, s.N, s.W}),
+               Step<T>{s, {n, per_head, decay}, call.in(memory, "memory", {B, s.N, s.W}),
                        call.in(read_weights, "read_weights", {B, s.R, s.N}), call.in(usage, "usage", {B, s.N}),
-                       call.in(key, "key", {B, s.R, s.W}), call.in(add, "add", {B, s.R, s.W}),
-                       call.in(gate, "gate", {B, s.R}), call.in(strength, "strength", {B, s.R}), data<T>(memory_out),
-                       data<T>(read), data<T>(w_r), data<T>(usage_out), data<T>(w_w), data<T>(cosine), data<T>(norm),
-                       data<int64_t>(slots)});
+                       asked(call, B, s, key, add, gate, strength), data<T>(memory_out), data<T>(read), data<T>(w_r),
+                       data<T>(usage_out), data<T>(w_w), data<T>(cosine), data<T>(norm), data<int64_t>(slots)});
     return std::make_tuple(memory_out, read, w_r, usage_out, w_w, cosine, norm, slots);
   });
 }
@@ -149,21 +154,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step_bac
     const Tensor grad_key = call.out({B, s.R, s.W}), grad_add = call.out({B, s.R, s.W});
     const Tensor grad_gate = call.out({B, s.R}), grad_strength = call.out({B, strength ? s.R : 0});
     over_batch(B, s.N * s.W * s.R, kernels<T>().step_backward,
-               StepBackward<T>{s, {s.R * s.W, s.R, s.R * s.W}, n, per_head, T(decay), call.in(grad_memory_out, "grad_memory", {B, s.N, s.W}),
+               StepBackward<T>{s, {n, per_head, decay}, call.in(grad_memory_out, "grad_memory", {B, s.N, s.W}),
                                call.in(grad_read, "grad_read", {B, s.R, s.W}),
                                call.in(grad_read_weights_out, "grad_read_weights", {B, s.R, s.N}),
                                call.in(grad_usage_out, "grad_usage", {B, s.N}),
                                call.in(grad_write_weights, "grad_write_weights", {B, s.R, s.N}),
                                call.in(read_weights, "read_weights", {B, s.R, s.N}),
-                               call.in(key, "key", {B, s.R, s.W}), call.in(add, "add", {B, s.R, s.W}),
-                               call.in(gate, "gate", {B, s.R}), call.in(strength, "strength", {B, s.R}),
+                               asked(call, B, s, key, add, gate, strength),
                                call.in(memory_out, "memory", {B, s.N, s.W}),
                                call.in(read_weights_out, "read_weights", {B, s.R, s.N}),
                                call.in(write_weights, "write_weights", {B, s.R, s.N}),
                                call.in(cosine, "cosine", {B, s.R, s.N}), call.in(norm, "norm", {B, s.N}),
                                call.slots(slots, "least_used", {B, n}, s.N), data<T>(memory), data<T>(w_r),
-                               data<T>(usage), data<T>(grad_key), data<T>(grad_add), data<T>(grad_gate),
-                               strength ? data<T>(grad_strength) : nullptr});
+                               data<T>(usage), {data<T>(grad_key), data<T>(grad_add), data<T>(grad_gate),
+                               strength ? data<T>(grad_strength) : nullptr}});
     return std::make_tuple(memory, w_r, usage, grad_key, grad_add, grad_gate, grad_strength);
   });
 }

@@ -3,7 +3,7 @@
 
 #include "arena.h"
 #include "controller.h"
-#include "lrua_episode.h"
+#include "lrua_step.h"
 
 namespace {
 
@@ -42,17 +42,29 @@ T* at(T* p, int64_t offset) {
   return p ? p + offset : nullptr;
 }
 
+// What episode e asks, of all episodes' tensors.
+template <class T>
+Asked<T> asked_at(const Asked<T>& p, int64_t e, const Sizes<T>& s) {
+  const int64_t h = e * s.R;
+  return {p.key + h * s.W, p.add + h * s.W, p.gate + h, at(p.strength, h)};
+}
+template <class T>
+AskedGradients<T> asked_at(const AskedGradients<T>& p, int64_t e, const Sizes<T>& s) {
+  const int64_t h = e * s.R;
+  return {p.key + h * s.W, p.add + h * s.W, p.gate + h, at(p.strength, h)};
+}
+
 template <class T>
 void write(const Write<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
-  const int64_t NW = s.N * s.W, RN = s.R * s.N;
+  const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
   Arena<T> arena(scratch_size(s));
   T *X = arena.take(blocks_size(s)), *w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
     load_blocks(X, op.memory + e * NW, s);
     load_rows(w, op.write_weights + e * RN, s.R, s);
-    if (op.reset) clear_slot(X, op.reset[e * op.reset_stride], s);
-    rank_update(X, w, op.add + e * op.add_stride, s);
+    if (op.reset) clear_slot(X, op.reset[e], s);
+    rank_update(X, w, op.add + e * RW, s);
     store_blocks(op.memory_out + e * NW, X, s);
   }
 }
@@ -116,49 +128,32 @@ void read_backward(const ReadBackward<T>& op, int64_t begin, int64_t end) {
 template <class T>
 void step(const Step<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
-  const int64_t N = s.N, NW = N * s.W, RN = s.R * N;
-  const auto [vectors, scalars, reads] = op.strides;
+  const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W, n = op.rule.n;
   Arena<T> arena(scratch_size(s));
-  T *X = arena.take(blocks_size(s)), *w_w = arena.take(s.R * s.Np), *w_r = arena.take(s.R * s.Np);
-  T *cosine = arena.take(s.R * s.Np), *norm = arena.take(s.Np);
+  T *X = arena.take(blocks_size(s)), *previous = arena.take(s.R * s.Np);
+  const Rows<T> rows = rows_at(arena.take(rows_size(s)), s);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
-    int64_t* slots = op.least_used + e * op.n;
-    const T* usage = op.usage + e * N;
-    least_used(slots, usage, op.n, norm, s);
-    load_rows(w_w, op.read_weights + e * RN, s.R, s);
-    for (int64_t h = 0; h < s.R; ++h) {
-      T* row = w_w + h * s.Np;
-      const T open = sigmoid(op.gate[e * scalars + h]), closed = sigmoid(-op.gate[e * scalars + h]);
-      for (int64_t i = 0; i < s.Np; ++i) row[i] *= open;
-      if (op.per_head) row[slots[h % op.n]] += closed;
-      else for (int64_t l = 0; l < op.n; ++l) row[slots[l]] += closed;
-    }
     load_blocks(X, op.memory + e * NW, s);
-    clear_slot(X, slots[0], s);
-    rank_update(X, w_w, op.add + e * vectors, s);
+    load_rows(previous, op.read_weights + e * RN, s.R, s);
+    step(X, rows, op.least_used + e * n, op.usage_out + e * N, op.read + e * RW, previous, op.usage + e * N,
+         asked_at(op.asked, e, s), op.rule, scratch, s);
     store_blocks(op.memory_out + e * NW, X, s);
-    address(w_r, cosine, norm, scratch.unit, scratch.key_norm, X, op.key + e * vectors, at(op.strength, e * scalars), s);
-    slot_sum(op.read + e * reads, X, w_r, scratch.lanes, s);
-    T* u = op.usage_out + e * N;
-    for (int64_t i = 0; i < N; ++i) u[i] = op.decay * usage[i];
-    for (int64_t h = 0; h < s.R; ++h)
-      for (int64_t i = 0; i < N; ++i) u[i] += w_r[h * s.Np + i] + w_w[h * s.Np + i];
-    store_rows(op.read_weights_out + e * RN, w_r, s.R, s);
-    store_rows(op.write_weights + e * RN, w_w, s.R, s);
-    store_rows(op.cosine + e * RN, cosine, s.R, s);
-    store_rows(op.norm + e * N, norm, 1, s);
+    store_rows(op.read_weights_out + e * RN, rows.read_weights, s.R, s);
+    store_rows(op.write_weights + e * RN, rows.write_weights, s.R, s);
+    store_rows(op.cosine + e * RN, rows.cosine, s.R, s);
+    store_rows(op.norm + e * N, rows.norm, 1, s);
   }
 }
 
 template <class T>
 void step_backward(const StepBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
-  const int64_t N = s.N, NW = N * s.W, RN = s.R * N;
-  const auto [vectors, scalars, reads] = op.strides;
+  const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W;
   Arena<T> arena(scratch_size(s));
-  T *X = arena.take(blocks_size(s)), *D = arena.take(blocks_size(s)), *norm = arena.take(s.Np), *grad_u = arena.take(s.Np);
-  T *weights = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
+  T *X = arena.take(blocks_size(s)), *D = arena.take(blocks_size(s)), *grad_w = arena.take(s.R * s.Np);
+  T *grad_u = arena.take(s.Np), *previous = arena.take(s.R * s.Np);
+  const Rows<T> rows = rows_at(arena.take(rows_size(s)), s);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
     load_blocks(X, op.memory_out + e * NW, s);
@@ -166,36 +161,17 @@ void step_backward(const StepBackward<T>& op, int64_t begin, int64_t end) {
     else std::memset(D, 0, blocks_size(s) * sizeof(T));
     load_rows(grad_u, at(op.grad_usage_out, e * N), 1, s);
     load_rows(grad_w, at(op.grad_read_weights_out, e * RN), s.R, s);
-    for (int64_t h = 0; h < s.R; ++h)
-      for (int64_t i = 0; i < s.Np; ++i) grad_w[h * s.Np + i] += grad_u[i];
-    load_rows(weights, op.read_weights_out + e * RN, s.R, s);
-    load_rows(cosine, op.cosine + e * RN, s.R, s);
-    load_norms(norm, op.norm + e * N, s);
-    read_backward(D, op.grad_key + e * vectors, at(op.grad_strength, e * scalars), grad_w, at(op.grad_read, e * reads), X,
-                  op.key + e * vectors, at(op.strength, e * scalars), weights, cosine, norm, scratch, s);
-
-    load_rows(weights, op.write_weights + e * RN, s.R, s);
-    slot_sum(op.grad_add + e * vectors, D, weights, scratch.lanes, s);
-    slot_dot(grad_w, D, op.add + e * vectors, s);
-    const int64_t* slots = op.least_used + e * op.n;
-    for (int64_t h = 0; h < s.R; ++h) {
-      T* row = grad_w + h * s.Np;
-      const T* given = at(op.grad_write_weights, e * RN + h * N);
-      for (int64_t i = 0; i < s.Np; ++i) row[i] += grad_u[i];
-      if (given) for (int64_t i = 0; i < N; ++i) row[i] += given[i];
-      const T open = sigmoid(op.gate[e * scalars + h]), closed = sigmoid(-op.gate[e * scalars + h]);
-      load_rows(cosine, op.read_weights + e * RN + h * N, 1, s);
-      Vec<T> reused = {};
-      for (int64_t i = 0; i < s.Np; i += Lanes<T>::L) reused += load(row + i) * load(cosine + i);
-      T fresh = 0;
-      if (op.per_head) fresh = row[slots[h % op.n]];
-      else for (int64_t l = 0; l < op.n; ++l) fresh += row[slots[l]];
-      op.grad_gate[e * scalars + h] = open * closed * (lane_sum<T>(reused) - fresh);
-      for (int64_t i = 0; i < N; ++i) op.grad_read_weights[e * RN + h * N + i] = open * row[i];
-    }
-    for (int64_t i = 0; i < N; ++i) op.grad_usage[e * N + i] = op.decay * grad_u[i];
-    clear_slot(D, slots[0], s);
+    load_rows(previous, op.read_weights + e * RN, s.R, s);
+    load_rows(rows.read_weights, op.read_weights_out + e * RN, s.R, s);
+    load_rows(rows.write_weights, op.write_weights + e * RN, s.R, s);
+    load_rows(rows.cosine, op.cosine + e * RN, s.R, s);
+    load_norms(rows.norm, op.norm + e * N, s);
+    step_backward(D, grad_w, grad_u, asked_at(op.grad_asked, e, s), at(op.grad_read, e * RW),
+                  at(op.grad_write_weights, e * RN), X, rows_at<T, const T>(rows.read_weights, s), op.least_used + e * op.rule.n, previous,
+                  asked_at(op.asked, e, s), op.rule, scratch, s);
     store_blocks(op.grad_memory + e * NW, D, s);
+    store_rows(op.grad_read_weights + e * RN, grad_w, s.R, s);
+    store_rows(op.grad_usage + e * N, grad_u, 1, s);
   }
 }
 

@@ -70,7 +70,7 @@ Forward ntm_lstm(const Tensor& input, const Tensor& input_weight, const Tensor& 
     const T *b = call.in(bias, "bias", {4 * D}), *b_if = call.in(interface_bias, "interface_bias", {I});
     const T *out = call.in(output, "output", {B, O}), *c = call.in(cell, "cell", {B, D});
     const T *M0 = call.in(memory, "memory", {B, N, W}), *w0 = call.in(weights, "weights", {B, H, N});
-    const Tensor recurrent = matrix(w_rec, 4 * D, O, O), interface = matrix(w_if, I, D, D);
+    const Weights<T> recurrent(matrix(w_rec, 4 * D, O, O), B, s.T), interface(matrix(w_if, I, D, D), B, s.T);
     const Tensor x = product<T>(matrix(call.in(input, "input", {s.T, B, s.F}), s.T * B, s.F, s.F),
                                 matrix(call.in(input_weight, "input_weight", {4 * D, s.F}), 4 * D, s.F, s.F));
     const Saved<T> saved{s, call.out({s.T, B, O}), kept<T>({s.copies(), B, s.Np / s.block, W * s.block}),
@@ -80,22 +80,22 @@ Forward ntm_lstm(const Tensor& input, const Tensor& input_weight, const Tensor& 
     const Tensor current = call.out({B, s.Np * W});
     const int64_t row_stride = s.rows() * s.Np;
     over_batch(B, N * W, kernels<T>().to_blocks,
-               ToBlocks<T>{s.layout.shape, row_stride, M0, w0, saved.copy(0), saved.row(0), saved.row(0) + 3 * H * s.Np});
+               ToBlocks<T>{{N, W, H}, row_stride, M0, w0, saved.copy(0), saved.row(0), saved.row(0) + 3 * H * s.Np});
     const T* M = saved.copy(0);
     for (int64_t t = 0; t < s.T; ++t) {
       const bool copied = t + 1 < s.T && (t + 1) % s.span == 0;
       T *asked = saved.asked(t), *o = saved.output(t), *after = copied ? saved.copy(t + 1) : data<T>(current);
-      const Tensor gates = product<T>(matrix(out, B, O, O), recurrent);
+      const Tensor gates = recurrent.product(matrix(out, B, O, O));
       over_batch(B, 16 * D, kernels<T>().lstm,
                  Lstm<T>{D, O, saved.gate(t), data<T>(gates), b, c, saved.gate(t), saved.cell(t), o});
-      const Tensor rows = product<T>(matrix(o, B, D, O), interface);
+      const Tensor rows = interface.product(matrix(o, B, D, O));
       over_batch(B, 4 * I, kernels<T>().ntm_activate, NtmActivation<T>{s.layout, data<T>(rows), b_if, asked});
       over_batch(B, s.work(), kernels<T>().ntm_step,
                  NtmStep<T>{s.layout, O, M, saved.row(t), asked, after, saved.row(t + 1), o + D});
       out = o, c = saved.cell(t), M = after;
     }
     over_batch(B, N * W, kernels<T>().from_blocks,
-               FromBlocks<T>{s.layout.shape, row_stride, M, saved.row(s.T), data<T>(last_memory), data<T>(last_weights)});
+               FromBlocks<T>{{N, W, H}, row_stride, M, saved.row(s.T), data<T>(last_memory), data<T>(last_weights)});
     return std::make_tuple(saved.outputs, last_memory, last_weights, saved.copies, saved.rows, saved.gates, saved.cells,
                            saved.interface);
   });
@@ -124,13 +124,12 @@ Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, 
     const Saved<T> saved{s, outputs, copies, rows, gates, cells, interface};
     const T *x = call.in(input, "input", {s.T, B, s.F}), *first = call.in(output, "output", {B, O});
     const T *c0 = call.in(cell, "cell", {B, D}), *d_outputs = call.in(grad_outputs, "grad_outputs", {s.T, B, O});
-    const Tensor to_output = torch::stable::contiguous(transposed(recurrent_weight));
-    const Tensor to_hidden = torch::stable::contiguous(transposed(interface_weight));
+    const Weights<T> to_output(transposed(recurrent_weight), B, s.T), to_hidden(transposed(interface_weight), B, s.T);
     const T* W_in = call.in(input_weight, "input_weight", {4 * D, s.F});
     WeightGradients<T> grads(s.T, B, s.F, D, O, I, wants_input);
     const Tensor D_M = call.out({B, s.Np * W}), d_rows = call.out({B, H, s.Np});
     over_batch(B, N * W, kernels<T>().to_blocks,
-               ToBlocks<T>{s.layout.shape, H * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
+               ToBlocks<T>{{N, W, H}, H * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
                        call.in(grad_weights, "grad_weights", {B, H, N}), data<T>(D_M), data<T>(d_rows), nullptr});
     const Tensor d_c = start(call, grad_cell, {B, D});
     const Tensor memories = kept<T>({s.span, B, s.Np * W});  // after the steps of a span
@@ -141,7 +140,7 @@ Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, 
       const auto before = [&](int64_t step) -> const T* { return step > begin ? after(step - 1) : saved.copy(step); };
       if (t == s.T - 1 || t % s.span == s.span - 1)
         for (int64_t past = begin; past <= t; ++past)
-          over_batch(B, s.work(), kernels<T>().write_again,
+          over_batch(B, s.work(), kernels<T>().ntm_write_again,
                      NtmWrite<T>{s.layout, before(past), saved.asked(past), saved.row(past + 1), after(past)});
       T *d_gate = grads.gates(t), *d_ask = grads.asked(t), *d_out = data<T>(d_o);
       if (d_outputs)
@@ -151,16 +150,16 @@ Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, 
                                     saved.asked(t), data<T>(D_M), data<T>(d_rows), d_ask});
       over_batch(B, 4 * I, kernels<T>().ntm_activate_backward,
                  NtmActivationBackward<T>{s.layout, saved.asked(t), d_ask});
-      const Tensor d_hidden = product<T>(matrix(d_ask, B, I, I), to_hidden);
+      const Tensor d_hidden = to_hidden.product(matrix(d_ask, B, I, I));
       over_batch(B, 16 * D, kernels<T>().lstm_backward,
                  LstmBackward<T>{D, O, d_out, data<T>(d_hidden), saved.gate(t), t ? saved.cell(t - 1) : c0,
                                  saved.cell(t), data<T>(d_c), d_gate});
-      d_o = product<T>(matrix(d_gate, B, 4 * D, 4 * D), to_output);
+      d_o = to_output.product(matrix(d_gate, B, 4 * D, 4 * D));
       if (t % grads.steps() == 0) grads.add(t, std::min(t + grads.steps(), s.T), x, W_in, first, saved.output(0));
     }
     const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, H, N});
     over_batch(B, N * W, kernels<T>().from_blocks,
-               FromBlocks<T>{s.layout.shape, H * s.Np, data<T>(D_M), data<T>(d_rows), data<T>(d_memory), data<T>(d_weights)});
+               FromBlocks<T>{{N, W, H}, H * s.Np, data<T>(D_M), data<T>(d_rows), data<T>(d_memory), data<T>(d_weights)});
     return std::make_tuple(grads.input, grads.input_weight, grads.bias, grads.recurrent_weight, grads.interface_weight,
                            grads.interface_bias, d_o, d_c, d_memory, d_weights);
   });

@@ -1,45 +1,10 @@
 // The kernels of an episode of the NTM: activation of what the controller asks, and the memory step in blocks.
 #pragma once
 
+#include "mann_step.h"
 #include "ntm_kernels.h"
 
 namespace {
-
-// Numbers of a memory in blocks, without what load_blocks spills.
-template <class T>
-int64_t memory_size(const Sizes<T>& s) {
-  return s.Np * s.W;
-}
-
-template <class T>
-void to_blocks(const ToBlocks<T>& op, int64_t begin, int64_t end) {
-  const auto [N, W, H, S] = op.shape;
-  const Sizes<T> s(N, W, H);
-  Arena<T> arena(scratch_size(s));
-  T* X = arena.take(blocks_size(s));
-  for (int64_t e = begin; e < end; ++e) {
-    T *blocks = op.blocks + e * memory_size(s), *rows = op.rows + e * op.row_stride;
-    std::memset(rows, 0, op.row_stride * sizeof(T));
-    load_rows(rows, at(op.weights, e * H * N), H, s);
-    if (!op.memory) {
-      std::memset(blocks, 0, memory_size(s) * sizeof(T));
-      continue;
-    }
-    load_blocks(X, op.memory + e * N * W, s);
-    std::memcpy(blocks, X, memory_size(s) * sizeof(T));
-    if (op.norm) slot_norms(op.norm + e * op.row_stride, X, s);
-  }
-}
-
-template <class T>
-void from_blocks(const FromBlocks<T>& op, int64_t begin, int64_t end) {
-  const auto [N, W, H, S] = op.shape;
-  const Sizes<T> s(N, W, H);
-  for (int64_t e = begin; e < end; ++e) {
-    store_blocks(op.memory + e * N * W, op.blocks + e * memory_size(s), s);
-    store_rows(op.weights + e * H * N, op.rows + e * op.row_stride, H, s);
-  }
-}
 
 // log(1 + e) for e in [0,1], to the last bits of a small e too.
 template <class T>
@@ -113,7 +78,7 @@ HeadGradients<T> heads_in(T* row, const Interface& at, int64_t first) {
 }
 
 template <class T>
-void write_again(const NtmWrite<T>& op, int64_t begin, int64_t end) {
+void ntm_write_again(const NtmWrite<T>& op, int64_t begin, int64_t end) {
   const Interface& at = op.layout;
   const Sizes<T> s(at.shape.N, at.shape.W, at.V);
   for (int64_t e = begin; e < end; ++e) {

@@ -155,7 +155,7 @@ class LRUAScan(Batched):
 class MANNLSTM(Function):
     """A whole episode of MANN with an LSTM controller; the arguments are those of the kernel ``mann_lstm``.
 
-    -> outputs, and memory, usage, read_weights and cell after the last step; then what the kernel saved of every step.
+    -> outputs, and memory, read_weights, usage and cell after the last step; then what the kernel saved.
     """
 
     @staticmethod
@@ -176,7 +176,7 @@ class MANNLSTM(Function):
         per_head: bool,
         decay: float,
     ) -> tuple[Tensor, ...]:
-        outputs, memory, usage, *saved = _OPS["cpp"].mann_lstm(
+        outputs, memory, read_weights, usage, copies, rows, gates, cells, *saved = _OPS["cpp"].mann_lstm(
             input,
             input_weight,
             bias,
@@ -192,8 +192,7 @@ class MANNLSTM(Function):
             per_head,
             decay,
         )
-        _, reads, _, _, cells, *_ = saved
-        return outputs, memory, usage, reads[-1].clone(), cells[-1].clone(), *saved
+        return outputs, memory, read_weights, usage, cells[-1].clone(), copies, rows, gates, cells, *saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -201,7 +200,7 @@ class MANNLSTM(Function):
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[5:])
         ctx.save_for_backward(
-            input, input_weight, recurrent_weight, interface_weight, *state[:4], output[0], *output[5:]
+            input, input_weight, recurrent_weight, interface_weight, *state[:3], output[0], *output[5:]
         )
 
     @staticmethod

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from mannkern import native
 from mannkern.ops.library import define, library
 
 define("least_used_slots(Tensor usage, int n) -> Tensor")
@@ -36,14 +37,13 @@ define(
     "mann_lstm(Tensor input, Tensor input_weight, Tensor bias, Tensor recurrent_weight, Tensor interface_weight, "
     "Tensor interface_bias, Tensor output, Tensor cell, Tensor memory, Tensor read_weights, Tensor usage, "
     "int num_least_used, bool per_head, float decay) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 define(
-    "mann_lstm_backward(Tensor? grad_outputs, Tensor? grad_memory, Tensor? grad_usage, Tensor? grad_read_weights, "
+    "mann_lstm_backward(Tensor? grad_outputs, Tensor? grad_memory, Tensor? grad_read_weights, Tensor? grad_usage, "
     "Tensor? grad_cell, Tensor input, Tensor input_weight, Tensor recurrent_weight, Tensor interface_weight, "
-    "Tensor output, Tensor cell, Tensor memory, Tensor previous_read_weights, Tensor outputs, Tensor copies, "
-    "Tensor read_weights, Tensor write_weights, Tensor gates, Tensor cells, Tensor interface, Tensor cosine, "
-    "Tensor norm, Tensor least_used, bool per_head, float decay, bool wants_input) "
+    "Tensor output, Tensor cell, Tensor memory, Tensor outputs, Tensor copies, Tensor rows, Tensor gates, "
+    "Tensor cells, Tensor interface, Tensor least_used, bool per_head, float decay, bool wants_input) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
@@ -172,20 +172,19 @@ def _(
     decay: float,
 ) -> tuple[Tensor, ...]:
     T, B, _ = input.shape
-    span = max(1, math.ceil(math.sqrt(T)))
-    weights = (T, *read_weights.shape)
+    _, N, W = memory.shape
+    span, block = max(1, math.ceil(math.sqrt(T))), native.block(memory.dtype)
+    blocks = (N + block - 1) // block
     return (
         memory.new_empty((T, *output.shape)),
         memory.new_empty(memory.shape),
+        memory.new_empty(read_weights.shape),
         memory.new_empty(usage.shape),
-        memory.new_empty(((T - 1) // span, *memory.shape)),
-        memory.new_empty(weights),
-        memory.new_empty(weights),
+        memory.new_empty((1 + (T - 1) // span, B, blocks, W * block)),
+        memory.new_empty((T + 1, B, 3 * read_weights.shape[1] + 1, blocks * block)),
         memory.new_empty((T, B, bias.shape[0])),
         memory.new_empty((T, *cell.shape)),
         memory.new_empty((T, B, interface_bias.shape[0])),
-        memory.new_empty(weights),
-        memory.new_empty((T, *usage.shape)),
         memory.new_empty((T, B, num_least_used), dtype=torch.int64),
     )
 
@@ -194,8 +193,8 @@ def _(
 def _(
     grad_outputs: Tensor | None,
     grad_memory: Tensor | None,
-    grad_usage: Tensor | None,
     grad_read_weights: Tensor | None,
+    grad_usage: Tensor | None,
     grad_cell: Tensor | None,
     input: Tensor,
     input_weight: Tensor,
@@ -204,21 +203,18 @@ def _(
     output: Tensor,
     cell: Tensor,
     memory: Tensor,
-    previous_read_weights: Tensor,
     outputs: Tensor,
     copies: Tensor,
-    read_weights: Tensor,
-    write_weights: Tensor,
+    rows: Tensor,
     gates: Tensor,
     cells: Tensor,
     interface: Tensor,
-    cosine: Tensor,
-    norm: Tensor,
     least_used: Tensor,
     per_head: bool,
     decay: float,
     wants_input: bool,
 ) -> tuple[Tensor, ...]:
+    B, N, _ = memory.shape
     return (
         memory.new_empty((input.shape[0] if wants_input else 0, *input.shape[1:])),
         memory.new_empty(input_weight.shape),
@@ -229,8 +225,8 @@ def _(
         memory.new_empty(output.shape),
         memory.new_empty(cell.shape),
         memory.new_empty(memory.shape),
-        memory.new_empty(previous_read_weights.shape),
-        memory.new_empty(norm.shape[1:]),
+        memory.new_empty((B, (rows.shape[2] - 1) // 3, N)),
+        memory.new_empty((B, N)),
     )
 
 
