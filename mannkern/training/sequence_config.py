@@ -47,14 +47,14 @@ class SequenceConfig(RunConfig):
         "adam, or rmsprop (paper: decay 0.95, momentum 0.9), centered, its steps vanishing with the gradient",
         choices=("adam", "rmsprop"),
     )
-    batch_size: int = option(1, "sequences in a step; all have one size, which the seed and the step draw")
-    steps: int | None = option(None, "stop at this step (default: 100000; no limit if --minutes is given)", kind=int)
+    batch_size: int = option(4, "sequences in a step (paper: 1); all have one size, which the seed and the step draw")
+    steps: int | None = option(None, "stop at this step (default: 60000; no limit if --minutes is given)", kind=int)
     log_every: int = option(100, "steps between lines of metrics.jsonl")
     validate_every: int = option(1000, "steps between validations")
 
     GROUP: ClassVar[str] = "the model"
     FAMILY: ClassVar[str] = "ntm"
-    DEFAULT_STEPS: ClassVar[int] = 100_000
+    DEFAULT_STEPS: ClassVar[int] = 60_000
     COUNTS: ClassVar[tuple[str, ...]] = ("lstm_size", "lstm_layers", *RunConfig.COUNTS)
     NTM: ClassVar[dict[str, Sizes]]  # by controller
 

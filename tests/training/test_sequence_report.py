@@ -65,7 +65,7 @@ def test_the_table_has_columns_for_each_run() -> None:
     ]
     lines = table(runs).splitlines()
     assert "1,000 sequences of each size" in lines[0]
-    assert lines[1:3] == [f"{name}: 12 steps, 12 sequences of training" for name in ("NTM", "LSTM")]
+    assert lines[1:3] == [f"{name}: 12 steps, 48 sequences of training" for name in ("NTM", "LSTM")]
     assert lines[4].split() == "length x repeats NTM bits wrong LSTM bits wrong guessing".split()  # noqa: SIM905
     assert lines[5].split() == "10 x 10 0.50 ± 0.25 1.50 400.00 ± 0.25 1.50 909".split()  # noqa: SIM905
     assert lines[6].split()[:3] == ["20", "x", "10*"]
