@@ -17,6 +17,12 @@ struct Shape {
   int64_t N, W, R;
 };
 
+// Null stays null.
+template <class T>
+T* at(T* p, int64_t offset) {
+  return p ? p + offset : nullptr;
+}
+
 template <class T>
 struct Write {  // additive_write; memory_out may be memory
   Shape shape;
@@ -111,20 +117,6 @@ struct LstmBackward {
   T *grad_cell, *grad_gates;           // (B,D), updated in place; (B,4D), before activation
 };
 
-template <class T>
-struct Activation {  // of rows of an interface: tanh of keys and adds, gates as they are, 1 + softplus of strengths
-  int64_t vectors, gates, strengths;  // numbers in a row of each
-  const T *product, *bias;            // (B,I), (I)
-  T* rows;                            // (B,I)
-};
-
-template <class T>
-struct ActivationBackward {
-  int64_t vectors, gates, strengths;
-  const T* rows;  // activated
-  T* grad_rows;   // in place
-};
-
 // Within an episode a memory is kept in the blocks of cpu/blocks.h, and rows of N numbers are padded to Np.
 
 template <class T>
@@ -156,12 +148,12 @@ struct MannInterface {
 // Of each step rows (3R+1,Np): read weights, write weights, cosines, and the norms of the new memory.
 
 template <class T>
-struct MannWrite {  // the write alone, from what a step kept
+struct MannWrites {  // the writes of some steps, anew from what the steps kept: all pointers are of the first step
   MannInterface layout;
-  int64_t n;
-  const T *memory, *asked, *rows;
+  int64_t n, B, steps;
+  const T *memory, *asked, *rows;  // memory before it
   const int64_t* slots;
-  T* memory_out;
+  T* memories;  // (steps,B,...), after each
 };
 
 template <class T>
@@ -169,9 +161,10 @@ struct MannStep {
   MannInterface layout;
   Rule rule;
   int64_t output_stride;
-  const T *before, *asked;    // rows of the step before; rows of the interface
-  T *memory, *usage;          // blocks and (N), in place
-  T *rows, *read;             // read: rows of (R,W), output_stride apart
+  const T *product, *bias, *before;  // (B,I), (I): the interface is their sum; rows of the step before
+  T *memory, *usage;                 // blocks and (N), in place
+  T* copy;                           // where the memory before the step is kept; null: nowhere
+  T *asked, *rows, *read;            // the interface, activated; read: rows of (R,W), output_stride apart
   int64_t* slots;
 };
 
@@ -179,11 +172,12 @@ template <class T>
 struct MannStepBackward {
   MannInterface layout;
   Rule rule;
-  int64_t output_stride;
-  const T *grad_read, *memory, *before, *rows, *asked;  // memory after the step
+  int64_t output_stride, D;
+  const T *grad_outputs, *memory, *before, *rows, *asked;  // null: zero; memory after the step
   const int64_t* slots;
+  T* grad_output;  // rows of [h, r], D and (R,W): of the next step's products, which grad_outputs is added to
   T *grad_memory, *grad_weights, *grad_usage;  // blocks, rows (R,Np), (N), in place: of what the step gave, then took
-  T* grad_asked;
+  T* grad_asked;                               // before activation
 };
 
 // Indices of the n smallest of N usages, ascending, by sorting; ties by index, NaN last. For n too large for rounds.

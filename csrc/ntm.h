@@ -86,41 +86,31 @@ struct Interface {
 };
 
 template <class T>
-struct NtmActivation {
+struct NtmWrites {  // the writes of some steps, anew from what the steps kept: all pointers are of the first step
   Interface layout;
-  const T *product, *bias;
-  T* rows;
-};
-
-template <class T>
-struct NtmActivationBackward {
-  Interface layout;
-  const T* rows;  // activated
-  T* grad_rows;   // in place
-};
-
-template <class T>
-struct NtmWrite {  // the write alone, from what a step kept
-  Interface layout;
-  const T *memory, *asked, *rows;
-  T* memory_out;  // may be memory
+  int64_t B, steps;
+  const T *memory, *asked, *rows;  // memory before it
+  T* memories;                     // (steps,B,...), after each
 };
 
 template <class T>
 struct NtmStep {
   Interface layout;
   int64_t output_stride;
-  const T *memory, *before, *asked;  // blocks; rows of the step before; rows of the interface
-  T *memory_out, *rows, *read;       // memory_out may be memory; read: rows of (R,W), output_stride apart
+  const T *product, *bias;      // (B,I), (I): the interface is their sum
+  const T *memory, *before;     // blocks; rows of the step before
+  T *memory_out, *asked, *rows;  // memory_out may be memory; the interface, activated
+  T* read;                      // rows of (R,W), output_stride apart
 };
 
 template <class T>
 struct NtmStepBackward {
   Interface layout;
-  int64_t output_stride;
-  const T *grad_read, *memory, *memory_out, *before, *rows, *asked;
+  int64_t output_stride, D;
+  const T *grad_outputs, *memory, *memory_out, *before, *rows, *asked;  // grad_outputs null: zero
+  T* grad_output;  // rows of [h, r], D and (R,W): of the next step's products, which grad_outputs is added to
   T *grad_memory, *grad_weights;  // blocks and rows (H,Np), in place: of what the step gave, then of what it took
-  T* grad_asked;
+  T* grad_asked;                  // before activation
 };
 
 }  // namespace mannkern

@@ -1,4 +1,4 @@
-// The pointwise part of an LSTM controller and of its interface, rows at a time.
+// The pointwise part of an LSTM controller, rows at a time.
 #pragma once
 
 #include <type_traits>
@@ -101,34 +101,6 @@ void lstm_backward(const LstmBackward<T>& op, int64_t begin, int64_t end) {
         gates, gates + D, gates + 2 * D, gates + 3 * D, grad, grad + D, grad + 2 * D, grad + 3 * D,
         op.grad_output + e * op.output_stride, op.grad_hidden + e * D, op.cell + e * D, op.cell_out + e * D,
         op.grad_cell + e * D);
-  }
-}
-
-template <class T>
-void activate(const Activation<T>& op, int64_t begin, int64_t end) {
-  const int64_t width = op.vectors + op.gates + op.strengths;
-  for (int64_t e = begin; e < end; ++e) {
-    const T* product = op.product + e * width;
-    T* row = op.rows + e * width;
-    for_lanes<T>(
-        op.vectors, [](const T* x, const T* b, T* y) { store(y, tanh(load(x) + load(b))); }, product, op.bias, row);
-    for (int64_t h = op.vectors; h < width; ++h) {
-      const T x = product[h] + op.bias[h];
-      const bool strength = h >= op.vectors + op.gates;
-      row[h] = strength ? 1 + (x > 0 ? x : T(0)) + T(__builtin_log1p(__builtin_exp(x > 0 ? -x : x))) : x;
-    }
-  }
-}
-
-template <class T>
-void activate_backward(const ActivationBackward<T>& op, int64_t begin, int64_t end) {
-  const int64_t width = op.vectors + op.gates + op.strengths;
-  for (int64_t e = begin; e < end; ++e) {
-    const T* row = op.rows + e * width;
-    T* grad = op.grad_rows + e * width;
-    for (int64_t j = 0; j < op.vectors; ++j) grad[j] *= 1 - row[j] * row[j];
-    // b = 1 + softplus(x): db/dx = 1 - exp(1 - b)
-    for (int64_t h = op.vectors + op.gates; h < width; ++h) grad[h] *= -T(__builtin_expm1(1 - row[h]));
   }
 }
 

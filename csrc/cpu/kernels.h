@@ -17,11 +17,9 @@ struct Kernels {
   void (*least_used)(const LeastUsed<T>&, int64_t begin, int64_t end);
   void (*lstm)(const Lstm<T>&, int64_t begin, int64_t end);
   void (*lstm_backward)(const LstmBackward<T>&, int64_t begin, int64_t end);
-  void (*activate)(const Activation<T>&, int64_t begin, int64_t end);
-  void (*activate_backward)(const ActivationBackward<T>&, int64_t begin, int64_t end);
   void (*to_blocks)(const ToBlocks<T>&, int64_t begin, int64_t end);
   void (*from_blocks)(const FromBlocks<T>&, int64_t begin, int64_t end);
-  void (*mann_write)(const MannWrite<T>&, int64_t begin, int64_t end);
+  void (*mann_writes)(const MannWrites<T>&, int64_t begin, int64_t end);
   void (*mann_step)(const MannStep<T>&, int64_t begin, int64_t end);
   void (*mann_step_backward)(const MannStepBackward<T>&, int64_t begin, int64_t end);
   void (*shift_sharpen)(const ShiftSharpen<T>&, int64_t begin, int64_t end);
@@ -30,9 +28,7 @@ struct Kernels {
   void (*ntm_address_backward)(const AddressBackward<T>&, int64_t begin, int64_t end);
   void (*ntm_write)(const EraseWrite<T>&, int64_t begin, int64_t end);
   void (*ntm_write_backward)(const EraseWriteBackward<T>&, int64_t begin, int64_t end);
-  void (*ntm_activate)(const NtmActivation<T>&, int64_t begin, int64_t end);
-  void (*ntm_activate_backward)(const NtmActivationBackward<T>&, int64_t begin, int64_t end);
-  void (*ntm_write_again)(const NtmWrite<T>&, int64_t begin, int64_t end);
+  void (*ntm_writes)(const NtmWrites<T>&, int64_t begin, int64_t end);
   void (*ntm_step)(const NtmStep<T>&, int64_t begin, int64_t end);
   void (*ntm_step_backward)(const NtmStepBackward<T>&, int64_t begin, int64_t end);
 };

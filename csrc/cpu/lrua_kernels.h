@@ -33,15 +33,6 @@ void load_norms(T* out, const T* norm, const Sizes<T>& s) {
   for (int64_t i = s.N; i < s.Np; ++i) out[i] = 1;
 }
 
-template <class T>
-const T* at(const T* p, int64_t offset) {
-  return p ? p + offset : nullptr;
-}
-template <class T>
-T* at(T* p, int64_t offset) {
-  return p ? p + offset : nullptr;
-}
-
 // What episode e asks, of all episodes' tensors.
 template <class T>
 Asked<T> asked_at(const Asked<T>& p, int64_t e, const Sizes<T>& s) {

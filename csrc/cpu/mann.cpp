@@ -89,17 +89,15 @@ Forward mann_lstm(const Tensor& input, const Tensor& input_weight, const Tensor&
                ToBlocks<T>{s.layout.shape, row_stride, M0, w_r, data<T>(current), saved.row(0), nullptr});
     std::copy_n(u, B * N, data<T>(last_usage));
     for (int64_t t = 0; t < s.T; ++t) {
-      T *asked = saved.asked(t), *o = saved.output(t);
-      if (t % s.span == 0) std::copy_n(data<T>(current), s.memory_size(), saved.copy(t));
+      T* o = saved.output(t);
       const Tensor gates = recurrent.product(matrix(out, B, O, O));
       over_batch(B, 16 * D, kernels<T>().lstm,
                  Lstm<T>{D, O, saved.gate(t), data<T>(gates), b, c, saved.gate(t), saved.cell(t), o});
       const Tensor rows = interface.product(matrix(o, B, D, O));
-      over_batch(B, 4 * I, kernels<T>().activate,
-                 Activation<T>{2 * R * W, R, s.layout.strengths ? R : 0, data<T>(rows), b_if, asked});
       over_batch(B, s.work(), kernels<T>().mann_step,
-                 MannStep<T>{s.layout, {n, per_head, decay}, O, saved.row(t), asked, data<T>(current),
-                             data<T>(last_usage), saved.row(t + 1), o + D, saved.slots(t)});
+                 MannStep<T>{s.layout, {n, per_head, decay}, O, data<T>(rows), b_if, saved.row(t), data<T>(current),
+                             data<T>(last_usage), t % s.span ? nullptr : saved.copy(t), saved.asked(t),
+                             saved.row(t + 1), o + D, saved.slots(t)});
       out = o, c = saved.cell(t);
     }
     over_batch(B, N * W, kernels<T>().from_blocks,
@@ -148,21 +146,16 @@ Backward mann_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory,
     Tensor d_o = start(call, std::nullopt, {B, O});
     for (int64_t t = s.T - 1; t >= 0; --t) {
       const int64_t begin = t / s.span * s.span;
-      const auto after = [&](int64_t step) { return data<T>(memories) + (step - begin) * s.memory_size(); };
       if (t == s.T - 1 || t % s.span == s.span - 1)
-        for (int64_t past = begin; past <= t; ++past)
-          over_batch(B, s.work(), kernels<T>().mann_write,
-                     MannWrite<T>{s.layout, n, past > begin ? after(past - 1) : saved.copy(past), saved.asked(past),
-                                  saved.row(past + 1), saved.slots(past), after(past)});
+        over_batch(B, s.work() * (t + 1 - begin), kernels<T>().mann_writes,
+                   MannWrites<T>{s.layout, n, B, t + 1 - begin, saved.copy(begin), saved.asked(begin),
+                                 saved.row(begin + 1), saved.slots(begin), data<T>(memories)});
       T *d_gate = grads.gates(t), *d_ask = grads.asked(t), *d_out = data<T>(d_o);
-      if (d_outputs)
-        for (int64_t i = 0; i < B * O; ++i) d_out[i] += d_outputs[t * B * O + i];
       over_batch(B, s.work(), kernels<T>().mann_step_backward,
-                 MannStepBackward<T>{s.layout, {n, per_head, decay}, O, d_out + D, after(t), saved.row(t),
-                                     saved.row(t + 1), saved.asked(t), saved.slots(t), data<T>(D_M), data<T>(d_rows),
+                 MannStepBackward<T>{s.layout, {n, per_head, decay}, O, D, at(d_outputs, t * B * O),
+                                     data<T>(memories) + (t - begin) * s.memory_size(), saved.row(t), saved.row(t + 1),
+                                     saved.asked(t), saved.slots(t), d_out, data<T>(D_M), data<T>(d_rows),
                                      data<T>(d_u), d_ask});
-      over_batch(B, 4 * I, kernels<T>().activate_backward,
-                 ActivationBackward<T>{2 * R * W, R, s.layout.strengths ? R : 0, saved.asked(t), d_ask});
       const Tensor d_hidden = to_hidden.product(matrix(d_ask, B, I, I));
       over_batch(B, 16 * D, kernels<T>().lstm_backward,
                  LstmBackward<T>{D, O, d_out, data<T>(d_hidden), saved.gate(t), t ? saved.cell(t - 1) : c0,

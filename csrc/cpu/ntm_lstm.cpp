@@ -84,14 +84,14 @@ Forward ntm_lstm(const Tensor& input, const Tensor& input_weight, const Tensor& 
     const T* M = saved.copy(0);
     for (int64_t t = 0; t < s.T; ++t) {
       const bool copied = t + 1 < s.T && (t + 1) % s.span == 0;
-      T *asked = saved.asked(t), *o = saved.output(t), *after = copied ? saved.copy(t + 1) : data<T>(current);
+      T *o = saved.output(t), *after = copied ? saved.copy(t + 1) : data<T>(current);
       const Tensor gates = recurrent.product(matrix(out, B, O, O));
       over_batch(B, 16 * D, kernels<T>().lstm,
                  Lstm<T>{D, O, saved.gate(t), data<T>(gates), b, c, saved.gate(t), saved.cell(t), o});
       const Tensor rows = interface.product(matrix(o, B, D, O));
-      over_batch(B, 4 * I, kernels<T>().ntm_activate, NtmActivation<T>{s.layout, data<T>(rows), b_if, asked});
       over_batch(B, s.work(), kernels<T>().ntm_step,
-                 NtmStep<T>{s.layout, O, M, saved.row(t), asked, after, saved.row(t + 1), o + D});
+                 NtmStep<T>{s.layout, O, data<T>(rows), b_if, M, saved.row(t), after, saved.asked(t), saved.row(t + 1),
+                            o + D});
       out = o, c = saved.cell(t), M = after;
     }
     over_batch(B, N * W, kernels<T>().from_blocks,
@@ -136,20 +136,17 @@ Backward ntm_lstm_backward(const Maybe& grad_outputs, const Maybe& grad_memory, 
     Tensor d_o = start(call, std::nullopt, {B, O});
     for (int64_t t = s.T - 1; t >= 0; --t) {
       const int64_t begin = t / s.span * s.span;
-      const auto after = [&](int64_t step) { return data<T>(memories) + (step - begin) * s.memory_size(); };
-      const auto before = [&](int64_t step) -> const T* { return step > begin ? after(step - 1) : saved.copy(step); };
+      const int64_t size = s.memory_size();
+      T* after = data<T>(memories) + (t - begin) * size;
       if (t == s.T - 1 || t % s.span == s.span - 1)
-        for (int64_t past = begin; past <= t; ++past)
-          over_batch(B, s.work(), kernels<T>().ntm_write_again,
-                     NtmWrite<T>{s.layout, before(past), saved.asked(past), saved.row(past + 1), after(past)});
+        over_batch(B, s.work() * (t + 1 - begin), kernels<T>().ntm_writes,
+                   NtmWrites<T>{s.layout, B, t + 1 - begin, saved.copy(begin), saved.asked(begin), saved.row(begin + 1),
+                                data<T>(memories)});
       T *d_gate = grads.gates(t), *d_ask = grads.asked(t), *d_out = data<T>(d_o);
-      if (d_outputs)
-        for (int64_t i = 0; i < B * O; ++i) d_out[i] += d_outputs[t * B * O + i];
       over_batch(B, s.work(), kernels<T>().ntm_step_backward,
-                 NtmStepBackward<T>{s.layout, O, d_out + D, before(t), after(t), saved.row(t), saved.row(t + 1),
-                                    saved.asked(t), data<T>(D_M), data<T>(d_rows), d_ask});
-      over_batch(B, 4 * I, kernels<T>().ntm_activate_backward,
-                 NtmActivationBackward<T>{s.layout, saved.asked(t), d_ask});
+                 NtmStepBackward<T>{s.layout, O, D, at(d_outputs, t * B * O), t > begin ? after - size : saved.copy(t),
+                                    after, saved.row(t), saved.row(t + 1), saved.asked(t), d_out, data<T>(D_M),
+                                    data<T>(d_rows), d_ask});
       const Tensor d_hidden = to_hidden.product(matrix(d_ask, B, I, I));
       over_batch(B, 16 * D, kernels<T>().lstm_backward,
                  LstmBackward<T>{D, O, d_out, data<T>(d_hidden), saved.gate(t), t ? saved.cell(t - 1) : c0,
