@@ -180,6 +180,32 @@ struct MannStepBackward {
   T* grad_asked;                               // before activation
 };
 
+// A scan: a step of all episodes after the other, `asked` and reads with steps in front, (steps,B,...). Every `span` steps a
+// copy of the state is kept, of memory in blocks, read weights and usage (W + R + 1,Np): none of the first state.
+template <class T>
+struct Scan {
+  Shape shape;
+  Rule rule;
+  int64_t B, steps, span;
+  const T *memory, *read_weights, *usage;
+  Asked<T> asked;
+  T *reads, *memory_out, *read_weights_out, *usage_out;
+  T* copies;  // ((steps - 1) / span,B,...); null: not wanted
+};
+
+template <class T>
+struct ScanBackward {
+  Shape shape;
+  Rule rule;
+  int64_t B, steps, span;
+  const T *grad_reads, *grad_memory_out, *grad_read_weights_out, *grad_usage_out;  // null: zero
+  const T *memory, *read_weights, *usage;
+  Asked<T> asked;
+  const T* copies;
+  T *grad_memory, *grad_read_weights, *grad_usage;
+  AskedGradients<T> grad_asked;
+};
+
 // Indices of the n smallest of N usages, ascending, by sorting; ties by index, NaN last. For n too large for rounds.
 template <class T>
 void sort_least_used(const T* usage, int64_t N, int64_t n, int64_t* slots);

@@ -5,6 +5,7 @@
 #include "mann_step.h"
 #include "ntm_kernels.h"
 #include "ntm_step.h"
+#include "scan.h"
 
 namespace {
 
@@ -23,6 +24,8 @@ constexpr Kernels<T> kernels = {write<T>,
                                 mann_writes<T>,
                                 mann_step<T>,
                                 mann_step_backward<T>,
+                                scan<T>,
+                                scan_backward<T>,
                                 shift_sharpen<T>,
                                 shift_sharpen_backward<T>,
                                 ntm_address<T>,

@@ -22,6 +22,8 @@ struct Kernels {
   void (*mann_writes)(const MannWrites<T>&, int64_t begin, int64_t end);
   void (*mann_step)(const MannStep<T>&, int64_t begin, int64_t end);
   void (*mann_step_backward)(const MannStepBackward<T>&, int64_t begin, int64_t end);
+  void (*scan)(const Scan<T>&, int64_t begin, int64_t end);
+  void (*scan_backward)(const ScanBackward<T>&, int64_t begin, int64_t end);
   void (*shift_sharpen)(const ShiftSharpen<T>&, int64_t begin, int64_t end);
   void (*shift_sharpen_backward)(const ShiftSharpenBackward<T>&, int64_t begin, int64_t end);
   void (*ntm_address)(const Address<T>&, int64_t begin, int64_t end);

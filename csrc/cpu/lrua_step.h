@@ -30,7 +30,8 @@ void write(T* X, const T* write_weights, const T* add, int64_t slot, const Sizes
   rank_update(X, write_weights, add, s);
 }
 
-// Equations 2 to 8. X becomes the new memory; `previous` (R,Np) are the read weights before, usage_out may be usage.
+// Equations 2 to 8. X becomes the new memory; `previous` (R,Np) are the read weights before, usage_out may be usage. read
+// null: not wanted.
 template <class T>
 void step(T* X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const T* previous, const T* usage,
           const Asked<T>& asked, const Rule& rule, const ReadScratch<T>& scratch, const Sizes<T>& s) {
@@ -44,7 +45,7 @@ void step(T* X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, cons
   }
   write(X, rows.write_weights, asked.add, slots[0], s);
   address(rows.read_weights, rows.cosine, rows.norm, scratch.unit, scratch.key_norm, X, asked.key, asked.strength, s);
-  slot_sum(read, X, rows.read_weights, scratch.lanes, s);
+  if (read) slot_sum(read, X, rows.read_weights, scratch.lanes, s);
   const T decay = T(rule.decay);
   for (int64_t i = 0; i < s.N; ++i) usage_out[i] = decay * usage[i];
   for (int64_t h = 0; h < s.R; ++h) {

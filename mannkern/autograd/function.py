@@ -65,6 +65,6 @@ class FirstOrder(Batched):
         raise RuntimeError("mannkern: a fused gradient cannot be differentiated a second time; backend='reference' can")
 
 
-def gradient(kernel: Callable[..., Any], *args: Any) -> Any:
+def gradient(kernel: Callable[..., Any], *args: Any, function: type[FirstOrder] = FirstOrder) -> Any:
     """Call a backward kernel; where its result may be differentiated (create_graph), so that this raises."""
-    return FirstOrder.apply(kernel, *args) if torch.is_grad_enabled() else kernel(*args)
+    return function.apply(kernel, *args) if torch.is_grad_enabled() else kernel(*args)

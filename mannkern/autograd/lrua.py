@@ -10,7 +10,7 @@ from torch.autograd import Function
 
 import mannkern.ops
 import mannkern.triton.ops  # noqa: F401  both define operations
-from mannkern.autograd.function import Batched, gradient, signed
+from mannkern.autograd.function import Batched, FirstOrder, gradient, signed
 
 _OPS = {"cpp": torch.ops.mannkern, "triton": torch.ops.mannkern_triton}
 
@@ -114,8 +114,16 @@ class LRUAStep(Batched):
         return (*out[:6], None if saved[4] is None else out[6], None, None, None, None)
 
 
+class _ScanGradient(FirstOrder):
+    second = ((1, 8, 9, 10, 11, 12), (3, 4, 5, 6))  # as FirstOrder counts, the kernel being argument 0
+
+
+class _TritonScanGradient(FirstOrder):
+    second = ((1, 7, 8, 9, 10, 11, 12, 13), (3, 4, 5, 6))
+
+
 class LRUAScan(Batched):
-    """The arguments of the kernel ``lrua_scan`` of the Triton backend -> reads, state, and what it saves."""
+    """The arguments of the backend's kernel ``lrua_scan``, and the backend -> reads, state, and what it saves."""
 
     second = ((3, 4, 5, 6), (0, 4, 5, 6))
 
@@ -133,23 +141,28 @@ class LRUAScan(Batched):
         per_head: bool,
         decay: float,
         keep: bool,
+        backend: str,
     ) -> tuple[Tensor, ...]:
-        return _OPS["triton"].lrua_scan(
+        return _OPS[backend].lrua_scan(
             memory, read_weights, usage, keys, adds, gates, strengths, num_least_used, per_head, decay, keep
         )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        memory, read_weights, _, keys, adds, gates, strengths, *ctx.options, _ = inputs
+        memory, read_weights, usage, *asked = inputs[:7]
+        *ctx.options, _, ctx.backend = inputs[7:]
+        ctx.strengths = asked[3] is not None
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[4:])
-        ctx.save_for_backward(memory, read_weights, keys, adds, gates, strengths, *output[4:])
+        state = (memory, read_weights) if ctx.backend == "triton" else (memory, read_weights, usage)
+        ctx.save_for_backward(*state, *asked, *output[4:])  # Triton's kernel saved the slots of every step
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        out = gradient(_OPS["triton"].lrua_scan_backward, *grads[:4], *saved, *ctx.options)
-        return (*out[:6], None if saved[5] is None else out[6], None, None, None, None)
+        function = _TritonScanGradient if ctx.backend == "triton" else _ScanGradient
+        kernel = _OPS[ctx.backend].lrua_scan_backward
+        out = gradient(kernel, *grads[:4], *ctx.saved_tensors, *ctx.options, function=function)
+        return (*out[:6], out[6] if ctx.strengths else None, None, None, None, None, None)
 
 
 class MANNLSTM(Function):

@@ -145,29 +145,15 @@ def lrua_step(
     gate = checks.like(memory, "gate", gate, "BR", (B, R), half)
     strength = checks.strength(memory, "strength", strength, "BR", (B, R), half)
     options = _options(R, N, num_least_used, least_used, decay)
-    return LRUAStep(*_step(chosen, memory, read_weights, usage, key, add, gate, strength, options))
+    arguments = (memory, read_weights, usage, key, add, gate, strength, *options)
+    if chosen == "reference":
+        return LRUAStep(*reference.lrua_step(*arguments))
+    return LRUAStep(*autograd.LRUAStep.apply(*arguments, chosen)[:5])
 
 
 def _options(R: int, N: int, num_least_used: int | None, least_used: str, decay: float) -> tuple[int, bool, float]:
     n = min(R, N) if num_least_used is None else num_least_used
     return checks.number_of_slots("num_least_used", n, N), checks.per_head(least_used), checks.decay(decay)
-
-
-def _step(
-    chosen: str,
-    memory: Tensor,
-    read_weights: Tensor,
-    usage: Tensor,
-    key: Tensor,
-    add: Tensor,
-    gate: Tensor,
-    strength: Tensor | None,
-    options: tuple[int, bool, float],
-) -> tuple[Tensor, ...]:
-    arguments = (memory, read_weights, usage, key, add, gate, strength, *options)
-    if chosen == "reference":
-        return reference.lrua_step(*arguments)
-    return autograd.LRUAStep.apply(*arguments, chosen)[:5]
 
 
 def lrua_scan(
@@ -202,16 +188,7 @@ def lrua_scan(
     gates = checks.like(memory, "gates", gates, "TBR", (T, B, R), half)
     strengths = checks.strength(memory, "strengths", strengths, "TBR", (T, B, R), half)
     options = _options(R, N, num_least_used, least_used, decay)
-    if chosen == "triton" and T:
-        keep = torch.is_grad_enabled()
-        arguments = (memory, read_weights, usage, keys, adds, gates, strengths, *options, keep)
-        return LRUAScan(*autograd.LRUAScan.apply(*arguments)[:4])
-    reads = []
-    for t in range(T):
-        b = None if strengths is None else strengths[t]
-        memory, read, read_weights, usage, _ = _step(
-            chosen, memory, read_weights, usage, keys[t], adds[t], gates[t], b, options
-        )
-        reads.append(read)
-    stacked = torch.stack(reads) if reads else memory.new_empty(0, B, R, W)
-    return LRUAScan(stacked, memory, read_weights, usage)
+    arguments = (memory, read_weights, usage, keys, adds, gates, strengths, *options)
+    if chosen == "reference" or T == 0:
+        return LRUAScan(*reference.lrua_scan(*arguments))
+    return LRUAScan(*autograd.LRUAScan.apply(*arguments, torch.is_grad_enabled(), chosen)[:4])

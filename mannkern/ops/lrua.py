@@ -34,6 +34,17 @@ define(
     "bool per_head, float decay) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 define(
+    "lrua_scan(Tensor memory, Tensor read_weights, Tensor usage, Tensor keys, Tensor adds, Tensor gates, "
+    "Tensor? strengths, int num_least_used, bool per_head, float decay, bool keep) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+define(
+    "lrua_scan_backward(Tensor? grad_reads, Tensor? grad_memory, Tensor? grad_read_weights, Tensor? grad_usage, "
+    "Tensor memory, Tensor read_weights, Tensor usage, Tensor keys, Tensor adds, Tensor gates, Tensor? strengths, "
+    "Tensor copies, int num_least_used, bool per_head, float decay) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+define(
     "mann_lstm(Tensor input, Tensor input_weight, Tensor bias, Tensor recurrent_weight, Tensor interface_weight, "
     "Tensor interface_bias, Tensor output, Tensor cell, Tensor memory, Tensor read_weights, Tensor usage, "
     "int num_least_used, bool per_head, float decay) "
@@ -154,6 +165,56 @@ def _(
     )
 
 
+@torch.library.register_fake("mannkern::lrua_scan", lib=library)
+def _(
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    keys: Tensor,
+    adds: Tensor,
+    gates: Tensor,
+    strengths: Tensor | None,
+    num_least_used: int,
+    per_head: bool,
+    decay: float,
+    keep: bool,
+) -> tuple[Tensor, ...]:
+    T, B, R, W = keys.shape
+    N = memory.shape[1]
+    block = native.block(memory.dtype)
+    copies = (T - 1) // _span(T) if keep else 0
+    return (
+        memory.new_empty(keys.shape),
+        memory.new_empty(memory.shape),
+        memory.new_empty(read_weights.shape),
+        memory.new_empty(usage.shape),
+        memory.new_empty((copies, B, (N + block - 1) // block * block * (W + R + 1))),
+    )
+
+
+@torch.library.register_fake("mannkern::lrua_scan_backward", lib=library)
+def _(
+    grad_reads: Tensor | None,
+    grad_memory: Tensor | None,
+    grad_read_weights: Tensor | None,
+    grad_usage: Tensor | None,
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    keys: Tensor,
+    adds: Tensor,
+    gates: Tensor,
+    strengths: Tensor | None,
+    copies: Tensor,
+    num_least_used: int,
+    per_head: bool,
+    decay: float,
+) -> tuple[Tensor, ...]:
+    given = (memory, read_weights, usage, keys, adds, gates)
+    T, B, R = gates.shape
+    return *(memory.new_empty(x.shape) for x in given), memory.new_empty((T, B, 0 if strengths is None else R))
+
+
 @torch.library.register_fake("mannkern::mann_lstm", lib=library)
 def _(
     input: Tensor,
@@ -173,7 +234,7 @@ def _(
 ) -> tuple[Tensor, ...]:
     T, B, _ = input.shape
     _, N, W = memory.shape
-    span, block = max(1, math.ceil(math.sqrt(T))), native.block(memory.dtype)
+    span, block = _span(T), native.block(memory.dtype)
     blocks = (N + block - 1) // block
     return (
         memory.new_empty((T, *output.shape)),
@@ -228,6 +289,11 @@ def _(
         memory.new_empty((B, (rows.shape[2] - 1) // 3, N)),
         memory.new_empty((B, N)),
     )
+
+
+def _span(T: int) -> int:
+    """Steps between two copies of the memory."""
+    return max(1, math.ceil(math.sqrt(T)))
 
 
 def _grad_strength(key: Tensor, strength: Tensor | None) -> Tensor:

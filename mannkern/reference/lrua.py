@@ -80,6 +80,30 @@ def lrua_step(
     return memory, read, read_weights, usage, write_weights
 
 
+def lrua_scan(
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    keys: Tensor,
+    adds: Tensor,
+    gates: Tensor,
+    strengths: Tensor | None,
+    num_least_used: int,
+    per_head: bool,
+    decay: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """T steps on keys and adds (T, B, R, W), gates and strengths (T, B, R): reads (T, B, R, W), then the state."""
+    reads = []
+    for t, (key, add, gate) in enumerate(zip(keys, adds, gates, strict=True)):
+        strength = None if strengths is None else strengths[t]
+        memory, read, read_weights, usage, _ = lrua_step(
+            memory, read_weights, usage, key, add, gate, strength, num_least_used, per_head, decay
+        )
+        reads.append(read)
+    stacked = torch.stack(reads) if reads else memory.new_empty(keys.shape)
+    return stacked, memory, read_weights, usage
+
+
 def _norm(x: Tensor) -> Tensor:
     """max(|x|, eps) over the last dimension, with no gradient (and no NaN) where the norm is under eps."""
     scale = x.detach().abs().amax(-1).clamp_min(EPS)  # the squares neither overflow nor vanish
