@@ -21,7 +21,7 @@ FORCED = os.environ.get("MANNKERN_FORCE_BUILD") == "1"
 WERROR = os.environ.get("MANNKERN_WERROR") == "1"
 SOURCES = [
     f"csrc/cpu/{name}.cpp"
-    for name in ("lrua", "mann", "scan", "ntm", "ntm_lstm", "isa", "isa_portable", "isa_avx2", "isa_avx512")
+    for name in ("lrua", "mann", "scan", "ntm", "ntm_episode", "isa", "isa_portable", "isa_avx2", "isa_avx512")
 ]
 CUDA_SOURCE = "csrc/cuda/ntm.cu"
 GPUS = ("8.0", "9.0", "10.0")  # A100, H100, B200; later ones compile the last for themselves

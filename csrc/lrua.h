@@ -117,6 +117,20 @@ struct LstmBackward {
   T *grad_cell, *grad_gates;           // (B,D), updated in place; (B,4D), before activation
 };
 
+template <class T>
+struct Layer {  // the pointwise part of a tanh layer
+  int64_t D, output_stride;
+  const T *input, *recurrent, *bias;  // (B,D) twice, (D): the layer is tanh of their sum
+  T* hidden;                          // rows of D, output_stride apart
+};
+
+template <class T>
+struct LayerBackward {
+  int64_t D, output_stride;
+  const T *grad_output, *grad_hidden, *hidden;  // rows output_stride apart but for grad_hidden (B,D), as LstmBackward's
+  T* grad_input;                                // (B,D), before activation
+};
+
 // Within an episode a memory is kept in the blocks of cpu/blocks.h, and rows of N numbers are padded to Np.
 
 template <class T>

@@ -8,18 +8,40 @@ import torch
 from torch import Tensor, nn
 
 from mannkern import checks
-from mannkern.autograd.lrua import MANNLSTM
-from mannkern.autograd.ntm import NTMLSTM
+from mannkern.autograd.episodes import MANNEpisode, NTMEpisode
 from mannkern.backends import choose
 from mannkern.cells import MANNCell, MANNState, NTMCell, NTMState
+from mannkern.cells.base import FeedForward
 
 
-def _weights(cell: MANNCell | NTMCell) -> tuple[Tensor, ...]:
-    """What the compiled loops take of an LSTM: weights of x, biases, weights of [h, r]; and of the interface."""
-    lstm, F = cell.controller, cell.input_size
-    assert isinstance(lstm, nn.LSTMCell)  # of _has_compiled_loop
-    recurrent = torch.cat([lstm.weight_hh, lstm.weight_ih[:, F:]], 1)
-    return lstm.weight_ih[:, :F], lstm.bias_ih + lstm.bias_hh, recurrent, cell.interface.weight, cell.interface.bias
+def _controlled(cell: MANNCell | NTMCell, state: MANNState | NTMState) -> tuple[Tensor | None, ...]:
+    """What the compiled loops take of a controller: weights of x, bias, weights of [h, r] (a layer: of r); the
+    interface's weight and bias; [h, r] and c (a layer: None) before the first step.
+    """
+    controller, F, read = cell.controller, cell.input_size, state.read.flatten(1)
+    interface = cell.interface.weight, cell.interface.bias
+    if isinstance(controller, FeedForward):
+        weight, unseen = controller.linear.weight, read.new_zeros(read.shape[0], cell.hidden_size)
+        return weight[:, :F], controller.linear.bias, weight[:, F:], *interface, torch.cat([unseen, read], 1), None
+    assert isinstance(controller, nn.LSTMCell)  # of _has_compiled_loop
+    hidden, c = state.controller
+    recurrent = torch.cat([controller.weight_hh, controller.weight_ih[:, F:]], 1)
+    bias = controller.bias_ih + controller.bias_hh
+    return controller.weight_ih[:, :F], bias, recurrent, *interface, torch.cat([hidden, read], 1), c
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def _is_plain(cell: MANNCell | NTMCell) -> bool:
+    """Whether the compiled loops do what the cell does: no module of another type, none with a hook."""
+    parts = [cell, cell.controller, cell.interface]
+    if isinstance(cell.controller, FeedForward):
+        parts.append(cell.controller.linear)
+    elif type(cell.controller) is not nn.LSTMCell or not cell.controller.bias:
+        return False
+    linear = all(type(part) is nn.Linear for part in parts[2:])
+    return linear and not any(getattr(part, hook) for part in parts for hook in _HOOKS)
 
 
 class _Sequence(nn.Module):
@@ -62,14 +84,9 @@ class _Sequence(nn.Module):
 
     def _has_compiled_loop(self, input: Tensor) -> bool:
         cell = self.cell
-        parts = (cell, cell.controller, cell.interface)
-        hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
         return (
-            type(cell.controller) is nn.LSTMCell
-            and type(cell.interface) is nn.Linear
+            _is_plain(cell)
             and cell.interface.weight.dtype in (torch.float32, torch.float64)
-            and not any(getattr(part, hook) for part in parts for hook in hooks)
-            and cell.controller.bias
             and input.shape[0] > 0
             and choose(cell.backend, input.device, family=self._family) == "cpp"
             and not torch.is_autocast_enabled(input.device.type)
@@ -133,21 +150,20 @@ class MANN(_Sequence):
 
     def _compiled(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
         cell = self.cell
-        hidden, c = state.controller
-        outputs, memory, read_weights, usage, c, *_ = MANNLSTM.apply(
+        outputs, memory, read_weights, usage, c, *_ = MANNEpisode.apply(
             input,
-            *_weights(cell),
-            torch.cat([hidden, state.read.flatten(1)], 1),
-            c,
+            *_controlled(cell, state),
             state.memory,
             state.read_weights,
             state.usage,
             cell.num_least_used,
             cell.least_used == "per_head",
             cell.decay,
+            torch.is_grad_enabled(),
         )
         hidden, read = outputs[-1].split([cell.hidden_size, cell.num_reads * cell.memory_width], -1)
-        return outputs, MANNState((hidden, c), memory, read_weights, usage, read.unflatten(-1, state.read.shape[1:]))
+        controller = (hidden, c) if state.controller else ()
+        return outputs, MANNState(controller, memory, read_weights, usage, read.unflatten(-1, state.read.shape[1:]))
 
 
 class NTM(_Sequence):
@@ -195,17 +211,16 @@ class NTM(_Sequence):
 
     def _compiled(self, input: Tensor, state: NTMState) -> tuple[Tensor, NTMState]:
         cell = self.cell
-        hidden, c = state.controller
-        outputs, memory, weights, c, *_ = NTMLSTM.apply(
+        outputs, memory, weights, c, *_ = NTMEpisode.apply(
             input,
-            *_weights(cell),
-            torch.cat([hidden, state.read.flatten(1)], 1),
-            c,
+            *_controlled(cell, state),
             state.memory,
             torch.cat([state.write_weights, state.read_weights], 1),
             cell.num_write_heads,
             2 * cell.shift_range + 1,
+            torch.is_grad_enabled(),
         )
         hidden, read = outputs[-1].split([cell.hidden_size, cell.num_read_heads * cell.memory_width], -1)
         write_weights, read_weights = weights.split([cell.num_write_heads, cell.num_read_heads], 1)
-        return outputs, NTMState((hidden, c), memory, read_weights, write_weights, read.view_as(state.read))
+        controller = (hidden, c) if state.controller else ()
+        return outputs, NTMState(controller, memory, read_weights, write_weights, read.view_as(state.read))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mannkern import MANN, NTM, MANNState, NTMState
+from mannkern.cells.base import FeedForward
 from tests.helpers import Tensors, assert_accurate, relative_errors, same, strided
 
 SIZES = (3, 5, 8, 4, 2)  # F, D, N, W, R
@@ -24,6 +25,7 @@ OPTIONS: dict[type[Sequence], dict[str, dict[str, Any]]] = {
         "per_head": {"least_used": "per_head", "decay": 0.5},
         "one_least_used": {"num_least_used": 1},
         "every_slot_least_used": {"num_least_used": 8, "key_strength": True, "decay": 1.0},
+        "layer": {"controller": "feedforward"},
     },
     NTM: {
         "no_shift": {"shift_range": 0},
@@ -31,6 +33,7 @@ OPTIONS: dict[type[Sequence], dict[str, dict[str, Any]]] = {
         "round_and_round": {"shift_range": 9},
         "three_write_heads": {"num_write_heads": 3, "shift_range": 3},
         "more_write_heads_than_slots": {"num_write_heads": 9},
+        "layer": {"controller": "feedforward"},
     },
 }
 MOST: dict[type[Sequence], dict[str, Any]] = {MANN: {"key_strength": True}, NTM: {"num_write_heads": 2}}
@@ -52,10 +55,11 @@ def episode(model: Any, T: int, B: int) -> tuple[Tensor, Any]:
     usage = 0.2 * torch.rand(B, N, generator=g).argsort(-1) + 0.1 * torch.rand(B, N, generator=g)
     memory, read = torch.randn(B, N, W, generator=g), torch.randn(B, R, W, generator=g)
     read_weights = torch.randn(B, R, N, generator=g).softmax(-1)
-    state: State = MANNState((h, c), memory, read_weights, usage, read)
+    controller = () if isinstance(cell.controller, FeedForward) else (h, c)
+    state: State = MANNState(controller, memory, read_weights, usage, read)
     if isinstance(model, NTM):
         write_weights = torch.randn(B, cell.num_write_heads, N, generator=g).softmax(-1)
-        state = NTMState((h, c), memory, read_weights, write_weights, read)
+        state = NTMState(controller, memory, read_weights, write_weights, read)
     dtype = cell.interface.weight.dtype
     return input.to(dtype), apply(state, lambda x: x.to(dtype))
 
@@ -65,7 +69,9 @@ def apply(state: Any, f: Callable[[Tensor], Tensor]) -> Any:
 
 
 def named(state: Any) -> Tensors:
-    return {"h": state.controller[0], "c": state.controller[1]} | state._asdict() | {"controller": torch.zeros(0)}
+    parts = dict(zip("hc", state.controller, strict=False)) | state._asdict()
+    del parts["controller"]
+    return parts
 
 
 def loop(model: Any, input: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -88,7 +94,6 @@ def evaluate(model: Any, how: str, input: Tensor, state: Any) -> Tensors:
     if state is not None:
         state = apply(state, lambda x: x.detach().requires_grad_())
         leaves |= named(state)
-        del leaves["controller"]
     leaves |= dict(model.named_parameters())
     before = {name: x._version for name, x in leaves.items()}
     output, last = loop(model, input, state) if how == "cells" else model(input, state)

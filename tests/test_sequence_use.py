@@ -40,7 +40,26 @@ def test_without_gradients(module: type[Sequence], context: Any) -> None:
         output, last = model(input, state)
     assert not output.requires_grad
     assert not last.memory.requires_grad
-    assert same(output.clone(), model(input, state)[0].detach())
+    with_gradients = model(input, state)
+    assert same(output.clone(), with_gradients[0].detach())
+    for name, x in named(with_gradients[1]).items():
+        assert same(named(last)[name].clone(), x.detach()), name
+
+
+@BOTH
+def test_nothing_is_kept_without_gradients(module: type[Sequence]) -> None:
+    model = build(module)
+    input, state = episode(model, 9, B=2)
+    with Recorder() as recorder:
+        model(input, state)[0].sum().backward()
+    forward, backward = (getattr(torch.ops.mannkern, name.removeprefix("mannkern::")) for name in recorder.calls)
+    ((*arguments, keep),), (saved,) = recorder.calls.values()
+    assert keep
+    kept, dropped = forward(*arguments, True), forward(*arguments, False)
+    assert sum(x.numel() for x in dropped) < sum(x.numel() for x in kept) / 2
+    copies, rows = (i for i, x in enumerate(saved) if isinstance(x, Tensor) and x.dim() == 4)
+    with pytest.raises(RuntimeError, match="kept nothing for a backward pass"):
+        backward(*saved[:copies], *(x for x in dropped if x.dim() == 4), *saved[rows + 1 :])
 
 
 PARTS = {MANN: "usage", NTM: "write_weights"}
@@ -91,12 +110,11 @@ def test_a_detached_state_truncates(module: type[Sequence]) -> None:
 def test_where_the_loop_is_compiled(module: type[Sequence]) -> None:
     def compiled(model: Any) -> bool:
         output, _ = model(torch.zeros(2, 1, SIZES[0], dtype=model.cell.interface.weight.dtype))
-        return f"{module.__name__}LSTM" in type(output.grad_fn).__name__
+        return f"{module.__name__}Episode" in type(output.grad_fn).__name__
 
     assert compiled(build(module))
     assert all(compiled(build(module, **options)) for options in OPTIONS[module].values())
     assert not compiled(build(module, backend="reference"))
-    assert not compiled(build(module, controller="feedforward"))
     assert not compiled(build(module, controller=nn.GRUCell(11, 5, dtype=torch.float64)))
     with torch.autocast("cpu", torch.bfloat16):
         assert not compiled(build(module, dtype=torch.float32))
@@ -107,11 +125,11 @@ HOOKS = ("register_forward_pre_hook", "register_forward_hook", "register_full_ba
 
 @BOTH
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("where", ["controller", "interface"])
+@pytest.mark.parametrize("where", ["controller", "interface", "controller.linear"])
 def test_hooks_are_called(module: type[Sequence], where: str, hook: str) -> None:
     """Pruning and spectral norm live in hooks, so a loop that skips them is wrong in silence."""
-    model, calls = build(module), []
-    getattr(getattr(model.cell, where), hook)(lambda *_: calls.append(1))
+    model, calls = build(module, controller="feedforward" if "linear" in where else "lstm"), []
+    getattr(model.cell.get_submodule(where), hook)(lambda *_: calls.append(1))
     input, state = episode(model, 3, B=2)
     model(input.requires_grad_(), state)[0].sum().backward()
     assert calls == [1, 1, 1]
@@ -129,12 +147,9 @@ def test_second_gradients_are_refused(module: type[Sequence]) -> None:
             (loss + penalty.square().sum()).backward()
 
 
-@pytest.mark.parametrize(
-    "controller", ["feedforward", nn.GRUCell(11, 5, dtype=torch.float64)], ids=["feedforward", "gru"]
-)
 @BOTH
-def test_other_controllers_equal_the_loop(module: type[Sequence], controller: str | nn.Module) -> None:
-    model = build(module, controller=controller)
+def test_other_controllers_equal_the_loop(module: type[Sequence]) -> None:
+    model = build(module, controller=nn.GRUCell(11, 5, dtype=torch.float64))
     input = torch.randn(6, 3, SIZES[0], dtype=torch.float64)
     got, last = model(input)
     expected, wanted = loop(model, input, None)
@@ -168,12 +183,12 @@ def test_torch_func_gradients(module: type[Sequence]) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("most", [False, True], ids=["plain", "options"])
+@pytest.mark.parametrize("options", ["plain", "most", "layer"])
 @pytest.mark.parametrize(("T", "B"), [(1, 2), (5, 2), (3, 0)])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_opcheck(module: type[Sequence], T: int, B: int, most: bool) -> None:
+def test_opcheck(module: type[Sequence], T: int, B: int, options: str) -> None:
     """The episode's operation and its backward, with and without what is optional, as the module calls them."""
-    model = build(module, dtype=torch.float32, **(MOST[module] if most else {}))
+    model = build(module, dtype=torch.float32, **(OPTIONS[module] | {"plain": {}, "most": MOST[module]})[options])
     input, state = episode(model, T, B)
     with Recorder() as recorder:
         for wants_input in (False, True):

@@ -1,4 +1,4 @@
-// The pointwise part of an LSTM controller, rows at a time.
+// The pointwise part of a controller, rows at a time.
 #pragma once
 
 #include <type_traits>
@@ -102,6 +102,29 @@ void lstm_backward(const LstmBackward<T>& op, int64_t begin, int64_t end) {
         op.grad_output + e * op.output_stride, op.grad_hidden + e * D, op.cell + e * D, op.cell_out + e * D,
         op.grad_cell + e * D);
   }
+}
+
+template <class T>
+void layer(const Layer<T>& op, int64_t begin, int64_t end) {
+  const int64_t D = op.D;
+  for (int64_t e = begin; e < end; ++e)
+    for_lanes<T>(
+        D, [](const T* x, const T* r, const T* b, T* h) { store(h, tanh(load(x) + load(r) + load(b))); },
+        op.input + e * D, op.recurrent + e * D, op.bias, op.hidden + e * op.output_stride);
+}
+
+template <class T>
+void layer_backward(const LayerBackward<T>& op, int64_t begin, int64_t end) {
+  const int64_t D = op.D;
+  for (int64_t e = begin; e < end; ++e)
+    for_lanes<T>(
+        D,
+        [](const T* from_output, const T* from_interface, const T* ph, T* grad) {
+          const Vec<T> h = load(ph);
+          store(grad, (load(from_output) + load(from_interface)) * (1 - h * h));
+        },
+        op.grad_output + e * op.output_stride, op.grad_hidden + e * D, op.hidden + e * op.output_stride,
+        op.grad_input + e * D);
 }
 
 }  // namespace

@@ -17,6 +17,8 @@ struct Kernels {
   void (*least_used)(const LeastUsed<T>&, int64_t begin, int64_t end);
   void (*lstm)(const Lstm<T>&, int64_t begin, int64_t end);
   void (*lstm_backward)(const LstmBackward<T>&, int64_t begin, int64_t end);
+  void (*layer)(const Layer<T>&, int64_t begin, int64_t end);
+  void (*layer_backward)(const LayerBackward<T>&, int64_t begin, int64_t end);
   void (*to_blocks)(const ToBlocks<T>&, int64_t begin, int64_t end);
   void (*from_blocks)(const FromBlocks<T>&, int64_t begin, int64_t end);
   void (*mann_writes)(const MannWrites<T>&, int64_t begin, int64_t end);

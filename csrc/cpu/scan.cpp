@@ -24,6 +24,10 @@ Shape scan_shape(const Tensor& memory, const Tensor& keys) {
   return {memory.size(1), memory.size(2), keys.size(2)};
 }
 
+// At most seven copies, so that a state costs the same at any T; the steps between two of them are done anew one episode
+// at a time. Short scans take the root of T, which asks least of both.
+int64_t steps_between_states(int64_t T) { return std::max(steps_between_copies(std::min<int64_t>(T, 64)), (T + 7) / 8); }
+
 // Numbers of a copy of the state of an episode, in the layout of the instruction set in use.
 template <class T>
 int64_t state_size(const Shape& s) {
@@ -40,11 +44,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan(const Tensor& memor
     using T = decltype(zero);
     Call<T> call;
     const Shape s = scan_shape(memory, keys);
-    const int64_t B = memory.size(0), steps = keys.size(0), span = steps_between_copies(steps);
+    const int64_t B = memory.size(0), steps = keys.size(0), span = steps_between_states(steps);
     STD_TORCH_CHECK(1 <= n && n <= s.N, "mannkern: num_least_used is out of range");
-    const Tensor reads = call.out({steps, B, s.R, s.W}), memory_out = call.out({B, s.N, s.W});
+    const Tensor reads = of_steps<T>({steps, B, s.R, s.W}), memory_out = call.out({B, s.N, s.W});
     const Tensor weights_out = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N});
-    const Tensor copies = kept<T>({keep ? (steps - 1) / span : 0, B, state_size<T>(s)});
+    const Tensor copies = of_steps<T>({keep ? (steps - 1) / span : 0, B, state_size<T>(s)});
     over_batch(B, steps * s.N * s.W * s.R, kernels<T>().scan,
                Scan<T>{s, {n, per_head, decay}, B, steps, span, call.in(memory, "memory", {B, s.N, s.W}),
                        call.in(read_weights, "read_weights", {B, s.R, s.N}), call.in(usage, "usage", {B, s.N}),
@@ -63,12 +67,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
     using T = decltype(zero);
     Call<T> call;
     const Shape s = scan_shape(memory, keys);
-    const int64_t B = memory.size(0), steps = keys.size(0), span = steps_between_copies(steps);
+    const int64_t B = memory.size(0), steps = keys.size(0), span = steps_between_states(steps);
     STD_TORCH_CHECK(copies.dim() == 3 && copies.size(0) == (steps - 1) / span && copies.size(1) == B,
                     "mannkern: the scan kept nothing for a backward pass");
     STD_TORCH_CHECK(copies.size(2) == state_size<T>(s), "mannkern: lrua_scan kept this for another instruction set");
     const Tensor grad_memory = call.out({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), grad_usage = call.out({B, s.N});
-    const Tensor grad_keys = call.out({steps, B, s.R, s.W}), grad_adds = call.out({steps, B, s.R, s.W});
+    const Tensor grad_keys = of_steps<T>({steps, B, s.R, s.W}), grad_adds = of_steps<T>({steps, B, s.R, s.W});
     const Tensor grad_gates = call.out({steps, B, s.R}), grad_strengths = call.out({steps, B, strengths ? s.R : 0});
     over_batch(B, steps * s.N * s.W * s.R, kernels<T>().scan_backward,
                ScanBackward<T>{s, {n, per_head, decay}, B, steps, span,

@@ -5,6 +5,6 @@ outputs and is not differentiable. ``vmap`` folds the mapped dimension into B. G
 time; the reference is.
 """
 
-from mannkern.autograd import lrua, ntm
+from mannkern.autograd import episodes, lrua, ntm
 
-__all__ = ["lrua", "ntm"]
+__all__ = ["episodes", "lrua", "ntm"]

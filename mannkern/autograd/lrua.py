@@ -1,4 +1,4 @@
-"""LRUA's Functions, and that of MANN's whole episode. The last argument is the backend, "cpp" or "triton"."""
+"""LRUA's Functions. The last argument is the backend, "cpp" or "triton"."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 import mannkern.ops
 import mannkern.triton.ops  # noqa: F401  both define operations
@@ -163,63 +162,3 @@ class LRUAScan(Batched):
         kernel = _OPS[ctx.backend].lrua_scan_backward
         out = gradient(kernel, *grads[:4], *ctx.saved_tensors, *ctx.options, function=function)
         return (*out[:6], out[6] if ctx.strengths else None, None, None, None, None, None)
-
-
-class MANNLSTM(Function):
-    """A whole episode of MANN with an LSTM controller; the arguments are those of the kernel ``mann_lstm``.
-
-    -> outputs, and memory, read_weights, usage and cell after the last step; then what the kernel saved.
-    """
-
-    @staticmethod
-    @signed
-    def forward(
-        input: Tensor,
-        input_weight: Tensor,
-        bias: Tensor,
-        recurrent_weight: Tensor,
-        interface_weight: Tensor,
-        interface_bias: Tensor,
-        output: Tensor,
-        cell: Tensor,
-        memory: Tensor,
-        read_weights: Tensor,
-        usage: Tensor,
-        num_least_used: int,
-        per_head: bool,
-        decay: float,
-    ) -> tuple[Tensor, ...]:
-        outputs, memory, read_weights, usage, copies, rows, gates, cells, *saved = _OPS["cpp"].mann_lstm(
-            input,
-            input_weight,
-            bias,
-            recurrent_weight,
-            interface_weight,
-            interface_bias,
-            output,
-            cell,
-            memory,
-            read_weights,
-            usage,
-            num_least_used,
-            per_head,
-            decay,
-        )
-        return outputs, memory, read_weights, usage, cells[-1].clone(), copies, rows, gates, cells, *saved
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, _, recurrent_weight, interface_weight, _, *state, _, _, ctx.per_head, ctx.decay = inputs
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*output[5:])
-        ctx.save_for_backward(
-            input, input_weight, recurrent_weight, interface_weight, *state[:3], output[0], *output[5:]
-        )
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        wants_input = ctx.needs_input_grad[0]
-        grad_input, *others = gradient(
-            _OPS["cpp"].mann_lstm_backward, *grads[:5], *ctx.saved_tensors, ctx.per_head, ctx.decay, wants_input
-        )
-        return (grad_input if wants_input else None, *others, None, None, None)

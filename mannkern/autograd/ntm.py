@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 import mannkern.ops  # noqa: F401  defines the operations
 from mannkern.autograd.function import Batched, gradient, signed
@@ -69,57 +68,3 @@ class Write(Batched):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         return gradient(_OPS.ntm_write_backward, grad, *ctx.saved_tensors)
-
-
-class NTMLSTM(Function):
-    """A whole episode of the NTM with an LSTM controller; the arguments are those of the kernel ``ntm_lstm``.
-
-    -> outputs, and memory, weights and cell after the last step; then what the kernel saved.
-    """
-
-    @staticmethod
-    @signed
-    def forward(
-        input: Tensor,
-        input_weight: Tensor,
-        bias: Tensor,
-        recurrent_weight: Tensor,
-        interface_weight: Tensor,
-        interface_bias: Tensor,
-        output: Tensor,
-        cell: Tensor,
-        memory: Tensor,
-        weights: Tensor,
-        write_heads: int,
-        shifts: int,
-    ) -> tuple[Tensor, ...]:
-        outputs, memory, weights, copies, rows, gates, cells, interface = _OPS.ntm_lstm(
-            input,
-            input_weight,
-            bias,
-            recurrent_weight,
-            interface_weight,
-            interface_bias,
-            output,
-            cell,
-            memory,
-            weights,
-            write_heads,
-            shifts,
-        )
-        return outputs, memory, weights, cells[-1].clone(), copies, rows, gates, cells, interface
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, _, recurrent_weight, interface_weight, _, *state, ctx.write_heads, ctx.shifts = inputs
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*output[4:])
-        ctx.save_for_backward(input, input_weight, recurrent_weight, interface_weight, *state, output[0], *output[4:])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        wants_input = ctx.needs_input_grad[0]
-        grad_input, *others = gradient(
-            _OPS.ntm_lstm_backward, *grads[:4], *ctx.saved_tensors, ctx.write_heads, ctx.shifts, wants_input
-        )
-        return (grad_input if wants_input else None, *others, None, None)

@@ -4,6 +4,6 @@ A backend is a set of kernels for these: the compiled libraries register their o
 they are loaded. They are not differentiable by themselves; :mod:`mannkern.autograd` makes them so.
 """
 
-from mannkern.ops import lrua, ntm
+from mannkern.ops import episodes, lrua, ntm
 
-__all__ = ["lrua", "ntm"]
+__all__ = ["episodes", "lrua", "ntm"]

@@ -1,4 +1,4 @@
-"""The operations of LRUA, and MANN's whole episode: schema and shapes of each, forward and backward."""
+"""The operations of LRUA: schema and shapes of each, forward and backward."""
 
 from __future__ import annotations
 
@@ -43,19 +43,6 @@ define(
     "Tensor memory, Tensor read_weights, Tensor usage, Tensor keys, Tensor adds, Tensor gates, Tensor? strengths, "
     "Tensor copies, int num_least_used, bool per_head, float decay) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-define(
-    "mann_lstm(Tensor input, Tensor input_weight, Tensor bias, Tensor recurrent_weight, Tensor interface_weight, "
-    "Tensor interface_bias, Tensor output, Tensor cell, Tensor memory, Tensor read_weights, Tensor usage, "
-    "int num_least_used, bool per_head, float decay) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-define(
-    "mann_lstm_backward(Tensor? grad_outputs, Tensor? grad_memory, Tensor? grad_read_weights, Tensor? grad_usage, "
-    "Tensor? grad_cell, Tensor input, Tensor input_weight, Tensor recurrent_weight, Tensor interface_weight, "
-    "Tensor output, Tensor cell, Tensor memory, Tensor outputs, Tensor copies, Tensor rows, Tensor gates, "
-    "Tensor cells, Tensor interface, Tensor least_used, bool per_head, float decay, bool wants_input) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -215,85 +202,9 @@ def _(
     return *(memory.new_empty(x.shape) for x in given), memory.new_empty((T, B, 0 if strengths is None else R))
 
 
-@torch.library.register_fake("mannkern::mann_lstm", lib=library)
-def _(
-    input: Tensor,
-    input_weight: Tensor,
-    bias: Tensor,
-    recurrent_weight: Tensor,
-    interface_weight: Tensor,
-    interface_bias: Tensor,
-    output: Tensor,
-    cell: Tensor,
-    memory: Tensor,
-    read_weights: Tensor,
-    usage: Tensor,
-    num_least_used: int,
-    per_head: bool,
-    decay: float,
-) -> tuple[Tensor, ...]:
-    T, B, _ = input.shape
-    _, N, W = memory.shape
-    span, block = _span(T), native.block(memory.dtype)
-    blocks = (N + block - 1) // block
-    return (
-        memory.new_empty((T, *output.shape)),
-        memory.new_empty(memory.shape),
-        memory.new_empty(read_weights.shape),
-        memory.new_empty(usage.shape),
-        memory.new_empty((1 + (T - 1) // span, B, blocks, W * block)),
-        memory.new_empty((T + 1, B, 3 * read_weights.shape[1] + 1, blocks * block)),
-        memory.new_empty((T, B, bias.shape[0])),
-        memory.new_empty((T, *cell.shape)),
-        memory.new_empty((T, B, interface_bias.shape[0])),
-        memory.new_empty((T, B, num_least_used), dtype=torch.int64),
-    )
-
-
-@torch.library.register_fake("mannkern::mann_lstm_backward", lib=library)
-def _(
-    grad_outputs: Tensor | None,
-    grad_memory: Tensor | None,
-    grad_read_weights: Tensor | None,
-    grad_usage: Tensor | None,
-    grad_cell: Tensor | None,
-    input: Tensor,
-    input_weight: Tensor,
-    recurrent_weight: Tensor,
-    interface_weight: Tensor,
-    output: Tensor,
-    cell: Tensor,
-    memory: Tensor,
-    outputs: Tensor,
-    copies: Tensor,
-    rows: Tensor,
-    gates: Tensor,
-    cells: Tensor,
-    interface: Tensor,
-    least_used: Tensor,
-    per_head: bool,
-    decay: float,
-    wants_input: bool,
-) -> tuple[Tensor, ...]:
-    B, N, _ = memory.shape
-    return (
-        memory.new_empty((input.shape[0] if wants_input else 0, *input.shape[1:])),
-        memory.new_empty(input_weight.shape),
-        memory.new_empty(gates.shape[2:]),
-        memory.new_empty(recurrent_weight.shape),
-        memory.new_empty(interface_weight.shape),
-        memory.new_empty(interface.shape[2:]),
-        memory.new_empty(output.shape),
-        memory.new_empty(cell.shape),
-        memory.new_empty(memory.shape),
-        memory.new_empty((B, (rows.shape[2] - 1) // 3, N)),
-        memory.new_empty((B, N)),
-    )
-
-
 def _span(T: int) -> int:
-    """Steps between two copies of the memory."""
-    return max(1, math.ceil(math.sqrt(T)))
+    """Steps between two copies of a scan's state: as csrc/cpu/scan.cpp has it."""
+    return max(math.ceil(math.sqrt(min(T, 64))), (T + 7) // 8)
 
 
 def _grad_strength(key: Tensor, strength: Tensor | None) -> Tensor:

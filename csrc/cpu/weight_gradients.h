@@ -1,0 +1,103 @@
+// The gradients of a controller's and an interface's weights and biases, and of the input where it is wanted, from a few
+// steps at a time: what they are products of is still in the cache, and need not be kept for the whole episode.
+#pragma once
+
+#include "products.h"
+
+namespace mannkern {
+
+struct ControllerShape {
+  int64_t T, B, F, D, O, I;  // steps, batch, features, hidden, output D + R W, interface
+  bool lstm;                 // else one tanh layer
+
+  ControllerShape(const Tensor& input, const Tensor& interface_weight, const Tensor& output, bool lstm) : lstm(lstm) {
+    STD_TORCH_CHECK(input.dim() == 3 && interface_weight.dim() == 2 && output.dim() == 2,
+                    "mannkern: wrong rank of an episode's tensors");
+    T = input.size(0), B = input.size(1), F = input.size(2);
+    D = interface_weight.size(1), I = interface_weight.size(0), O = output.size(1);
+    STD_TORCH_CHECK(O > D, "mannkern: the output has no place for what is read");
+  }
+  int64_t gates() const { return lstm ? 4 * D : D; }
+  int64_t seen() const { return lstm ? 0 : D; }  // the controller sees these columns of [h, r] and those behind them
+};
+
+template <class T>
+class WeightGradients {
+ public:
+  WeightGradients(const ControllerShape& s, bool wants_input)
+      : input_weight(zeros({s.gates(), s.F})),
+        bias(zeros({s.gates()})),
+        recurrent_weight(zeros({s.gates(), s.O - s.seen()})),
+        interface_weight(zeros({s.I, s.D})),
+        interface_bias(zeros({s.I})),
+        input(of_steps<T>({wants_input ? s.T : 0, s.B, s.F})),
+        s_(s),
+        steps_(std::min(s.T, 512 / std::max<int64_t>(s.B, 1) + 1)),
+        gates_(of_steps<T>({steps_ * s.B, s.gates()})),
+        asked_(of_steps<T>({steps_ * s.B, s.I})) {}
+
+  // Where the gradients of step t's gates, before activation, and interface go: rows of each episode.
+  T* gates(int64_t t) const { return data<T>(gates_) + t % steps_ * s_.B * s_.gates(); }
+  T* asked(int64_t t) const { return data<T>(asked_) + t % steps_ * s_.B * s_.I; }
+
+  // Steps of a product: about 512 rows, beyond which a product is no faster and leaves the cache. `add` where it begins.
+  int64_t steps() const { return steps_; }
+
+  // Adds those of steps begin to end, at most `steps()`. x (T,B,F), W (gates,F), `first` (B,O) before the first step and
+  // `outputs` (T,B,O) after each.
+  void add(int64_t begin, int64_t end, const T* x, const T* W, const T* first, const T* outputs) {
+    const auto [T_, B, F, D, O, I, lstm] = s_;
+    const int64_t rows = (end - begin) * B, G = s_.gates(), seen = s_.seen();
+    const T* previous = outputs + (begin - 1) * B * O;
+    Tensor copied;
+    if (begin == 0) {
+      copied = Call<T>::allocate({rows, O}, Call<T>::kType);
+      std::copy_n(first, B * O, data<T>(copied));
+      std::copy_n(outputs, rows * O - B * O, data<T>(copied) + B * O);
+      previous = data<T>(copied);
+    }
+    const Tensor d_gates = matrix(gates(begin), rows, G, G);
+    const Tensor columns = torch::stable::contiguous(transposed(d_gates));
+    add_to(input_weight, product<T>(columns, transposed(matrix(x + begin * B * F, rows, F, F))));
+    add_to(recurrent_weight, product<T>(columns, transposed(matrix(previous + seen, rows, O - seen, O))));
+    add_to(interface_weight, product<T>(transposed(matrix(asked(begin), rows, I, I)),
+                                        transposed(matrix(outputs + begin * B * O, rows, D, O))));
+    add_rows(bias, gates(begin), rows);
+    add_rows(interface_bias, asked(begin), rows);
+    if (input.numel() == 0) return;
+    const Tensor d_input = product<T>(d_gates, transposed(matrix(W, G, F, F)));
+    std::copy_n(data<T>(d_input), rows * F, data<T>(input) + begin * B * F);
+  }
+
+  const Tensor input_weight, bias, recurrent_weight, interface_weight, interface_bias, input;
+
+ private:
+  static Tensor zeros(std::initializer_list<int64_t> sizes) {
+    const Tensor out = Call<T>::allocate(sizes, Call<T>::kType);
+    std::fill_n(data<T>(out), out.numel(), T(0));
+    return out;
+  }
+  static void add_to(const Tensor& total, const Tensor& term) {
+    T* sum = data<T>(total);
+    const T* found = data<T>(term);
+    for (int64_t i = 0, count = total.numel(); i < count; ++i) sum[i] += found[i];
+  }
+  // 64 rows at a time: sums of thousands of float32 in one chain would lose a digit.
+  static void add_rows(const Tensor& total, const T* row, int64_t count) {
+    const int64_t width = total.numel();
+    T* sum = data<T>(total);
+    std::vector<T> part(width);
+    for (int64_t i = 0; i < count; ++i, row += width) {
+      for (int64_t j = 0; j < width; ++j) part[j] += row[j];
+      if (i % 64 != 63 && i + 1 != count) continue;
+      for (int64_t j = 0; j < width; ++j) sum[j] += part[j];
+      std::fill(part.begin(), part.end(), T(0));
+    }
+  }
+
+  const ControllerShape s_;
+  const int64_t steps_;
+  const Tensor gates_, asked_;
+};
+
+}  // namespace mannkern
