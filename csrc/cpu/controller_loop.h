@@ -21,12 +21,12 @@ class ControllerLoop {
   ControllerLoop(Call<T>& call, const ControllerShape& s, const Controlled& given, const Tensor& bias,
                  const Tensor& interface_bias, bool keep)
       : outputs(of_steps<T>({s.T, s.B, s.O})),
-        gates(input_product(call, s, given)),
         cells(of_steps<T>({s.lstm ? keep ? s.T : 1 : 0, s.B, s.D})),
         interface(of_steps<T>({keep ? s.T : 1, s.B, s.I})),
         interface_bias(call.in(interface_bias, "interface_bias", {s.I})),
         s_(s),
         keep_(keep),
+        gates_(input_product(call, s, given)),
         recurrent_(dense(call, given.recurrent_weight, "recurrent_weight", s.gates(), s.O - s.seen()), s.B, s.T),
         to_interface_(dense(call, given.interface_weight, "interface_weight", s.I, s.D), s.B, s.T),
         bias_(call.in(bias, "bias", {s.gates()})),
@@ -37,7 +37,7 @@ class ControllerLoop {
   Tensor step(int64_t t) {
     const auto [T_, B, F, D, O, I, lstm] = s_;
     const Tensor recurrent = recurrent_.product(matrix(output_ + s_.seen(), B, O - s_.seen(), O));
-    T *row = data<T>(gates) + t * B * s_.gates(), *out = output(t);
+    T *row = data<T>(gates_) + t * B * s_.gates(), *out = output(t);
     if (lstm) {
       T* after = data<T>(cells) + (keep_ ? t : 0) * B * D;
       over_batch(B, 16 * D, kernels<T>().lstm, Lstm<T>{D, O, row, data<T>(recurrent), bias_, cell_, row, after, out});
@@ -51,6 +51,8 @@ class ControllerLoop {
   T* output(int64_t t) const { return data<T>(outputs) + t * s_.B * s_.O; }
   T* asked(int64_t t) const { return data<T>(interface) + (keep_ ? t : 0) * s_.B * s_.I; }
 
+  // The activated gates for the backward pass; (0,B,D) of a layer, which has its output.
+  Tensor kept_gates() const { return s_.lstm ? gates_ : Call<T>::allocate({0, s_.B, s_.D}, Call<T>::kType); }
   // After the last step; (0,D) of a layer.
   Tensor last_cell() const {
     const int64_t B = s_.lstm ? s_.B : 0;
@@ -59,7 +61,7 @@ class ControllerLoop {
     return last;
   }
 
-  const Tensor outputs, gates, cells, interface;
+  const Tensor outputs, cells, interface;
   const T* const interface_bias;
 
  private:
@@ -74,6 +76,7 @@ class ControllerLoop {
 
   const ControllerShape s_;
   const bool keep_;
+  const Tensor gates_;
   const Weights<T> recurrent_, to_interface_;
   const T *bias_, *output_, *cell_;  // the latter two of the step before
 };

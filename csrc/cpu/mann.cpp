@@ -59,7 +59,7 @@ Forward mann_episode(const Tensor& input, const Tensor& input_weight, const Tens
                FromBlocks<T>{layout.shape, s.row_stride(), data<T>(current), trail.row(s.T), data<T>(last_memory),
                              data<T>(last_weights)});
     return std::make_tuple(loop.outputs, last_memory, last_weights, last_usage, loop.last_cell(), trail.copies,
-                           trail.rows, loop.gates, loop.cells, loop.interface, least_used);
+                           trail.rows, loop.kept_gates(), loop.cells, loop.interface, least_used);
   });
 }
 

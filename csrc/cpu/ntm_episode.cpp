@@ -56,7 +56,7 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
     over_batch(B, N * W, kernels<T>().from_blocks,
                FromBlocks<T>{s.shape, s.row_stride(), M, trail.row(s.T), data<T>(last_memory), data<T>(last_weights)});
     return std::make_tuple(loop.outputs, last_memory, last_weights, loop.last_cell(), trail.copies, trail.rows,
-                           loop.gates, loop.cells, loop.interface);
+                           loop.kept_gates(), loop.cells, loop.interface);
   });
 }
 

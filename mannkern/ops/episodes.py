@@ -55,7 +55,7 @@ def _kept(
         memory.new_empty((1 + (T - 1) // span if keep else 0, B, blocks, W * block)),
         memory.new_empty((steps + 1, B, 3 * heads + 1, blocks * block)),
         memory.new_empty((T if cell is not None else 0, B, bias.shape[0])),
-        memory.new_empty((0, *bias.shape) if cell is None else (steps, *cell.shape)),
+        memory.new_empty((0, B, bias.shape[0]) if cell is None else (steps, *cell.shape)),
         memory.new_empty((steps, B, interface_bias.shape[0])),
     )
 
