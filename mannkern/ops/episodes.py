@@ -122,9 +122,7 @@ def _(
     wants_input: bool,
 ) -> tuple[Tensor, ...]:
     B, N, _ = memory.shape
-    controller = _gradients(
-        input, input_weight, recurrent_weight, interface_weight, output, cell, memory, interface, wants_input
-    )
+    controller = _gradients(input, input_weight, recurrent_weight, interface_weight, output, cell, memory, wants_input)
     weights = memory.new_empty((B, (rows.shape[2] - 1) // 3, N))
     return *controller, *_like(memory), weights, memory.new_empty((B, N))
 
@@ -177,9 +175,7 @@ def _(
     shifts: int,
     wants_input: bool,
 ) -> tuple[Tensor, ...]:
-    controller = _gradients(
-        input, input_weight, recurrent_weight, interface_weight, output, cell, memory, interface, wants_input
-    )
+    controller = _gradients(input, input_weight, recurrent_weight, interface_weight, output, cell, memory, wants_input)
     return *controller, *_like(memory, weights)
 
 
@@ -191,12 +187,11 @@ def _gradients(
     output: Tensor,
     cell: Tensor | None,
     memory: Tensor,
-    interface: Tensor,
     wants_input: bool,
 ) -> tuple[Tensor, ...]:
     """Of input, input_weight, bias, recurrent_weight, interface_weight, interface_bias, output and cell."""
     return (
         memory.new_empty((input.shape[0] if wants_input else 0, *input.shape[1:])),
-        *_like(input_weight, input_weight[:, 0], recurrent_weight, interface_weight, interface[0, 0], output),
+        *_like(input_weight, input_weight[:, 0], recurrent_weight, interface_weight, interface_weight[:, 0], output),
         _cell(cell, memory, interface_weight),
     )

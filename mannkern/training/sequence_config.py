@@ -48,13 +48,13 @@ class SequenceConfig(RunConfig):
         choices=("adam", "rmsprop"),
     )
     batch_size: int = option(4, "sequences in a step (paper: 1); all have one size, which the seed and the step draw")
-    steps: int | None = option(None, "stop at this step (default: 60000; no limit if --minutes is given)", kind=int)
+    steps: int | None = option(None, "stop at this step (default: 100000; no limit if --minutes is given)", kind=int)
     log_every: int = option(100, "steps between lines of metrics.jsonl")
     validate_every: int = option(1000, "steps between validations")
 
     GROUP: ClassVar[str] = "the model"
     FAMILY: ClassVar[str] = "ntm"
-    DEFAULT_STEPS: ClassVar[int] = 60_000
+    DEFAULT_STEPS: ClassVar[int] = 100_000
     COUNTS: ClassVar[tuple[str, ...]] = ("lstm_size", "lstm_layers", *RunConfig.COUNTS)
     NTM: ClassVar[dict[str, Sizes]]  # by controller
 

@@ -69,5 +69,5 @@ def test_runs_compare_where_their_sequences_are_the_same() -> None:
 
 
 def test_how_long_a_run_lasts() -> None:
-    assert CopyConfig().step_limit == 60_000
+    assert CopyConfig().step_limit == 100_000
     assert CopyConfig(minutes=2).step_limit == float("inf")
