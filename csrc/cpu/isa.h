@@ -1,6 +1,7 @@
 // The kernels as the instruction set compiles them that the including file has chosen.
 #pragma once
 
+#include "gemm.h"
 #include "kernels.h"
 #include "mann_step.h"
 #include "ntm_kernels.h"
@@ -17,6 +18,8 @@ constexpr Kernels<T> kernels = {write<T>,
                                 step<T>,
                                 step_backward<T>,
                                 find_least_used<T>,
+                                pack<T>,
+                                gemm<T>,
                                 lstm<T>,
                                 lstm_backward<T>,
                                 layer<T>,

@@ -3,6 +3,7 @@
 
 #include "../lrua.h"
 #include "../ntm.h"
+#include "../matrix.h"
 
 namespace mannkern {
 
@@ -15,6 +16,8 @@ struct Kernels {
   void (*step)(const Step<T>&, int64_t begin, int64_t end);
   void (*step_backward)(const StepBackward<T>&, int64_t begin, int64_t end);
   void (*least_used)(const LeastUsed<T>&, int64_t begin, int64_t end);
+  void (*pack)(const Pack<T>&, int64_t begin, int64_t end);
+  void (*gemm)(const Product<T>&, int64_t begin, int64_t end);
   void (*lstm)(const Lstm<T>&, int64_t begin, int64_t end);
   void (*lstm_backward)(const LstmBackward<T>&, int64_t begin, int64_t end);
   void (*layer)(const Layer<T>&, int64_t begin, int64_t end);

@@ -48,9 +48,9 @@ Forward mann_episode(const Tensor& input, const Tensor& input_weight, const Tens
                ToBlocks<T>{layout.shape, s.row_stride(), M0, w_r, data<T>(current), trail.row(0), nullptr});
     std::copy_n(u, B * N, data<T>(last_usage));
     for (int64_t t = 0; t < s.T; ++t) {
-      const Tensor asked = loop.step(t);
+      const T* asked = loop.step(t);
       over_batch(B, s.work(), kernels<T>().mann_step,
-                 MannStep<T>{layout, {n, per_head, decay}, c.O, data<T>(asked), loop.interface_bias, trail.row(t),
+                 MannStep<T>{layout, {n, per_head, decay}, c.O, asked, loop.interface_bias, trail.row(t),
                              data<T>(current), data<T>(last_usage), keep && t % s.span == 0 ? trail.copy(t) : nullptr,
                              loop.asked(t), trail.row(t + 1), loop.output(t) + c.D,
                              data<int64_t>(least_used) + (keep ? t : 0) * B * n});

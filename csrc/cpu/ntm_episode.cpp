@@ -47,9 +47,9 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
     for (int64_t t = 0; t < s.T; ++t) {
       const bool copied = keep && t + 1 < s.T && (t + 1) % s.span == 0;
       T* after = copied ? trail.copy(t + 1) : data<T>(current);
-      const Tensor asked = loop.step(t);
+      const T* asked = loop.step(t);
       over_batch(B, s.work(), kernels<T>().ntm_step,
-                 NtmStep<T>{layout, c.O, data<T>(asked), loop.interface_bias, M, trail.row(t), after, loop.asked(t),
+                 NtmStep<T>{layout, c.O, asked, loop.interface_bias, M, trail.row(t), after, loop.asked(t),
                             trail.row(t + 1), loop.output(t) + c.D});
       M = after;
     }

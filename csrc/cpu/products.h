@@ -1,80 +1,44 @@
-// Matrix products by PyTorch's libraries.
+// Matrix products over threads, by the kernels of cpu/gemm.h.
+//
+// Why not PyTorch's: of an episode's products oneDNN's and MKL's are slower up to about 64 rows, by the 10 to 20 us a call
+// takes to begin, by what a library allocates for it, and MKL by its choice of AVX2 on AMD; of weight gradients they are
+// slower at any size, since both matrices must be transposed first. bench/FACTS.md has the figures.
 #pragma once
-
-#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
-
-#include <array>
 
 #include "call.h"
 
-// oneDNN's product, on which torch.nn.LSTM runs too: up to twice as fast as MKL's where it is large. Absent where torch
-// lacks oneDNN.
-extern "C" __attribute__((weak)) AOTITorchError aoti_torch_cpu__linear_pointwise(
-    AtenTensorHandle x, AtenTensorHandle weight, AtenTensorHandle* bias, const char* activation, const double** scalars,
-    int64_t scalars_len, const char** algorithm, AtenTensorHandle* out);
-
 namespace mannkern {
 
-// A matrix over memory of somebody else, rows `stride` apart.
 template <class T>
-Tensor matrix(const T* data, int64_t rows, int64_t columns, int64_t stride) {
-  const int64_t sizes[] = {rows, columns}, strides[] = {stride, 1};
-  AtenTensorHandle handle;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_create_tensor_from_blob(
-      const_cast<T*>(data), 2, sizes, strides, 0,
-      sizeof(T) == 4 ? aoti_torch_dtype_float32() : aoti_torch_dtype_float64(), aoti_torch_device_type_cpu(), 0,
-      &handle));
-  return Tensor(handle);
+Matrix<T> rows_of(const T* data, int64_t stride) {
+  return {data, stride, 1};
+}
+template <class T>
+Matrix<T> transposed(const Matrix<T>& a) {
+  return {a.data, a.column, a.row};
 }
 
-inline Tensor transposed(const Tensor& a) { return torch::stable::transpose(a, 0, 1); }
-
-// Multiplications under which MKL's product is the faster one: oneDNN's takes about 15 us to begin.
-constexpr int64_t kSmallProduct = 1 << 20;
-constexpr int64_t kWorthPacking = 16;  // products, each of which packs its weights anew otherwise
-
+// The second factor (K,N) of products, packed once for all of them.
 template <class T>
-bool by_onednn(int64_t rows, const Tensor& b) {
-  return sizeof(T) == 4 && aoti_torch_cpu__linear_pointwise && rows * b.numel() >= kSmallProduct;
-}
-
-inline Tensor onednn_product(const Tensor& a, const Tensor& b) {
-  AtenTensorHandle handle;
-  // dense copies: on strided matrices oneDNN falls back to loops a hundred times slower
-  const Tensor x = torch::stable::contiguous(a);
-  TORCH_ERROR_CODE_CHECK(
-      aoti_torch_cpu__linear_pointwise(x.get(), b.get(), nullptr, "none", nullptr, 0, nullptr, &handle));
-  return Tensor(handle);
-}
-
-// a b^T for a (rows, K) and b (columns, K).
-template <class T>
-Tensor product(const Tensor& a, const Tensor& b) {
-  if (by_onednn<T>(a.size(0), b)) return onednn_product(a, torch::stable::contiguous(b));
-  const Tensor out = Call<T>::allocate({a.size(0), b.size(0)}, Call<T>::kType);
-  TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_mm_out(out.get(), a.get(), transposed(b).get()));
-  return out;
-}
-
-// The b of `count` products of `rows` rows each, packed once as oneDNN's kernels read it.
-template <class T>
-class Weights {
+class Factor {
  public:
-  Weights(const Tensor& b, int64_t rows, int64_t count) : large_(by_onednn<T>(rows, b)), b_(b) {
-    if (large_) b_ = torch::stable::contiguous(b);
-    if (large_ && count >= kWorthPacking) b_ = packed(b_);
+  Factor(int64_t K, int64_t N) : K_(K), N_(N), panels_(Call<T>::allocate({(N + panel() - 1) / panel(), K, panel()}, Call<T>::kType)) {}
+  Factor(const Matrix<T>& b, int64_t K, int64_t N) : Factor(K, N) { pack(b); }
+
+  void pack(const Matrix<T>& b) const {
+    over_batch(panels_.size(0), 4 * K_ * panel(), kernels<T>().pack, Pack<T>{K_, N_, b, data<T>(panels_)});
   }
-  Tensor product(const Tensor& a) const { return large_ ? onednn_product(a, b_) : mannkern::product<T>(a, b_); }
+  // c (M,N), rows c_stride apart, becomes a (M,K) times this, or that is added to it.
+  void multiply(const Matrix<T>& a, int64_t M, T* c, int64_t c_stride, bool add = false) const {
+    // sixteen multiplications take as long as one of those that over_batch counts
+    over_batch(panels_.size(0), M * K_ * panel() / 16, kernels<T>().gemm,
+               Product<T>{M, N_, K_, a, data<T>(panels_), c, c_stride, add});
+  }
 
  private:
-  static Tensor packed(const Tensor& dense) {
-    std::array<StableIValue, 2> stack{torch::stable::detail::from(dense), torch::stable::detail::from(std::nullopt)};
-    TORCH_ERROR_CODE_CHECK(
-        torch_call_dispatcher("mkldnn::_reorder_linear_weight", "", stack.data(), TORCH_ABI_VERSION));
-    return torch::stable::detail::to<Tensor>(stack[0]);
-  }
-  const bool large_;
-  Tensor b_;
+  static int64_t panel() { return 2 * chosen->bytes / sizeof(T); }
+  const int64_t K_, N_;
+  const Tensor panels_;
 };
 
 }  // namespace mannkern

@@ -43,30 +43,26 @@ class WeightGradients {
   // Steps of a product: about 512 rows, beyond which a product is no faster and leaves the cache. `add` where it begins.
   int64_t steps() const { return steps_; }
 
-  // Adds those of steps begin to end, at most `steps()`. x (T,B,F), W (gates,F), `first` (B,O) before the first step and
-  // `outputs` (T,B,O) after each.
-  void add(int64_t begin, int64_t end, const T* x, const T* W, const T* first, const T* outputs) {
+  // Adds those of steps begin to end, at most `steps()`. x (T,B,F); weight (gates,F) of the input, null where its gradient
+  // is not wanted; `first` (B,O) before the first step and `outputs` (T,B,O) after each.
+  void add(int64_t begin, int64_t end, const T* x, const Factor<T>* weight, const T* first, const T* outputs) {
     const auto [T_, B, F, D, O, I, lstm] = s_;
     const int64_t rows = (end - begin) * B, G = s_.gates(), seen = s_.seen();
-    const T* previous = outputs + (begin - 1) * B * O;
-    Tensor copied;
-    if (begin == 0) {
-      copied = Call<T>::allocate({rows, O}, Call<T>::kType);
-      std::copy_n(first, B * O, data<T>(copied));
-      std::copy_n(outputs, rows * O - B * O, data<T>(copied) + B * O);
-      previous = data<T>(copied);
-    }
-    const Tensor d_gates = matrix(gates(begin), rows, G, G);
-    const Tensor columns = torch::stable::contiguous(transposed(d_gates));
-    add_to(input_weight, product<T>(columns, transposed(matrix(x + begin * B * F, rows, F, F))));
-    add_to(recurrent_weight, product<T>(columns, transposed(matrix(previous + seen, rows, O - seen, O))));
-    add_to(interface_weight, product<T>(transposed(matrix(asked(begin), rows, I, I)),
-                                        transposed(matrix(outputs + begin * B * O, rows, D, O))));
-    add_rows(bias, gates(begin), rows);
-    add_rows(interface_bias, asked(begin), rows);
-    if (input.numel() == 0) return;
-    const Tensor d_input = product<T>(d_gates, transposed(matrix(W, G, F, F)));
-    std::copy_n(data<T>(d_input), rows * F, data<T>(input) + begin * B * F);
+    const Matrix<T> d_gates = rows_of<T>(gates(begin), G), d_asked = rows_of<T>(asked(begin), I);
+    const auto sum = [](const Matrix<T>& grad, int64_t width, const Matrix<T>& of, int64_t count, int64_t columns,
+                        const Tensor& total) {
+      Factor<T>(of, count, columns).multiply(transposed(grad), width, data<T>(total), columns, true);
+    };
+    sum(d_gates, G, rows_of(x + begin * B * F, F), rows, F, input_weight);
+    if (begin == 0) sum(d_gates, G, rows_of(first + seen, O), B, O - seen, recurrent_weight);
+    const int64_t late = begin == 0 ? B : 0;  // the first of these rows that is behind a step
+    if (rows > late)
+      sum({d_gates.data + late * G, G, 1}, G, rows_of(outputs + begin * B * O - B * O + late * O + seen, O), rows - late,
+          O - seen, recurrent_weight);
+    sum(d_asked, I, rows_of(outputs + begin * B * O, O), rows, D, interface_weight);
+    add_rows(bias, d_gates.data, rows);
+    add_rows(interface_bias, d_asked.data, rows);
+    if (weight) weight->multiply(d_gates, rows, data<T>(input) + begin * B * F, F);
   }
 
   const Tensor input_weight, bias, recurrent_weight, interface_weight, interface_bias, input;
@@ -76,11 +72,6 @@ class WeightGradients {
     const Tensor out = Call<T>::allocate(sizes, Call<T>::kType);
     std::fill_n(data<T>(out), out.numel(), T(0));
     return out;
-  }
-  static void add_to(const Tensor& total, const Tensor& term) {
-    T* sum = data<T>(total);
-    const T* found = data<T>(term);
-    for (int64_t i = 0, count = total.numel(); i < count; ++i) sum[i] += found[i];
   }
   // 64 rows at a time: sums of thousands of float32 in one chain would lose a digit.
   static void add_rows(const Tensor& total, const T* row, int64_t count) {

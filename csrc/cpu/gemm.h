@@ -1,0 +1,92 @@
+// Products of matrices, the second packed in panels of two vectors of columns: C = A B, or C += A B.
+//
+// Each number of C is one sum in the order of k, whatever the tiles, so that neither threads nor other rows change it.
+#pragma once
+
+#include "../matrix.h"
+#include "vector.h"
+
+namespace {
+
+using mannkern::Pack;
+using mannkern::Product;
+
+// Rows of a tile, whose sums fill the registers beside two vectors of B and a number of A.
+constexpr int64_t kTileRows = MANNKERN_BYTES == 64 ? 14 : 6;
+constexpr int64_t kInCache = 1 << 16;  // numbers of A that all panels are multiplied with before the next: half of L2
+
+template <class T>
+constexpr int64_t kPanel = 2 * Lanes<T>::L;
+
+// Columns of panel p, kPanel but for the last.
+template <class T>
+int64_t columns_of(int64_t p, int64_t N) {
+  return N - p * kPanel<T> < kPanel<T> ? N - p * kPanel<T> : kPanel<T>;
+}
+
+// Panels [begin, end) of B: for each k its kPanel numbers, zeros behind the last column.
+template <class T>
+void pack(const Pack<T>& op, int64_t begin, int64_t end) {
+  constexpr int64_t P = kPanel<T>;
+  const auto [b, row, column] = op.b;
+  for (int64_t p = begin; p < end; ++p) {
+    T* out = op.panels + p * P * op.K;
+    const T* from = b + p * P * column;
+    const int64_t columns = columns_of<T>(p, op.N);
+    if (column == 1 && columns == P) {
+      for (int64_t k = 0; k < op.K; ++k) std::memcpy(out + k * P, from + k * row, P * sizeof(T));
+      continue;
+    }
+    for (int64_t n = 0; n < P; ++n)
+      for (int64_t k = 0; k < op.K; ++k) out[k * P + n] = n < columns ? from[n * column + k * row] : T(0);
+  }
+}
+
+// `Rows` rows of A against the first `Vectors` of a panel: each number of B is loaded once for all of them.
+template <class T, int Rows, int Vectors>
+void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t columns) {
+  constexpr int L = Lanes<T>::L;
+  const int64_t row = op.a.row, column = op.a.column;
+  Vec<T> sum[Rows][Vectors] = {}, b[Vectors];
+  for (int64_t k = 0; k < op.K; ++k, a += column, panel += kPanel<T>) {
+    for (int v = 0; v < Vectors; ++v) b[v] = load(panel + v * L);
+    for (int r = 0; r < Rows; ++r) {
+      const Vec<T> x = a[r * row] - Vec<T>{};  // a broadcast: added to 0, it would be an addition too
+      for (int v = 0; v < Vectors; ++v) sum[r][v] += x * b[v];
+    }
+  }
+  for (int r = 0; r < Rows; ++r) {
+    T* out = c + r * op.c_stride;
+    if (columns == Vectors * L) {
+      for (int v = 0; v < Vectors; ++v) store(out + v * L, op.add ? load(out + v * L) + sum[r][v] : sum[r][v]);
+    } else {
+      T found[Vectors * L];
+      for (int v = 0; v < Vectors; ++v) store(found + v * L, sum[r][v]);
+      for (int64_t n = 0; n < columns; ++n) out[n] = op.add ? out[n] + found[n] : found[n];
+    }
+  }
+}
+
+template <class T, int Rows>
+void tile_of(int64_t rows, const Product<T>& op, const T* a, const T* panel, T* c, int64_t columns) {
+  if constexpr (Rows > 0) {
+    if (rows != Rows) tile_of<T, Rows - 1>(rows, op, a, panel, c, columns);
+    else if (columns > Lanes<T>::L) tile<T, Rows, 2>(op, a, panel, c, columns);
+    else tile<T, Rows, 1>(op, a, panel, c, columns);
+  }
+}
+
+// Columns of panels [begin, end).
+template <class T>
+void gemm(const Product<T>& op, int64_t begin, int64_t end) {
+  constexpr int64_t P = kPanel<T>;
+  const int64_t tiles = (op.M + kTileRows - 1) / kTileRows, fit = kInCache / (op.K * kTileRows + 1) + 1;
+  const auto start = [&](int64_t i) { return i * op.M / tiles; };  // tiles of sizes as equal as they can be
+  for (int64_t first = 0; first < tiles; first += fit)
+    for (int64_t p = begin; p < end; ++p)
+      for (int64_t i = first; i < tiles && i < first + fit; ++i)
+        tile_of<T, kTileRows>(start(i + 1) - start(i), op, op.a.data + start(i) * op.a.row, op.panels + p * P * op.K,
+                              op.c + start(i) * op.c_stride + p * P, columns_of<T>(p, op.N));
+}
+
+}  // namespace
