@@ -37,8 +37,17 @@ void pack(const Pack<T>& op, int64_t begin, int64_t end) {
       for (int64_t k = 0; k < op.K; ++k) std::memcpy(out + k * P, from + k * row, P * sizeof(T));
       continue;
     }
-    for (int64_t n = 0; n < P; ++n)
-      for (int64_t k = 0; k < op.K; ++k) out[k * P + n] = n < columns ? from[n * column + k * row] : T(0);
+    constexpr int L = Lanes<T>::L;
+    const int64_t whole = row == 1 && columns == P ? op.K / L * L : 0;  // squares of a transposed B, in registers
+    for (int64_t k = 0; k < whole; k += L)
+      for (int64_t n = 0; n < P; n += L) {
+        Vec<T> square[L];
+        for (int i = 0; i < L; ++i) square[i] = load(from + (n + i) * column + k);
+        transpose<T>(square);
+        for (int i = 0; i < L; ++i) store(out + (k + i) * P + n, square[i]);
+      }
+    for (int64_t k = whole; k < op.K; ++k)
+      for (int64_t n = 0; n < P; ++n) out[k * P + n] = n < columns ? from[n * column + k * row] : T(0);
   }
 }
 
