@@ -14,20 +14,40 @@ from mannkern.cells import MANNCell, MANNState, NTMCell, NTMState
 from mannkern.cells.base import FeedForward
 
 
-def _controlled(cell: MANNCell | NTMCell, state: MANNState | NTMState) -> tuple[Tensor | None, ...]:
-    """What the compiled loops take of a controller: weights of x, bias, weights of [h, r] (a layer: of r); the
-    interface's weight and bias; [h, r] and c (a layer: None) before the first step.
+def _weights(cell: MANNCell | NTMCell) -> tuple[Tensor, ...]:
+    """What the compiled loops take of a controller and the interface.
+
+    Weights of x, bias, weights of [h, r] (of a layer: of r), weights of the interface, its bias.
     """
-    controller, F, read = cell.controller, cell.input_size, state.read.flatten(1)
+    controller, F = cell.controller, cell.input_size
     interface = cell.interface.weight, cell.interface.bias
     if isinstance(controller, FeedForward):
-        weight, unseen = controller.linear.weight, read.new_zeros(read.shape[0], cell.hidden_size)
-        return weight[:, :F], controller.linear.bias, weight[:, F:], *interface, torch.cat([unseen, read], 1), None
-    assert isinstance(controller, nn.LSTMCell)  # of _has_compiled_loop
-    hidden, c = state.controller
+        weight, bias = controller.linear.weight, controller.linear.bias
+        return weight[:, :F], bias, weight[:, F:], *interface
+    assert isinstance(controller, nn.LSTMCell)  # of _is_plain
     recurrent = torch.cat([controller.weight_hh, controller.weight_ih[:, F:]], 1)
-    bias = controller.bias_ih + controller.bias_hh
-    return controller.weight_ih[:, :F], bias, recurrent, *interface, torch.cat([hidden, read], 1), c
+    return controller.weight_ih[:, :F], controller.bias_ih + controller.bias_hh, recurrent, *interface
+
+
+def _before(cell: MANNCell | NTMCell, state: MANNState | NTMState) -> tuple[Tensor, Tensor | None]:
+    """[h, r] and c before the first step; of a layer, which sees no h, zeros in its place and None."""
+    read = state.read.flatten(1)
+    hidden, c = state.controller or (read.new_zeros(read.shape[0], cell.hidden_size), None)
+    return torch.cat([hidden, read], 1), c
+
+
+def _split(state: Any, count: int) -> list[Any]:
+    """States of ``count`` parts of the batch."""
+    controllers = (
+        zip(*(x.tensor_split(count) for x in state.controller), strict=True) if state.controller else [()] * count
+    )
+    return [type(state)(*part) for part in zip(controllers, *(x.tensor_split(count) for x in state[1:]), strict=True)]
+
+
+def _joined(states: tuple[Any, ...]) -> Any:
+    controllers, *parts = zip(*states, strict=True)
+    controller = tuple(torch.cat(x) for x in zip(*controllers, strict=True))
+    return type(states[0])(controller, *(torch.cat(x) for x in parts))
 
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -71,7 +91,7 @@ class _Sequence(nn.Module):
             input = input.transpose(0, 1)
         B = input.shape[1]
         state = cell.initial_state(B) if state is None else cell.check_state(state, B)
-        output, state = self._compiled(input, state) if self._has_compiled_loop(input) else self._loop(input, state)
+        output, state = self._in_parts(input, state) if self._has_compiled_loop(input) else self._loop(input, state)
         return output.transpose(0, 1) if self.batch_first else output, state
 
     def _loop(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -93,8 +113,23 @@ class _Sequence(nn.Module):
             and not torch._C._are_functorch_transforms_active()
         )
 
-    def _compiled(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """The loop over T in compiled code."""
+    def _in_parts(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The compiled loop on some episodes after the other.
+
+        What 1,024 of them keep in one piece is memory that the system gives and takes back at every call, and costs up to
+        70% more (bench/FACTS.md).
+        """
+        size, B = 64 * max(2, torch.get_num_threads()), input.shape[1]
+        weights = _weights(self.cell)
+        if size >= B:
+            return self._compiled(input, weights, state)
+        count = -(-B // size)
+        inputs, states = input.tensor_split(count, 1), _split(state, count)
+        outputs, last = zip(*(self._compiled(x, weights, part) for x, part in zip(inputs, states)), strict=True)
+        return torch.cat(outputs, 1), _joined(last)
+
+    def _compiled(self, input: Tensor, weights: tuple[Tensor, ...], state: Any) -> tuple[Tensor, Any]:
+        """The loop over T in compiled code, with what ``_weights`` took from the cell."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -148,11 +183,12 @@ class MANN(_Sequence):
             dtype=dtype,
         )
 
-    def _compiled(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
+    def _compiled(self, input: Tensor, weights: tuple[Tensor, ...], state: MANNState) -> tuple[Tensor, MANNState]:
         cell = self.cell
         outputs, memory, read_weights, usage, c, *_ = MANNEpisode.apply(
             input,
-            *_controlled(cell, state),
+            *weights,
+            *_before(cell, state),
             state.memory,
             state.read_weights,
             state.usage,
@@ -209,11 +245,12 @@ class NTM(_Sequence):
             dtype=dtype,
         )
 
-    def _compiled(self, input: Tensor, state: NTMState) -> tuple[Tensor, NTMState]:
+    def _compiled(self, input: Tensor, weights: tuple[Tensor, ...], state: NTMState) -> tuple[Tensor, NTMState]:
         cell = self.cell
-        outputs, memory, weights, c, *_ = NTMEpisode.apply(
+        outputs, memory, head_weights, c, *_ = NTMEpisode.apply(
             input,
-            *_controlled(cell, state),
+            *weights,
+            *_before(cell, state),
             state.memory,
             torch.cat([state.write_weights, state.read_weights], 1),
             cell.num_write_heads,
@@ -221,6 +258,6 @@ class NTM(_Sequence):
             torch.is_grad_enabled(),
         )
         hidden, read = outputs[-1].split([cell.hidden_size, cell.num_read_heads * cell.memory_width], -1)
-        write_weights, read_weights = weights.split([cell.num_write_heads, cell.num_read_heads], 1)
+        write_weights, read_weights = head_weights.split([cell.num_write_heads, cell.num_read_heads], 1)
         controller = (hidden, c) if state.controller else ()
         return outputs, NTMState(controller, memory, read_weights, write_weights, read.view_as(state.read))
