@@ -159,13 +159,14 @@ struct MannInterface {
   int64_t size() const { return gates() + (strengths ? 2 : 1) * shape.R; }
 };
 
-// Of each step rows (3R+1,Np): read weights, write weights, cosines, and the norms of the new memory.
+// Of each step rows (2R+1,Np): read weights, cosines, and the norms of the new memory.
 
 template <class T>
 struct MannWrites {  // the writes of some steps, anew from what the steps kept: all pointers are of the first step
   MannInterface layout;
-  int64_t n, B, steps;
-  const T *memory, *asked, *rows;  // memory before it
+  Rule rule;
+  int64_t B, steps;
+  const T *memory, *asked, *before;  // memory before it, rows of the step before
   const int64_t* slots;
   T* memories;  // (steps,B,...), after each
 };

@@ -116,8 +116,8 @@ class _Sequence(nn.Module):
     def _in_parts(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The compiled loop on some episodes after the other.
 
-        What 1,024 of them keep in one piece is memory that the system gives and takes back at every call, and costs up to
-        70% more (bench/FACTS.md).
+        What 1,024 of them keep in one piece is memory that the system gives and takes back at every call, and they cost
+        up to 70% more (bench/FACTS.md).
         """
         size, B = 64 * max(2, torch.get_num_threads()), input.shape[1]
         weights = _weights(self.cell)

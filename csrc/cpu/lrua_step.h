@@ -23,6 +23,18 @@ Rows<P> rows_at(P* at, const Sizes<T>& s) {
   return {at, at + s.R * s.Np, at + 2 * s.R * s.Np, at + 3 * s.R * s.Np};
 }
 
+// Equation 6: a write goes where was read last, and to the least used slots.
+template <class T>
+void write_weights(T* w, const T* previous, const T* gate, const int64_t* slots, const Rule& rule, const Sizes<T>& s) {
+  for (int64_t h = 0; h < s.R; ++h) {
+    T* row = w + h * s.Np;
+    const T open = sigmoid(gate[h]), closed = sigmoid(-gate[h]);
+    for (int64_t i = 0; i < s.Np; ++i) row[i] = open * previous[h * s.Np + i];
+    if (rule.per_head) row[slots[h % rule.n]] += closed;
+    else for (int64_t l = 0; l < rule.n; ++l) row[slots[l]] += closed;
+  }
+}
+
 // Equation 7 on what the least used slot has lost: the memory in X as the step leaves it.
 template <class T>
 void write(T* X, const T* write_weights, const T* add, int64_t slot, const Sizes<T>& s) {
@@ -36,13 +48,7 @@ template <class T>
 void step(T* X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const T* previous, const T* usage,
           const Asked<T>& asked, const Rule& rule, const ReadScratch<T>& scratch, const Sizes<T>& s) {
   least_used(slots, usage, rule.n, rows.norm, s);
-  for (int64_t h = 0; h < s.R; ++h) {
-    T* row = rows.write_weights + h * s.Np;
-    const T open = sigmoid(asked.gate[h]), closed = sigmoid(-asked.gate[h]);
-    for (int64_t i = 0; i < s.Np; ++i) row[i] = open * previous[h * s.Np + i];
-    if (rule.per_head) row[slots[h % rule.n]] += closed;
-    else for (int64_t l = 0; l < rule.n; ++l) row[slots[l]] += closed;
-  }
+  write_weights(rows.write_weights, previous, asked.gate, slots, rule, s);
   write(X, rows.write_weights, asked.add, slots[0], s);
   address(rows.read_weights, rows.cosine, rows.norm, scratch.unit, scratch.key_norm, X, asked.key, asked.strength, s);
   if (read) slot_sum(read, X, rows.read_weights, scratch.lanes, s);

@@ -33,7 +33,7 @@ Forward mann_episode(const Tensor& input, const Tensor& input_weight, const Tens
     const ControllerShape c(input, interface_weight, output, cell.has_value());
     const MannInterface layout = interface_of(c, memory);
     const auto [N, W, R] = layout.shape;
-    const EpisodeShape s(input, memory, R, keep);
+    const EpisodeShape s(input, memory, R, 2 * R + 1, keep);
     const int64_t B = s.B;
     STD_TORCH_CHECK(1 <= n && n <= N, "mannkern: num_least_used is out of range");
     const T *M0 = call.in(memory, "memory", {B, N, W}), *w_r = call.in(read_weights, "read_weights", {B, R, N});
@@ -81,7 +81,7 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
     const ControllerShape c(input, interface_weight, output, cell.has_value());
     const MannInterface layout = interface_of(c, memory);
     const auto [N, W, R] = layout.shape;
-    const EpisodeShape s(input, memory, R, true);
+    const EpisodeShape s(input, memory, R, 2 * R + 1, true);
     const int64_t B = s.B, n = least_used.size(2);
     const Trail<T> trail(s, copies, rows);
     const T* asked = call.in(interface, "interface", {s.T, B, c.I});
@@ -99,8 +99,8 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
       const int64_t begin = t / s.span * s.span;
       if (t == s.T - 1 || t % s.span == s.span - 1)
         over_batch(B, s.work() * (t + 1 - begin), kernels<T>().mann_writes,
-                   MannWrites<T>{layout, n, B, t + 1 - begin, trail.copy(begin), asked + begin * B * c.I,
-                                 trail.row(begin + 1), slots + begin * B * n, data<T>(memories)});
+                   MannWrites<T>{layout, {n, per_head, decay}, B, t + 1 - begin, trail.copy(begin),
+                                 asked + begin * B * c.I, trail.row(begin), slots + begin * B * n, data<T>(memories)});
       over_batch(B, s.work(), kernels<T>().mann_step_backward,
                  MannStepBackward<T>{layout, {n, per_head, decay}, c.O, c.D, loop.grad_outputs(t),
                                      data<T>(memories) + (t - begin) * B * s.memory_size(), trail.row(t),

@@ -73,17 +73,32 @@ void activate_backward(T* grad, const T* row, const MannInterface& at) {
   for (int64_t h = at.gates() + at.shape.R; h < at.size(); ++h) grad[h] *= -T(__builtin_expm1(1 - row[h]));
 }
 
+// What a step keeps, behind each other; its write weights are made anew where they are needed.
+template <class T>
+int64_t kept_size(const Sizes<T>& s) {
+  return (2 * s.R + 1) * s.Np;
+}
+template <class T, class P>  // P: T or const T
+Rows<P> kept_rows(P* at, P* write_weights, const Sizes<T>& s) {
+  return {at, write_weights, at + s.R * s.Np, at + 2 * s.R * s.Np};
+}
+
 template <class T>
 void mann_writes(const MannWrites<T>& op, int64_t begin, int64_t end) {
   const MannInterface& at = op.layout;
   const Sizes<T> s(at.shape.N, at.shape.W, at.shape.R);
   const int64_t size = memory_size(s);
+  Arena<T> arena(scratch_size(s));
+  T* w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
     const T* before = op.memory + e * size;
     for (int64_t i = e; i < op.steps * op.B; i += op.B) {
       T* X = op.memories + i * size;
       std::memcpy(X, before, size * sizeof(T));
-      write(X, rows_at(op.rows + i * rows_size(s), s).write_weights, asked_in(op.asked, i, at).add, op.slots[i * op.n], s);
+      const Asked<T> asked = asked_in(op.asked, i, at);
+      const int64_t* slots = op.slots + i * op.rule.n;
+      write_weights(w, op.before + i * kept_size(s), asked.gate, slots, op.rule, s);
+      write(X, w, asked.add, slots[0], s);
       before = X;
     }
   }
@@ -93,14 +108,15 @@ template <class T>
 void mann_step(const MannStep<T>& op, int64_t begin, int64_t end) {
   const MannInterface& at = op.layout;
   const Sizes<T> s(at.shape.N, at.shape.W, at.shape.R);
-  const int64_t size = memory_size(s), row_size = rows_size(s);
+  const int64_t size = memory_size(s), row_size = kept_size(s);
   Arena<T> arena(scratch_size(s));
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
+  T* w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
     T *X = op.memory + e * size, *usage = op.usage + e * s.N;
     if (op.copy) std::memcpy(op.copy + e * size, X, size * sizeof(T));
     activate(op.asked + e * at.size(), op.product + e * at.size(), op.bias, at);
-    step(X, rows_at(op.rows + e * row_size, s), op.slots + e * op.rule.n, usage, op.read + e * op.output_stride,
+    step(X, kept_rows(op.rows + e * row_size, w, s), op.slots + e * op.rule.n, usage, op.read + e * op.output_stride,
          op.before + e * row_size, usage, asked_in<T>(op.asked, e, at), op.rule, scratch, s);
   }
 }
@@ -109,19 +125,23 @@ template <class T>
 void mann_step_backward(const MannStepBackward<T>& op, int64_t begin, int64_t end) {
   const MannInterface& at = op.layout;
   const Sizes<T> s(at.shape.N, at.shape.W, at.shape.R);
-  const int64_t size = memory_size(s), row_size = rows_size(s);
+  const int64_t size = memory_size(s), row_size = kept_size(s);
   Arena<T> arena(scratch_size(s));
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
-  T* grad_usage = arena.take(s.Np);
+  T *grad_usage = arena.take(s.Np), *w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
     T *grad_output = op.grad_output + e * op.output_stride, *grad_asked = op.grad_asked + e * at.size();
     if (op.grad_outputs)
       for (int64_t i = 0; i < op.output_stride; ++i) grad_output[i] += op.grad_outputs[e * op.output_stride + i];
+    const T* before = op.before + e * row_size;
+    const int64_t* slots = op.slots + e * op.rule.n;
+    const Asked<T> asked = asked_in(op.asked, e, at);
+    write_weights(w, before, asked.gate, slots, op.rule, s);
     load_rows(grad_usage, op.grad_usage + e * s.N, 1, s);
     step_backward(op.grad_memory + e * size, op.grad_weights + e * s.R * s.Np, grad_usage,
                   gradients_in(op.grad_asked, e, at), grad_output + op.D, static_cast<const T*>(nullptr),
-                  op.memory + e * size, rows_at(op.rows + e * row_size, s), op.slots + e * op.rule.n,
-                  op.before + e * row_size, asked_in(op.asked, e, at), op.rule, scratch, s);
+                  op.memory + e * size, kept_rows(op.rows + e * row_size, static_cast<const T*>(w), s), slots, before,
+                  asked, op.rule, scratch, s);
     activate_backward(grad_asked, op.asked + e * at.size(), at);
     store_rows(op.grad_usage + e * s.N, grad_usage, 1, s);
   }

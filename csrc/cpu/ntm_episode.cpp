@@ -33,7 +33,7 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
     const ControllerShape c(input, interface_weight, output, cell.has_value());
     const Interface layout = interface_of(c, memory, weights, write_heads, shifts);
     const auto [N, W, H, S] = layout.shape;
-    const EpisodeShape s(input, memory, H, keep);
+    const EpisodeShape s(input, memory, H, 3 * H + 1, keep);
     const int64_t B = s.B;
     const T *M0 = call.in(memory, "memory", {B, N, W}), *w0 = call.in(weights, "weights", {B, H, N});
     ControllerLoop<T> loop(call, c, {input, input_weight, recurrent_weight, interface_weight, output, cell}, bias,
@@ -76,7 +76,7 @@ Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memor
     const ControllerShape c(input, interface_weight, output, cell.has_value());
     const Interface layout = interface_of(c, memory, weights, write_heads, shifts);
     const auto [N, W, H, S] = layout.shape;
-    const EpisodeShape s(input, memory, H, true);
+    const EpisodeShape s(input, memory, H, 3 * H + 1, true);
     const int64_t B = s.B, size = B * s.memory_size();
     const Trail<T> trail(s, copies, rows);
     const T* asked = call.in(interface, "interface", {s.T, B, c.I});

@@ -44,7 +44,7 @@ define(
 
 
 def _kept(
-    input: Tensor, bias: Tensor, interface_bias: Tensor, cell: Tensor | None, memory: Tensor, heads: int, keep: bool
+    input: Tensor, bias: Tensor, interface_bias: Tensor, cell: Tensor | None, memory: Tensor, rows: int, keep: bool
 ) -> tuple[Tensor, ...]:
     """Shapes of copies, rows, gates, cells and interface, as csrc/cpu/episode.h and controller_loop.h have them."""
     T, B, _ = input.shape
@@ -53,7 +53,7 @@ def _kept(
     blocks, steps = (N + block - 1) // block, T if keep else 1
     return (
         memory.new_empty((1 + (T - 1) // span if keep else 0, B, blocks, W * block)),
-        memory.new_empty((steps + 1, B, 3 * heads + 1, blocks * block)),
+        memory.new_empty((steps + 1, B, rows, blocks * block)),
         memory.new_empty((T if cell is not None else 0, B, bias.shape[0])),
         memory.new_empty((0, B, bias.shape[0]) if cell is None else (steps, *cell.shape)),
         memory.new_empty((steps, B, interface_bias.shape[0])),
@@ -91,7 +91,7 @@ def _(
         memory.new_empty((T, *output.shape)),
         *_like(memory, read_weights, usage),
         _cell(cell, memory, interface_weight),
-        *_kept(input, bias, interface_bias, cell, memory, read_weights.shape[1], keep),
+        *_kept(input, bias, interface_bias, cell, memory, 2 * read_weights.shape[1] + 1, keep),
         memory.new_empty((T if keep else 1, B, num_least_used), dtype=torch.int64),
     )
 
@@ -123,7 +123,7 @@ def _(
 ) -> tuple[Tensor, ...]:
     B, N, _ = memory.shape
     controller = _gradients(input, input_weight, recurrent_weight, interface_weight, output, cell, memory, wants_input)
-    weights = memory.new_empty((B, (rows.shape[2] - 1) // 3, N))
+    weights = memory.new_empty((B, rows.shape[2] // 2, N))
     return *controller, *_like(memory), weights, memory.new_empty((B, N))
 
 
@@ -147,7 +147,7 @@ def _(
         memory.new_empty((input.shape[0], *output.shape)),
         *_like(memory, weights),
         _cell(cell, memory, interface_weight),
-        *_kept(input, bias, interface_bias, cell, memory, weights.shape[1], keep),
+        *_kept(input, bias, interface_bias, cell, memory, 3 * weights.shape[1] + 1, keep),
     )
 
 
