@@ -1,7 +1,8 @@
 # make demo   train a MANN on glyphs for a few minutes and show what it learnt; DATA=<folder> takes Omniglot
 # make test   lint, types and tests
 # make gpu-check   on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
-# The first two set up .venv and the compiled library first, and only what has changed since.
+# make bench   time everything on the CPU (half an hour of an idle machine): bench/results, the README's tables and figure
+# All but gpu-check set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 MINUTES ?= 3.5
@@ -13,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo test build clean gpu-check
+.PHONY: demo test bench build clean gpu-check
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
@@ -23,6 +24,11 @@ test: build
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	GLIBC_TUNABLES=glibc.malloc.tcache_count=0 $(RUN) -m pytest -n auto # so that small allocations are poisoned too
+
+bench: build
+	for name in step episode copy_task curves memory; do $(RUN) bench/$$name.py --json bench/results/cpu-$${name%_task}.json || exit 1; done
+	$(RUN) bench/table.py --write
+	$(RUN) bench/figure.py
 
 # with the Python that has the GPU's PyTorch and Triton
 gpu-check:

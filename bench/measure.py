@@ -41,9 +41,14 @@ def options(description: str | None, batch: list[int], repeats: int) -> argparse
     return parser.parse_args()
 
 
-def memory_flops() -> int:
+def memory_flops(N: int = N, W: int = W, R: int = R) -> int:
     """Forward pass of one memory step: write, dot, norm and read over the memory, a dozen operations on each weight."""
     return N * W * (6 * R + 2) + 12 * N * R
+
+
+def step_bytes(N: int = N, W: int = W, R: int = R) -> int:
+    """What a float32 step with its gradient must move: memory and its gradient in and out, weights, vectors."""
+    return 4 * (5 * N * W + 6 * R * N + 4 * N + 6 * R * W)
 
 
 def product_rate() -> float:
@@ -53,6 +58,12 @@ def product_rate() -> float:
     if torch.backends.mkldnn.is_available():
         runs["oneDNN"] = lambda: [torch.ops.mkldnn._linear_pointwise(a, a, None, "none", [], "")]
     return 2 * 768**3 / min(min(samples) for samples in interleave(runs, 10).values())
+
+
+def copy_rate() -> float:
+    """Bytes/s that a large copy moves, read and written, on the threads in use."""
+    a, b = torch.randn(1 << 24), torch.empty(1 << 24)
+    return 2 * 4 * a.numel() / min(interleave({"copy": lambda: [b.copy_(a)]}, 10)["copy"])
 
 
 def interleave(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
@@ -84,13 +95,13 @@ class Report:
         self.rows: list[dict[str, Any]] = []
         self.not_timed: list[dict[str, Any]] = []
         self.differs = False
-        self.where: dict[str, int] = {}
+        self.where: dict[str, Any] = {}
 
-    def begin(self, B: int, threads: int) -> None:
-        """Another configuration, compiled anew."""
+    def begin(self, B: int, threads: int, more: dict[str, Any] | None = None) -> None:
+        """Another configuration, compiled anew; ``more`` says what else is particular to it."""
         torch.set_num_threads(threads)
         torch._dynamo.reset()
-        self.where = {"B": B, "threads": threads}
+        self.where = {"B": B, "threads": threads, **(more or {})}
 
     def check(self, runs: dict[str, Run], names: list[str], truth: Run, reference: Run | None) -> set[str]:
         """Those that may be timed: their results obey the tests' rule of accuracy beside ``truth`` and ``reference``.
@@ -122,15 +133,19 @@ class Report:
         self.not_timed.append({**self.where, "name": name, "reason": reason})
         print(f"{name} is not timed. It {reason}", flush=True)
 
-    def add(self, times: dict[str, list[float]], bases: list[str], flops: float) -> None:
-        """Print and keep the medians of one configuration, as multiples of ``bases`` and beside the bound."""
+    def add(self, times: dict[str, list[float]], bases: list[str], flops: float, moved: float = 0) -> None:
+        """Print and keep the medians of one configuration, as multiples of ``bases`` and beside the bound.
+
+        The bound of an episode is that of its ``flops`` or, where that is more, of the bytes ``moved``.
+        """
         B, medians = self.where["B"], {name: statistics.median(samples) for name, samples in times.items()}
         rate = product_rate()
-        bound = flops / rate
-        print(f"\nB = {B}, threads = {self.where['threads']}; bound at a matrix product's {rate / 1e9:.0f} GFLOP/s")
+        bound = max(flops / rate, moved / copy_rate() if moved else 0)
+        where = ", ".join(f"{name} = {value}" for name, value in self.where.items())
+        print(f"\n{where}; a matrix product runs at {rate / 1e9:.0f} GFLOP/s")
         columns = ["us/episode", "episodes/s", *(f"x {base}" for base in bases)]
         print("".join([f"{'':16}", *(f"{column:>14}" for column in columns)]))
-        for name, median in {**medians, "bound": bound * B}.items():
+        for name, median in {**medians, **({"bound": bound * B} if bound else {})}.items():
             ratios = {base: median / medians[base] for base in bases if base in medians}
             cells = [f"{median / B * 1e6:14.1f}", f"{B / median:14.0f}", *(f"{x:14.2f}" for x in ratios.values())]
             print(f"{name:16}{''.join(cells)}", flush=True)

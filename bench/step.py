@@ -27,36 +27,43 @@ def fused(*args: Any) -> tuple[Tensor, ...]:
     return functional.lrua_step(*tensors, num_least_used=num_least_used, decay=decay, backend="cpp")
 
 
-def training(step: Callable[..., Sequence[Tensor]], B: int, dtype: torch.dtype = torch.float32) -> measure.Run:
+INPUTS = ("memory", "read_weights", "usage", "key", "add", "gate")
+NAMES = [*OUTPUTS["lrua_step"], *(f"grad {name}" for name in INPUTS)]
+
+
+def standard(B: int) -> Shape:
+    """The standard sizes."""
+    return Shape(B, measure.N, measure.W, measure.R, measure.R)
+
+
+def training(step: Callable[..., Sequence[Tensor]], shape: Shape, dtype: torch.dtype = torch.float32) -> measure.Run:
     """Outputs of a step and the gradients of all of its inputs."""
-    shape = Shape(B, measure.N, measure.W, measure.R, measure.R)
     leaves = [x.to(dtype).requires_grad_() for x in arguments(STEP, shape).values()]
     gradients = [x.to(dtype) for x in cotangents(STEP, shape).values()]
 
     def run() -> list[Tensor]:
-        outputs = step(*leaves, None, measure.R, False, 0.99)
+        outputs = step(*leaves, None, shape.n, False, 0.99)
         return [*outputs, *torch.autograd.grad(outputs, leaves, gradients)]
 
     return run
 
 
 def main() -> None:
-    options = measure.options(__doc__, batch=[1, 16, 64, 256, 1024], repeats=15)
+    options = measure.options(__doc__, batch=[1, 16, 256, 1024], repeats=15)
     report = measure.Report("step", options)
-    inputs = ("memory", "read_weights", "usage", "key", "add", "gate")
-    names = [*OUTPUTS["lrua_step"], *(f"grad {name}" for name in inputs)]
     for B, threads in itertools.product(options.batch, options.threads):
         report.begin(B, threads)
+        shape = standard(B)
         runs = {
-            "cpp": training(fused, B),
-            "reference": training(reference.lrua_step, B),
-            "compiled": training(torch.compile(reference.lrua_step, dynamic=False), B),
-            "matmul": training(baselines.lrua_step, B),
+            "cpp": training(fused, shape),
+            "reference": training(reference.lrua_step, shape),
+            "compiled": training(torch.compile(reference.lrua_step, dynamic=False), shape),
+            "matmul": training(baselines.lrua_step, shape),
         }
-        truth = training(reference.lrua_step, B, torch.float64)
-        good = report.check(runs, names, truth, runs["reference"])
+        truth = training(reference.lrua_step, shape, torch.float64)
+        good = report.check(runs, NAMES, truth, runs["reference"])
         times = measure.interleave({name: run for name, run in runs.items() if name in good}, options.repeats)
-        report.add(times, ["cpp"], 3 * measure.memory_flops())
+        report.add(times, ["cpp"], 3 * measure.memory_flops(), measure.step_bytes())
     report.end()
 
 

@@ -1,12 +1,19 @@
-"""The README's tables of figures, from the JSON of the benchmarks beside: ``python bench/table.py``."""
+"""The README's tables of figures, from the JSON of the benchmarks beside: ``python bench/table.py`` prints them.
+
+``--write`` puts the CPU's in the README, in the place of what is between the marks there.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+README = RESULTS.parents[1] / "README.md"
+MARKS = "<!-- tables of bench/table.py -->", "<!-- end of the tables -->"
 COLUMNS = {"reference": "reference", "compiled": "`torch.compile`", "matmul": "eager, products", "lstm": "`nn.LSTM`"}
 NAMES = {"step": "step alone", "episode": "training step", "copy": "training step, NTM"}
 
@@ -30,6 +37,33 @@ def table() -> str:
     head = f"| forward + backward | B | threads | mannkern, per episode | {' | '.join(COLUMNS.values())} |"
     lines = [line for benchmark in NAMES for line in rows(benchmark)]
     return "\n".join([head, "|---" * head.count(" | ") + "|---|", *lines])
+
+
+def memory_table() -> str:
+    """Peak memory of a call, in MiB."""
+    report: dict[str, Any] = json.loads((RESULTS / "cpu-memory.json").read_text())
+    names = {
+        "cpp": "training step, mannkern",
+        "cpp, no gradient": "the same without gradients",
+        "reference": "training step, reference",
+        "lstm": "training step, `nn.LSTM`",
+        "scan": "`lrua_scan` with its gradient",
+    }
+    head = "| peak memory over the start | T | B | MiB |"
+    lines = [
+        f"| {names[row['name']]} | {row['T']} | {row['B']} | {row['bytes'] / 2**20:,.0f} |" for row in report["rows"]
+    ]
+    return "\n".join([head, "|---" * head.count(" | ") + "|---|", *lines])
+
+
+def write() -> None:
+    """The README with the tables that the JSON gives."""
+    text = README.read_text()
+    begin, end = (text.index(mark) for mark in MARKS)
+    new = f"{text[:begin]}{MARKS[0]}\n\n{table()}\n\n{memory_table()}\n\n{text[end:]}"
+    beside = README.with_name(f".{README.name}.{os.getpid()}")
+    beside.write_text(new)
+    beside.replace(README)
 
 
 def gpu_table(report: dict[str, Any]) -> str:
@@ -58,4 +92,7 @@ def gpu_tables() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n\n".join([table(), *gpu_tables()]))
+    if sys.argv[1:] == ["--write"]:
+        write()
+    else:
+        print("\n\n".join([table(), memory_table(), *gpu_tables()]))

@@ -14,6 +14,8 @@ namespace {
 
 template <class T>
 constexpr int kBlock = 2 * Lanes<T>::L;
+template <class T>
+constexpr int kAhead = 2 * Lanes<T>::L;  // rows of a memory that are fetched ahead; the strides of a tile hide them
 constexpr int kHeads = 4;  // heads in one sweep: their accumulators fit in the registers
 
 inline int64_t padded(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -43,6 +45,7 @@ void load_blocks(T* X, const T* memory, const Sizes<T>& s) {
     T* block = X + i0 / kBlock<T> * kBlock<T> * s.W + i0 % kBlock<T>;
     for (int64_t j0 = 0; j0 < s.W; j0 += L) {
       Vec<T> row[L];
+      for (int r = 0; r < L; ++r) __builtin_prefetch(memory + (i0 + kAhead<T> + r) * s.W + j0);
       if ((i0 + L - 1) * s.W + j0 + L <= end) {
         for (int r = 0; r < L; ++r) row[r] = load(memory + (i0 + r) * s.W + j0);
       } else {
@@ -66,6 +69,7 @@ void store_blocks(T* memory, const T* X, const Sizes<T>& s) {
     const T* block = X + i0 / kBlock<T> * kBlock<T> * s.W + i0 % kBlock<T>;
     for (int64_t j0 = (s.W - 1) / L * L; j0 >= 0; j0 -= L) {
       Vec<T> row[L];
+      for (int r = 0; r < L; ++r) __builtin_prefetch(memory + (i0 + kAhead<T> + r) * s.W + j0, 1);
       for (int j = 0; j < L; ++j) row[j] = load(block + (j0 + j) * kBlock<T>);
       transpose<T>(row);
       if ((i0 + L - 1) * s.W + j0 + L <= end) {

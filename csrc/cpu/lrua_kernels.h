@@ -121,15 +121,21 @@ void step(const Step<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W, n = op.rule.n;
   Arena<T> arena(scratch_size(s));
-  T *X = arena.take(blocks_size(s)), *previous = arena.take(s.R * s.Np);
-  const Rows<T> rows = rows_at(arena.take(rows_size(s)), s);
+  T *X = arena.take(blocks_size(s)), *padded = arena.take(s.R * s.Np);
+  const Rows<T> padded_rows = rows_at(arena.take(rows_size(s)), s);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
+  const bool whole = N == s.Np;  // rows need no padding: they are read and written where they are
   for (int64_t e = begin; e < end; ++e) {
     load_blocks(X, op.memory + e * NW, s);
-    load_rows(previous, op.read_weights + e * RN, s.R, s);
+    const T* previous = whole ? op.read_weights + e * RN : padded;
+    const Rows<T> rows = whole ? Rows<T>{op.read_weights_out + e * RN, op.write_weights + e * RN, op.cosine + e * RN,
+                                         op.norm + e * N}
+                               : padded_rows;
+    if (!whole) load_rows(padded, op.read_weights + e * RN, s.R, s);
     step(X, rows, op.least_used + e * n, op.usage_out + e * N, op.read + e * RW, previous, op.usage + e * N,
          asked_at(op.asked, e, s), op.rule, scratch, s);
     store_blocks(op.memory_out + e * NW, X, s);
+    if (whole) continue;
     store_rows(op.read_weights_out + e * RN, rows.read_weights, s.R, s);
     store_rows(op.write_weights + e * RN, rows.write_weights, s.R, s);
     store_rows(op.cosine + e * RN, rows.cosine, s.R, s);
@@ -143,8 +149,9 @@ void step_backward(const StepBackward<T>& op, int64_t begin, int64_t end) {
   const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W;
   Arena<T> arena(scratch_size(s));
   T *X = arena.take(blocks_size(s)), *D = arena.take(blocks_size(s)), *grad_w = arena.take(s.R * s.Np);
-  T *grad_u = arena.take(s.Np), *previous = arena.take(s.R * s.Np);
-  const Rows<T> rows = rows_at(arena.take(rows_size(s)), s);
+  T *grad_u = arena.take(s.Np), *padded = arena.take(s.R * s.Np);
+  const Rows<T> copy = rows_at(arena.take(rows_size(s)), s);
+  const bool whole = N == s.Np;
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
     load_blocks(X, op.memory_out + e * NW, s);
@@ -152,14 +159,19 @@ void step_backward(const StepBackward<T>& op, int64_t begin, int64_t end) {
     else std::memset(D, 0, blocks_size(s) * sizeof(T));
     load_rows(grad_u, at(op.grad_usage_out, e * N), 1, s);
     load_rows(grad_w, at(op.grad_read_weights_out, e * RN), s.R, s);
-    load_rows(previous, op.read_weights + e * RN, s.R, s);
-    load_rows(rows.read_weights, op.read_weights_out + e * RN, s.R, s);
-    load_rows(rows.write_weights, op.write_weights + e * RN, s.R, s);
-    load_rows(rows.cosine, op.cosine + e * RN, s.R, s);
-    load_norms(rows.norm, op.norm + e * N, s);
+    if (!whole) {
+      load_rows(padded, op.read_weights + e * RN, s.R, s);
+      load_rows(copy.read_weights, op.read_weights_out + e * RN, s.R, s);
+      load_rows(copy.write_weights, op.write_weights + e * RN, s.R, s);
+      load_rows(copy.cosine, op.cosine + e * RN, s.R, s);
+      load_norms(copy.norm, op.norm + e * N, s);
+    }
+    const Rows<const T> rows = whole ? Rows<const T>{op.read_weights_out + e * RN, op.write_weights + e * RN,
+                                                     op.cosine + e * RN, op.norm + e * N}
+                                     : rows_at<T, const T>(copy.read_weights, s);
     step_backward(D, grad_w, grad_u, asked_at(op.grad_asked, e, s), at(op.grad_read, e * RW),
-                  at(op.grad_write_weights, e * RN), X, rows_at<T, const T>(rows.read_weights, s), op.least_used + e * op.rule.n, previous,
-                  asked_at(op.asked, e, s), op.rule, scratch, s);
+                  at(op.grad_write_weights, e * RN), X, rows, op.least_used + e * op.rule.n,
+                  whole ? op.read_weights + e * RN : padded, asked_at(op.asked, e, s), op.rule, scratch, s);
     store_blocks(op.grad_memory + e * NW, D, s);
     store_rows(op.grad_read_weights + e * RN, grad_w, s.R, s);
     store_rows(op.grad_usage + e * N, grad_u, 1, s);

@@ -65,7 +65,7 @@ def additive_write(
     reset = checks.slots(memory, "reset", reset, B, N)
     if chosen == "reference":
         return reference.additive_write(memory, write_weights, add, reset)
-    return autograd.AdditiveWrite.apply(memory, write_weights, add, reset, chosen)
+    return autograd.AdditiveWrite.call(memory, write_weights, add, reset, chosen)
 
 
 def cosine_read(
@@ -85,7 +85,7 @@ def cosine_read(
     strength = checks.strength(memory, "strength", strength, "BR", (B, R), half)
     if chosen == "reference":
         return reference.cosine_read(memory, key, strength)
-    read, read_weights, *_ = autograd.CosineRead.apply(memory, key, strength, chosen)
+    read, read_weights, *_ = autograd.CosineRead.call(memory, key, strength, chosen)
     return read, read_weights
 
 
@@ -106,7 +106,7 @@ def usage_update(
     write_weights = checks.like(usage, "write_weights", write_weights, "BRN", (B, R, N), half)
     if chosen == "reference":
         return reference.usage_update(usage, read_weights, write_weights, decay)
-    return autograd.UsageUpdate.apply(usage, read_weights, write_weights, decay, chosen)
+    return autograd.UsageUpdate.call(usage, read_weights, write_weights, decay, chosen)
 
 
 def lrua_step(
@@ -148,7 +148,7 @@ def lrua_step(
     arguments = (memory, read_weights, usage, key, add, gate, strength, *options)
     if chosen == "reference":
         return LRUAStep(*reference.lrua_step(*arguments))
-    return LRUAStep(*autograd.LRUAStep.apply(*arguments, chosen)[:5])
+    return LRUAStep(*autograd.LRUAStep.call(*arguments, chosen)[:5])
 
 
 def _options(R: int, N: int, num_least_used: int | None, least_used: str, decay: float) -> tuple[int, bool, float]:
@@ -191,4 +191,4 @@ def lrua_scan(
     arguments = (memory, read_weights, usage, keys, adds, gates, strengths, *options)
     if chosen == "reference" or T == 0:
         return LRUAScan(*reference.lrua_scan(*arguments))
-    return LRUAScan(*autograd.LRUAScan.apply(*arguments, torch.is_grad_enabled(), chosen)[:4])
+    return LRUAScan(*autograd.LRUAScan.call(*arguments, torch.is_grad_enabled(), chosen)[:4])

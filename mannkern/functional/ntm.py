@@ -24,7 +24,7 @@ def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor, *, backend:
     sharpness = checks.at_least(1, weights, "sharpness", sharpness, "BH", (B, H))
     if chosen == "reference":
         return reference.shift_sharpen(weights, shift, sharpness)
-    return autograd.ShiftSharpen.apply(weights, shift, sharpness)
+    return autograd.ShiftSharpen.call(weights, shift, sharpness)
 
 
 def ntm_address(
@@ -56,7 +56,7 @@ def ntm_address(
     sharpness = checks.at_least(1, memory, "sharpness", sharpness, "BH", (B, H))
     if chosen == "reference":
         return reference.ntm_address(memory, previous, key, strength, gate, shift, sharpness)
-    return autograd.Address.apply(memory, previous, key, strength, gate, shift, sharpness)[0]
+    return autograd.Address.call(memory, previous, key, strength, gate, shift, sharpness)[0]
 
 
 def ntm_write(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor, *, backend: str | None = None) -> Tensor:
@@ -74,4 +74,4 @@ def ntm_write(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor, *, ba
     add = checks.like(memory, "add", add, "BHW", (B, H, W))
     if chosen == "reference":
         return reference.ntm_write(memory, weights, erase, add)
-    return autograd.Write.apply(memory, weights, erase, add)
+    return autograd.Write.call(memory, weights, erase, add)
