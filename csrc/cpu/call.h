@@ -25,10 +25,10 @@ void over_batch(int64_t B, int64_t work, void (*kernel)(const Op&, int64_t, int6
   torch::stable::parallel_for(0, B, grain, [&](int64_t begin, int64_t end) { kernel(op, begin, end); });
 }
 
-// A tensor with something of every step, in pages of 2 MB where the system has them: a fresh page costs a fault, and those
-// of 4 kB add up to a tenth of an episode.
+// A tensor that may be large, in pages of 2 MB where the system has them: a fresh page costs a fault, and those of 4 kB add
+// up to a tenth of an episode, to most of a step on a memory of 65,536 slots.
 template <class T>
-Tensor of_steps(std::initializer_list<int64_t> sizes) {
+Tensor large(std::initializer_list<int64_t> sizes) {
   const Tensor out = Call<T>::allocate(sizes, Call<T>::kType);
 #if defined(MADV_HUGEPAGE)
   constexpr uintptr_t page = uintptr_t(1) << 21;

@@ -25,13 +25,13 @@ class ControllerLoop {
  public:
   ControllerLoop(Call<T>& call, const ControllerShape& s, const Controlled& given, const Tensor& bias,
                  const Tensor& interface_bias, bool keep)
-      : outputs(of_steps<T>({s.T, s.B, s.O})),
-        cells(of_steps<T>({s.lstm ? keep ? s.T : 1 : 0, s.B, s.D})),
-        interface(of_steps<T>({keep ? s.T : 1, s.B, s.I})),
+      : outputs(large<T>({s.T, s.B, s.O})),
+        cells(large<T>({s.lstm ? keep ? s.T : 1 : 0, s.B, s.D})),
+        interface(large<T>({keep ? s.T : 1, s.B, s.I})),
         interface_bias(call.in(interface_bias, "interface_bias", {s.I})),
         s_(s),
         keep_(keep),
-        gates_(of_steps<T>({s.T, s.B, s.gates()})),
+        gates_(large<T>({s.T, s.B, s.gates()})),
         recurrent_gates_(call.out({s.B, s.gates()})),
         interface_product_(call.out({s.B, s.I})),
         recurrent_(transposed(weight(call, given.recurrent_weight, "recurrent_weight", s.gates(), s.O - s.seen())),

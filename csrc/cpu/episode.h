@@ -39,8 +39,8 @@ struct Trail {
   Tensor copies, rows;
 
   explicit Trail(const EpisodeShape& s)
-      : s(s), copies(of_steps<T>({s.copies(), s.B, s.Np / s.block, s.shape.W * s.block})),
-        rows(of_steps<T>({s.keep ? s.T + 1 : 2, s.B, s.rows, s.Np})) {}
+      : s(s), copies(large<T>({s.copies(), s.B, s.Np / s.block, s.shape.W * s.block})),
+        rows(large<T>({s.keep ? s.T + 1 : 2, s.B, s.rows, s.Np})) {}
   // As a forward pass of this shape kept them.
   Trail(const EpisodeShape& s, const Tensor& copies, const Tensor& rows) : s(s), copies(copies), rows(rows) {
     STD_TORCH_CHECK(copies.dim() == 4 && rows.dim() == 4 && copies.is_contiguous() && rows.is_contiguous(),

@@ -45,7 +45,7 @@ Tensor additive_write(const Tensor& memory, const Tensor& write_weights, const T
     Call<T> call;
     const Shape s = shape_of(memory, add);
     const int64_t B = memory.size(0);
-    const Tensor out = call.out({B, s.N, s.W});
+    const Tensor out = large<T>({B, s.N, s.W});
     over_batch(B, s.N * s.W * s.R, kernels<T>().write,
                Write<T>{s, call.in(memory, "memory", {B, s.N, s.W}),
                         call.in(write_weights, "write_weights", {B, s.R, s.N}), call.in(add, "add", {B, s.R, s.W}),
@@ -61,7 +61,7 @@ std::tuple<Tensor, Tensor, Tensor> additive_write_backward(const Tensor& grad, c
     Call<T> call;
     const Shape s = shape_of(grad, add);
     const int64_t B = grad.size(0);
-    const Tensor memory = call.out({B, s.N, s.W}), weights = call.out({B, s.R, s.N}), grad_add = call.out({B, s.R, s.W});
+    const Tensor memory = large<T>({B, s.N, s.W}), weights = call.out({B, s.R, s.N}), grad_add = call.out({B, s.R, s.W});
     over_batch(B, s.N * s.W * s.R, kernels<T>().write_backward,
                WriteBackward<T>{s, call.in(grad, "grad", {B, s.N, s.W}),
                                 call.in(write_weights, "write_weights", {B, s.R, s.N}),
@@ -96,7 +96,7 @@ std::tuple<Tensor, Tensor, Tensor> cosine_read_backward(const Maybe& grad_read, 
     Call<T> call;
     const Shape s = shape_of(memory, key);
     const int64_t B = memory.size(0);
-    const Tensor grad_memory = call.out({B, s.N, s.W}), grad_key = call.out({B, s.R, s.W});
+    const Tensor grad_memory = large<T>({B, s.N, s.W}), grad_key = call.out({B, s.R, s.W});
     const Tensor grad_strength = call.out({B, strength ? s.R : 0});
     over_batch(B, s.N * s.W * s.R, kernels<T>().read_backward,
                ReadBackward<T>{s, call.in(grad_read, "grad_read", {B, s.R, s.W}),
@@ -126,7 +126,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_
     const Shape s = shape_of(memory, key);
     const int64_t B = memory.size(0);
     STD_TORCH_CHECK(1 <= n && n <= s.N, "mannkern: num_least_used is out of range");
-    const Tensor memory_out = call.out({B, s.N, s.W}), read = call.out({B, s.R, s.W});
+    const Tensor memory_out = large<T>({B, s.N, s.W}), read = call.out({B, s.R, s.W});
     const Tensor w_r = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N}), w_w = call.out({B, s.R, s.N});
     const Tensor cosine = call.out({B, s.R, s.N}), norm = call.out({B, s.N});
     const Tensor slots = Call<T>::allocate({B, n}, ScalarType::Long);
@@ -150,7 +150,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step_bac
     Call<T> call;
     const Shape s = shape_of(memory_out, key);
     const int64_t B = memory_out.size(0), n = slots.size(1);
-    const Tensor memory = call.out({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), usage = call.out({B, s.N});
+    const Tensor memory = large<T>({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), usage = call.out({B, s.N});
     const Tensor grad_key = call.out({B, s.R, s.W}), grad_add = call.out({B, s.R, s.W});
     const Tensor grad_gate = call.out({B, s.R}), grad_strength = call.out({B, strength ? s.R : 0});
     over_batch(B, s.N * s.W * s.R, kernels<T>().step_backward,

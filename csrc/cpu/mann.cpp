@@ -94,7 +94,7 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
                            call.in(grad_read_weights, "grad_read_weights", {B, R, N}), data<T>(D_M), data<T>(d_rows),
                            nullptr});
     const Tensor d_u = start(call, grad_usage, {B, N});
-    const Tensor memories = of_steps<T>({s.span, B, s.memory_size()});  // after the steps of a span
+    const Tensor memories = large<T>({s.span, B, s.memory_size()});  // after the steps of a span
     for (int64_t t = s.T - 1; t >= 0; --t) {
       const int64_t begin = t / s.span * s.span;
       if (t == s.T - 1 || t % s.span == s.span - 1)

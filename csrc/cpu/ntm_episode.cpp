@@ -86,7 +86,7 @@ Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memor
     over_batch(B, N * W, kernels<T>().to_blocks,
                ToBlocks<T>{s.shape, H * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
                            call.in(grad_weights, "grad_weights", {B, H, N}), data<T>(D_M), data<T>(d_rows), nullptr});
-    const Tensor memories = of_steps<T>({s.span, B, s.memory_size()});  // after the steps of a span
+    const Tensor memories = large<T>({s.span, B, s.memory_size()});  // after the steps of a span
     for (int64_t t = s.T - 1; t >= 0; --t) {
       const int64_t begin = t / s.span * s.span;
       T* after = data<T>(memories) + (t - begin) * size;

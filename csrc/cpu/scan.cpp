@@ -46,9 +46,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan(const Tensor& memor
     const Shape s = scan_shape(memory, keys);
     const int64_t B = memory.size(0), steps = keys.size(0), span = steps_between_states(steps);
     STD_TORCH_CHECK(1 <= n && n <= s.N, "mannkern: num_least_used is out of range");
-    const Tensor reads = of_steps<T>({steps, B, s.R, s.W}), memory_out = call.out({B, s.N, s.W});
+    const Tensor reads = large<T>({steps, B, s.R, s.W}), memory_out = call.out({B, s.N, s.W});
     const Tensor weights_out = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N});
-    const Tensor copies = of_steps<T>({keep ? (steps - 1) / span : 0, B, state_size<T>(s)});
+    const Tensor copies = large<T>({keep ? (steps - 1) / span : 0, B, state_size<T>(s)});
     over_batch(B, steps * s.N * s.W * s.R, kernels<T>().scan,
                Scan<T>{s, {n, per_head, decay}, B, steps, span, call.in(memory, "memory", {B, s.N, s.W}),
                        call.in(read_weights, "read_weights", {B, s.R, s.N}), call.in(usage, "usage", {B, s.N}),
@@ -72,7 +72,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
                     "mannkern: the scan kept nothing for a backward pass");
     STD_TORCH_CHECK(copies.size(2) == state_size<T>(s), "mannkern: lrua_scan kept this for another instruction set");
     const Tensor grad_memory = call.out({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), grad_usage = call.out({B, s.N});
-    const Tensor grad_keys = of_steps<T>({steps, B, s.R, s.W}), grad_adds = of_steps<T>({steps, B, s.R, s.W});
+    const Tensor grad_keys = large<T>({steps, B, s.R, s.W}), grad_adds = large<T>({steps, B, s.R, s.W});
     const Tensor grad_gates = call.out({steps, B, s.R}), grad_strengths = call.out({steps, B, strengths ? s.R : 0});
     over_batch(B, steps * s.N * s.W * s.R, kernels<T>().scan_backward,
                ScanBackward<T>{s, {n, per_head, decay}, B, steps, span,

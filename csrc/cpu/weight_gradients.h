@@ -30,11 +30,11 @@ class WeightGradients {
         recurrent_weight(zeros({s.gates(), s.O - s.seen()})),
         interface_weight(zeros({s.I, s.D})),
         interface_bias(zeros({s.I})),
-        input(of_steps<T>({wants_input ? s.T : 0, s.B, s.F})),
+        input(large<T>({wants_input ? s.T : 0, s.B, s.F})),
         s_(s),
         steps_(std::min(s.T, 512 / std::max<int64_t>(s.B, 1) + 1)),
-        gates_(of_steps<T>({steps_ * s.B, s.gates()})),
-        asked_(of_steps<T>({steps_ * s.B, s.I})) {}
+        gates_(large<T>({steps_ * s.B, s.gates()})),
+        asked_(large<T>({steps_ * s.B, s.I})) {}
 
   // Where the gradients of step t's gates, before activation, and interface go: rows of each episode.
   T* gates(int64_t t) const { return data<T>(gates_) + t % steps_ * s_.B * s_.gates(); }
