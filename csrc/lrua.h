@@ -195,8 +195,8 @@ struct MannStepBackward {
   T* grad_asked;                               // before activation
 };
 
-// A scan: a step of all episodes after the other, `asked` and reads with steps in front, (steps,B,...). Every `span` steps a
-// copy of the state is kept, of memory in blocks, read weights and usage (W + R + 1,Np): none of the first state.
+// A scan: a step of all episodes after the other, `asked` and reads with steps in front, (steps,B,...). Every `span` steps
+// a copy of the state is kept, of memory in blocks, read weights and usage (W + R + 1,Np): none of the first state.
 template <class T>
 struct Scan {
   Shape shape;

@@ -212,17 +212,6 @@ def test_strided_input_and_state(module: type[Sequence]) -> None:
 
 
 @BOTH
-def test_an_episode_does_not_know_its_neighbours(module: type[Sequence]) -> None:
-    model = build(module)
-    input, state = episode(model, 7, B=5)
-    whole, last = model(input, state)
-    for b in range(5):
-        alone, state_b = model(input[:, b : b + 1], apply(state, lambda x: x[b : b + 1]))  # noqa: B023
-        torch.testing.assert_close(alone[:, 0], whole[:, b], rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(state_b.memory[0], last.memory[b], rtol=1e-12, atol=1e-12)
-
-
-@BOTH
 @pytest.mark.parametrize("wanted", ["input", "parameters"])
 def test_gradients_of_some(module: type[Sequence], wanted: str) -> None:
     model = build(module)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,7 +22,6 @@ from tests.test_sequence import (
     assert_close,
     build,
     episode,
-    evaluate,
     gradients,
     loop,
     named,
@@ -155,17 +153,6 @@ def test_other_controllers_equal_the_loop(module: type[Sequence]) -> None:
     expected, wanted = loop(model, input, None)
     assert same(got, expected)
     assert same(last.memory, wanted.memory)
-
-
-@BOTH
-def test_threads(module: type[Sequence], threads: Callable[[int], None]) -> None:
-    model = build(module, (20, 64, 128, 40, 4))
-    input, state = episode(model, 5, B=16)
-    found = []
-    for count in (1, 2):
-        threads(count)
-        found.append(evaluate(model, "whole", input, state))
-    assert_close(*found, 1e-12)  # BLAS may add up in another order
 
 
 @BOTH

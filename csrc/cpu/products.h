@@ -22,11 +22,9 @@ Matrix<T> transposed(const Matrix<T>& a) {
 template <class T>
 class Factor {
  public:
-  Factor(int64_t K, int64_t N) : K_(K), N_(N), panels_(Call<T>::allocate({(N + panel() - 1) / panel(), K, panel()}, Call<T>::kType)) {}
-  Factor(const Matrix<T>& b, int64_t K, int64_t N) : Factor(K, N) { pack(b); }
-
-  void pack(const Matrix<T>& b) const {
-    over_batch(panels_.size(0), 4 * K_ * panel(), kernels<T>().pack, Pack<T>{K_, N_, b, data<T>(panels_)});
+  Factor(const Matrix<T>& b, int64_t K, int64_t N)
+      : K_(K), N_(N), panels_(Call<T>::allocate({(N + panel() - 1) / panel(), K, panel()}, Call<T>::kType)) {
+    over_batch(panels_.size(0), 4 * K * panel(), kernels<T>().pack, Pack<T>{K, N, b, data<T>(panels_)});
   }
   // c (M,N), rows c_stride apart, becomes a (M,K) times this, or that is added to it.
   void multiply(const Matrix<T>& a, int64_t M, T* c, int64_t c_stride, bool add = false) const {

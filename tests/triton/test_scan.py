@@ -1,4 +1,4 @@
-"""The scan: T steps in one kernel or in tiles, what it keeps for its backward pass, drift over a thousand steps."""
+"""The scan: T steps in one kernel or in tiles, what it keeps for its backward pass, the slots of a thousand steps."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
-from mannkern.reference.lrua import least_used_slots
 from mannkern.triton import launch_scan, paths
 from tests.helpers import (
     CASES,
-    Case,
     Shape,
     Tensors,
     arguments,
-    assert_accurate,
     assert_same,
     call,
     check_kernel,
@@ -26,37 +22,13 @@ from tests.helpers import (
     relative_errors,
     same,
 )
+from tests.scans import STATE, by_steps, episode, thousand_steps
 from tests.triton.recorder import Recorder
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
 WHOLE = Shape(2, 12, 5, 2, 2)
 TILED = Shape(1, 20, 300, 2, 3)
-STATE = ("memory", "read_weights", "usage")
-
-
-def episode(case: Case, shape: Shape, dtype: torch.dtype, seed: int = 0) -> Tensors:
-    """Arguments of a scan that begins as an episode does: memory 1e-6, read weights and usage at slot 0."""
-    tensors = arguments(case, shape, dtype, seed)
-    tensors["memory"] = torch.full_like(tensors["memory"], 1e-6)
-    for name in ("read_weights", "usage"):
-        tensors[name] = torch.zeros_like(tensors[name])
-        tensors[name][..., 0] = 1
-    return tensors
-
-
-def by_steps(case: Case, tensors: Tensors, gradients: Tensors, n: int) -> Tensors:
-    """As evaluate, by a call of lrua_step at each step."""
-    leaves = {name: x.detach().requires_grad_() for name, x in tensors.items()}
-    state, reads = {name: leaves[name] for name in STATE}, []
-    for t in range(len(leaves["keys"])):
-        asked = {name.removesuffix("s"): x[t] for name, x in leaves.items() if name not in STATE}
-        step = call(Case("lrua_step", case.optional, case.options), state | asked, "triton", n)
-        state = {name: step[name] for name in STATE}
-        reads.append(step["read"])
-    outputs = {"reads": torch.stack(reads), **state}
-    found = torch.autograd.grad(list(outputs.values()), list(leaves.values()), list(gradients.values()))
-    return {name: x.detach() for name, x in outputs.items()} | {f"grad {k}": x for k, x in zip(leaves, found)}
 
 
 @pytest.mark.parametrize("shape", [WHOLE._replace(T=6), Shape(1, 9, 512, 2, 2, T=6)], ids=["whole", "tiles"])
@@ -66,7 +38,7 @@ def test_scan_is_its_steps(case: str, shape: Shape, begin: Callable[..., Tensors
     tensors = begin(CASES[case], shape, torch.float64)
     gradients = cotangents(CASES[case], shape, torch.float64)
     got = evaluate(CASES[case], tensors, gradients, "triton", shape.n)
-    errors = relative_errors(got, by_steps(CASES[case], tensors, gradients, shape.n))
+    errors = relative_errors(got, by_steps(CASES[case], tensors, gradients, shape.n, "triton"))
     assert max(errors.values()) < 1e-12, errors
 
 
@@ -146,33 +118,8 @@ def test_half_precision(shape: Shape, dtype: torch.dtype) -> None:
         torch.testing.assert_close(got[name], expected, rtol=2 * torch.finfo(expected.dtype).eps, atol=1e-6)
 
 
-def slots(case: Case, tensors: Tensors, shape: Shape) -> Tensor:
-    """The least used slot (T) of each step of one episode, by the reference."""
-    state, found = {name: tensors[name] for name in STATE}, []
-    for t in range(shape.T):
-        found.append(least_used_slots(state["usage"], 1)[0])
-        asked = {name.removesuffix("s"): x[t] for name, x in tensors.items() if name not in STATE}
-        step = call(Case("lrua_step", options=case.options), state | asked, "reference", shape.n)
-        state = {name: step[name] for name in STATE}
-    return torch.cat(found)
-
-
-def test_thousand_steps_do_not_drift() -> None:
-    """The rule of accuracy holds, and for the gradients of the first and last steps by themselves."""
-    case, shape = CASES["scan"], Shape(1, 8, 4, 1, 1, T=1000)
-    tensors, gradients = episode(case, shape, torch.float32), cotangents(case, shape)
-    wide = convert(tensors, torch.float64)
+def test_thousand_steps_mark_the_right_slots() -> None:
     with Recorder() as recorder:
-        got = evaluate(case, tensors, gradients, "triton", shape.n)
-    chosen = slots(case, wide, shape)
-    assert torch.equal(chosen, slots(case, tensors, shape)), "rounding chooses slots: another seed is needed"
+        chosen = thousand_steps("triton")
     marks = recorder.calls["lrua_scan"][0].outputs[4]
     assert torch.equal(chosen, marks.argmax(-1)[:, 0])
-    truth, rounded = (evaluate(case, x, gradients, "reference", shape.n) for x in (wide, tensors))
-    assert_accurate(got, truth, rounded)
-    for part in (slice(10), slice(-10, None)):
-        some = (
-            {f"grad {x}": found[f"grad {x}"][part] for x in ("keys", "adds", "gates")}
-            for found in (got, truth, rounded)
-        )
-        assert_accurate(*some)

@@ -1,0 +1,65 @@
+"""Scans under test: how an episode begins, the same step by step, a thousand steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mannkern.reference.lrua import least_used_slots
+from tests.helpers import CASES, Case, Shape, Tensors, arguments, assert_accurate, call, convert, cotangents, evaluate
+
+STATE = ("memory", "read_weights", "usage")
+
+
+def episode(case: Case, shape: Shape, dtype: torch.dtype, seed: int = 0) -> Tensors:
+    """Arguments of a scan that begins as an episode does: memory 1e-6, read weights and usage at slot 0."""
+    tensors = arguments(case, shape, dtype, seed)
+    tensors["memory"] = torch.full_like(tensors["memory"], 1e-6)
+    for name in ("read_weights", "usage"):
+        tensors[name] = torch.zeros_like(tensors[name])
+        tensors[name][..., 0] = 1
+    return tensors
+
+
+def by_steps(case: Case, tensors: Tensors, gradients: Tensors, n: int, backend: str) -> Tensors:
+    """As evaluate, by a call of lrua_step at each step."""
+    leaves = {name: x.detach().requires_grad_() for name, x in tensors.items()}
+    state, reads = {name: leaves[name] for name in STATE}, []
+    for t in range(len(leaves["keys"])):
+        asked = {name.removesuffix("s"): x[t] for name, x in leaves.items() if name not in STATE}
+        step = call(Case("lrua_step", case.optional, case.options), state | asked, backend, n)
+        state = {name: step[name] for name in STATE}
+        reads.append(step["read"])
+    outputs = {"reads": torch.stack(reads), **state}
+    found = torch.autograd.grad(list(outputs.values()), list(leaves.values()), list(gradients.values()))
+    return {name: x.detach() for name, x in outputs.items()} | {f"grad {k}": x for k, x in zip(leaves, found)}
+
+
+def slots(case: Case, tensors: Tensors, shape: Shape) -> Tensor:
+    """The least used slot (T) of each step of one episode, by the reference."""
+    state, found = {name: tensors[name] for name in STATE}, []
+    for t in range(shape.T):
+        found.append(least_used_slots(state["usage"], 1)[0])
+        asked = {name.removesuffix("s"): x[t] for name, x in tensors.items() if name not in STATE}
+        step = call(Case("lrua_step", options=case.options), state | asked, "reference", shape.n)
+        state = {name: step[name] for name in STATE}
+    return torch.cat(found)
+
+
+def thousand_steps(backend: str) -> Tensor:
+    """The rule of accuracy holds, and for the gradients of the first and last steps by themselves. The slots chosen."""
+    case, shape = CASES["scan"], Shape(1, 8, 4, 1, 1, T=1000)
+    tensors, gradients = episode(case, shape, torch.float32), cotangents(case, shape)
+    wide = convert(tensors, torch.float64)
+    got = evaluate(case, tensors, gradients, backend, shape.n)
+    chosen = slots(case, wide, shape)
+    assert torch.equal(chosen, slots(case, tensors, shape)), "rounding chooses slots: another seed is needed"
+    truth, rounded = (evaluate(case, x, gradients, "reference", shape.n) for x in (wide, tensors))
+    assert_accurate(got, truth, rounded)
+    for part in (slice(10), slice(-10, None)):
+        some = (
+            {f"grad {x}": found[f"grad {x}"][part] for x in ("keys", "adds", "gates")}
+            for found in (got, truth, rounded)
+        )
+        assert_accurate(*some)
+    return chosen
