@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mannkern.backends import BACKENDS, OPERATIONS, unavailable
+from mannkern.verification import episodes
 from mannkern.verification.accuracy import Error, measure
 from mannkern.verification.cases import (
     CASES,
@@ -79,22 +82,45 @@ def verify(backend: str, device: str, seed: int) -> Iterator[Row]:
     for operation, names in operations.items():
         for dtype in DTYPES:
             begin = time.perf_counter()
-            worst = (Error(-1.0, 1.0), "")
-            for name in names:
-                for shape_name, shape in shapes.items():
-                    try:
-                        found = _errors(cases[name], shape, DTYPES[dtype], backend, device, seed)
-                    except Exception as error:  # a kernel that does not compile or run is wrong, whatever it raises
-                        found = {_said(error): Error(float("inf"), 1.0)}
-                    for result, off in found.items():
-                        if _ratio(off) > _ratio(worst[0]):
-                            worst = (off, f"{result} of {name}, {shape_name}")
-            yield Row(operation, backend, device, dtype, *worst[0], worst[1], time.perf_counter() - begin)
+            checks = {
+                f"{name}, {shape_name}": partial(_errors, cases[name], shape, DTYPES[dtype], backend, device, seed)
+                for name in names
+                for shape_name, shape in shapes.items()
+            }
+            yield Row(operation, backend, device, dtype, *_worst(checks), time.perf_counter() - begin)
         if names[0] in CASES:
             begin = time.perf_counter()
             failed = [name for name in names if not _gradcheck(cases[name], backend, device, seed)]
             seconds = time.perf_counter() - begin
             yield Row(operation, backend, device, "gradcheck", float(len(failed)), 0.0, ", ".join(failed), seconds)
+    if backend == "cpp":
+        yield from _episodes(seed)
+
+
+def _episodes(seed: int) -> Iterator[Row]:
+    """MANN and NTM, whose loop over time is compiled for the CPU, in float64 and float32."""
+    for module, options in episodes.OPTIONS.items():
+        for dtype in ("float64", "float32"):
+            begin = time.perf_counter()
+            checks = {
+                ", ".join(names): partial(episodes.episode_errors, module, *names, DTYPES[dtype], seed)
+                for names in itertools.product(options, episodes.SIZES, episodes.LENGTHS)
+            }
+            yield Row(module.__name__, "cpp", "cpu", dtype, *_worst(checks), time.perf_counter() - begin)
+
+
+def _worst(checks: Mapping[str, Callable[[], dict[str, Error]]]) -> tuple[float, float, str]:
+    """Of all results the one that is worst beside what it is allowed; and where that was."""
+    worst, where = Error(-1.0, 1.0), ""
+    for name, check in checks.items():
+        try:
+            found = check()
+        except Exception as error:  # a kernel that does not compile or run is wrong, whatever it raises
+            found = {_said(error): Error(float("inf"), 1.0)}
+        for result, off in found.items():
+            if _ratio(off) > _ratio(worst):
+                worst, where = off, f"{result} of {name}"
+    return *worst, where
 
 
 def _said(error: Exception) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from mannkern import backends, functional
+from mannkern import MANN, NTM, backends, functional
 from mannkern.__main__ import main
+from mannkern.verification import episodes
 from mannkern.verification import verify as module
 from mannkern.verification.cases import CASES, WITHOUT_GRADIENT, Shape, arguments, keeps_gap, narrow
 from mannkern.verification.verify import Row, contenders, verify
@@ -22,13 +24,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few shapes, and the CPU's kernels alone."""
     monkeypatch.setattr(module, "SHAPES", {"odd": Shape(3, 33, 17, 3, 3), "one": Shape(1, 1, 1, 1, 1)})
     monkeypatch.setattr(module, "BATCH", {})
+    monkeypatch.setattr(episodes, "SIZES", {"odd": (7, 13, 33, 17, 3)})
+    monkeypatch.setattr(episodes, "LENGTHS", {"spans": (5, 4)})
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
 
 
 def test_every_operation_is_verified() -> None:
     assert {case.operation for case in (CASES | WITHOUT_GRADIENT).values()} == set(backends.FAMILY)
     rows = list(verify("cpp", "cpu", 1))
-    assert {row.operation for row in rows} == set(backends.FAMILY)
+    assert {row.operation for row in rows} == set(backends.FAMILY) | {"MANN", "NTM"}
     dtypes = {"float64", "float32", "bfloat16"}
     for operation in backends.FAMILY:
         expected = dtypes if operation == "least_used_mask" else dtypes | {"gradcheck"}
@@ -36,15 +40,34 @@ def test_every_operation_is_verified() -> None:
     assert all(row.good for row in rows), [row for row in rows if not row.good]
 
 
+@pytest.mark.parametrize("wrong", ["output", "memory", "gradient"])
+@pytest.mark.parametrize("sequence", [MANN, NTM])
+def test_a_wrong_episode_is_found(sequence: Any, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = sequence._compiled
+
+    def harmed(*arguments: Any) -> Any:
+        output, state = compiled(*arguments)
+        if wrong == "output":
+            return output * (1 + 1e-4), state
+        if wrong == "memory":
+            return output, state._replace(memory=state.memory.flip(1))
+        return output.detach() + 1.001 * (output - output.detach()), state
+
+    monkeypatch.setattr(sequence, "_compiled", harmed)
+    rows = [row for row in verify("cpp", "cpu", 1) if row.operation == sequence.__name__]
+    assert [row.dtype for row in rows] == ["float64", "float32"]
+    assert not any(row.good for row in rows)
+
+
 def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["verify", "--seed", "5", "--json", str(tmp_path / "new" / "verify.json")]) == 0
     said = capsys.readouterr().out
     assert "--seed 5" in said
     assert "triton: absent: Triton runs on a GPU" in said
-    assert "35 of 35 rows are right" in said
+    assert "39 of 39 rows are right" in said
     content = json.loads((tmp_path / "new" / "verify.json").read_text())
     assert content["seed"] == 5
-    assert len(content["rows"]) == 35
+    assert len(content["rows"]) == 39
     assert all(row["good"] for row in content["rows"])
     assert set(content["absent"]) == {"triton", "cuda"}
 
@@ -119,7 +142,7 @@ def test_a_kernel_that_raises_is_wrong_and_the_rest_is_verified(
     said = capsys.readouterr().out
     assert said.count("WRONG") == 4
     assert "ValueError: out of resources: result of usage, odd" in said
-    assert "31 of 35 rows are right" in said
+    assert "35 of 39 rows are right" in said
 
 
 def test_contenders() -> None:
