@@ -55,13 +55,14 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 def _is_plain(cell: MANNCell | NTMCell) -> bool:
     """Whether the compiled loops do what the cell does: no module of another type, none with a hook."""
-    parts = [cell, cell.controller, cell.interface]
-    if isinstance(cell.controller, FeedForward):
-        parts.append(cell.controller.linear)
-    elif type(cell.controller) is not nn.LSTMCell or not cell.controller.bias:
+    controller: nn.Module = cell.controller
+    linears: list[Any] = [cell.interface]
+    if type(controller) is FeedForward:
+        linears.append(controller.linear)
+    elif type(controller) is not nn.LSTMCell or not controller.bias:
         return False
-    linear = all(type(part) is nn.Linear for part in parts[2:])
-    return linear and not any(getattr(part, hook) for part in parts for hook in _HOOKS)
+    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in linears)
+    return plain and not any(getattr(part, hook) for part in (cell, controller, *linears) for hook in _HOOKS)
 
 
 class _Sequence(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mannkern import MANN, NTM
+from mannkern.cells.base import FeedForward
 from tests.helpers import Tensors, same
 from tests.test_dispatch import Recorder
 from tests.test_sequence import (
@@ -104,6 +105,14 @@ def test_a_detached_state_truncates(module: type[Sequence]) -> None:
     assert_close(got | {"grad input": late}, expected, 1e-14)
 
 
+class Doubled(FeedForward):
+    """Somebody's own: what it does is not known."""
+
+    def forward(self, input: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+        hidden, state = super().forward(input, state)
+        return 2 * hidden, state
+
+
 @BOTH
 def test_where_the_loop_is_compiled(module: type[Sequence]) -> None:
     def compiled(model: Any) -> bool:
@@ -114,6 +123,11 @@ def test_where_the_loop_is_compiled(module: type[Sequence]) -> None:
     assert all(compiled(build(module, **options)) for options in OPTIONS[module].values())
     assert not compiled(build(module, backend="reference"))
     assert not compiled(build(module, controller=nn.GRUCell(11, 5, dtype=torch.float64)))
+    assert not compiled(build(module, controller=nn.LSTMCell(11, 5, bias=False, dtype=torch.float64)))
+    assert not compiled(build(module, controller=Doubled(11, 5, dtype=torch.float64)))
+    without_bias = build(module, controller="feedforward")
+    without_bias.cell.controller.linear.bias = None
+    assert not compiled(without_bias)
     with torch.autocast("cpu", torch.bfloat16):
         assert not compiled(build(module, dtype=torch.float32))
 
