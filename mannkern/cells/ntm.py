@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mannkern import checks
 from mannkern.cells.base import MemoryCell
 from mannkern.functional import ntm_address, ntm_write
+from mannkern.reference.lrua import read
 
 
 class NTMState(NamedTuple):
@@ -41,15 +42,6 @@ class Interface(NamedTuple):
     sharpness: Tensor
     erase: Tensor
     add: Tensor
-
-
-def _read(weights: Tensor, memory: Tensor) -> Tensor:
-    """r[h] = sum_i w[h](i) M(i), in the memory's precision under autocast too."""
-    device = memory.device.type
-    if device == "meta" or not torch.is_autocast_enabled(device):
-        return weights @ memory
-    with torch.autocast(device, enabled=False):
-        return weights @ memory
 
 
 class NTMCell(MemoryCell):
@@ -163,7 +155,7 @@ class NTMCell(MemoryCell):
         write_weights = ntm_address(state.memory, state.write_weights, *writing, backend=self.backend)
         memory = ntm_write(state.memory, write_weights, erase, add, backend=self.backend)
         read_weights = ntm_address(memory, state.read_weights, *reading, backend=self.backend)
-        new_read = _read(read_weights, memory)
+        new_read = read(read_weights, memory)
         output = torch.cat([hidden, new_read.flatten(1).to(hidden.dtype)], -1)
         return output, NTMState(controller, memory, read_weights, write_weights, new_read)
 

@@ -37,7 +37,16 @@ def additive_write(memory: Tensor, write_weights: Tensor, add: Tensor, reset: Te
 def cosine_read(memory: Tensor, key: Tensor, strength: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Read (B, R, W) and weights (B, R, N) = softmax_i(b cos(k, M(i))). Equations 2 to 4, with a strength b (B, R)."""
     weights = cosine_weights(memory, key, strength)
-    return weights @ memory, weights
+    return read(weights, memory), weights
+
+
+def read(weights: Tensor, memory: Tensor) -> Tensor:
+    """r[h] = sum_i w[h](i) M(i), (B, R, W), in the memory's precision under autocast too. Equation 4."""
+    device = memory.device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return weights @ memory
+    with torch.autocast(device, enabled=False):
+        return weights @ memory
 
 
 def cosine_weights(memory: Tensor, key: Tensor, strength: Tensor | None = None) -> Tensor:
@@ -75,9 +84,9 @@ def lrua_step(
     open_gate = torch.sigmoid(gate).unsqueeze(-1)
     write_weights = open_gate * read_weights + (1 - open_gate) * w_lu
     memory = additive_write(memory, write_weights, add, least_used[:, 0])
-    read, read_weights = cosine_read(memory, key, strength)
+    found, read_weights = cosine_read(memory, key, strength)
     usage = usage_update(usage, read_weights, write_weights, decay)
-    return memory, read, read_weights, usage, write_weights
+    return memory, found, read_weights, usage, write_weights
 
 
 def lrua_scan(
@@ -96,10 +105,10 @@ def lrua_scan(
     reads = []
     for t, (key, add, gate) in enumerate(zip(keys, adds, gates, strict=True)):
         strength = None if strengths is None else strengths[t]
-        memory, read, read_weights, usage, _ = lrua_step(
+        memory, found, read_weights, usage, _ = lrua_step(
             memory, read_weights, usage, key, add, gate, strength, num_least_used, per_head, decay
         )
-        reads.append(read)
+        reads.append(found)
     stacked = torch.stack(reads) if reads else memory.new_empty(keys.shape)
     return stacked, memory, read_weights, usage
 
