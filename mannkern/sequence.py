@@ -50,6 +50,7 @@ def _joined(states: tuple[Any, ...]) -> Any:
     return type(states[0])(controller, *(torch.cat(x) for x in parts))
 
 
+_THREADS = torch.get_num_threads()  # which torch.compile cannot ask for
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -120,7 +121,8 @@ class _Sequence(nn.Module):
         What 1,024 of them keep in one piece is memory that the system gives and takes back at every call, and they cost
         up to 70% more (bench/FACTS.md).
         """
-        size, B = 64 * max(2, torch.get_num_threads()), input.shape[1]
+        threads = _THREADS if torch.compiler.is_compiling() else torch.get_num_threads()
+        size, B = 64 * max(2, threads), input.shape[1]
         weights = _weights(self.cell)
         if size >= B:
             return self._compiled(input, weights, state)

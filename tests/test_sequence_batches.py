@@ -67,3 +67,14 @@ def test_threads_change_no_bit_of_gradients(module: type[Sequence], threads: Cal
         threads(count)
         found.append(evaluate(model, "whole", input, state))
     assert_close(*found, 0)
+
+
+@BOTH
+@pytest.mark.filterwarnings("ignore")  # what torch's tracing warns of itself
+def test_parts_under_torch_compile(module: type[Sequence]) -> None:
+    torch._dynamo.reset()
+    model = build(module)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for B in (4, 130):
+        input, state = episode(model, 3, B)
+        assert same(compiled(input, state)[0], model(input, state)[0])
