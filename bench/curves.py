@@ -29,7 +29,7 @@ SIZES = {
 STEPS = (50, 100, 200, 500, 1000)
 
 
-def scan(T: int, B: int) -> measure.Run:
+def scan(T: int, B: int, backend: str = "cpp") -> measure.Run:
     """Reads of ``lrua_scan`` and the gradients of what it is asked."""
     state = torch.full((B, N, W), 1e-6), torch.zeros(B, R, N), torch.rand(B, N)
     asked = [torch.randn(T, B, R, W), torch.randn(T, B, R, W), torch.randn(T, B, R)]
@@ -37,7 +37,7 @@ def scan(T: int, B: int) -> measure.Run:
         x.requires_grad_()
 
     def run() -> list[torch.Tensor]:
-        reads = functional.lrua_scan(*state, *asked, backend="cpp").reads
+        reads = functional.lrua_scan(*state, *asked, backend=backend).reads
         return [reads.detach(), *torch.autograd.grad(reads.sum(), asked)]
 
     return run

@@ -1,7 +1,7 @@
 """Peak memory of a training step: how far the resident set of a process of its own rises over where it began.
 
 A training step at T = 50 and B = 256 of MANN, of the same in eager PyTorch and of torch.nn.LSTM, and MANN without
-gradients; lrua_scan with its gradient at T = 50 and 1000, B = 16. Linux only: it reads /proc.
+gradients; lrua_scan with its gradient at T = 50 and 1000, B = 16, and in eager PyTorch. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from bench.measure import D, F, R, W
 from mannkern import MANN
 
 CASES = (("cpp", 50, 256), ("cpp, no gradient", 50, 256), ("reference", 50, 256), ("lstm", 50, 256))
-SCANS = (("scan", 50, 16), ("scan", 1000, 16))
+SCANS = (("scan", 50, 16), ("scan", 1000, 16), ("scan, reference", 50, 16), ("scan, reference", 1000, 16))
 
 
 def task(name: str, T: int, B: int) -> Callable[[], object]:
     """What is measured."""
-    if name == "scan":
-        return curves.scan(T, B)
+    if name.startswith("scan"):
+        return curves.scan(T, B, "reference" if "reference" in name else "cpp")
     if name == "lstm":
         lstm, wide = nn.LSTM(F + R * W, D), torch.rand(T, B, F + R * W)
         return lambda: lstm(wide)[0].sum().backward()

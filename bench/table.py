@@ -48,6 +48,7 @@ def memory_table() -> str:
         "reference": "training step, reference",
         "lstm": "training step, `nn.LSTM`",
         "scan": "`lrua_scan` with its gradient",
+        "scan, reference": "the same, reference",
     }
     head = "| peak memory over the start | T | B | MiB |"
     lines = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.table import gpu_table, gpu_tables, table
+from bench.table import gpu_table, gpu_tables, memory_table, table
 from mannkern import functional
 from tests.helpers import CASES, SHAPES, arguments
 
@@ -15,7 +15,7 @@ USE, EQUATIONS, NTM = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_figures_are_the_measured_ones() -> None:
-    for measured in (table(), *gpu_tables()):
+    for measured in (table(), memory_table(), *gpu_tables()):
         assert measured in README
 
 
