@@ -249,6 +249,19 @@ def test_runs_that_do_not_compare_are_refused(tmp_path: Path, capsys: pytest.Cap
     assert "do not compare" in refused(capsys, "evaluate", tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.parametrize("memory", ["ntm", "feedforward"])
+def test_other_memories_train_and_are_drawn(memory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train glyphs --steps 2 --run", tmp_path / "run", f"--memory {memory}", SIZES) == 0
+    assert memory.upper() in capsys.readouterr().out
+    assert (tmp_path / "run" / "pictures" / "memory.png").exists() == (memory == "ntm")
+    assert run("train --steps 3 --no-evaluate --resume --run", tmp_path / "run") == 0
+
+
+def test_the_backend_has_to_be_that_of_the_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "train glyphs --memory ntm --backend triton --run", tmp_path / "run", SIZES)
+    assert "no kernels of the NTM" in said
+
+
 def test_few_episodes_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train glyphs --steps 1 --run", tmp_path / "run", SIZES) == 0
     assert "20 episodes are too few" in capsys.readouterr().err

@@ -61,7 +61,7 @@ class RunConfig:
     threads: int | None = option(None, "threads of torch (default: torch's own choice)", kind=int)
 
     GROUP: ClassVar[str] = "training"  # heads the settings of a class in --help
-    FAMILY: ClassVar[str]  # of the operations that the memory is made of
+    FAMILY: ClassVar[str]  # see family
     DEFAULT_STEPS: ClassVar[int]
     COUNTS: ClassVar[tuple[str, ...]] = ("batch_size", "log_every", "validate_every", "threads")  # at least 1
 
@@ -94,6 +94,11 @@ class RunConfig:
                 f"the run has settings that this version of mannkern does not know: {', '.join(unknown)}"
             )
         return cls(**values)
+
+    @property
+    def family(self) -> str:
+        """Of the operations that the memory is made of."""
+        return self.FAMILY
 
     @property
     def comparable(self) -> tuple[Any, ...]:
@@ -134,7 +139,10 @@ class TrainConfig(RunConfig):
     augment: bool = option(True, "shift and rotate training drawings at random (paper)")
     rotate_classes: bool = option(True, "quarter turns of training classes are new classes (paper)")
     memory: str = option(
-        "mann", "the model: LSTM or MLP with an LRUA memory, or an LSTM alone as baseline", choices=("mann", "lstm")
+        "mann",
+        "the model: a controller with a memory addressed by LRUA (mann) or as the NTM's is (ntm); or without one the "
+        "paper's baselines, an LSTM or a tanh layer",
+        choices=("mann", "ntm", "lstm", "feedforward"),
     )
     controller: str = option(
         "lstm", "controller of the memory (paper: lstm is the better one)", choices=("lstm", "feedforward")
@@ -160,6 +168,11 @@ class TrainConfig(RunConfig):
     FAMILY: ClassVar[str] = "lrua"
     DEFAULT_STEPS: ClassVar[int] = 6250
     COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", *RunConfig.COUNTS)
+
+    @property
+    def family(self) -> str:
+        """Of the operations that the memory is made of."""
+        return "ntm" if self.memory == "ntm" else self.FAMILY
 
     @property
     def comparable(self) -> tuple[Any, ...]:

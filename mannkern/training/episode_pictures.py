@@ -43,7 +43,7 @@ def draw_all(results: Sequence[Evaluation]) -> list[Path]:
     paths = []
     for name, result in zip(run_names(results), results, strict=True):
         paths.append(save(learning_curve(result, name), result.run, "learning_curve.png"))
-        if result.config.memory == "mann":
+        if result.config.memory in ("mann", "ntm"):
             paths.append(save(memory(result, name), result.run, "memory.png"))
     paths.insert(1, save(accuracy_by_instance(results), results[0].run, "accuracy_by_instance.png"))
     return paths
@@ -116,7 +116,8 @@ def memory(result: Evaluation, name: str) -> Figure:
     right = (logits.argmax(-1).cpu() == episode.targets)[:, 0].tolist()
     title = f"{name}: one episode of unseen classes"
     figure, panels = panels_of(title, 3, (10.5, 8.4), sharex=True, ratios=(10, 10, 1.1))
-    evenly = 1 / read.shape[-1]  # reading is a softmax of cosines: what stands out of an even look is the memory
+    # LRUA reads by a softmax of cosines: what stands out of an even look is the memory
+    evenly = 1 / read.shape[-1] if result.config.memory == "mann" else 0.0
     for axes, weights, white, what in ((panels[0], write, 0.0, "write"), (panels[1], read, evenly, "read")):
         _paint(axes, weights[:, 0].mean(1).cpu(), targets, white)
         axes.set_ylabel("slot")

@@ -14,12 +14,15 @@ from mannkern.models import EpisodeClassifier
 SMALL: dict[str, Any] = {"hidden_size": 16, "memory_slots": 12, "memory_width": 6, "num_reads": 2}
 
 
+MEMORIES = ("mann", "ntm", "lstm", "feedforward")
+
+
 def build(memory: str = "mann", **options: Any) -> EpisodeClassifier:
     torch.manual_seed(0)
     return EpisodeClassifier(7, 3, memory=memory, **SMALL | options)
 
 
-@pytest.mark.parametrize("memory", ["mann", "lstm"])
+@pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize(("T", "B"), [(5, 4), (1, 1), (5, 0)])
 def test_shapes(memory: str, T: int, B: int) -> None:
     model = build(memory)
@@ -59,17 +62,37 @@ def test_trace_is_forward(controller: str, options: dict[str, Any]) -> None:
         torch.testing.assert_close(state.read_weights.detach(), reads[t], rtol=1e-10, atol=1e-12)
 
 
-def test_an_lstm_has_no_trace() -> None:
-    with pytest.raises(TypeError, match=r"^trace: needs memory='mann'"):
-        build("lstm").trace(torch.zeros(2, 1, 7))
+@pytest.mark.parametrize("controller", ["lstm", "feedforward"])
+def test_trace_of_the_ntm_is_forward(controller: str) -> None:
+    model = build("ntm", controller=controller, memory_init="uniform").double()
+    inputs = torch.randn(9, 4, 7, dtype=torch.float64)
+    logits, reads, writes = model.trace(inputs)
+    torch.testing.assert_close(logits, model(inputs).detach(), rtol=1e-10, atol=1e-12)
+    assert reads.shape == writes.shape == (9, 4, 2, 12)
+    for weights in (reads, writes):
+        torch.testing.assert_close(weights.sum(-1), torch.ones(9, 4, 2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("memory", ["lstm", "feedforward"])
+def test_without_memory_there_is_no_trace(memory: str) -> None:
+    with pytest.raises(TypeError, match=r"^trace: needs memory='mann' or 'ntm'"):
+        build(memory).trace(torch.zeros(2, 1, 7))
+
+
+def test_a_layer_sees_one_step_alone() -> None:
+    model, inputs = build("feedforward"), torch.randn(5, 2, 7)
+    assert model.head.in_features == 16
+    linear = model.recurrent[0]
+    expected = model.head(torch.tanh(inputs @ linear.weight.T + linear.bias))
+    torch.testing.assert_close(model(inputs), expected)
 
 
 def test_unknown_memory() -> None:
-    with pytest.raises(ValueError, match=r"^memory: got 'ntm', need 'mann' or 'lstm'"):
-        build("ntm")
+    with pytest.raises(ValueError, match=r"^memory: got 'gru', need 'mann', 'ntm', 'lstm' or 'feedforward'"):
+        build("gru")
 
 
-@pytest.mark.parametrize("memory", ["mann", "lstm"])
+@pytest.mark.parametrize("memory", MEMORIES)
 def test_training_lowers_the_loss(memory: str) -> None:
     """The label of each step's input is told one step later, as in the paper: two patterns, two labels."""
     model, g = build(memory), torch.Generator().manual_seed(0)
