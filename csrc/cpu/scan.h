@@ -33,6 +33,19 @@ void store_state(T* memory, T* read_weights, T* usage, const State<T>& state, co
   store_rows(usage, state.usage, 1, s);
 }
 
+// The steps of an episode are B rows apart: each is on other pages, and no prefetcher follows.
+template <class T>
+void fetch(const T* p, int64_t count, bool to_write = false) {
+  for (int64_t i = 0; p && i < count; i += 64 / sizeof(T)) {
+    if (to_write) __builtin_prefetch(p + i, 1);
+    else __builtin_prefetch(p + i);
+  }
+}
+template <class T>
+void fetch_asked(const Asked<T>& asked, const Sizes<T>& s) {
+  fetch(asked.key, s.R * s.W), fetch(asked.add, s.R * s.W), fetch(asked.gate, s.R), fetch(asked.strength, s.R);
+}
+
 template <class T>
 void scan(const Scan<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
@@ -47,6 +60,10 @@ void scan(const Scan<T>& op, int64_t begin, int64_t end) {
     load_state(state, blocks, op.memory + e * NW, op.read_weights + e * RN, op.usage + e * s.N, s);
     for (int64_t t = 0; t < op.steps; ++t) {
       const int64_t i = t * op.B + e;
+      if (t + 1 < op.steps) {
+        fetch_asked(asked_at(op.asked, i + op.B, s), s);
+        fetch(op.reads + (i + op.B) * RW, RW, true);
+      }
       if (op.copies && t > 0 && t % op.span == 0)
         std::memcpy(op.copies + ((t / op.span - 1) * op.B + e) * size, state.memory, size * sizeof(T));
       step(state.memory, rows, slots, state.usage, op.reads + i * RW, state.read_weights, state.usage,
@@ -79,12 +96,18 @@ void scan_backward(const ScanBackward<T>& op, int64_t begin, int64_t end) {
       const auto previous = [&](int64_t k) { return k ? rows(k - 1).read_weights : state.read_weights; };
       for (int64_t k = 0; k < steps; ++k) {
         T* X = memories + k * kept;
+        if (k + 1 < steps) fetch_asked(asked_at(op.asked, (first + k + 1) * op.B + e, s), s);
         std::memcpy(X, k ? X - kept : state.memory, kept * sizeof(T));
         step(X, rows(k), slots + k * n, state.usage, static_cast<T*>(nullptr), previous(k), state.usage,
              asked_at(op.asked, (first + k) * op.B + e, s), op.rule, scratch, s);
       }
       for (int64_t k = steps - 1; k >= 0; --k) {
         const int64_t i = (first + k) * op.B + e;
+        if (i >= op.B) {  // of the step before
+          const AskedGradients<T> next = asked_at(op.grad_asked, i - op.B, s);
+          fetch(at(op.grad_reads, (i - op.B) * RW), RW);
+          fetch(next.key, RW, true), fetch(next.add, RW, true);
+        }
         step_backward(grad.memory, grad.read_weights, grad.usage, asked_at(op.grad_asked, i, s),
                       at(op.grad_reads, i * RW), static_cast<const T*>(nullptr), memories + k * kept,
                       rows_at<T, const T>(rows(k).read_weights, s), slots + k * n, previous(k),
