@@ -1,7 +1,7 @@
 # make demo   train a MANN on glyphs for a few minutes and show what it learnt; DATA=<folder> takes Omniglot
 # make test   lint, types and tests
 # make gpu-check   on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
-# make bench   time everything on the CPU (half an hour of an idle machine): bench/results, the README's tables and figure
+# make bench   time everything on the CPU (a quarter of an hour of an idle machine): bench/results, the README's tables and figure
 # All but gpu-check set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
