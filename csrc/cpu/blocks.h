@@ -70,7 +70,8 @@ void store_blocks(T* memory, const T* X, const Sizes<T>& s) {
     for (int64_t j0 = (s.W - 1) / L * L; j0 >= 0; j0 -= L) {
       Vec<T> row[L];
       for (int r = 0; r < L; ++r) __builtin_prefetch(memory + (i0 + kAhead<T> + r) * s.W + j0, 1);
-      for (int j = 0; j < L; ++j) row[j] = load(block + (j0 + j) * kBlock<T>);
+      // beyond column W the last one again: behind the last block there may be no memory to read
+      for (int j = 0; j < L; ++j) row[j] = load(block + smaller(j0 + j, s.W - 1) * kBlock<T>);
       transpose<T>(row);
       if ((i0 + L - 1) * s.W + j0 + L <= end) {
         for (int r = 0; r < L; ++r) store(memory + (i0 + r) * s.W + j0, row[r]);
