@@ -1,8 +1,8 @@
 """Cost against T, N, W and R on one thread, forward and backward.
 
 T: a training step of MANN and of torch.nn.LSTM as in episode.py, and lrua_scan on given keys, at B = 16. N, W, R: the
-step as in step.py, the others at their standard sizes, beside the eager reference. Whoever is timed is checked first:
-episodes in episode.py and the tests, since over many steps rounding decides near-ties of usage.
+step as in step.py, the others at their standard sizes, beside the eager reference, checked before they are timed. Over
+many steps rounding decides near-ties of usage, so episodes and scans are checked in episode.py and the tests instead.
 """
 
 from __future__ import annotations

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from mannkern import functional, native
-from tests.helpers import CASES, KERNELS, Shape, arguments, call, cotangents, evaluate, relative_errors, same
+from tests.helpers import (
+    CASES,
+    KERNELS,
+    Shape,
+    arguments,
+    assert_same,
+    call,
+    cotangents,
+    evaluate,
+    relative_errors,
+    same,
+)
 from tests.scans import by_steps, episode, thousand_steps
 from tests.test_dispatch import Recorder
 
@@ -70,9 +83,15 @@ def test_what_another_instruction_set_kept_is_refused() -> None:
         native.set_isa(before)
 
 
-def test_threads_and_neighbours_change_no_bit() -> None:
-    tensors = arguments(CASES["scan"], Shape(7, 9, 5, 2, 2, T=20))
+def test_threads_and_neighbours_change_no_bit(threads: Callable[[int], None]) -> None:
+    shape = Shape(7, 128, 40, 4, 4, T=20)  # work for two threads
+    tensors, gradients = arguments(CASES["scan"], shape), cotangents(CASES["scan"], shape)
     state, asked = list(tensors.values())[:3], list(tensors.values())[3:]
+    found = []
+    for count in (1, 2):
+        threads(count)
+        found.append(evaluate(CASES["scan"], tensors, gradients, "cpp", shape.n))
+    assert_same(*found)
     whole = functional.lrua_scan(*state, *asked, backend="cpp")
     for b in range(7):
         part = slice(b, b + 1)

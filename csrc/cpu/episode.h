@@ -7,7 +7,7 @@
 
 #include <cmath>
 
-#include "products.h"
+#include "call.h"
 
 namespace mannkern {
 

@@ -13,7 +13,7 @@ using mannkern::Product;
 
 // Rows of a tile, whose sums fill the registers beside two vectors of B and a number of A.
 constexpr int64_t kTileRows = MANNKERN_BYTES == 64 ? 14 : 6;
-constexpr int64_t kInCache = 1 << 16;  // numbers of A that all panels are multiplied with before the next: half of L2
+constexpr int64_t kInCache = 1 << 16;  // numbers of A that all panels are multiplied with before the next: 256 kB of float32
 
 template <class T>
 constexpr int64_t kPanel = 2 * Lanes<T>::L;
