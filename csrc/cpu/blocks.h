@@ -85,6 +85,17 @@ void store_blocks(T* memory, const T* X, const Sizes<T>& s) {
   }
 }
 
+// The W numbers of a slot, `stride` apart.
+template <class P>
+struct Slot {
+  P* at;
+  int64_t stride;
+};
+template <class T, class P>  // P: T or const T
+Slot<P> slot_at(P* X, int64_t i, const Sizes<T>& s) {
+  return {X + i / kBlock<T> * kBlock<T> * s.W + i % kBlock<T>, kBlock<T>};
+}
+
 // Rows (rows, N) to rows (rows, Np), padded with zeros; null stands for zeros.
 template <class T>
 void load_rows(T* out, const T* in, int64_t rows, const Sizes<T>& s) {
@@ -98,6 +109,14 @@ void load_rows(T* out, const T* in, int64_t rows, const Sizes<T>& s) {
 template <class T>
 void store_rows(T* out, const T* in, int64_t rows, const Sizes<T>& s) {
   for (int64_t h = 0; h < rows; ++h) std::memcpy(out + h * s.N, in + h * s.Np, s.N * sizeof(T));
+}
+
+// f(h, heads at once) for all heads.
+template <class T, class F>
+void each_heads(const Sizes<T>& s, F f) {
+  int64_t h = 0;
+  for (; h + kHeads <= s.R; h += kHeads) f(h, std::integral_constant<int, kHeads>{});
+  for (; h < s.R; ++h) f(h, std::integral_constant<int, 1>{});
 }
 
 // With `shrink`, a row of Np, X(i) -= shrink(i) Y(i) too.
@@ -130,35 +149,40 @@ void rank_update_heads(T* X, const T* weights, const T* vectors, const T* shrink
 template <class T>
 void rank_update(T* X, const T* weights, const T* vectors, const Sizes<T>& s, const T* shrink = nullptr,
                  const T* Y = nullptr) {
-  int64_t h = 0;
-  for (; h + kHeads <= s.R; h += kHeads)
-    rank_update_heads<T, kHeads>(X, weights + h * s.Np, vectors + h * s.W, h + kHeads == s.R ? shrink : nullptr, Y, s);
-  for (; h < s.R; ++h)
-    rank_update_heads<T, 1>(X, weights + h * s.Np, vectors + h * s.W, h + 1 == s.R ? shrink : nullptr, Y, s);
+  each_heads(s, [&](int64_t h, auto heads) {
+    constexpr int H = decltype(heads)::value;
+    rank_update_heads<T, H>(X, weights + h * s.Np, vectors + h * s.W, h + H == s.R ? shrink : nullptr, Y, s);
+  });
 }
 
 template <class T, int H>
-void slot_dot_heads(T* out, const T* X, const T* vectors, const Sizes<T>& s) {
+void slot_dot_heads(T* out, T* squares, const T* X, const T* vectors, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W) {
-    Vec<T> sum[H][2] = {};
+    Vec<T> sum[H ? H : 1][2] = {}, square[2] = {};
     for (int64_t j = 0; j < s.W; ++j) {
       const Vec<T> x0 = load(X + j * kBlock<T>), x1 = load(X + j * kBlock<T> + L);
       for (int h = 0; h < H; ++h) {
         sum[h][0] += x0 * vectors[h * s.W + j];
         sum[h][1] += x1 * vectors[h * s.W + j];
       }
+      square[0] += x0 * x0;
+      square[1] += x1 * x1;
     }
-    for (int h = 0; h < H; ++h)
-      for (int u = 0; u < 2; ++u) store(out + h * s.Np + i + u * L, sum[h][u]);
+    for (int u = 0; u < 2; ++u) {
+      for (int h = 0; h < H; ++h) store(out + h * s.Np + i + u * L, sum[h][u]);
+      if (squares) store(squares + i + u * L, square[u]);
+    }
   }
 }
 
+// `squares` (Np): of every slot with itself too; null: not wanted.
 template <class T>
-void slot_dot(T* out, const T* X, const T* vectors, const Sizes<T>& s) {
-  int64_t h = 0;
-  for (; h + kHeads <= s.R; h += kHeads) slot_dot_heads<T, kHeads>(out + h * s.Np, X, vectors + h * s.W, s);
-  for (; h < s.R; ++h) slot_dot_heads<T, 1>(out + h * s.Np, X, vectors + h * s.W, s);
+void slot_dot(T* out, const T* X, const T* vectors, const Sizes<T>& s, T* squares = nullptr) {
+  each_heads(s, [&](int64_t h, auto heads) {
+    constexpr int H = decltype(heads)::value;
+    slot_dot_heads<T, H>(out + h * s.Np, h ? nullptr : squares, X, vectors + h * s.W, s);
+  });
 }
 
 // One sum over lanes for each of `count` vectors at `lanes`, L at a time by a transpose.
@@ -201,17 +225,12 @@ void slot_sum_columns(T* lanes, const T* X, const T* weights, int64_t j, const S
 template <class T>
 void slot_sum(T* out, const T* X, const T* weights, T* lanes, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L, J = MANNKERN_BYTES >= 64 ? 4 : 2;  // H J accumulators in 32 or 16 registers
-  int64_t h = 0;
-  for (; h + kHeads <= s.R; h += kHeads) {
+  each_heads(s, [&](int64_t h, auto heads) {
+    constexpr int H = decltype(heads)::value;
     int64_t j = 0;
-    for (; j + J <= s.W; j += J) slot_sum_columns<T, kHeads, J>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
-    for (; j < s.W; ++j) slot_sum_columns<T, kHeads, 1>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
-  }
-  for (; h < s.R; ++h) {
-    int64_t j = 0;
-    for (; j + J <= s.W; j += J) slot_sum_columns<T, 1, J>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
-    for (; j < s.W; ++j) slot_sum_columns<T, 1, 1>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
-  }
+    for (; j + J <= s.W; j += J) slot_sum_columns<T, H, J>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
+    for (; j < s.W; ++j) slot_sum_columns<T, H, 1>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
+  });
   sum_lanes(out, lanes, s.R * s.W);
 }
 

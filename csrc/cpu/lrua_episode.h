@@ -1,9 +1,12 @@
-// The equations of LRUA on one episode in blocks and padded rows: each once, shared by the pieces and the step.
+// The equations of LRUA on one episode with padded rows: each once, shared by the pieces and the step.
+//
+// A memory, X or its gradient D, is of type M: T* in blocks, or Flat.
 #pragma once
 
 #include <type_traits>
 
 #include "../lrua.h"
+#include "flat.h"
 #include "row.h"
 
 namespace {
@@ -38,13 +41,23 @@ T at_least_eps(T norm) {
   return norm > kEps<T> ? norm : kEps<T>;
 }
 
+template <class T>
+T sum_of_squares(const T* x, int64_t count) {
+  constexpr int L = Lanes<T>::L;
+  Vec<T> lanes = {};
+  int64_t j = 0;
+  for (; j + L <= count; j += L) lanes += load(x + j) * load(x + j);
+  T sum = lane_sum<T>(lanes);
+  for (; j < count; ++j) sum += x[j] * x[j];
+  return sum;
+}
+
 // keys / max(|key|, eps), and those norms.
 template <class T>
 void normalise_keys(T* unit, T* norms, const T* keys, const Sizes<T>& s) {
   for (int64_t h = 0; h < s.R; ++h) {
     const T* k = keys + h * s.W;
-    T sum = 0;
-    for (int64_t j = 0; j < s.W; ++j) sum += k[j] * k[j];
+    T sum = sum_of_squares(k, s.W);
     if (sum > std::numeric_limits<T>::max()) sum = 0, norms[h] = scaled_norm(k, s.W, 1);
     else norms[h] = square_root(sum);
     norms[h] = at_least_eps(norms[h]);
@@ -52,38 +65,31 @@ void normalise_keys(T* unit, T* norms, const T* keys, const Sizes<T>& s) {
   }
 }
 
+// Sums of squares of every slot to max(|X(i)|, eps).
+template <class T, class M>
+void root_norms(T* norm, M X, const Sizes<T>& s) {
+  Vec<T> largest = {};
+  for (int64_t i = 0; i < s.Np; i += Lanes<T>::L) largest = load(norm + i) > largest ? load(norm + i) : largest;
+  for (int64_t i = 0; i < s.Np; ++i) norm[i] = at_least_eps(square_root(norm[i]));
+  if (!(lane_max<T>(largest) > std::numeric_limits<T>::max())) return;
+  for (int64_t i = 0; i < s.N; ++i)
+    if (norm[i] > std::numeric_limits<T>::max()) {
+      const auto slot = slot_at(X, i, s);
+      norm[i] = scaled_norm(static_cast<const T*>(slot.at), s.W, slot.stride);
+    }
+}
+
 // max(|X(i)|, eps) of every slot.
 template <class T>
 void slot_norms(T* norm, const T* X, const Sizes<T>& s) {
-  constexpr int L = Lanes<T>::L;
-  for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W) {
-    Vec<T> sum[2] = {};
-    for (int64_t j = 0; j < s.W; ++j)
-      for (int u = 0; u < 2; ++u) {
-        const Vec<T> x = load(X + j * kBlock<T> + u * L);
-        sum[u] += x * x;
-      }
-    bool overflow = false;
-    for (int u = 0; u < 2; ++u) {
-      store(norm + i + u * L, sum[u]);
-      overflow = overflow || lane_max<T>(sum[u]) > std::numeric_limits<T>::max();
-    }
-    for (int e = 0; e < kBlock<T>; ++e) {
-      const bool scale = overflow && norm[i + e] > std::numeric_limits<T>::max();
-      norm[i + e] = scale ? scaled_norm(X + e, s.W, kBlock<T>) : square_root(norm[i + e]);
-    }
-    for (int e = 0; e < kBlock<T>; ++e) norm[i + e] = at_least_eps(norm[i + e]);
-  }
+  slot_dot_heads<T, 0>(nullptr, norm, X, nullptr, s);
+  root_norms(norm, X, s);
 }
 
-// softmax_i(b cos(k, X(i))) of each key, and the cosines, given the norms of X. `unit` and `key_norm` are scratch for
-// (R, W) and R. strength null: 1.
+// Weights softmax_i(b cos(k, X(i))) and cosines, of products of unit keys and slots. strength null: 1.
 template <class T>
-void content(T* weights, T* cosine, T* unit, T* key_norm, const T* X, const T* norm, const T* key, const T* strength,
-             const Sizes<T>& s) {
+void weigh(T* weights, T* cosine, const T* norm, const T* strength, const Sizes<T>& s) {
   const Row<T> team(s.N);
-  normalise_keys(unit, key_norm, key, s);
-  slot_dot(cosine, X, unit, s);
   for (int64_t h = 0; h < s.R; ++h) {
     T* row = cosine + h * s.Np;
     for (int64_t i = 0; i < s.Np; ++i) row[i] /= norm[i];
@@ -91,12 +97,23 @@ void content(T* weights, T* cosine, T* unit, T* key_norm, const T* X, const T* n
   }
 }
 
-// Equations 2 to 4: cosine, norm and weights of the memory in X.
+// Those of each key, given the norms of X. `unit` and `key_norm` are scratch for (R, W) and R.
 template <class T>
-void address(T* weights, T* cosine, T* norm, T* unit, T* key_norm, const T* X, const T* key, const T* strength,
+void content(T* weights, T* cosine, T* unit, T* key_norm, const T* X, const T* norm, const T* key, const T* strength,
              const Sizes<T>& s) {
-  slot_norms(norm, X, s);
-  content(weights, cosine, unit, key_norm, X, norm, key, strength, s);
+  normalise_keys(unit, key_norm, key, s);
+  slot_dot(cosine, X, unit, s);
+  weigh(weights, cosine, norm, strength, s);
+}
+
+// Equations 2 to 4: cosine, norm and weights of the memory in X.
+template <class T, class M>
+void address(T* weights, T* cosine, T* norm, T* unit, T* key_norm, M X, const T* key, const T* strength,
+             const Sizes<T>& s) {
+  normalise_keys(unit, key_norm, key, s);
+  slot_dot(cosine, X, unit, s, norm);
+  root_norms(norm, X, s);
+  weigh(weights, cosine, norm, strength, s);
 }
 
 // What the backward pass of a read works in.
@@ -107,8 +124,8 @@ struct ReadScratch {
 
 // Backward of `address` and of r = sum_i w(i) X(i). grad_weights (R,Np) holds the gradient of the weights, and is
 // spent; D, the gradient of X, is added to. grad_read null: zero. grad_strength null: not wanted.
-template <class T>
-void read_backward(T* D, T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, const T* X, const T* key,
+template <class T, class M, class ConstM>
+void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
                    const T* strength, const T* weights, const T* cosine, const T* norm, const ReadScratch<T>& scratch,
                    const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
@@ -152,11 +169,18 @@ void read_backward(T* D, T* grad_key, T* grad_strength, T* grad_weights, const T
   rank_update(D, scratch.pull, scratch.unit, s, scratch.shrink, X);
 }
 
-// Column `slot` of the blocks to zero.
-template <class T>
-void clear_slot(T* X, int64_t slot, const Sizes<T>& s) {
-  T* lane = X + slot / kBlock<T> * kBlock<T> * s.W + slot % kBlock<T>;
-  for (int64_t j = 0; j < s.W; ++j) lane[j * kBlock<T>] = 0;
+// Slot i to zero.
+template <class T, class M>
+void clear_slot(M X, int64_t i, const Sizes<T>& s) {
+  const auto slot = slot_at(X, i, s);
+  for (int64_t j = 0; j < s.W; ++j) slot.at[j * slot.stride] = 0;
+}
+
+// Equation 7: the slot `reset` is emptied (-1: none), and every head adds what it writes.
+template <class T, class M>
+void write(M X, const T* weights, const T* add, int64_t reset, const Sizes<T>& s) {
+  if (reset >= 0) clear_slot(X, reset, s);
+  rank_update(X, weights, add, s);
 }
 
 template <class T>

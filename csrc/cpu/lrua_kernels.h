@@ -12,7 +12,7 @@ using namespace mannkern;
 // Scratch of the largest kernel: the backward pass of the step.
 template <class T>
 int64_t scratch_size(const Sizes<T>& s) {
-  return 2 * blocks_size(s) + (6 * s.R + 3) * s.Np + (Lanes<T>::L + 1) * s.R * s.W + 2 * s.R;
+  return 2 * (blocks_size(s) + copy_size(s)) + (6 * s.R + 3) * s.Np + (Lanes<T>::L + 1) * s.R * s.W + 2 * s.R;
 }
 
 template <class T>
@@ -50,13 +50,12 @@ void write(const Write<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
   Arena<T> arena(scratch_size(s));
-  T *X = arena.take(blocks_size(s)), *w = arena.take(s.R * s.Np);
+  T *copy = arena.take(copy_size(s)), *w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
-    load_blocks(X, op.memory + e * NW, s);
+    const Flat<T> X = begin_at(op.memory_out + e * NW, op.memory + e * NW, copy, s);
     load_rows(w, op.write_weights + e * RN, s.R, s);
-    if (op.reset) clear_slot(X, op.reset[e], s);
-    rank_update(X, w, op.add + e * RW, s);
-    store_blocks(op.memory_out + e * NW, X, s);
+    write(X, w, op.add + e * RW, op.reset ? op.reset[e] : -1, s);
+    finish(op.memory_out + e * NW, X, s);
   }
 }
 
@@ -65,16 +64,15 @@ void write_backward(const WriteBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
   Arena<T> arena(scratch_size(s));
-  T *D = arena.take(blocks_size(s)), *w = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
-  T* lanes = arena.take(RW * Lanes<T>::L);
+  T *copy = arena.take(copy_size(s)), *w = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
-    load_blocks(D, op.grad_memory_out + e * NW, s);
+    const Flat<T> D = begin_at(op.grad_memory + e * NW, op.grad_memory_out + e * NW, copy, s);
     load_rows(w, op.write_weights + e * RN, s.R, s);
-    slot_sum(op.grad_add + e * RW, D, w, lanes, s);
+    slot_sum(op.grad_add + e * RW, D, w, static_cast<T*>(nullptr), s);
     slot_dot(grad_w, D, op.add + e * RW, s);
     store_rows(op.grad_write_weights + e * RN, grad_w, s.R, s);
     if (op.reset) clear_slot(D, op.reset[e], s);
-    store_blocks(op.grad_memory + e * NW, D, s);
+    finish(op.grad_memory + e * NW, D, s);
   }
 }
 
@@ -83,10 +81,11 @@ void read(const Read<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
   Arena<T> arena(scratch_size(s));
-  T *X = arena.take(blocks_size(s)), *w = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *norm = arena.take(s.Np);
+  T *copy = arena.take(copy_size(s)), *w = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np);
+  T* norm = arena.take(s.Np);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
-    load_blocks(X, op.memory + e * NW, s);
+    const Flat<const T> X = to_read(op.memory + e * NW, copy, s);
     address(w, cosine, norm, scratch.unit, scratch.key_norm, X, op.key + e * RW, at(op.strength, e * s.R), s);
     slot_sum(op.read + e * RW, X, w, scratch.lanes, s);
     store_rows(op.read_weights + e * RN, w, s.R, s);
@@ -100,19 +99,19 @@ void read_backward(const ReadBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t NW = s.N * s.W, RN = s.R * s.N, RW = s.R * s.W;
   Arena<T> arena(scratch_size(s));
-  T *X = arena.take(blocks_size(s)), *D = arena.take(blocks_size(s)), *norm = arena.take(s.Np);
+  T *copy = arena.take(copy_size(s)), *grad_copy = arena.take(copy_size(s)), *norm = arena.take(s.Np);
   T *w = arena.take(s.R * s.Np), *cosine = arena.take(s.R * s.Np), *grad_w = arena.take(s.R * s.Np);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
-    load_blocks(X, op.memory + e * NW, s);
-    std::memset(D, 0, blocks_size(s) * sizeof(T));
+    const Flat<const T> X = to_read(op.memory + e * NW, copy, s);
+    const Flat<T> D = begin_at(op.grad_memory + e * NW, static_cast<const T*>(nullptr), grad_copy, s);
     load_rows(w, op.read_weights + e * RN, s.R, s);
     load_rows(cosine, op.cosine + e * RN, s.R, s);
     load_rows(grad_w, at(op.grad_read_weights, e * RN), s.R, s);
     load_norms(norm, op.norm + e * s.N, s);
     read_backward(D, op.grad_key + e * RW, at(op.grad_strength, e * s.R), grad_w, at(op.grad_read, e * RW), X,
                   op.key + e * RW, at(op.strength, e * s.R), w, cosine, norm, scratch, s);
-    store_blocks(op.grad_memory + e * NW, D, s);
+    finish(op.grad_memory + e * NW, D, s);
   }
 }
 
@@ -121,12 +120,12 @@ void step(const Step<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W, n = op.rule.n;
   Arena<T> arena(scratch_size(s));
-  T *X = arena.take(blocks_size(s)), *padded = arena.take(s.R * s.Np);
+  T *copy = arena.take(copy_size(s)), *padded = arena.take(s.R * s.Np);
   const Rows<T> padded_rows = rows_at(arena.take(rows_size(s)), s);
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   const bool whole = N == s.Np;  // rows need no padding: they are read and written where they are
   for (int64_t e = begin; e < end; ++e) {
-    load_blocks(X, op.memory + e * NW, s);
+    const Flat<T> X = begin_at(op.memory_out + e * NW, op.memory + e * NW, copy, s);
     const T* previous = whole ? op.read_weights + e * RN : padded;
     const Rows<T> rows = whole ? Rows<T>{op.read_weights_out + e * RN, op.write_weights + e * RN, op.cosine + e * RN,
                                          op.norm + e * N}
@@ -134,7 +133,7 @@ void step(const Step<T>& op, int64_t begin, int64_t end) {
     if (!whole) load_rows(padded, op.read_weights + e * RN, s.R, s);
     step(X, rows, op.least_used + e * n, op.usage_out + e * N, op.read + e * RW, previous, op.usage + e * N,
          asked_at(op.asked, e, s), op.rule, scratch, s);
-    store_blocks(op.memory_out + e * NW, X, s);
+    finish(op.memory_out + e * NW, X, s);
     if (whole) continue;
     store_rows(op.read_weights_out + e * RN, rows.read_weights, s.R, s);
     store_rows(op.write_weights + e * RN, rows.write_weights, s.R, s);
@@ -148,31 +147,30 @@ void step_backward(const StepBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
   const int64_t N = s.N, NW = N * s.W, RN = s.R * N, RW = s.R * s.W;
   Arena<T> arena(scratch_size(s));
-  T *X = arena.take(blocks_size(s)), *D = arena.take(blocks_size(s)), *grad_w = arena.take(s.R * s.Np);
+  T *copy = arena.take(copy_size(s)), *grad_copy = arena.take(copy_size(s)), *grad_w = arena.take(s.R * s.Np);
   T *grad_u = arena.take(s.Np), *padded = arena.take(s.R * s.Np);
-  const Rows<T> copy = rows_at(arena.take(rows_size(s)), s);
+  const Rows<T> padded_rows = rows_at(arena.take(rows_size(s)), s);
   const bool whole = N == s.Np;
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
-    load_blocks(X, op.memory_out + e * NW, s);
-    if (op.grad_memory_out) load_blocks(D, op.grad_memory_out + e * NW, s);
-    else std::memset(D, 0, blocks_size(s) * sizeof(T));
+    const Flat<const T> X = to_read(op.memory_out + e * NW, copy, s);
+    const Flat<T> D = begin_at(op.grad_memory + e * NW, at(op.grad_memory_out, e * NW), grad_copy, s);
     load_rows(grad_u, at(op.grad_usage_out, e * N), 1, s);
     load_rows(grad_w, at(op.grad_read_weights_out, e * RN), s.R, s);
     if (!whole) {
       load_rows(padded, op.read_weights + e * RN, s.R, s);
-      load_rows(copy.read_weights, op.read_weights_out + e * RN, s.R, s);
-      load_rows(copy.write_weights, op.write_weights + e * RN, s.R, s);
-      load_rows(copy.cosine, op.cosine + e * RN, s.R, s);
-      load_norms(copy.norm, op.norm + e * N, s);
+      load_rows(padded_rows.read_weights, op.read_weights_out + e * RN, s.R, s);
+      load_rows(padded_rows.write_weights, op.write_weights + e * RN, s.R, s);
+      load_rows(padded_rows.cosine, op.cosine + e * RN, s.R, s);
+      load_norms(padded_rows.norm, op.norm + e * N, s);
     }
     const Rows<const T> rows = whole ? Rows<const T>{op.read_weights_out + e * RN, op.write_weights + e * RN,
                                                      op.cosine + e * RN, op.norm + e * N}
-                                     : rows_at<T, const T>(copy.read_weights, s);
+                                     : rows_at<T, const T>(padded_rows.read_weights, s);
     step_backward(D, grad_w, grad_u, asked_at(op.grad_asked, e, s), at(op.grad_read, e * RW),
                   at(op.grad_write_weights, e * RN), X, rows, op.least_used + e * op.rule.n,
                   whole ? op.read_weights + e * RN : padded, asked_at(op.asked, e, s), op.rule, scratch, s);
-    store_blocks(op.grad_memory + e * NW, D, s);
+    finish(op.grad_memory + e * NW, D, s);
     store_rows(op.grad_read_weights + e * RN, grad_w, s.R, s);
     store_rows(op.grad_usage + e * N, grad_u, 1, s);
   }

@@ -1,4 +1,4 @@
-// A step of LRUA on one episode in blocks and padded rows, in place: what lrua_step, the scan and MANN's episode share.
+// A step of LRUA on one episode with padded rows, in place: what lrua_step, the scan and MANN's episode share.
 #pragma once
 
 #include "lrua_episode.h"
@@ -35,17 +35,10 @@ void write_weights(T* w, const T* previous, const T* gate, const int64_t* slots,
   }
 }
 
-// Equation 7 on what the least used slot has lost: the memory in X as the step leaves it.
-template <class T>
-void write(T* X, const T* write_weights, const T* add, int64_t slot, const Sizes<T>& s) {
-  clear_slot(X, slot, s);
-  rank_update(X, write_weights, add, s);
-}
-
 // Equations 2 to 8. X becomes the new memory; `previous` (R,Np) are the read weights before, usage_out may be usage. read
 // null: not wanted.
-template <class T>
-void step(T* X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const T* previous, const T* usage,
+template <class T, class M>
+void step(M X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const T* previous, const T* usage,
           const Asked<T>& asked, const Rule& rule, const ReadScratch<T>& scratch, const Sizes<T>& s) {
   least_used(slots, usage, rule.n, rows.norm, s);
   write_weights(rows.write_weights, previous, asked.gate, slots, rule, s);
@@ -63,9 +56,9 @@ void step(T* X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, cons
 // Its backward. In place, from gradients of what the step gave to those of what it took: D of the memory, grad_w (R,Np)
 // of the read weights, grad_u (Np) of the usage. X is the memory after the step. grad_read and grad_write_weights (R,N)
 // null: zero.
-template <class T>
-void step_backward(T* D, T* grad_w, T* grad_u, const AskedGradients<T>& grad, const T* grad_read,
-                   const T* grad_write_weights, const T* X, const Rows<const T>& rows, const int64_t* slots,
+template <class T, class M, class ConstM>
+void step_backward(M D, T* grad_w, T* grad_u, const AskedGradients<T>& grad, const T* grad_read,
+                   const T* grad_write_weights, ConstM X, const Rows<const T>& rows, const int64_t* slots,
                    const T* previous, const Asked<T>& asked, const Rule& rule, const ReadScratch<T>& scratch,
                    const Sizes<T>& s) {
   for (int64_t h = 0; h < s.R; ++h)

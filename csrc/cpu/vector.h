@@ -42,6 +42,15 @@ inline void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
 
+// f(0), f(1) to f(COUNT - 1), each with its number as a constant: arrays of vectors that f indexes stay in registers.
+template <int COUNT, int FIRST = 0, class F>
+__attribute__((always_inline)) inline void unrolled(F f) {
+  if constexpr (FIRST < COUNT) {
+    f(std::integral_constant<int, FIRST>{});
+    unrolled<COUNT, FIRST + 1>(f);
+  }
+}
+
 template <class To, class From>
 inline To bits(From from) {
   static_assert(sizeof(To) == sizeof(From), "same width");
@@ -57,6 +66,20 @@ inline V shuffle(V a, V b, std::integer_sequence<int, E...>) {
 #else
   return __builtin_shuffle(a, b, decltype(a < b){At::of(E)...});
 #endif
+}
+
+// Half a vector from a, half from b.
+template <int... E, class Half>
+inline auto joined(Half a, Half b, std::integer_sequence<int, E...>) {
+  return __builtin_shufflevector(a, b, E...);
+}
+template <class T>
+inline Vec<T> load_halves(const T* a, const T* b) {
+  typedef T Half __attribute__((vector_size(MANNKERN_BYTES / 2)));
+  Half first, second;
+  std::memcpy(&first, a, sizeof first);
+  std::memcpy(&second, b, sizeof second);
+  return joined(first, second, std::make_integer_sequence<int, Lanes<T>::L>{});
 }
 
 // Interleave the low (Half = 0) or high (Half = 1) groups of G lanes within each 128-bit part of a and b.
@@ -77,27 +100,28 @@ struct Exchange {
   }
 };
 
-template <class T, int S>
+template <class T, int S, int ROWS>
 inline void exchange_parts(Vec<T>* row) {
   constexpr int L = Lanes<T>::L;
   using Index = std::make_integer_sequence<int, L>;
-  if constexpr (S < L) {
-    for (int i = 0; i < L; ++i) {
+  if constexpr (S < ROWS) {
+    for (int i = 0; i < ROWS; ++i) {
       if (i & S) continue;
       const Vec<T> a = row[i], b = row[i + S];
       row[i] = shuffle<Exchange<L, S, 0>>(a, b, Index{});
       row[i + S] = shuffle<Exchange<L, S, 1>>(a, b, Index{});
     }
-    exchange_parts<T, 2 * S>(row);
+    exchange_parts<T, 2 * S, ROWS>(row);
   }
 }
 
-// Transpose L rows of L lanes in registers: unpacks within 128 bits, then exchanges of whole 128-bit parts.
-template <class T>
+// Transpose L rows of L lanes in registers: unpacks within 128 bits, then exchanges of whole 128-bit parts. With L/2 ROWS,
+// the two halves of a row are rows of their own, ROWS apart: what comes out is L rows of ROWS lanes, transposed.
+template <class T, int ROWS = Lanes<T>::L>
 inline void transpose(Vec<T>* row) {
   constexpr int L = Lanes<T>::L, P = 16 / sizeof(T);
   using Index = std::make_integer_sequence<int, L>;
-  for (int q = 0; q < L; q += P) {
+  for (int q = 0; q < ROWS; q += P) {
     if constexpr (P == 4) {
       const Vec<T> t0 = shuffle<Unpack<L, 4, 1, 0>>(row[q], row[q + 1], Index{});
       const Vec<T> t1 = shuffle<Unpack<L, 4, 1, 1>>(row[q], row[q + 1], Index{});
@@ -113,7 +137,7 @@ inline void transpose(Vec<T>* row) {
       row[q + 1] = shuffle<Unpack<L, 2, 1, 1>>(a, b, Index{});
     }
   }
-  exchange_parts<T, P>(row);
+  exchange_parts<T, P, ROWS>(row);
 }
 
 // Lane e gets lane e + S, around.
