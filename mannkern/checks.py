@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -27,16 +25,18 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in _HALF else x
 
 
-def like(memory: Tensor, name: str, x: Tensor, letters: str, sizes: Sequence[int], keep_half: bool = False) -> Tensor:
+def like(memory: Tensor, name: str, x: Tensor, letters: str, sizes: tuple[int, ...], keep_half: bool = False) -> Tensor:
     """``x`` checked for shape, dtype and device beside ``memory``, and widened unless ``keep_half``."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: got {type(x).__name__}, need a tensor ({', '.join(letters)})")
-    if tuple(x.shape) != tuple(sizes):
+    if x.shape != sizes:
         raise ValueError(
             f"{name}: got shape {tuple(x.shape)}, need ({', '.join(letters)}) = {tuple(int(size) for size in sizes)}"
         )
     if x.device != memory.device:
         raise ValueError(f"{name}: got device {x.device}, need {memory.device} as the others")
+    if x.dtype == memory.dtype and x.dtype in _WIDE:
+        return x
     wide = torch.float32 if memory.dtype in _HALF else memory.dtype
     if x.dtype in _HALF and wide == torch.float32:
         return x if keep_half else x.float()
@@ -46,14 +46,14 @@ def like(memory: Tensor, name: str, x: Tensor, letters: str, sizes: Sequence[int
 
 
 def strength(
-    memory: Tensor, name: str, x: Tensor | None, letters: str, sizes: Sequence[int], keep_half: bool = False
+    memory: Tensor, name: str, x: Tensor | None, letters: str, sizes: tuple[int, ...], keep_half: bool = False
 ) -> Tensor | None:
     """Strengths of the given sizes, at least 0; None stands for 1."""
     return None if x is None else at_least(0, memory, name, x, letters, sizes, keep_half)
 
 
 def at_least(
-    least: float, memory: Tensor, name: str, x: Tensor, letters: str, sizes: Sequence[int], keep_half: bool = False
+    least: float, memory: Tensor, name: str, x: Tensor, letters: str, sizes: tuple[int, ...], keep_half: bool = False
 ) -> Tensor:
     """``x`` as ``like`` returns it, no value under ``least``."""
     x = like(memory, name, x, letters, sizes, keep_half)

@@ -118,7 +118,7 @@ class MemoryCell(nn.Module):
         """Each tensor of a state, by its name and dimensions, and the controller's."""
         first = checks.widen(self.initial_memory)
         for name, dimensions in letters.items():
-            expected = [sizes[letter] for letter in dimensions]
+            expected = tuple(sizes[letter] for letter in dimensions)
             checks.like(first, f"state.{name}", getattr(state, name), dimensions, expected)
         if isinstance(self.controller, nn.LSTMCell):
             for name, x in zip("hc", state.controller, strict=True):
