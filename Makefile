@@ -1,6 +1,7 @@
 # make demo   train a MANN on glyphs for a few minutes and show what it learnt; DATA=<folder> takes Omniglot
 # make test   lint, types and tests
 # make gpu-check   on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
+# make sanitize   the compiled kernels under AddressSanitizer, on sizes around those of vectors and blocks
 # make bench   time everything on the CPU (a quarter of an hour of an idle machine): bench/results, the README's tables and figure
 # All but gpu-check set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
@@ -14,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo test bench build clean gpu-check
+.PHONY: demo test sanitize bench build clean gpu-check
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
@@ -24,6 +25,12 @@ test: build
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	GLIBC_TUNABLES=glibc.malloc.tcache_count=0 $(RUN) -m pytest -n auto # so that small allocations are poisoned too
+
+SANITIZED := build/sanitize
+sanitize: $(INSTALLED)
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED) && cp -r setup.py pyproject.toml csrc mannkern $(SANITIZED)
+	cd $(SANITIZED) && MANNKERN_SANITIZE=1 MANNKERN_FORCE_BUILD=1 $(abspath $(RUN)) setup.py --quiet build_ext --inplace --force
+	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) $(RUN) tests/sanitize.py
 
 bench: build
 	for name in step episode copy_task curves memory; do $(RUN) bench/$$name.py --json bench/results/cpu-$${name%_task}.json || exit 1; done

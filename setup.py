@@ -3,8 +3,8 @@
 mannkern/_C.abi3.so needs torch and a C++ compiler, mannkern/_CUDA.abi3.so a torch built with CUDA and its nvcc, but no
 GPU. They use LibTorch's stable ABI and no Python, so one binary serves every torch >= 2.10 and every Python.
 Without torch at build time, or when compiling fails, the package installs as pure Python and runs on the reference;
-MANNKERN_FORCE_BUILD=1 turns both into an error. MANNKERN_WERROR=1 makes warnings errors. TORCH_CUDA_ARCH_LIST, such as
-"9.0 10.0+PTX", chooses the GPUs.
+MANNKERN_FORCE_BUILD=1 turns both into an error. MANNKERN_WERROR=1 makes warnings errors, MANNKERN_SANITIZE=1 builds for
+AddressSanitizer (make sanitize). TORCH_CUDA_ARCH_LIST, such as "9.0 10.0+PTX", chooses the GPUs.
 """
 
 import os
@@ -19,6 +19,7 @@ from setuptools.command.build_ext import build_ext
 
 FORCED = os.environ.get("MANNKERN_FORCE_BUILD") == "1"
 WERROR = os.environ.get("MANNKERN_WERROR") == "1"
+SANITIZE = ["-fsanitize=address"] if os.environ.get("MANNKERN_SANITIZE") == "1" else []
 SOURCES = [
     f"csrc/cpu/{name}.cpp"
     for name in ("lrua", "mann", "scan", "ntm", "ntm_episode", "isa", "isa_portable", "isa_avx2", "isa_avx512")
@@ -84,15 +85,16 @@ def native_extension() -> list[Extension]:
             # math without errno lets sqrt be one instruction; contraction lets a * b + c be one
             extra_compile_args=[
                 "-std=c++17",
-                "-O3",
-                "-g0",
+                *(["-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else ["-O3", "-g0"]),
                 "-fvisibility=hidden",
                 "-ffp-contract=fast",
                 "-fno-math-errno",
                 "-fno-trapping-math",
             ]
             + [f"-isystem{path}" for path in include_paths()]
-            + warnings,
+            + warnings
+            + SANITIZE,
+            extra_link_args=SANITIZE,
             library_dirs=[torch_lib],
             libraries=["torch_cpu", "c10"],
             py_limited_api=True,
