@@ -29,7 +29,14 @@ def make_model(config: FewShotConfig) -> nn.Module:
     Parameters are drawn from torch's generator, on the CPU. Raises ``CommandError`` for sizes that cannot be.
     """
     try:
-        return MatchingNetwork(config.classes, width=config.width, backend=config.backend)
+        return MatchingNetwork(
+            config.classes,
+            width=config.width,
+            strength=config.strength,
+            full_context=config.memory == "matching-fce",
+            steps=config.context_steps,
+            backend=config.backend,
+        )
     except ValueError as error:
         raise CommandError(str(error)) from error
 
