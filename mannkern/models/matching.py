@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern import functional
+from mannkern.models.checks import check_episode
 from mannkern.models.embedding import ConvEmbedding
 
 
@@ -26,7 +27,7 @@ class MatchingNetwork(nn.Module):
     steps: K, how often the query's LSTM reads the support set, under full context; the paper does not say its number.
     backend: of :func:`mannkern.functional.cosine_read`, which does the attention.
 
-    Raises ValueError for numbers under 1, and as ``cosine_read`` and :class:`ConvEmbedding` do.
+    Raises ValueError or TypeError, naming the argument, for numbers and tensors that cannot be.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class MatchingNetwork(nn.Module):
 
         A class that the support set does not show gets the smallest probability above 0 that is a normal number.
         """
+        check_episode(support, labels, queries)
         N = support.shape[1]
         embedded = self.embedding(torch.cat((support, queries), 1))  # together: one batch norm sees both
         memory, key = embedded[:, :N], embedded[:, N:]

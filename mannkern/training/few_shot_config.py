@@ -19,17 +19,19 @@ class FewShotConfig(CharacterConfig):
         choices=("few-shot-omniglot", "few-shot-glyphs"),
     )
     shots: int = option(1, "drawings of each class in the support set (paper: 1 and 5)")
-    queries: int = option(5, "queries of each class in an episode of training")
+    queries: int = option(1, "queries of each class in an episode of training")
+    augment: bool = option(True, "shift and rotate training drawings at random (as Santoro et al. 2016)")
     memory: str = option(
         "matching",
         "the model: Matching Networks, without (matching) or with full context embeddings (matching-fce)",
         choices=("matching", "matching-fce"),
     )
     width: int = option(64, "numbers in the embedding of a drawing, and filters of its convolutions (paper)")
-    strength: float = option(1.0, "how sharply cosine attention looks (paper: 1)")
+    strength: float = option(10.0, "how sharply cosine attention looks (paper: 1, with which it learns slowly)")
     context_steps: int = option(5, "times that a query reads the support set under full context (matching-fce)")
     batch_size: int = option(16, "episodes in a step")
     steps: int | None = option(None, "stop at this step (default: 10000; no limit if --minutes is given)", kind=int)
+    validate_every: int = option(250, "steps between validations")
 
     GROUP: ClassVar[str] = "support sets, queries and the model"
     FAMILY: ClassVar[str] = "lrua"  # of cosine_read

@@ -71,7 +71,7 @@ def episode(result: Evaluation, name: str) -> Figure:
     with measuring(model, device):
         logits = model(*(tensor.to(device) for tensor in batch[:3]))[0].cpu()
     shown = min(MOST_QUERIES, len(logits))
-    probabilities, targets = logits[:shown].softmax(-1), batch.targets[0, :shown]
+    percent, targets = 100 * logits[:shown].softmax(-1), batch.targets[0, :shown]
     C, K = config.classes, config.shots
     by_class = batch.support[0][batch.labels[0].argsort(stable=True)].unflatten(0, (C, K))
     side = 0.62 if C <= 10 else 0.5  # inches of a drawing
@@ -81,19 +81,19 @@ def episode(result: Evaluation, name: str) -> Figure:
     above, left, middle = (figure.add_subplot(grid[place]) for place in ((0, 1), (1, 0), (1, 1)))
     _show_drawings(above, by_class.transpose(0, 1))
     _show_drawings(left, batch.queries[0, :shown].unsqueeze(1))
-    image = middle.imshow(probabilities.numpy(), cmap=colormap("Blues"), vmin=0, vmax=1, aspect="auto")
-    for row, (target, chances) in enumerate(zip(targets.tolist(), probabilities, strict=True)):
+    image = middle.imshow(percent.numpy(), cmap=colormap("Blues"), vmin=0, vmax=100, aspect="auto")
+    for row, (target, chances) in enumerate(zip(targets.tolist(), percent, strict=True)):
         _frame(middle, row, target)
         if int(chances.argmax()) != target:
             middle.text(C - 0.4, row, "x", ha="left", va="center", color=INK, fontsize=10)
         for column, chance in enumerate(chances.tolist() if C <= 10 else []):
-            colour = "white" if chance > 0.5 else INK
-            middle.text(column, row, f"{100 * chance:.0f}", ha="center", va="center", fontsize=9, color=colour)
+            colour = "white" if chance > 50 else INK
+            middle.text(column, row, f"{chance:.0f}", ha="center", va="center", fontsize=9, color=colour)
     middle.set_xticks([])
     middle.set_yticks([])
     above.set_title(f"support set, {C} classes", loc="left", fontsize=10, color=INK)
-    left.set_xlabel("queries", color=INK)
-    middle.set_xlabel("probability of each class (%)   framed: right class, x: answered wrong", color=INK, fontsize=9)
+    left.set_xlabel("queries", color=INK, fontsize=9)
+    middle.set_xlabel("probability of each class (%)\nframed: right class   x: answered wrong", color=INK, fontsize=9)
     if C > 10:
         figure.colorbar(image, ax=middle, shrink=0.6)
     return figure

@@ -173,6 +173,36 @@ def test_backends_agree(full_context: bool, K: int) -> None:
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "error", "message"),
+    [
+        ("support", torch.zeros(3, 8, 6), ValueError, r"support: got shape \(3, 8, 6\), need \(B, N, P, P\)"),
+        ("support", torch.zeros(3, 0, 1, 6), ValueError, "support: got no drawings"),
+        ("support", torch.zeros(3, 8, 1, 6).byte(), TypeError, "support: got torch.uint8"),
+        ("queries", torch.zeros(2, 5, 1, 6), ValueError, r"queries: got shape .*, need \(3, Q, 1, 6\)"),
+        ("queries", torch.zeros(3, 5, 2, 6), ValueError, r"queries: got shape .*, need \(3, Q, 1, 6\)"),
+        ("labels", torch.zeros(3, 7).long(), ValueError, r"labels: got shape \(3, 7\), need \(3, 8\)"),
+        ("labels", torch.zeros(3, 8), TypeError, "labels: got torch.float32, need torch.int64"),
+    ],
+)
+def test_an_episode_that_is_none(name: str, wrong: Tensor, error: type[Exception], message: str) -> None:
+    arguments = dict(zip(("support", "labels", "queries"), episode(), strict=True))
+    with pytest.raises(error, match=f"^{message}"):
+        matcher(4, 6)(**arguments | {name: wrong})
+
+
+def test_a_strength_that_cannot_be() -> None:
+    for strength in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=r"^strength: got"):
+            MatchingNetwork(3, strength=strength)
+
+
+def test_the_strength_sharpens_the_attention() -> None:
+    support = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64).view(1, 2, 1, 2)
+    logits = matcher(2, 2, strength=7.0)(support, torch.tensor([[0, 1]]), 2 * support[:, :1])
+    torch.testing.assert_close(logits[0, 0].exp(), torch.tensor([7.0, 0.0], dtype=torch.float64).softmax(0))
+
+
 @pytest.mark.parametrize("name", ["num_classes", "width", "steps"])
 def test_numbers_under_one(name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}: got 0, need at least 1"):

@@ -111,10 +111,10 @@ def test_the_episode_shows_support_queries_and_probabilities(results: list[Evalu
     above, left, middle = figure.axes
     assert above.images[0].get_array().shape == (2 * 22, 3 * 22)
     assert left.images[0].get_array().shape == (10 * 22, 22)
-    probabilities = torch.tensor(middle.images[0].get_array())
-    assert probabilities.shape == (10, 3)
-    torch.testing.assert_close(probabilities.sum(1), torch.ones(10))
+    percent = torch.tensor(middle.images[0].get_array())
+    assert percent.shape == (10, 3)
+    torch.testing.assert_close(percent.sum(1), torch.full((10,), 100.0))
     assert len(middle.patches) == 10, "a frame for each query"
     framed = [round(patch.get_x() + 0.47) for patch in middle.patches]
-    wrong = sum(int(row.argmax()) != right for row, right in zip(probabilities, framed, strict=True))
+    wrong = sum(int(row.argmax()) != right for row, right in zip(percent, framed, strict=True))
     assert sum(text.get_text() == "x" for text in middle.texts) == wrong
