@@ -24,7 +24,7 @@ class MatchingNetwork(nn.Module):
     five classes, 13% of twenty.
     full_context: whether f and g see the support set too (:class:`SupportContext`, :class:`QueryContext`); else, by
     default, the order of the support set means nothing.
-    steps: K, how often the query's LSTM reads the support set, under full context; the paper does not say its number.
+    steps: K, how often the query's LSTM reads the support set, under full context.
     backend: of :func:`mannkern.functional.cosine_read`, which does the attention.
 
     Raises ValueError or TypeError, naming the argument, for numbers and tensors that cannot be.
