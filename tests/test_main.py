@@ -22,6 +22,12 @@ COPY = (
 )
 
 
+FEW_SHOT = (
+    "--classes 2 --shots 2 --queries 2 --width 4 --batch-size 2 --log-every 2 --validate-every 4 --threads 1 "
+    "--episodes 20"
+)
+
+
 @pytest.fixture(autouse=True)
 def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     split = glyphs.load(num_train=6, num_test=4)
@@ -174,6 +180,47 @@ def test_every_task_trains_is_evaluated_and_drawn(
     assert all(path.exists() for path in drawn)
 
 
+@pytest.mark.parametrize("memory", ["matching", "matching-fce"])
+def test_few_shot_trains_resumes_and_is_evaluated(
+    memory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert run("train few-shot-glyphs --steps 4 --memory", memory, "--run", folder, FEW_SHOT) == 0
+    trained = capsys.readouterr().out
+    for words in (f"{memory.upper()} on few-shot-glyphs", "4 steps, 8 episodes", "2-way 2-shot", "chance", "50.0%"):
+        assert words in trained
+    for name in ("learning_curve", "episode"):
+        assert str(folder / "pictures" / f"{name}.png") in trained
+        assert (folder / "pictures" / f"{name}.png").exists()
+    assert run("evaluate --episodes 20", folder) == 0
+    rows = [line for line in trained.splitlines() if "classes" in line and "±" in line and "accuracy" not in line]
+    assert len(rows) == 2
+    evaluated = capsys.readouterr().out
+    assert all(row in evaluated for row in rows), "the same episodes, the same numbers"
+    assert "--shots 2, not 1" in refused(capsys, "train few-shot-glyphs --resume --shots 1 --run", folder)
+    assert run("train few-shot-glyphs --resume --steps 6 --no-evaluate --run", folder) == 0
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint is not None
+    assert checkpoint["step"] == 6
+    assert run("train few-shot-glyphs --overwrite --steps 0 --no-evaluate --run", folder, FEW_SHOT) == 0
+    assert not (folder / "evaluation.json").exists()
+
+
+def test_what_few_shot_tasks_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = f"--run {tmp_path / 'new'}"
+    for option in ("baseline", "memory-slots 3", "memory-init uniform", "hidden-size 4"):
+        said = refused(capsys, f"train few-shot-glyphs --{option}", new)
+        assert f"--{option.split()[0]} does not apply to few-shot-glyphs" in said
+    assert "few-shot-omniglot needs its folder: --data" in refused(capsys, "train few-shot-omniglot", new)
+    nowhere = f"train few-shot-omniglot --data {tmp_path / 'nowhere'}"
+    assert "no Omniglot at" in refused(capsys, nowhere, new)
+    assert "--memory is mann" in refused(capsys, "train few-shot-glyphs --memory mann", new)
+    assert "--shots does not apply to glyphs" in refused(capsys, "train glyphs --shots 2", new)
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
+    assert "classes_per_episode" in refused(capsys, "train few-shot-glyphs --classes 99", new)
+    assert "backend" in refused(capsys, "train few-shot-glyphs --classes 2 --backend nonsense", new)
+
+
 def test_settings_of_another_task_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = f"--run {tmp_path / 'new'}"
     assert "--classes does not apply to copy" in refused(capsys, "train copy --classes 5", new)
@@ -190,11 +237,13 @@ def test_tasks_do_not_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for other in "bc":
         assert "do not compare" in refused(capsys, "evaluate", tmp_path / "a", tmp_path / other)
     assert "--data does not apply" in refused(capsys, "evaluate --data x", tmp_path / "a")
+    assert run(f"train few-shot-glyphs {FEW_SHOT} --steps 0 --no-evaluate --run", tmp_path / "d") == 0
+    assert "do not compare" in refused(capsys, "evaluate", tmp_path / "c", tmp_path / "d")
 
 
 def test_help_of_a_task_shows_what_applies_to_it(capsys: pytest.CaptureFixture[str]) -> None:
     shown = {}
-    for task in ("", "copy", "priority-sort"):
+    for task in ("", "copy", "priority-sort", "few-shot-omniglot"):
         with pytest.raises(SystemExit) as caught:
             run("train", task, "--help")
         assert caught.value.code == 0
@@ -205,6 +254,11 @@ def test_help_of_a_task_shows_what_applies_to_it(capsys: pytest.CaptureFixture[s
         assert words not in shown["copy"]
     assert "--answers" in shown["priority-sort"]
     assert "(paper) (default: 200)" in shown["priority-sort"]
+    for words in ("--shots", "--classes", "--data", "{matching,"):
+        assert words in shown["few-shot-omniglot"]
+    for words in ("--baseline", "--memory-slots", "--length"):
+        assert words not in shown["few-shot-omniglot"]
+        assert words in shown[""]
     assert "--classes" in shown[""]
     assert "priority-sort" in shown[""]
 

@@ -1,6 +1,8 @@
 """Models over episodes and sequences."""
 
 from mannkern.models.classifier import EpisodeClassifier
+from mannkern.models.embedding import ConvEmbedding
+from mannkern.models.matching import MatchingNetwork
 from mannkern.models.transducer import Trace, Transducer
 
-__all__ = ["EpisodeClassifier", "Trace", "Transducer"]
+__all__ = ["ConvEmbedding", "EpisodeClassifier", "MatchingNetwork", "Trace", "Transducer"]

@@ -61,21 +61,74 @@ class OneHotLabels:
         return F.one_hot(targets, num_classes).float()
 
 
-class EpisodeSampler:
+class CharacterSampler:
+    """What samplers of episodes have in common: the drawings, which classes an episode has, how a drawing is augmented.
+
+    images:              (classes, drawings, P, P) uint8, 255 = full ink; episodes are made on its device
+    classes_per_episode: C
+    rotate_classes:      every class counts as four, one for each quarter turn
+    augment:             turns every drawing by up to ``MAX_ROTATION`` and shifts it by up to ``MAX_SHIFT`` pixels,
+                         uniformly and bilinearly, white outside the frame
+    seed:                at least 0; other seeds give other episodes
+
+    ``num_classes`` is C. Raises TypeError or ValueError that name the argument.
+    """
+
+    def __init__(
+        self, images: Tensor, *, classes_per_episode: int, rotate_classes: bool, augment: bool, seed: int
+    ) -> None:
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+            found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise TypeError(f"images: found {found}, need a tensor of torch.uint8")
+        if images.dim() != 4 or images.shape[2] != images.shape[3] or images.shape[2] == 0:
+            raise ValueError(f"images: found shape {tuple(images.shape)}, need (classes, drawings, P, P)")
+        check_integer("classes_per_episode", classes_per_episode, 1)
+        check_integer("seed", seed, 0)
+        num_available = images.shape[0] * (4 if rotate_classes else 1)
+        if classes_per_episode > num_available:
+            raise ValueError(f"classes_per_episode: found {classes_per_episode}, need at most {num_available} classes")
+        if rotate_classes:
+            images = torch.cat([torch.rot90(images, quarter, (2, 3)) for quarter in range(4)])
+        self.num_classes = classes_per_episode
+        self._images = images.contiguous()
+        self._augment = augment
+        self._seed = seed
+
+    def _generator(self, batch_size: int, index: int) -> torch.Generator:
+        """That of batch ``index``; raises for a batch that cannot be."""
+        check_integer("batch_size", batch_size, 0)
+        check_integer("index", index, 0, 2**32 - 1)
+        return seeds.generator(self._seed, index, self._images.device)
+
+    def _draw(self, batch_size: int, shown: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Labels (B, C) of C different classes, and the numbers of ``shown`` different drawings each, (B, C, shown)."""
+        num_available, num_drawings = self._images.shape[:2]
+        shape = batch_size, self.num_classes
+        classes = _draw_classes(*shape, num_available, generator)
+        labels = uniform(generator, *shape).argsort(1)
+        drawings = uniform(generator, *shape, num_drawings).argsort(2)[..., :shown]
+        return labels, classes.unsqueeze(2) * num_drawings + drawings
+
+    def _pixels(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Drawings by their number, (n,) -> (n, P, P) in [0, 255], augmented where that is asked for."""
+        pixels = self._images.flatten(0, 1).index_select(0, chosen)
+        if self._augment:
+            angles = (2 * uniform(generator, len(chosen)) - 1) * MAX_ROTATION
+            shifts = (2 * uniform(generator, len(chosen), 2) - 1) * MAX_SHIFT
+            pixels = rotate_and_shift(pixels.float(), angles, shifts)
+        return pixels
+
+
+class EpisodeSampler(CharacterSampler):
     """Samples one-shot classification episodes (Santoro et al. 2016, sections 2 and 4.1).
 
     An episode draws C different classes, shows ``length / C`` different drawings of each in shuffled order, and gives
     the classes the labels 0..C-1 in shuffled order, so that a label means nothing beyond its episode.
 
-    images:              (classes, drawings, P, P) uint8, 255 = full ink; episodes are made on its device
-    classes_per_episode: C, default 5
-    length:              T, a multiple of C, default 50: ten drawings of each of five classes, as in the paper
-    rotate_classes:      every class counts as four, one for each quarter turn (the paper's training set)
-    augment:             turns every drawing by up to ``MAX_ROTATION`` and shifts it by up to ``MAX_SHIFT`` pixels,
-                         uniformly and bilinearly, white outside the frame (the paper's training set)
-    seed:                at least 0; other seeds give other episodes
-    labels:              how the previous label enters the input, default one-hot
+    length: T, a multiple of C, default 50: ten drawings of each of five classes, as in the paper
+    labels: how the previous label enters the input, default one-hot
 
+    The other arguments are :class:`CharacterSampler`'s; the paper's training set is augmented and has turned classes.
     ``input_size`` is F = P * P + the size of a label, ``num_classes`` is C.
     Raises TypeError or ValueError that name the argument.
     """
@@ -91,17 +144,14 @@ class EpisodeSampler:
         seed: int = 0,
         labels: Labels = OneHotLabels(),  # noqa: B008 (it has no state)
     ) -> None:
-        if not isinstance(images, Tensor) or images.dtype != torch.uint8:
-            found = images.dtype if isinstance(images, Tensor) else type(images).__name__
-            raise TypeError(f"images: found {found}, need a tensor of torch.uint8")
-        if images.dim() != 4 or images.shape[2] != images.shape[3] or images.shape[2] == 0:
-            raise ValueError(f"images: found shape {tuple(images.shape)}, need (classes, drawings, P, P)")
-        check_integer("classes_per_episode", classes_per_episode, 1)
+        super().__init__(
+            images,
+            classes_per_episode=classes_per_episode,
+            rotate_classes=rotate_classes,
+            augment=augment,
+            seed=seed,
+        )
         check_integer("length", length, 1)
-        check_integer("seed", seed, 0)
-        num_available = images.shape[0] * (4 if rotate_classes else 1)
-        if classes_per_episode > num_available:
-            raise ValueError(f"classes_per_episode: found {classes_per_episode}, need at most {num_available} classes")
         if length % classes_per_episode:
             raise ValueError(f"length: found {length}, need a multiple of classes_per_episode = {classes_per_episode}")
         if length // classes_per_episode > images.shape[1]:
@@ -109,15 +159,9 @@ class EpisodeSampler:
                 f"length: found {length}, need at most {images.shape[1] * classes_per_episode}, "
                 f"for a class has {images.shape[1]} drawings"
             )
-        if rotate_classes:
-            images = torch.cat([torch.rot90(images, quarter, (2, 3)) for quarter in range(4)])
-        self.num_classes = classes_per_episode
         self.input_size = images.shape[2] ** 2 + labels.size(classes_per_episode)
-        self._images = images.contiguous()
         self._length = length
-        self._augment = augment
         self._labels = labels
-        self._seed = seed
 
     def sample(self, batch_size: int, index: int) -> Episodes:
         """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
@@ -125,32 +169,17 @@ class EpisodeSampler:
         The result depends on nothing but the constructor's arguments, ``batch_size`` and ``index``, so a resumed
         training sees the episodes of an unbroken one. Reads and moves no random state of the process.
         """
-        check_integer("batch_size", batch_size, 0)
-        check_integer("index", index, 0, 2**32 - 1)
-        num_available, num_drawings, side, _ = self._images.shape
-        device = self._images.device
-        C, T, B = self.num_classes, self._length, batch_size
-        generator = seeds.generator(self._seed, index, device)
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(shape, generator=generator, device=device)
-
-        classes = _draw_classes(B, C, num_available, generator)
-        labels = uniform(B, C).argsort(1)
-        drawings = uniform(B, C, num_drawings).argsort(2)[..., : T // C].reshape(B, T)
-        order = uniform(B, T).argsort(1)
-        place = order // (T // C)
-        chosen = (classes.gather(1, place) * num_drawings + drawings.gather(1, order)).T.reshape(-1)
-        targets = labels.gather(1, place).T.contiguous()
+        generator = self._generator(batch_size, index)
+        C, T, B, side = self.num_classes, self._length, batch_size, self._images.shape[2]
+        labels, drawings = self._draw(B, T // C, generator)
+        order = uniform(generator, B, T).argsort(1)
+        chosen = drawings.reshape(B, T).gather(1, order).T.reshape(-1)
+        targets = labels.gather(1, order // (T // C)).T.contiguous()
         shown = F.one_hot(targets, C).cumsum(0)
         instances = shown.gather(2, targets[..., None])[..., 0]
 
-        pixels = self._images.reshape(-1, side * side).index_select(0, chosen)
-        if self._augment:
-            angles = (2 * uniform(T * B) - 1) * MAX_ROTATION
-            shifts = (2 * uniform(T * B, 2) - 1) * MAX_SHIFT
-            pixels = rotate_and_shift(pixels.view(-1, side, side).float(), angles, shifts)
-        inputs = torch.empty(T, B, self.input_size, device=device)
+        pixels = self._pixels(chosen, generator)
+        inputs = torch.empty(T, B, self.input_size, device=pixels.device)
         torch.div(pixels.view(T, B, side * side), 255, out=inputs[..., : side * side])
         inputs[:1, :, side * side :] = 0
         inputs[1:, :, side * side :] = self._labels.encode(targets, C, generator)[:-1]
@@ -182,6 +211,11 @@ def _draw_classes(batch_size: int, count: int, num_available: int, generator: to
         taken = (classes[:, :i] == drawn[:, None]).any(1)
         classes[:, i] = drawn.masked_fill(taken, last)
     return classes
+
+
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """Numbers in [0, 1), on the generator's device."""
+    return torch.rand(shape, generator=generator, device=generator.device)
 
 
 def check_integer(name: str, value: int, least: int, most: int | None = None) -> None:

@@ -12,16 +12,17 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from .config import CHANGEABLE, RunConfig, TrainConfig, flag
+from .config import CHANGEABLE, CharacterConfig, RecurrentConfig, RunConfig, flag
 from .errors import CommandError
 from .experiment import CONFIGS
+from .few_shot_config import FewShotConfig
 from .options import DEFAULT_TASK, EPISODES, TaskHelp, add_episodes, add_settings, check_apply
 from .sequence_config import SequenceConfig
 
 
 def add_train(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``train`` to the command line: it reads the settings of every task, and its help shows those of one."""
-    parser = subcommands.add_parser("train", help="train a MANN, an NTM or an LSTM on a task", add_help=False)
+    parser = subcommands.add_parser("train", help="train a MANN, an NTM or another model on a task", add_help=False)
     add_settings(parser, *dict.fromkeys(CONFIGS.values()))
     parser.add_argument("-h", "--help", action=TaskHelp, nargs=0)
     parser.set_defaults(function=run_train)
@@ -32,9 +33,10 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     parser = subcommands.add_parser(
         "evaluate",
         help="what trained runs of a task can do, side by side",
-        description="Accuracy by instance on classes never seen in training (omniglot, glyphs), or bits per sequence "
-        "by size, sizes beyond training among them (the other tasks): a column a run, with 95% intervals; writes "
-        "evaluation.json and pictures into each run. RUN/lstm, the baseline of train --baseline, comes along.",
+        description="Accuracy by instance on classes never seen in training (omniglot, glyphs), accuracy on queries of "
+        "such classes (few-shot tasks), or bits per sequence by size, sizes beyond training among them (the other "
+        "tasks): a column a run, with 95% intervals; writes evaluation.json and pictures into each run. RUN/lstm, the "
+        "baseline of train --baseline, comes along.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     add_episodes(parser)
@@ -61,7 +63,7 @@ def run_train(args: argparse.Namespace) -> int:
     print(f"{config.memory.upper()} on {config.task}, in {run} (Ctrl-C stops and saves; --resume continues)")
     outcome = train(config, run)
     runs = [run]
-    if config.baseline and outcome.signal is None:
+    if isinstance(config, RecurrentConfig) and config.baseline and outcome.signal is None:
         lstm = replace(config, memory="lstm", steps=outcome.step, minutes=None, baseline=False)
         (run / "lstm").mkdir(exist_ok=True)
         _write_config(run / "lstm", lstm)
@@ -96,11 +98,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
 def _report(runs: list[Path], configs: list[RunConfig], number: int) -> None:
     import torch
 
-    from . import episode_pictures, episode_report, sequence_pictures, sequence_report
-
-    sequences = isinstance(configs[0], SequenceConfig)
-    report: Any = sequence_report if sequences else episode_report
-    pictures: Any = sequence_pictures if sequences else episode_pictures
+    report, pictures = _reporters(configs[0])
     results = []
     for run, config in zip(runs, configs, strict=True):
         if config.threads is not None:
@@ -109,6 +107,21 @@ def _report(runs: list[Path], configs: list[RunConfig], number: int) -> None:
     print("\n" + report.table(results) + "\n")
     for path in pictures.draw_all(results):
         print(path)
+
+
+def _reporters(config: RunConfig) -> tuple[Any, Any]:
+    """The modules that evaluate and that draw runs of this kind."""
+    if isinstance(config, SequenceConfig):
+        from . import sequence_pictures, sequence_report
+
+        return sequence_report, sequence_pictures
+    if isinstance(config, FewShotConfig):
+        from . import few_shot_pictures, few_shot_report
+
+        return few_shot_report, few_shot_pictures
+    from . import episode_pictures, episode_report
+
+    return episode_report, episode_pictures
 
 
 def _fresh(run: Path, given: dict[str, Any], overwrite: bool) -> RunConfig:
@@ -121,11 +134,11 @@ def _fresh(run: Path, given: dict[str, Any], overwrite: bool) -> RunConfig:
         config = cls(**given)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    if config.baseline and config.memory == "lstm":
+    if isinstance(config, RecurrentConfig) and config.baseline and config.memory == "lstm":
         raise CommandError("--baseline trains an LSTM beside a memory; this run is an LSTM already")
-    if isinstance(config, TrainConfig) and config.task == "omniglot":
+    if isinstance(config, CharacterConfig) and config.omniglot:
         if config.data is None:
-            raise CommandError("omniglot needs its folder: --data FOLDER")
+            raise CommandError(f"{config.task} needs its folder: --data FOLDER")
         if not os.path.isdir(config.data):
             raise CommandError(f"no Omniglot at {config.data}: no such folder")
     if run.exists() and not run.is_dir():

@@ -37,8 +37,6 @@ class RunConfig:
 
     task: str = option("", "what to learn")
     memory: str = option("", "the model")
-    memory_slots: int = option(128, "slots N of the memory (paper)")
-    memory_init: float | str = option(1e-6, "a number (1e-6: replications), uniform or learned", kind=number_or_name)
     backend: str | None = option(None, "backend of the memory step (default: the fastest that is there)", kind=str)
     optimizer: str = option(
         "adam", "adam (replications) or rmsprop (paper: decay 0.95, momentum 0.9)", choices=("adam", "rmsprop")
@@ -52,7 +50,6 @@ class RunConfig:
     minutes: float | None = option(
         None, "stop after so many minutes of training, counted over all resumptions", kind=float
     )
-    baseline: bool = option(False, "then train an LSTM alone on the same data, into RUN/lstm, to stand beside")
     seed: int = option(0, "seed of the parameters and the data")
     log_every: int = option(10, "steps between lines of metrics.jsonl")
     validate_every: int = option(100, "steps between validations")
@@ -119,7 +116,40 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig(RunConfig):
+class RecurrentConfig(RunConfig):
+    """Settings of tasks that are learned step by step, with a memory that is written as well as read."""
+
+    memory_slots: int = option(128, "slots N of the memory (paper)")
+    memory_init: float | str = option(1e-6, "a number (1e-6: replications), uniform or learned", kind=number_or_name)
+    baseline: bool = option(False, "then train an LSTM alone on the same data, into RUN/lstm, to stand beside")
+
+    GROUP: ClassVar[str] = "the memory"
+
+
+@dataclass(frozen=True)
+class CharacterConfig(RunConfig):
+    """Settings of tasks whose episodes are made of drawn characters, from Omniglot or of procedural glyphs."""
+
+    data: str | None = option(None, "folder of Omniglot, unpacked or as its zip files; needed for omniglot", kind=str)
+    split: str = option(
+        "paper",
+        "how Omniglot's classes part: 1200 random ones to train (paper), or its alphabets",
+        choices=("paper", "alphabets"),
+    )
+    classes: int = option(5, "classes in an episode (paper)")
+    augment: bool = option(True, "shift and rotate training drawings at random (paper)")
+    rotate_classes: bool = option(True, "quarter turns of training classes are new classes (paper)")
+
+    GROUP: ClassVar[str] = "episodes"
+
+    @property
+    def omniglot(self) -> bool:
+        """Whether episodes come from Omniglot, which has to be there."""
+        return self.task.endswith("omniglot")
+
+
+@dataclass(frozen=True)
+class TrainConfig(RecurrentConfig, CharacterConfig):
     """Settings for episodes of characters. "Paper" is Santoro et al. 2016; "replications" are its reimplementations.
 
     Raises as ``RunConfig``.
@@ -128,16 +158,7 @@ class TrainConfig(RunConfig):
     task: str = option(
         "glyphs", "where episodes come from; glyphs are procedural and need no download", choices=("omniglot", "glyphs")
     )
-    data: str | None = option(None, "folder of Omniglot, unpacked or as its zip files; needed for omniglot", kind=str)
-    split: str = option(
-        "paper",
-        "how Omniglot's classes part: 1200 random ones to train (paper), or its alphabets",
-        choices=("paper", "alphabets"),
-    )
-    classes: int = option(5, "classes in an episode (paper)")
     length: int = option(50, "time steps of an episode (paper: 10 for each of 5 classes)")
-    augment: bool = option(True, "shift and rotate training drawings at random (paper)")
-    rotate_classes: bool = option(True, "quarter turns of training classes are new classes (paper)")
     memory: str = option(
         "mann",
         "the model: a controller with a memory addressed by LRUA (mann) or as the NTM's is (ntm); or without one the "

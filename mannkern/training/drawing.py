@@ -17,16 +17,22 @@ RUN_COLOURS = ("#2458a6", "#d9622b", "#2a8f6d", "#8a4fa3", "#b08a1e", "#5c6670")
 INK = "#30343a"
 
 
-def panels_of(
-    title: str, rows: int, size: tuple[float, float], sharex: bool = False, ratios: Sequence[float] | None = None
-) -> tuple[Figure, list[Axes]]:
-    """A figure of ``size`` inches with a title, and its panels from top to bottom, as high as ``ratios``."""
+def new_figure(title: str, size: tuple[float, float]) -> Figure:
+    """An empty figure of ``size`` inches with a title."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
+    return figure
+
+
+def panels_of(
+    title: str, rows: int, size: tuple[float, float], sharex: bool = False, ratios: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``size`` inches with a title, and its panels from top to bottom, as high as ``ratios``."""
+    figure = new_figure(title, size)
     panels = figure.subplots(rows, 1, sharex=sharex, squeeze=False, height_ratios=ratios)[:, 0].tolist()
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)

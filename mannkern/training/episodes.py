@@ -15,7 +15,7 @@ from mannkern.tasks import glyphs, omniglot
 from mannkern.tasks.episodes import CharacterSplit, Episodes, EpisodeSampler
 
 from .build import measuring
-from .config import TrainConfig
+from .config import CharacterConfig, TrainConfig
 from .errors import CommandError
 from .experiment import VALIDATION_SEED
 
@@ -25,12 +25,12 @@ MAX_INSTANCE = 10
 BATCH = 100
 
 
-def load_split(config: TrainConfig) -> CharacterSplit:
+def load_split(config: CharacterConfig) -> CharacterSplit:
     """The training and the unseen classes of ``config.task``. Raises ``CommandError`` where Omniglot is not there."""
-    if config.task == "glyphs":
+    if not config.omniglot:
         return glyphs.load()
     if config.data is None:
-        raise CommandError("omniglot needs its folder: --data FOLDER")
+        raise CommandError(f"{config.task} needs its folder: --data FOLDER")
     try:
         return omniglot.load(config.data, split=config.split)
     except (OSError, ValueError, ImportError) as error:
@@ -155,8 +155,9 @@ class EpisodeExperiment:
     def sample(self, step: int, device: torch.device) -> Episodes:
         return Episodes(*(tensor.to(device) for tensor in self.sampler.sample(self.config.batch_size, step)))
 
-    def score(self, logits: Tensor, batch: Episodes) -> tuple[Tensor, Tensor]:
-        """logits (T, B, C) -> loss and [correct, shown, correct by instance, shown by instance]."""
+    def score(self, model: nn.Module, batch: Episodes) -> tuple[Tensor, Tensor]:
+        """Loss and [correct, shown, correct by instance, shown by instance]."""
+        logits = model(batch.inputs)
         loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
         correct = logits.detach().argmax(-1) == batch.targets
         at = batch.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from .config import RunConfig, TrainConfig
+from .few_shot_config import FewShotConfig
 from .sequence_config import SEQUENCE_CONFIGS, SequenceConfig
 
-CONFIGS: dict[str, type[RunConfig]] = {"omniglot": TrainConfig, "glyphs": TrainConfig, **SEQUENCE_CONFIGS}
+CONFIGS: dict[str, type[RunConfig]] = {
+    "omniglot": TrainConfig,
+    "glyphs": TrainConfig,
+    "few-shot-omniglot": FewShotConfig,
+    "few-shot-glyphs": FewShotConfig,
+    **SEQUENCE_CONFIGS,
+}
 VALIDATION_SEED = 1_000_001  # the two differ, so that what one watches while training is not what one reports
 EVALUATION_SEED = 1_000_002
-
-
-class Batch(Protocol):
-    """Examples of one step of training: a NamedTuple of tensors, the first of them ``inputs`` (T, B, F)."""
-
-    @property
-    def inputs(self) -> Tensor: ...
 
 
 class Experiment(Protocol):
@@ -34,13 +34,13 @@ class Experiment(Protocol):
         """K, the sums that ``score`` returns."""
 
     def make_model(self) -> nn.Module:
-        """A new model on the CPU, inputs (T, B, F) -> logits (T, B, ...); draws from torch's own generator."""
+        """A new model on the CPU; draws from torch's own generator."""
 
     def sample(self, step: int, device: torch.device) -> Any:
-        """The ``Batch`` of ``step``, on ``device``; it depends on the settings and the step alone."""
+        """The examples of ``step``, tensors on ``device``; they depend on the settings and the step alone."""
 
-    def score(self, logits: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        """The loss (), to be minimised, and this step's sums (K,) without gradient."""
+    def score(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """The model's loss () on the batch, to be minimised, and this step's sums (K,) without gradient."""
 
     def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
         """What to write down of K sums over ``steps`` steps: names and numbers, fit for JSON."""
@@ -58,6 +58,10 @@ def open_experiment(config: RunConfig) -> Experiment:
         from .sequences import SequenceExperiment
 
         return SequenceExperiment(config)
+    if isinstance(config, FewShotConfig):
+        from .few_shot import FewShotExperiment
+
+        return FewShotExperiment(config)
     from .episodes import EpisodeExperiment
 
     assert isinstance(config, TrainConfig)

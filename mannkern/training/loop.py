@@ -147,7 +147,7 @@ def train(config: RunConfig, run: Path) -> Outcome:
         since = 0
         while stop.number is None and step < config.step_limit and seconds < config.second_limit:
             batch = experiment.sample(step, device)
-            loss, sums = experiment.score(model(batch.inputs), batch)
+            loss, sums = experiment.score(model, batch)
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)

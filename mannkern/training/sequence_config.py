@@ -11,7 +11,7 @@ from mannkern.tasks.recall import AssociativeRecall
 from mannkern.tasks.sequences import SequenceTask
 from mannkern.tasks.sorting import PrioritySort
 
-from .config import RunConfig, number_or_name, option
+from .config import RecurrentConfig, RunConfig, number_or_name, option
 
 
 class Sizes(NamedTuple):
@@ -22,7 +22,7 @@ class Sizes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SequenceConfig(RunConfig):
+class SequenceConfig(RecurrentConfig):
     """Settings of a task of Graves et al. 2014. Sizes that are None become the paper's for the task and controller.
 
     Raises as ``RunConfig``, and ``ValueError`` for sizes of the task that cannot be.

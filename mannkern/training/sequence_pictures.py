@@ -24,6 +24,7 @@ from mannkern.tasks.sequences import (
 from .build import load_model, measuring, usable_device
 from .drawing import INK, RUN_COLOURS, corner_note, panels_of, save
 from .experiment import EVALUATION_SEED
+from .learning_curves import draw_curve, finish_axis
 from .metrics import read_metrics
 from .sequence_report import Evaluation
 from .sequences import SequenceExperiment
@@ -58,16 +59,11 @@ def learning_curve(results: Sequence[Evaluation]) -> Figure:
     figure, (axes,) = panels_of(f"{results[0].config.task}: learning curve", 1, (9.5, 5.0))
     for place, (name, result) in enumerate(zip(run_names(results), results, strict=True)):
         colour = RUN_COLOURS[place % len(RUN_COLOURS)]
-        lines = read_metrics(result.run)
-        for kind, label, alpha, width, marker in (
-            ("train", "training batches", 0.35, 1.0, ""),
-            ("validation", size_label(task, task.largest), 1.0, 1.8, "."),
-        ):
-            chosen = [line for line in lines if line["kind"] == kind]
-            x, y = [line["sequences"] for line in chosen], [line["bits_per_sequence"] for line in chosen]
-            axes.plot(x, y, color=colour, label=f"{name}, {label}", alpha=alpha, lw=width, marker=marker)
+        labels = (f"{name}, training batches", f"{name}, {size_label(task, task.largest)}")
+        draw_curve(axes, result.run, "bits_per_sequence", "sequences", colour, labels)
         if place == 0 and results[0].scores[0].optimal is not None:
-            best = next((line["optimal_bits_per_sequence"] for line in lines if line["kind"] == "validation"), None)
+            validations = (line for line in read_metrics(result.run) if line["kind"] == "validation")
+            best = next((line["optimal_bits_per_sequence"] for line in validations), None)
             if best is not None:
                 axes.axhline(best, color=INK, lw=1.2, ls="--", label="optimal, on the same sequences")
     guessing = next(score.answer_bits for score in results[0].scores if score.size == task.largest)
@@ -75,9 +71,7 @@ def learning_curve(results: Sequence[Evaluation]) -> Figure:
     if results[0].scores[0].optimal is None:
         axes.set_yscale("log")  # what is left of the cost goes towards 0
     axes.set_ylabel("bits per sequence")
-    axes.set_xlabel("sequences of training")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    finish_axis(axes, "sequences")
     return figure
 
 

@@ -117,8 +117,9 @@ class SequenceExperiment:
     def sample(self, step: int, device: torch.device) -> Sequences:
         return _on(self.task.sample(self.config.batch_size, seeds.generator(self.config.seed, step)), device)
 
-    def score(self, logits: Tensor, batch: Sequences) -> tuple[Tensor, Tensor]:
-        """logits (T, B, O) -> loss and [bits, wrong bits, sequences]."""
+    def score(self, model: nn.Module, batch: Sequences) -> tuple[Tensor, Tensor]:
+        """Loss and [bits, wrong bits, sequences]."""
+        logits = model(batch.inputs)
         cost = answer_cost(logits, batch)
         bits, wrong = cost.detach().double().sum() / math.log(2), wrong_bits(logits.detach(), batch).sum()
         return cost.mean(), torch.stack((bits, wrong.double(), torch.full_like(bits, len(cost))))

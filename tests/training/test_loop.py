@@ -18,6 +18,7 @@ from mannkern.training import episodes, loop
 from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import RunConfig, TrainConfig
 from mannkern.training.errors import CommandError
+from mannkern.training.few_shot_config import FewShotConfig
 from mannkern.training.loop import Outcome, train
 from mannkern.training.sequence_config import SEQUENCE_CONFIGS
 
@@ -122,6 +123,21 @@ def test_resuming_a_sequence_task_equals_never_having_stopped(tmp_path: Path, ta
         assert line["bits_per_sequence"] > 0
         assert ("loss" in line) == (line["kind"] == "train")
         assert ("optimal_bits_per_sequence" in line) == (task == "ngrams" and line["kind"] == "validation")
+
+
+@pytest.mark.parametrize("memory", ["matching", "matching-fce"])
+def test_resuming_a_few_shot_task_equals_never_having_stopped(tmp_path: Path, memory: str) -> None:
+    config = FewShotConfig(
+        memory=memory, classes=2, shots=2, queries=1, width=4, batch_size=2, log_every=3, validate_every=4, threads=1
+    )
+    straight = run_in(tmp_path, "straight", config, 14)
+    stopped = run_in(tmp_path, "stopped", config, 7, 7, 14)
+    assert_same_run(straight, stopped)  # batch norm's means too
+    lines = numbers(straight)
+    assert [(line["kind"], line["step"], line["episodes"]) for line in lines[:3]] == [
+        ("train", 3, 6), ("validation", 4, 8), ("train", 6, 12),
+    ]  # fmt: skip
+    assert all(0 <= line["accuracy"] <= 1 and line["loss"] > 0 for line in lines)
 
 
 def test_training_changes_the_parameters_and_another_seed_gives_others(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_loss_is_the_sum_over_an_answer_and_the_mean_over_sequences() -> Non
     logits = torch.zeros(5, 2, 2)
     logits[:3] = 50.0  # nothing is asked there
     logits[3, 0, 0] = math.log(3)  # a 1 with probability 3/4, where a 0 comes: two bits, and one wrong
-    loss, sums = experiment.score(logits, batch)
+    loss, sums = experiment.score(Answer(lambda _: logits), batch)
     assert float(loss) == pytest.approx((7 + 2) * math.log(2) / 2)
     assert sums.tolist() == pytest.approx([9, 1, 2])
     assert experiment.summarize((sums + sums).tolist(), 2.0) == pytest.approx(
@@ -120,7 +120,7 @@ def test_every_task_has_a_model(task: str) -> None:
         config = SEQUENCE_CONFIGS[task](memory=memory, hidden_size=4, memory_slots=5, lstm_size=3, batch_size=2)
         experiment = SequenceExperiment(config)
         batch = experiment.sample(0, CPU)
-        loss, sums = experiment.score(experiment.make_model()(batch.inputs), batch)
+        loss, sums = experiment.score(experiment.make_model(), batch)
         loss.backward()
         assert sums.shape == (experiment.num_sums,)
         assert float(sums[0]) == pytest.approx(loss.item() / math.log(2) * 2, rel=1e-5)

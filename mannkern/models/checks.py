@@ -1,0 +1,27 @@
+"""What every few-shot model checks of an episode before any work."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_episode(support: Tensor, labels: Tensor, queries: Tensor) -> None:
+    """Raises TypeError or ValueError, naming the argument, for a batch of episodes that is none.
+
+    support (B, N, P, P) and queries (B, Q, P, P) of one shape of drawing, labels (B, N) int64; N at least 1.
+    """
+    for name, images in (("support", support), ("queries", queries)):
+        if images.dim() != 4:
+            raise ValueError(f"{name}: got shape {tuple(images.shape)}, need (B, N, P, P)")
+        if not images.is_floating_point():
+            raise TypeError(f"{name}: got {images.dtype}, need a floating-point tensor, 1 = ink")
+    if support.shape[1] == 0:
+        raise ValueError("support: got no drawings, need at least one")
+    if queries.shape[0] != support.shape[0] or queries.shape[2:] != support.shape[2:]:
+        B, _, height, width = support.shape
+        raise ValueError(f"queries: got shape {tuple(queries.shape)}, need ({B}, Q, {height}, {width}) as in support")
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels: got {labels.dtype}, need torch.int64")
+    if labels.shape != support.shape[:2]:
+        raise ValueError(f"labels: got shape {tuple(labels.shape)}, need {tuple(support.shape[:2])} as in support")

@@ -1,0 +1,116 @@
+"""Matching Networks (Vinyals et al. 2016): the label of a query is read from a memory whose slots are the support."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mannkern import functional
+from mannkern.models.checks import check_episode
+from mannkern.models.embedding import ConvEmbedding
+
+
+class MatchingNetwork(nn.Module):
+    """Classes of queries by cosine attention over the embedded support set (equation 1 and section 2.1.1).
+
+    p(y | x, S) = sum_i a(x, x_i) y_i,  a(x, x_i) = softmax_i b cos(f(x), g(x_i))
+
+    num_classes C;  width W of the embedding, which f and g share.
+    strength: b, how sharply the attention looks; the paper has none, which is 1, the default. Embeddings that end in a
+    ReLU have cosines in [0, 1], so with 1 the right class gets at most e / (e + C - 1) however well it matches: 40% of
+    five classes, 13% of twenty.
+    full_context: whether f and g see the support set too (:class:`SupportContext`, :class:`QueryContext`); else, by
+    default, the order of the support set means nothing.
+    steps: K, how often the query's LSTM reads the support set, under full context.
+    backend: of :func:`mannkern.functional.cosine_read`, which does the attention.
+
+    Raises ValueError or TypeError, naming the argument, for numbers and tensors that cannot be.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        width: int = 64,
+        strength: float = 1.0,
+        full_context: bool = False,
+        steps: int = 5,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("num_classes", num_classes), ("width", width), ("steps", steps)):
+            if value < 1:
+                raise ValueError(f"{name}: got {value}, need at least 1")
+        if not 0 < strength < math.inf:
+            raise ValueError(f"strength: got {strength}, need a finite number above 0")
+        self.num_classes = num_classes
+        self.strength = strength
+        self.backend = backend
+        self.embedding = ConvEmbedding(width)
+        self.support_context = SupportContext(width) if full_context else None
+        self.query_context = QueryContext(width, steps) if full_context else None
+
+    def forward(self, support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+        """support (B, N, P, P), labels (B, N) int64 in [0, C), queries (B, Q, P, P) -> log-probabilities (B, Q, C).
+
+        A class that the support set does not show gets the smallest probability above 0 that is a normal number.
+        """
+        check_episode(support, labels, queries)
+        N = support.shape[1]
+        embedded = self.embedding(torch.cat((support, queries), 1))  # together: one batch norm sees both
+        memory, key = embedded[:, :N], embedded[:, N:]
+        if self.support_context is not None and self.query_context is not None:
+            memory = self.support_context(memory)
+            key = self.query_context(key, memory)
+        strength = key.new_full(key.shape[:2], self.strength)
+        _, attention = functional.cosine_read(memory, key, strength, backend=self.backend)  # (B, Q, N)
+        probabilities = attention @ F.one_hot(labels, self.num_classes).to(attention.dtype)
+        return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
+class SupportContext(nn.Module):
+    """g of full context embeddings: a bidirectional LSTM over the support set, in its order (appendix A.2).
+
+    g(x_i, S) = forward h_i + backward h_i + g'(x_i)
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, batch_first=True, bidirectional=True)
+
+    def forward(self, support: Tensor) -> Tensor:
+        """g' (B, N, W) -> g (B, N, W)."""
+        both, _ = self.lstm(support)
+        return both.unflatten(-1, (2, -1)).sum(-2) + support
+
+
+class QueryContext(nn.Module):
+    """f of full context embeddings: an LSTM that reads the support set K times before it answers (appendix A.1).
+
+    h^_k, c_k = LSTM(f'(x), [h_(k-1), r_(k-1)], c_(k-1))
+    h_k = h^_k + f'(x)
+    r_k = sum_i a_i g(x_i),  a = softmax_i(h_k . g(x_i))
+
+    f(x, S) = h_K; h_0 and c_0 are zero, so r_0 is the mean of the support set.
+    """
+
+    def __init__(self, width: int, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        # [h, r] is the state: r is put beside the input, for a gate sums over both alike
+        self.cell = nn.LSTMCell(2 * width, width)
+
+    def forward(self, queries: Tensor, support: Tensor) -> Tensor:
+        """f' (B, Q, W) and g (B, N, W) -> f (B, Q, W)."""
+        h = cell = torch.zeros_like(queries)
+        for _ in range(self.steps):
+            read = torch.softmax(h @ support.mT, -1) @ support
+            inputs = torch.cat((queries, read), -1)
+            output, cell = (
+                part.view_as(queries) for part in self.cell(inputs.flatten(0, 1), (h.flatten(0, 1), cell.flatten(0, 1)))
+            )
+            h = output + queries
+        return h

@@ -1,0 +1,49 @@
+"""The settings of few-shot classification: episodes of a support set and queries."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .config import CharacterConfig, RunConfig, option
+
+
+@dataclass(frozen=True)
+class FewShotConfig(CharacterConfig):
+    """Settings of C-way K-shot episodes. "Paper" is Vinyals et al. 2016. Raises as ``RunConfig``."""
+
+    task: str = option(
+        "few-shot-glyphs",
+        "where episodes come from; glyphs are procedural and need no download",
+        choices=("few-shot-omniglot", "few-shot-glyphs"),
+    )
+    shots: int = option(1, "drawings of each class in the support set (paper: 1 and 5)")
+    queries: int = option(1, "queries of each class in an episode of training")
+    augment: bool = option(True, "shift and rotate training drawings at random (as Santoro et al. 2016)")
+    memory: str = option(
+        "matching",
+        "the model: Matching Networks, without (matching) or with full context embeddings (matching-fce)",
+        choices=("matching", "matching-fce"),
+    )
+    width: int = option(64, "numbers in the embedding of a drawing, and filters of its convolutions (paper)")
+    strength: float = option(10.0, "how sharply cosine attention looks (paper: 1, with which it learns slowly)")
+    context_steps: int = option(5, "times that a query reads the support set under full context (matching-fce)")
+    batch_size: int = option(16, "episodes in a step")
+    steps: int | None = option(None, "stop at this step (default: 10000; no limit if --minutes is given)", kind=int)
+    validate_every: int = option(250, "steps between validations")
+
+    GROUP: ClassVar[str] = "support sets, queries and the model"
+    FAMILY: ClassVar[str] = "lrua"  # of cosine_read
+    DEFAULT_STEPS: ClassVar[int] = 10_000
+    COUNTS: ClassVar[tuple[str, ...]] = ("classes", "shots", "queries", "width", "context_steps", *RunConfig.COUNTS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.strength < math.inf:
+            raise ValueError(f"--strength is {self.strength}, needs to be above 0")
+
+    @property
+    def comparable(self) -> tuple[Any, ...]:
+        """Runs in which these agree are measured on the same episodes."""
+        return self.task, self.classes, self.shots, self.split
