@@ -28,7 +28,7 @@ def test_scores_of_two_batches_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glyphs, "load", lambda: split)
     experiment = EpisodeExperiment(TrainConfig(classes=2, length=6))
     targets = torch.tensor([[0], [1], [0]])
-    episodes = Episodes(torch.zeros(3, 1, 1), targets, torch.tensor([[1], [1], [2]]))
+    episodes = Episodes(torch.zeros(3, 1, 1), targets, torch.tensor([[1], [1], [2]]), targets.unsqueeze(-1))
     wrong_at_first = torch.eye(2)[torch.tensor([[1], [1], [0]])]
     loss, first = experiment.score(Always(wrong_at_first), episodes)
     assert loss == pytest.approx((math.log(1 + math.e) + 2 * math.log(1 + 1 / math.e)) / 3)

@@ -165,13 +165,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_in(tmp_path, "run", SMALL, 2)
-    real = episodes.F.cross_entropy
+    real = episodes.label_loss
 
-    def spoilt(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def spoilt(logits: torch.Tensor, symbols: torch.Tensor) -> torch.Tensor:
         logits.register_hook(lambda gradient: gradient * float("nan"))  # a finite loss, a gradient that is not
-        return real(logits, targets)
+        return real(logits, symbols)
 
-    monkeypatch.setattr(episodes.F, "cross_entropy", spoilt)
+    monkeypatch.setattr(episodes, "label_loss", spoilt)
     with pytest.raises(CommandError, match="not finite"):
         train(replace(SMALL, steps=20, save_seconds=0.0), run)
     after = load_checkpoint(run)
