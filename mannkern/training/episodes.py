@@ -27,6 +27,11 @@ LONG = 150  # time steps, beyond which batches of evaluation shrink: a drawing t
 LABELS: dict[str, Labels] = {"one-hot": OneHotLabels(), "strings": StringLabels()}
 
 
+def chance(config: TrainConfig) -> float:
+    """Of a label drawn blindly: one class of C, or each letter of a string one of five."""
+    return 1 / (StringLabels.NUMBER if config.labels == "strings" else config.classes)
+
+
 def load_split(config: CharacterConfig) -> CharacterSplit:
     """The training and the unseen classes of ``config.task``. Raises ``CommandError`` where Omniglot is not there."""
     if not config.omniglot:
