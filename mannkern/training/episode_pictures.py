@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +97,20 @@ def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
     return figure
 
 
+def accuracy_of_rows(config: TrainConfig, scores: Mapping[str, Scores], learned: Collection[str]) -> Figure:
+    """Accuracy against the presentation of a class, a line a model; dashed and grey where it is none of ``learned``."""
+    figure, (axes,) = panels_of("Accuracy by instance, unseen classes", 1, (9.5, 5.0))
+    colours = iter(RUN_COLOURS)
+    for name, row in scores.items():
+        if name in learned:
+            _curve(axes, row, next(colours), "-", name)
+        else:
+            _curve(axes, row, INK, "--", name)
+    _chance(axes, config)
+    _presentations(axes, next(iter(scores.values())))
+    return figure
+
+
 def accuracy_by_classes(result: Evaluation, name: str) -> Figure:
     """Accuracy on unseen classes against the number of classes in an episode, a line an instance."""
     figure, (axes,) = panels_of(f"{name}: accuracy by number of classes", 1, (9.5, 5.0))
@@ -163,10 +177,11 @@ def _paint(axes: Axes, weights: torch.Tensor, targets: list[int], white: float) 
 
 def _curve(axes: Axes, scores: Scores, colour: str, style: str, label: str) -> None:
     """Accuracy against the presentation of a class, in a band as wide as its interval."""
-    x = range(1, len(scores.by_instance) + 1)
-    mean = [100 * value for value in scores.by_instance]
-    low = [max(0.0, 100 * (m - h)) for m, h in zip(scores.by_instance, scores.interval, strict=True)]
-    high = [min(100.0, 100 * (m + h)) for m, h in zip(scores.by_instance, scores.interval, strict=True)]
+    x = [k for k, mean in enumerate(scores.by_instance, 1) if not math.isnan(mean)]
+    mean = [100 * scores.by_instance[k - 1] for k in x]
+    half = [100 * scores.interval[k - 1] for k in x]
+    low = [max(0.0, m - h) for m, h in zip(mean, half, strict=True)]
+    high = [min(100.0, m + h) for m, h in zip(mean, half, strict=True)]
     axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
     filled = colour if style == "-" else "white"
     axes.plot(x, mean, style, color=colour, lw=1.8, marker="o", ms=5, mfc=filled, label=label)
