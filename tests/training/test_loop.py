@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from mannkern.tasks import glyphs
+from mannkern.training import config as config_module
 from mannkern.training import episodes, loop
 from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import RunConfig, TrainConfig
@@ -100,6 +101,17 @@ def test_resuming_equals_never_having_stopped(tmp_path: Path, change: dict[str, 
     stopped = run_in(tmp_path, "stopped", config, 7, 7, 14)  # 7 lies between two lines of the metrics
     assert_same_run(straight, stopped)
     assert [line["step"] for line in numbers(straight)] == [3, 4, 6, 8, 9, 12, 12]
+
+
+def test_resuming_a_curriculum_equals_never_having_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop within two classes, one at the step where the third comes, one within three."""
+    monkeypatch.setattr(config_module, "CURRICULUM_EPISODES", 8)
+    config = replace(SMALL, labels="strings", curriculum=True)
+    straight = run_in(tmp_path, "straight", config, 10)
+    assert_same_run(straight, run_in(tmp_path, "stopped", config, 3, 4, 7, 10))
+    other = run_in(tmp_path, "other", replace(config, curriculum=False), 10)
+    assert numbers(straight)[0] == numbers(other)[0], "the same until the classes grow"
+    assert numbers(straight)[-1] != numbers(other)[-1]
 
 
 @pytest.mark.parametrize("memory", ["ntm", "lstm"])
