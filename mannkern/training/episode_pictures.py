@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,14 +99,14 @@ def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
 
 
 def accuracy_of_rows(config: TrainConfig, scores: Mapping[str, Scores], learned: Collection[str]) -> Figure:
-    """Accuracy against the presentation of a class, a line a model; dashed and grey where it is none of ``learned``."""
+    """Accuracy against the presentation of a class, a line a model; dark and broken where it is none of ``learned``."""
     figure, (axes,) = panels_of("Accuracy by instance, unseen classes", 1, (9.5, 5.0))
-    colours = iter(RUN_COLOURS)
+    colours, others = cycle(RUN_COLOURS), cycle(("--", ":"))
     for name, row in scores.items():
         if name in learned:
             _curve(axes, row, next(colours), "-", name)
         else:
-            _curve(axes, row, INK, "--", name)
+            _curve(axes, row, INK, next(others), name)
     _chance(axes, config)
     _presentations(axes, next(iter(scores.values())))
     return figure

@@ -34,5 +34,6 @@ ROWS: dict[tuple[str, int], dict[str, tuple[float, ...]]] = {
 
 
 def rows(config: TrainConfig) -> dict[str, tuple[float, ...]]:
-    """The paper's rows for episodes like those of ``config``; none where it has none."""
-    return ROWS.get((config.labels, config.classes), {}) if config.task == "omniglot" else {}
+    """The paper's rows for training like that of ``config``; none where it has none."""
+    known = config.task == "omniglot" and not config.curriculum
+    return ROWS.get((config.labels, config.classes), {}) if known else {}

@@ -97,8 +97,8 @@ def test_an_instance_that_never_comes_is_left_out(results: list[Evaluation]) -> 
     assert axes.collections[0].get_paths()[0].vertices[:, 0].max() == 3
 
 
-def test_rows_that_learn_nothing_are_dashed(results: list[Evaluation]) -> None:
-    scores = {"kNN": results[1].unseen, "MANN": results[0].unseen}
+def test_rows_that_learn_nothing_are_broken_lines(results: list[Evaluation]) -> None:
+    scores = {"kNN": results[1].unseen, "other kNN": results[1].unseen, "MANN": results[0].unseen}
     axes = accuracy_of_rows(SMALL, scores, ["MANN"]).axes[0]
     styles = {line.get_label(): line.get_linestyle() for line in axes.get_lines()}
-    assert (styles["kNN"], styles["MANN"]) == ("--", "-")
+    assert (styles["kNN"], styles["other kNN"], styles["MANN"]) == ("--", ":", "-")
