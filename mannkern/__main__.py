@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mannkern.training.commands import add_evaluate, add_train
 from mannkern.training.errors import CommandError
+from mannkern.training.table_command import add_table
 from mannkern.verification.commands import add_verify
 
 
@@ -15,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code: 2 for what cannot be done, said in one line; 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m mannkern", description="Memory-augmented neural networks, fused.")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_train, add_evaluate, add_verify):
+    for add in (add_train, add_evaluate, add_table, add_verify):
         add(subcommands)
     args = parser.parse_args(arguments)
     try:

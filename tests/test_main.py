@@ -8,7 +8,7 @@ import torch
 
 from mannkern.__main__ import main
 from mannkern.tasks import glyphs
-from mannkern.training import commands
+from mannkern.training import commands, episode_report
 from mannkern.training.checkpoint import load_checkpoint
 
 SIZES = (
@@ -128,6 +128,29 @@ def test_the_baseline_stands_beside_the_mann(tmp_path: Path, capsys: pytest.Capt
         checkpoint = load_checkpoint(part)
         assert checkpoint is not None
         assert checkpoint["step"] == 6
+
+
+def test_strings_are_trained_evaluated_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run("train glyphs --labels strings --steps 2 --run", folder, SIZES, "--length 7 --no-balanced") == 0
+    out = capsys.readouterr().out
+    assert "0.03%" in out
+    assert json.loads((folder / "evaluation.json").read_text())["chance"] == 1 / 3125
+    assert run("evaluate --episodes 20", folder) == 0
+    assert "--labels strings, not one-hot" in refused(capsys, "train --labels one-hot --resume --run", folder)
+
+
+def test_a_curriculum_is_evaluated_by_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(episode_report, "MANY_CLASSES", (3, 4))
+    folder = tmp_path / "run"
+    assert run("train glyphs --labels strings --curriculum --steps 2 --run", folder, SIZES) == 0
+    out = capsys.readouterr().out
+    assert "MANN, trained on 2 to 2 classes, by classes in an episode" in out
+    assert str(folder / "pictures" / "accuracy_by_classes.png") in out
+    record = json.loads((folder / "evaluation.json").read_text())["unseen_by_classes"]
+    assert {classes: scores["episodes"] for classes, scores in record.items()} == {"2": 20, "3": 13, "4": 10}
 
 
 def test_copy_trains_resumes_and_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,6 +291,7 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
     assert "--data" in refused(capsys, "train omniglot", new)
     assert "no Omniglot at" in refused(capsys, "train omniglot --data", tmp_path / "nowhere", new)
     assert "--batch-size is 0" in refused(capsys, "train --batch-size 0", new)
+    assert "--curriculum needs --labels strings" in refused(capsys, "train glyphs --curriculum", new)
     assert "an LSTM already" in refused(capsys, "train --memory lstm --baseline", new)
     assert "no run at" in refused(capsys, "train --resume", new)
     assert "no run at" in refused(capsys, "evaluate", tmp_path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mannkern.tasks import seeds
+from mannkern.tasks.labels import Labels, OneHotLabels, encode
 
 MAX_ROTATION = math.pi / 16
 """Largest rotation of an augmented drawing, in radians; Santoro et al. (2016), section 4.1."""
@@ -21,13 +22,15 @@ class Episodes(NamedTuple):
     """A batch of B episodes of T steps.
 
     inputs:    (T, B, F) float32, ``[x_t, y_{t-1}]``: the flattened image and the encoded label of the step before
-    targets:   (T, B) int64, the label of ``x_t`` within its episode, in [0, C)
+    targets:   (T, B) int64, the number of the class of ``x_t`` within its episode, in [0, C)
     instances: (T, B) int64, 1 where a class is shown for the first time, 2 for the second, ...
+    symbols:   (T, B, K) int64, the label of that class, which is to be answered; see ``mannkern.tasks.labels``
     """
 
     inputs: Tensor
     targets: Tensor
     instances: Tensor
+    symbols: Tensor
 
 
 class CharacterSplit(NamedTuple):
@@ -39,26 +42,6 @@ class CharacterSplit(NamedTuple):
 
     train: Tensor
     test: Tensor
-
-
-class Labels(Protocol):
-    """How a label is written into the input of the next step."""
-
-    def size(self, num_classes: int) -> int:
-        """Number of input features that a label takes, given C classes in an episode."""
-
-    def encode(self, targets: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
-        """Encodes targets (T, B) int64 in [0, C) as (T, B, size) float32; a coder may draw codes for each episode."""
-
-
-class OneHotLabels:
-    """A label is a one-hot vector of C entries (Santoro et al. 2016, section 4.1); it draws nothing."""
-
-    def size(self, num_classes: int) -> int:
-        return num_classes
-
-    def encode(self, targets: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
-        return F.one_hot(targets, num_classes).float()
 
 
 class CharacterSampler:
@@ -104,7 +87,7 @@ class CharacterSampler:
         """Labels (B, C) of C different classes, and the numbers of ``shown`` different drawings each, (B, C, shown)."""
         num_available, num_drawings = self._images.shape[:2]
         shape = batch_size, self.num_classes
-        classes = _draw_classes(*shape, num_available, generator)
+        classes = seeds.different(*shape, num_available, generator)
         labels = uniform(generator, *shape).argsort(1)
         drawings = uniform(generator, *shape, num_drawings).argsort(2)[..., :shown]
         return labels, classes.unsqueeze(2) * num_drawings + drawings
@@ -122,14 +105,16 @@ class CharacterSampler:
 class EpisodeSampler(CharacterSampler):
     """Samples one-shot classification episodes (Santoro et al. 2016, sections 2 and 4.1).
 
-    An episode draws C different classes, shows ``length / C`` different drawings of each in shuffled order, and gives
-    the classes the labels 0..C-1 in shuffled order, so that a label means nothing beyond its episode.
+    An episode draws C different classes, shows ``length / C`` different drawings of each in shuffled order, and numbers
+    the classes 0..C-1 in shuffled order, so that a label means nothing beyond its episode.
 
-    length: T, a multiple of C, default 50: ten drawings of each of five classes, as in the paper
-    labels: how the previous label enters the input, default one-hot
+    length:   T, a multiple of C, default 50: ten drawings of each of five classes, as in the paper
+    balanced: False shows T different drawings of the C classes at random instead, and T is any number up to all there
+              are: the paper's 100 drawings of 15 classes, some of them shown ten times
+    labels:   what the classes are called, default one-hot
 
     The other arguments are :class:`CharacterSampler`'s; the paper's training set is augmented and has turned classes.
-    ``input_size`` is F = P * P + the size of a label, ``num_classes`` is C.
+    ``num_classes`` is C, ``length`` T, ``label_size`` the logits of an answer, ``input_size`` F: that and P * P.
     Raises TypeError or ValueError that name the argument.
     """
 
@@ -139,6 +124,7 @@ class EpisodeSampler(CharacterSampler):
         *,
         classes_per_episode: int = 5,
         length: int = 50,
+        balanced: bool = True,
         rotate_classes: bool = False,
         augment: bool = False,
         seed: int = 0,
@@ -152,15 +138,19 @@ class EpisodeSampler(CharacterSampler):
             seed=seed,
         )
         check_integer("length", length, 1)
-        if length % classes_per_episode:
-            raise ValueError(f"length: found {length}, need a multiple of classes_per_episode = {classes_per_episode}")
-        if length // classes_per_episode > images.shape[1]:
+        if balanced and length % classes_per_episode:
+            raise ValueError(
+                f"length: found {length}, need a multiple of classes_per_episode = {classes_per_episode} where balanced"
+            )
+        if length > images.shape[1] * classes_per_episode:
             raise ValueError(
                 f"length: found {length}, need at most {images.shape[1] * classes_per_episode}, "
                 f"for a class has {images.shape[1]} drawings"
             )
-        self.input_size = images.shape[2] ** 2 + labels.size(classes_per_episode)
-        self._length = length
+        self.label_size = labels.size(classes_per_episode)
+        self.input_size = images.shape[2] ** 2 + self.label_size
+        self.length = length
+        self._shown = length // classes_per_episode if balanced else images.shape[1]
         self._labels = labels
 
     def sample(self, batch_size: int, index: int) -> Episodes:
@@ -170,11 +160,11 @@ class EpisodeSampler(CharacterSampler):
         training sees the episodes of an unbroken one. Reads and moves no random state of the process.
         """
         generator = self._generator(batch_size, index)
-        C, T, B, side = self.num_classes, self._length, batch_size, self._images.shape[2]
-        labels, drawings = self._draw(B, T // C, generator)
-        order = uniform(generator, B, T).argsort(1)
-        chosen = drawings.reshape(B, T).gather(1, order).T.reshape(-1)
-        targets = labels.gather(1, order // (T // C)).T.contiguous()
+        C, T, B, side = self.num_classes, self.length, batch_size, self._images.shape[2]
+        labels, drawings = self._draw(B, self._shown, generator)
+        order = uniform(generator, B, C * self._shown).argsort(1)[:, :T]
+        chosen = drawings.flatten(1).gather(1, order).T.reshape(-1)
+        targets = labels.gather(1, order // self._shown).T.contiguous()
         shown = F.one_hot(targets, C).cumsum(0)
         instances = shown.gather(2, targets[..., None])[..., 0]
 
@@ -182,8 +172,9 @@ class EpisodeSampler(CharacterSampler):
         inputs = torch.empty(T, B, self.input_size, device=pixels.device)
         torch.div(pixels.view(T, B, side * side), 255, out=inputs[..., : side * side])
         inputs[:1, :, side * side :] = 0
-        inputs[1:, :, side * side :] = self._labels.encode(targets, C, generator)[:-1]
-        return Episodes(inputs, targets, instances)
+        symbols = self._labels.draw(targets, C, generator)
+        inputs[1:, :, side * side :] = encode(symbols[:-1], self.label_size)
+        return Episodes(inputs, targets, instances, symbols)
 
 
 def rotate_and_shift(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
@@ -200,17 +191,6 @@ def rotate_and_shift(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
     # Each sampling point is a part of its column plus a part of its row: far cheaper than affine_grid's product.
     grid = torch.stack([x * cos, x * sin], 2)[:, None] + torch.stack([-y * sin, y * cos], 2)[:, :, None]
     return F.grid_sample(images[:, None], grid, align_corners=False)[:, 0]
-
-
-def _draw_classes(batch_size: int, count: int, num_available: int, generator: torch.Generator) -> Tensor:
-    """(B, count) int64, different numbers below ``num_available`` in each row: Floyd's algorithm, all rows at once."""
-    classes = torch.empty(batch_size, count, dtype=torch.int64, device=generator.device)
-    for i in range(count):
-        last = num_available - count + i
-        drawn = torch.randint(last + 1, (batch_size,), generator=generator, device=generator.device)
-        taken = (classes[:, :i] == drawn[:, None]).any(1)
-        classes[:, i] = drawn.masked_fill(taken, last)
-    return classes
 
 
 def uniform(generator: torch.Generator, *shape: int) -> Tensor:

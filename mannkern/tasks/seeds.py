@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import torch
+from torch import Tensor
 
 
 def generator(seed: int, index: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -12,3 +13,17 @@ def generator(seed: int, index: int, device: torch.device | str = "cpu") -> torc
     stream = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "little")
     # A CPU generator keeps 32 bits of its seed; an odd factor gives every index a seed of its own.
     return torch.Generator(device).manual_seed((stream + index * 0x9E3779B1) % 2**32)
+
+
+def different(rows: int, count: int, limit: int, generator: torch.Generator) -> Tensor:
+    """(rows, count) int64, different numbers below ``limit`` in each row: Floyd's algorithm, all rows at once.
+
+    Every set is as likely as any other; the order within a row is not.
+    """
+    numbers = torch.empty(rows, count, dtype=torch.int64, device=generator.device)
+    for i in range(count):
+        last = limit - count + i
+        drawn = torch.randint(last + 1, (rows,), generator=generator, device=generator.device)
+        taken = (numbers[:, :i] == drawn[:, None]).any(1)
+        numbers[:, i] = drawn.masked_fill(taken, last)
+    return numbers

@@ -33,10 +33,10 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     parser = subcommands.add_parser(
         "evaluate",
         help="what trained runs of a task can do, side by side",
-        description="Accuracy by instance on classes never seen in training (omniglot, glyphs), accuracy on queries of "
-        "such classes (few-shot tasks), or bits per sequence by size, sizes beyond training among them (the other "
-        "tasks): a column a run, with 95% intervals; writes evaluation.json and pictures into each run. RUN/lstm, the "
-        "baseline of train --baseline, comes along.",
+        description="Accuracy by instance on classes never seen in training (omniglot, glyphs), after a curriculum by "
+        "the number of classes too; accuracy on queries of such classes (few-shot tasks); or bits per sequence by "
+        "size, sizes beyond training among them (the other tasks): a column a run, with 95% intervals. Writes "
+        "evaluation.json and pictures into each run. RUN/lstm, the baseline of train --baseline, comes along.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     add_episodes(parser)
@@ -48,15 +48,12 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
 
 def run_train(args: argparse.Namespace) -> int:
     """Train, then evaluate and draw. Exit code 0, or 130 after Ctrl-C and 143 after SIGTERM, both with a checkpoint."""
-    _require("tqdm", "tensorboard", "matplotlib", "numpy", "PIL")
-    _check_episodes(args.episodes)
-    names = {entry.name for cls in CONFIGS.values() for entry in fields(cls)}
-    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
-    if given.get("data") is not None:
-        given["data"] = os.path.abspath(given["data"])  # a run resumes from any folder
+    require("tqdm", "tensorboard", "matplotlib", "numpy", "PIL")
+    check_episodes(args.episodes)
+    given = settings_of(args)
     task = given.get("task", DEFAULT_TASK)
     run: Path = args.run or Path("runs", f"{task}-{given.get('memory', CONFIGS[task]().memory)}")
-    config = _resumed(run, given) if args.resume else _fresh(run, given, args.overwrite)
+    config = resumed(run, given) if args.resume else fresh(run, given, args.overwrite)
 
     from .loop import train
 
@@ -66,7 +63,7 @@ def run_train(args: argparse.Namespace) -> int:
     if isinstance(config, RecurrentConfig) and config.baseline and outcome.signal is None:
         lstm = replace(config, memory="lstm", steps=outcome.step, minutes=None, baseline=False)
         (run / "lstm").mkdir(exist_ok=True)
-        _write_config(run / "lstm", lstm)
+        write_config(run / "lstm", lstm)
         print(f"LSTM on the same data, in {run / 'lstm'}")
         outcome = train(lstm, run / "lstm")
         runs.append(run / "lstm")
@@ -78,10 +75,19 @@ def run_train(args: argparse.Namespace) -> int:
     return 0 if outcome.signal is None else 128 + outcome.signal
 
 
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the command line gives, by their names."""
+    names = {entry.name for cls in CONFIGS.values() for entry in fields(cls)}
+    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
+    if given.get("data") is not None:
+        given["data"] = os.path.abspath(given["data"])  # a run resumes from any folder
+    return given
+
+
 def run_evaluate(args: argparse.Namespace) -> int:
     """Evaluate runs and print them side by side."""
-    _require("matplotlib", "numpy", "PIL")
-    _check_episodes(args.episodes)
+    require("matplotlib", "numpy", "PIL")
+    check_episodes(args.episodes)
     given = {name: getattr(args, name) for name in ("data", "device", "threads") if getattr(args, name) is not None}
     runs = []
     for run in args.runs:
@@ -124,7 +130,7 @@ def _reporters(config: RunConfig) -> tuple[Any, Any]:
     return episode_report, episode_pictures
 
 
-def _fresh(run: Path, given: dict[str, Any], overwrite: bool) -> RunConfig:
+def fresh(run: Path, given: dict[str, Any], overwrite: bool) -> RunConfig:
     """A new run in ``run``, an empty folder or, with ``overwrite``, one that holds a run."""
     import torch
 
@@ -148,15 +154,15 @@ def _fresh(run: Path, given: dict[str, Any], overwrite: bool) -> RunConfig:
             raise CommandError(f"{run} holds other files, no run; choose another folder with --run")
         if not overwrite and (run / "checkpoint.pt").exists():  # a run that never began is no loss
             raise CommandError(f"{run} holds a run: --resume continues it, --overwrite deletes it, --run names another")
-        _delete(run)
+        delete_run(run)
     run.mkdir(parents=True, exist_ok=True)
     # Sums depend on the number of threads, so the run keeps the one it began with.
     config = replace(config, threads=config.threads or torch.get_num_threads())
-    _write_config(run, config)
+    write_config(run, config)
     return config
 
 
-def _resumed(run: Path, given: dict[str, Any]) -> RunConfig:
+def resumed(run: Path, given: dict[str, Any]) -> RunConfig:
     """The run's settings, with what may change taken from ``given``; the rest of ``given`` has to agree."""
     config = _load(run)
     fixed = [entry for entry in fields(config) if entry.name in given and entry.name not in CHANGEABLE]
@@ -168,7 +174,7 @@ def _resumed(run: Path, given: dict[str, Any]) -> RunConfig:
             )
     check_apply(type(config), given)
     config = _changed(config, {name: value for name, value in given.items() if name in CHANGEABLE})
-    _write_config(run, config)
+    write_config(run, config)
     return config
 
 
@@ -180,7 +186,7 @@ def _changed(config: RunConfig, given: dict[str, Any]) -> RunConfig:
         raise CommandError(str(error)) from None
 
 
-def _delete(run: Path) -> None:
+def delete_run(run: Path) -> None:
     """Delete what a run writes and nothing else in its folder; the settings last, so a kill can be repeated."""
     from .checkpoint import CHECKPOINT, CONFIG
     from .drawing import PICTURES
@@ -188,7 +194,7 @@ def _delete(run: Path) -> None:
     from .tables import EVALUATION
 
     if (run / "lstm").is_dir():
-        _delete(run / "lstm")
+        delete_run(run / "lstm")
     for name in (EVENTS, PICTURES):
         shutil.rmtree(run / name, ignore_errors=True)
     for name in (CHECKPOINT, METRICS, EVALUATION, CONFIG):
@@ -201,20 +207,23 @@ def _load(run: Path) -> RunConfig:
     return load_config(run)
 
 
-def _write_config(run: Path, config: RunConfig) -> None:
+def write_config(run: Path, config: RunConfig) -> None:
+    """Write the settings of ``run`` into it."""
     from .checkpoint import CONFIG, write_json
 
     write_json(run / CONFIG, config.to_dict())
 
 
-def _check_episodes(episodes: int) -> None:
+def check_episodes(episodes: int) -> None:
+    """Raises ``CommandError`` for too few episodes to evaluate on, and warns of few."""
     if episodes < 2:
         raise CommandError(f"--episodes is {episodes}, needs to be at least 2")
     if episodes < EPISODES:
         print(f"warning: {episodes} episodes are too few to report; the interval is wide", file=sys.stderr)
 
 
-def _require(*modules: str) -> None:
+def require(*modules: str) -> None:
+    """Raises ``CommandError`` naming the modules that are not installed."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise CommandError(f"needs {', '.join(missing)}: pip install mannkern[train]")

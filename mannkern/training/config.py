@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeVar
 
 from .errors import CommandError
 
 # What may differ when a run is resumed: how long, where and how often it saves, never what it computes.
 CHANGEABLE = frozenset({"steps", "minutes", "baseline", "data", "device", "threads", "save_seconds"})
+
+CURRICULUM_EPISODES = 10_000  # of training with each number of classes
+CURRICULUM_CLASSES = 100  # the most
 
 Config = TypeVar("Config", bound="RunConfig")
 
@@ -159,6 +162,19 @@ class TrainConfig(RecurrentConfig, CharacterConfig):
         "glyphs", "where episodes come from; glyphs are procedural and need no download", choices=("omniglot", "glyphs")
     )
     length: int = option(50, "time steps of an episode (paper: 10 for each of 5 classes)")
+    balanced: bool = option(
+        True, "each class equally often; else drawings of all classes at random (paper: 15 classes in 100 steps)"
+    )
+    labels: str = option(
+        "one-hot",
+        "what classes are called: a number (paper, Table 1) or five letters a to e, drawn for each episode (Table 2)",
+        choices=("one-hot", "strings"),
+    )
+    curriculum: bool = option(
+        False,
+        "one class more each 10,000 episodes of training, up to 100, and length in proportion (paper: from 15 classes "
+        "and 150 steps); needs --labels strings",
+    )
     memory: str = option(
         "mann",
         "the model: a controller with a memory addressed by LRUA (mann) or as the NTM's is (ntm); or without one the "
@@ -190,6 +206,22 @@ class TrainConfig(RecurrentConfig, CharacterConfig):
     DEFAULT_STEPS: ClassVar[int] = 6250
     COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", *RunConfig.COUNTS)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.curriculum and self.labels != "strings":
+            raise ValueError("--curriculum needs --labels strings: a one-hot label has as many entries as classes")
+
+    def with_classes(self, classes: int) -> TrainConfig:
+        """The same with so many classes in an episode, shown as often as before."""
+        return replace(self, classes=classes, length=self.length * classes // self.classes)
+
+    def at_step(self, step: int) -> TrainConfig:
+        """Settings of the episodes of a training step: the curriculum's, section 4.2.2 of the paper."""
+        if not self.curriculum:
+            return self
+        classes = self.classes + step * self.batch_size // CURRICULUM_EPISODES
+        return self.with_classes(max(self.classes, min(classes, CURRICULUM_CLASSES)))
+
     @property
     def family(self) -> str:
         """Of the operations that the memory is made of."""
@@ -198,7 +230,7 @@ class TrainConfig(RecurrentConfig, CharacterConfig):
     @property
     def comparable(self) -> tuple[Any, ...]:
         """Runs in which these agree are measured on the same episodes."""
-        return self.task, self.classes, self.length, self.split
+        return self.task, self.classes, self.length, self.balanced, self.labels, self.split
 
 
 def flag(entry: Field[Any]) -> str:

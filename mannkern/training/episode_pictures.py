@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from mannkern.tasks.labels import answered_right
+
 from .build import load_model, measuring, usable_device
+from .config import TrainConfig
 from .drawing import INK, RUN_COLOURS, colormap, corner_note, panels_of, save
 from .episode_report import Evaluation, ordinal
-from .episodes import INSTANCES, EpisodeExperiment, test_sampler
+from .episodes import INSTANCES, EpisodeExperiment, Scores, chance, test_sampler
 from .experiment import EVALUATION_SEED
 from .metrics import read_metrics
 from .tables import run_names
@@ -45,6 +49,8 @@ def draw_all(results: Sequence[Evaluation]) -> list[Path]:
         paths.append(save(learning_curve(result, name), result.run, "learning_curve.png"))
         if result.config.memory in ("mann", "ntm"):
             paths.append(save(memory(result, name), result.run, "memory.png"))
+        if result.by_classes:
+            paths.append(save(accuracy_by_classes(result, name), result.run, "accuracy_by_classes.png"))
     paths.insert(1, save(accuracy_by_instance(results), results[0].run, "accuracy_by_instance.png"))
     return paths
 
@@ -61,7 +67,7 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
     )
     episodes_seen = [line["episodes"] for line in validation]
     top.plot(episodes_seen, [line["loss"] for line in validation], color=RUN_COLOURS[0], lw=1.8, label="unseen classes")
-    top.axhline(math.log(result.config.classes), color=INK, lw=1, ls=":", label="chance")
+    top.axhline(-math.log(chance(result.config)), color=INK, lw=1, ls=":", label="chance")
     top.set_ylabel("cross entropy")
     top.set_ylim(bottom=0)
     top.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -71,7 +77,7 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
         accuracy = [math.nan if point is None else 100 * point for point in points]
         colour = shades(0.92 * place / (len(INSTANCES) - 1))
         bottom.plot(episodes_seen, accuracy, color=colour, lw=1.8, label=ordinal(instance))
-    _chance(bottom, result.config.classes)
+    _chance(bottom, result.config)
     bottom.set_ylabel("accuracy on unseen classes (%)")
     bottom.set_ylim(0, 101)
     bottom.set_xlabel("episodes of training")
@@ -86,21 +92,44 @@ def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
     for place, (name, result) in enumerate(zip(run_names(results), results, strict=True)):
         colour = RUN_COLOURS[place % len(RUN_COLOURS)]
         for scores, style, classes in ((result.unseen, "-", "unseen classes"), (result.seen, "--", "training classes")):
-            x = range(1, len(scores.by_instance) + 1)
-            mean = [100 * value for value in scores.by_instance]
-            low = [max(0.0, 100 * (m - h)) for m, h in zip(scores.by_instance, scores.interval, strict=True)]
-            high = [min(100.0, 100 * (m + h)) for m, h in zip(scores.by_instance, scores.interval, strict=True)]
-            axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
-            filled = colour if style == "-" else "white"
-            axes.plot(x, mean, style, color=colour, lw=1.8, marker="o", ms=5, mfc=filled, label=f"{name}, {classes}")
-    _chance(axes, results[0].config.classes)
-    axes.set_xticks(range(1, len(results[0].unseen.by_instance) + 1))
-    axes.set_xlabel("presentation of a class within its episode")
-    axes.set_ylabel("accuracy (%)")
-    axes.set_ylim(0, 101)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    note = f"bands: 95% intervals over {results[0].unseen.episodes:,} episodes"
-    axes.text(0.0, 1.02, note, transform=axes.transAxes, color=INK, fontsize=9)
+            _curve(axes, scores, colour, style, f"{name}, {classes}")
+    _chance(axes, results[0].config)
+    _presentations(axes, results[0].unseen)
+    return figure
+
+
+def accuracy_of_rows(config: TrainConfig, scores: Mapping[str, Scores], learned: Collection[str]) -> Figure:
+    """Accuracy against the presentation of a class, a line a model; dark and broken where it is none of ``learned``."""
+    figure, (axes,) = panels_of("Accuracy by instance, unseen classes", 1, (9.5, 5.0))
+    colours, others = cycle(RUN_COLOURS), cycle(("--", ":"))
+    for name, row in scores.items():
+        if name in learned:
+            _curve(axes, row, next(colours), "-", name)
+        else:
+            _curve(axes, row, INK, next(others), name)
+    _chance(axes, config)
+    _presentations(axes, next(iter(scores.values())))
+    return figure
+
+
+def accuracy_by_classes(result: Evaluation, name: str) -> Figure:
+    """Accuracy on unseen classes against the number of classes in an episode, a line an instance."""
+    figure, (axes,) = panels_of(f"{name}: accuracy by number of classes", 1, (9.5, 5.0))
+    shades = colormap("viridis")
+    classes = list(result.by_classes)
+    for place, instance in enumerate(INSTANCES):
+        mean = [100 * scores.by_instance[instance - 1] for scores in result.by_classes.values()]
+        half = [100 * scores.interval[instance - 1] for scores in result.by_classes.values()]
+        colour = shades(0.92 * place / (len(INSTANCES) - 1))
+        axes.errorbar(classes, mean, half, color=colour, lw=1.8, marker="o", ms=5, capsize=3, label=ordinal(instance))
+    last = result.config.at_step(max(0, result.step - 1)).classes
+    axes.axvspan(result.config.classes, max(last, result.config.classes + 0.2), color=RUN_COLOURS[0], alpha=0.12, lw=0)
+    axes.set_xticks(classes)
+    axes.set_xlabel("classes in an episode   (shaded: those of training)")
+    axes.set_ylabel("accuracy on unseen classes (%)")
+    axes.set_ylim(-1, 101)
+    axes.legend(title="presentation\nof a class", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    corner_note(axes, "bars: 95% intervals over episodes")
     return figure
 
 
@@ -113,7 +142,7 @@ def memory(result: Evaluation, name: str) -> Figure:
     with measuring(model, device):
         logits, read, write = model.trace(episode.inputs.to(device))  # type: ignore[operator]
     targets = episode.targets[:, 0].tolist()
-    right = (logits.argmax(-1).cpu() == episode.targets)[:, 0].tolist()
+    right = answered_right(logits.cpu(), episode.symbols)[:, 0].tolist()
     title = f"{name}: one episode of unseen classes"
     figure, panels = panels_of(title, 3, (10.5, 8.4), sharex=True, ratios=(10, 10, 1.1))
     # LRUA reads by a softmax of cosines: what stands out of an even look is the memory
@@ -147,10 +176,35 @@ def _paint(axes: Axes, weights: torch.Tensor, targets: list[int], white: float) 
     axes.grid(False)
 
 
-def _chance(axes: Axes, classes: int) -> None:
-    axes.axhline(100 / classes, color=INK, lw=1, ls=":")
+def _curve(axes: Axes, scores: Scores, colour: str, style: str, label: str) -> None:
+    """Accuracy against the presentation of a class, in a band as wide as its interval."""
+    x = [k for k, mean in enumerate(scores.by_instance, 1) if not math.isnan(mean)]
+    mean = [100 * scores.by_instance[k - 1] for k in x]
+    half = [100 * scores.interval[k - 1] for k in x]
+    low = [max(0.0, m - h) for m, h in zip(mean, half, strict=True)]
+    high = [min(100.0, m + h) for m, h in zip(mean, half, strict=True)]
+    axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+    filled = colour if style == "-" else "white"
+    axes.plot(x, mean, style, color=colour, lw=1.8, marker="o", ms=5, mfc=filled, label=label)
+
+
+def _presentations(axes: Axes, scores: Scores) -> None:
+    """The axes of accuracy against the presentation of a class."""
+    axes.set_xticks(range(1, len(scores.by_instance) + 1))
+    axes.set_xlabel("presentation of a class within its episode")
+    axes.set_ylabel("accuracy (%)")
+    axes.set_ylim(0, 101)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    text = f"bands: 95% intervals over {scores.episodes:,} episodes"
+    axes.text(0.0, 1.02, text, transform=axes.transAxes, color=INK, fontsize=9)
+
+
+def _chance(axes: Axes, config: TrainConfig) -> None:
+    """A line at one class of C; for strings, whose letters nobody guesses, at one of the episode's strings."""
+    axes.axhline(100 / config.classes, color=INK, lw=1, ls=":")
     at = axes.get_yaxis_transform()  # below the line: models are seldom there
-    axes.text(0.995, 100 / classes - 1, "chance", transform=at, ha="right", va="top", color=INK, fontsize=9)
+    name = "chance" if config.labels == "one-hot" else f"one of the episode's {config.classes} strings"
+    axes.text(0.995, 100 / config.classes - 1, name, transform=at, ha="right", va="top", color=INK, fontsize=9)
 
 
 def _class_colour(label: int) -> str:

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from . import paper
 from .build import load_model, usable_device
 from .checkpoint import write_json
 from .config import TrainConfig
-from .episodes import INSTANCES, EpisodeExperiment, Scores, measure, test_sampler
+from .episodes import INSTANCES, EpisodeExperiment, Scores, chance, measure, test_sampler
 from .experiment import EVALUATION_SEED
 from .tables import EVALUATION, run_names, side_by_side, trained
 
 EPISODES = 1000
-PAPER = {1: 0.364, 2: 0.828, 3: 0.910, 4: 0.926, 5: 0.949, 10: 0.981}  # Table 1, MANN, five classes, one-hot labels
+MANY_CLASSES = (25, 50, 75, 100)  # beyond those that a curriculum begins with
 
 
 class Evaluation(NamedTuple):
-    """A run's scores on classes never seen in training and on those it learned from."""
+    """A run's scores on classes never seen in training and on those it learned from.
+
+    ``by_classes``: on unseen classes, by the number of classes in an episode; empty without a curriculum.
+    """
 
     run: Path
     config: TrainConfig
     step: int
     unseen: Scores
     seen: Scores
+    by_classes: Mapping[int, Scores] = {}
 
 
 def evaluate(run: Path, config: TrainConfig, episodes: int = EPISODES) -> Evaluation:
     """Score a run on ``episodes`` unseen and as many training classes' episodes; write ``evaluation.json`` into it.
 
+    With a curriculum also on episodes of more classes, fewer in proportion, so that each number sees as many drawings.
     All runs of one task and shape of episode see the same episodes, so they can be compared.
     Raises ``CommandError`` where the run has no checkpoint or its data cannot be read.
     """
@@ -39,39 +45,90 @@ def evaluate(run: Path, config: TrainConfig, episodes: int = EPISODES) -> Evalua
     seen = test_sampler(config, experiment.split.train, EVALUATION_SEED)
     device = usable_device(config)
     model, step = load_model(run, experiment, device)
-    result = Evaluation(
-        run, config, step, measure(model, unseen, episodes, device), measure(model, seen, episodes, device)
-    )
+    scores = measure(model, unseen, episodes, device)
+    by_classes = {config.classes: scores} if config.curriculum else {}
+    for classes in MANY_CLASSES if config.curriculum else ():
+        if classes > config.classes:
+            sampler = test_sampler(config.with_classes(classes), experiment.split.test, EVALUATION_SEED)
+            by_classes[classes] = measure(model, sampler, max(2, episodes * config.classes // classes), device)
+    result = Evaluation(run, config, step, scores, measure(model, seen, episodes, device), by_classes)
     record = {
         "step": step,
         "training_episodes": step * config.batch_size,
         "memory": config.memory,
-        "chance": 1 / config.classes,
+        "chance": chance(config),
         "unseen": result.unseen.to_dict(),
         "seen": result.seen.to_dict(),
     }
+    if by_classes:
+        record["unseen_by_classes"] = {str(classes): scores.to_dict() for classes, scores in by_classes.items()}
     write_json(run / EVALUATION, record)
     return result
 
 
 def table(results: Sequence[Evaluation]) -> str:
-    """Accuracy on unseen classes by instance, a column a run, next to chance and, where it compares, to the paper."""
+    """Accuracy on unseen classes by instance, a column a run, next to chance and, where it compares, to the paper.
+
+    Where a run had a curriculum, a table by the number of classes follows.
+    """
     config = results[0].config
-    columns = [["instance", *(ordinal(k) for k in INSTANCES)]]
+    columns = [instances()]
     for name, result in zip(run_names(results), results, strict=True):
-        scores = zip(result.unseen.by_instance, result.unseen.interval, strict=True)
-        cells = ["-" if math.isnan(mean) else f"{mean:6.1%} ± {half:.1%}" for mean, half in scores]
-        columns.append([name, *(cells[k - 1] for k in INSTANCES)])
-    columns.append(["chance", *[f"{1 / config.classes:.1%}"] * len(INSTANCES)])
-    if config.task == "omniglot" and config.classes == 5:
-        columns.append(["paper's MANN", *(f"{PAPER[k]:.1%}" for k in INSTANCES)])
-    head = (
-        f"Accuracy on classes never seen in training, by instance: {results[0].unseen.episodes:,} episodes, "
+        columns.append([name, *accuracies(result.unseen)])
+    columns.append(["chance", *[percent(chance(config))] * len(INSTANCES)])
+    if mann := paper.rows(config).get("MANN"):
+        columns.append(["paper's MANN", *(f"{value:.1f}%" for value in mann)])
+    tables = ["\n".join([headline(results[0].unseen), *trained(results, "episodes"), "", *side_by_side(columns)])]
+    for name, result in zip(run_names(results), results, strict=True):
+        if result.by_classes:
+            tables.append(table_by_classes(result, name))
+    return "\n\n".join([*tables, note(config)])
+
+
+def table_by_classes(result: Evaluation, name: str) -> str:
+    """Accuracy on unseen classes by instance, a column for each number of classes."""
+    columns = [instances()]
+    for classes, scores in result.by_classes.items():
+        columns.append([f"{classes} classes", *accuracies(scores)])
+    most = result.config.at_step(max(0, result.step - 1)).classes
+    head = f"{name}, trained on {result.config.classes} to {most} classes, by classes in an episode"
+    return "\n".join([head, "", *side_by_side(columns)])
+
+
+def headline(scores: Scores) -> str:
+    """What the numbers of a table are."""
+    return (
+        f"Accuracy on classes never seen in training, by instance: {scores.episodes:,} episodes, "
         "± half a 95% interval over episodes"
     )
+
+
+def note(config: TrainConfig) -> str:
+    """What can be known at the first presentation of a class."""
+    if config.labels == "strings":
+        return (
+            "1st: the string of a class can only be guessed, so chance is the best there is; later, a string "
+            f"of the episode at random is right for {percent(1 / config.classes)}"
+        )
     ideal = sum(1 / k for k in range(1, config.classes + 1)) / config.classes
-    note = f"1st: labels already given can be ruled out, so {ideal:.1%} is possible without having seen the class"
-    return "\n".join([head, *trained(results, "episodes"), "", *side_by_side(columns), "", note])
+    return f"1st: labels already given can be ruled out, so {ideal:.1%} is possible without having seen the class"
+
+
+def instances() -> list[str]:
+    """The column that heads the lines of a table."""
+    return ["instance", *(ordinal(k) for k in INSTANCES)]
+
+
+def accuracies(scores: Scores) -> list[str]:
+    """The cells of a column: accuracy with half its interval."""
+    pairs = list(zip(scores.by_instance, scores.interval, strict=True))
+    cells = ["-" if math.isnan(mean) else f"{mean:6.1%} ± {half:.1%}" for mean, half in pairs]
+    return [cells[k - 1] for k in INSTANCES]
+
+
+def percent(share: float) -> str:
+    """With one digit after the point, or two where one would be 0."""
+    return f"{share:.1%}" if share >= 0.0005 else f"{share:.2%}"
 
 
 def ordinal(k: int) -> str:

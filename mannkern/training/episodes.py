@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mannkern.models.classifier import EpisodeClassifier
 from mannkern.tasks import glyphs, omniglot
 from mannkern.tasks.episodes import CharacterSplit, Episodes, EpisodeSampler
+from mannkern.tasks.labels import Labels, OneHotLabels, StringLabels, answered_right, label_loss
 
 from .build import measuring
 from .config import CharacterConfig, TrainConfig
@@ -23,6 +23,13 @@ INSTANCES = (1, 2, 3, 4, 5, 10)  # the columns of Table 1 of the paper
 VALIDATION_EPISODES = 100
 MAX_INSTANCE = 10
 BATCH = 100
+LONG = 150  # time steps, beyond which batches of evaluation shrink: a drawing takes 1.6 kB
+LABELS: dict[str, Labels] = {"one-hot": OneHotLabels(), "strings": StringLabels()}
+
+
+def chance(config: TrainConfig) -> float:
+    """Of a label drawn blindly: one class of C, or each letter of a string one of five."""
+    return 1 / (StringLabels.NUMBER if config.labels == "strings" else config.classes)
 
 
 def load_split(config: CharacterConfig) -> CharacterSplit:
@@ -44,9 +51,11 @@ def training_sampler(config: TrainConfig, images: Tensor) -> EpisodeSampler:
             images,
             classes_per_episode=config.classes,
             length=config.length,
+            balanced=config.balanced,
             rotate_classes=config.rotate_classes,
             augment=config.augment,
             seed=config.seed,
+            labels=LABELS[config.labels],
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
@@ -55,7 +64,14 @@ def training_sampler(config: TrainConfig, images: Tensor) -> EpisodeSampler:
 def test_sampler(config: TrainConfig, images: Tensor, seed: int) -> EpisodeSampler:
     """Episodes to measure on: drawings as they were drawn, neither augmented nor turned into new classes."""
     try:
-        return EpisodeSampler(images, classes_per_episode=config.classes, length=config.length, seed=seed)
+        return EpisodeSampler(
+            images,
+            classes_per_episode=config.classes,
+            length=config.length,
+            balanced=config.balanced,
+            seed=seed,
+            labels=LABELS[config.labels],
+        )
     except ValueError as error:
         raise CommandError(str(error)) from error
 
@@ -65,7 +81,7 @@ def make_model(config: TrainConfig, sampler: EpisodeSampler) -> EpisodeClassifie
     try:
         return EpisodeClassifier(
             sampler.input_size,
-            sampler.num_classes,
+            sampler.label_size,
             memory=config.memory,
             hidden_size=config.hidden_size,
             memory_slots=config.memory_slots,
@@ -115,14 +131,16 @@ def measure(model: nn.Module, sampler: EpisodeSampler, episodes: int, device: to
     """Score ``model`` on the sampler's first ``episodes`` episodes; leaves torch's generator as it was."""
     right, shown, losses = [], [], []
     with measuring(model, device):
-        for index, start in enumerate(range(0, episodes, BATCH)):
-            batch = Episodes(*(part.to(device) for part in sampler.sample(min(BATCH, episodes - start), index)))
+        most = max(1, BATCH * LONG // max(sampler.length, LONG))
+        for index, start in enumerate(range(0, episodes, most)):
+            batch = Episodes(*(part.to(device) for part in sampler.sample(min(most, episodes - start), index)))
             logits = model(batch.inputs)
-            correct = logits.argmax(-1) == batch.targets
+            correct = answered_right(logits, batch.symbols)
             at = batch.instances.unsqueeze(-1) == torch.arange(1, MAX_INSTANCE + 1, device=device)  # (T, B, K)
             shown.append(at.sum(0).double().cpu())
             right.append((at & correct.unsqueeze(-1)).sum(0).double().cpu())
-            losses.append(_episode_means(logits, batch.targets, correct))
+            loss = label_loss(logits, batch.symbols)
+            losses.append(torch.stack((loss.double().mean(0), correct.double().mean(0)), 1).cpu())
     means = torch.cat(right) / torch.cat(shown)  # (E, K); 0/0 = NaN where an episode shows no class so often
     count = (~means.isnan()).sum(0)
     mean = means.nanmean(0)
@@ -131,14 +149,11 @@ def measure(model: nn.Module, sampler: EpisodeSampler, episodes: int, device: to
     return Scores(episodes, loss, accuracy, mean.tolist(), (1.96 * (variance / count).sqrt()).tolist())
 
 
-def _episode_means(logits: Tensor, targets: Tensor, correct: Tensor) -> Tensor:
-    """Loss and accuracy of each episode: (B, 2) float64 on the CPU."""
-    loss = F.cross_entropy(logits.movedim(-1, 1), targets, reduction="none").double().mean(0)
-    return torch.stack((loss, correct.double().mean(0)), 1).cpu()
-
-
 class EpisodeExperiment:
-    """One-shot classification: cross entropy over all steps, accuracy by the instance of a class."""
+    """One-shot classification: cross entropy over all steps, accuracy by the instance of a class.
+
+    With a curriculum, validation stays at the classes it begins with, so that its numbers compare.
+    """
 
     unit = "episodes"
     num_sums = 2 + 2 * len(INSTANCES)
@@ -153,13 +168,16 @@ class EpisodeExperiment:
         return make_model(self.config, self.sampler)
 
     def sample(self, step: int, device: torch.device) -> Episodes:
-        return Episodes(*(tensor.to(device) for tensor in self.sampler.sample(self.config.batch_size, step)))
+        config = self.config.at_step(step)
+        if config.classes != self.sampler.num_classes:
+            self.sampler = training_sampler(config, self.split.train)
+        return Episodes(*(tensor.to(device) for tensor in self.sampler.sample(config.batch_size, step)))
 
     def score(self, model: nn.Module, batch: Episodes) -> tuple[Tensor, Tensor]:
         """Loss and [correct, shown, correct by instance, shown by instance]."""
         logits = model(batch.inputs)
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
-        correct = logits.detach().argmax(-1) == batch.targets
+        loss = label_loss(logits, batch.symbols).mean()
+        correct = answered_right(logits.detach(), batch.symbols)
         at = batch.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
         right, shown = correct.sum(), torch.full_like(correct.sum(), correct.numel())
         sums = torch.cat((torch.stack((right, shown)), (at & correct).sum((1, 2)), at.sum((1, 2))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class TaskHelp(argparse.Action):
 
 
 def add_settings(parser: argparse.ArgumentParser, *classes: type[RunConfig]) -> None:
-    """Add how a run begins and ends, then a group of settings for each class that the ``classes`` are made of."""
+    """Add how a run begins and ends, then the settings of the ``classes``."""
     parser.add_argument("task", nargs="?", choices=tuple(CONFIGS), metavar="TASK", help="what to learn")
     parser.add_argument("--run", type=Path, help="folder of the run (default: runs/TASK-MEMORY)")
     exists = parser.add_mutually_exclusive_group()
@@ -43,7 +44,12 @@ def add_settings(parser: argparse.ArgumentParser, *classes: type[RunConfig]) -> 
     exists.add_argument("--overwrite", action="store_true", help="delete the run in that folder first")
     parser.add_argument("--no-evaluate", action="store_true", help="neither evaluate nor draw at the end")
     add_episodes(parser)
-    added = {"task"}
+    add_groups(parser, *classes, without=("task",))
+
+
+def add_groups(parser: argparse.ArgumentParser, *classes: type[RunConfig], without: Iterable[str]) -> None:
+    """Add a group of settings for each class that the ``classes`` are made of, ``without`` some of them."""
+    added = set(without)
     for cls in classes:
         defaults = cls()
         entries = {entry.name: entry for entry in fields(cls)}

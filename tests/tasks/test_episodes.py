@@ -16,7 +16,6 @@ from mannkern.tasks.episodes import (
     MAX_SHIFT,
     Episodes,
     EpisodeSampler,
-    OneHotLabels,
     rotate_and_shift,
 )
 
@@ -179,23 +178,22 @@ def test_an_empty_batch() -> None:
         assert episodes.targets.shape == episodes.instances.shape == (50, 0)
 
 
-def test_another_label_coder_fits() -> None:
-    class StringLabels:
-        """Five letters of five: drawn for every class of every episode."""
-
-        def size(self, num_classes: int) -> int:
-            return 25
-
-        def encode(self, targets: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
-            letters = torch.randint(5, (targets.shape[1], num_classes, 5), generator=generator)
-            strings = torch.nn.functional.one_hot(letters, 5).flatten(2).float()
-            return strings[torch.arange(targets.shape[1]), targets]
-
-    sampler = EpisodeSampler(coded_images(6), labels=StringLabels())
-    assert sampler.input_size == 425
-    episodes = sampler.sample(3, 0)
-    assert torch.equal(episodes.inputs[1:, :, 400:].sum(2), torch.full((49, 3), 5.0))
-    assert OneHotLabels().size(15) == 15
+def test_drawings_at_random_where_classes_need_not_be_balanced() -> None:
+    """The paper's 100 steps of 15 classes: some class is shown ten times, none more often than it has drawings."""
+    sampler = EpisodeSampler(coded_images(40), classes_per_episode=15, length=100, balanced=False)
+    episodes = sampler.sample(200, 0)
+    which, drawing = decode(episodes)
+    for b in range(200):
+        assert len(set(zip(which[:, b].tolist(), drawing[:, b].tolist()))) == 100, "no drawing twice"
+        assert len(which[:, b].unique()) <= 15
+    counts = torch.nn.functional.one_hot(episodes.targets, 15).sum(0)
+    assert counts.float().mean() == pytest.approx(100 / 15)
+    # without replacement: hypergeometric, 20 of 300 in a class
+    expected = 100 * (1 / 15) * (14 / 15) * (200 / 299)
+    assert counts.float().var() == pytest.approx(expected, rel=0.1)
+    assert torch.equal(episodes.instances.amax(0), counts.amax(1))
+    everything = EpisodeSampler(coded_images(6), classes_per_episode=3, length=60, balanced=False).sample(2, 0)
+    assert everything.instances.amax(0).tolist() == [20, 20]
 
 
 @pytest.mark.parametrize(
@@ -212,6 +210,7 @@ def test_another_label_coder_fits() -> None:
         (coded_images(6), {"length": 51}, ValueError, "length: found 51, need a multiple"),
         (coded_images(6), {"length": 0}, ValueError, "length: found 0"),
         (coded_images(6), {"length": 105}, ValueError, "length: found 105, need at most 100"),
+        (coded_images(6), {"length": 101, "balanced": False}, ValueError, "length: found 101, need at most 100"),
         (coded_images(6), {"seed": -1}, ValueError, "seed: found -1"),
         (coded_images(6), {"seed": True}, TypeError, "seed: found bool"),
     ],

@@ -9,7 +9,14 @@ import torch
 
 from mannkern.tasks import glyphs
 from mannkern.training.config import TrainConfig
-from mannkern.training.episode_pictures import accuracy_by_instance, draw_all, learning_curve, memory
+from mannkern.training.episode_pictures import (
+    accuracy_by_classes,
+    accuracy_by_instance,
+    accuracy_of_rows,
+    draw_all,
+    learning_curve,
+    memory,
+)
 from mannkern.training.episode_report import Evaluation, evaluate
 from mannkern.training.loop import train
 
@@ -72,3 +79,26 @@ def test_the_memory_picture_has_a_pixel_for_each_slot_and_step(results: list[Eva
     for axes in (write, read):
         assert axes.images[0].get_array().shape == (6, 6, 3)
     assert sum(text.get_text().isdigit() for text in strip.texts) == 6
+
+
+def test_a_curriculum_is_drawn_by_classes(results: list[Evaluation]) -> None:
+    config = replace(SMALL, labels="strings", curriculum=True)
+    scores = results[0].unseen
+    result = results[0]._replace(config=config, by_classes={2: scores, 25: scores, 100: scores})
+    axes = accuracy_by_classes(result, "MANN").axes[0]
+    assert axes.get_xticks().tolist() == [2, 25, 100]
+    assert len(axes.containers) == 6, "a line for each instance of the table"
+
+
+def test_an_instance_that_never_comes_is_left_out(results: list[Evaluation]) -> None:
+    axes = accuracy_by_instance(results).axes[0]
+    line = axes.get_lines()[0]
+    assert line.get_xdata().tolist() == [1, 2, 3], "six steps of two classes"
+    assert axes.collections[0].get_paths()[0].vertices[:, 0].max() == 3
+
+
+def test_rows_that_learn_nothing_are_broken_lines(results: list[Evaluation]) -> None:
+    scores = {"kNN": results[1].unseen, "other kNN": results[1].unseen, "MANN": results[0].unseen}
+    axes = accuracy_of_rows(SMALL, scores, ["MANN"]).axes[0]
+    styles = {line.get_label(): line.get_linestyle() for line in axes.get_lines()}
+    assert (styles["kNN"], styles["other kNN"], styles["MANN"]) == ("--", ":", "-")

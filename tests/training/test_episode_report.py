@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.tasks.episodes import EpisodeSampler
+from mannkern.tasks.labels import StringLabels
 from mannkern.training import experiment
 from mannkern.training.config import TrainConfig
 from mannkern.training.episode_report import Evaluation, table
@@ -113,6 +114,42 @@ def test_the_paper_stands_beside_omniglot_only() -> None:
     assert "98.1%" in table([result("a", TrainConfig(task="omniglot"), 0.8)])
     assert "98.1%" not in table([result("a", TrainConfig(task="omniglot", classes=10), 0.8)])
     assert "98.1%" not in table([result("a", TrainConfig(), 0.8)])
+
+
+def test_strings_have_a_chance_and_a_paper_of_their_own() -> None:
+    five = table([result("a", TrainConfig(task="omniglot", labels="strings"), 0.8)])
+    assert "93.1%" in five
+    assert "98.1%" not in five
+    assert [line.split()[-2] for line in five.splitlines() if "% ± " in line] == ["0.03%"] * 6
+    assert "a string of the episode at random is right for 20.0%" in five
+    fifteen = TrainConfig(task="omniglot", labels="strings", classes=15, length=100, balanced=False)
+    assert "95.3%" in table([result("a", fifteen, 0.8)])
+
+
+def test_a_curriculum_has_a_table_by_classes() -> None:
+    config = TrainConfig(labels="strings", curriculum=True, classes=15, length=150)
+    one = result("a", config, 0.8)
+    text = table([one._replace(by_classes={15: one.unseen, 50: one.seen._replace(by_instance=[0.5] * 10)}, step=1251)])
+    head, _, top, first, *_ = text.split("\n\n", 2)[2].splitlines()
+    assert head == "MANN, trained on 15 to 17 classes, by classes in an episode"
+    assert top.split() == ["instance", "15", "classes", "50", "classes"]
+    assert first.split() == ["1st", "80.0%", "±", "1.0%", "50.0%", "±", "1.0%"]
+
+
+def test_a_long_episode_is_measured_in_small_batches() -> None:
+    class Watched(OracleFromLabels):
+        most = 0
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            self.most = max(self.most, inputs[..., 0].numel())
+            return super().forward(inputs)
+
+    model = Watched()
+    sampler = EpisodeSampler(spots(100), classes_per_episode=100, length=1000, labels=StringLabels())
+    scores = measure(model, sampler, 31, CPU)
+    assert scores.episodes == 31
+    assert model.most == 15_000, "drawings at once, as of 100 episodes of 150 steps"
+    assert scores.by_instance[1:] == [1.0] * 9
 
 
 def test_validation_and_evaluation_see_other_episodes() -> None:

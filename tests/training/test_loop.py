@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from mannkern.tasks import glyphs
+from mannkern.training import config as config_module
 from mannkern.training import episodes, loop
 from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import RunConfig, TrainConfig
@@ -102,6 +103,17 @@ def test_resuming_equals_never_having_stopped(tmp_path: Path, change: dict[str, 
     assert [line["step"] for line in numbers(straight)] == [3, 4, 6, 8, 9, 12, 12]
 
 
+def test_resuming_a_curriculum_equals_never_having_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop within two classes, one at the step where the third comes, one within three."""
+    monkeypatch.setattr(config_module, "CURRICULUM_EPISODES", 8)
+    config = replace(SMALL, labels="strings", curriculum=True)
+    straight = run_in(tmp_path, "straight", config, 10)
+    assert_same_run(straight, run_in(tmp_path, "stopped", config, 3, 4, 7, 10))
+    other = run_in(tmp_path, "other", replace(config, curriculum=False), 10)
+    assert numbers(straight)[0] == numbers(other)[0], "the same until the classes grow"
+    assert numbers(straight)[-1] != numbers(other)[-1]
+
+
 @pytest.mark.parametrize("memory", ["ntm", "lstm"])
 @pytest.mark.parametrize("task", SEQUENCE_CONFIGS)
 def test_resuming_a_sequence_task_equals_never_having_stopped(tmp_path: Path, task: str, memory: str) -> None:
@@ -165,13 +177,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_in(tmp_path, "run", SMALL, 2)
-    real = episodes.F.cross_entropy
+    real = episodes.label_loss
 
-    def spoilt(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def spoilt(logits: torch.Tensor, symbols: torch.Tensor) -> torch.Tensor:
         logits.register_hook(lambda gradient: gradient * float("nan"))  # a finite loss, a gradient that is not
-        return real(logits, targets)
+        return real(logits, symbols)
 
-    monkeypatch.setattr(episodes.F, "cross_entropy", spoilt)
+    monkeypatch.setattr(episodes, "label_loss", spoilt)
     with pytest.raises(CommandError, match="not finite"):
         train(replace(SMALL, steps=20, save_seconds=0.0), run)
     after = load_checkpoint(run)
