@@ -3,6 +3,15 @@
 from mannkern.models.classifier import EpisodeClassifier
 from mannkern.models.embedding import ConvEmbedding
 from mannkern.models.matching import MatchingNetwork
+from mannkern.models.meta_memory import AdaptedNetwork, MetaMemoryNetwork
 from mannkern.models.transducer import Trace, Transducer
 
-__all__ = ["ConvEmbedding", "EpisodeClassifier", "MatchingNetwork", "Trace", "Transducer"]
+__all__ = [
+    "AdaptedNetwork",
+    "ConvEmbedding",
+    "EpisodeClassifier",
+    "MatchingNetwork",
+    "MetaMemoryNetwork",
+    "Trace",
+    "Transducer",
+]

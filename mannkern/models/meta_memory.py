@@ -105,7 +105,7 @@ class MetaMemoryNetwork(nn.Module):
         self._check_support(support, labels)
         _check_queries(support, queries)
         number = support.shape[1]
-        embedded = self._embed(torch.cat([support, queries], 1))
+        embedded = self.embedding(torch.cat([support, queries], 1))
         adapted = self._adapt(embedded[:, :number], self._values(labels, embedded.dtype), labels, self.steps)
         return adapted.answer(embedded[:, number:])
 
@@ -118,7 +118,7 @@ class MetaMemoryNetwork(nn.Module):
         """
         self._check_support(support, labels)
         steps = self.steps if steps is None else _checked_steps(steps)
-        memory = self._embed(support)
+        memory = self.embedding(support)
         return self._adapt(memory, self._values(labels, memory.dtype), labels, steps)
 
     def _adapt(self, memory: Tensor, values: Tensor, labels: Tensor, steps: int) -> AdaptedNetwork:
@@ -143,10 +143,6 @@ class MetaMemoryNetwork(nn.Module):
         outputs = functional_call(self.answer, parameters, (features,))
         return F.cross_entropy(outputs, labels) if self.loss == "cross_entropy" else F.mse_loss(outputs, labels)
 
-    def _embed(self, inputs: Tensor) -> Tensor:
-        """(B, K, ...) -> (B, K, W)."""
-        return self.embedding(inputs)
-
     def _values(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
         """What lies beside the slots, (B, K, O)."""
         return F.one_hot(labels, self.outputs).to(dtype) if self.loss == "cross_entropy" else labels
@@ -167,7 +163,7 @@ class MetaMemoryNetwork(nn.Module):
         found = self.read(
             memory[:, others].flatten(0, 1), values[:, others].flatten(0, 1), memory.reshape(B * K, 1, W)
         )
-        return found.view(B, K, -1)
+        return found.squeeze(1).unflatten(0, (B, K))
 
     def _others_suffice(self, labels: Tensor) -> Tensor:
         """(B, 1, 1) bool: whether every class of the task keeps a slot when one of its examples is left out."""
@@ -212,7 +208,7 @@ class AdaptedNetwork:
     def __call__(self, queries: Tensor) -> Tensor:
         """Queries (B, Q, ...) of the same tasks -> (B, Q, O). Raises ValueError for another B."""
         _check_queries(self.memory, queries)
-        return self.answer(self.model._embed(queries))
+        return self.answer(self.model.embedding(queries))
 
     def answer(self, embedded: Tensor) -> Tensor:
         """Embedded queries (B, Q, W) -> (B, Q, O)."""
