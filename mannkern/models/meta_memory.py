@@ -160,9 +160,7 @@ class MetaMemoryNetwork(nn.Module):
             return torch.cat([memory, values], -1)  # there are no others; the caller leaves this out
         slots = torch.arange(K, device=memory.device)
         others = slots.expand(K, K)[slots != slots[:, None]].view(K, K - 1)
-        found = self.read(
-            memory[:, others].flatten(0, 1), values[:, others].flatten(0, 1), memory.reshape(B * K, 1, W)
-        )
+        found = self.read(memory[:, others].flatten(0, 1), values[:, others].flatten(0, 1), memory.reshape(B * K, 1, W))
         return found.squeeze(1).unflatten(0, (B, K))
 
     def _others_suffice(self, labels: Tensor) -> Tensor:

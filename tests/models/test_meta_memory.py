@@ -36,7 +36,7 @@ def task(loss: str = "cross_entropy", B: int = 3, shots: int = 2, Q: int = 4) ->
 
 
 def by_hand(first_order: bool, learned: tuple[str, ...]) -> MetaMemoryNetwork:
-    """out = u relu(w [e, r] + c) + d with e = x: w = (1, 0, 1), u = 1, c = d = 0; step size 0.1 where ``learned``, else 0."""
+    """out = u relu(w [e, r] + c) + d, e = x: w = (1, 0, 1), u = 1, c = d = 0; step size 0.1 where ``learned``, else 0."""
     model = MetaMemoryNetwork(
         nn.Identity(), 1, 1, loss="mean_squared_error", hidden_size=1, layers=1, first_order=first_order
     ).double()
@@ -84,7 +84,7 @@ def test_two_steps_by_hand() -> None:
 
 @pytest.mark.parametrize("first_order", [False, True])
 def test_outer_gradients_by_hand(first_order: bool) -> None:
-    """out = w' q + v with w' = w - a g, g = 2 (2 w - y) 2: d out / d w = q (1 - 8 a) = 0.2 q, or q where g is constant."""
+    """out = w' q + v, w' = w - a g, g = 2 (2 w - y) 2: d out / d w = q (1 - 8 a) = 0.2 q, or q where g is constant."""
     model = by_hand(first_order, ("reasoning.0.weight",))
     model(SUPPORT, TARGET, QUERY).sum().backward()
     weight = model.answer.get_parameter("reasoning.0.weight").grad
@@ -267,7 +267,11 @@ def test_no_task_at_all(shots: int) -> None:
         (lambda s, y, q: (s, y.float(), q), TypeError, r"^labels: got torch.float32, need torch.int64"),
         (lambda s, y, q: (s, y + 1, q), ValueError, r"^labels: got 1 to 3, need 0 to 2"),
         (lambda s, y, q: (s, y - 1, q), ValueError, r"^labels: got -1 to 1, need 0 to 2"),
-        (lambda s, y, q: (s, y, q[:2]), ValueError, r"^queries: got shape \(2, 4, 5\), need \(B, Q, \.\.\.\) with B = 3"),
+        (
+            lambda s, y, q: (s, y, q[:2]),
+            ValueError,
+            r"^queries: got shape \(2, 4, 5\), need \(B, Q, \.\.\.\) with B = 3",
+        ),
     ],
 )
 def test_wrong_tasks(change: Callable[..., tuple[Tensor, ...]], error: type[Exception], message: str) -> None:
