@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +24,10 @@ class MetaMemoryNetwork(nn.Module):
        is known of it, ``v_i``: the one-hot label or the target. An embedding reads it by content, through
        :func:`mannkern.functional.cosine_read`: ``w = softmax_i(b cos(e, M(i)))``, ``r = sum_i w(i) [M(i), v_i]``,
        with one learned strength ``b = exp(log_strength)``.
-    3. Reasoning: ``layers`` layers of ``hidden_size`` ReLUs over ``[e, r]``.
-    4. Output: a linear head; logits of O classes, or O numbers.
+    3. Reasoning: ``layers`` layers of ``hidden_size`` ReLUs over ``[e, r]``, ``h``.
+    4. Output: ``A h + c + vote * sum_i w(i) v_i``, logits of O classes, or O numbers: what the memory answers by
+       itself, corrected by what was reasoned. The weight ``vote`` is learned; it begins at 10 for labels, which makes
+       probabilities decisive as logits, and at 1 for targets.
     5. Meta-learning: on a task, the parameters ``p`` of reasoning and output take ``steps`` gradient steps on its
        support set, ``p <- p - a * dL/dp``, where L is the mean ``loss`` over the support set and each parameter has
        a step size of its own in ``a``, learned with all else (MAML of Finn et al. 2017 with the step sizes of Meta-SGD,
@@ -61,7 +62,7 @@ class MetaMemoryNetwork(nn.Module):
         *,
         loss: str = "cross_entropy",
         hidden_size: int = 128,
-        layers: int = 2,
+        layers: int = 1,
         steps: int = 1,
         step_size: float = 0.1,
         strength: float = 10.0,
@@ -85,12 +86,8 @@ class MetaMemoryNetwork(nn.Module):
         self.backend = backend
         self.embedding = embedding
         self.log_strength = nn.Parameter(torch.tensor(math.log(strength)))
-        parts: list[nn.Module] = []
-        for width in [2 * embedding_size + outputs, *[hidden_size] * (layers - 1)]:
-            parts += [nn.Linear(width, hidden_size), nn.ReLU()]
-        self.answer = nn.Sequential(
-            OrderedDict(reasoning=nn.Sequential(*parts), output=nn.Linear(hidden_size, outputs))
-        )
+        vote = 10.0 if loss == "cross_entropy" else 1.0
+        self.answer = _Answer(2 * embedding_size + outputs, hidden_size, layers, outputs, vote)
         # in the order of self.answer.named_parameters()
         self.step_sizes = nn.ParameterList(torch.full_like(p, step_size) for p in self.answer.parameters())
 
@@ -187,6 +184,23 @@ class MetaMemoryNetwork(nn.Module):
             least, most = labels.aminmax()
             if least < 0 or most >= self.outputs:
                 raise ValueError(f"labels: got {int(least)} to {int(most)}, need 0 to {self.outputs - 1}")
+
+
+class _Answer(nn.Module):
+    """Reasoning and output: [e, r] (..., 2 W + O), which ends in the values that were read, -> (..., O)."""
+
+    def __init__(self, input_size: int, hidden_size: int, layers: int, outputs: int, vote: float) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        for width in [input_size, *[hidden_size] * (layers - 1)]:
+            parts += [nn.Linear(width, hidden_size), nn.ReLU()]
+        self.reasoning = nn.Sequential(*parts)
+        self.output = nn.Linear(hidden_size, outputs)
+        self.vote = nn.Parameter(torch.tensor([vote]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        values = features[..., features.shape[-1] - self.output.out_features :]
+        return self.output(self.reasoning(features)) + self.vote * values
 
 
 class AdaptedNetwork:

@@ -13,7 +13,7 @@ class MetaMemoryConfig(RunConfig):
     """Settings of tasks that a meta-memory network can learn. Raises as ``RunConfig``."""
 
     hidden_size: int = option(128, "hidden units of each layer of reasoning")
-    layers: int = option(2, "layers of reasoning")
+    layers: int = option(1, "layers of reasoning")
     inner_steps: int = option(1, "gradient steps on the support set; 0: memory alone")
     step_size: float = option(0.1, "where the learned step sizes begin")
     first_order: bool = option(False, "take the gradients of the inner steps for constants: cheaper, inexact")
@@ -39,6 +39,7 @@ class SinusoidConfig(MetaMemoryConfig):
     queries: int = option(10, "points that are asked for in training")
     width: int = option(40, "numbers in the embedding of x, and units of its other layer (paper: 2 layers of 40)")
     hidden_size: int = option(40, "hidden units of each layer of reasoning (paper)")
+    layers: int = option(2, "layers of reasoning (paper)")
     inner_steps: int = option(5, "gradient steps on the support set; 0: memory alone")
     step_size: float = option(0.01, "where the learned step sizes begin (paper: 0.01, fixed)")
     batch_size: int = option(25, "sinusoids in a step (paper)")

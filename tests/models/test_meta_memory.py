@@ -21,7 +21,7 @@ def build(loss: str = "cross_entropy", outputs: int = 3, width: int = 4, **optio
     """Of inputs (..., 5), float64, smooth but for the ReLUs of reasoning."""
     torch.manual_seed(0)
     embedding = nn.Sequential(nn.Linear(5, width), nn.Tanh())
-    return MetaMemoryNetwork(embedding, width, outputs, loss=loss, **{"hidden_size": 6} | options).double()
+    return MetaMemoryNetwork(embedding, width, outputs, loss=loss, **{"hidden_size": 6, "layers": 2} | options).double()
 
 
 def task(loss: str = "cross_entropy", B: int = 3, shots: int = 2, Q: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -36,7 +36,7 @@ def task(loss: str = "cross_entropy", B: int = 3, shots: int = 2, Q: int = 4) ->
 
 
 def by_hand(first_order: bool, learned: tuple[str, ...]) -> MetaMemoryNetwork:
-    """out = u relu(w [e, r] + c) + d, e = x: w = (1, 0, 1), u = 1, c = d = 0; step size 0.1 where ``learned``, else 0."""
+    """out = u relu(w [e, r] + c) + d + s v, e = x: w = (1, 0, 1), u = s = 1, c = d = 0; steps 0.1 where ``learned``"""
     model = MetaMemoryNetwork(
         nn.Identity(), 1, 1, loss="mean_squared_error", hidden_size=1, layers=1, first_order=first_order
     ).double()
@@ -45,6 +45,7 @@ def by_hand(first_order: bool, learned: tuple[str, ...]) -> MetaMemoryNetwork:
         "reasoning.0.bias": [0.0],
         "output.weight": [[1.0]],
         "output.bias": [0.0],
+        "vote": [1.0],
     }
     with torch.no_grad():
         for (name, parameter), step_size in zip(model.answer.named_parameters(), model.step_sizes, strict=True):
@@ -53,7 +54,7 @@ def by_hand(first_order: bool, learned: tuple[str, ...]) -> MetaMemoryNetwork:
     return model
 
 
-ALL = ("reasoning.0.weight", "reasoning.0.bias", "output.weight", "output.bias")
+ALL = ("reasoning.0.weight", "reasoning.0.bias", "output.weight", "output.bias", "vote")
 SUPPORT = torch.tensor([[[2.0]]], dtype=torch.float64)
 TARGET = torch.tensor([[[1.0]]], dtype=torch.float64)
 QUERY = torch.tensor([[[0.5]]], dtype=torch.float64)
@@ -67,11 +68,12 @@ def test_one_step_by_hand() -> None:
         "reasoning.0.bias": [[-0.2]],
         "output.weight": [[[0.6]]],
         "output.bias": [[-0.2]],
+        "vote": [[1.0]],
     }
     for name, value in expected.items():
         torch.testing.assert_close(adapted.parameters[name], torch.tensor(value, dtype=torch.float64))
     # the query finds [M, v] = [2, 1] with weight 1: relu(0.6 * 0.5 + 0 * 2 + 1 * 1 - 0.2) = 1.1
-    torch.testing.assert_close(adapted(QUERY), torch.tensor([[[0.6 * 1.1 - 0.2]]], dtype=torch.float64))
+    torch.testing.assert_close(adapted(QUERY), torch.tensor([[[0.6 * 1.1 - 0.2 + 1]]], dtype=torch.float64))
 
 
 def test_two_steps_by_hand() -> None:
@@ -84,25 +86,31 @@ def test_two_steps_by_hand() -> None:
 
 @pytest.mark.parametrize("first_order", [False, True])
 def test_outer_gradients_by_hand(first_order: bool) -> None:
-    """out = w' q + v, w' = w - a g, g = 2 (2 w - y) 2: d out / d w = q (1 - 8 a) = 0.2 q, or q where g is constant."""
+    """out = w' q + 2 v, w' = w - a g, g = 2 (2 w - y) 2: d out / d w = q (1 - 8 a) = 0.2 q, or q if g is constant."""
     model = by_hand(first_order, ("reasoning.0.weight",))
     model(SUPPORT, TARGET, QUERY).sum().backward()
     weight = model.answer.get_parameter("reasoning.0.weight").grad
     assert weight is not None
     assert weight[0, 0].item() == pytest.approx(0.5 if first_order else 0.5 * (1 - 8 * 0.1))
-    step_size = model.step_sizes[0].grad
+    place = [name for name, _ in model.answer.named_parameters()].index("reasoning.0.weight")
+    step_size = model.step_sizes[place].grad
     assert step_size is not None
     assert step_size[0, 0].item() == pytest.approx(-4 * 0.5), "d out / d a = -g q, of both orders"
 
 
 def test_a_query_by_hand() -> None:
-    """Without steps: what cosine_read finds, its labels, and the network over [e, r]."""
+    """Without steps: what cosine_read finds and its labels, two layers of ReLUs over [e, r], and the vote."""
     model = build(steps=0, strength=3.0)
     support, labels, queries = task(B=1)
     memory, keys = model.embedding(support)[0], model.embedding(queries)[0]
     weights = torch.softmax(3 * F.normalize(keys) @ F.normalize(memory).T, -1)
-    features = torch.cat([keys, weights @ memory, weights @ torch.eye(3).double().repeat(2, 1)], -1)
-    torch.testing.assert_close(model(support, labels, queries)[0], model.answer(features))
+    values = weights @ torch.eye(3).double().repeat(2, 1)
+    p = dict(model.answer.named_parameters())
+    hidden = torch.cat([keys, weights @ memory, values], -1)
+    for layer in (0, 2):
+        hidden = torch.relu(hidden @ p[f"reasoning.{layer}.weight"].T + p[f"reasoning.{layer}.bias"])
+    expected = hidden @ p["output.weight"].T + p["output.bias"] + 10 * values
+    torch.testing.assert_close(model(support, labels, queries)[0], expected)
 
 
 def test_a_step_is_the_gradient_of_the_support_loss() -> None:
