@@ -31,7 +31,8 @@ class MetaMemoryNetwork(nn.Module):
     5. Meta-learning: on a task, the parameters ``p`` of reasoning and output take ``steps`` gradient steps on its
        support set, ``p <- p - a * dL/dp``, where L is the mean ``loss`` over the support set and each parameter has
        a step size of its own in ``a``, learned with all else (MAML of Finn et al. 2017 with the step sizes of Meta-SGD,
-       Li et al. 2017). Training minimises the loss on the queries after these steps, over many tasks.
+       Li et al. 2017). A task's gradient that is longer than ``max_norm`` is shortened to it, or a few tasks of large
+       targets diverge. Training minimises the loss on the queries after these steps, over many tasks.
 
     The embedding and the memory are the same before and after adaptation. So a task's examples are embedded and read
     once, whatever the number of steps, and no gradient step goes through the embedding: see docs/models/meta-memory.md
@@ -48,6 +49,7 @@ class MetaMemoryNetwork(nn.Module):
     steps:          of the inner loop, in training; 0 leaves a network that only reads its memory
     step_size:      where the learned step sizes begin
     strength:       where the learned strength begins
+    max_norm:       largest norm of the gradient of one task in its inner loop; math.inf for none
     first_order:    True takes the gradients of the inner loop for constants in the outer gradient: cheaper, inexact
     backend:        of the read
 
@@ -66,6 +68,7 @@ class MetaMemoryNetwork(nn.Module):
         steps: int = 1,
         step_size: float = 0.1,
         strength: float = 10.0,
+        max_norm: float = 10.0,
         first_order: bool = False,
         backend: str | None = None,
     ) -> None:
@@ -76,12 +79,13 @@ class MetaMemoryNetwork(nn.Module):
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name}: got {size}, need at least 1")
-        for name, value in {"step_size": step_size, "strength": strength}.items():
-            if not 0 < value < math.inf:
+        for name, value in {"step_size": step_size, "strength": strength, "max_norm": max_norm}.items():
+            if not value > 0 or (name != "max_norm" and value == math.inf):
                 raise ValueError(f"{name}: got {value}, need a number above 0")
         self.outputs = outputs
         self.loss = loss
         self.steps = _checked_steps(steps)
+        self.max_norm = max_norm
         self.first_order = first_order
         self.backend = backend
         self.embedding = embedding
@@ -125,7 +129,7 @@ class MetaMemoryNetwork(nn.Module):
         if steps:
             read = self._read_others(memory, values) * self._others_suffice(labels)
             features = torch.cat([memory, read], -1)
-            gradients = vmap(grad(self._support_loss))
+            gradients = vmap(self._support_gradient)
             for _ in range(steps):
                 if self.first_order:
                     with torch.no_grad():  # torch.func.grad differentiates all the same, the outer gradient does not
@@ -134,6 +138,14 @@ class MetaMemoryNetwork(nn.Module):
                     slopes = gradients(parameters, features, labels)
                 parameters = {name: p - step_sizes[name] * slopes[name] for name, p in parameters.items()}
         return AdaptedNetwork(self, memory, values, parameters)
+
+    def _support_gradient(self, parameters: dict[str, Tensor], features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Of one task, its norm at most ``max_norm``."""
+        gradient = grad(self._support_loss)(parameters, features, labels)
+        square = torch.stack([part.square().sum() for part in gradient.values()]).sum()
+        long = square > self.max_norm**2
+        scale = torch.where(long, self.max_norm * torch.where(long, square, 1.0).rsqrt(), 1.0)
+        return {name: scale * part for name, part in gradient.items()}
 
     def _support_loss(self, parameters: dict[str, Tensor], features: Tensor, labels: Tensor) -> Tensor:
         """Of one task: features (K, 2 W + O)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,10 +36,10 @@ def task(loss: str = "cross_entropy", B: int = 3, shots: int = 2, Q: int = 4) ->
     return normal(B, 3 * shots, 5), labels if loss == "cross_entropy" else normal(B, 3 * shots, 3), normal(B, Q, 5)
 
 
-def by_hand(first_order: bool, learned: tuple[str, ...]) -> MetaMemoryNetwork:
+def by_hand(first_order: bool, learned: tuple[str, ...], **options: Any) -> MetaMemoryNetwork:
     """out = u relu(w [e, r] + c) + d + s v, e = x: w = (1, 0, 1), u = s = 1, c = d = 0; steps 0.1 where ``learned``"""
     model = MetaMemoryNetwork(
-        nn.Identity(), 1, 1, loss="mean_squared_error", hidden_size=1, layers=1, first_order=first_order
+        nn.Identity(), 1, 1, loss="mean_squared_error", hidden_size=1, layers=1, first_order=first_order, **options
     ).double()
     start = {
         "reasoning.0.weight": [[1.0, 0.0, 1.0]],
@@ -82,6 +83,19 @@ def test_two_steps_by_hand() -> None:
     for steps, expected in ((0, 1.0), (1, 0.6), (2, 0.52)):
         found = model.adapt(SUPPORT, TARGET, steps=steps).parameters["reasoning.0.weight"][0, 0, 0]
         assert found.item() == pytest.approx(expected)
+
+
+def test_a_long_gradient_is_shortened_to_the_largest_norm() -> None:
+    """(4, 2, 4, 2) has norm sqrt(40), of the task's parameters together; with y = 2 the gradient is 0, and no NaN."""
+    support, targets = SUPPORT.repeat(2, 1, 1), torch.cat([TARGET, 2 * TARGET])
+    model = by_hand(False, ALL, max_norm=2.0)
+    adapted = model.adapt(support, targets)
+    weight = adapted.parameters["reasoning.0.weight"][:, 0, 0]
+    torch.testing.assert_close(weight, torch.tensor([1 - 0.1 * 4 * 2 / 40**0.5, 1.0]).double())
+    bias = adapted.parameters["output.bias"][:, 0]
+    torch.testing.assert_close(bias, torch.tensor([-0.1 * 2 * 2 / 40**0.5, 0.0]).double())
+    adapted(QUERY.repeat(2, 1, 1)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.answer.parameters())
 
 
 @pytest.mark.parametrize("first_order", [False, True])
@@ -162,10 +176,11 @@ def test_gradients_reach_every_parameter(loss: str, first_order: bool) -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize("max_norm", [0.1, math.inf])
 @pytest.mark.parametrize("shots", [1, 2])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_second_order_gradients_are_exact(loss: str, shots: int) -> None:
-    model = build(loss, outputs=3, width=3, hidden_size=4, steps=2)
+def test_second_order_gradients_are_exact(loss: str, shots: int, max_norm: float) -> None:
+    model = build(loss, outputs=3, width=3, hidden_size=4, steps=2, max_norm=max_norm)
     support, labels, queries = task(loss, B=2, shots=shots, Q=2)
     names = [name for name, _ in model.named_parameters()]
 
@@ -309,6 +324,7 @@ def test_wrong_targets_and_queries() -> None:
         ({"layers": 0}, r"^layers: got 0, need at least 1"),
         ({"steps": -1}, r"^steps: got -1, need at least 0"),
         ({"step_size": 0.0}, r"^step_size: got 0.0, need a number above 0"),
+        ({"max_norm": -1.0}, r"^max_norm: got -1.0, need a number above 0"),
         ({"strength": -1.0}, r"^strength: got -1.0, need a number above 0"),
     ],
 )
