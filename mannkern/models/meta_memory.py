@@ -142,7 +142,7 @@ class MetaMemoryNetwork(nn.Module):
     def _support_gradient(self, parameters: dict[str, Tensor], features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Of one task, its norm at most ``max_norm``."""
         gradient = grad(self._support_loss)(parameters, features, labels)
-        square = torch.stack([part.square().sum() for part in gradient.values()]).sum()
+        square = torch.stack([part.square().sum() for part in gradient.values()]).sum(0, keepdim=True)
         long = square > self.max_norm**2
         scale = torch.where(long, self.max_norm * torch.where(long, square, 1.0).rsqrt(), 1.0)
         return {name: scale * part for name, part in gradient.items()}

@@ -265,7 +265,7 @@ def test_images_and_batch_norm() -> None:
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
-def test_backends_agree(backend: str, request: pytest.FixtureRequest) -> None:
+def test_backends_agree(backend: str) -> None:
     def gradients(backend: str | None) -> list[Tensor]:
         model = build(steps=2, backend=backend)
         model(*task()).square().sum().backward()
