@@ -16,6 +16,7 @@ from .config import CHANGEABLE, CharacterConfig, RecurrentConfig, RunConfig, fla
 from .errors import CommandError
 from .experiment import CONFIGS
 from .few_shot_config import FewShotConfig
+from .meta_memory_config import SinusoidConfig
 from .options import DEFAULT_TASK, EPISODES, TaskHelp, add_episodes, add_settings, check_apply
 from .sequence_config import SequenceConfig
 
@@ -34,9 +35,10 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
         "evaluate",
         help="what trained runs of a task can do, side by side",
         description="Accuracy by instance on classes never seen in training (omniglot, glyphs), after a curriculum by "
-        "the number of classes too; accuracy on queries of such classes (few-shot tasks); or bits per sequence by "
-        "size, sizes beyond training among them (the other tasks): a column a run, with 95% intervals. Writes "
-        "evaluation.json and pictures into each run. RUN/lstm, the baseline of train --baseline, comes along.",
+        "the number of classes too; accuracy on queries of such classes (few-shot tasks); error by steps of adaptation "
+        "(sinusoids); or bits per sequence by size, sizes beyond training among them (the other tasks): a column a "
+        "run, with 95% intervals. Writes evaluation.json and pictures into each run. RUN/lstm, the baseline of train --baseline, "
+        "comes along.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     add_episodes(parser)
@@ -125,6 +127,10 @@ def _reporters(config: RunConfig) -> tuple[Any, Any]:
         from . import few_shot_pictures, few_shot_report
 
         return few_shot_report, few_shot_pictures
+    if isinstance(config, SinusoidConfig):
+        from . import sinusoid_pictures, sinusoid_report
+
+        return sinusoid_report, sinusoid_pictures
     from . import episode_pictures, episode_report
 
     return episode_report, episode_pictures

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .config import RunConfig, TrainConfig
 from .few_shot_config import FewShotConfig
+from .meta_memory_config import SinusoidConfig
 from .sequence_config import SEQUENCE_CONFIGS, SequenceConfig
 
 CONFIGS: dict[str, type[RunConfig]] = {
@@ -16,6 +17,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
     "glyphs": TrainConfig,
     "few-shot-omniglot": FewShotConfig,
     "few-shot-glyphs": FewShotConfig,
+    "sinusoids": SinusoidConfig,
     **SEQUENCE_CONFIGS,
 }
 VALIDATION_SEED = 1_000_001  # the two differ, so that what one watches while training is not what one reports
@@ -27,7 +29,7 @@ class Experiment(Protocol):
 
     @property
     def unit(self) -> str:
-        """What an example is called: "episodes" or "sequences"."""
+        """What an example is called: "episodes", "sequences" or "sinusoids"."""
 
     @property
     def num_sums(self) -> int:
@@ -62,6 +64,10 @@ def open_experiment(config: RunConfig) -> Experiment:
         from .few_shot import FewShotExperiment
 
         return FewShotExperiment(config)
+    if isinstance(config, SinusoidConfig):
+        from .sinusoids import SinusoidExperiment
+
+        return SinusoidExperiment(config)
     from .episodes import EpisodeExperiment
 
     assert isinstance(config, TrainConfig)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mannkern.models.embedding import ConvEmbedding
 from mannkern.models.matching import MatchingNetwork
+from mannkern.models.meta_memory import MetaMemoryNetwork
 from mannkern.tasks.few_shot import FewShotEpisodes, FewShotSampler
 
 from .build import measuring
@@ -29,6 +31,18 @@ def make_model(config: FewShotConfig) -> nn.Module:
     Parameters are drawn from torch's generator, on the CPU. Raises ``CommandError`` for sizes that cannot be.
     """
     try:
+        if config.memory == "meta-memory":
+            return MetaMemoryNetwork(
+                ConvEmbedding(config.width),
+                config.width,
+                config.classes,
+                hidden_size=config.hidden_size,
+                layers=config.layers,
+                steps=config.inner_steps,
+                step_size=config.step_size,
+                first_order=config.first_order,
+                backend=config.backend,
+            )
         return MatchingNetwork(
             config.classes,
             width=config.width,

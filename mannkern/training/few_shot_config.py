@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .config import CharacterConfig, RunConfig, option
+from .config import CharacterConfig, option
+from .meta_memory_config import MetaMemoryConfig
 
 
 @dataclass(frozen=True)
-class FewShotConfig(CharacterConfig):
+class FewShotConfig(CharacterConfig, MetaMemoryConfig):
     """Settings of C-way K-shot episodes. "Paper" is Vinyals et al. 2016. Raises as ``RunConfig``."""
 
     task: str = option(
@@ -23,8 +24,9 @@ class FewShotConfig(CharacterConfig):
     augment: bool = option(True, "shift and rotate training drawings at random (as Santoro et al. 2016)")
     memory: str = option(
         "matching",
-        "the model: Matching Networks, without (matching) or with full context embeddings (matching-fce)",
-        choices=("matching", "matching-fce"),
+        "the model: Matching Networks, without (matching) or with full context embeddings (matching-fce), or a "
+        "meta-memory network",
+        choices=("matching", "matching-fce", "meta-memory"),
     )
     width: int = option(64, "numbers in the embedding of a drawing, and filters of its convolutions (paper)")
     strength: float = option(10.0, "how sharply cosine attention looks (paper: 1, with which it learns slowly)")
@@ -36,7 +38,14 @@ class FewShotConfig(CharacterConfig):
     GROUP: ClassVar[str] = "support sets, queries and the model"
     FAMILY: ClassVar[str] = "lrua"  # of cosine_read
     DEFAULT_STEPS: ClassVar[int] = 10_000
-    COUNTS: ClassVar[tuple[str, ...]] = ("classes", "shots", "queries", "width", "context_steps", *RunConfig.COUNTS)
+    COUNTS: ClassVar[tuple[str, ...]] = (
+        "classes",
+        "shots",
+        "queries",
+        "width",
+        "context_steps",
+        *MetaMemoryConfig.COUNTS,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,9 +26,9 @@ class TaskHelp(argparse.Action):
         shown = argparse.ArgumentParser(
             prog=parser.prog,
             description=f"Train on {task}, evaluate, draw. Defaults are the paper's (Santoro et al. 2016 for omniglot "
-            "and glyphs, Vinyals et al. 2016 for the few-shot tasks, Graves et al. 2014 for the others) or those of "
-            f"its published replications, as each option says. TASK is one of {', '.join(CONFIGS)} (default: "
-            f"{DEFAULT_TASK}); TASK --help shows another one's settings.",
+            "and glyphs, Vinyals et al. 2016 for the few-shot tasks, Finn et al. 2017 for sinusoids, Graves et al. "
+            "2014 for the others) or those of its published replications, as each option says. TASK is one of "
+            f"{', '.join(CONFIGS)} (default: {DEFAULT_TASK}); TASK --help shows another one's settings.",
         )
         add_settings(shown, CONFIGS[task])
         shown.print_help()

@@ -1,0 +1,254 @@
+"""A meta-memory network: a memory over the support set, and a network that fine-tunes itself on it in a few steps."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from mannkern.functional import cosine_read
+
+LOSSES = ("cross_entropy", "mean_squared_error")
+
+
+class MetaMemoryNetwork(nn.Module):
+    """Few-shot classification or regression in five modules.
+
+    B tasks, K support examples (of all classes together), Q queries, W the width of an embedding, O ``outputs``.
+
+    1. Input: the ``embedding`` E, ``e = E(x)``.
+    2. Memory, external: the slots of a task are its embedded support set ``M(i) = E(x_i)``, and beside each lies what
+       is known of it, ``v_i``: the one-hot label or the target. An embedding reads it by content, through
+       :func:`mannkern.functional.cosine_read`: ``w = softmax_i(b cos(e, M(i)))``, ``r = sum_i w(i) [M(i), v_i]``,
+       with one learned strength ``b = exp(log_strength)``.
+    3. Reasoning: ``layers`` layers of ``hidden_size`` ReLUs over ``[e, r]``, ``h``.
+    4. Output: ``A h + c + vote * sum_i w(i) v_i``, logits of O classes, or O numbers: what the memory answers by
+       itself, corrected by what was reasoned. The weight ``vote`` is learned; it begins at 10 for labels, which makes
+       probabilities decisive as logits, and at 1 for targets.
+    5. Meta-learning: on a task, the parameters ``p`` of reasoning and output take ``steps`` gradient steps on its
+       support set, ``p <- p - a * dL/dp``, where L is the mean ``loss`` over the support set and each parameter has
+       a step size of its own in ``a``, learned with all else (MAML of Finn et al. 2017 with the step sizes of Meta-SGD,
+       Li et al. 2017). A task's gradient that is longer than ``max_norm`` is shortened to it, or a few tasks of large
+       targets diverge. Training minimises the loss on the queries after these steps, over many tasks.
+
+    The embedding and the memory are the same before and after adaptation. So a task's examples are embedded and read
+    once, whatever the number of steps, and no gradient step goes through the embedding: see docs/models/meta-memory.md
+    for what this costs and saves. Both lie outside torch.func's transforms too, so the fused read serves: the outer
+    gradient, also of second order, needs its first derivative only.
+
+    In its inner loop a support example reads the memory without its own slot, which would answer for it. Where this
+    leaves a class of the task without any slot (a single example of a class; for regression, a single example), all
+    that is left would be wrong answers: then the task's support set reads an empty memory, ``r = 0``, and adaptation
+    works on the embeddings alone. Queries always read the whole memory.
+
+    embedding:      (..., *shape of an input) -> (..., embedding_size), any module
+    loss:           "cross_entropy", labels (B, K) int64 in [0, O); or "mean_squared_error", targets (B, K, O)
+    steps:          of the inner loop, in training; 0 leaves a network that only reads its memory
+    step_size:      where the learned step sizes begin
+    strength:       where the learned strength begins
+    max_norm:       largest norm of the gradient of one task in its inner loop; math.inf for none
+    first_order:    True takes the gradients of the inner loop for constants in the outer gradient: cheaper, inexact
+    backend:        of the read
+
+    Raises ValueError for another ``loss`` or sizes that cannot be.
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Module,
+        embedding_size: int,
+        outputs: int,
+        *,
+        loss: str = "cross_entropy",
+        hidden_size: int = 128,
+        layers: int = 1,
+        steps: int = 1,
+        step_size: float = 0.1,
+        strength: float = 10.0,
+        max_norm: float = 10.0,
+        first_order: bool = False,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        if loss not in LOSSES:
+            raise ValueError(f"loss: got {loss!r}, need {' or '.join(map(repr, LOSSES))}")
+        sizes = {"embedding_size": embedding_size, "outputs": outputs, "hidden_size": hidden_size, "layers": layers}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name}: got {size}, need at least 1")
+        for name, value in {"step_size": step_size, "strength": strength, "max_norm": max_norm}.items():
+            if not value > 0 or (name != "max_norm" and value == math.inf):
+                raise ValueError(f"{name}: got {value}, need a number above 0")
+        self.outputs = outputs
+        self.loss = loss
+        self.steps = _checked_steps(steps)
+        self.max_norm = max_norm
+        self.first_order = first_order
+        self.backend = backend
+        self.embedding = embedding
+        self.log_strength = nn.Parameter(torch.tensor(math.log(strength)))
+        vote = 10.0 if loss == "cross_entropy" else 1.0
+        self.answer = _Answer(2 * embedding_size + outputs, hidden_size, layers, outputs, vote)
+        # in the order of self.answer.named_parameters()
+        self.step_sizes = nn.ParameterList(torch.full_like(p, step_size) for p in self.answer.parameters())
+
+    def forward(self, support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+        """Support (B, K, ...), labels (B, K) or targets (B, K, O), queries (B, Q, ...) -> (B, Q, O).
+
+        As ``adapt(support, labels)(queries)``, but support set and queries are embedded together: in training mode
+        an embedding with batch norm sees one batch.
+
+        Raises ValueError or TypeError naming the argument.
+        """
+        self._check_support(support, labels)
+        _check_queries(support, queries)
+        number = support.shape[1]
+        embedded = self.embedding(torch.cat([support, queries], 1))
+        adapted = self._adapt(embedded[:, :number], self._values(labels, embedded.dtype), labels, self.steps)
+        return adapted.answer(embedded[:, number:])
+
+    def adapt(self, support: Tensor, labels: Tensor, *, steps: int | None = None) -> AdaptedNetwork:
+        """Fine-tune on support sets (B, K, ...) with labels (B, K) or targets (B, K, O): B networks in one.
+
+        ``steps`` gradient steps, default those of training. The parameters of this module stay as they are.
+        (Batch norm in training mode counts the support set into its running statistics, as in any pass.)
+        Raises ValueError or TypeError naming the argument.
+        """
+        self._check_support(support, labels)
+        steps = self.steps if steps is None else _checked_steps(steps)
+        memory = self.embedding(support)
+        return self._adapt(memory, self._values(labels, memory.dtype), labels, steps)
+
+    def _adapt(self, memory: Tensor, values: Tensor, labels: Tensor, steps: int) -> AdaptedNetwork:
+        shared = dict(self.answer.named_parameters())
+        step_sizes = dict(zip(shared, self.step_sizes, strict=True))
+        parameters = {name: p.expand(len(memory), *p.shape) for name, p in shared.items()}
+        if steps:
+            read = self._read_others(memory, values) * self._others_suffice(labels)
+            features = torch.cat([memory, read], -1)
+            gradients = vmap(self._support_gradient)
+            for _ in range(steps):
+                if self.first_order:
+                    with torch.no_grad():  # torch.func.grad differentiates all the same, the outer gradient does not
+                        slopes = gradients(parameters, features, labels)
+                else:
+                    slopes = gradients(parameters, features, labels)
+                parameters = {name: p - step_sizes[name] * slopes[name] for name, p in parameters.items()}
+        return AdaptedNetwork(self, memory, values, parameters)
+
+    def _support_gradient(self, parameters: dict[str, Tensor], features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Of one task, its norm at most ``max_norm``."""
+        gradient = grad(self._support_loss)(parameters, features, labels)
+        square = torch.stack([part.square().sum() for part in gradient.values()]).sum(0, keepdim=True)
+        long = square > self.max_norm**2
+        scale = torch.where(long, self.max_norm * torch.where(long, square, 1.0).rsqrt(), 1.0)
+        return {name: scale * part for name, part in gradient.items()}
+
+    def _support_loss(self, parameters: dict[str, Tensor], features: Tensor, labels: Tensor) -> Tensor:
+        """Of one task: features (K, 2 W + O)."""
+        outputs = functional_call(self.answer, parameters, (features,))
+        return F.cross_entropy(outputs, labels) if self.loss == "cross_entropy" else F.mse_loss(outputs, labels)
+
+    def _values(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
+        """What lies beside the slots, (B, K, O)."""
+        return F.one_hot(labels, self.outputs).to(dtype) if self.loss == "cross_entropy" else labels
+
+    def read(self, memory: Tensor, values: Tensor, keys: Tensor) -> Tensor:
+        """Memory (B, N, W), values (B, N, O), keys (B, R, W) -> (B, R, W + O): what the keys find, and its values."""
+        strength = self.log_strength.exp().expand(keys.shape[:2])
+        content, weights = cosine_read(memory, keys, strength, backend=self.backend)
+        return torch.cat([content, weights @ values], -1)
+
+    def _read_others(self, memory: Tensor, values: Tensor) -> Tensor:
+        """(B, K, W + O): what each slot finds in a memory of all others."""
+        B, K, W = memory.shape
+        if K == 1:
+            return torch.cat([memory, values], -1)  # there are no others; the caller leaves this out
+        slots = torch.arange(K, device=memory.device)
+        others = slots.expand(K, K)[slots != slots[:, None]].view(K, K - 1)
+        found = self.read(memory[:, others].flatten(0, 1), values[:, others].flatten(0, 1), memory.reshape(B * K, 1, W))
+        return found.squeeze(1).unflatten(0, (B, K))
+
+    def _others_suffice(self, labels: Tensor) -> Tensor:
+        """(B, 1, 1) bool: whether every class of the task keeps a slot when one of its examples is left out."""
+        if self.loss != "cross_entropy":
+            return torch.full((len(labels), 1, 1), labels.shape[1] > 1, device=labels.device)
+        return ((labels[:, :, None] == labels[:, None]).sum(2) > 1).all(1)[:, None, None]
+
+    def _check_support(self, support: Tensor, labels: Tensor) -> None:
+        if support.dim() < 3 or support.shape[1] == 0:
+            raise ValueError(f"support: got shape {tuple(support.shape)}, need (B, K, ...) with K at least 1")
+        if self.loss == "cross_entropy":
+            expected: tuple[int, ...] = tuple(support.shape[:2])
+            if labels.dtype != torch.int64:
+                raise TypeError(f"labels: got {labels.dtype}, need torch.int64")
+        else:
+            expected = (*support.shape[:2], self.outputs)
+            if not labels.is_floating_point():
+                raise TypeError(f"labels: got {labels.dtype}, need the targets, floating point")
+        if tuple(labels.shape) != expected:
+            raise ValueError(f"labels: got shape {tuple(labels.shape)}, need {expected}")
+        # values on a GPU are not read, because that would wait for it
+        if self.loss == "cross_entropy" and labels.device.type == "cpu" and labels.numel():
+            least, most = labels.aminmax()
+            if least < 0 or most >= self.outputs:
+                raise ValueError(f"labels: got {int(least)} to {int(most)}, need 0 to {self.outputs - 1}")
+
+
+class _Answer(nn.Module):
+    """Reasoning and output: [e, r] (..., 2 W + O), which ends in the values that were read, -> (..., O)."""
+
+    def __init__(self, input_size: int, hidden_size: int, layers: int, outputs: int, vote: float) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        for width in [input_size, *[hidden_size] * (layers - 1)]:
+            parts += [nn.Linear(width, hidden_size), nn.ReLU()]
+        self.reasoning = nn.Sequential(*parts)
+        self.output = nn.Linear(hidden_size, outputs)
+        self.vote = nn.Parameter(torch.tensor([vote]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        values = features[..., features.shape[-1] - self.output.out_features :]
+        return self.output(self.reasoning(features)) + self.vote * values
+
+
+class AdaptedNetwork:
+    """What :meth:`MetaMemoryNetwork.adapt` returns: for each of B tasks, its memory and its own parameters.
+
+    memory:     (B, K, W), the embedded support set
+    values:     (B, K, O), the one-hot labels or targets
+    parameters: of reasoning and output, by name, each (B, *shape)
+    """
+
+    def __init__(self, model: MetaMemoryNetwork, memory: Tensor, values: Tensor, parameters: dict[str, Tensor]) -> None:
+        self.model = model
+        self.memory = memory
+        self.values = values
+        self.parameters = parameters
+
+    def __call__(self, queries: Tensor) -> Tensor:
+        """Queries (B, Q, ...) of the same tasks -> (B, Q, O). Raises ValueError for another B."""
+        _check_queries(self.memory, queries)
+        return self.answer(self.model.embedding(queries))
+
+    def answer(self, embedded: Tensor) -> Tensor:
+        """Embedded queries (B, Q, W) -> (B, Q, O)."""
+        read = self.model.read(self.memory, self.values, embedded)
+        features = torch.cat([embedded, read], -1)
+        return vmap(lambda parameters, x: functional_call(self.model.answer, parameters, (x,)))(
+            self.parameters, features
+        )
+
+
+def _checked_steps(steps: int) -> int:
+    if steps < 0:
+        raise ValueError(f"steps: got {steps}, need at least 0")
+    return steps
+
+
+def _check_queries(support: Tensor, queries: Tensor) -> None:
+    if queries.dim() < 3 or queries.shape[0] != support.shape[0]:
+        raise ValueError(f"queries: got shape {tuple(queries.shape)}, need (B, Q, ...) with B = {support.shape[0]}")

@@ -1,0 +1,79 @@
+"""Sinusoids from a few points: the few-shot regression of Finn et al. (2017), section 5.1."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mannkern.tasks import seeds
+from mannkern.tasks.episodes import check_integer
+
+AMPLITUDES = (0.1, 5.0)
+PHASES = (0.0, math.pi)
+INPUTS = (-5.0, 5.0)
+
+
+class Sinusoids(NamedTuple):
+    """A batch of B tasks ``y = amplitude * sin(x - phase)``, all float32.
+
+    support:    (B, K, 1), the x of the K points that are shown
+    labels:     (B, K, 1), their y
+    queries:    (B, Q, 1), the x where y is asked for
+    targets:    (B, Q, 1), the y there
+    amplitudes: (B,), uniform in [0.1, 5]
+    phases:     (B,), uniform in [0, pi], radians
+    """
+
+    support: Tensor
+    labels: Tensor
+    queries: Tensor
+    targets: Tensor
+    amplitudes: Tensor
+    phases: Tensor
+
+
+class SinusoidSampler:
+    """Samples sinusoids, x uniform in [-5, 5]; the y are exact.
+
+    shots:   K, points shown (paper: 5 and 10)
+    queries: Q, points asked for
+    seed:    at least 0; other seeds give other tasks
+
+    Raises TypeError or ValueError that name the argument.
+    """
+
+    def __init__(self, shots: int = 10, queries: int = 10, seed: int = 0) -> None:
+        check_integer("shots", shots, 1)
+        check_integer("queries", queries, 1)
+        check_integer("seed", seed, 0)
+        self._shots = shots
+        self._queries = queries
+        self._seed = seed
+
+    def sample(self, batch_size: int, index: int) -> Sinusoids:
+        """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 tasks.
+
+        Depends on nothing but the constructor's arguments, ``batch_size`` and ``index``; moves no generator.
+        """
+        check_integer("batch_size", batch_size, 0)
+        check_integer("index", index, 0, 2**32 - 1)
+        generator = seeds.generator(self._seed, index)
+
+        def uniform(limits: tuple[float, float], *shape: int) -> Tensor:
+            low, high = limits
+            return low + (high - low) * torch.rand(shape, generator=generator)
+
+        amplitudes, phases = uniform(AMPLITUDES, batch_size), uniform(PHASES, batch_size)
+        x = uniform(INPUTS, batch_size, self._shots + self._queries, 1)
+        y = sinusoid(x, amplitudes, phases)
+        support, queries = x.split((self._shots, self._queries), 1)
+        labels, targets = y.split((self._shots, self._queries), 1)
+        return Sinusoids(support, labels, queries, targets, amplitudes, phases)
+
+
+def sinusoid(x: Tensor, amplitudes: Tensor, phases: Tensor) -> Tensor:
+    """``amplitude * sin(x - phase)`` at x (B, P, 1), for amplitudes and phases (B,)."""
+    return amplitudes[:, None, None] * torch.sin(x - phases[:, None, None])
