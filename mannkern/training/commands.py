@@ -35,10 +35,10 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
         "evaluate",
         help="what trained runs of a task can do, side by side",
         description="Accuracy by instance on classes never seen in training (omniglot, glyphs), after a curriculum by "
-        "the number of classes too; accuracy on queries of such classes (few-shot tasks); error by steps of adaptation "
-        "(sinusoids); or bits per sequence by size, sizes beyond training among them (the other tasks): a column a "
-        "run, with 95% intervals. Writes evaluation.json and pictures into each run. RUN/lstm, the baseline of train --baseline, "
-        "comes along.",
+        "the number of classes too; accuracy on queries of such classes (few-shot tasks); error by steps of "
+        "adaptation (sinusoids); or bits per sequence by size, sizes beyond training among them (the other "
+        "tasks): a column a run, with 95% intervals. Writes evaluation.json and pictures into each run. "
+        "RUN/lstm, the baseline of train --baseline, comes along.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     add_episodes(parser)
