@@ -3,6 +3,7 @@
 from mannkern.models.classifier import EpisodeClassifier
 from mannkern.models.embedding import ConvEmbedding
 from mannkern.models.matching import MatchingNetwork
+from mannkern.models.meta_networks import MetaNetwork
 from mannkern.models.transducer import Trace, Transducer
 
-__all__ = ["ConvEmbedding", "EpisodeClassifier", "MatchingNetwork", "Trace", "Transducer"]
+__all__ = ["ConvEmbedding", "EpisodeClassifier", "MatchingNetwork", "MetaNetwork", "Trace", "Transducer"]

@@ -1,4 +1,4 @@
-"""Meta Networks (Munkhdalai and Yu 2017): fast weights made from the loss gradients of the support set."""
+"""Meta Networks (Munkhdalai and Yu 2017): networks with fast weights that are made of the support set's gradients."""
 
 from __future__ import annotations
 
@@ -8,72 +8,48 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mannkern.functional import cosine_read
+from mannkern import functional
 from mannkern.models.layer_augmentation import AugmentedNetwork, Weights
 
 CUTOFF = 7.0
-"""p of :func:`preprocess`: gradients under e^-7 are small (the authors' code; Andrychowicz et al. use 10)."""
+"""p of :func:`preprocess`: gradients under e^-7 count as small (the authors' code)."""
 
-
-def preprocess(gradients: Tensor) -> Tensor:
-    """(...) -> (2, ...): (log|g| / p, sign g), or (-1, e^p g) where \\|g\\| < e^-p; Andrychowicz et al. 2016, appendix A."""
-    size = gradients.abs()
-    large = size >= math.exp(-CUTOFF)
-    log = torch.where(large, torch.where(large, size, 1.0).log() / CUTOFF, -1.0)  # no log of 0 in the gradient
-    return torch.stack([log, torch.where(large, gradients.sign(), gradients * math.exp(CUTOFF))])
-
-
-class ExampleWeights(nn.Module):
-    """m with Z: the fast weight of every coordinate from its gradient alone, by one MLP for all of them."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            [nn.Linear(2, hidden_size), nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, 1)]
-        )
-        _initialize(*self.layers)
-
-    def forward(self, gradients: Tensor) -> Tensor:
-        """gradients (...) -> weights (...)."""
-        x = preprocess(gradients).flatten(1)
-        for k, layer in enumerate(self.layers):  # coordinates last: long rows
-            x = torch.addmm(layer.bias[:, None], layer.weight, F.relu(x) if k else x)
-        return x.view(gradients.shape)
-
-
-class TaskWeights(nn.Module):
-    """d with G: the fast weight of every coordinate from its T gradients in a row, by one LSTM for all of them."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(2, hidden_size)
-        self.output = nn.Linear(hidden_size, 1)
-        _initialize(self.output)
-
-    def forward(self, gradients: Tensor) -> Tensor:
-        """gradients (T, ...) -> weights (...), of the LSTM's last output."""
-        lstm = self.lstm
-        bias = (lstm.bias_ih_l0 + lstm.bias_hh_l0)[:, None]
-        hidden = cell = None
-        for x in preprocess(gradients).flatten(2).unbind(1):  # nn.LSTM's equations, coordinates last: half its time
-            gates = torch.addmm(bias, lstm.weight_ih_l0, x)
-            if hidden is not None:
-                gates = torch.addmm(gates, lstm.weight_hh_l0, hidden)
-            i, f, g, o = gates.chunk(4)
-            new = torch.sigmoid(i) * torch.tanh(g)
-            cell = new if cell is None else torch.addcmul(new, torch.sigmoid(f), cell)
-            hidden = torch.sigmoid(o) * torch.tanh(cell)
-        return torch.addmm(self.output.bias[:, None], self.output.weight, hidden).view(gradients.shape[1:])
-
-
-def _initialize(*layers: nn.Module) -> None:
-    """Normal with the variance of one over the inputs, as Chainer's default; the last a tenth of it: fast weights start small."""
-    for layer in layers:
-        nn.init.normal_(layer.weight, std=layer.in_features**-0.5 * (0.1 if layer is layers[-1] else 1.0))
-        nn.init.zeros_(layer.bias)
+START = 0.02
+"""Size of the first fast weights."""
 
 
 class MetaNetwork(nn.Module):
+    """Classes of queries by a base learner whose fast weights are read from a memory (algorithm 1).
+
+    Four sets of slow weights: Q of the embedding u, W of the base learner b (:class:`AugmentedNetwork` both), G of d
+    (:class:`TaskWeights`) and Z of m (:class:`ExampleWeights`). For an episode of N examples (x'_i, y'_i):
+
+        Q* = d(G, grad_Q L(u(Q, x'_j), y'_j), j = 1..T)     fast weights of the task
+        R_i = u(Q, Q*, x'_i)                                 keys
+        M_i = m(Z, grad_W L(b(W, x'_i), y'_i))               fast weights of an example
+        W* = sum_i a_i M_i,  a = softmax_i cos(R_i, u(Q, Q*, x))
+        logits = b(W, W*, x)                                 of a query x
+
+    L is cross entropy, for u as for b: the authors' choice where a class has one example (for more the paper has a
+    contrastive loss of pairs, which is not here). The paper samples T examples; as in the authors' code the support
+    set is cut into T parts in its order instead, of whose examples the gradients are averaged, so that all count;
+    with N <= T each is a part. The LSTM d makes the order of the parts matter, and nothing else depends on it.
+
+    Gradients of a loss on the logits flow into all slow weights, through the gradients above too (second order),
+    without which u's output layer would never learn; the authors' code takes them as constants.
+
+    num_classes C; width of the layers; augmented_blocks of ``blocks``, the last ones, have fast weights, as the two
+    layers after them have always. The authors augment all five of their blocks for Omniglot and the last two for
+    mini-ImageNet; every weight costs a step of an LSTM for each of T and an MLP for each example, so on a CPU 0 learns
+    most in a given time. steps T; meta_size: hidden units of d and m, both apart for convolutions and the other
+    layers; backend: of :func:`mannkern.functional.cosine_read`, which does the attention.
+
+    In training batch norm takes its statistics over a batch's support sets and queries together; in evaluation no
+    prediction depends on other queries or episodes.
+
+    Raises ValueError for numbers out of range.
+    """
+
     def __init__(
         self,
         num_classes: int,
@@ -83,51 +59,162 @@ class MetaNetwork(nn.Module):
         augmented_blocks: int = 0,
         steps: int = 5,
         meta_size: int = 20,
-        second_order: bool = True,
         backend: str | None = None,
     ) -> None:
         super().__init__()
+        for name, value in (
+            ("num_classes", num_classes),
+            ("width", width),
+            ("blocks", blocks),
+            ("steps", steps),
+            ("meta_size", meta_size),
+        ):
+            if value < 1:
+                raise ValueError(f"{name}: got {value}, need at least 1")
+        if not 0 <= augmented_blocks <= blocks:
+            raise ValueError(f"augmented_blocks: got {augmented_blocks}, need 0 to blocks = {blocks}")
+        self.num_classes = num_classes
+        self.least_side = 2**blocks
+        self.steps = steps
+        self.backend = backend
         self.embedding = AugmentedNetwork(num_classes, width, blocks, augmented_blocks)
         self.learner = AugmentedNetwork(num_classes, width, blocks, augmented_blocks)
         kinds = ("convolutions", "linear") if augmented_blocks else ("linear",)
         self.task_weights = nn.ModuleDict({kind: TaskWeights(meta_size) for kind in kinds})
         self.example_weights = nn.ModuleDict({kind: ExampleWeights(meta_size) for kind in kinds})
-        self.steps, self.second_order, self.backend = steps, second_order, backend
 
     def forward(self, support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
-        N, Q = labels.shape[1], queries.shape[1]
-        images = torch.cat([support, queries], 1)
+        """support (B, N, P, P), labels (B, N) int64 in [0, C), queries (B, Q, P, P) -> logits (B, Q, C).
+
+        Raises ValueError or TypeError for shapes and labels that do not fit (labels of a GPU are not read).
+        """
+        self._check(support, labels, queries)
+        N, Q = support.shape[1], queries.shape[1]
+        if support.shape[0] == 0 or Q == 0:  # nothing to answer
+            return support.new_zeros(support.shape[0], Q, self.num_classes)
+        images = torch.cat((support, queries), 1)  # together: one batch norm sees both
         embedded, learned = self.embedding.features(images), self.learner.features(images)
-
-        names = self.embedding.augmented()[:-1]
-        fast = {}
-        for name, gradient in self._gradients(self.embedding, names, embedded[:, :N], labels).items():
-            groups = gradient.tensor_split(min(self.steps, N), 1)
-            fast[name] = self.task_weights[kind(name)](torch.stack([group.mean(1) for group in groups]))
+        fast = self.task_level(embedded[:, :N], labels)
         keys = self.embedding.embed(embedded, fast)
-        _, weights = cosine_read(keys[:, :N], keys[:, N:], backend=self.backend)
+        memory = self.example_level(learned[:, :N], labels)
+        _, weights = functional.cosine_read(keys[:, :N], keys[:, N:], backend=self.backend)  # (B, Q, N)
+        fast = {name: (weights @ x.flatten(2)).view(-1, *x.shape[2:]) for name, x in memory.items()}
+        return self.learner(learned[:, N:].flatten(0, 1).unsqueeze(1), fast).view(-1, Q, self.num_classes)
 
-        names = self.learner.augmented()
+    def task_level(self, features: Tensor, labels: Tensor) -> Weights:
+        """Q*, weights (B, ...), of the embedding's features (B, N, channels, S, S) and labels (B, N)."""
         fast = {}
-        for name, gradient in self._gradients(self.learner, names, learned[:, :N], labels).items():
-            memory = self.example_weights[kind(name)](gradient)
-            fast[name] = (weights @ memory.flatten(2)).view(-1, *gradient.shape[2:])
-        return self.learner.classify(learned[:, N:].flatten(0, 1).unsqueeze(1), fast).view(-1, Q, self.learner.output.out_features)
+        for name, gradients in example_gradients(self.embedding, features, labels).items():
+            if name != "output.weight":  # no key goes through it
+                parts = gradients.tensor_split(min(self.steps, labels.shape[1]), 1)
+                fast[name] = self.task_weights[_kind(name)](torch.stack([part.mean(1) for part in parts]))
+        return fast
 
-    def _gradients(self, network: AugmentedNetwork, names: list[str], features: Tensor, labels: Tensor) -> Weights:
-        weights = {name: network.get_parameter(name) for name in names}
+    def example_level(self, features: Tensor, labels: Tensor) -> Weights:
+        """M, weights (B, N, ...), of the base learner's features (B, N, channels, S, S) and labels (B, N)."""
+        gradients = example_gradients(self.learner, features, labels)
+        return {name: self.example_weights[_kind(name)](x) for name, x in gradients.items()}
 
-        def loss(weights: Weights, x: Tensor, y: Tensor) -> Tensor:
-            logits = torch.func.functional_call(network, weights, (x[None, None],))
-            return F.cross_entropy(logits[0], y[None])
+    def _check(self, support: Tensor, labels: Tensor, queries: Tensor) -> None:
+        if support.dim() != 4 or support.shape[2] != support.shape[3] or support.shape[1] == 0:
+            raise ValueError(f"support: found shape {tuple(support.shape)}, need (B, N, P, P) with N >= 1")
+        B, N, side, _ = support.shape
+        if side < self.least_side:
+            raise ValueError(f"support: found {side} pixels a side, need at least {self.least_side}")
+        if queries.dim() != 4 or (queries.shape[0], *queries.shape[2:]) != (B, side, side):
+            raise ValueError(f"queries: found shape {tuple(queries.shape)}, need ({B}, Q, {side}, {side})")
+        if labels.shape != (B, N):
+            raise ValueError(f"labels: found shape {tuple(labels.shape)}, need ({B}, {N})")
+        if labels.dtype != torch.int64:
+            raise TypeError(f"labels: found {labels.dtype}, need torch.int64")
+        if labels.device.type == "cpu" and labels.numel() and not 0 <= labels.min() <= labels.max() < self.num_classes:
+            raise ValueError(
+                f"labels: found {int(labels.min())} to {int(labels.max())}, need 0 to {self.num_classes - 1}"
+            )
 
-        each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
-        if not self.second_order:
-            features = features.detach()
-        with torch.set_grad_enabled(self.second_order and torch.is_grad_enabled()):
-            gradients = each(weights, features.flatten(0, 1), labels.flatten())
-        return {name: gradient.unflatten(0, labels.shape) for name, gradient in gradients.items()}
+
+class TaskWeights(nn.Module):
+    """d with G: a fast weight of its T gradients in a row, by one LSTM for all weights alike."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTMCell(2, hidden_size)
+        self.output = nn.Linear(hidden_size, 1)
+        _initialize(self.output)
+
+    def forward(self, gradients: Tensor) -> Tensor:
+        """gradients (T, ...) -> weights (...)."""
+        lstm = self.lstm
+        bias = (lstm.bias_ih + lstm.bias_hh)[:, None]
+        inputs = preprocess(gradients).flatten(2)  # (2, T, weights): weights last takes half the time of nn.LSTM
+        hidden = cell = inputs.new_zeros(lstm.hidden_size, inputs.shape[2])
+        for x in inputs.unbind(1):
+            i, f, g, o = torch.addmm(torch.addmm(bias, lstm.weight_ih, x), lstm.weight_hh, hidden).chunk(4)
+            cell = torch.addcmul(torch.sigmoid(i) * torch.tanh(g), torch.sigmoid(f), cell)
+            hidden = torch.sigmoid(o) * torch.tanh(cell)
+        return _columns(self.output, hidden).view(gradients.shape[1:])
 
 
-def kind(name: str) -> str:
-    return name.split(".")[0] if name.startswith("convolutions") else "linear"
+class ExampleWeights(nn.Module):
+    """m with Z: a fast weight of its gradient, by one network of two layers of ReLUs for all weights alike."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(2, hidden_size)
+        self.second = nn.Linear(hidden_size, hidden_size)
+        self.output = nn.Linear(hidden_size, 1)
+        _initialize(self.first, self.second, self.output)
+
+    def forward(self, gradients: Tensor) -> Tensor:
+        """gradients (...) -> weights (...)."""
+        x = F.relu(_columns(self.first, preprocess(gradients).flatten(1)))
+        return _columns(self.output, F.relu(_columns(self.second, x))).view(gradients.shape)
+
+
+def preprocess(gradients: Tensor) -> Tensor:
+    """g (...) -> (2, ...), numbers of like size for gradients of any (Andrychowicz et al. 2016, appendix A).
+
+    (log|g| / p, sign g) where |g| >= e^-p, (-1, e^p g) elsewhere; p is ``CUTOFF``.
+    """
+    size = gradients.abs()
+    large = size >= math.exp(-CUTOFF)
+    log = torch.where(large, torch.where(large, size, 1.0).log() / CUTOFF, -1.0)  # never the log of 0: its gradient
+    return torch.stack((log, torch.where(large, gradients.sign(), gradients * math.exp(CUTOFF))))
+
+
+def example_gradients(network: AugmentedNetwork, features: Tensor, labels: Tensor) -> Weights:
+    """Meta information: the gradient of every example's own loss for every augmented weight, by its slow weights alone.
+
+    features (B, N, channels, S, S), labels (B, N) -> gradients (B, N, ...), which can be differentiated once more.
+    """
+
+    def loss(weights: Weights, x: Tensor, label: Tensor) -> Tensor:
+        logits = torch.func.functional_call(network, weights, (x[None, None],))
+        return F.cross_entropy(logits[0], label[None])
+
+    weights: Weights = {name: network.get_parameter(name) for name in network.augmented()}
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
+    gradients = each(weights, features.flatten(0, 1), labels.flatten())
+    return {name: x.unflatten(0, labels.shape) for name, x in gradients.items()}
+
+
+def _kind(name: str) -> str:
+    return "convolutions" if name.startswith("convolutions") else "linear"
+
+
+def _columns(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The layer of every column of x (inputs, n): (outputs, n)."""
+    return torch.addmm(layer.bias[:, None], layer.weight, x)
+
+
+def _initialize(*layers: nn.Linear) -> None:
+    """As the authors do, but for the last layer: fast weights start small beside slow ones, and above 0.
+
+    Drawn like the others they have one sign, for most gradients look alike, and where it is negative no ReLU of a fast
+    path ever fires: about half of all seeds.
+    """
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        nn.init.zeros_(layer.bias)
+    nn.init.normal_(layers[-1].weight, std=START * layers[-1].in_features ** -0.5)
+    nn.init.constant_(layers[-1].bias, START)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.models.matching import MatchingNetwork
+from mannkern.models.meta_networks import MetaNetwork
 from mannkern.tasks.few_shot import FewShotEpisodes, FewShotSampler
 
 from .build import measuring
@@ -29,6 +30,10 @@ def make_model(config: FewShotConfig) -> nn.Module:
     Parameters are drawn from torch's generator, on the CPU. Raises ``CommandError`` for sizes that cannot be.
     """
     try:
+        if config.memory == "meta-networks":
+            return MetaNetwork(
+                config.classes, width=config.width, augmented_blocks=config.augmented_blocks, backend=config.backend
+            )
         return MatchingNetwork(
             config.classes,
             width=config.width,
