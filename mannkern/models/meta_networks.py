@@ -27,7 +27,7 @@ class MetaNetwork(nn.Module):
         Q* = d(G, grad_Q L(u(Q, x'_j), y'_j), j = 1..T)     fast weights of the task
         R_i = u(Q, Q*, x'_i)                                 keys
         M_i = m(Z, grad_W L(b(W, x'_i), y'_i))               fast weights of an example
-        W* = sum_i a_i M_i,  a = softmax_i cos(R_i, u(Q, Q*, x))
+        W* = sum_i a_i M_i,  a = softmax_i b cos(R_i, u(Q, Q*, x))
         logits = b(W, W*, x)                                 of a query x
 
     L is cross entropy, for u as for b: the authors' choice where a class has one example (for more the paper has a
@@ -42,7 +42,8 @@ class MetaNetwork(nn.Module):
     layers after them have always. The authors augment all five of their blocks for Omniglot and the last two for
     mini-ImageNet; every weight costs a step of an LSTM for each of T and an MLP for each example, so on a CPU 0 learns
     most in a given time. steps T; meta_size: hidden units of d and m, both apart for convolutions and the other
-    layers; backend: of :func:`mannkern.functional.cosine_read`, which does the attention.
+    layers; strength b of the attention, 1 in the paper; backend: of :func:`mannkern.functional.cosine_read`, which
+    does the attention.
 
     In training batch norm takes its statistics over a batch's support sets and queries together; in evaluation no
     prediction depends on other queries or episodes.
@@ -59,6 +60,7 @@ class MetaNetwork(nn.Module):
         augmented_blocks: int = 0,
         steps: int = 5,
         meta_size: int = 20,
+        strength: float = 1.0,
         backend: str | None = None,
     ) -> None:
         super().__init__()
@@ -73,7 +75,10 @@ class MetaNetwork(nn.Module):
                 raise ValueError(f"{name}: got {value}, need at least 1")
         if not 0 <= augmented_blocks <= blocks:
             raise ValueError(f"augmented_blocks: got {augmented_blocks}, need 0 to blocks = {blocks}")
+        if not 0 < strength < math.inf:
+            raise ValueError(f"strength: got {strength}, need a finite number above 0")
         self.num_classes = num_classes
+        self.strength = strength
         self.least_side = 2**blocks
         self.steps = steps
         self.backend = backend
@@ -97,7 +102,8 @@ class MetaNetwork(nn.Module):
         fast = self.task_level(embedded[:, :N], labels)
         keys = self.embedding.embed(embedded, fast)
         memory = self.example_level(learned[:, :N], labels)
-        _, weights = functional.cosine_read(keys[:, :N], keys[:, N:], backend=self.backend)  # (B, Q, N)
+        strength = keys.new_full((len(keys), Q), self.strength)
+        _, weights = functional.cosine_read(keys[:, :N], keys[:, N:], strength, backend=self.backend)  # (B, Q, N)
         fast = {name: (weights @ x.flatten(2)).view(-1, *x.shape[2:]) for name, x in memory.items()}
         return self.learner(learned[:, N:].flatten(0, 1).unsqueeze(1), fast).view(-1, Q, self.num_classes)
 

@@ -32,7 +32,11 @@ def make_model(config: FewShotConfig) -> nn.Module:
     try:
         if config.memory == "meta-networks":
             return MetaNetwork(
-                config.classes, width=config.width, augmented_blocks=config.augmented_blocks, backend=config.backend
+                config.classes,
+                width=config.width,
+                augmented_blocks=config.augmented_blocks,
+                strength=config.strength,
+                backend=config.backend,
             )
         return MatchingNetwork(
             config.classes,

@@ -22,12 +22,17 @@ class FewShotConfig(CharacterConfig):
     queries: int = option(5, "queries of each class in an episode of training")
     memory: str = option(
         "matching",
-        "the model: Matching Networks, without (matching) or with full context embeddings (matching-fce)",
-        choices=("matching", "matching-fce"),
+        "the model: Matching Networks, without (matching) or with full context embeddings (matching-fce), or Meta "
+        "Networks (meta-networks)",
+        choices=("matching", "matching-fce", "meta-networks"),
     )
     width: int = option(64, "numbers in the embedding of a drawing, and filters of its convolutions (paper)")
     strength: float = option(1.0, "how sharply cosine attention looks (paper: 1)")
     context_steps: int = option(5, "times that a query reads the support set under full context (matching-fce)")
+    augmented_blocks: int = option(
+        0,
+        "convolutional blocks with fast weights, the last ones (meta-networks; authors: all; 0 learns most in a time)",
+    )
     batch_size: int = option(16, "episodes in a step")
     steps: int | None = option(None, "stop at this step (default: 10000; no limit if --minutes is given)", kind=int)
 

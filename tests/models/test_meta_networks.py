@@ -19,11 +19,11 @@ AUGMENTED = pytest.mark.parametrize("augmented", [0, 1, 2])
 
 
 def build(num_classes: int = 3, augmented: int = 1, **options: Any) -> MetaNetwork:
-    """In float64, in evaluation mode; fast weights as large as slow ones, running statistics that are not the first."""
+    """In float64, in evaluation mode; fast weights that differ more, running statistics that are not the first."""
     torch.manual_seed(0)
     model = MetaNetwork(num_classes, augmented_blocks=augmented, **SMALL | options).double()
     for module in (*model.task_weights.values(), *model.example_weights.values()):
-        nn.init.normal_(module.output.weight, std=0.5)
+        module.output.weight.data *= 5
     model(*episodes(8, num_classes))
     return model.eval()
 
@@ -151,7 +151,7 @@ def plain(model: MetaNetwork, support: Tensor, labels: Tensor, queries: Tensor) 
         return "linear" if name in ("hidden.weight", "output.weight") else "convolutions"
 
     def read(keys: list[Tensor], key: Tensor, memory: list[Weights]) -> Weights:
-        a = torch.stack([F.cosine_similarity(key, k, dim=0) for k in keys]).softmax(0)
+        a = (model.strength * torch.stack([F.cosine_similarity(key, k, dim=0) for k in keys])).softmax(0)
         return {name: sum(w * m[name] for w, m in zip(a, memory, strict=True)) for name in memory[0]}
 
     logits = []
@@ -180,7 +180,7 @@ def plain(model: MetaNetwork, support: Tensor, labels: Tensor, queries: Tensor) 
 @pytest.mark.parametrize(("shots", "steps"), [(1, 5), (2, 4), (2, 1)])
 def test_equals_plain_loops(augmented: int, shots: int, steps: int) -> None:
     """Logits, and the gradient of a loss for every slow weight, through the gradients too."""
-    model, batch = build(augmented=augmented, steps=steps), episodes(2, K=shots)
+    model, batch = build(augmented=augmented, steps=steps, strength=float(shots)), episodes(2, K=shots)
     names, parameters = zip(*model.named_parameters(), strict=True)
     results = []
     for logits in (model(*batch), plain(model, *batch)):
@@ -297,6 +297,12 @@ def test_training_lowers_the_loss() -> None:
 def test_sizes_are_at_least_one(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name}: got 0, need at least 1"):
         MetaNetwork(**{"num_classes": 3, name: 0})
+
+
+@pytest.mark.parametrize("strength", [0.0, -1.0, math.inf, math.nan])
+def test_strength_is_above_zero(strength: float) -> None:
+    with pytest.raises(ValueError, match=rf"^strength: got {strength}, need a finite number above 0"):
+        MetaNetwork(3, strength=strength)
 
 
 @pytest.mark.parametrize("augmented", [-1, 5])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mannkern.models import MatchingNetwork
+from mannkern.models import MatchingNetwork, MetaNetwork
 from mannkern.tasks import glyphs
 from mannkern.tasks.few_shot import FewShotEpisodes, FewShotSampler
 from mannkern.training.checkpoint import load_config, write_json
@@ -19,7 +19,7 @@ from mannkern.training.few_shot import FewShotExperiment, make_model, measure, t
 from mannkern.training.few_shot_config import FewShotConfig
 
 CPU = torch.device("cpu")
-MEMORIES = ("matching", "matching-fce")
+MEMORIES = ("matching", "matching-fce", "meta-networks")
 
 test_sampler.__test__ = False  # type: ignore[attr-defined]  # no test, whatever its name
 
@@ -141,6 +141,15 @@ def test_settings_reach_the_model() -> None:
     plain = make_model(replace(config, memory="matching"))
     assert isinstance(plain, MatchingNetwork)
     assert plain.support_context is None
+    meta = make_model(replace(config, memory="meta-networks", augmented_blocks=2))
+    assert isinstance(meta, MetaNetwork)
+    assert (meta.num_classes, meta.strength, meta.backend, meta.learner.hidden.out_features) == (7, 3.0, "reference", 9)
+    assert len(meta.learner.convolutions) == len(meta.embedding.convolutions) == 2
+
+
+def test_a_model_that_cannot_be() -> None:
+    with pytest.raises(CommandError, match="augmented_blocks: got 5, need 0 to blocks = 4"):
+        make_model(FewShotConfig(memory="meta-networks", augmented_blocks=5))
 
 
 def test_both_tasks_are_opened() -> None:
