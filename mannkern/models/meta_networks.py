@@ -14,9 +14,6 @@ from mannkern.models.layer_augmentation import AugmentedNetwork, Weights
 CUTOFF = 7.0
 """p of :func:`preprocess`: gradients under e^-7 count as small (the authors' code)."""
 
-START = 0.02
-"""Size of the first fast weights."""
-
 
 class MetaNetwork(nn.Module):
     """Classes of queries by a base learner whose fast weights are read from a memory (algorithm 1).
@@ -69,10 +66,11 @@ class MetaNetwork(nn.Module):
             ("width", width),
             ("blocks", blocks),
             ("steps", steps),
-            ("meta_size", meta_size),
         ):
             if value < 1:
                 raise ValueError(f"{name}: got {value}, need at least 1")
+        if meta_size < 2 or meta_size % 2:
+            raise ValueError(f"meta_size: got {meta_size}, need an even number of at least 2")
         if not 0 <= augmented_blocks <= blocks:
             raise ValueError(f"augmented_blocks: got {augmented_blocks}, need 0 to blocks = {blocks}")
         if not 0 < strength < math.inf:
@@ -146,7 +144,9 @@ class TaskWeights(nn.Module):
         super().__init__()
         self.lstm = nn.LSTMCell(2, hidden_size)
         self.output = nn.Linear(hidden_size, 1)
-        _initialize(self.output)
+        gates = (self.lstm.weight_ih, self.lstm.weight_hh, self.lstm.bias_ih, self.lstm.bias_hh)
+        first, second, *biases = (x.detach().unflatten(0, (4, hidden_size)) for x in gates)
+        _initialize(first, second, self.output.weight, self.output.bias, *biases)
 
     def forward(self, gradients: Tensor) -> Tensor:
         """gradients (T, ...) -> weights (...)."""
@@ -169,7 +169,12 @@ class ExampleWeights(nn.Module):
         self.first = nn.Linear(2, hidden_size)
         self.second = nn.Linear(hidden_size, hidden_size)
         self.output = nn.Linear(hidden_size, 1)
-        _initialize(self.first, self.second, self.output)
+        _initialize(
+            self.first.weight.detach()[None],
+            self.second.weight.detach()[None],
+            self.output.weight,
+            *(layer.bias for layer in (self.first, self.second, self.output)),
+        )
 
     def forward(self, gradients: Tensor) -> Tensor:
         """gradients (...) -> weights (...)."""
@@ -213,14 +218,20 @@ def _columns(layer: nn.Linear, x: Tensor) -> Tensor:
     return torch.addmm(layer.bias[:, None], layer.weight, x)
 
 
-def _initialize(*layers: nn.Linear) -> None:
-    """As the authors do, but for the last layer: fast weights start small beside slow ones, and above 0.
+@torch.no_grad()
+def _initialize(first: Tensor, second: Tensor, output: Tensor, *biases: Tensor) -> None:
+    """Draw first (K, H, 2), second (K, H, H) and output (1, H) as the authors do, normal with variance 1 / inputs, but
+    make the second half of the H units the first one's mirror image, K times, and the output a tenth as large.
 
-    Drawn like the others they have one sign, for most gradients look alike, and where it is negative no ReLU of a fast
-    path ever fires: about half of all seeds.
+    So opposite gradients have opposite fast weights at first, small ones. Fast weights drawn without mirrors have one
+    sign, for most gradients look alike, and in half of all cases the ReLUs behind them never fire.
     """
-    for layer in layers:
-        nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
-        nn.init.zeros_(layer.bias)
-    nn.init.normal_(layers[-1].weight, std=START * layers[-1].in_features ** -0.5)
-    nn.init.constant_(layers[-1].bias, START)
+    for weight in (first, second, output):
+        nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
+    half = output.shape[1] // 2
+    first[:, half:] = first[:, :half] * first.new_tensor([1.0, -1.0])  # the logarithm and the sign of the gradient
+    second[:, half:] = second[:, :half].roll(half, 2)
+    output[:, half:] = -output[:, :half]
+    output *= 0.1
+    for bias in biases:
+        nn.init.zeros_(bias)

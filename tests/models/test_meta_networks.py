@@ -14,7 +14,7 @@ from mannkern.models import MetaNetwork
 from mannkern.models.layer_augmentation import AugmentedNetwork, Weights
 from mannkern.models.meta_networks import ExampleWeights, TaskWeights, example_gradients, preprocess
 
-SMALL: dict[str, Any] = {"width": 6, "blocks": 2, "meta_size": 5}
+SMALL: dict[str, Any] = {"width": 6, "blocks": 2, "meta_size": 6}
 AUGMENTED = pytest.mark.parametrize("augmented", [0, 1, 2])
 
 
@@ -112,9 +112,9 @@ def plain_forward(network: AugmentedNetwork, x: Tensor, fast: Weights | None) ->
 
 def test_task_weights_are_an_lstm_of_every_weight() -> None:
     torch.manual_seed(0)
-    module = TaskWeights(5).double()
+    module = TaskWeights(6).double()
     gradients = torch.randn(4, 2, 3, 2).double() * 1e-2
-    lstm = nn.LSTM(2, 5).double()
+    lstm = nn.LSTM(2, 6).double()
     for name, value in module.lstm.named_parameters():
         lstm.get_parameter(f"{name}_l0").data.copy_(value)
     got = module(gradients)
@@ -126,11 +126,21 @@ def test_task_weights_are_an_lstm_of_every_weight() -> None:
 
 def test_example_weights_are_a_network_of_every_weight() -> None:
     torch.manual_seed(0)
-    module = ExampleWeights(5).double()
+    module = ExampleWeights(6).double()
     gradients = torch.randn(2, 3, 4).double() * 1e-2
     got = module(gradients)
     for i, g in enumerate(gradients.flatten()):
         close(got.flatten()[i], module.output(module.second(module.first(preprocess(g)).relu()).relu())[0])
+
+
+def test_opposite_gradients_have_opposite_weights_at_first() -> None:
+    """So the fast weights of a layer have both signs, and some ReLUs behind them fire, whatever the seed."""
+    for seed in range(10):
+        torch.manual_seed(seed)
+        gradients = torch.randn(4, 3, 50, dtype=torch.float64) * 1e-2
+        for module in (TaskWeights(6).double(), ExampleWeights(6).double()):
+            close(module(-gradients), -module(gradients))
+            assert module(gradients).abs().max() > 0
 
 
 # The whole
@@ -293,10 +303,16 @@ def test_training_lowers_the_loss() -> None:
     assert sum(losses[-5:]) / 5 < 0.5 * math.log(2)
 
 
-@pytest.mark.parametrize("name", ["num_classes", "width", "blocks", "steps", "meta_size"])
+@pytest.mark.parametrize("name", ["num_classes", "width", "blocks", "steps"])
 def test_sizes_are_at_least_one(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name}: got 0, need at least 1"):
         MetaNetwork(**{"num_classes": 3, name: 0})
+
+
+@pytest.mark.parametrize("size", [0, 5])
+def test_meta_size_is_even(size: int) -> None:
+    with pytest.raises(ValueError, match=rf"^meta_size: got {size}, need an even number of at least 2"):
+        MetaNetwork(3, meta_size=size)
 
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, math.inf, math.nan])
