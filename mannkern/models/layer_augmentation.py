@@ -35,8 +35,10 @@ class AugmentedNetwork(nn.Module):
         )
         self.hidden = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(width, num_classes, bias=False)
-        for layer in (*self.convolutions, self.hidden, self.output):
+        for layer in (*self.convolutions, self.hidden):
             nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)  # the authors' initialization
+        # Labels mean nothing beyond an episode: to unlearn large slow logits silences the ReLUs before them.
+        nn.init.normal_(self.output.weight, std=0.1 * width**-0.5)
 
     def augmented(self) -> list[str]:
         """Names of the augmented layers' weights, ``output``'s last."""
