@@ -33,12 +33,10 @@ class MetaNetwork(nn.Module):
     with N <= T each is a part. The LSTM d makes the order of the parts matter, and nothing else depends on it.
 
     Gradients of a loss on the logits flow into all slow weights, through the gradients above too (second order),
-    without which u's output layer would never learn; the authors' code takes them as constants. It costs and changes
-    little: 89% and 91% after 2,700 episodes in the same time, of 200 episodes of validation each.
+    without which u's output layer would never learn; the authors' code takes them as constants.
 
-    Three things are not the authors', and without them training stayed at chance for hundreds of episodes of 20
-    classes: fast weights are divided by the root of a layer's inputs, d and m start odd in the gradient, and slow
-    output layers start small.
+    Three things are not the authors', each against ReLUs that fall silent early in training: fast weights are divided
+    by the root of a layer's inputs, d and m start odd in the gradient, and slow output layers start small.
 
     num_classes C; width of the layers; augmented_blocks of ``blocks``, the last ones, have fast weights, as the two
     layers after them have always. The authors augment all five of their blocks for Omniglot and the last two for
