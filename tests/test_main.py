@@ -203,7 +203,7 @@ def test_every_task_trains_is_evaluated_and_drawn(
     assert all(path.exists() for path in drawn)
 
 
-@pytest.mark.parametrize("memory", ["matching", "matching-fce"])
+@pytest.mark.parametrize("memory", ["matching", "matching-fce", "meta-networks"])
 def test_few_shot_trains_resumes_and_is_evaluated(
     memory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

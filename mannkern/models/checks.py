@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 
-def check_episode(support: Tensor, labels: Tensor, queries: Tensor) -> None:
+def check_episode(support: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> None:
     """Raises TypeError or ValueError, naming the argument, for a batch of episodes that is none.
 
-    support (B, N, P, P) and queries (B, Q, P, P) of one shape of drawing, labels (B, N) int64; N at least 1.
+    support (B, N, P, P) and queries (B, Q, P, P) of one shape of drawing, labels (B, N) int64 in [0, C); N at least 1.
     """
     for name, images in (("support", support), ("queries", queries)):
         if images.dim() != 4:
@@ -25,3 +25,12 @@ def check_episode(support: Tensor, labels: Tensor, queries: Tensor) -> None:
         raise TypeError(f"labels: got {labels.dtype}, need torch.int64")
     if labels.shape != support.shape[:2]:
         raise ValueError(f"labels: got shape {tuple(labels.shape)}, need {tuple(support.shape[:2])} as in support")
+    check_labels(labels, num_classes)
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raises ValueError for a label out of range. Those on a GPU are not read, because that would wait for it."""
+    if labels.device.type == "cpu" and labels.numel():
+        least, most = labels.aminmax()
+        if least < 0 or most >= num_classes:
+            raise ValueError(f"labels: got {int(least)} to {int(most)}, need 0 to {num_classes - 1}")

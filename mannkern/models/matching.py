@@ -58,7 +58,7 @@ class MatchingNetwork(nn.Module):
 
         A class that the support set does not show gets the smallest probability above 0 that is a normal number.
         """
-        check_episode(support, labels, queries)
+        check_episode(support, labels, queries, self.num_classes)
         N = support.shape[1]
         embedded = self.embedding(torch.cat((support, queries), 1))  # together: one batch norm sees both
         memory, key = embedded[:, :N], embedded[:, N:]

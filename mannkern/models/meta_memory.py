@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from mannkern.functional import cosine_read
+from mannkern.models.checks import check_labels
 
 LOSSES = ("cross_entropy", "mean_squared_error")
 
@@ -191,11 +192,8 @@ class MetaMemoryNetwork(nn.Module):
                 raise TypeError(f"labels: got {labels.dtype}, need the targets, floating point")
         if tuple(labels.shape) != expected:
             raise ValueError(f"labels: got shape {tuple(labels.shape)}, need {expected}")
-        # values on a GPU are not read, because that would wait for it
-        if self.loss == "cross_entropy" and labels.device.type == "cpu" and labels.numel():
-            least, most = labels.aminmax()
-            if least < 0 or most >= self.outputs:
-                raise ValueError(f"labels: got {int(least)} to {int(most)}, need 0 to {self.outputs - 1}")
+        if self.loss == "cross_entropy":
+            check_labels(labels, self.outputs)
 
 
 class _Answer(nn.Module):

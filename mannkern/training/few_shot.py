@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mannkern.models.embedding import ConvEmbedding
 from mannkern.models.matching import MatchingNetwork
 from mannkern.models.meta_memory import MetaMemoryNetwork
+from mannkern.models.meta_networks import MetaNetwork
 from mannkern.tasks.few_shot import FewShotEpisodes, FewShotSampler
 
 from .build import measuring
@@ -41,6 +42,15 @@ def make_model(config: FewShotConfig) -> nn.Module:
                 steps=config.inner_steps,
                 step_size=config.step_size,
                 first_order=config.first_order,
+                backend=config.backend,
+            )
+        assert config.strength is not None
+        if config.memory == "meta-networks":
+            return MetaNetwork(
+                config.classes,
+                width=config.width,
+                augmented_blocks=config.augmented_blocks,
+                strength=config.strength,
                 backend=config.backend,
             )
         return MatchingNetwork(

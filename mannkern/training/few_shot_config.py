@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from .config import CharacterConfig, option
 from .meta_memory_config import MetaMemoryConfig
 
+STRENGTH = {"matching": 10.0, "matching-fce": 10.0, "meta-networks": 1.0}  # of the attention, by model
+
 
 @dataclass(frozen=True)
 class FewShotConfig(CharacterConfig, MetaMemoryConfig):
@@ -24,13 +26,22 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
     augment: bool = option(True, "shift and rotate training drawings at random (as Santoro et al. 2016)")
     memory: str = option(
         "matching",
-        "the model: Matching Networks, without (matching) or with full context embeddings (matching-fce), or a "
-        "meta-memory network",
-        choices=("matching", "matching-fce", "meta-memory"),
+        "the model: Matching Networks, without (matching) or with full context embeddings (matching-fce); Meta "
+        "Networks; or a meta-memory network",
+        choices=("matching", "matching-fce", "meta-networks", "meta-memory"),
     )
     width: int = option(64, "numbers in the embedding of a drawing, and filters of its convolutions (paper)")
-    strength: float = option(10.0, "how sharply cosine attention looks (paper: 1, with which it learns slowly)")
+    strength: float | None = option(
+        None,
+        "how sharply cosine attention looks (default: 10 for Matching Networks, which with the paper's 1 learn "
+        "slowly; 1, the paper's, for Meta Networks; a meta-memory network learns it)",
+        kind=float,
+    )
     context_steps: int = option(5, "times that a query reads the support set under full context (matching-fce)")
+    augmented_blocks: int = option(
+        0,
+        "convolutional blocks with fast weights, the last ones (meta-networks; authors: all; 0 learns most in a time)",
+    )
     batch_size: int = option(16, "episodes in a step")
     steps: int | None = option(None, "stop at this step (default: 10000; no limit if --minutes is given)", kind=int)
     validate_every: int = option(250, "steps between validations")
@@ -49,7 +60,11 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.strength < math.inf:
+        if self.strength is None:
+            object.__setattr__(self, "strength", STRENGTH.get(self.memory))  # now, so that a run keeps it
+        elif self.memory not in STRENGTH:
+            raise ValueError(f"--strength does not apply to {self.memory}, which learns it")
+        elif not 0 < self.strength < math.inf:
             raise ValueError(f"--strength is {self.strength}, needs to be above 0")
 
     @property

@@ -15,6 +15,7 @@ from .tables import EVALUATION, run_names, side_by_side, trained
 
 PAPER = {  # on Omniglot, by model, then by classes and shots
     "matching": {(5, 1): 0.981, (5, 5): 0.989, (20, 1): 0.938, (20, 5): 0.985},  # Vinyals et al. 2016, table 1
+    "meta-networks": {(5, 1): 0.9895, (20, 1): 0.970},  # Munkhdalai and Yu 2017
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mannkern.models import MatchingNetwork
+from mannkern.models import MatchingNetwork, MetaNetwork
 from mannkern.tasks import glyphs
 from mannkern.tasks.few_shot import FewShotEpisodes, FewShotSampler
 from mannkern.training.checkpoint import load_config, write_json
@@ -19,7 +19,7 @@ from mannkern.training.few_shot import FewShotExperiment, make_model, measure, t
 from mannkern.training.few_shot_config import FewShotConfig
 
 CPU = torch.device("cpu")
-MEMORIES = ("matching", "matching-fce")
+MEMORIES = ("matching", "matching-fce", "meta-networks")
 
 test_sampler.__test__ = False  # type: ignore[attr-defined]  # no test, whatever its name
 
@@ -141,6 +141,15 @@ def test_settings_reach_the_model() -> None:
     plain = make_model(replace(config, memory="matching"))
     assert isinstance(plain, MatchingNetwork)
     assert plain.support_context is None
+    meta = make_model(replace(config, memory="meta-networks", augmented_blocks=2))
+    assert isinstance(meta, MetaNetwork)
+    assert (meta.num_classes, meta.strength, meta.backend, meta.learner.hidden.out_features) == (7, 3.0, "reference", 9)
+    assert len(meta.learner.convolutions) == len(meta.embedding.convolutions) == 2
+
+
+def test_a_model_that_cannot_be() -> None:
+    with pytest.raises(CommandError, match="augmented_blocks: got 5, need 0 to blocks = 4"):
+        make_model(FewShotConfig(memory="meta-networks", augmented_blocks=5))
 
 
 def test_both_tasks_are_opened() -> None:
@@ -184,3 +193,12 @@ def test_runs_compare_where_their_episodes_are_the_same() -> None:
     assert FewShotConfig().comparable == FewShotConfig(memory="matching-fce", queries=3, lr=1.0).comparable
     for change in ({"classes": 20}, {"shots": 5}, {"task": "few-shot-omniglot"}):
         assert FewShotConfig().comparable != FewShotConfig(**change).comparable  # type: ignore[arg-type]
+
+
+def test_every_model_has_a_strength_of_its_own() -> None:
+    strengths = {name: FewShotConfig(memory=name).strength for name in ("matching", "matching-fce", "meta-networks")}
+    assert strengths == {"matching": 10.0, "matching-fce": 10.0, "meta-networks": 1.0}
+    assert FewShotConfig(memory="meta-networks", strength=3.0).strength == 3.0
+    assert FewShotConfig(memory="meta-memory").strength is None
+    with pytest.raises(ValueError, match="--strength does not apply to meta-memory, which learns it"):
+        FewShotConfig(memory="meta-memory", strength=3.0)

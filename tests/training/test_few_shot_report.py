@@ -59,6 +59,7 @@ def test_the_papers_figure_stands_where_it_compares() -> None:
     assert lines[3].endswith("chance   paper's MATCHING")
     assert lines[4].split()[-2:] == ["5.0%", "93.8%"]
     assert lines[5].split()[-1] == "-"
+    assert table([result("a", replace(config, memory="meta-networks"), 0.8)]).splitlines()[4].split()[-1] == "97.0%"
     for other in (replace(config, classes=7), replace(config, memory="matching-fce"), FewShotConfig()):
         assert "paper" not in table([result("a", other, 0.8)])
 

@@ -137,7 +137,7 @@ def test_resuming_a_sequence_task_equals_never_having_stopped(tmp_path: Path, ta
         assert ("optimal_bits_per_sequence" in line) == (task == "ngrams" and line["kind"] == "validation")
 
 
-@pytest.mark.parametrize("memory", ["matching", "matching-fce"])
+@pytest.mark.parametrize("memory", ["matching", "matching-fce", "meta-networks"])
 def test_resuming_a_few_shot_task_equals_never_having_stopped(tmp_path: Path, memory: str) -> None:
     config = FewShotConfig(
         memory=memory, classes=2, shots=2, queries=1, width=4, batch_size=2, log_every=3, validate_every=4, threads=1

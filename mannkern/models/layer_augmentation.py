@@ -1,0 +1,83 @@
+"""Layer augmentation (Munkhdalai and Yu 2017): layers with slow weights and fast weights side by side."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mannkern.models.embedding import ConvEmbedding
+
+Weights = dict[str, Tensor]
+"""Weights of layers by parameter name, with a leading dimension for the groups that they belong to."""
+
+
+class AugmentedNetwork(nn.Module):
+    """A convolutional network whose last layers take fast weights beside their own, slow ones (section 3.3).
+
+    An augmented layer sends its input through both weights, each with its own ReLU, and adds the two up; ``output``,
+    the last one, has no ReLU.
+
+    ``blocks`` blocks of 3 x 3 convolution, ReLU and max pooling 2 x 2, ``hidden``, ``width`` ReLUs, and ``output``, C
+    logits, none with a bias. ``hidden``, ``output`` and the last ``augmented_blocks`` blocks are augmented; the other
+    blocks have slow weights alone, and batch norm. Augmented ones have none, for they see one example at a time. Both
+    as in the authors' code. Positions left after the blocks are averaged: one is, of 16 to 31 pixels after four blocks.
+
+    E groups of n examples; the examples of a group share their fast weights.
+    """
+
+    def __init__(self, num_classes: int, width: int, blocks: int, augmented_blocks: int) -> None:
+        super().__init__()
+        plain = blocks - augmented_blocks
+        self.trunk: nn.Module = ConvEmbedding(width, plain).layers if plain else nn.Identity()
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(width if block else 1, width, 3, padding=1, bias=False) for block in range(plain, blocks)
+        )
+        self.hidden = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, num_classes, bias=False)
+        for layer in (*self.convolutions, self.hidden):
+            nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)  # the authors' initialization
+        # Labels mean nothing beyond an episode: to unlearn large slow logits silences the ReLUs before them.
+        nn.init.normal_(self.output.weight, std=0.1 * width**-0.5)
+
+    def augmented(self) -> list[str]:
+        """Names of the augmented layers' weights, ``output``'s last."""
+        return [*(f"convolutions.{k}.weight" for k in range(len(self.convolutions))), "hidden.weight", "output.weight"]
+
+    def features(self, images: Tensor) -> Tensor:
+        """images (E, n, P, P) -> features (E, n, channels, S, S), the input of the first augmented layer."""
+        return self.trunk(images.flatten(0, 1).unsqueeze(1)).contiguous().unflatten(0, images.shape[:2])
+
+    def embed(self, features: Tensor, fast: Weights) -> Tensor:
+        """features (E, n, channels, S, S) -> (E, n, width): both paths through ``hidden``, summed, without a ReLU.
+
+        fast: weights (E, ...) of the augmented layers, ``output`` apart.
+        """
+        slow, other = self._hidden(features, fast)
+        return slow + other
+
+    def forward(self, features: Tensor, fast: Weights | None = None) -> Tensor:
+        """features (E, n, channels, S, S) -> logits (E, n, C).
+
+        fast: weights (E, ...) of all augmented layers; None for the slow ones alone.
+        """
+        slow, other = self._hidden(features, fast)
+        if fast is None:
+            return self.output(F.relu(slow))
+        x = F.relu(slow) + F.relu(other)
+        return self.output(x) + x @ fast["output.weight"].mT
+
+    def _hidden(self, features: Tensor, fast: Weights | None) -> tuple[Tensor, Tensor]:
+        """``hidden`` by slow and by fast weights, both (E, n, width); the first one twice if ``fast`` is None."""
+        x, groups = features, features.shape[:2]
+        for k, convolution in enumerate(self.convolutions):
+            flat = x.flatten(0, 1)
+            y = F.relu(convolution(flat))
+            if fast is not None:
+                columns = F.unfold(flat, 3, padding=1).unflatten(0, groups)
+                weight = fast[f"convolutions.{k}.weight"].flatten(2)
+                y = y + F.relu(torch.einsum("eoi,enil->enol", weight, columns)).reshape(y.shape)
+            x = F.max_pool2d(y, 2).unflatten(0, groups)
+        x = x.mean((-2, -1))
+        slow = self.hidden(x)
+        return slow, slow if fast is None else x @ fast["hidden.weight"].mT

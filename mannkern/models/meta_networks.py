@@ -1,0 +1,233 @@
+"""Meta Networks (Munkhdalai and Yu 2017): networks with fast weights that are made of the support set's gradients."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mannkern import functional
+from mannkern.models.checks import check_episode
+from mannkern.models.layer_augmentation import AugmentedNetwork, Weights
+
+CUTOFF = 7.0
+"""p of :func:`preprocess`: gradients under e^-7 count as small (the authors' code)."""
+
+
+class MetaNetwork(nn.Module):
+    """Classes of queries by a base learner whose fast weights are read from a memory (algorithm 1).
+
+    Four sets of slow weights: Q of the embedding u, W of the base learner b (:class:`AugmentedNetwork` both), G of d
+    (:class:`TaskWeights`) and Z of m (:class:`ExampleWeights`). For an episode of N examples (x'_i, y'_i):
+
+        Q* = d(G, grad_Q L(u(Q, x'_j), y'_j), j = 1..T)     fast weights of the task
+        R_i = u(Q, Q*, x'_i)                                 keys
+        M_i = m(Z, grad_W L(b(W, x'_i), y'_i))               fast weights of an example
+        W* = sum_i a_i M_i,  a = softmax_i b cos(R_i, u(Q, Q*, x))
+        logits = b(W, W*, x)                                 of a query x
+
+    L is cross entropy, for u as for b: the authors' choice where a class has one example (for more the paper has a
+    contrastive loss of pairs, which is not here). The paper samples T examples; as in the authors' code the support
+    set is cut into T parts in its order instead, of whose examples the gradients are averaged, so that all count;
+    with N <= T each is a part. The LSTM d makes the order of the parts matter, and nothing else depends on it.
+
+    Gradients of a loss on the logits flow into all slow weights, through the gradients above too (second order),
+    without which u's output layer would never learn; the authors' code takes them as constants.
+
+    Three things are not the authors', each against ReLUs that fall silent early in training: fast weights are divided
+    by the root of a layer's inputs, d and m start odd in the gradient, and slow output layers start small.
+
+    num_classes C; width of the layers; augmented_blocks of ``blocks``, the last ones, have fast weights, as the two
+    layers after them have always. The authors augment all five of their blocks for Omniglot and the last two for
+    mini-ImageNet; every weight costs a step of an LSTM for each of T and an MLP for each example, so on a CPU 0 learns
+    most in a given time. steps T; meta_size: hidden units of d and m, both apart for convolutions and the other
+    layers; strength b of the attention, 1 in the paper; backend: of :func:`mannkern.functional.cosine_read`, which
+    does the attention.
+
+    In training batch norm takes its statistics over a batch's support sets and queries together; in evaluation no
+    prediction depends on other queries or episodes.
+
+    Raises ValueError for numbers out of range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        width: int = 64,
+        blocks: int = 4,
+        augmented_blocks: int = 0,
+        steps: int = 5,
+        meta_size: int = 20,
+        strength: float = 1.0,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("num_classes", num_classes),
+            ("width", width),
+            ("blocks", blocks),
+            ("steps", steps),
+        ):
+            if value < 1:
+                raise ValueError(f"{name}: got {value}, need at least 1")
+        if meta_size < 2 or meta_size % 2:
+            raise ValueError(f"meta_size: got {meta_size}, need an even number of at least 2")
+        if not 0 <= augmented_blocks <= blocks:
+            raise ValueError(f"augmented_blocks: got {augmented_blocks}, need 0 to blocks = {blocks}")
+        if not 0 < strength < math.inf:
+            raise ValueError(f"strength: got {strength}, need a finite number above 0")
+        self.num_classes = num_classes
+        self.strength = strength
+        self.least_side = 2**blocks
+        self.steps = steps
+        self.backend = backend
+        self.embedding = AugmentedNetwork(num_classes, width, blocks, augmented_blocks)
+        self.learner = AugmentedNetwork(num_classes, width, blocks, augmented_blocks)
+        kinds = ("convolutions", "linear") if augmented_blocks else ("linear",)
+        self.task_weights = nn.ModuleDict({kind: TaskWeights(meta_size) for kind in kinds})
+        self.example_weights = nn.ModuleDict({kind: ExampleWeights(meta_size) for kind in kinds})
+
+    def forward(self, support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+        """support (B, N, P, P), labels (B, N) int64 in [0, C), queries (B, Q, P, P) -> logits (B, Q, C).
+
+        Raises ValueError or TypeError for shapes and labels that do not fit (labels of a GPU are not read).
+        """
+        check_episode(support, labels, queries, self.num_classes)
+        if min(support.shape[2:]) < self.least_side:
+            raise ValueError(f"support: got {tuple(support.shape[2:])} pixels, need at least {self.least_side} a side")
+        N, Q = support.shape[1], queries.shape[1]
+        if support.shape[0] == 0 or Q == 0:  # nothing to answer
+            return support.new_zeros(support.shape[0], Q, self.num_classes)
+        images = torch.cat((support, queries), 1)  # together: one batch norm sees both
+        embedded, learned = self.embedding.features(images), self.learner.features(images)
+        fast = self.task_level(embedded[:, :N], labels)
+        keys = self.embedding.embed(embedded, fast)
+        memory = self.example_level(learned[:, :N], labels)
+        strength = keys.new_full((len(keys), Q), self.strength)
+        _, weights = functional.cosine_read(keys[:, :N], keys[:, N:], strength, backend=self.backend)  # (B, Q, N)
+        fast = {name: (weights @ x.flatten(2)).view(-1, *x.shape[2:]) for name, x in memory.items()}
+        return self.learner(learned[:, N:].flatten(0, 1).unsqueeze(1), fast).view(-1, Q, self.num_classes)
+
+    def task_level(self, features: Tensor, labels: Tensor) -> Weights:
+        """Q*, weights (B, ...), of the embedding's features (B, N, channels, S, S) and labels (B, N)."""
+        fast = {}
+        for name, gradients in example_gradients(self.embedding, features, labels).items():
+            if name != "output.weight":  # no key goes through it
+                parts = gradients.tensor_split(min(self.steps, labels.shape[1]), 1)
+                fast[name] = self.task_weights[_kind(name)](torch.stack([part.mean(1) for part in parts]))
+        return fast
+
+    def example_level(self, features: Tensor, labels: Tensor) -> Weights:
+        """M, weights (B, N, ...), of the base learner's features (B, N, channels, S, S) and labels (B, N)."""
+        gradients = example_gradients(self.learner, features, labels)
+        return {name: self.example_weights[_kind(name)](x) for name, x in gradients.items()}
+
+
+class TaskWeights(nn.Module):
+    """d with G: a fast weight of its T gradients in a row, by one LSTM for all weights alike."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTMCell(2, hidden_size)
+        self.output = nn.Linear(hidden_size, 1)
+        gates = (self.lstm.weight_ih, self.lstm.weight_hh, self.lstm.bias_ih, self.lstm.bias_hh)
+        first, second, *biases = (x.detach().unflatten(0, (4, hidden_size)) for x in gates)
+        _initialize(first, second, self.output.weight, self.output.bias, *biases)
+
+    def forward(self, gradients: Tensor) -> Tensor:
+        """gradients (T, E, ...) -> weights (E, ...)."""
+        lstm = self.lstm
+        bias = (lstm.bias_ih + lstm.bias_hh)[:, None]
+        inputs = preprocess(gradients).flatten(2)  # (2, T, weights): weights last takes half the time of nn.LSTM
+        hidden = cell = inputs.new_zeros(lstm.hidden_size, inputs.shape[2])
+        for x in inputs.unbind(1):
+            i, f, g, o = torch.addmm(torch.addmm(bias, lstm.weight_ih, x), lstm.weight_hh, hidden).chunk(4)
+            cell = torch.addcmul(torch.sigmoid(i) * torch.tanh(g), torch.sigmoid(f), cell)
+            hidden = torch.sigmoid(o) * torch.tanh(cell)
+        return _scaled(_columns(self.output, hidden).view(gradients.shape[1:]), 1)
+
+
+class ExampleWeights(nn.Module):
+    """m with Z: a fast weight of its gradient, by one network of two layers of ReLUs for all weights alike."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(2, hidden_size)
+        self.second = nn.Linear(hidden_size, hidden_size)
+        self.output = nn.Linear(hidden_size, 1)
+        _initialize(
+            self.first.weight.detach()[None],
+            self.second.weight.detach()[None],
+            self.output.weight,
+            *(layer.bias for layer in (self.first, self.second, self.output)),
+        )
+
+    def forward(self, gradients: Tensor) -> Tensor:
+        """gradients (B, N, ...) -> weights (B, N, ...)."""
+        x = F.relu(_columns(self.first, preprocess(gradients).flatten(1)))
+        return _scaled(_columns(self.output, F.relu(_columns(self.second, x))).view(gradients.shape), 2)
+
+
+def preprocess(gradients: Tensor) -> Tensor:
+    """g (...) -> (2, ...), numbers of like size for gradients of any (Andrychowicz et al. 2016, appendix A).
+
+    (log|g| / p, sign g) where |g| >= e^-p, (-1, e^p g) elsewhere; p is ``CUTOFF``.
+    """
+    size = gradients.abs()
+    large = size >= math.exp(-CUTOFF)
+    log = torch.where(large, torch.where(large, size, 1.0).log() / CUTOFF, -1.0)  # never the log of 0: its gradient
+    return torch.stack((log, torch.where(large, gradients.sign(), gradients * math.exp(CUTOFF))))
+
+
+def example_gradients(network: AugmentedNetwork, features: Tensor, labels: Tensor) -> Weights:
+    """Meta information: the gradient of every example's own loss for every augmented weight, by its slow weights alone.
+
+    features (B, N, channels, S, S), labels (B, N) -> gradients (B, N, ...), which can be differentiated once more.
+    """
+
+    def loss(weights: Weights, x: Tensor, label: Tensor) -> Tensor:
+        logits = torch.func.functional_call(network, weights, (x[None, None],))
+        return F.cross_entropy(logits[0], label[None])
+
+    weights: Weights = {name: network.get_parameter(name) for name in network.augmented()}
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
+    gradients = each(weights, features.flatten(0, 1), labels.flatten())
+    return {name: x.unflatten(0, labels.shape) for name, x in gradients.items()}
+
+
+def _kind(name: str) -> str:
+    return "convolutions" if name.startswith("convolutions") else "linear"
+
+
+def _scaled(weights: Tensor, leading: int) -> Tensor:
+    """Weights (leading dimensions, outputs, inputs...) over the root of their inputs, as slow ones are at first.
+
+    Training moves all fast weights together: unscaled, one step can silence every ReLU behind them.
+    """
+    return weights * math.prod(weights.shape[leading + 1 :]) ** -0.5
+
+
+def _columns(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The layer of every column of x (inputs, n): (outputs, n)."""
+    return torch.addmm(layer.bias[:, None], layer.weight, x)
+
+
+@torch.no_grad()
+def _initialize(first: Tensor, second: Tensor, output: Tensor, *biases: Tensor) -> None:
+    """Draw first (K, H, 2), second (K, H, H) and output (1, H) as the authors do, normal with variance 1 / inputs, but
+    make the second half of the H units the first one's mirror image, K times.
+
+    So opposite gradients have opposite fast weights at first. Fast weights drawn without mirrors have one
+    sign, for most gradients look alike, and in half of all cases the ReLUs behind them never fire.
+    """
+    for weight in (first, second, output):
+        nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
+    half = output.shape[1] // 2
+    first[:, half:] = first[:, :half] * first.new_tensor([1.0, -1.0])  # the logarithm and the sign of the gradient
+    second[:, half:] = second[:, :half].roll(half, 2)
+    output[:, half:] = -output[:, :half]
+    for bias in biases:
+        nn.init.zeros_(bias)
