@@ -12,6 +12,7 @@ import torch
 from mannkern import functional
 from tests.helpers import (
     CASES,
+    KERNELS,
     MAIN_CASES,
     OUTPUTS,
     SHAPES,
@@ -50,6 +51,13 @@ def test_shapes(kernel: str, case: str, shape: Shape, dtype: torch.dtype) -> Non
         CASES[case], arguments(CASES[case], shape, dtype), cotangents(CASES[case], shape, dtype), kernel, shape.n
     )
     assert all(x.dtype == dtype for x in got.values())
+
+
+@pytest.mark.parametrize("kernel", [pair for pair in KERNELS if pair[0] == "cpp"], ids="-".join, indirect=True)
+@pytest.mark.parametrize("case", ["step", "read", "write"])
+def test_sums_over_many_slots_stay_accurate(kernel: str, case: str) -> None:
+    shape = Shape(1, 65_536, 40, 4, 4)
+    check_kernel(CASES[case], arguments(CASES[case], shape), cotangents(CASES[case], shape), kernel, 4)
 
 
 @pytest.mark.parametrize("n", range(1, 34))

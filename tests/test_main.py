@@ -231,7 +231,7 @@ def test_few_shot_trains_resumes_and_is_evaluated(
 
 def test_what_few_shot_tasks_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = f"--run {tmp_path / 'new'}"
-    for option in ("baseline", "memory-slots 3", "memory-init uniform", "hidden-size 4"):
+    for option in ("baseline", "memory-slots 3", "memory-init uniform", "decay 0.9"):
         said = refused(capsys, f"train few-shot-glyphs --{option}", new)
         assert f"--{option.split()[0]} does not apply to few-shot-glyphs" in said
     assert "few-shot-omniglot needs its folder: --data" in refused(capsys, "train few-shot-omniglot", new)

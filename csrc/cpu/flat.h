@@ -194,22 +194,29 @@ void slot_dot(T* out, Flat<P> X, const T* vectors, const Sizes<T>& s, T* squares
   });
 }
 
+constexpr int64_t kRun = 256;  // slots in a sum of their own, so that a sum over many stays accurate
+
 template <class T, int H, int J>
 void slot_sum_parts(T* out, const T* X, const T* weights, int64_t c, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   const int64_t size = row_size(s);
   int64_t at[J];
-  Vec<T> sum[H][J] = {};
+  Vec<T> total[H][J] = {};
   for (int p = 0; p < J; ++p) at[p] = column(c + p, s);
-  for (int64_t i = 0; i < s.N; ++i, X += size)
-    for (int p = 0; p < J; ++p) {
-      const Vec<T> x = load(X + at[p]);
-      for (int h = 0; h < H; ++h) sum[h][p] += weights[h * s.Np + i] * x;
-    }
+  for (int64_t first = 0; first < s.N; first += kRun) {
+    Vec<T> sum[H][J] = {};
+    for (int64_t i = first; i < smaller(first + kRun, s.N); ++i, X += size)
+      for (int p = 0; p < J; ++p) {
+        const Vec<T> x = load(X + at[p]);
+        for (int h = 0; h < H; ++h) sum[h][p] += weights[h * s.Np + i] * x;
+      }
+    for (int h = 0; h < H; ++h)
+      for (int p = 0; p < J; ++p) total[h][p] += sum[h][p];
+  }
   for (int h = 0; h < H; ++h)
     for (int p = 0; p < J; ++p) {
-      if (s.W >= L) store(out + h * s.W + at[p], sum[h][p]);
-      else std::memcpy(out + h * s.W, &sum[h][p], s.W * sizeof(T));
+      if (s.W >= L) store(out + h * s.W + at[p], total[h][p]);
+      else std::memcpy(out + h * s.W, &total[h][p], s.W * sizeof(T));
     }
 }
 
