@@ -33,8 +33,8 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
     width: int = option(64, "numbers in the embedding of a drawing, and filters of its convolutions (paper)")
     strength: float | None = option(
         None,
-        "how sharply cosine attention looks (matching: 10, for with the paper's 1 it learns slowly; meta-networks: 1, the "
-        "paper's; meta-memory learns it)",
+        "how sharply cosine attention looks (matching: 10, for with the paper's 1 it learns slowly; meta-networks: 1, "
+        "the paper's; meta-memory learns it)",
         kind=float,
     )
     context_steps: int = option(5, "times that a query reads the support set under full context (matching-fce)")
