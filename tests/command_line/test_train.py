@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from mannkern.__main__ import main
 from mannkern.tasks import glyphs
 from mannkern.training import commands, episode_report
 from mannkern.training.checkpoint import load_checkpoint
+from tests.command_line.calls import FEW_SHOT, refused, run
 
 SIZES = (
     "--classes 2 --length 6 --hidden-size 8 --memory-slots 6 --memory-width 4 --num-reads 2 --batch-size 2 "
@@ -20,39 +19,6 @@ COPY = (
     "--bits 2 --max-length 3 --hidden-size 4 --memory-slots 6 --memory-width 3 --lstm-size 4 --batch-size 2 "
     "--log-every 2 --validate-every 4 --threads 1"
 )
-
-
-FEW_SHOT = (
-    "--classes 2 --shots 2 --queries 2 --width 4 --batch-size 2 --log-every 2 --validate-every 4 --threads 1 "
-    "--episodes 20"
-)
-
-
-@pytest.fixture(autouse=True)
-def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    split = glyphs.load(num_train=6, num_test=4)
-    monkeypatch.setattr(glyphs, "load", lambda: split)
-
-
-@pytest.fixture(autouse=True)
-def threads() -> object:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def run(*parts: object) -> int:
-    return main(" ".join(map(str, parts)).split())
-
-
-def refused(capsys: pytest.CaptureFixture[str], *parts: object) -> str:
-    """The one line with which a command is refused."""
-    capsys.readouterr()
-    assert run(*parts) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
-    assert len(errors) == 1
-    assert errors[0].startswith("mannkern: ")
-    return errors[0]
 
 
 def test_train_evaluates_draws_and_leaves_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,47 +167,6 @@ def test_every_task_trains_is_evaluated_and_drawn(
     drawn = [Path(line) for line in out.splitlines() if line.endswith(".png")]
     assert len(drawn) >= 2
     assert all(path.exists() for path in drawn)
-
-
-@pytest.mark.parametrize("memory", ["matching", "matching-fce", "meta-networks"])
-def test_few_shot_trains_resumes_and_is_evaluated(
-    memory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "run"
-    assert run("train few-shot-glyphs --steps 4 --memory", memory, "--run", folder, FEW_SHOT) == 0
-    trained = capsys.readouterr().out
-    for words in (f"{memory.upper()} on few-shot-glyphs", "4 steps, 8 episodes", "2-way 2-shot", "chance", "50.0%"):
-        assert words in trained
-    for name in ("learning_curve", "episode"):
-        assert str(folder / "pictures" / f"{name}.png") in trained
-        assert (folder / "pictures" / f"{name}.png").exists()
-    assert run("evaluate --episodes 20", folder) == 0
-    rows = [line for line in trained.splitlines() if "classes" in line and "±" in line and "accuracy" not in line]
-    assert len(rows) == 2
-    evaluated = capsys.readouterr().out
-    assert all(row in evaluated for row in rows), "the same episodes, the same numbers"
-    assert "--shots 2, not 1" in refused(capsys, "train few-shot-glyphs --resume --shots 1 --run", folder)
-    assert run("train few-shot-glyphs --resume --steps 6 --no-evaluate --run", folder) == 0
-    checkpoint = load_checkpoint(folder)
-    assert checkpoint is not None
-    assert checkpoint["step"] == 6
-    assert run("train few-shot-glyphs --overwrite --steps 0 --no-evaluate --run", folder, FEW_SHOT) == 0
-    assert not (folder / "evaluation.json").exists()
-
-
-def test_what_few_shot_tasks_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    new = f"--run {tmp_path / 'new'}"
-    for option in ("baseline", "memory-slots 3", "memory-init uniform", "decay 0.9"):
-        said = refused(capsys, f"train few-shot-glyphs --{option}", new)
-        assert f"--{option.split()[0]} does not apply to few-shot-glyphs" in said
-    assert "few-shot-omniglot needs its folder: --data" in refused(capsys, "train few-shot-omniglot", new)
-    nowhere = f"train few-shot-omniglot --data {tmp_path / 'nowhere'}"
-    assert "no Omniglot at" in refused(capsys, nowhere, new)
-    assert "--memory is mann" in refused(capsys, "train few-shot-glyphs --memory mann", new)
-    assert "--shots does not apply to glyphs" in refused(capsys, "train glyphs --shots 2", new)
-    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
-    assert "classes_per_episode" in refused(capsys, "train few-shot-glyphs --classes 99", new)
-    assert "backend" in refused(capsys, "train few-shot-glyphs --classes 2 --backend nonsense", new)
 
 
 def test_settings_of_another_task_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

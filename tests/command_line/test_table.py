@@ -4,46 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from mannkern.__main__ import main
-from mannkern.tasks import glyphs
 from mannkern.training import loop
 from mannkern.training.checkpoint import load_checkpoint, load_config
 from mannkern.training.table_report import ROWS
+from tests.command_line.calls import refused, run
 
 SIZES = (
     "--classes 2 --length 6 --hidden-size 8 --memory-slots 6 --memory-width 4 --num-reads 2 --batch-size 2 "
     "--log-every 2 --validate-every 4 --threads 1"
 )
 MODELS = ("feed-forward", "LSTM", "MANN, feed-forward", "MANN", "MANN, NTM addressing")
-
-
-@pytest.fixture(autouse=True)
-def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    split = glyphs.load(num_train=6, num_test=4)
-    monkeypatch.setattr(glyphs, "load", lambda: split)
-
-
-@pytest.fixture(autouse=True)
-def threads() -> object:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def run(*parts: object) -> int:
-    return main(" ".join(map(str, parts)).split())
-
-
-def refused(capsys: pytest.CaptureFixture[str], *parts: object) -> str:
-    """The one line with which a command is refused."""
-    capsys.readouterr()
-    assert run(*parts) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
-    assert len(errors) == 1
-    assert errors[0].startswith("mannkern: ")
-    return errors[0]
 
 
 def steps(root: Path) -> list[int]:
