@@ -155,7 +155,7 @@ void rank_update(T* X, const T* weights, const T* vectors, const Sizes<T>& s, co
   });
 }
 
-template <class T, int H>
+template <class T, int H, bool SQUARES>
 void slot_dot_heads(T* out, T* squares, const T* X, const T* vectors, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W) {
@@ -166,12 +166,11 @@ void slot_dot_heads(T* out, T* squares, const T* X, const T* vectors, const Size
         sum[h][0] += x0 * vectors[h * s.W + j];
         sum[h][1] += x1 * vectors[h * s.W + j];
       }
-      square[0] += x0 * x0;
-      square[1] += x1 * x1;
+      if constexpr (SQUARES) square[0] += x0 * x0, square[1] += x1 * x1;
     }
     for (int u = 0; u < 2; ++u) {
       for (int h = 0; h < H; ++h) store(out + h * s.Np + i + u * L, sum[h][u]);
-      if (squares) store(squares + i + u * L, square[u]);
+      if constexpr (SQUARES) store(squares + i + u * L, square[u]);
     }
   }
 }
@@ -181,7 +180,8 @@ template <class T>
 void slot_dot(T* out, const T* X, const T* vectors, const Sizes<T>& s, T* squares = nullptr) {
   each_heads(s, [&](int64_t h, auto heads) {
     constexpr int H = decltype(heads)::value;
-    slot_dot_heads<T, H>(out + h * s.Np, h ? nullptr : squares, X, vectors + h * s.W, s);
+    const auto dot = squares && h == 0 ? slot_dot_heads<T, H, true> : slot_dot_heads<T, H, false>;
+    dot(out + h * s.Np, squares, X, vectors + h * s.W, s);
   });
 }
 

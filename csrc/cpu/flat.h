@@ -150,7 +150,7 @@ __attribute__((always_inline)) inline void load_tile(Vec<T>* tile, const T* X, i
   transpose<T, C>(tile);
 }
 
-template <class T, int H>
+template <class T, int H, bool SQUARES>
 void slot_dot_tiles(T* out, T* squares, const T* X, const T* vectors, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   const int64_t size = row_size(s);
@@ -159,7 +159,7 @@ void slot_dot_tiles(T* out, T* squares, const T* X, const T* vectors, const Size
     Vec<T> sum[H] = {}, square = {};
     const auto meet = [&](Vec<T> x, int64_t j) __attribute__((always_inline)) {
       for (int h = 0; h < H; ++h) sum[h] += x * vectors[h * s.W + j];
-      square += x * x;
+      if constexpr (SQUARES) square += x * x;
     };
     int64_t j = 0;
     for (; j + L <= s.W; j += L) {
@@ -182,7 +182,7 @@ void slot_dot_tiles(T* out, T* squares, const T* X, const T* vectors, const Size
       for (; j < s.W; ++j) meet(load(columns + (j - at) * L), j);
     }
     for (int h = 0; h < H; ++h) store(out + h * s.Np + i, sum[h]);
-    if (squares) store(squares + i, square);
+    if constexpr (SQUARES) store(squares + i, square);
   }
 }
 
@@ -190,7 +190,8 @@ template <class T, class P>
 void slot_dot(T* out, Flat<P> X, const T* vectors, const Sizes<T>& s, T* squares = nullptr) {
   each_heads(s, [&](int64_t h, auto heads) {
     constexpr int H = decltype(heads)::value;
-    slot_dot_tiles<T, H>(out + h * s.Np, h ? nullptr : squares, X.at, vectors + h * s.W, s);
+    const auto dot = squares && h == 0 ? slot_dot_tiles<T, H, true> : slot_dot_tiles<T, H, false>;
+    dot(out + h * s.Np, squares, X.at, vectors + h * s.W, s);
   });
 }
 

@@ -82,7 +82,7 @@ void root_norms(T* norm, M X, const Sizes<T>& s) {
 // max(|X(i)|, eps) of every slot.
 template <class T>
 void slot_norms(T* norm, const T* X, const Sizes<T>& s) {
-  slot_dot_heads<T, 0>(nullptr, norm, X, nullptr, s);
+  slot_dot_heads<T, 0, true>(nullptr, norm, X, nullptr, s);
   root_norms(norm, X, s);
 }
 
