@@ -17,7 +17,7 @@ from .errors import CommandError
 from .experiment import CONFIGS
 from .few_shot_config import FewShotConfig
 from .meta_memory_config import SinusoidConfig
-from .options import DEFAULT_TASK, EPISODES, TaskHelp, add_episodes, add_settings, check_apply
+from .options import DEFAULT_TASK, EPISODES, TaskHelp, add_episodes, add_settings, check_apply, check_used
 from .sequence_config import SequenceConfig
 
 
@@ -55,6 +55,8 @@ def run_train(args: argparse.Namespace) -> int:
     given = settings_of(args)
     task = given.get("task", DEFAULT_TASK)
     run: Path = args.run or Path("runs", f"{task}-{given.get('memory', CONFIGS[task]().memory)}")
+    if not args.resume:  # a run that goes on has its settings
+        check_used(CONFIGS[task], given)
     config = resumed(run, given) if args.resume else fresh(run, given, args.overwrite)
 
     from .loop import train

@@ -12,6 +12,9 @@ from .errors import CommandError
 # What may differ when a run is resumed: how long, where and how often it saves, never what it computes.
 CHANGEABLE = frozenset({"steps", "minutes", "baseline", "data", "device", "threads", "save_seconds"})
 
+MEMORIES = ("mann", "ntm")  # models with a memory that is written
+OMNIGLOT = ("omniglot", "few-shot-omniglot")
+
 CURRICULUM_EPISODES = 10_000  # of training with each number of classes
 CURRICULUM_CLASSES = 100  # the most
 
@@ -26,9 +29,20 @@ def number_or_name(text: str) -> float | str:
         return text
 
 
-def option(default: Any, about: str, *, kind: Callable[[str], Any] | None = None, choices: tuple[str, ...] = ()) -> Any:
-    """A field with what ``--help`` says of it; ``kind`` reads it from the command line (else its type does)."""
-    return field(default=default, metadata={"about": about, "kind": kind or type(default), "choices": choices})
+def option(
+    default: Any,
+    about: str,
+    *,
+    kind: Callable[[str], Any] | None = None,
+    choices: tuple[str, ...] = (),
+    only: tuple[str, ...] = (),
+) -> Any:
+    """A field with what ``--help`` says of it; ``kind`` reads it from the command line (else its type does).
+
+    only: the models, or the tasks, that it applies to, where it does nothing with the others.
+    """
+    metadata = {"about": about, "kind": kind or type(default), "choices": choices, "only": only}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -122,8 +136,10 @@ class RunConfig:
 class RecurrentConfig(RunConfig):
     """Settings of tasks that are learned step by step, with a memory that is written as well as read."""
 
-    memory_slots: int = option(128, "slots N of the memory (paper)")
-    memory_init: float | str = option(1e-6, "a number (1e-6: replications), uniform or learned", kind=number_or_name)
+    memory_slots: int = option(128, "slots N of the memory (paper)", only=MEMORIES)
+    memory_init: float | str = option(
+        1e-6, "a number (1e-6: replications), uniform or learned", kind=number_or_name, only=MEMORIES
+    )
     baseline: bool = option(False, "then train an LSTM alone on the same data, into RUN/lstm, to stand beside")
 
     GROUP: ClassVar[str] = "the memory"
@@ -133,11 +149,12 @@ class RecurrentConfig(RunConfig):
 class CharacterConfig(RunConfig):
     """Settings of tasks whose episodes are made of drawn characters, from Omniglot or of procedural glyphs."""
 
-    data: str | None = option(None, "folder of Omniglot, unpacked or as its zip files; needed for omniglot", kind=str)
+    data: str | None = option(None, "folder of Omniglot, unpacked or as its zip files; needed", kind=str, only=OMNIGLOT)
     split: str = option(
         "paper",
         "how Omniglot's classes part: 1200 random ones to train (paper), or its alphabets",
         choices=("paper", "alphabets"),
+        only=OMNIGLOT,
     )
     classes: int = option(5, "classes in an episode (paper)")
     augment: bool = option(True, "shift and rotate training drawings at random (paper)")
@@ -182,18 +199,24 @@ class TrainConfig(RecurrentConfig, CharacterConfig):
         choices=("mann", "ntm", "lstm", "feedforward"),
     )
     controller: str = option(
-        "lstm", "controller of the memory (paper: lstm is the better one)", choices=("lstm", "feedforward")
+        "lstm",
+        "controller of the memory (paper: lstm is the better one)",
+        choices=("lstm", "feedforward"),
+        only=MEMORIES,
     )
     hidden_size: int = option(200, "hidden units of the controller (paper)")
-    memory_width: int = option(40, "width W of a slot (paper)")
-    num_reads: int = option(4, "read heads R (paper)")
+    memory_width: int = option(40, "width W of a slot (paper)", only=MEMORIES)
+    num_reads: int = option(4, "read heads R (paper)", only=MEMORIES)
     least_used: str = option(
         "shared",
         "one set of least-used slots for all heads (paper) or one slot a head (replications)",
         choices=("shared", "per_head"),
+        only=("mann",),
     )
-    decay: float = option(0.99, "decay of usage (paper; replications use 0.95)")
-    key_strength: bool = option(False, "learn how sharply a key addresses (paper: no; many replications: yes)")
+    decay: float = option(0.99, "decay of usage (paper; replications use 0.95)", only=("mann",))
+    key_strength: bool = option(
+        False, "learn how sharply a key addresses (paper: no; many replications: yes)", only=("mann",)
+    )
     batch_size: int = option(16, "episodes in a step (paper)")
     steps: int | None = option(
         None,

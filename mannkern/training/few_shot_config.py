@@ -36,11 +36,15 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
         "how sharply cosine attention looks (matching: 10, for with the paper's 1 it learns slowly; meta-networks: 1, "
         "the paper's; meta-memory learns it)",
         kind=float,
+        only=tuple(STRENGTH),
     )
-    context_steps: int = option(5, "times that a query reads the support set under full context (matching-fce)")
+    context_steps: int = option(
+        5, "times that a query reads the support set under full context", only=("matching-fce",)
+    )
     augmented_blocks: int = option(
         0,
-        "convolutional blocks with fast weights, the last ones (meta-networks; authors: all; 0 learns most in a time)",
+        "convolutional blocks with fast weights, the last ones (authors: all; 0 learns most in a time)",
+        only=("meta-networks",),
     )
     batch_size: int = option(16, "episodes in a step")
     steps: int | None = option(None, "stop at this step (default: 10000; no limit if --minutes is given)", kind=int)

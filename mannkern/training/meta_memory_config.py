@@ -7,16 +7,20 @@ from typing import Any, ClassVar
 
 from .config import RunConfig, option
 
+META_MEMORY = ("meta-memory",)
+
 
 @dataclass(frozen=True)
 class MetaMemoryConfig(RunConfig):
     """Settings of tasks that a meta-memory network can learn. Raises as ``RunConfig``."""
 
-    hidden_size: int = option(128, "hidden units of each layer of reasoning")
-    layers: int = option(1, "layers of reasoning")
-    inner_steps: int = option(1, "gradient steps on the support set; 0: memory alone")
-    step_size: float = option(0.1, "where the learned step sizes begin")
-    first_order: bool = option(False, "take the gradients of the inner steps for constants: cheaper, inexact")
+    hidden_size: int = option(128, "hidden units of each layer of reasoning", only=META_MEMORY)
+    layers: int = option(1, "layers of reasoning", only=META_MEMORY)
+    inner_steps: int = option(1, "gradient steps on the support set; 0: memory alone", only=META_MEMORY)
+    step_size: float = option(0.1, "where the learned step sizes begin", only=META_MEMORY)
+    first_order: bool = option(
+        False, "take the gradients of the inner steps for constants: cheaper, inexact", only=META_MEMORY
+    )
 
     GROUP: ClassVar[str] = "meta-memory"
     COUNTS: ClassVar[tuple[str, ...]] = ("hidden_size", "layers", *RunConfig.COUNTS)

@@ -57,12 +57,32 @@ def add_groups(parser: argparse.ArgumentParser, *classes: type[RunConfig], witho
             names = [name for name in part.__annotations__ if name in entries and name not in added]
             group = parser.add_argument_group(part.__dict__.get("GROUP"))
             for name in names:
-                _add_setting(group, entries[name], getattr(defaults, name), choose=len(classes) == 1)
+                _add_setting(
+                    group, entries[name], getattr(defaults, name), _having(cls, entries[name])[1], len(classes) == 1
+                )
             added.update(names)
 
 
-def _add_setting(group: argparse._ArgumentGroup, entry: Field[Any], default: Any, choose: bool) -> None:
+def _choices(cls: type[RunConfig], name: str) -> tuple[str, ...]:
+    return next(entry.metadata["choices"] for entry in fields(cls) if entry.name == name)
+
+
+def _having(cls: type[RunConfig], entry: Field[Any]) -> tuple[str, tuple[str, ...]]:
+    """``"memory"`` or ``"task"``, and the models or tasks of ``cls`` that have the setting; none where all have it."""
+    for kind in ("memory", "task"):
+        choices = _choices(cls, kind)
+        having = tuple(choice for choice in choices if choice in entry.metadata["only"])
+        if having and having != choices:
+            return kind, having
+    return "memory", ()
+
+
+def _add_setting(
+    group: argparse._ArgumentGroup, entry: Field[Any], default: Any, having: tuple[str, ...], choose: bool
+) -> None:
     about = str(entry.metadata["about"]).replace("%", "%%")
+    if having:
+        about = f"{', '.join(having)}: {about}"
     if default is not None:
         about = f"{about} (default: {default})"
     # Absent stays absent, so that --resume can tell what was asked for from what is default.
@@ -85,3 +105,12 @@ def check_apply(cls: type[RunConfig], given: dict[str, Any]) -> None:
     for name in given:
         if name not in {entry.name for entry in fields(cls)}:
             raise CommandError(f"--{name.replace('_', '-')} does not apply to {given.get('task', 'this run')}")
+
+
+def check_used(cls: type[RunConfig], given: dict[str, Any]) -> None:
+    """Raises ``CommandError`` naming the first of ``given`` that does nothing with the model, or on the task, given."""
+    chosen = {"task": cls().task, "memory": cls().memory} | given
+    for entry in fields(cls):
+        kind, having = _having(cls, entry)
+        if entry.name in given and having and chosen[kind] in _choices(cls, kind) and chosen[kind] not in having:
+            raise CommandError(f"{flag(entry)} does not apply to {chosen[kind]}, only to {', '.join(having)}")

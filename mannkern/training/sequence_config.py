@@ -11,7 +11,7 @@ from mannkern.tasks.recall import AssociativeRecall
 from mannkern.tasks.sequences import SequenceTask
 from mannkern.tasks.sorting import PrioritySort
 
-from .config import RecurrentConfig, RunConfig, number_or_name, option
+from .config import MEMORIES, RecurrentConfig, RunConfig, number_or_name, option
 
 
 class Sizes(NamedTuple):
@@ -32,16 +32,19 @@ class SequenceConfig(RecurrentConfig):
         "ntm", "the model: LSTM or MLP with an NTM's memory, or an LSTM alone as baseline", choices=("ntm", "lstm")
     )
     controller: str = option(
-        "lstm", "controller of the memory: the paper's table 2 (lstm) or 1", choices=("lstm", "feedforward")
+        "lstm",
+        "controller of the memory: the paper's table 2 (lstm) or 1",
+        choices=("lstm", "feedforward"),
+        only=MEMORIES,
     )
-    hidden_size: int = option(None, "hidden units of the controller (paper)", kind=int)
-    memory_width: int = option(20, "width W of a slot (paper)")
-    read_heads: int = option(None, "read heads (paper)", kind=int)
-    write_heads: int = option(None, "write heads (paper)", kind=int)
-    shift_range: int = option(1, "a head moves by at most so many slots in a step (paper)")
+    hidden_size: int = option(None, "hidden units of the controller (paper)", kind=int, only=MEMORIES)
+    memory_width: int = option(20, "width W of a slot (paper)", only=MEMORIES)
+    read_heads: int = option(None, "read heads (paper)", kind=int, only=MEMORIES)
+    write_heads: int = option(None, "write heads (paper)", kind=int, only=MEMORIES)
+    shift_range: int = option(1, "a head moves by at most so many slots in a step (paper)", only=MEMORIES)
     lstm_size: int = option(256, "units in a layer of the LSTM that is the baseline (paper)")
     lstm_layers: int = option(3, "layers of the LSTM that is the baseline (paper)")
-    memory_init: float | str = option("uniform", "a number, uniform or learned", kind=number_or_name)
+    memory_init: float | str = option("uniform", "a number, uniform or learned", kind=number_or_name, only=MEMORIES)
     optimizer: str = option(
         "rmsprop",
         "adam, or rmsprop (paper: decay 0.95, momentum 0.9), centered, its steps vanishing with the gradient",

@@ -1,4 +1,4 @@
-"""The command line: what it refuses and how, what it prints, what it leaves behind."""
+"""The command line: what it prints, what it leaves behind, and how a run goes on."""
 
 import json
 from pathlib import Path
@@ -6,19 +6,9 @@ from pathlib import Path
 import pytest
 
 from mannkern.tasks import glyphs
-from mannkern.training import commands, episode_report
+from mannkern.training import episode_report
 from mannkern.training.checkpoint import load_checkpoint
-from tests.command_line.calls import FEW_SHOT, refused, run
-
-SIZES = (
-    "--classes 2 --length 6 --hidden-size 8 --memory-slots 6 --memory-width 4 --num-reads 2 --batch-size 2 "
-    "--log-every 2 --validate-every 4 --threads 1 --episodes 20"
-)
-
-COPY = (
-    "--bits 2 --max-length 3 --hidden-size 4 --memory-slots 6 --memory-width 3 --lstm-size 4 --batch-size 2 "
-    "--log-every 2 --validate-every 4 --threads 1"
-)
+from tests.command_line.calls import COPY, EPISODES, SIZES, refused, run
 
 
 def test_train_evaluates_draws_and_leaves_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,26 +159,6 @@ def test_every_task_trains_is_evaluated_and_drawn(
     assert all(path.exists() for path in drawn)
 
 
-def test_settings_of_another_task_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    new = f"--run {tmp_path / 'new'}"
-    assert "--classes does not apply to copy" in refused(capsys, "train copy --classes 5", new)
-    assert "--read-heads does not apply to glyphs" in refused(capsys, "train glyphs --read-heads 2", new)
-    assert "--memory is mann, needs to be one of ntm, lstm" in refused(capsys, "train copy --memory mann", new)
-    assert "max_length: found 0" in refused(capsys, "train copy --max-length 0", new)
-    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
-    assert "hidden_size" in refused(capsys, "train copy --steps 1 --hidden-size 0", new)
-
-
-def test_tasks_do_not_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, options in (("a", f"copy {COPY}"), ("b", f"copy {COPY} --bits 3"), ("c", f"glyphs {SIZES}")):
-        assert run(f"train {options} --steps 0 --no-evaluate --run", tmp_path / name) == 0
-    for other in "bc":
-        assert "do not compare" in refused(capsys, "evaluate", tmp_path / "a", tmp_path / other)
-    assert "--data does not apply" in refused(capsys, "evaluate --data x", tmp_path / "a")
-    assert run(f"train few-shot-glyphs {FEW_SHOT} --steps 0 --no-evaluate --run", tmp_path / "d") == 0
-    assert "do not compare" in refused(capsys, "evaluate", tmp_path / "c", tmp_path / "d")
-
-
 def test_help_of_a_task_shows_what_applies_to_it(capsys: pytest.CaptureFixture[str]) -> None:
     shown = {}
     for task in ("", "copy", "priority-sort", "few-shot-omniglot"):
@@ -209,60 +179,19 @@ def test_help_of_a_task_shows_what_applies_to_it(capsys: pytest.CaptureFixture[s
         assert words in shown[""]
     assert "--classes" in shown[""]
     assert "priority-sort" in shown[""]
+    assert "mann, ntm: slots N of the memory" in shown[""]
+    assert "ntm: slots N of the memory" in shown["copy"]
+    assert "meta-memory: layers of reasoning" in shown["few-shot-omniglot"]
 
 
-def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    new = f"--run {tmp_path / 'new'} --threads 1"
-    assert "--data" in refused(capsys, "train omniglot", new)
-    assert "no Omniglot at" in refused(capsys, "train omniglot --data", tmp_path / "nowhere", new)
-    assert "--batch-size is 0" in refused(capsys, "train --batch-size 0", new)
-    assert "--curriculum needs --labels strings" in refused(capsys, "train glyphs --curriculum", new)
-    assert "an LSTM already" in refused(capsys, "train --memory lstm --baseline", new)
-    assert "no run at" in refused(capsys, "train --resume", new)
-    assert "no run at" in refused(capsys, "evaluate", tmp_path)
-    assert "no run at" in refused(capsys, "evaluate", tmp_path / "nowhere")
-    assert "--episodes is 1" in refused(capsys, "train --episodes 1", new)
-    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
-
-
-@pytest.mark.parametrize(
-    "option", ["--length 7", "--classes 500", "--hidden-size 0", "--device nonsense", "--backend nonsense"]
-)
-def test_sizes_and_devices_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
-    refused(capsys, "train glyphs --steps 1 --run", tmp_path / "run", SIZES, option)
-    assert run("train glyphs --steps 1 --no-evaluate --run", tmp_path / "run", SIZES) == 0, "the mended command runs"
-
-
-def test_a_folder_that_is_not_omniglot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "images_background" in refused(capsys, "train omniglot --data", tmp_path, "--run", tmp_path / "run")
-
-
-def test_missing_packages_are_named_with_their_cure(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("memory", "sizes"), [("ntm", SIZES), ("feedforward", EPISODES)])
+def test_other_memories_train_and_are_drawn(
+    memory: str, sizes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    find = commands.importlib.util.find_spec
-    monkeypatch.setattr(commands.importlib.util, "find_spec", lambda name: None if name == "tqdm" else find(name))
-    assert "tqdm: pip install mannkern[train]" in refused(capsys, "train --run", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_runs_that_do_not_compare_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, option in (("a", ""), ("b", "--classes 3")):
-        assert run("train glyphs --steps 1 --no-evaluate --run", tmp_path / name, SIZES, option) == 0
-    assert "do not compare" in refused(capsys, "evaluate", tmp_path / "a", tmp_path / "b")
-
-
-@pytest.mark.parametrize("memory", ["ntm", "feedforward"])
-def test_other_memories_train_and_are_drawn(memory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train glyphs --steps 2 --run", tmp_path / "run", f"--memory {memory}", SIZES) == 0
+    assert run("train glyphs --steps 2 --run", tmp_path / "run", f"--memory {memory}", sizes) == 0
     assert memory.upper() in capsys.readouterr().out
     assert (tmp_path / "run" / "pictures" / "memory.png").exists() == (memory == "ntm")
     assert run("train --steps 3 --no-evaluate --resume --run", tmp_path / "run") == 0
-
-
-def test_the_backend_has_to_be_that_of_the_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(capsys, "train glyphs --memory ntm --backend triton --run", tmp_path / "run", SIZES)
-    assert "no kernels of the NTM" in said
 
 
 def test_few_episodes_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

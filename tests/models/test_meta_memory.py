@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,26 +13,7 @@ from torch.nn import functional as F
 
 from mannkern.functional import cosine_read
 from mannkern.models import MetaMemoryNetwork
-
-LOSSES = ("cross_entropy", "mean_squared_error")
-
-
-def build(loss: str = "cross_entropy", outputs: int = 3, width: int = 4, **options: Any) -> MetaMemoryNetwork:
-    """Of inputs (..., 5), float64, smooth but for the ReLUs of reasoning."""
-    torch.manual_seed(0)
-    embedding = nn.Sequential(nn.Linear(5, width), nn.Tanh())
-    return MetaMemoryNetwork(embedding, width, outputs, loss=loss, **{"hidden_size": 6, "layers": 2} | options).double()
-
-
-def task(loss: str = "cross_entropy", B: int = 3, shots: int = 2, Q: int = 4) -> tuple[Tensor, Tensor, Tensor]:
-    """Support (B, 3 shots, 5), labels of three classes or targets (B, 3 shots, 3), and queries (B, Q, 5)."""
-    g = torch.Generator().manual_seed(1)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=g, dtype=torch.float64)
-
-    labels = torch.arange(3).repeat(B, shots)
-    return normal(B, 3 * shots, 5), labels if loss == "cross_entropy" else normal(B, 3 * shots, 3), normal(B, Q, 5)
+from tests.models.meta_memory import LOSSES, build, task
 
 
 def by_hand(first_order: bool, learned: tuple[str, ...], **options: Any) -> MetaMemoryNetwork:
@@ -279,58 +259,6 @@ def test_backends_agree(backend: str) -> None:
 def test_no_task_at_all(shots: int) -> None:
     support, labels, queries = task(B=0, shots=shots)
     assert build()(support, labels, queries).shape == (0, 4, 3)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        (lambda s, y, q: (s[0], y, q), ValueError, r"^support: got shape \(6, 5\), need \(B, K, \.\.\.\)"),
-        (lambda s, y, q: (s[:, :0], y[:, :0], q), ValueError, r"^support: .* with K at least 1"),
-        (lambda s, y, q: (s, y[:, :4], q), ValueError, r"^labels: got shape \(3, 4\), need \(3, 6\)"),
-        (lambda s, y, q: (s, y.float(), q), TypeError, r"^labels: got torch.float32, need torch.int64"),
-        (lambda s, y, q: (s, y + 1, q), ValueError, r"^labels: got 1 to 3, need 0 to 2"),
-        (lambda s, y, q: (s, y - 1, q), ValueError, r"^labels: got -1 to 1, need 0 to 2"),
-        (
-            lambda s, y, q: (s, y, q[:2]),
-            ValueError,
-            r"^queries: got shape \(2, 4, 5\), need \(B, Q, \.\.\.\) with B = 3",
-        ),
-    ],
-)
-def test_wrong_tasks(change: Callable[..., tuple[Tensor, ...]], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        build()(*change(*task()))
-
-
-def test_wrong_targets_and_queries() -> None:
-    model = build("mean_squared_error")
-    support, targets, queries = task("mean_squared_error")
-    with pytest.raises(ValueError, match=r"^labels: got shape \(3, 6, 2\), need \(3, 6, 3\)"):
-        model(support, targets[..., :2], queries)
-    with pytest.raises(TypeError, match=r"^labels: got torch.int64, need the targets, floating point"):
-        model(support, targets.long(), queries)
-    adapted = model.adapt(support, targets)
-    with pytest.raises(ValueError, match=r"^queries: got shape \(1, 4, 5\), need \(B, Q, \.\.\.\) with B = 3"):
-        adapted(queries[:1])
-    with pytest.raises(ValueError, match=r"^steps: got -1, need at least 0"):
-        model.adapt(support, targets, steps=-1)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"loss": "hinge"}, r"^loss: got 'hinge', need 'cross_entropy' or 'mean_squared_error'"),
-        ({"outputs": 0}, r"^outputs: got 0, need at least 1"),
-        ({"layers": 0}, r"^layers: got 0, need at least 1"),
-        ({"steps": -1}, r"^steps: got -1, need at least 0"),
-        ({"step_size": 0.0}, r"^step_size: got 0.0, need a number above 0"),
-        ({"max_norm": -1.0}, r"^max_norm: got -1.0, need a number above 0"),
-        ({"strength": -1.0}, r"^strength: got -1.0, need a number above 0"),
-    ],
-)
-def test_wrong_settings(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build(**options)
 
 
 @pytest.mark.parametrize("first_order", [False, True])
