@@ -1,10 +1,9 @@
 // The kernels of an Isa over episodes [begin, end): load an episode, apply lrua_episode.h, store it.
 #pragma once
 
-#include <initializer_list>
-
 #include "arena.h"
 #include "controller.h"
+#include "fetch.h"
 #include "lrua_step.h"
 
 namespace {
@@ -114,22 +113,6 @@ void read_backward(const ReadBackward<T>& op, int64_t begin, int64_t end) {
     read_backward(D, op.grad_key + e * RW, at(op.grad_strength, e * s.R), grad_w, at(op.grad_read, e * RW), X,
                   op.key + e * RW, at(op.strength, e * s.R), w, cosine, norm, scratch, s);
     finish(op.grad_memory + e * NW, D, s);
-  }
-}
-
-template <class T>
-struct Given {  // `count` numbers of every episode, or null
-  const T* all;
-  int64_t count;
-};
-
-// Brings what an episode is given near while the one before it is at work, but for memories: a dozen short rows, which no
-// prefetcher foresees. Inlined, since GCC drops a call that does nothing else.
-template <class T>
-__attribute__((always_inline)) inline void fetch(int64_t e, std::initializer_list<Given<T>> given) {
-  for (const Given<T>& part : given) {
-    const T* row = at(part.all, e * part.count);
-    for (int64_t i = 0; row && i < part.count; i += 64 / sizeof(T)) __builtin_prefetch(row + i, 0, 2);
   }
 }
 

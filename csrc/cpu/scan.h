@@ -33,16 +33,9 @@ void store_state(T* memory, T* read_weights, T* usage, const State<T>& state, co
   store_rows(usage, state.usage, 1, s);
 }
 
-// The steps of an episode are B rows apart: each is on other pages, and no prefetcher follows.
+// The steps of an episode are B rows apart: each is on other pages.
 template <class T>
-void fetch(const T* p, int64_t count, bool to_write = false) {
-  for (int64_t i = 0; p && i < count; i += 64 / sizeof(T)) {
-    if (to_write) __builtin_prefetch(p + i, 1);
-    else __builtin_prefetch(p + i);
-  }
-}
-template <class T>
-void fetch_asked(const Asked<T>& asked, const Sizes<T>& s) {
+__attribute__((always_inline)) inline void fetch_asked(const Asked<T>& asked, const Sizes<T>& s) {
   fetch(asked.key, s.R * s.W), fetch(asked.add, s.R * s.W), fetch(asked.gate, s.R), fetch(asked.strength, s.R);
 }
 
