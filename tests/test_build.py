@@ -1,6 +1,7 @@
 """The build: a compiler that fails, no torch at build time, and what the compiled library asks of its surroundings."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -103,3 +104,16 @@ def test_library_needs_no_python_and_only_the_stable_interface_of_torch() -> Non
     symbols = [line.split()[-1] for line in listing.splitlines()]
     assert any(name.startswith("aoti_torch_") for name in symbols)
     assert not [name for name in symbols if name.startswith(("Py", "_Py", "_ZN2at", "_ZNK2at", "_ZN3c10", "_ZNK3c10"))]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other machines call their instructions otherwise")
+def test_fetches_are_in_the_compiled_library() -> None:
+    """GCC drops a call that only fetches unless it is inlined; a scan lost most of its fetches that way."""
+    command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", str(ROOT / "mannkern" / "_C.abi3.so")]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    functions = [function.partition(":\n") for function in listing.split("\n\n")]
+    for name, rows in {"scan": 5, "scan_backward": 7, "step": 1, "step_backward": 1}.items():
+        whole = [(head, code) for head, _, code in functions if "[clone" not in head]
+        found = [code.count("prefetch") for head, code in whole if f"::{name}<float>(mannkern::" in head]
+        assert len(found) == 3, f"{name} for three instruction sets"
+        assert min(found) >= rows, name
