@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mannkern.training.commands import add_evaluate, add_train
 from mannkern.training.errors import CommandError
+from mannkern.training.freed_memory import keep_freed_memory
 from mannkern.training.table_command import add_table
 from mannkern.verification.commands import add_verify
 
@@ -30,4 +31,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())
