@@ -30,6 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-if __name__ == "__main__":
+def command_line() -> int:
+    """``main`` as a process of its own, which keeps freed memory."""
     keep_freed_memory()
-    sys.exit(main())
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(command_line())

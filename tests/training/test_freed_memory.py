@@ -10,6 +10,8 @@ import pytest
 
 from mannkern.training import freed_memory
 
+ROOT = Path(__file__).parents[2]
+
 CODE = """
 import resource, sys, torch
 from mannkern.training.freed_memory import keep_freed_memory
@@ -27,7 +29,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_large_tensor_takes_pages_of_the_one_before(keep: bool) -> None:
     command = [sys.executable, "-c", CODE, "keep" if keep else "leave"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert (int(done.stdout) < 30) == keep  # 64 MB are 32 pages of 2 MB, or 16,384 of 4 kB
 
 
@@ -45,3 +47,7 @@ def test_the_command_line_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit):
         runpy.run_module("mannkern", run_name="__main__")
     assert called
+
+
+def test_so_does_the_installed_command() -> None:
+    assert 'mannkern = "mannkern.__main__:command_line"' in (ROOT / "pyproject.toml").read_text()
