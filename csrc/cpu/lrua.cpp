@@ -27,15 +27,18 @@ template void sort_least_used(const double*, int64_t, int64_t, int64_t*);
 
 namespace {
 
-Tensor least_used_slots(const Tensor& usage, int64_t n) {
+Tensor least_used_mask(const Tensor& usage, int64_t n) {
   return by_dtype(usage, [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
+    STD_TORCH_CHECK(usage.dim() == 2, "mannkern: usage needs two dimensions");
     const int64_t B = usage.size(0), N = usage.size(1);
     STD_TORCH_CHECK(1 <= n && n <= N, "mannkern: n is out of range");
-    const Tensor slots = Call<T>::allocate({B, n}, ScalarType::Long);
+    const Tensor slots = Call<T>::allocate({B, n}, ScalarType::Long), mask = call.out({B, N});
     over_batch(B, N, kernels<T>().least_used, LeastUsed<T>{N, n, call.in(usage, "usage", {B, N}), data<int64_t>(slots)});
-    return slots;
+    std::fill_n(data<T>(mask), B * N, T(0));
+    for (int64_t i = 0; i < B * n; ++i) data<T>(mask)[i / n * N + data<int64_t>(slots)[i]] = T(1);
+    return mask;
   });
 }
 
@@ -210,7 +213,7 @@ std::tuple<Tensor, Tensor, Tensor> usage_update_backward(const Tensor& grad, int
 }  // namespace mannkern
 
 STABLE_TORCH_LIBRARY_IMPL(mannkern, CPU, m) {
-  m.impl("least_used_slots", TORCH_BOX(&mannkern::least_used_slots));
+  m.impl("least_used_mask", TORCH_BOX(&mannkern::least_used_mask));
   m.impl("additive_write", TORCH_BOX(&mannkern::additive_write));
   m.impl("additive_write_backward", TORCH_BOX(&mannkern::additive_write_backward));
   m.impl("cosine_read", TORCH_BOX(&mannkern::cosine_read));

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mannkern.sequence import MANN, NTM
+from mannkern import MANN, NTM
 
 
 class EpisodeClassifier(nn.Module):

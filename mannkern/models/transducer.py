@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mannkern.sequence import NTM
+from mannkern import NTM
 
 
 class Trace(NamedTuple):

@@ -24,7 +24,7 @@ def usable_device(config: RunConfig) -> torch.device:
     try:
         device = torch.device(config.device)
         torch.empty(0, device=device)
-        backends.choose(config.backend, device, family=config.family)
+        backends.choose(config.family, config.backend, device)
     except (RuntimeError, ValueError, AssertionError) as error:  # torch built without CUDA asserts
         raise CommandError(f"--device {config.device}: {str(error).splitlines()[0]}") from error
     return device

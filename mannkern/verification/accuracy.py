@@ -1,4 +1,4 @@
-"""The one rule of accuracy: a kernel's outputs and gradients against the reference in float64."""
+"""The accuracy rule: a kernel's outputs and gradients are compared with the reference in float64."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mannkern.verification.cases import Case, Tensors, call
+from mannkern.memories.cases import Case, Tensors, run_case
 
 
 def evaluate(
     case: Case, tensors: Tensors, gradients: Tensors, backend: str | None, n: int | None = None, only: str | None = None
 ) -> Tensors:
-    """Outputs by name and, as "grad x", gradients of the arguments, or of one.
+    """The outputs of a case by name and, as "grad x", the gradients of its arguments, or of the argument ``only``.
 
-    ``gradients`` of some outputs only: the loss does not use the others. Raises AssertionError where an argument was
-    written to.
+    gradients: those of the outputs, or of some of them; the loss then does not use the others. Raises AssertionError
+    where an argument was written to.
     """
     before = {name: (x.clone(), x._version) for name, x in tensors.items()}
     differentiable = [k for k, x in tensors.items() if x.is_floating_point()] if only is None else [only]
     leaves = {name: x.detach().requires_grad_(name in differentiable) for name, x in tensors.items()}
-    outputs = call(case, leaves, backend, n)
+    outputs = run_case(case, leaves, backend, n)
     wanted = {name: leaves[name] for name in differentiable}
     used = [name for name in gradients if outputs[name].requires_grad]
     got = (
@@ -42,7 +42,7 @@ def evaluate(
 
 
 def convert(tensors: Tensors, dtype: torch.dtype) -> Tensors:
-    """Floats in another type."""
+    """The tensors with floats in another dtype."""
     return {name: x.to(dtype) if x.is_floating_point() else x for name, x in tensors.items()}
 
 
@@ -75,20 +75,20 @@ def relative_errors(got: Tensors, truth: Tensors) -> dict[str, float]:
 
 
 class Error(NamedTuple):
-    """Relative error of one output or gradient, infinite where its shape is wrong or it is not finite."""
+    """Relative error of one output or gradient; infinite where its shape is wrong or it is not finite."""
 
-    found: float
+    measured: float
     allowed: float
 
 
 def errors(got: Tensors, truth: Tensors, float32_reference: Tensors | None) -> dict[str, Error]:
-    """The rule: at most 4 x the error of the float32 reference + 1e-6. A float64 result is held to 1e-12."""
+    """Each error beside what is allowed: 4 x that of the float32 reference + 1e-6, or 1e-12 for a float64 result."""
     allowed = dict.fromkeys(truth, 1e-12)
     if float32_reference is not None:
         allowed = {name: 4 * error + 1e-6 for name, error in relative_errors(float32_reference, truth).items()}
     whole = {k for k, x in truth.items() if k in got and got[k].shape == x.shape and bool(got[k].isfinite().all())}
-    found = relative_errors({k: got[k] if k in whole else x for k, x in truth.items()}, truth)
-    return {name: Error(found[name] if name in whole else float("inf"), allowed[name]) for name in truth}
+    measured = relative_errors({k: got[k] if k in whole else x for k, x in truth.items()}, truth)
+    return {name: Error(measured[name] if name in whole else float("inf"), allowed[name]) for name in truth}
 
 
 def measure(

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 import mannkern
-from mannkern.backends import backend_info
-from mannkern.verification.verify import Row, contenders, verify
+from mannkern.backends.info import backend_info
+from mannkern.verification.verify import Row, available_backends, verify
 
 COLUMNS = f"{'operation':18}{'backend':11}{'device':8}{'dtype':11}{'worst error':>12}{'allowed':>10}{'seconds':>9}  "
 
@@ -40,7 +40,7 @@ def run_verify(args: argparse.Namespace) -> int:
     print(f"mannkern {mannkern.__version__}, torch {torch.__version__}, {_machine()}; --seed {seed}\n\n{COLUMNS}")
     begin = time.perf_counter()
     rows = []
-    for backend, device in contenders(device_types):
+    for backend, device in available_backends(device_types):
         for row in verify(backend, device, seed):
             rows.append(row)
             print(_line(row), flush=True)

@@ -1,4 +1,4 @@
-"""Every operation on every backend against the float64 reference, on the machine at hand."""
+"""Every operation on every backend of this machine is compared with the float64 reference."""
 
 from __future__ import annotations
 
@@ -11,23 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mannkern.backends import BACKENDS, OPERATIONS, unavailable
+from mannkern.backends import BACKENDS, REFERENCE, Backend, why_not
+from mannkern.memories.cases import SHAPES, SMALL, Case, Shape, Tensors, arguments, cast, cotangents, run_case
+from mannkern.memories.registry import FAMILIES, Family
 from mannkern.verification import episodes
 from mannkern.verification.accuracy import Error, measure
-from mannkern.verification.cases import (
-    CASES,
-    SHAPES,
-    SMALL,
-    WITHOUT_GRADIENT,
-    Case,
-    Shape,
-    Tensors,
-    arguments,
-    call,
-    cotangents,
-    keeps_gap,
-    narrow,
-)
 
 BATCH = {"batch": Shape(170, 33, 17, 3, 3)}  # work for a second thread
 # Sizes that fill a GPU, and memories that the Triton kernels take in tiles
@@ -39,15 +27,15 @@ LARGE = {
 }
 INTERPRETED = ("odd", "one_of_each", "more_heads_than_slots")  # as many as a minute has time for
 ATTEMPTS = 100
-EPISODES = 8  # of each shape: a gradient of two or three numbers is right or wrong by luck, in the reference too
-SCANNED = 4  # episodes of a scan: in more, rounding may decide a near-tie of usage in one of them
+EPISODES = 8  # of each shape: in fewer, a gradient of two or three numbers is right or wrong by luck
+SETTLED_EPISODES = 4  # of an operation that chooses slots step by step: in more, rounding may decide a near-tie
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Row(NamedTuple):
-    """The worst, beside what is allowed, of an operation on a backend in a dtype over all cases and shapes.
+    """The worst error of an operation on a backend in a dtype, over all cases and shapes, beside what is allowed.
 
-    ``where``: the case, shape and result it was found in. ``seconds``: of the backend and its references.
+    where: the case, shape and result with the worst error. seconds: the time of the backend and its references.
     """
 
     operation: str
@@ -61,79 +49,97 @@ class Row(NamedTuple):
 
     @property
     def good(self) -> bool:
-        """Within what is allowed; NaN is not."""
+        """Whether the error is within what is allowed; NaN is not."""
         return self.error <= self.allowed
 
 
-def contenders(device_types: list[str]) -> list[tuple[str, str]]:
-    """Backends that run here, with the device type they run on."""
-    backends = [backend for backend in BACKENDS if backend != "reference"]
-    return [(b, d) for d in device_types for b in backends if any(not unavailable(b, d, family=f) for f in OPERATIONS)]
+def available_backends(device_types: list[str]) -> list[tuple[str, str]]:
+    """Names of the backends to verify here, each with the device type it runs on.
+
+    These are the backends with kernels; and the reference, where a family has no kernels on any backend.
+    """
+    kernels = [(b.name, d) for d in device_types for b in BACKENDS.values() if _families(b, d) and b is not REFERENCE]
+    return kernels + [(REFERENCE.name, d) for d in device_types if _families(REFERENCE, d)]
+
+
+def _families(backend: Backend, device: str) -> list[Family]:
+    """The families that are verified on ``backend``."""
+    if backend is REFERENCE:
+        return [f for f in FAMILIES.values() if not any(f.name in b.families for b in BACKENDS.values())]
+    return [f for f in FAMILIES.values() if not why_not(backend, f.name, device)]
 
 
 def verify(backend: str, device: str, seed: int) -> Iterator[Row]:
     """Rows of every operation on one backend, inputs drawn from ``seed``."""
-    operations: dict[str, list[str]] = {}
-    cases = CASES | WITHOUT_GRADIENT
-    for name, case in cases.items():
-        if not unavailable(backend, device, family=case.family):
-            operations.setdefault(case.operation, []).append(name)
+    families = _families(BACKENDS[backend], device)
     shapes = _shapes(backend, device)
-    for operation, names in operations.items():
-        for dtype in DTYPES:
-            begin = time.perf_counter()
-            checks = {
-                f"{name}, {shape_name}": partial(_errors, cases[name], shape, DTYPES[dtype], backend, device, seed)
-                for name in names
-                for shape_name, shape in shapes.items()
-            }
-            yield Row(operation, backend, device, dtype, *_worst(checks), time.perf_counter() - begin)
-        if names[0] in CASES:
-            begin = time.perf_counter()
-            failed = [name for name in names if not _gradcheck(cases[name], backend, device, seed)]
-            seconds = time.perf_counter() - begin
-            yield Row(operation, backend, device, "gradcheck", float(len(failed)), 0.0, ", ".join(failed), seconds)
-    if backend == "cpp":
-        yield from _episodes(seed)
+    for family in families:
+        for operation in family.operations.values():
+            cases = {name: case for name, case in family.cases.items() if case.operation is operation}
+            for dtype in DTYPES:
+                begin = time.perf_counter()
+                checks = {
+                    f"{name}, {shape_name}": partial(_errors, case, shape, DTYPES[dtype], backend, device, seed)
+                    for name, case in cases.items()
+                    for shape_name, shape in shapes.items()
+                }
+                yield Row(operation.name, backend, device, dtype, *_worst(checks), time.perf_counter() - begin)
+            if operation.differentiable:
+                begin = time.perf_counter()
+                failed = [name for name, case in cases.items() if not _gradcheck(case, backend, device, seed)]
+                seconds, where = time.perf_counter() - begin, ", ".join(failed)
+                yield Row(operation.name, backend, device, "gradcheck", float(len(failed)), 0.0, where, seconds)
+    if BACKENDS[backend].fuses_episodes:
+        for family in families:
+            yield from _episodes(family, backend, device, seed)
 
 
-def _episodes(seed: int) -> Iterator[Row]:
-    """MANN and NTM, whose loop over time is compiled for the CPU, in float64 and float32."""
-    for module, options in episodes.OPTIONS.items():
-        for dtype in ("float64", "float32"):
-            begin = time.perf_counter()
-            checks = {
-                ", ".join(names): partial(episodes.episode_errors, module, *names, DTYPES[dtype], seed)
-                for names in itertools.product(options, episodes.SIZES, episodes.LENGTHS)
-            }
-            yield Row(module.__name__, "cpp", "cpu", dtype, *_worst(checks), time.perf_counter() - begin)
+def _episodes(family: Family, backend: str, device: str, seed: int) -> Iterator[Row]:
+    """The family's fused episodes, in float64 and float32."""
+    if family.episode is None:
+        return
+    for dtype in ("float64", "float32"):
+        begin = time.perf_counter()
+        checks = {
+            ", ".join(names): partial(
+                episodes.episode_errors, family.episode, backend, *names, dtype=DTYPES[dtype], seed=seed
+            )
+            for names in itertools.product(family.episode.options, episodes.SIZES, episodes.LENGTHS)
+        }
+        name = family.episode.sequence.__name__
+        yield Row(name, backend, device, dtype, *_worst(checks), time.perf_counter() - begin)
 
 
 def _worst(checks: Mapping[str, Callable[[], dict[str, Error]]]) -> tuple[float, float, str]:
-    """Of all results the one that is worst beside what it is allowed; and where that was."""
+    """The error that is largest beside what is allowed, of all results of all checks; and where it was."""
     worst, where = Error(-1.0, 1.0), ""
     for name, check in checks.items():
         try:
-            found = check()
+            measured = check()
         except Exception as error:  # a kernel that does not compile or run is wrong, whatever it raises
-            found = {_said(error): Error(float("inf"), 1.0)}
-        for result, off in found.items():
-            if _ratio(off) > _ratio(worst):
-                worst, where = off, f"{result} of {name}"
+            measured = {_message(error): Error(float("inf"), 1.0)}
+        for result, error_of_result in measured.items():
+            if _ratio(error_of_result) > _ratio(worst):
+                worst, where = error_of_result, f"{result} of {name}"
     return *worst, where
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}: result"
 
 
 def _ratio(error: Error) -> float:
-    ratio = error.found / error.allowed
+    ratio = error.measured / error.allowed
     return ratio if ratio == ratio else float("inf")
 
 
+def _is_interpreted(backend: str, device: str) -> bool:
+    """Whether kernels made for a GPU run in an interpreter on the CPU, where there is time for a few shapes only."""
+    return device == "cpu" and backend != REFERENCE.name and device not in BACKENDS[backend].devices
+
+
 def _shapes(backend: str, device: str) -> dict[str, Shape]:
-    if backend == "triton" and device == "cpu":
+    if _is_interpreted(backend, device):
         return {name: SHAPES[name] for name in INTERPRETED}
     several = {name: shape._replace(B=EPISODES if shape.B else 0) for name, shape in SHAPES.items()}
     return several | (LARGE if device == "cuda" else BATCH)
@@ -141,15 +147,15 @@ def _shapes(backend: str, device: str) -> dict[str, Shape]:
 
 def _errors(case: Case, shape: Shape, dtype: torch.dtype, backend: str, device: str, seed: int) -> dict[str, Error]:
     n = min(shape.n, shape.N)
-    if case.operation == "lrua_scan":
-        shape = shape._replace(B=min(shape.B, SCANNED))
+    if case.operation.is_settled is not None:
+        shape = shape._replace(B=min(shape.B, SETTLED_EPISODES))
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     for attempt in range(ATTEMPTS):
-        tensors = narrow(case, arguments(case, shape, wide, seed + attempt), dtype)
-        if case.operation != "lrua_scan" or keeps_gap(case, tensors, n):
+        tensors = cast(case, arguments(case, shape, wide, seed + attempt), dtype)
+        if case.operation.is_settled is None or case.operation.is_settled(case, tensors, n):
             gradients = cotangents(case, shape, wide, seed + 1)
             return measure(case, _to(tensors, device), _to(gradients, device), backend, n)[1]
-    raise RuntimeError(f"{shape}: no inputs of {ATTEMPTS} whose usages stay apart")
+    raise RuntimeError(f"{shape}: no inputs of {ATTEMPTS} that keep the choices of slots apart")
 
 
 def _to(tensors: Tensors, device: str) -> Tensors:
@@ -161,11 +167,12 @@ def _gradcheck(case: Case, backend: str, device: str, seed: int) -> bool:
     names = [name for name, x in tensors.items() if x.is_floating_point()]
 
     def outputs(*values: Tensor) -> tuple[Tensor, ...]:
-        return tuple(call(case, tensors | dict(zip(names, values)), backend, SMALL.n).values())
+        return tuple(run_case(case, tensors | dict(zip(names, values)), backend, SMALL.n).values())
 
-    interpreted = backend == "triton" and device == "cpu"
     values = [tensors[name].requires_grad_() for name in names]
     try:
-        return bool(torch.autograd.gradcheck(outputs, values, raise_exception=False, fast_mode=interpreted))
+        return bool(
+            torch.autograd.gradcheck(outputs, values, raise_exception=False, fast_mode=_is_interpreted(backend, device))
+        )
     except Exception:  # as above; the other rows say what it is
         return False

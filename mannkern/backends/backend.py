@@ -1,0 +1,37 @@
+"""What a backend says of itself: which families of operations it has kernels for, and where they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Sizes(NamedTuple):
+    """Sizes of a call that a backend may limit: slots N, width W, heads R (H of the NTM)."""
+
+    N: int = 1
+    W: int = 1
+    R: int = 1
+
+
+class Backend(NamedTuple):
+    """A set of kernels for the operations of some memory families.
+
+    name:           what ``backend=`` and MANNKERN_BACKEND call it
+    families:       memory families, such as "lrua", whose operations it has kernels for
+    devices:        device types, such as "cpu", where ``auto`` takes it
+    why_not:        (device type, sizes) -> why it cannot run there, and how to change that; "" where it can
+    overload:       the overload of each operation that its kernels are registered for: "default" saves for backward
+    what
+                    the gradient reads, "recompute" saves little and computes it again; None calls the plain reference
+    takes_half:     whether its kernels convert float16 and bfloat16 on load, so that nothing is widened before
+    fuses_episodes: whether a whole episode of a cell is one operation
+    """
+
+    name: str
+    families: tuple[str, ...]
+    devices: tuple[str, ...]
+    why_not: Callable[[str, Sizes], str]
+    overload: str | None = "default"
+    takes_half: bool = False
+    fuses_episodes: bool = False

@@ -1,0 +1,63 @@
+"""The choice of the backend that runs a call."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import torch
+
+from mannkern.backends import cpp, cuda, reference, triton
+from mannkern.backends.backend import Backend, Sizes
+
+REFERENCE = reference.BACKEND
+BACKENDS = {backend.name: backend for backend in (REFERENCE, cpp.BACKEND, triton.BACKEND, cuda.BACKEND)}
+_warned: set[str] = set()
+
+
+def preferred(family: str, device_type: str) -> Backend:
+    """The backend that ``auto`` wants for a family's operations on a device type: the reference where none is made."""
+    for backend in BACKENDS.values():
+        if family in backend.families and device_type in backend.devices:
+            return backend
+    return REFERENCE
+
+
+def why_not(backend: Backend, family: str, device_type: str, N: int = 1, W: int = 1, R: int = 1) -> str:
+    """Why ``backend`` cannot run a family's operations on a device type at these sizes; "" where it can."""
+    if backend is REFERENCE or family in backend.families:
+        return backend.why_not(device_type, Sizes(N, W, R))
+    others = [repr(other.name) for other in BACKENDS.values() if family in other.families]
+    have = f"{' and '.join(others)} {'have' if len(others) > 1 else 'has'} them" if others else "only the reference has"
+    return f"backend {backend.name!r} has no kernels for {family!r}; {have}"
+
+
+def choose(family: str, requested: str | None, device: torch.device, N: int = 1, W: int = 1, R: int = 1) -> Backend:
+    """The backend of one call: ``backend=``, else MANNKERN_BACKEND, else ``auto``. Only ``auto`` falls back.
+
+    N, W and R are the call's sizes, because kernels may not take all of them; ``family`` is a memory family's name.
+
+    Raises ValueError for an unknown name and RuntimeError where an explicit request cannot be met.
+    """
+    source = "backend" if requested is not None else "MANNKERN_BACKEND"
+    name = requested if requested is not None else os.environ.get("MANNKERN_BACKEND", "auto")
+    if name == "auto":
+        backend = preferred(family, device.type)
+        reason = why_not(backend, family, device.type, N, W, R)
+        if reason:
+            _warn_once(f"mannkern runs on the reference on {device.type!r}: {reason}")
+            return REFERENCE
+        return backend
+    if name not in BACKENDS:
+        raise ValueError(f"{source}: got {name!r}, need 'auto' or one of {', '.join(map(repr, BACKENDS))}")
+    backend = BACKENDS[name]
+    reason = why_not(backend, family, device.type, N, W, R)
+    if reason:
+        raise RuntimeError(f"{source}={name!r} cannot be met: {reason}")
+    return backend
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(message, stacklevel=4)

@@ -1,0 +1,13 @@
+"""The backend ``cpp``: the compiled C++ kernels, for CPU tensors."""
+
+from __future__ import annotations
+
+from mannkern.backends import native
+from mannkern.backends.backend import Backend, Sizes
+
+
+def _why_not(device_type: str, sizes: Sizes) -> str:
+    return native.reason if device_type == "cpu" else f"backend 'cpp' runs on the CPU, not on {device_type!r}"
+
+
+BACKEND = Backend("cpp", families=("lrua", "ntm"), devices=("cpu",), why_not=_why_not, fuses_episodes=True)

@@ -1,0 +1,50 @@
+"""The answer to: what runs on which backend, and why do the other backends not run?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from mannkern.backends import native
+from mannkern.backends.choice import BACKENDS, REFERENCE, preferred, why_not
+from mannkern.memories.registry import FAMILIES
+
+
+class BackendInfo(NamedTuple):
+    """used: backend of each operation by device type under ``auto``; missing: why each other backend is not used.
+
+    isa: the instruction set of the compiled CPU kernels, "" where they are missing.
+    """
+
+    used: dict[str, dict[str, str]]
+    missing: dict[str, str]
+    isa: str
+
+    def __str__(self) -> str:
+        lines = []
+        for device, operations in self.used.items():
+            for backend in dict.fromkeys(operations.values()):
+                names = ", ".join(name for name, used in operations.items() if used == backend)
+                isa = f" ({self.isa})" if device in BACKENDS[backend].devices and device == "cpu" else ""
+                lines.append(f"{device}: {backend}{isa} for {names}")
+        return "\n".join(lines + [f"{backend}: {reason}" for backend, reason in self.missing.items()])
+
+
+def backend_info() -> BackendInfo:
+    """What is used for what under ``auto``, and why not the rest. Prints as a few readable lines."""
+    device_types = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    used: dict[str, dict[str, str]] = {}
+    for device_type in device_types:
+        used[device_type] = {}
+        for family in FAMILIES.values():
+            backend = preferred(family.name, device_type)
+            if why_not(backend, family.name, device_type):
+                backend = REFERENCE
+            used[device_type] |= dict.fromkeys(family.operations, backend.name)
+    missing = {}
+    for backend in BACKENDS.values():
+        if backend is not REFERENCE:
+            device_type = next((device for device in device_types if device in backend.devices), device_types[0])
+            missing[backend.name] = why_not(backend, backend.families[0], device_type)
+    return BackendInfo(used, {name: reason for name, reason in missing.items() if reason}, native.isa())

@@ -1,0 +1,47 @@
+"""The compiled libraries. Loading one registers its kernels with the dispatcher."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import torch
+
+_BUILD = "pip install --no-build-isolation ."
+
+
+def _load(name: str, needs: str) -> tuple[ctypes.CDLL | None, str]:
+    """The library, and why it is not loaded; "" where it is."""
+    path = Path(__file__).parents[1] / name
+    if not path.exists():
+        return None, f"the compiled library was not built; with {needs}: {_BUILD}"
+    try:
+        torch.ops.load_library(str(path))
+        return ctypes.CDLL(str(path)), ""
+    except OSError as error:
+        return None, f"the compiled library does not load ({error}); build it anew: {_BUILD}"
+
+
+_handle, reason = _load("_C.abi3.so", "a C++ compiler")
+if _handle is not None:
+    _handle.mannkern_isa.restype = ctypes.c_char_p
+    _handle.mannkern_vector_bytes.restype = ctypes.c_int64
+
+cuda_reason = f"this PyTorch is built without CUDA; https://pytorch.org has one with it, then: {_BUILD}"
+if torch.version.cuda is not None:
+    _, cuda_reason = _load("_CUDA.abi3.so", "nvcc and a PyTorch built with CUDA")
+
+
+def isa() -> str:
+    """Instruction set of the CPU kernels: "avx512", "avx2" or "portable"; "" without the compiled library."""
+    return "" if _handle is None else _handle.mannkern_isa().decode()
+
+
+def set_isa(name: str) -> bool:
+    """Use another instruction set from now on, for tests and benchmarks; False where this machine cannot run it."""
+    return _handle is not None and bool(_handle.mannkern_set_isa(name.encode()))
+
+
+def block(dtype: torch.dtype) -> int:
+    """Slots in a block of an episode's memory: two vectors of the instruction set, or 0 without the library."""
+    return 0 if _handle is None else 2 * int(_handle.mannkern_vector_bytes()) // dtype.itemsize

@@ -1,0 +1,60 @@
+"""The backend ``triton``: the Triton kernels of LRUA, for GPUs; on the CPU under TRITON_INTERPRET=1, for tests.
+
+Its launchers are registered here as the kernels of the overload "recompute". Triton itself is imported when the first
+of them runs, because that takes a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from mannkern.backends.backend import Backend, Sizes
+from mannkern.triton import paths
+
+_has_triton = importlib.util.find_spec("triton") is not None
+_LAUNCHERS = {  # operation -> module of mannkern.triton with a function of that name
+    "least_used_mask": "launch_pieces",
+    "additive_write": "launch_pieces",
+    "additive_write_backward": "launch_pieces",
+    "usage_update": "launch_pieces",
+    "usage_update_backward": "launch_pieces",
+    "cosine_read": "launch_step",
+    "cosine_read_backward": "launch_step",
+    "lrua_step": "launch_step",
+    "lrua_step_backward": "launch_step",
+    "lrua_scan": "launch_scan",
+    "lrua_scan_backward": "launch_scan",
+}
+
+
+def _launcher(operation: str, module: str) -> Callable[..., Any]:
+    def launch(*args: Any) -> Any:
+        return getattr(importlib.import_module(f"mannkern.triton.{module}"), operation)(*args)
+
+    return launch
+
+
+_library = torch.library.Library("mannkern", "IMPL")
+for _operation, _module in _LAUNCHERS.items():
+    _library.impl(f"{_operation}.recompute", _launcher(_operation, _module), "CompositeExplicitAutograd")
+
+
+def _why_not(device_type: str, sizes: Sizes) -> str:
+    if not _has_triton:
+        return "Triton is not installed; pip install triton"
+    if device_type == "cuda" or (device_type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
+        return paths.unsupported(*sizes)
+    return (
+        f"Triton runs on a GPU, not on {device_type!r} (for tests, slowly, with TRITON_INTERPRET=1 set from the start)"
+    )
+
+
+BACKEND = Backend(
+    "triton", families=("lrua",), devices=("cuda",), why_not=_why_not, overload="recompute", takes_half=True
+)

@@ -1,0 +1,51 @@
+"""The operations of LRUA (Santoro et al. 2016) and of the NTM (Graves et al. 2014), fused, with hand-written gradients.
+
+B episodes, N memory slots, W width of a slot, R read heads of LRUA, H heads and S shifts of the NTM. Tensors are
+float32 or float64, all the same; float16 and bfloat16 are accepted and widened, so results are float32 then. Inputs may
+be strided views and are never written to; B = 0 works. ``backend`` is one of :func:`mannkern.backend_info`'s, None for
+the process's choice (MANNKERN_BACKEND, else "auto").
+
+Every function raises ValueError or TypeError for a wrong rank, size, dtype, device or value, naming the argument,
+before any work; RuntimeError where an explicit backend cannot be had. Values of GPU tensors (a negative strength, a
+slot out of range) are not read, because that would wait for the GPU. Gradients of the fused backends are not
+differentiable a second time; backend="reference" is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mannkern.memories.lrua.functional import (
+    LRUAScan,
+    LRUAStep,
+    additive_write,
+    cosine_read,
+    least_used_mask,
+    lrua_scan,
+    lrua_step,
+    usage_update,
+)
+from mannkern.memories.ntm.functional import ntm_address, ntm_write, shift_sharpen
+from mannkern.memories.registry import FAMILIES
+
+__all__ = [
+    "LRUAScan",
+    "LRUAStep",
+    "additive_write",
+    "cosine_read",
+    "least_used_mask",
+    "lrua_scan",
+    "lrua_step",
+    "ntm_address",
+    "ntm_write",
+    "shift_sharpen",
+    "usage_update",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The operations of memory families that were registered later."""
+    for family in FAMILIES.values():
+        if name in family.operations:
+            return family.operations[name].function
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,176 @@
+"""What the cells of all families share: sizes, a controller, the interface behind it, and the initial memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mannkern.memories.checks import check_controller, check_dtype, check_input, check_tensor, widen
+
+
+class FeedForward(nn.Module):
+    """The feed-forward controller: one tanh layer without a state of its own."""
+
+    def __init__(self, input_size: int, hidden_size: int, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_size, hidden_size, device=device, dtype=dtype)
+
+    def forward(self, input: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+        """input (B, F + R W) -> hidden (B, D), and the state, which stays ()."""
+        return torch.tanh(self.linear(input)), state
+
+
+class MemoryCell(nn.Module):
+    """A controller on ``[x_t, r_{t-1}]``, a linear interface of its hidden state, and an initial memory (N, W).
+
+    A family's cell adds its state, its ``step`` and its own options. num_reads is R, the number of read vectors of
+    width W that the controller sees; interface_size is the width I of the interface vector, which the step reads its
+    keys, gates and so on from. See :class:`mannkern.MANNCell` for the other arguments.
+    """
+
+    family: ClassVar[str]  # the name of its memory family
+    state_type: ClassVar[type[Any]]  # a NamedTuple: controller, then tensors
+    state_letters: ClassVar[dict[str, str]]  # the dimensions of these tensors
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        memory_slots: int,
+        memory_width: int,
+        num_reads: int,
+        interface_size: int,
+        controller: str | nn.Module,
+        memory_init: float | str,
+        backend: str | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.memory_slots = memory_slots
+        self.memory_width = memory_width
+        self.memory_init = memory_init
+        self.backend = backend
+        self._read_size = num_reads * memory_width
+        check_dtype(dtype)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        controller_input = input_size + self._read_size
+        self._has_own_controller = isinstance(controller, nn.Module)
+        if isinstance(controller, nn.Module):
+            check_controller(controller, controller_input, hidden_size)
+            self.controller = controller
+        elif controller == "lstm":
+            self.controller = nn.LSTMCell(controller_input, hidden_size, **factory)
+        elif controller == "feedforward":
+            self.controller = FeedForward(controller_input, hidden_size, **factory)
+        else:
+            raise ValueError(f"controller: got {controller!r}, need 'lstm', 'feedforward' or a torch.nn.Module")
+        self.interface = nn.Linear(hidden_size, interface_size, **factory)
+        initial = torch.empty(memory_slots, memory_width, **factory)
+        if memory_init == "learned":
+            self.initial_memory = nn.Parameter(initial)
+        elif memory_init == "uniform":
+            self.register_buffer("initial_memory", initial)
+        elif isinstance(memory_init, (int, float)) and not isinstance(memory_init, bool) and math.isfinite(memory_init):
+            self.register_buffer("initial_memory", initial, persistent=False)
+        else:
+            raise ValueError(f"memory_init: got {memory_init!r}, need a finite number, 'uniform' or 'learned'")
+        self.reset_parameters()
+
+    @property
+    def output_size(self) -> int:
+        """Width of a step's output: D + R W."""
+        return self.hidden_size + self._read_size
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters again, except those of a controller that the caller passed; see the class."""
+        if self._has_own_controller:
+            pass
+        elif isinstance(self.controller, nn.LSTMCell):
+            self.controller.reset_parameters()
+            with torch.no_grad():
+                for bias in (self.controller.bias_ih, self.controller.bias_hh):
+                    bias[self.hidden_size : 2 * self.hidden_size].fill_(0.5)
+        elif isinstance(self.controller, FeedForward):
+            self.controller.linear.reset_parameters()
+        nn.init.xavier_uniform_(self.interface.weight)
+        nn.init.zeros_(self.interface.bias)
+        with torch.no_grad():
+            if isinstance(self.memory_init, str):
+                bound = 1 / math.sqrt(self.memory_slots + self.memory_width)
+                self.initial_memory.uniform_(-bound, bound)
+            else:
+                self.initial_memory.fill_(self.memory_init)
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The state of ``batch_size`` episodes before their first step."""
+        raise NotImplementedError
+
+    def step(self, input: Tensor, state: Any) -> tuple[Tensor, Any, Tensor]:
+        """One step without checks of input and state: output (B, D + R W), state, write weights (B, heads, N)."""
+        raise NotImplementedError
+
+    def fused_episode(self, input: Tensor, weights: tuple[Tensor, ...], state: Any) -> tuple[Tensor, Any]:
+        """All steps of input (T, B, F) as one operation, on a backend that has it: outputs (T, B, D + R W), state.
+
+        weights: this cell's, from :func:`mannkern.memories.episode.pack_weights`, packed once for all chunks of a
+        batch.
+        """
+        raise NotImplementedError
+
+    def forward(self, input: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """input (B, F), state None for the initial one -> output (B, D + R W) = [h_t, r_t], state."""
+        check_input(input, self.input_size, self.interface.weight)
+        B = input.shape[0]
+        output, state, _ = self.step(input, self.initial_state(B) if state is None else self.check_state(state, B))
+        return output, state
+
+    def sizes(self, batch_size: int) -> dict[str, int]:
+        """The sizes of a state by their letters."""
+        W = self.memory_width
+        return {"B": batch_size, "N": self.memory_slots, "W": W, "R": self._read_size // W}
+
+    def check_state(self, state: Any, batch_size: int) -> Any:
+        """The state, if it fits ``batch_size`` episodes of this cell; else ValueError or TypeError, naming the part."""
+        name = self.state_type.__name__
+        if not isinstance(state, self.state_type):
+            raise TypeError(f"state: got {type(state).__name__}, need the {name} that initial_state or a step returns")
+        first, sizes = widen(self.initial_memory), self.sizes(batch_size)
+        for part, letters in self.state_letters.items():
+            expected = tuple(sizes[letter] for letter in letters)
+            check_tensor(first, f"state.{part}", getattr(state, part), letters, expected)
+        if isinstance(self.controller, nn.LSTMCell):
+            for part, x in zip("hc", state.controller, strict=True):
+                expected = (batch_size, self.hidden_size)
+                check_tensor(self.initial_memory, f"state.controller {part}", x, "BD", expected)
+        return state
+
+    def first_memory(self, batch_size: int) -> Tensor:
+        """Memory (B, N, W) before the first step, float32 beside half-precision parameters."""
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 0:
+            raise ValueError(f"batch_size: got {batch_size!r}, need an int, at least 0")
+        return widen(self.initial_memory).expand(batch_size, self.memory_slots, self.memory_width)
+
+    def first_controller_state(self, batch_size: int) -> Any:
+        """(h, c) of zeros for an LSTM, () for a feed-forward controller, None for a module that the caller passed."""
+        if isinstance(self.controller, nn.LSTMCell):
+            h = self.initial_memory.new_zeros(batch_size, self.hidden_size)
+            return h, torch.zeros_like(h)
+        return () if isinstance(self.controller, FeedForward) else None
+
+    def run_controller(self, input: Tensor, read: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Hidden state (B, D) and new state of the controller on ``[input, read]``: input (B, F), read (B, R, W)."""
+        seen = torch.cat([input, read.flatten(1).to(input.dtype)], -1)
+        if isinstance(self.controller, nn.LSTMCell):
+            state = self.controller(seen, state)
+            return state[0], state
+        if isinstance(self.controller, (nn.GRUCell, nn.RNNCell)):
+            hidden = self.controller(seen, state)
+            return hidden, hidden
+        hidden, state = self.controller(seen, state)
+        return hidden, state

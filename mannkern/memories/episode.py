@@ -1,0 +1,123 @@
+"""What the fused episodes of all families share: how a cell's controller is packed, and shapes of what is saved.
+
+An episode operation runs a whole loop over time in compiled code. Its first eight arguments are the same for every
+family; csrc/README.md draws their layouts and csrc/cpu/controller_loop.h reads them:
+
+    input             (T, B, F)
+    input_weight      (G, F)       G = 4 D gates of an LSTM in the order of torch.nn.LSTMCell; G = D for one tanh layer
+    bias              (G)          of an LSTM the sum of its two biases
+    recurrent_weight  (G, D + R W) of [h, r]; for one tanh layer (G, R W), since it does not see h
+    interface_weight  (I, D)
+    interface_bias    (I)
+    output            (B, D + R W) [h, r] before the first step
+    cell              (B, D)       c before the first step; None for one tanh layer
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mannkern.backends import native
+from mannkern.memories.cell import FeedForward, MemoryCell
+from mannkern.memories.library import empty_like
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def is_plain(cell: MemoryCell) -> bool:
+    """Whether the fused loops compute what the cell computes: no module of another type, and none with a hook."""
+    controller: nn.Module = cell.controller
+    linears: list[Any] = [cell.interface]
+    if type(controller) is FeedForward:
+        linears.append(controller.linear)
+    elif type(controller) is not nn.LSTMCell or not controller.bias:
+        return False
+    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in linears)
+    return plain and not any(getattr(part, hook) for part in (cell, controller, *linears) for hook in _HOOKS)
+
+
+def pack_weights(cell: MemoryCell) -> tuple[Tensor, ...]:
+    """The packed weights of a plain cell, from input_weight to interface_bias."""
+    controller, F = cell.controller, cell.input_size
+    interface = cell.interface.weight, cell.interface.bias
+    if isinstance(controller, FeedForward):
+        weight, bias = controller.linear.weight, controller.linear.bias
+        return weight[:, :F], bias, weight[:, F:], *interface
+    assert isinstance(controller, nn.LSTMCell)  # is_plain was asked first
+    recurrent = torch.cat([controller.weight_hh, controller.weight_ih[:, F:]], 1)
+    return controller.weight_ih[:, :F], controller.bias_ih + controller.bias_hh, recurrent, *interface
+
+
+def pack_state(cell: MemoryCell, state: Any) -> tuple[Tensor, Tensor | None]:
+    """output and cell before the first step. h is zero for one tanh layer, which does not see it."""
+    read = state.read.flatten(1)
+    hidden, c = state.controller or (read.new_zeros(read.shape[0], cell.hidden_size), None)
+    return torch.cat([hidden, read], 1), c
+
+
+def saved_shapes(
+    input: Tensor,
+    bias: Tensor,
+    interface_bias: Tensor,
+    cell: Tensor | None,
+    memory: Tensor,
+    rows: int,
+    save_for_backward: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Checkpoints, rows, gates, cells and interface vectors, as csrc/cpu allocates them.
+
+    rows: numbers a slot has in a step beside its memory: weights, and for the gradient cosines and a norm. Without
+    ``save_for_backward`` only the last step's are there.
+    """
+    T, B, _ = input.shape
+    _, N, W = memory.shape
+    every, block = checkpoint_every(T), native.block(memory.dtype)
+    blocks, steps = (N + block - 1) // block, T if save_for_backward else 1
+    return (
+        memory.new_empty((1 + (T - 1) // every if save_for_backward else 0, B, blocks, W * block)),
+        memory.new_empty((steps + 1, B, rows, blocks * block)),
+        memory.new_empty((T if cell is not None else 0, B, bias.shape[0])),
+        memory.new_empty((0, B, bias.shape[0]) if cell is None else (steps, *cell.shape)),
+        memory.new_empty((steps, B, interface_bias.shape[0])),
+    )
+
+
+def checkpoint_every(T: int) -> int:
+    """Steps between two checkpoints of the memory: the square root of T, as csrc/cpu/checkpoints.h has it."""
+    return max(1, math.ceil(math.sqrt(T)))
+
+
+def last_cell(cell: Tensor | None, memory: Tensor, interface_weight: Tensor) -> Tensor:
+    """c (B, D) after the last step, or its gradient; (0, D) for one tanh layer."""
+    return memory.new_empty((0, interface_weight.shape[1]) if cell is None else cell.shape)
+
+
+def controller_gradients(
+    input: Tensor,
+    input_weight: Tensor,
+    recurrent_weight: Tensor,
+    interface_weight: Tensor,
+    output: Tensor,
+    cell: Tensor | None,
+    memory: Tensor,
+    needs_input_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the first eight arguments; that of the input is (0, B, F) where it is not needed."""
+    d_weights = empty_like(
+        input_weight, input_weight[:, 0], recurrent_weight, interface_weight, interface_weight[:, 0], output
+    )
+    d_input = memory.new_empty((input.shape[0] if needs_input_grad else 0, *input.shape[1:]))
+    return d_input, *d_weights, last_cell(cell, memory, interface_weight)
+
+
+def wanted_gradients(ctx: Any, out: tuple[Tensor, ...], saved: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """The gradients of a backward operation as autograd wants them.
+
+    None for ``cell`` with a feed-forward controller (saved[5] is None), and for an input that needs no gradient.
+    """
+    d_input, *others, d_cell = out[:8]
+    return (d_input if ctx.needs_input_grad[0] else None, *others, None if saved[5] is None else d_cell, *out[8:])

@@ -1,0 +1,39 @@
+"""The dispatcher's namespace of the operations, and how an operation is defined."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+library = torch.library.Library("mannkern", "DEF")
+
+
+def operation(name: str, *overloads: str) -> Callable[[Callable[..., Any]], dict[str, Any]]:
+    """Define overloads of the operation ``name`` by their fake, and return them by name, ready to be called.
+
+    The decorated function takes the operation's arguments and returns empty tensors of the shapes and dtypes of its
+    results; the schema is read from its annotations. Backends register their kernels for an overload: "default" if they
+    save for backward what the gradient reads, "recompute" if they save little and compute it again
+    (see :class:`mannkern.backends.Backend`).
+    """
+
+    def define(fake: Callable[..., Any]) -> dict[str, Any]:
+        fake.__annotations__ = typing.get_type_hints(fake)
+        schema = torch.library.infer_schema(fake, mutates_args=()).replace("SymInt", "int")
+        for overload in overloads:
+            full_name = name if overload == "default" else f"{name}.{overload}"
+            library.define(full_name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+            torch.library.register_fake(f"mannkern::{full_name}", fake, lib=library)
+        packet = getattr(torch.ops.mannkern, name)
+        return {overload: getattr(packet, overload) for overload in overloads}
+
+    return define
+
+
+def empty_like(*tensors: Tensor) -> Any:
+    """A tuple of contiguous tensors without values, of the same shapes and dtypes."""
+    return tuple(x.new_empty(x.shape) for x in tensors)

@@ -1,0 +1,206 @@
+"""The public operations of LRUA: they check arguments and choose the backend. See :mod:`mannkern.functional`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mannkern.backends import choose
+from mannkern.memories.checks import (
+    check_decay,
+    check_first,
+    check_least_used,
+    check_number_of_slots,
+    check_slots,
+    check_strength,
+    check_tensor,
+    distinct,
+    widen,
+)
+from mannkern.memories.lrua import reference
+from mannkern.memories.lrua.ops.additive_write import AdditiveWriteFunction
+from mannkern.memories.lrua.ops.cosine_read import CosineReadFunction
+from mannkern.memories.lrua.ops.least_used_mask import least_used_mask as least_used_mask_operation
+from mannkern.memories.lrua.ops.scan import LRUAScanFunction
+from mannkern.memories.lrua.ops.step import LRUAStepFunction
+from mannkern.memories.lrua.ops.usage_update import UsageUpdateFunction
+
+
+class LRUAStep(NamedTuple):
+    """memory (B, N, W), read (B, R, W), read_weights (B, R, N), usage (B, N), write_weights (B, R, N)."""
+
+    memory: Tensor
+    read: Tensor
+    read_weights: Tensor
+    usage: Tensor
+    write_weights: Tensor
+
+
+class LRUAScan(NamedTuple):
+    """reads (T, B, R, W), and the state after the last step: memory (B, N, W), read_weights (B, R, N), usage (B, N)."""
+
+    reads: Tensor
+    memory: Tensor
+    read_weights: Tensor
+    usage: Tensor
+
+
+def least_used_mask(usage: Tensor, n: int, *, backend: str | None = None) -> Tensor:
+    """Least used: a mask (B, N), in usage's dtype, of exactly n ones at the slots of smallest usage (B, N).
+
+    Ties go to the lower index; NaN counts as the largest. The choice is a constant: no gradient flows through it.
+    """
+    _, N = check_first("usage", usage, "BN")
+    usage = widen(usage.detach())
+    check_number_of_slots("n", n, N)
+    chosen = choose("lrua", backend, usage.device, N)
+    if chosen.overload is None:
+        return reference.least_used_mask(usage, n)
+    return least_used_mask_operation[chosen.overload](usage, n)
+
+
+def additive_write(
+    memory: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None = None, *, backend: str | None = None
+) -> Tensor:
+    """Write: M'(i) = M(i) + sum_h w_w[h](i) a[h], after slot ``reset`` is set to zero.
+
+    memory (B, N, W), write_weights (B, R, N), add (B, R, W), reset (B,) int64 or None. Returns memory (B, N, W).
+    """
+    B, N, W = check_first("memory", memory, "BNW")
+    R = check_first("write_weights", write_weights, "BRN")[1]
+    chosen = choose("lrua", backend, memory.device, N, W, R)
+    half = chosen.takes_half
+    memory = memory if half else widen(memory)
+    write_weights = check_tensor(memory, "write_weights", write_weights, "BRN", (B, R, N), half)
+    add = check_tensor(memory, "add", add, "BRW", (B, R, W), half)
+    reset = check_slots(memory, "reset", reset, B, N)
+    if chosen.overload is None:
+        return reference.additive_write(memory, write_weights, add, reset)
+    return AdditiveWriteFunction.apply_fast(memory, write_weights, add, reset, chosen.overload)
+
+
+def cosine_read(
+    memory: Tensor, key: Tensor, strength: Tensor | None = None, *, backend: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Read by content: w_r[h] = softmax_i(b[h] cos(k[h], M(i))), r[h] = sum_i w_r[h](i) M(i).
+
+    memory (B, N, W), key (B, R, W), strength b (B, R) >= 0, None for 1 as in the paper. A norm under 1e-8 counts as
+    1e-8 and passes no gradient. Returns read (B, R, W) and read_weights (B, R, N).
+    """
+    B, N, W = check_first("memory", memory, "BNW")
+    R = check_first("key", key, "BRW")[1]
+    chosen = choose("lrua", backend, memory.device, N, W, R)
+    half = chosen.takes_half
+    memory = memory if half else widen(memory)
+    key = check_tensor(memory, "key", key, "BRW", (B, R, W), half)
+    strength = check_strength(memory, "strength", strength, "BR", (B, R), half)
+    if chosen.overload is None:
+        return reference.cosine_read(memory, key, strength)
+    read, read_weights, *_ = CosineReadFunction.apply_fast(memory, key, strength, chosen.overload)
+    return read, read_weights
+
+
+def usage_update(
+    usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float = 0.99, *, backend: str | None = None
+) -> Tensor:
+    """Usage: u' = gamma u + sum_h w_r[h] + sum_h w_w[h].
+
+    usage (B, N), read_weights and write_weights (B, R, N), decay gamma in [0, 1]: 0.99 is the paper's, the
+    replications use 0.95. Returns usage (B, N).
+    """
+    B, N = check_first("usage", usage, "BN")
+    R = check_first("read_weights", read_weights, "BRN")[1]
+    chosen = choose("lrua", backend, usage.device, N, R=R)
+    half = chosen.takes_half
+    usage, decay = usage if half else widen(usage), check_decay(decay)
+    read_weights = check_tensor(usage, "read_weights", read_weights, "BRN", (B, R, N), half)
+    write_weights = check_tensor(usage, "write_weights", write_weights, "BRN", (B, R, N), half)
+    if chosen.overload is None:
+        return reference.usage_update(usage, read_weights, write_weights, decay)
+    return UsageUpdateFunction.apply_fast(usage, read_weights, write_weights, decay, chosen.overload)
+
+
+def lrua_step(
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    key: Tensor,
+    add: Tensor,
+    gate: Tensor,
+    strength: Tensor | None = None,
+    *,
+    num_least_used: int | None = None,
+    least_used: str = "shared",
+    decay: float = 0.99,
+    backend: str | None = None,
+) -> LRUAStep:
+    """One memory step of MANN: least used slots, write, read of the memory just written, usage.
+
+    State: memory (B, N, W), read_weights (B, R, N), usage (B, N). Input: key (B, R, W), add (B, R, W) (the paper writes
+    the key: pass it twice), gate logits (B, R) between the last read location (+) and the least used (-), strength
+    (B, R) >= 0 or None for 1. Returns memory, read (B, R, W), read weights, usage and write weights (B, R, N).
+
+    num_least_used: n, by default min(R, N). least_used: "shared", the paper's, marks n slots for every head;
+    "per_head" gives head h the slot of rank h mod n, as the most-cited replication does. decay: gamma in [0, 1].
+    """
+    B, N, W = check_first("memory", memory, "BNW")
+    R = check_first("key", key, "BRW")[1]
+    chosen = choose("lrua", backend, memory.device, N, W, R)
+    half = chosen.takes_half
+    memory = memory if half else widen(memory)
+    read_weights = check_tensor(memory, "read_weights", read_weights, "BRN", (B, R, N), half)
+    usage = check_tensor(memory, "usage", usage, "BN", (B, N), half)
+    key = check_tensor(memory, "key", key, "BRW", (B, R, W), half)
+    add = check_tensor(memory, "add", distinct(add, key), "BRW", (B, R, W), half)
+    gate = check_tensor(memory, "gate", gate, "BR", (B, R), half)
+    strength = check_strength(memory, "strength", strength, "BR", (B, R), half)
+    options = _options(R, N, num_least_used, least_used, decay)
+    arguments = (memory, read_weights, usage, key, add, gate, strength, *options)
+    if chosen.overload is None:
+        return LRUAStep(*reference.lrua_step(*arguments))
+    return LRUAStep(*LRUAStepFunction.apply_fast(*arguments, chosen.overload)[:5])
+
+
+def _options(R: int, N: int, num_least_used: int | None, least_used: str, decay: float) -> tuple[int, bool, float]:
+    n = min(R, N) if num_least_used is None else num_least_used
+    return check_number_of_slots("num_least_used", n, N), check_least_used(least_used), check_decay(decay)
+
+
+def lrua_scan(
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    keys: Tensor,
+    adds: Tensor,
+    gates: Tensor,
+    strengths: Tensor | None = None,
+    *,
+    num_least_used: int | None = None,
+    least_used: str = "shared",
+    decay: float = 0.99,
+    backend: str | None = None,
+) -> LRUAScan:
+    """T memory steps on keys and adds (T, B, R, W), gates and strengths (T, B, R), as T calls of :func:`lrua_step`.
+
+    It serves episodes whose controller does not read its memory back, so that all its inputs are known at the start.
+    For backward it checkpoints the memory: at most 7 times on the CPU, about sqrt(T)/2 times on a GPU. T = 0 returns
+    the state as it came. State and options are those of :func:`lrua_step`.
+    """
+    B, N, W = check_first("memory", memory, "BNW")
+    T, _, R, _ = check_first("keys", keys, "TBRW")
+    chosen = choose("lrua", backend, memory.device, N, W, R)
+    half = chosen.takes_half
+    memory = memory if half and T else widen(memory)
+    read_weights = check_tensor(memory, "read_weights", read_weights, "BRN", (B, R, N), half and T > 0)
+    usage = check_tensor(memory, "usage", usage, "BN", (B, N), half and T > 0)
+    keys = check_tensor(memory, "keys", keys, "TBRW", (T, B, R, W), half)
+    adds = check_tensor(memory, "adds", distinct(adds, keys), "TBRW", (T, B, R, W), half)
+    gates = check_tensor(memory, "gates", gates, "TBR", (T, B, R), half)
+    strengths = check_strength(memory, "strengths", strengths, "TBR", (T, B, R), half)
+    options = _options(R, N, num_least_used, least_used, decay)
+    arguments = (memory, read_weights, usage, keys, adds, gates, strengths, *options)
+    if chosen.overload is None or T == 0:
+        return LRUAScan(*reference.lrua_scan(*arguments))
+    return LRUAScan(*LRUAScanFunction.apply_fast(*arguments, torch.is_grad_enabled(), chosen.overload)[:4])

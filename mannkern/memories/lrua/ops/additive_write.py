@@ -1,0 +1,45 @@
+"""The operation ``additive_write``: write (docs/equations.md), with its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from mannkern.memories.checks import compute_dtype
+from mannkern.memories.function import MemoryFunction, cache_signature, call_backward
+from mannkern.memories.library import empty_like, operation
+
+
+@operation("additive_write", "default", "recompute")
+def additive_write(memory: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) -> Tensor:
+    """memory (B, N, W), write weights (B, R, N), add (B, R, W), reset (B) -> memory (B, N, W)."""
+    return memory.new_empty(memory.shape, dtype=compute_dtype(memory))
+
+
+@operation("additive_write_backward", "default", "recompute")
+def additive_write_backward(
+    grad: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of the result -> those of memory, write weights and add."""
+    d_memory, d_write_weights, d_add = empty_like(grad, write_weights, add)
+    return d_memory, d_write_weights, d_add
+
+
+class AdditiveWriteFunction(MemoryFunction):
+    """The arguments of ``additive_write`` and the overload -> memory."""
+
+    @staticmethod
+    @cache_signature
+    def forward(*args: Any) -> Tensor:
+        *arguments, overload = args
+        return additive_write[overload](*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *saved, ctx.overload = inputs[1:]
+        ctx.save_for_backward(*saved)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return (*call_backward(additive_write_backward[ctx.overload], grad, *ctx.saved_tensors), None, None)

@@ -1,0 +1,177 @@
+"""The operation ``lrua_scan``: T memory steps of LRUA on given keys, adds and gates, with its gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mannkern.backends import native
+from mannkern.memories.checks import compute_dtype
+from mannkern.memories.function import MemoryFunction, OnceDifferentiable, cache_signature, call_backward
+from mannkern.memories.library import empty_like, operation
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def checkpoint_every(T: int) -> int:
+    """Steps between two checkpoints of the default overload, at most 7 in all, as csrc/cpu/lrua_scan.cpp has it."""
+    return max(math.ceil(math.sqrt(min(T, 64))), (T + 7) // 8)
+
+
+def recompute_checkpoint_every(T: int) -> int:
+    """Steps between two checkpoints of the overload "recompute": twice the square root of T.
+
+    Its backward pass computes these steps again in scratch memory of its programs, which are fewer than the episodes of
+    a large batch, so fewer checkpoints than sqrt(T) need the least memory.
+    """
+    return min(math.ceil(2 * math.sqrt(T)), T)
+
+
+@operation("lrua_scan", "default")
+def _save(
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    keys: Tensor,
+    adds: Tensor,
+    gates: Tensor,
+    strengths: Tensor | None,
+    num_least_used: int,
+    per_head: bool,
+    decay: float,
+    save_for_backward: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Reads (T, B, R, W) and the last state; then checkpoints of the state (count, B, numbers in slot blocks)."""
+    T, B, R, W = keys.shape
+    N, block = memory.shape[1], native.block(memory.dtype)
+    count = (T - 1) // checkpoint_every(T) if save_for_backward else 0
+    last_memory, last_read_weights, last_usage = empty_like(memory, read_weights, usage)
+    checkpoints = memory.new_empty((count, B, (N + block - 1) // block * block * (W + R + 1)))
+    return memory.new_empty(keys.shape), last_memory, last_read_weights, last_usage, checkpoints
+
+
+@operation("lrua_scan", "recompute")
+def _recompute(
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    keys: Tensor,
+    adds: Tensor,
+    gates: Tensor,
+    strengths: Tensor | None,
+    num_least_used: int,
+    per_head: bool,
+    decay: float,
+    save_for_backward: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Reads and the last state; then marks (T, B, N), and checkpoints of memory and read weights (count, B, ...)."""
+    T, dtype = keys.shape[0], compute_dtype(memory)
+    steps, count = (T, -(-T // recompute_checkpoint_every(T)) - 1) if save_for_backward else (0, 0)
+    reads, last_memory, last_read_weights, last_usage = (
+        memory.new_empty(x.shape, dtype=dtype) for x in (keys, memory, read_weights, usage)
+    )
+    marks = memory.new_empty((steps, *usage.shape), dtype=torch.int8)
+    checkpoints = memory.new_empty((count, *memory.shape), dtype=dtype)
+    weights_checkpoints = memory.new_empty((count, *read_weights.shape), dtype=dtype)
+    return reads, last_memory, last_read_weights, last_usage, marks, checkpoints, weights_checkpoints
+
+
+@operation("lrua_scan_backward", "default")
+def _save_backward(
+    grad_reads: Tensor | None,
+    grad_memory: Tensor | None,
+    grad_read_weights: Tensor | None,
+    grad_usage: Tensor | None,
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    keys: Tensor,
+    adds: Tensor,
+    gates: Tensor,
+    strengths: Tensor | None,
+    checkpoints: Tensor,
+    num_least_used: int,
+    per_head: bool,
+    decay: float,
+) -> Gradients:
+    """Gradients of memory, read weights, usage, keys, adds, gates and strengths; the last (T, B, 0) without them."""
+    inputs = empty_like(memory, read_weights, usage, keys, adds, gates)
+    return *inputs, _strengths_gradient(keys, strengths)
+
+
+@operation("lrua_scan_backward", "recompute")
+def _recompute_backward(
+    grad_reads: Tensor | None,
+    grad_memory: Tensor | None,
+    grad_read_weights: Tensor | None,
+    grad_usage: Tensor | None,
+    memory: Tensor,
+    read_weights: Tensor,
+    keys: Tensor,
+    adds: Tensor,
+    gates: Tensor,
+    strengths: Tensor | None,
+    marks: Tensor,
+    checkpoints: Tensor,
+    weights_checkpoints: Tensor,
+    num_least_used: int,
+    per_head: bool,
+    decay: float,
+) -> Gradients:
+    """As above. Usage is not an argument, since the marks of every step were saved."""
+    dtype = compute_dtype(memory)
+    d_memory, d_usage = memory.new_empty(memory.shape, dtype=dtype), memory.new_empty(marks.shape[1:], dtype=dtype)
+    d_read_weights, *interface = empty_like(read_weights, keys, adds, gates)
+    return d_memory, d_read_weights, d_usage, *interface, _strengths_gradient(keys, strengths)
+
+
+def _strengths_gradient(keys: Tensor, strengths: Tensor | None) -> Tensor:
+    return keys.new_empty((*keys.shape[:2], 0)) if strengths is None else strengths.new_empty(strengths.shape)
+
+
+lrua_scan = _save | _recompute
+lrua_scan_backward = _save_backward | _recompute_backward
+
+
+class _Gradient(OnceDifferentiable):
+    """The backward operation of the default overload. Its tensors count from 1, the operation being argument 0."""
+
+    batch_at_dim1 = ((1, 8, 9, 10, 11, 12), (3, 4, 5, 6))
+
+
+class _RecomputeGradient(OnceDifferentiable):
+    """The backward operation of the overload "recompute"."""
+
+    batch_at_dim1 = ((1, 7, 8, 9, 10, 11, 12, 13), (3, 4, 5, 6))
+
+
+class LRUAScanFunction(MemoryFunction):
+    """The arguments of ``lrua_scan`` and the overload -> reads and the last state, and what that overload saves."""
+
+    batch_at_dim1 = ((3, 4, 5, 6), (0, 4, 5, 6))
+
+    @staticmethod
+    @cache_signature
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        *arguments, overload = args
+        return lrua_scan[overload](*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        memory, read_weights, usage, *interface = inputs[:7]
+        *ctx.options, _, ctx.overload = inputs[7:]
+        ctx.has_strengths = interface[3] is not None
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*output[4:])
+        state = (memory, read_weights, usage) if ctx.overload == "default" else (memory, read_weights)
+        ctx.save_for_backward(*state, *interface, *output[4:])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        function = _Gradient if ctx.overload == "default" else _RecomputeGradient
+        operation = lrua_scan_backward[ctx.overload]
+        out = call_backward(operation, *grads[:4], *ctx.saved_tensors, *ctx.options, function=function)
+        return (*out[:6], out[6] if ctx.has_strengths else None, None, None, None, None, None)

@@ -1,0 +1,42 @@
+"""The operation ``usage_update``: usage (docs/equations.md), with its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from mannkern.memories.checks import compute_dtype
+from mannkern.memories.function import MemoryFunction, cache_signature, call_backward
+from mannkern.memories.library import operation
+
+
+@operation("usage_update", "default", "recompute")
+def usage_update(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:
+    """usage (B, N), read and write weights (B, R, N) -> usage (B, N)."""
+    return usage.new_empty(usage.shape, dtype=compute_dtype(usage))
+
+
+@operation("usage_update_backward", "default", "recompute")
+def usage_update_backward(grad: Tensor, num_heads: int, decay: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of the result -> those of usage, read weights and write weights."""
+    weights = (grad.shape[0], num_heads, grad.shape[1])
+    return grad.new_empty(grad.shape), grad.new_empty(weights), grad.new_empty(weights)
+
+
+class UsageUpdateFunction(MemoryFunction):
+    """The arguments of ``usage_update`` and the overload -> usage."""
+
+    @staticmethod
+    @cache_signature
+    def forward(*args: Any) -> Tensor:
+        *arguments, overload = args
+        return usage_update[overload](*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.num_heads, ctx.decay, ctx.overload = inputs[1].shape[1], inputs[3], inputs[4]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return (*call_backward(usage_update_backward[ctx.overload], grad, ctx.num_heads, ctx.decay), None, None)

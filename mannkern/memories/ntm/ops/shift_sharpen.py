@@ -1,0 +1,41 @@
+"""The operation ``shift_sharpen``: shift and sharpen (docs/equations.md), with its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from mannkern.memories.function import MemoryFunction, cache_signature, call_backward
+from mannkern.memories.library import empty_like, operation
+
+
+@operation("shift_sharpen", "default")
+def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor) -> Tensor:
+    """weights (B, H, N), shift (B, H, S), sharpness (B, H) -> weights (B, H, N)."""
+    return weights.new_empty(weights.shape)
+
+
+@operation("shift_sharpen_backward", "default")
+def shift_sharpen_backward(
+    grad: Tensor, weights: Tensor, shift: Tensor, sharpness: Tensor, sharpened: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of the result, the arguments and the result -> gradients of the arguments."""
+    return empty_like(weights, shift, sharpness)
+
+
+class ShiftSharpenFunction(MemoryFunction):
+    """The arguments of ``shift_sharpen`` -> weights."""
+
+    @staticmethod
+    @cache_signature
+    def forward(*args: Any) -> Tensor:
+        return shift_sharpen["default"](*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return call_backward(shift_sharpen_backward["default"], grad, *ctx.saved_tensors)

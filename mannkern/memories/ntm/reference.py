@@ -1,0 +1,48 @@
+"""The addressing and the write of the Neural Turing Machine (Graves et al. 2014, section 3), in plain PyTorch.
+
+B episodes, N memory slots, W width of a slot, H heads, S shifts. Every function takes any device and float dtype, is
+differentiable by autograd, and writes to none of its inputs. docs/equations.md defines the equations by name.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mannkern.memories.content import cosine_weights
+
+
+def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor) -> Tensor:
+    """Shift, a circular convolution of weights (B, H, N) with shifts (B, H, S); then sharpen, w^y / sum w^y.
+
+    Sharpen is written as powers of w_s / max w_s. Like softmax(y log w_s) it does not underflow to 0/0; but at w_s = 0
+    a power has the gradient of the formula, also for y = 1, where the gradient of the logarithm is NaN.
+    """
+    S, N = shift.shape[-1], weights.shape[-1]
+    places = torch.arange(N, device=weights.device)
+    shifted = torch.zeros_like(weights)
+    for j in range(S):
+        shifted = shifted + shift[..., j : j + 1] * weights[..., (places - (j - S // 2)) % N]
+    powers = (shifted / shifted.detach().amax(-1, keepdim=True)) ** sharpness.unsqueeze(-1)
+    return powers / powers.sum(-1, keepdim=True)
+
+
+def ntm_address(
+    memory: Tensor, previous: Tensor, key: Tensor, strength: Tensor, gate: Tensor, shift: Tensor, sharpness: Tensor
+) -> Tensor:
+    """Weights (B, H, N): content weights, interpolation with ``previous``, shift, sharpen."""
+    content = cosine_weights(memory, key, strength)
+    g = gate.unsqueeze(-1)
+    return shift_sharpen(g * content + (1 - g) * previous, shift, sharpness)
+
+
+def ntm_write(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:
+    """M'(i) = M(i) prod_h (1 - w[h](i) e[h]) + sum_h w[h](i) a[h]. Erase and add, all heads at once.
+
+    The factors are multiplied one by one, because the gradient of torch.prod divides by them and waits for a GPU to say
+    whether one is 0.
+    """
+    outer = weights.unsqueeze(-1)  # (B, H, N, 1)
+    for factor in (1 - outer * erase.unsqueeze(-2)).unbind(1):
+        memory = memory * factor
+    return memory + (outer * add.unsqueeze(-2)).sum(1)

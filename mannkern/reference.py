@@ -1,0 +1,32 @@
+"""The equations in plain PyTorch: the definition, the fallback and the oracle of the tests.
+
+docs/equations.md has them by name. Every function takes any device and float dtype and is differentiable any number of
+times; letters and arguments are those of :mod:`mannkern.functional`.
+"""
+
+from mannkern.memories.content import cosine_weights, read
+from mannkern.memories.lrua.reference import (
+    additive_write,
+    cosine_read,
+    least_used_mask,
+    least_used_slots,
+    lrua_scan,
+    lrua_step,
+    usage_update,
+)
+from mannkern.memories.ntm.reference import ntm_address, ntm_write, shift_sharpen
+
+__all__ = [
+    "additive_write",
+    "cosine_read",
+    "cosine_weights",
+    "least_used_mask",
+    "least_used_slots",
+    "lrua_scan",
+    "lrua_step",
+    "ntm_address",
+    "ntm_write",
+    "read",
+    "shift_sharpen",
+    "usage_update",
+]

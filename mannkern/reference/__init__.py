@@ -1,1 +1,0 @@
-"""The equations in plain PyTorch: definition, fallback and gradient oracle. Imports nothing of the other packages."""
