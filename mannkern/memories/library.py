@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,6 @@ def operation(name: str, *overloads: str) -> Callable[[Callable[..., Any]], dict
     """
 
     def define(fake: Callable[..., Any]) -> dict[str, Any]:
-        fake.__annotations__ = typing.get_type_hints(fake)
         schema = torch.library.infer_schema(fake, mutates_args=()).replace("SymInt", "int")
         for overload in overloads:
             full_name = name if overload == "default" else f"{name}.{overload}"
