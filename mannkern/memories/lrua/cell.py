@@ -18,8 +18,11 @@ from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
 class MANNState(NamedTuple):
     """What a MANNCell carries from step to step.
 
-    controller: the controller's own state: (h, c), each (B, D), of an LSTM, () of a feed-forward controller
-    memory (B, N, W), read_weights (B, R, N), usage (B, N), read (B, R, W)
+    controller:   (h, c), each (B, D), for an LSTM; () for a feed-forward controller
+    memory:       (B, N, W)
+    read_weights: (B, R, N)
+    usage:        (B, N)
+    read:         (B, R, W), the read vectors
     """
 
     controller: Any
@@ -41,10 +44,11 @@ class InterfaceVector(NamedTuple):
 class MANNCell(MemoryCell):
     """One step of MANN, a memory-augmented neural network (Santoro et al. 2016) with LRUA addressing.
 
-    The controller sees ``[x_t, r_{t-1}]``; one linear layer maps its hidden state to key (tanh), add (tanh), gate and,
-    with ``key_strength``, strength (1 + softplus); the memory step is :func:`mannkern.functional.lrua_step`.
+    The controller sees ``[x_t, r_{t-1}]``. One linear layer maps its hidden state to the interface vector: key (tanh),
+    add (tanh), gate and, with ``key_strength``, strength (1 + softplus). The memory step is
+    :func:`mannkern.functional.lrua_step`.
 
-    input_size F, hidden_size D; memory_slots N, memory_width W, num_reads R: 128, 40 and 4 are the paper's.
+    input_size F, hidden_size D, memory_slots N, memory_width W and num_reads R; the paper has N = 128, W = 40, R = 4.
     controller: "lstm" (torch.nn.LSTMCell), "feedforward" (one tanh layer), or a module: a torch.nn.LSTMCell, GRUCell or
         RNNCell, or one called as ``controller(input (B, F + R W), state) -> (hidden (B, D), state)`` with state None at
         the start of an episode.
@@ -54,9 +58,9 @@ class MANNCell(MemoryCell):
         state_dict) or "learned" (a parameter (N, W), drawn likewise).
     backend: see :mod:`mannkern.functional`.
 
-    Parameters start as torch.nn.LSTMCell's do, but for the LSTM's forget gate, whose biases add up to 1 (Jozefowicz et
-    al. 2015); the interface starts Xavier-uniform with zero bias (Glorot and Bengio 2010), so that keys differ between
-    heads from the first step and the write gates start half open.
+    Parameters are drawn as those of torch.nn.LSTMCell, except that the two biases of the forget gate add up to 1
+    (Jozefowicz et al. 2015). The interface is drawn Xavier-uniform with zero bias (Glorot and Bengio 2010), so that the
+    keys of heads differ from the first step on and the write gates start half open.
 
     Raises ValueError or TypeError for an argument out of range, naming it.
     """

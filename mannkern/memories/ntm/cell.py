@@ -17,11 +17,13 @@ from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
 
 
 class NTMState(NamedTuple):
-    """What an NTMCell carries from step to step.
+    """What an NTMCell carries from step to step. H = R + num_write_heads.
 
-    controller: the controller's own state: (h, c), each (B, D), of an LSTM, () of a feed-forward controller
-    memory (B, N, W), read_weights (B, R, N) and write_weights (B, H - R, N) of the read and the write heads,
-    read (B, R, W)
+    controller:    (h, c), each (B, D), for an LSTM; () for a feed-forward controller
+    memory:        (B, N, W)
+    read_weights:  (B, R, N), of the read heads
+    write_weights: (B, H - R, N), of the write heads
+    read:          (B, R, W), the read vectors
     """
 
     controller: Any
@@ -49,18 +51,19 @@ class InterfaceVector(NamedTuple):
 class NTMCell(MemoryCell):
     """One step of a Neural Turing Machine (Graves et al. 2014).
 
-    The controller sees ``[x_t, r_{t-1}]``; one linear layer maps its hidden state to what H = R + ``num_write_heads``
-    heads ask: key, strength (softplus), gate (sigmoid), shift (softmax), sharpness (1 + softplus), and erase (sigmoid)
-    and add (tanh) of the write heads. The write heads act first, all at once; the read heads read the new memory.
+    The controller sees ``[x_t, r_{t-1}]``. One linear layer maps its hidden state to the interface vector of H = R +
+    ``num_write_heads`` heads: key, strength (softplus), gate (sigmoid), shift (softmax) and sharpness (1 + softplus) of
+    each, and erase (sigmoid) and add (tanh) of the write heads. The write heads act first, all at once, with
+    :func:`mannkern.functional.ntm_address` and ``ntm_write``; then the read heads read the new memory.
 
-    input_size F, hidden_size D; memory_slots N, memory_width W: 128 and 20 are the paper's. num_read_heads R and
-    num_write_heads at least 1. shift_range: how far a head moves in a step, S = 2 shift_range + 1 shifts; 1 is the
-    paper's, 0 leaves the place.
-    controller, memory_init, backend: as of :class:`mannkern.MANNCell`. A memory of one constant (1e-6) starts twice as
-    fast in one report on the copy task and never breaks the symmetry in another, so it is the user's choice.
+    input_size F, hidden_size D, memory_slots N and memory_width W; 128 x 20 is the paper's memory. num_read_heads (R)
+    and num_write_heads are at least 1. shift_range is how far a head can move in a step, so there are S = 2 shift_range
+    + 1 shifts; 1 is the paper's, and with 0 a head cannot move. controller, memory_init and backend are those of
+    :class:`mannkern.MANNCell`. Reports on the copy task disagree about a constant initial memory (1e-6): in one it
+    learns twice as fast, in another it never breaks the symmetry of the slots.
 
-    Weights start as one-hot at slot 0, reads and the controller's state as 0. Parameters start as
-    :class:`mannkern.MANNCell`'s do.
+    Weights start one-hot at slot 0; reads and the controller's state start at 0. Parameters are drawn as those of
+    :class:`mannkern.MANNCell` are.
 
     Raises ValueError or TypeError for an argument out of range, naming it.
     """
