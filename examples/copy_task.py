@@ -3,8 +3,11 @@
 The network sees a sequence of random 8-bit vectors, then a delimiter, and must then repeat the sequence with no further
 input. The bits are new each time, so it has to write them into its memory and read them back in order.
 
-    python examples/copy_task.py              # 3,000 training steps
+    python examples/copy_task.py              # 3,000 training steps; in a clone, with PYTHONPATH=.
     python examples/copy_task.py --steps 100  # a short look
+
+The loss of a bit begins at ln 2 = 0.693, a guess. After half a minute on one core every bit is right, also in sequences
+twice as long as any in training and, with most seeds, nearly every bit in those six times as long.
 """
 
 import argparse
@@ -56,14 +59,17 @@ model = Copier()
 # The large eps lets steps vanish with the gradient: with a small one, a copy that was learned is forgotten again.
 optimizer = torch.optim.RMSprop(model.parameters(), learning_rate, alpha=0.95, momentum=0.9, centered=True, eps=1e-4)
 
+history = []
 for step in range(1, steps + 1):
     loss, right = copy(model, length=int(torch.randint(1, max_length + 1, ())))
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), max_norm=10)
     optimizer.step()
+    history.append((loss.item(), right))
     if step % 100 == 0 or step in (1, steps):
-        print(f"step {step:5}: loss {loss.item():.4f}, bits right {right:.1f}%", flush=True)
+        mean_loss, mean_right = torch.tensor(history[-100:]).mean(0).tolist()  # over lengths from 1 to max_length
+        print(f"step {step:5}: loss {mean_loss:.4f}, bits right {mean_right:.1f}%", flush=True)
 
 with torch.no_grad():
     for length in (max_length, 2 * max_length, 6 * max_length):
