@@ -25,7 +25,7 @@ def options(markdown: str) -> set[str]:
 
 def test_options_by_hand() -> None:
     page = (
-        "`train copy --model lstm` and\n    pip install --no-build-isolation .\n<!-- tables -->\n|---|---|\n--lr 1e-3"
+        "`train --model lstm` and\n    pip install --no-build-isolation .\n<!-- tables -->\n|---|---|\n--lr 1e-3"
     )
     assert options(page) == {"--model", "--lr"}
 
