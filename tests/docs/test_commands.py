@@ -24,9 +24,7 @@ def options(markdown: str) -> set[str]:
 
 
 def test_options_by_hand() -> None:
-    page = (
-        "`train --model lstm` and\n    pip install --no-build-isolation .\n<!-- tables -->\n|---|---|\n--lr 1e-3"
-    )
+    page = "`train --model lstm` and\n    pip install --no-build-isolation .\n<!-- tables -->\n|---|---|\n--lr 1e-3"
     assert options(page) == {"--model", "--lr"}
 
 
