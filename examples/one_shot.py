@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern import MANN
-from mannkern.tasks import glyphs
-from mannkern.tasks.episodes import EpisodeSampler
+from mannkern.tasks import EpisodeSampler, glyphs
 
 batch_size = 16  # B, episodes in a training step
 classes = 5  # C, characters in an episode
