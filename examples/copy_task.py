@@ -7,7 +7,7 @@ input. The bits are new each time, so it has to write them into its memory and r
     python examples/copy_task.py --steps 100  # a short look
 
 The loss of a bit begins at ln 2 = 0.693, a guess. After half a minute on one core every bit is right, also in sequences
-twice as long as any in training and, with most seeds, nearly every bit in those six times as long.
+twice as long as any in training; in those six times as long, nearly every bit.
 """
 
 import argparse
