@@ -1,22 +1,39 @@
-"""The README's code runs, and its equations are the library's."""
+"""The README's code runs, and the tables of the README and of docs/performance.md are the measured ones."""
 
-import re
-from pathlib import Path
+from __future__ import annotations
 
-import pytest
 import torch
 
 from bench.table import gpu_table, gpu_tables, memory_table, table
-from mannkern import functional
-from tests.helpers import CASES, SHAPES, arguments
+from tests.docs.markdown import python_blocks, text
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-USE, EQUATIONS, NTM = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+README, PERFORMANCE = text("README.md"), text("docs/performance.md")
+(USE,) = python_blocks(README)
+
+
+def rows(markdown: str) -> list[list[str]]:
+    """The cells of each line of tables."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if line[:1] == "|"]
+
+
+def test_rows_of_a_table_by_hand() -> None:
+    assert rows("| B | us |\n|---|---|\n| 1 | 99 us |\n\nprose") == [["B", "us"], ["---", "---"], ["1", "99 us"]]
 
 
 def test_figures_are_the_measured_ones() -> None:
     for measured in (table(), memory_table(), *gpu_tables()):
-        assert measured in README
+        assert measured in PERFORMANCE
+
+
+def test_small_table_is_of_the_measured_figures() -> None:
+    """The training step of MANN at five batch sizes: columns of the table of docs/performance.md."""
+    begin, end = "<!-- small table of bench/table.py -->", "<!-- end of the small table -->"
+    head, _, *small = rows(README[README.index(begin) : README.index(end)])
+    names, *measured = rows(table())
+    columns = [names.index(name) for name in head]
+    steps = [row for row in measured if row[0] == "training step" and row[1] in ("1", "16", "64", "256", "1024")]
+    assert small == [[row[column] for column in columns] for row in steps]
+    assert len(small) == 10
 
 
 def test_table_of_a_gpu() -> None:
@@ -36,36 +53,3 @@ def test_ten_lines_of_use_train() -> None:
     cell = scope["cell"]
     assert isinstance(cell, torch.nn.Module)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in cell.parameters())
-
-
-@pytest.mark.parametrize("n", [1, 3])
-def test_the_equations_as_pytorch_are_the_step(n: int) -> None:
-    torch.manual_seed(n)
-    B, N, W, R = 3, 9, 5, 3
-    options = {"dtype": torch.float64}
-    inputs = {
-        "memory": torch.randn(B, N, W, **options),
-        "read_weights": torch.rand(B, R, N, **options),
-        "usage": torch.rand(B, N, **options),
-        "key": torch.randn(B, R, W, **options),
-        "add": torch.randn(B, R, W, **options),
-        "gate": torch.randn(B, R, **options),
-        "strength": torch.rand(B, R, **options),
-    }
-    scope: dict[str, object] = {"torch": torch, "n": n, "W": W, "decay": 0.95, **inputs}
-    exec(EQUATIONS, scope)
-    step = functional.lrua_step(**inputs, num_least_used=n, decay=0.95)
-    for name, value in step._asdict().items():
-        torch.testing.assert_close(value, scope[name], rtol=1e-12, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
-
-
-def test_the_equations_as_pytorch_are_the_ntm() -> None:
-    torch.manual_seed(0)
-    tensors = arguments(CASES["ntm_address"], SHAPES["odd"], torch.float64)
-    written = arguments(CASES["ntm_write"], SHAPES["odd"], torch.float64)
-    erase, add = written["erase"], written["add"]
-    scope: dict[str, object] = {"torch": torch, "S": SHAPES["odd"].S, "erase": erase, "add": add, **tensors}
-    exec(NTM, scope)
-    weights = functional.ntm_address(**tensors)
-    torch.testing.assert_close(scope["weights"], weights)
-    torch.testing.assert_close(scope["memory"], functional.ntm_write(tensors["memory"], weights, erase, add))

@@ -1,0 +1,44 @@
+"""The options that the documents name are options of the commands."""
+
+from __future__ import annotations
+
+import io
+import re
+from contextlib import redirect_stdout
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from mannkern.__main__ import main
+from tests.docs.markdown import files, text
+
+TASKS = ("omniglot", "copy", "repeat-copy", "ngrams", "priority-sort", "few-shot-omniglot", "sinusoids")
+OTHERS = {"--no-build-isolation"}  # of pip
+PAGES = [path for path in files() if path.parts[0] != "bench" and path.name != "CHANGELOG.md"]
+
+
+def options(markdown: str) -> set[str]:
+    """Every ``--option`` in code and in prose; ``ruff --fix`` is none of ours."""
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*(?<!-)", re.sub(r"ruff --fix", "", markdown))) - OTHERS
+
+
+def test_options_by_hand() -> None:
+    page = "`train --model lstm` and\n    pip install --no-build-isolation .\n<!-- tables -->\n|---|---|\n--lr 1e-3"
+    assert options(page) == {"--model", "--lr"}
+
+
+@cache
+def known() -> frozenset[str]:
+    """The options of every command, from its --help."""
+    printed = io.StringIO()
+    for command in [["train", task] for task in TASKS] + [["evaluate"], ["table"], ["verify"]]:
+        with redirect_stdout(printed), pytest.raises(SystemExit):
+            main([*command, "--help"])
+    return frozenset(options(printed.getvalue()))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=str)
+def test_options_of_the_documents_exist(path: Path) -> None:
+    unknown = options(text(path)) - known()
+    assert not unknown, f"{path} names options that no command has: {sorted(unknown)}"
