@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from mannkern import native
-from mannkern.triton import paths
+from mannkern.triton import tiling
 
 BACKENDS = ("reference", "cpp", "triton", "cuda")
 OPERATIONS = {  # by family: a backend has kernels of all of one
@@ -56,7 +56,7 @@ def unavailable(backend: str, device_type: str, N: int = 1, W: int = 1, R: int =
     if backend == "triton":
         if family != "lrua":
             return "backend 'triton' has no kernels of the NTM; backend 'cuda' has"
-        return _without_triton(device_type) or paths.unsupported(N, W, R)
+        return _without_triton(device_type) or tiling.unsupported(N, W, R)
     if family != "ntm":
         return "backend 'cuda' has no kernels of LRUA; backend 'triton' has"
     if device_type != "cuda":

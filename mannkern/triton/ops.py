@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mannkern.triton.paths import scan_span, wide
+from mannkern.triton.tiling import checkpoint_every, compute_dtype
 
 _library = torch.library.Library("mannkern_triton", "DEF")
 _OPTIONS = "int num_least_used, bool per_head, float decay"
@@ -38,18 +38,20 @@ def _like(x: Tensor | None, empty: Tensor) -> Tensor:
     return empty if x is None else x.new_empty(x.shape)
 
 
-@_operation("launch_pieces", "least_used_mask(Tensor usage, int n) -> Tensor")
+@_operation("launch.least_used", "least_used_mask(Tensor usage, int n) -> Tensor")
 def _(usage: Tensor, n: int) -> Tensor:
     return usage.new_empty(usage.shape)
 
 
-@_operation("launch_pieces", "additive_write(Tensor memory, Tensor write_weights, Tensor add, Tensor? reset) -> Tensor")
+@_operation(
+    "launch.write_usage", "additive_write(Tensor memory, Tensor write_weights, Tensor add, Tensor? reset) -> Tensor"
+)
 def _(memory: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) -> Tensor:
-    return memory.new_empty(memory.shape, dtype=wide(memory))
+    return memory.new_empty(memory.shape, dtype=compute_dtype(memory))
 
 
 @_operation(
-    "launch_pieces",
+    "launch.write_usage",
     "additive_write_backward(Tensor grad, Tensor write_weights, Tensor add, Tensor? reset) -> (Tensor, Tensor, Tensor)",
 )
 def _(grad: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) -> tuple[Tensor, ...]:
@@ -57,28 +59,30 @@ def _(grad: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) ->
 
 
 @_operation(
-    "launch_pieces", "usage_update(Tensor usage, Tensor read_weights, Tensor write_weights, float decay) -> Tensor"
+    "launch.write_usage", "usage_update(Tensor usage, Tensor read_weights, Tensor write_weights, float decay) -> Tensor"
 )
 def _(usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float) -> Tensor:
-    return usage.new_empty(usage.shape, dtype=wide(usage))
+    return usage.new_empty(usage.shape, dtype=compute_dtype(usage))
 
 
 @_operation(
-    "launch_pieces", "usage_update_backward(Tensor grad, int num_heads, float decay) -> (Tensor, Tensor, Tensor)"
+    "launch.write_usage", "usage_update_backward(Tensor grad, int num_heads, float decay) -> (Tensor, Tensor, Tensor)"
 )
 def _(grad: Tensor, num_heads: int, decay: float) -> tuple[Tensor, Tensor, Tensor]:
     weights = (grad.shape[0], num_heads, grad.shape[1])
     return grad.new_empty(grad.shape), grad.new_empty(weights), grad.new_empty(weights)
 
 
-@_operation("launch_step", "cosine_read(Tensor memory, Tensor key, Tensor? strength) -> (Tensor, Tensor)")
+@_operation("launch.step", "cosine_read(Tensor memory, Tensor key, Tensor? strength) -> (Tensor, Tensor)")
 def _(memory: Tensor, key: Tensor, strength: Tensor | None) -> tuple[Tensor, Tensor]:
     weights = (memory.shape[0], key.shape[1], memory.shape[1])
-    return memory.new_empty(key.shape, dtype=wide(memory)), memory.new_empty(weights, dtype=wide(memory))
+    return memory.new_empty(key.shape, dtype=compute_dtype(memory)), memory.new_empty(
+        weights, dtype=compute_dtype(memory)
+    )
 
 
 @_operation(
-    "launch_step",
+    "launch.step",
     "cosine_read_backward(Tensor? grad_read, Tensor? grad_read_weights, Tensor memory, Tensor key, Tensor? strength, "
     "Tensor read_weights) -> (Tensor, Tensor, Tensor)",
 )
@@ -94,7 +98,7 @@ def _(
 
 
 @_operation(
-    "launch_step",
+    "launch.step",
     "lrua_step(Tensor memory, Tensor read_weights, Tensor usage, Tensor key, Tensor add, Tensor gate, "
     f"Tensor? strength, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
@@ -111,12 +115,12 @@ def _(
     decay: float,
 ) -> tuple[Tensor, ...]:
     sizes = (memory.shape, key.shape, read_weights.shape, usage.shape, read_weights.shape)
-    results = (memory.new_empty(size, dtype=wide(memory)) for size in sizes)
+    results = (memory.new_empty(size, dtype=compute_dtype(memory)) for size in sizes)
     return *results, memory.new_empty(usage.shape, dtype=torch.int8)
 
 
 @_operation(
-    "launch_step",
+    "launch.step",
     "lrua_step_backward(Tensor? grad_memory, Tensor? grad_read, Tensor? grad_read_weights, Tensor? grad_usage, "
     "Tensor? grad_write_weights, Tensor previous_read_weights, Tensor key, Tensor add, Tensor gate, Tensor? strength, "
     f"Tensor memory, Tensor read_weights, Tensor marks, {_OPTIONS}) "
@@ -146,7 +150,7 @@ def _(
 
 
 @_operation(
-    "launch_scan",
+    "launch.scan",
     "lrua_scan(Tensor memory, Tensor read_weights, Tensor usage, Tensor keys, Tensor adds, Tensor gates, "
     f"Tensor? strengths, {_OPTIONS}, bool keep) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
@@ -164,15 +168,15 @@ def _(
     keep: bool,
 ) -> tuple[Tensor, ...]:
     T = keys.shape[0]
-    kept = (T, -(-T // scan_span(T)) - 1) if keep else (0, 0)
+    kept = (T, -(-T // checkpoint_every(T)) - 1) if keep else (0, 0)
     sizes = (keys.shape, memory.shape, read_weights.shape, usage.shape)
-    reads, *state = (memory.new_empty(size, dtype=wide(memory)) for size in sizes)
+    reads, *state = (memory.new_empty(size, dtype=compute_dtype(memory)) for size in sizes)
     marks = memory.new_empty((kept[0], *usage.shape), dtype=torch.int8)
     return reads, *state, marks, *(x.new_empty((kept[1], *x.shape)) for x in state[:2])
 
 
 @_operation(
-    "launch_scan",
+    "launch.scan",
     "lrua_scan_backward(Tensor? grad_reads, Tensor? grad_memory, Tensor? grad_read_weights, Tensor? grad_usage, "
     "Tensor memory, Tensor read_weights, Tensor keys, Tensor adds, Tensor gates, Tensor? strengths, Tensor marks, "
     f"Tensor copies, Tensor weights_copies, {_OPTIONS}) "
@@ -196,7 +200,7 @@ def _(
     per_head: bool,
     decay: float,
 ) -> tuple[Tensor, ...]:
-    usage = memory.new_empty(marks.shape[1:], dtype=wide(memory))
-    state = memory.new_empty(memory.shape, dtype=wide(memory)), _like(read_weights, keys), usage
+    usage = memory.new_empty(marks.shape[1:], dtype=compute_dtype(memory))
+    state = memory.new_empty(memory.shape, dtype=compute_dtype(memory)), _like(read_weights, keys), usage
     asked = _like(keys, keys), _like(adds, keys), _like(gates, keys)
     return *state, *asked, _like(strengths, keys.new_empty(*keys.shape[:2], 0))

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 import mannkern
-from mannkern.triton import launch, launch_pieces, launch_scan, launch_step, paths
+from mannkern.triton import tiling
+from mannkern.triton.launch import common, least_used, scan, step, write_usage
 from tests.helpers import CASES, MAIN_CASES, Shape, Tensors, arguments, assert_same, call, cotangents, evaluate, strided
 from tests.triton.recorder import Recorder
 
@@ -32,13 +33,13 @@ def shifted(x: Tensor) -> Tensor:
 
 def test_ready_tensors_are_not_copied() -> None:
     x = torch.rand(4, 8)
-    assert launch.ready(x) is x
-    assert launch.prepare(x, None) == [x, None]
+    assert common.make_aligned(x) is x
+    assert common.make_all_aligned(x, None) == [x, None]
 
 
 @pytest.mark.parametrize("x", [strided(torch.rand(4, 5)), torch.rand(4, 5).mT, shifted(torch.rand(4, 5))])
 def test_others_are(x: Tensor) -> None:
-    got = launch.ready(x)
+    got = common.make_aligned(x)
     assert got.is_contiguous()
     assert got.data_ptr() % 16 == 0
     assert torch.equal(got, x)
@@ -46,7 +47,7 @@ def test_others_are(x: Tensor) -> None:
 
 def test_no_elements_are_ready() -> None:
     x = torch.empty(0, 3)
-    assert launch.ready(x) is x
+    assert common.make_aligned(x) is x
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -66,9 +67,9 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
     def run(kernel: Any, grid: tuple[int, ...], warps: int, *args: Any, **constants: Any) -> None:
         tensors.extend(x for x in args if isinstance(x, Tensor))
-        launch.run(kernel, grid, warps, *args, **constants)
+        common.run(kernel, grid, warps, *args, **constants)
 
-    for module in (launch_pieces, launch_scan, launch_step):
+    for module in (least_used, scan, step, write_usage):
         monkeypatch.setattr(module, "run", run)
     return tensors
 
@@ -78,7 +79,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 def test_kernels_get_aligned_tensors(case: str, shape: str, launched: list[Tensor]) -> None:
     """Triton compiles a kernel again for a pointer that is aligned otherwise."""
     N, W = SHAPES[shape].N, SHAPES[shape].W
-    assert paths.memory_blocks(N, W, torch.float32).whole == (shape == "whole")
+    assert tiling.memory_blocks(N, W, torch.float32).whole == (shape == "whole")
     sizes = SHAPES[shape]._replace(T=6)
     evaluate(CASES[case], arguments(CASES[case], sizes), cotangents(CASES[case], sizes), "triton")
     assert launched
@@ -87,8 +88,8 @@ def test_kernels_get_aligned_tensors(case: str, shape: str, launched: list[Tenso
 
 KERNELS = """
 import inspect
-from mannkern.triton import pieces, scan, select, step
-for module in (pieces, scan, select, step):
+from mannkern.triton import least_used, scan, step, write_usage
+for module in (least_used, scan, step, write_usage):
     for name, f in vars(module).items():
         if getattr(f, "__module__", "") == module.__name__ and "tl.program_id(0)" in f.src:
             numbers = [x for x in f.params if not x.is_constexpr and not x.name.startswith("p_")]
@@ -109,7 +110,7 @@ def test_no_number_is_compiled_for() -> None:
         "step_forward", "step_finish", "step_mean", "step_backward", "scan_forward", "scan_backward",
     }  # fmt: skip
     numbers = {name: x for name, x in kernels.items() if x}
-    assert numbers == dict.fromkeys(("scan_forward", "scan_backward"), "B:True T:True span:True")
+    assert numbers == dict.fromkeys(("scan_forward", "scan_backward"), "B:True T:True checkpoint_every:True")
 
 
 HALF = ("memory", "usage", "read_weights", "write_weights")

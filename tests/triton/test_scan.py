@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mannkern.triton import launch_scan, paths
+from mannkern.triton import tiling
 from tests.helpers import (
     CASES,
     Shape,
@@ -34,7 +34,7 @@ TILED = Shape(1, 20, 300, 2, 3)
 @pytest.mark.parametrize("shape", [WHOLE._replace(T=6), Shape(1, 9, 512, 2, 2, T=6)], ids=["whole", "tiles"])
 @pytest.mark.parametrize(("case", "begin"), [("scan", arguments), ("scan_strength_per_head", episode)])
 def test_scan_is_its_steps(case: str, shape: Shape, begin: Callable[..., Tensors]) -> None:
-    assert paths.memory_blocks(shape.N, shape.W, torch.float64).whole == (shape.W == 5)
+    assert tiling.memory_blocks(shape.N, shape.W, torch.float64).whole == (shape.W == 5)
     tensors = begin(CASES[case], shape, torch.float64)
     gradients = cotangents(CASES[case], shape, torch.float64)
     got = evaluate(CASES[case], tensors, gradients, "triton", shape.n)
@@ -45,7 +45,7 @@ def test_scan_is_its_steps(case: str, shape: Shape, begin: Callable[..., Tensors
 @pytest.mark.parametrize(("T", "left"), [(1, 0), (2, 0), (5, 0), (6, 1)])
 def test_lengths(T: int, left: int) -> None:
     """One step, a whole number of spans, and not."""
-    assert T % paths.scan_span(T) == left
+    assert T % tiling.checkpoint_every(T) == left
     case, shape = CASES["scan_strength_per_head"], WHOLE._replace(T=T)
     check_kernel(case, episode(case, shape, torch.float64), cotangents(case, shape, torch.float64), "triton", shape.n)
 
@@ -56,13 +56,13 @@ def test_several_copies(shape: Shape, span: int, monkeypatch: pytest.MonkeyPatch
     case, shape = CASES["scan"], shape._replace(T=5)
     tensors, gradients = arguments(case, shape), cotangents(case, shape)
     expected = evaluate(case, tensors, gradients, "triton", shape.n)
-    monkeypatch.setattr(launch_scan, "scan_span", lambda T: span)
+    monkeypatch.setattr(tiling, "checkpoint_every", lambda T: span)
     assert_same(evaluate(case, tensors, gradients, "triton", shape.n), expected)
 
 
 @pytest.mark.parametrize("B", [1, 3, 5])
 def test_more_episodes_than_programs(B: int) -> None:
-    assert paths.scan_programs(torch.device("cpu")) == 2
+    assert tiling.scan_programs(torch.device("cpu")) == 2
     case, shape = CASES["scan"], Shape(B, 12, 5, 2, 2, T=3)
     got = check_kernel(case, arguments(case, shape), cotangents(case, shape), "triton", shape.n)
     last = {
@@ -85,7 +85,7 @@ def test_gradient_of_one_result(shape: Shape, used: str) -> None:
 @pytest.mark.parametrize("shape", [Shape(1, 9, 3, 1, 2), Shape(1, 20, 300, 1, 2)], ids=["whole", "tiles"])
 def test_what_is_saved(T: int, shape: Shape) -> None:
     """Marks of every step and a few copies of the memory; nothing under no_grad."""
-    assert paths.memory_blocks(shape.N, shape.W, torch.float32).whole == (shape.W == 3)
+    assert tiling.memory_blocks(shape.N, shape.W, torch.float32).whole == (shape.W == 3)
     case, shape = CASES["scan"], shape._replace(T=T)
     tensors = arguments(case, shape)
     leaves = {name: x.requires_grad_() for name, x in tensors.items()}
@@ -94,7 +94,7 @@ def test_what_is_saved(T: int, shape: Shape) -> None:
         with torch.no_grad():
             call(case, leaves, "triton", shape.n)
     kept, (*_, marks, copies, weights_copies) = (x.outputs[4:] for x in recorder.calls["lrua_scan"])
-    count = -(-T // paths.scan_span(T)) - 1
+    count = -(-T // tiling.checkpoint_every(T)) - 1
     assert [x.shape for x in kept] == [(T, 1, shape.N), (count, 1, shape.N, shape.W), (count, 1, 1, shape.N)]
     assert kept[0].dtype == torch.int8
     assert ((kept[0] > 0).sum(-1) == shape.n).all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mannkern import functional
-from mannkern.triton import paths
+from mannkern.triton import tiling
 from tests.helpers import CASES, SHAPES, Case, Shape, arguments, call, check_kernel, cotangents, same
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
@@ -36,7 +36,7 @@ def check(case: Case, shape: Shape, dtype: torch.dtype = torch.float32) -> None:
 @pytest.mark.parametrize("shape", WHOLE)
 def test_whole(case: str, shape: str) -> None:
     N, W = WHOLE[shape].N, WHOLE[shape].W
-    assert paths.memory_blocks(N, W, torch.float32).whole
+    assert tiling.memory_blocks(N, W, torch.float32).whole
     check(CASES[case], WHOLE[shape])
 
 
@@ -44,28 +44,28 @@ def test_whole(case: str, shape: str) -> None:
 @pytest.mark.parametrize("shape", TILED)
 def test_tiles(case: str, shape: str) -> None:
     N, W = TILED[shape].N, TILED[shape].W
-    assert not paths.memory_blocks(N, W, torch.float32).whole
+    assert not tiling.memory_blocks(N, W, torch.float32).whole
     check(CASES[case], TILED[shape])
 
 
 @pytest.mark.parametrize("case", [*STEPS, "read_strength", "write_reset"])
 def test_float64_takes_tiles_earlier(case: str) -> None:
     shape = SHAPES["standard"]._replace(B=1)
-    assert paths.memory_blocks(shape.N, shape.W, torch.float32).whole
-    assert not paths.memory_blocks(shape.N, shape.W, torch.float64).whole
+    assert tiling.memory_blocks(shape.N, shape.W, torch.float32).whole
+    assert not tiling.memory_blocks(shape.N, shape.W, torch.float64).whole
     check(CASES[case], shape, torch.float64)
 
 
 @pytest.mark.parametrize(("case", "n"), [("step_strength", 3), ("step_per_head", 16), ("step", 20)])
 def test_slots_selected_in_tiles_or_sorted(case: str, n: int) -> None:
     shape = Shape(1, 9000, 3, 1, n)
-    assert paths.selection(shape.N, n) == ("tiles" if n <= 16 else "sort")
-    assert not paths.memory_blocks(shape.N, shape.W, torch.float32).whole
+    assert tiling.search_path(shape.N, n) == ("tiles" if n <= 16 else "sort")
+    assert not tiling.memory_blocks(shape.N, shape.W, torch.float32).whole
     check(CASES[case], shape)
 
 
 def test_most_slots() -> None:
-    shape = Shape(1, paths.MOST_SLOTS, 1, 1, 3)
+    shape = Shape(1, tiling.MAX_SLOTS, 1, 1, 3)
     check(CASES["step_strength"], shape, torch.float64)
 
 
@@ -74,13 +74,13 @@ def test_most_slots() -> None:
 @pytest.mark.parametrize("case", ["step_per_head", "scan_strength_per_head"])
 def test_slots_of_heads_where_more_are_asked_for(case: str, n: int, shape: Shape) -> None:
     """A head's slot is found by its rank, whatever the way in which n slots are found."""
-    assert paths.memory_blocks(shape.N, shape.W, torch.float32).whole == (shape.W == 5)
+    assert tiling.memory_blocks(shape.N, shape.W, torch.float32).whole == (shape.W == 5)
     check(CASES[case], shape._replace(n=n, T=2))
 
 
 @pytest.mark.parametrize("shape", [Shape(1, 20, 5, 5, 3), Shape(1, 20, 300, 5, 3)], ids=["whole", "tiles"])
 def test_heads_that_share_slots(shape: Shape) -> None:
-    assert paths.memory_blocks(shape.N, shape.W, torch.float32).whole == (shape.W == 5)
+    assert tiling.memory_blocks(shape.N, shape.W, torch.float32).whole == (shape.W == 5)
     check(CASES["step_per_head"], shape)
 
 
@@ -88,7 +88,7 @@ def test_heads_that_share_slots(shape: Shape) -> None:
 def test_equal_slots_of_different_tiles_stay_equal(case: str) -> None:
     """Three kinds of slots in turn, alike within each but for the least used ones."""
     shape = Shape(1, 150, 40, 3, 4)
-    blocks = paths.memory_blocks(shape.N, shape.W, torch.float32)
+    blocks = tiling.memory_blocks(shape.N, shape.W, torch.float32)
     assert blocks.tiles > 2
     assert blocks.BN % 3, "the kinds begin anew in each tile"
     few = arguments(CASES[case], shape._replace(N=3))
@@ -111,7 +111,7 @@ def test_equal_slots_of_different_tiles_stay_equal(case: str) -> None:
 def test_permuting_slots_across_tiles() -> None:
     """Weights and usage go with their slots, bit for bit; what is summed over slots, to rounding."""
     case, shape = CASES["step_strength"], Shape(1, 300, 30, 2, 4)
-    assert paths.memory_blocks(shape.N, shape.W, torch.float32).tiles > 2
+    assert tiling.memory_blocks(shape.N, shape.W, torch.float32).tiles > 2
     order = torch.randperm(shape.N, generator=torch.Generator().manual_seed(3))
     tensors = arguments(case, shape)
     permuted = tensors | {
@@ -152,4 +152,4 @@ def test_least_used_mask(N: int, n: int, dtype: torch.dtype) -> None:
 
 
 def test_least_used_mask_takes_every_path() -> None:
-    assert [paths.selection(*sizes) for sizes in ((8192, 17), (20000, 16), (20000, 17))] == ["row", "tiles", "sort"]
+    assert [tiling.search_path(*sizes) for sizes in ((8192, 17), (20000, 16), (20000, 17))] == ["row", "tiles", "sort"]

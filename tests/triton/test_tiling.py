@@ -7,7 +7,7 @@ import inspect
 import pytest
 import torch
 
-from mannkern.triton import blocks, paths
+from mannkern.triton import block_math, tiling
 
 FLOAT32, FLOAT64 = torch.float32, torch.float64
 
@@ -18,7 +18,7 @@ def is_power_of_two(x: int) -> bool:
 
 @pytest.mark.parametrize(("x", "least"), [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (127, 128), (128, 128), (129, 256)])
 def test_power_of_two(x: int, least: int) -> None:
-    assert paths.power_of_two(x) == least
+    assert tiling.power_of_two(x) == least
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,16 @@ def test_power_of_two(x: int, least: int) -> None:
     ],
 )
 def test_columns(W: int, expected: tuple[int, int]) -> None:
-    assert paths.columns(W) == expected
+    assert tiling.columns(W) == expected
 
 
 def test_columns_of_every_width() -> None:
-    for W in range(1, paths.MOST_WIDTH + 1):
-        W0, W1 = paths.columns(W)
+    for W in range(1, tiling.MAX_WIDTH + 1):
+        W0, W1 = tiling.columns(W)
         assert is_power_of_two(W0)
         assert W1 == 0 or (is_power_of_two(W1) and W0 // 4 <= W1 <= W0), W
-        assert W <= W0 + W1 <= paths.power_of_two(W), W
-        assert W1 == 0 or paths.power_of_two(W) > W0 + W1, W
+        assert W <= W0 + W1 <= tiling.power_of_two(W), W
+        assert W1 == 0 or tiling.power_of_two(W) > W0 + W1, W
 
 
 @pytest.mark.parametrize(
@@ -72,27 +72,27 @@ def test_columns_of_every_width() -> None:
     ],
 )
 def test_memory_blocks(N: int, W: int, dtype: torch.dtype, BN: int, tiles: int) -> None:
-    found = paths.memory_blocks(N, W, dtype)
+    found = tiling.memory_blocks(N, W, dtype)
     assert (found.BN, found.tiles, found.whole) == (BN, tiles, tiles == 1)
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
 def test_memory_blocks_of_every_width(dtype: torch.dtype) -> None:
-    for W in range(1, paths.MOST_WIDTH + 1):
+    for W in range(1, tiling.MAX_WIDTH + 1):
         for N in (1, 2, 7, 16, 17, 100, 128, 129, 700, 1024, 1025, 4096, 65536):
-            found = paths.memory_blocks(N, W, dtype)
-            assert paths.columns(W) == (found.W0, found.W1)
+            found = tiling.memory_blocks(N, W, dtype)
+            assert tiling.columns(W) == (found.W0, found.W1)
             assert is_power_of_two(found.BN)
             assert is_power_of_two(found.warps)
             assert found.warps <= 8
             assert (found.tiles - 1) * found.BN < N <= found.tiles * found.BN, "no tile is empty and none is missing"
-            held = found.BN * (found.W0 + found.W1 + paths.SLOT_VECTORS) * dtype.itemsize // 4
-            assert held <= (paths.WHOLE_ELEMENTS if found.whole else paths.TILE_ELEMENTS), (N, W)
+            held = found.BN * (found.W0 + found.W1 + tiling.SLOT_VECTORS) * dtype.itemsize // 4
+            assert held <= (tiling.WHOLE_ELEMENTS if found.whole else tiling.TILE_ELEMENTS), (N, W)
 
 
 @pytest.mark.parametrize("N", [1, 1000, 1024, 1025, 65536])
 def test_slot_blocks(N: int) -> None:
-    found = paths.slot_blocks(N)
+    found = tiling.slot_blocks(N)
     assert (found.tiles - 1) * found.BN < N <= found.tiles * found.BN
     assert found.BN <= 1024
     assert found.whole == (N <= 1024)
@@ -100,12 +100,19 @@ def test_slot_blocks(N: int) -> None:
 
 @pytest.mark.parametrize(("elements", "warps"), [(1, 1), (768, 1), (769, 2), (1536, 2), (1537, 4), (10**6, 8)])
 def test_warps_of_a_block(elements: int, warps: int) -> None:
-    assert paths._warps(elements, 24) == warps
+    assert tiling._warps(elements, 24) == warps
 
 
 def test_blocks_do_not_depend_on_the_batch() -> None:
     """So a new batch size compiles nothing, and splitting a batch changes no bit."""
-    rules = (paths.columns, paths.memory_blocks, paths.slot_blocks, paths.selection, paths.scan_span, paths.row_warps)
+    rules = (
+        tiling.columns,
+        tiling.memory_blocks,
+        tiling.slot_blocks,
+        tiling.search_path,
+        tiling.checkpoint_every,
+        tiling.row_warps,
+    )
     for rule in rules:
         assert "B" not in inspect.signature(rule).parameters
 
@@ -124,23 +131,23 @@ def test_blocks_do_not_depend_on_the_batch() -> None:
     ],
 )
 def test_selection(N: int, n: int, path: str) -> None:
-    assert paths.selection(N, n) == path
+    assert tiling.search_path(N, n) == path
 
 
 def test_rounds_are_those_of_the_kernels() -> None:
-    assert blocks.MOST_ROUNDS.value == paths.MOST_ROUNDS
+    assert block_math.MAX_ROUNDS.value == tiling.MAX_ROUNDS
 
 
 @pytest.mark.parametrize(
     ("T", "span"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 5), (9, 6), (50, 15), (100, 20), (1000, 64)]
 )
 def test_scan_span(T: int, span: int) -> None:
-    assert paths.scan_span(T) == span
+    assert tiling.checkpoint_every(T) == span
 
 
 def test_scan_memory_grows_as_the_root_of_T() -> None:
     for T in range(1, 3000):
-        span = paths.scan_span(T)
+        span = tiling.checkpoint_every(T)
         assert 1 <= span <= T
         copies = -(-T // span) - 1
         assert copies**2 <= T / 4
@@ -148,17 +155,17 @@ def test_scan_memory_grows_as_the_root_of_T() -> None:
 
 
 def test_scan_programs_of_the_interpreter() -> None:
-    assert paths.scan_programs(torch.device("cpu")) == paths.INTERPRETED_PROGRAMS
+    assert tiling.scan_programs(torch.device("cpu")) == tiling.INTERPRETED_PROGRAMS
 
 
 @pytest.mark.parametrize(("BN", "warps"), [(1, 1), (256, 1), (512, 2), (4096, 16), (8192, 16)])
 def test_row_warps(BN: int, warps: int) -> None:
-    assert paths.row_warps(BN) == warps
+    assert tiling.row_warps(BN) == warps
 
 
 def test_largest_sizes() -> None:
-    assert paths.unsupported(65536, 512, 16) == ""
-    assert paths.unsupported(1, 1, 1) == ""
+    assert tiling.unsupported(65536, 512, 16) == ""
+    assert tiling.unsupported(1, 1, 1) == ""
 
 
 @pytest.mark.parametrize(
@@ -171,9 +178,9 @@ def test_largest_sizes() -> None:
     ],
 )
 def test_sizes_past_the_largest(sizes: tuple[int, int, int], reason: str) -> None:
-    assert paths.unsupported(*sizes) == reason
+    assert tiling.unsupported(*sizes) == reason
 
 
 def test_sorts() -> None:
-    assert not paths.sorts(paths.MOST_ROUNDS)
-    assert paths.sorts(paths.MOST_ROUNDS + 1)
+    assert not tiling.sorts(tiling.MAX_ROUNDS)
+    assert tiling.sorts(tiling.MAX_ROUNDS + 1)
