@@ -132,7 +132,10 @@ def test_half_precision_beside_a_float32_state(where: str, dtype: torch.dtype) -
     case, shape = CASES["scan_strength_per_head"], SHAPES[where]._replace(R=2, T=2)
     tensors, gradients = arguments(case, shape), cotangents(case, shape)
     half = {name: x if name in STATE else x.to(dtype) for name, x in tensors.items()}
-    got = evaluate(case, half, gradients, "triton", shape.n)
+    with Recorder() as recorder:
+        got = evaluate(case, half, gradients, "triton", shape.n)
+    passed = [x.dtype for x in recorder.calls["lrua_scan"][0].args if isinstance(x, torch.Tensor)]
+    assert passed == [x.dtype for x in half.values()]
     full = evaluate(case, convert(half, torch.float32), gradients, "triton", shape.n)
     for name, x in full.items():
         expected = x.to(half[name.removeprefix("grad ")].dtype) if name.startswith("grad") else x

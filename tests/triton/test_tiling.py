@@ -1,8 +1,9 @@
-"""The rules that choose a path and block sizes: each side of each rule."""
+"""The rules that choose a path and block sizes, as properties: a GPU may change the numbers in them."""
 
 from __future__ import annotations
 
 import inspect
+import math
 
 import pytest
 import torch
@@ -10,6 +11,15 @@ import torch
 from mannkern.triton import block_math, tiling
 
 FLOAT32, FLOAT64 = torch.float32, torch.float64
+DTYPES = pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=["float32", "float64"])
+SIZES = (1, 2, 3, 7, 16, 17, 100, 128, 129, 700, 1024, 1025, 4096, 8193, tiling.MAX_SLOTS)
+
+
+def test_example() -> None:
+    """40 columns are held as 32 + 8; 5 slots of them fit one program, in a block of 8 slots."""
+    blocks = tiling.memory_blocks(5, 40, FLOAT32)
+    assert (blocks.BN, blocks.W0, blocks.W1) == (8, 32, 8)
+    assert (blocks.tiles, blocks.whole) == (1, True)
 
 
 def is_power_of_two(x: int) -> bool:
@@ -51,56 +61,70 @@ def test_columns_of_every_width() -> None:
         assert W1 == 0 or tiling.power_of_two(W) > W0 + W1, W
 
 
-@pytest.mark.parametrize(
-    ("N", "W", "dtype", "BN", "tiles"),
-    [
-        (128, 40, FLOAT32, 128, 1),  # the paper's
-        (129, 40, FLOAT32, 64, 3),
-        (128, 40, FLOAT64, 32, 4),  # a number of float64 counts twice
-        (64, 40, FLOAT64, 64, 1),
-        (128, 64, FLOAT32, 128, 1),  # 128 (64 + 8) is all there is room for
-        (128, 65, FLOAT32, 32, 4),
-        (16, 512, FLOAT32, 16, 1),
-        (17, 512, FLOAT32, 8, 3),
-        (16, 512, FLOAT64, 4, 4),
-        (1024, 1, FLOAT32, 1024, 1),  # and so is 1024 (1 + 8)
-        (1025, 1, FLOAT32, 512, 3),
-        (700, 30, FLOAT32, 64, 11),
-        (1, 1, FLOAT32, 1, 1),
-        (3, 5, FLOAT32, 4, 1),
-        (65536, 512, FLOAT32, 8, 8192),
-    ],
-)
-def test_memory_blocks(N: int, W: int, dtype: torch.dtype, BN: int, tiles: int) -> None:
-    found = tiling.memory_blocks(N, W, dtype)
-    assert (found.BN, found.tiles, found.whole) == (BN, tiles, tiles == 1)
+def elements(BN: int, W: int, dtype: torch.dtype) -> int:
+    """The float32 values that a program holds; a float64 counts twice."""
+    return BN * (sum(tiling.columns(W)) + tiling.SLOT_VECTORS) * dtype.itemsize // 4
 
 
-@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
-def test_memory_blocks_of_every_width(dtype: torch.dtype) -> None:
+@DTYPES
+def test_memory_blocks(dtype: torch.dtype) -> None:
+    """Blocks are powers of two, cover N without an empty tile, and hold what the budget allows and no less."""
     for W in range(1, tiling.MAX_WIDTH + 1):
-        for N in (1, 2, 7, 16, 17, 100, 128, 129, 700, 1024, 1025, 4096, 65536):
-            found = tiling.memory_blocks(N, W, dtype)
-            assert tiling.columns(W) == (found.W0, found.W1)
-            assert is_power_of_two(found.BN)
-            assert is_power_of_two(found.warps)
-            assert found.warps <= 8
-            assert (found.tiles - 1) * found.BN < N <= found.tiles * found.BN, "no tile is empty and none is missing"
-            held = found.BN * (found.W0 + found.W1 + tiling.SLOT_VECTORS) * dtype.itemsize // 4
-            assert held <= (tiling.WHOLE_ELEMENTS if found.whole else tiling.TILE_ELEMENTS), (N, W)
+        for N in SIZES:
+            blocks = tiling.memory_blocks(N, W, dtype)
+            assert tiling.columns(W) == (blocks.W0, blocks.W1)
+            assert is_power_of_two(blocks.BN)
+            assert (blocks.tiles - 1) * blocks.BN < N <= blocks.tiles * blocks.BN, (N, W)
+            fits = elements(tiling.power_of_two(N), W, dtype) <= tiling.WHOLE_ELEMENTS
+            assert blocks.whole == fits, (N, W)
+            if blocks.whole:
+                assert tiling.power_of_two(N) == blocks.BN, (N, W)
+            else:
+                assert elements(blocks.BN, W, dtype) <= tiling.TILE_ELEMENTS < elements(2 * blocks.BN, W, dtype), (N, W)
 
 
-@pytest.mark.parametrize("N", [1, 1000, 1024, 1025, 65536])
+def test_budgets() -> None:
+    """A tile is smaller than the smallest memory that is not whole, and the widest row of float64 fits a tile."""
+    assert tiling.TILE_ELEMENTS <= tiling.WHOLE_ELEMENTS
+    assert elements(1, tiling.MAX_WIDTH, FLOAT64) <= tiling.TILE_ELEMENTS
+
+
+@pytest.mark.parametrize("W", [1, 40, 64, 300, tiling.MAX_WIDTH])
+def test_float64_takes_tiles_earlier(W: int) -> None:
+    for N in SIZES:
+        single, double = (tiling.memory_blocks(N, W, dtype) for dtype in (FLOAT32, FLOAT64))
+        assert double.tiles >= single.tiles
+        assert single.whole or not double.whole
+
+
+@pytest.mark.parametrize("per_thread", [tiling.STEP_ELEMENTS_PER_THREAD, tiling.SCAN_ELEMENTS_PER_THREAD])
+def test_the_scan_has_the_blocks_of_the_step(per_thread: int) -> None:
+    """Only its warps differ, so that a scan in tiles can run the step's kernels."""
+    for N in SIZES:
+        blocks, step = tiling.memory_blocks(N, 40, FLOAT32, per_thread), tiling.memory_blocks(N, 40, FLOAT32)
+        assert blocks[:-1] == step[:-1]
+
+
+@pytest.mark.parametrize("N", SIZES)
 def test_slot_blocks(N: int) -> None:
-    found = tiling.slot_blocks(N)
-    assert (found.tiles - 1) * found.BN < N <= found.tiles * found.BN
-    assert found.BN <= 1024
-    assert found.whole == (N <= 1024)
+    blocks = tiling.slot_blocks(N)
+    assert is_power_of_two(blocks.BN)
+    assert (blocks.tiles - 1) * blocks.BN < N <= blocks.tiles * blocks.BN
+    assert blocks.whole == (tiling.power_of_two(N) == blocks.BN)
+    assert (blocks.W0, blocks.W1) == (0, 0)
 
 
-@pytest.mark.parametrize(("elements", "warps"), [(1, 1), (768, 1), (769, 2), (1536, 2), (1537, 4), (10**6, 8)])
-def test_warps_of_a_block(elements: int, warps: int) -> None:
-    assert tiling._warps(elements, 24) == warps
+def test_warps() -> None:
+    """Powers of two that CUDA has, at most 1024 threads; more elements never get fewer warps."""
+    for per_thread in (tiling.STEP_ELEMENTS_PER_THREAD, tiling.SCAN_ELEMENTS_PER_THREAD):
+        warps = [tiling._warps(count, per_thread) for count in (1, 10, 100, 1000, 3000, 10**4, 10**5, 10**6)]
+        assert all(is_power_of_two(x) and x <= 32 for x in warps)
+        assert warps == sorted(warps)
+        assert warps[0] == 1
+    rows = [tiling.row_warps(2**i) for i in range(17)]
+    assert all(is_power_of_two(x) and x <= 32 for x in rows)
+    assert rows == sorted(rows)
+    assert rows[0] == 1
 
 
 def test_blocks_do_not_depend_on_the_batch() -> None:
@@ -121,60 +145,58 @@ def test_blocks_do_not_depend_on_the_batch() -> None:
     ("N", "n", "path"),
     [
         (1, 1, "row"),
-        (8192, 1, "row"),
-        (8192, 17, "row"),
-        (8192, 8192, "row"),
-        (8193, 1, "tiles"),
-        (8193, 16, "tiles"),
-        (8193, 17, "sort"),
-        (65536, 65536, "sort"),
+        (tiling.ROW_SLOTS, 1, "row"),
+        (tiling.ROW_SLOTS, tiling.MAX_ROUNDS + 1, "row"),
+        (tiling.ROW_SLOTS, tiling.ROW_SLOTS, "row"),
+        (tiling.ROW_SLOTS + 1, 1, "tiles"),
+        (tiling.ROW_SLOTS + 1, tiling.MAX_ROUNDS, "tiles"),
+        (tiling.ROW_SLOTS + 1, tiling.MAX_ROUNDS + 1, "sort"),
+        (tiling.MAX_SLOTS, tiling.MAX_SLOTS, "sort"),
     ],
 )
-def test_selection(N: int, n: int, path: str) -> None:
+def test_search_path(N: int, n: int, path: str) -> None:
     assert tiling.search_path(N, n) == path
 
 
-def test_rounds_are_those_of_the_kernels() -> None:
+def test_search_constants() -> None:
+    """Every head's rank is found by rounds; a row is a power of two; bisection counts 17 bits of an index."""
     assert block_math.MAX_ROUNDS.value == tiling.MAX_ROUNDS
+    assert tiling.MAX_HEADS <= tiling.MAX_ROUNDS
+    assert is_power_of_two(tiling.ROW_SLOTS)
+    assert tiling.ROW_SLOTS <= 2**17
+    assert tiling.MAX_ROUNDS < 127, "marks are int8"
 
 
-@pytest.mark.parametrize(
-    ("T", "span"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 5), (9, 6), (50, 15), (100, 20), (1000, 64)]
-)
-def test_scan_span(T: int, span: int) -> None:
-    assert tiling.checkpoint_every(T) == span
-
-
-def test_scan_memory_grows_as_the_root_of_T() -> None:
+def test_checkpoints_grow_as_the_root_of_T() -> None:
+    """Both the checkpoints of an episode and the steps that are computed again between two of them."""
     for T in range(1, 3000):
-        span = tiling.checkpoint_every(T)
-        assert 1 <= span <= T
-        copies = -(-T // span) - 1
-        assert copies**2 <= T / 4
-        assert (span - 1) ** 2 < 4 * T
+        every = tiling.checkpoint_every(T)
+        assert 1 <= every <= T
+        assert -(-T // every) - 1 <= math.sqrt(T), T
+        assert every - 1 <= 4 * math.sqrt(T), T
 
 
 def test_scan_programs_of_the_interpreter() -> None:
+    """More than one, so that the tests run more than one, and few enough that tests can have more episodes."""
     assert tiling.scan_programs(torch.device("cpu")) == tiling.INTERPRETED_PROGRAMS
-
-
-@pytest.mark.parametrize(("BN", "warps"), [(1, 1), (256, 1), (512, 2), (4096, 16), (8192, 16)])
-def test_row_warps(BN: int, warps: int) -> None:
-    assert tiling.row_warps(BN) == warps
+    assert 1 < tiling.INTERPRETED_PROGRAMS < 8
 
 
 def test_largest_sizes() -> None:
-    assert tiling.unsupported(65536, 512, 16) == ""
+    assert tiling.unsupported(tiling.MAX_SLOTS, tiling.MAX_WIDTH, tiling.MAX_HEADS) == ""
     assert tiling.unsupported(1, 1, 1) == ""
+
+
+N, W, R = tiling.MAX_SLOTS, tiling.MAX_WIDTH, tiling.MAX_HEADS
 
 
 @pytest.mark.parametrize(
     ("sizes", "reason"),
     [
-        ((65537, 1, 1), "N = 65537, and the Triton kernels take up to 65536"),
-        ((1, 513, 1), "W = 513, and the Triton kernels take up to 512"),
-        ((1, 1, 17), "R = 17, and the Triton kernels take up to 16"),
-        ((65537, 513, 17), "N = 65537, and the Triton kernels take up to 65536"),
+        ((N + 1, 1, 1), f"N = {N + 1}, and the Triton kernels take up to {N}"),
+        ((1, W + 1, 1), f"W = {W + 1}, and the Triton kernels take up to {W}"),
+        ((1, 1, R + 1), f"R = {R + 1}, and the Triton kernels take up to {R}"),
+        ((N + 1, W + 1, R + 1), f"N = {N + 1}, and the Triton kernels take up to {N}"),
     ],
 )
 def test_sizes_past_the_largest(sizes: tuple[int, int, int], reason: str) -> None:
