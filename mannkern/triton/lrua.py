@@ -1,9 +1,10 @@
 """The equations of LRUA on the block of slots that a program holds, forward and backward.
 
 Step and scan compose them into kernels, so that each equation stands once. Pointers point at one episode: weights
-(R, N), keys and adds (R, W), gates and strengths (R). ``i_n`` holds the indices of the block's slots, ``m_n`` is true
-where such a slot exists, and ``mark`` is 1 + rank at a least used slot and 0 at every other. ``p_grad_x`` points at an
-incoming gradient, that of a result x; ``p_d_x`` points at an outgoing one, that of an argument x.
+(R, N), keys and adds (R, W), gates and strengths (R). ``i_n`` holds the indices of the block's slots, and ``m_n`` is
+true where such a slot exists. ``mark`` is 1 at the first least used slot, above 1 at the others (1 + rank, if they were
+searched by rounds), and 0 elsewhere. ``p_grad_x`` points at an incoming gradient, that of a result x; ``p_d_x`` points
+at an outgoing one, that of an argument x.
 """
 
 from __future__ import annotations
