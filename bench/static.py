@@ -29,8 +29,12 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench import static_cuda
 from bench.measure import write
-from mannkern.triton import launch_pieces, launch_scan, launch_step, pieces, scan, select, step
-from mannkern.triton.launch import compile_options
+from mannkern.triton import least_used, scan, step, write_usage
+from mannkern.triton.launch import least_used as launch_least_used
+from mannkern.triton.launch import scan as launch_scan
+from mannkern.triton.launch import step as launch_step
+from mannkern.triton.launch import write_usage as launch_write_usage
+from mannkern.triton.launch.common import compile_options
 
 RESULTS = Path(__file__).parent / "results" / "static.json"
 TARGETS = {
@@ -112,7 +116,8 @@ def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
         found.append(Compiled(name, kernel.__name__, signature, fixed, warps))
 
     with (
-        mock.patch.object(launch_pieces, "run", record),
+        mock.patch.object(launch_least_used, "run", record),
+        mock.patch.object(launch_write_usage, "run", record),
         mock.patch.object(launch_step, "run", record),
         mock.patch.object(launch_scan, "run", record),
     ):
@@ -135,30 +140,30 @@ def _call_everything(c: Configuration) -> None:
     launch_step.lrua_step_backward(memory, read, weights, usage, None, *saved, *options)
     launch_step.cosine_read(memory, key, strength)
     launch_step.cosine_read_backward(read, None, memory, key, strength, weights)
-    launch_pieces.least_used_mask(usage, c.n)
+    launch_least_used.least_used_mask(usage, c.n)
     reset = empty(B, dtype=torch.int64)
-    launch_pieces.additive_write(memory, weights, key, reset)
-    launch_pieces.additive_write_backward(memory, weights, key, reset)
-    launch_pieces.usage_update(usage, weights, weights, 0.99)
+    launch_write_usage.additive_write(memory, weights, key, reset)
+    launch_write_usage.additive_write_backward(memory, weights, key, reset)
+    launch_write_usage.usage_update(usage, weights, weights, 0.99)
     keys, gates = empty(T, B, c.R, c.W, dtype=c.asked), empty(T, B, c.R, dtype=c.asked)
     strengths = empty(T, B, c.R, dtype=c.asked) if c.strength else None
     sequence = (keys, keys, gates, strengths)
-    reads, *_, marks, copies, weights_copies = launch_scan.lrua_scan(
+    reads, *_, marks, checkpoints, weights_checkpoints = launch_scan.lrua_scan(
         memory, weights, usage, *sequence, *options, True
     )  # fmt: skip
-    kept = (marks, copies, weights_copies)
+    kept = (marks, checkpoints, weights_checkpoints)
     launch_scan.lrua_scan_backward(reads, None, None, None, memory, weights, *sequence, *kept, *options)
 
 
 def compile_for(item: Compiled, target: str) -> dict[str, int]:
     """Compile, and read the machine code's figures."""
-    kernel = next(getattr(m, item.kernel) for m in (step, scan, pieces, select) if hasattr(m, item.kernel))
+    kernel = next(getattr(m, item.kernel) for m in (step, scan, least_used, write_usage) if hasattr(m, item.kernel))
     pointers = [i for i, name in enumerate(kernel.arg_names) if item.signature[name].startswith("*")]
     source = ASTSource(
         kernel,
         item.signature,
         constexprs=item.constants,
-        attrs={(i,): [["tt.divisibility", 16]] for i in pointers},  # as launch.ready makes them
+        attrs={(i,): [["tt.divisibility", 16]] for i in pointers},  # as make_aligned leaves them
     )
     options: dict[str, Any] = {"num_warps": item.warps, "num_stages": 1}
     options |= compile_options(item.warps) if TARGETS[target].backend == "cuda" else {}

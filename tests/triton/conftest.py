@@ -1,4 +1,4 @@
-"""The Triton backend on the CPU: only where its interpreter is on, which it is not beside a GPU (tests/gpu)."""
+"""Skips the tests of this folder where Triton's interpreter is off: beside a GPU, tests/gpu runs the kernels there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package asks of the Triton backend's operations, and what it gets."""
+"""A recorder of the calls of the Triton backend's operations: their arguments and results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Call(NamedTuple):
 
 
 class Recorder(TorchDispatchMode):
-    """Calls of each operation, by its name without the namespace."""
+    """While active, collects the calls of each operation under its name without the namespace."""
 
     def __init__(self) -> None:
         super().__init__()
