@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mannkern.integers import check_integer
 from mannkern.tasks import seeds
-from mannkern.tasks.episodes import check_integer
 
 AMPLITUDES = (0.1, 5.0)
 PHASES = (0.0, math.pi)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mannkern.tasks.labels import answered_right
+from mannkern.tasks.characters.labels import answered_right
 
 from .build import load_model, measuring, usable_device
 from .config import TrainConfig

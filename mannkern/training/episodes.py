@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mannkern.models.classifier import EpisodeClassifier
 from mannkern.tasks import glyphs, omniglot
-from mannkern.tasks.episodes import CharacterSplit, Episodes, EpisodeSampler
-from mannkern.tasks.labels import Labels, OneHotLabels, StringLabels, answered_right, label_loss
+from mannkern.tasks.characters.episodes import CharacterSplit, Episodes, EpisodeSampler
+from mannkern.tasks.characters.labels import Labels, OneHotLabels, StringLabels, answered_right, label_loss
 
 from .build import measuring
 from .config import CharacterConfig, TrainConfig

@@ -13,7 +13,7 @@ from mannkern.models.embedding import ConvEmbedding
 from mannkern.models.matching import MatchingNetwork
 from mannkern.models.meta_memory import MetaMemoryNetwork
 from mannkern.models.meta_networks import MetaNetwork
-from mannkern.tasks.few_shot import FewShotEpisodes, FewShotSampler
+from mannkern.tasks.characters.few_shot import FewShotEpisodes, FewShotSampler
 
 from .build import measuring
 from .episodes import load_split

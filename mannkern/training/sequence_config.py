@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from mannkern.tasks.copying import Copy, RepeatCopy
-from mannkern.tasks.ngrams import DynamicNGrams
-from mannkern.tasks.recall import AssociativeRecall
-from mannkern.tasks.sequences import SequenceTask
-from mannkern.tasks.sorting import PrioritySort
+from mannkern.tasks.algorithmic.copying import Copy, RepeatCopy
+from mannkern.tasks.algorithmic.ngrams import DynamicNGrams
+from mannkern.tasks.algorithmic.recall import AssociativeRecall
+from mannkern.tasks.algorithmic.sequences import SequenceTask
+from mannkern.tasks.algorithmic.sorting import PrioritySort
 
 from .config import MEMORIES, RecurrentConfig, RunConfig, number_or_name, option
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mannkern.tasks import seeds
-from mannkern.tasks.ngrams import DynamicNGrams
-from mannkern.tasks.sequences import (
+from mannkern.tasks.algorithmic.ngrams import DynamicNGrams
+from mannkern.tasks.algorithmic.sequences import (
     Sequences,
     SequenceTask,
     Size,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mannkern.tasks.sequences import size_text
+from mannkern.tasks.algorithmic.sequences import size_text
 
 from .build import load_model, usable_device
 from .checkpoint import write_json

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from mannkern.models.transducer import Transducer
 from mannkern.tasks import seeds
-from mannkern.tasks.ngrams import DynamicNGrams
-from mannkern.tasks.sequences import (
+from mannkern.tasks.algorithmic.ngrams import DynamicNGrams
+from mannkern.tasks.algorithmic.sequences import (
     Sequences,
     SequenceTask,
     Size,

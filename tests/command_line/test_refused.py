@@ -13,7 +13,7 @@ def test_settings_of_another_task_are_refused(tmp_path: Path, capsys: pytest.Cap
     assert "--classes does not apply to copy" in refused(capsys, "train copy --classes 5", new)
     assert "--read-heads does not apply to glyphs" in refused(capsys, "train glyphs --read-heads 2", new)
     assert "--memory is mann, needs to be one of ntm, lstm" in refused(capsys, "train copy --memory mann", new)
-    assert "max_length: found 0" in refused(capsys, "train copy --max-length 0", new)
+    assert "max_length: got 0" in refused(capsys, "train copy --max-length 0", new)
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
     assert "hidden_size" in refused(capsys, "train copy --steps 1 --hidden-size 0", new)
 

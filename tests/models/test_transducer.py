@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mannkern import NTM
 from mannkern.models import Transducer
 from mannkern.tasks import seeds
-from mannkern.tasks.copying import Copy
+from mannkern.tasks.algorithmic.copying import Copy
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "memory_slots": 12, "memory_width": 6, "lstm_size": 8}
 

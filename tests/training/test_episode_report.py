@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mannkern.tasks.episodes import EpisodeSampler
-from mannkern.tasks.labels import StringLabels
+from mannkern.tasks.characters.episodes import EpisodeSampler
+from mannkern.tasks.characters.labels import StringLabels
 from mannkern.training import experiment
 from mannkern.training.config import TrainConfig
 from mannkern.training.episode_report import Evaluation, table

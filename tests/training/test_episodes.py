@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.tasks import glyphs
-from mannkern.tasks.episodes import Episodes
-from mannkern.tasks.labels import encode
+from mannkern.tasks.characters.episodes import Episodes
+from mannkern.tasks.characters.labels import encode
 from mannkern.training import config as config_module
 from mannkern.training.config import TrainConfig
 from mannkern.training.episodes import EpisodeExperiment, chance

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mannkern.models import MatchingNetwork, MetaNetwork
 from mannkern.tasks import glyphs
-from mannkern.tasks.few_shot import FewShotEpisodes, FewShotSampler
+from mannkern.tasks.characters.few_shot import FewShotEpisodes, FewShotSampler
 from mannkern.training.checkpoint import load_config, write_json
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import CONFIGS, open_experiment

@@ -52,7 +52,7 @@ def test_settings_that_no_task_has(tmp_path: Path) -> None:
     [
         ({"memory": "mann"}, "--memory is mann, needs to be one of ntm, lstm"),
         ({"controller": "gru"}, "--controller is gru"),
-        ({"max_length": 0}, "max_length: found 0"),
+        ({"max_length": 0}, "max_length: got 0"),
         ({"lstm_layers": 0}, "--lstm-layers is 0"),
         ({"batch_size": 0}, "--batch-size is 0"),
     ],

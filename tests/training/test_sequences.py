@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mannkern.tasks.copying import Copy
-from mannkern.tasks.ngrams import DynamicNGrams
-from mannkern.tasks.sequences import Sequences
+from mannkern.tasks.algorithmic.copying import Copy
+from mannkern.tasks.algorithmic.ngrams import DynamicNGrams
+from mannkern.tasks.algorithmic.sequences import Sequences
 from mannkern.training.sequence_config import SEQUENCE_CONFIGS, CopyConfig
 from mannkern.training.sequences import SequenceExperiment, measure
 

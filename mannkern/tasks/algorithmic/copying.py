@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import torch
 
-from mannkern.tasks.episodes import check_integer
-from mannkern.tasks.sequences import Sequences, Size, check_range, check_size, draw, empty, random_bits
+from mannkern.integers import check_integer
+from mannkern.tasks.algorithmic.sequences import Sequences, Size, check_range, check_size, draw, empty, random_bits
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mannkern.tasks import seeds
-from mannkern.tasks.copying import Copy, RepeatCopy
-from mannkern.tasks.ngrams import DynamicNGrams
-from mannkern.tasks.recall import AssociativeRecall
-from mannkern.tasks.sequences import (
+from mannkern.tasks.algorithmic.copying import Copy, RepeatCopy
+from mannkern.tasks.algorithmic.ngrams import DynamicNGrams
+from mannkern.tasks.algorithmic.recall import AssociativeRecall
+from mannkern.tasks.algorithmic.sequences import (
     Sequences,
     SequenceTask,
     answer_bits,
@@ -21,7 +21,7 @@ from mannkern.tasks.sequences import (
     bits_per_sequence,
     wrong_bits,
 )
-from mannkern.tasks.sorting import PrioritySort
+from mannkern.tasks.algorithmic.sorting import PrioritySort
 
 TASKS: list[SequenceTask] = [Copy(), RepeatCopy(), AssociativeRecall(), DynamicNGrams(), PrioritySort()]
 
@@ -227,13 +227,13 @@ def test_guessing_costs_a_bit_a_bit(task: SequenceTask) -> None:
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [
-        (Copy, {"min_length": 5, "max_length": 4}, "max_length: found 4, need at least 5"),
-        (Copy, {"min_length": 0}, "min_length: found 0, need at least 1"),
-        (RepeatCopy, {"bits": 0}, "bits: found 0"),
-        (RepeatCopy, {"max_repeats": 0}, "max_repeats: found 0, need at least 1"),
-        (AssociativeRecall, {"min_items": 1}, "min_items: found 1, need at least 2"),
-        (DynamicNGrams, {"length": 5}, "length: found 5, need at least 6"),
-        (PrioritySort, {"answers": 21}, "answers: found 21, need at most 20"),
+        (Copy, {"min_length": 5, "max_length": 4}, "max_length: got 4, need at least 5"),
+        (Copy, {"min_length": 0}, "min_length: got 0, need at least 1"),
+        (RepeatCopy, {"bits": 0}, "bits: got 0"),
+        (RepeatCopy, {"max_repeats": 0}, "max_repeats: got 0, need at least 1"),
+        (AssociativeRecall, {"min_items": 1}, "min_items: got 1, need at least 2"),
+        (DynamicNGrams, {"length": 5}, "length: got 5, need at least 6"),
+        (PrioritySort, {"answers": 21}, "answers: got 21, need at most 20"),
     ],
 )
 def test_sizes_that_cannot_be(task: type[Any], options: dict[str, int], message: str) -> None:
@@ -242,7 +242,7 @@ def test_sizes_that_cannot_be(task: type[Any], options: dict[str, int], message:
 
 
 def test_a_size_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"size: found \(2,\), need 2 numbers, at least 1, 1"):
+    with pytest.raises(ValueError, match=r"size: got \(2,\), need 2 numbers, at least 1, 1"):
         RepeatCopy().sample(1, generator(), (2,))
-    with pytest.raises(ValueError, match=r"size: found \(15,\), need 1 numbers, at least 16"):
+    with pytest.raises(ValueError, match=r"size: got \(15,\), need 1 numbers, at least 16"):
         PrioritySort().sample(1, generator(), (15,))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mannkern.tasks.episodes import check_integer
+from mannkern.integers import check_integer
 
 Size = tuple[int, ...]
 
@@ -107,7 +107,7 @@ def check_range(what: str, least: int, most: int, floor: int = 1) -> None:
 def check_size(size: Size, *least: int) -> Size:
     """``size``, if it has as many numbers as ``least``, none below its own; else raises ValueError."""
     if len(size) != len(least) or any(number < floor for number, floor in zip(size, least)):
-        raise ValueError(f"size: found {size}, need {len(least)} numbers, at least {', '.join(map(str, least))}")
+        raise ValueError(f"size: got {size}, need {len(least)} numbers, at least {', '.join(map(str, least))}")
     return size
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 from torch import Tensor
 
 from mannkern.tasks import omniglot
-from tests.tasks.archives import FIRST, extract, png, write_zip
+from tests.tasks.characters.archives import FIRST, extract, png, write_zip
 
 
 @pytest.fixture
@@ -91,8 +92,8 @@ def test_a_corrupt_cache_is_replaced(
 
 @pytest.mark.parametrize("step", ["save", "replace"])
 def test_a_failed_write_leaves_nothing(step: str, root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half_written(images: Tensor, path: Path) -> None:
-        path.write_bytes(b"half")
+    def half_written(images: Tensor, file: IO[bytes]) -> None:
+        file.write(b"half")
         raise OSError("no space left")
 
     def interrupted(*paths: Path) -> None:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mannkern.tasks.episodes import CharacterSampler, check_integer, uniform
+from mannkern.integers import check_integer
+from mannkern.tasks.characters.episodes import CharacterSampler, uniform
 
 
 class FewShotEpisodes(NamedTuple):
@@ -59,7 +60,7 @@ class FewShotSampler(CharacterSampler):
         check_integer("queries", queries, 1)
         if shots + queries > images.shape[1]:
             raise ValueError(
-                f"shots and queries: found {shots} and {queries}, need at most {images.shape[1]} together, "
+                f"shots and queries: got {shots} and {queries}, need at most {images.shape[1]} together, "
                 "the drawings of a class"
             )
         self.shots = shots

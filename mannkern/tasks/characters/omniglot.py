@@ -7,16 +7,17 @@ import io
 import os
 import random
 import re
-import secrets
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mannkern.tasks.episodes import CharacterSplit
+from mannkern.files import write_atomically
+from mannkern.tasks.characters.episodes import CharacterSplit
 
 CLASSES = {"images_background": 964, "images_evaluation": 659}
 DRAWINGS = 20
@@ -44,7 +45,7 @@ def load(
     ImportError where Pillow is needed and missing. A failed call leaves nothing in the cache.
     """
     if split not in SPLITS:
-        raise ValueError(f"split: found {split!r}, need one of {', '.join(map(repr, SPLITS))}")
+        raise ValueError(f"split: got {split!r}, need one of {', '.join(map(repr, SPLITS))}")
     sources = [_find(Path(root), name) for name in CLASSES]
     folder = Path(cache) if cache is not None else _user_cache()
     digest = hashlib.sha256("".join(_checksum(source) for source in sources).encode()).hexdigest()
@@ -52,7 +53,8 @@ def load(
     images = _read_cache(path)
     if images is None:
         images = torch.cat([_decode(source, name) for source, name in zip(sources, CLASSES, strict=True)])
-        _write_cache(path, images)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, partial(torch.save, images))
     if split == "alphabets":
         background = CLASSES["images_background"]
         return CharacterSplit(images[:background], images[background:])
@@ -115,10 +117,10 @@ def _decode(source: Path, name: str) -> Tensor:
             raise ValueError(f"{source}: {file}: found twice, need every drawing once")
         drawings[file] = content
     if len(characters) != CLASSES[name]:
-        raise ValueError(f"{source}: found {len(characters)} characters, need {CLASSES[name]}")
+        raise ValueError(f"{source}: got {len(characters)} characters, need {CLASSES[name]}")
     for character, drawings in characters.items():
         if len(drawings) != DRAWINGS:
-            raise ValueError(f"{source}: {character}: found {len(drawings)} drawings, need {DRAWINGS}")
+            raise ValueError(f"{source}: {character}: got {len(drawings)} drawings, need {DRAWINGS}")
     return torch.stack([_decode_character(source, drawings) for drawings in characters.values()])
 
 
@@ -153,7 +155,7 @@ def _read_folder(source: Path) -> Iterable[tuple[str, bytes]]:
 
 def _check_size(where: str, num_bytes: int) -> None:
     if num_bytes > _MAX_FILE_BYTES:
-        raise ValueError(f"{where}: found {num_bytes} bytes, need a drawing of at most {_MAX_FILE_BYTES}")
+        raise ValueError(f"{where}: got {num_bytes} bytes, need a drawing of at most {_MAX_FILE_BYTES}")
 
 
 def _decode_drawing(where: str, content: bytes) -> Tensor:
@@ -166,7 +168,7 @@ def _decode_drawing(where: str, content: bytes) -> Tensor:
     with _refused(where, need), Image.open(io.BytesIO(content), formats=["PNG"]) as image:
         if image.size != (_SIDE, _SIDE) or image.mode != "1":
             width, height = image.size
-            raise ValueError(f"found {width} x {height} pixels of mode {image.mode!r}")
+            raise ValueError(f"got {width} x {height} pixels of mode {image.mode!r}")
         white = bytearray(image.convert("L").tobytes())
     return (torch.frombuffer(white, dtype=torch.uint8) == 0).to(torch.uint8).view(_SIDE, _SIDE)
 
@@ -190,13 +192,3 @@ def _read_cache(path: Path) -> Tensor | None:
         return None
     shape = (sum(CLASSES.values()), DRAWINGS, _REDUCED_SIDE, _REDUCED_SIDE)
     return images if isinstance(images, Tensor) and images.shape == shape and images.dtype == torch.uint8 else None
-
-
-def _write_cache(path: Path, images: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.stem}-{secrets.token_hex(8)}.tmp")
-    try:
-        torch.save(images, beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

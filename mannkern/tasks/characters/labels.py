@@ -47,7 +47,7 @@ class StringLabels:
 
     def size(self, num_classes: int) -> int:
         if num_classes > self.NUMBER:
-            raise ValueError(f"classes_per_episode: found {num_classes}, need at most {self.NUMBER}, one a string")
+            raise ValueError(f"classes_per_episode: got {num_classes}, need at most {self.NUMBER}, one a string")
         return self.LETTERS * self.LENGTH
 
     def draw(self, targets: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mannkern.tasks.episodes import check_integer
-from mannkern.tasks.sequences import Sequences, Size, check_size, empty, random_bits
+from mannkern.integers import check_integer
+from mannkern.tasks.algorithmic.sequences import Sequences, Size, check_size, empty, random_bits
 
 
 @dataclass(frozen=True)

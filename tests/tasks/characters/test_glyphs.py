@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mannkern.tasks import glyphs
-from mannkern.tasks.episodes import CharacterSplit, EpisodeSampler
+from mannkern.tasks.characters.episodes import CharacterSplit, EpisodeSampler
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +72,13 @@ def test_fast() -> None:
 
 @pytest.mark.parametrize("name", ["num_train", "num_test", "drawings"])
 def test_bad_counts(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}: found 0, need at least 1"):
+    with pytest.raises(ValueError, match=f"{name}: got 0, need at least 1"):
         glyphs.load(**{name: 0})
-    with pytest.raises(TypeError, match=f"{name}: found float, need an integer"):
+    with pytest.raises(TypeError, match=f"{name}: got float, need an integer"):
         glyphs.load(**{name: 2.0})
 
 
 def test_bad_seed() -> None:
     for seed in (-1, 2**32):
-        with pytest.raises(ValueError, match=f"seed: found {seed}"):
+        with pytest.raises(ValueError, match=f"seed: got {seed}"):
             glyphs.load(seed=seed)

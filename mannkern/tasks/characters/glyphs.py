@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from mannkern.tasks.episodes import CharacterSplit, check_integer
+from mannkern.integers import check_integer
+from mannkern.tasks.characters.episodes import CharacterSplit
 
 _SIDE = 20
 _CONTROLS = 6  # control points of a stroke

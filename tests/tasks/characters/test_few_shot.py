@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mannkern.tasks.few_shot import FewShotEpisodes, FewShotSampler
+from mannkern.tasks.characters.few_shot import FewShotEpisodes, FewShotSampler
 
 
 def coded_images(classes: int, drawings: int = 20, side: int = 4) -> Tensor:
@@ -115,11 +115,11 @@ def asked_corner(episodes: FewShotEpisodes) -> Tensor:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shots": 0}, "shots: found 0, need at least 1"),
-        ({"queries": 0}, "queries: found 0, need at least 1"),
-        ({"shots": 4, "queries": 5}, "shots and queries: found 4 and 5, need at most 8 together"),
-        ({"classes_per_episode": 7}, "classes_per_episode: found 7, need at most 6"),
-        ({"seed": -1}, "seed: found -1"),
+        ({"shots": 0}, "shots: got 0, need at least 1"),
+        ({"queries": 0}, "queries: got 0, need at least 1"),
+        ({"shots": 4, "queries": 5}, "shots and queries: got 4 and 5, need at most 8 together"),
+        ({"classes_per_episode": 7}, "classes_per_episode: got 7, need at most 6"),
+        ({"seed": -1}, "seed: got -1"),
     ],
 )
 def test_numbers_that_cannot_be(options: dict[str, int], message: str) -> None:
@@ -128,11 +128,11 @@ def test_numbers_that_cannot_be(options: dict[str, int], message: str) -> None:
 
 
 def test_types_that_cannot_be() -> None:
-    with pytest.raises(TypeError, match=r"^images: found torch.float32"):
+    with pytest.raises(TypeError, match=r"^images: got torch.float32"):
         FewShotSampler(coded_images(6).float())
-    with pytest.raises(TypeError, match=r"^shots: found float, need an integer"):
+    with pytest.raises(TypeError, match=r"^shots: got float, need an integer"):
         FewShotSampler(coded_images(6), shots=1.0)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^batch_size: found -1"):
+    with pytest.raises(ValueError, match=r"^batch_size: got -1"):
         FewShotSampler(coded_images(6)).sample(-1, 0)
-    with pytest.raises(ValueError, match=r"^index: found -1"):
+    with pytest.raises(ValueError, match=r"^index: got -1"):
         FewShotSampler(coded_images(6)).sample(1, -1)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mannkern.integers import check_integer
 from mannkern.tasks import seeds
-from mannkern.tasks.labels import Labels, OneHotLabels, encode
+from mannkern.tasks.characters.labels import Labels, OneHotLabels, encode
 
 MAX_ROTATION = math.pi / 16
 """Largest rotation of an augmented drawing, in radians; Santoro et al. (2016), section 4.1."""
@@ -24,7 +25,7 @@ class Episodes(NamedTuple):
     inputs:    (T, B, F) float32, ``[x_t, y_{t-1}]``: the flattened image and the encoded label of the step before
     targets:   (T, B) int64, the number of the class of ``x_t`` within its episode, in [0, C)
     instances: (T, B) int64, 1 where a class is shown for the first time, 2 for the second, ...
-    symbols:   (T, B, K) int64, the label of that class, which is to be answered; see ``mannkern.tasks.labels``
+    symbols:   (T, B, K) int64, the label of that class, which is to be answered; see ``mannkern.tasks.characters.labels``
     """
 
     inputs: Tensor
@@ -61,15 +62,15 @@ class CharacterSampler:
         self, images: Tensor, *, classes_per_episode: int, rotate_classes: bool, augment: bool, seed: int
     ) -> None:
         if not isinstance(images, Tensor) or images.dtype != torch.uint8:
-            found = images.dtype if isinstance(images, Tensor) else type(images).__name__
-            raise TypeError(f"images: found {found}, need a tensor of torch.uint8")
+            got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise TypeError(f"images: got {got}, need a tensor of torch.uint8")
         if images.dim() != 4 or images.shape[2] != images.shape[3] or images.shape[2] == 0:
-            raise ValueError(f"images: found shape {tuple(images.shape)}, need (classes, drawings, P, P)")
+            raise ValueError(f"images: got shape {tuple(images.shape)}, need (classes, drawings, P, P)")
         check_integer("classes_per_episode", classes_per_episode, 1)
         check_integer("seed", seed, 0)
         num_available = images.shape[0] * (4 if rotate_classes else 1)
         if classes_per_episode > num_available:
-            raise ValueError(f"classes_per_episode: found {classes_per_episode}, need at most {num_available} classes")
+            raise ValueError(f"classes_per_episode: got {classes_per_episode}, need at most {num_available} classes")
         if rotate_classes:
             images = torch.cat([torch.rot90(images, quarter, (2, 3)) for quarter in range(4)])
         self.num_classes = classes_per_episode
@@ -140,11 +141,11 @@ class EpisodeSampler(CharacterSampler):
         check_integer("length", length, 1)
         if balanced and length % classes_per_episode:
             raise ValueError(
-                f"length: found {length}, need a multiple of classes_per_episode = {classes_per_episode} where balanced"
+                f"length: got {length}, need a multiple of classes_per_episode = {classes_per_episode} where balanced"
             )
         if length > images.shape[1] * classes_per_episode:
             raise ValueError(
-                f"length: found {length}, need at most {images.shape[1] * classes_per_episode}, "
+                f"length: got {length}, need at most {images.shape[1] * classes_per_episode}, "
                 f"for a class has {images.shape[1]} drawings"
             )
         self.label_size = labels.size(classes_per_episode)
@@ -196,13 +197,3 @@ def rotate_and_shift(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
 def uniform(generator: torch.Generator, *shape: int) -> Tensor:
     """Numbers in [0, 1), on the generator's device."""
     return torch.rand(shape, generator=generator, device=generator.device)
-
-
-def check_integer(name: str, value: int, least: int, most: int | None = None) -> None:
-    """Raises TypeError or ValueError, naming the argument, unless it is an integer from ``least`` to ``most``."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}: found {type(value).__name__}, need an integer")
-    if value < least:
-        raise ValueError(f"{name}: found {value}, need at least {least}")
-    if most is not None and value > most:
-        raise ValueError(f"{name}: found {value}, need at most {most}")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mannkern.tasks.episodes import (
+from mannkern.tasks.characters.episodes import (
     MAX_ROTATION,
     MAX_SHIFT,
     Episodes,
@@ -199,20 +199,20 @@ def test_drawings_at_random_where_classes_need_not_be_balanced() -> None:
 @pytest.mark.parametrize(
     ("images", "arguments", "error", "message"),
     [
-        (coded_images(6).float(), {}, TypeError, "images: found torch.float32"),
-        ([1], {}, TypeError, "images: found list"),
-        (coded_images(6)[0], {}, ValueError, r"images: found shape \(20, 20, 20\)"),
+        (coded_images(6).float(), {}, TypeError, "images: got torch.float32"),
+        ([1], {}, TypeError, "images: got list"),
+        (coded_images(6)[0], {}, ValueError, r"images: got shape \(20, 20, 20\)"),
         (coded_images(6)[..., :10], {}, ValueError, r"images: .* need \(classes, drawings, P, P\)"),
-        (coded_images(6), {"classes_per_episode": 0}, ValueError, "classes_per_episode: found 0, need at least 1"),
-        (coded_images(6), {"classes_per_episode": 7, "length": 7}, ValueError, "classes_per_episode: found 7, .* 6"),
-        (coded_images(1), {"rotate_classes": True}, ValueError, "classes_per_episode: found 5, .* 4 classes"),
-        (coded_images(6), {"classes_per_episode": 5.0}, TypeError, "classes_per_episode: found float"),
-        (coded_images(6), {"length": 51}, ValueError, "length: found 51, need a multiple"),
-        (coded_images(6), {"length": 0}, ValueError, "length: found 0"),
-        (coded_images(6), {"length": 105}, ValueError, "length: found 105, need at most 100"),
-        (coded_images(6), {"length": 101, "balanced": False}, ValueError, "length: found 101, need at most 100"),
-        (coded_images(6), {"seed": -1}, ValueError, "seed: found -1"),
-        (coded_images(6), {"seed": True}, TypeError, "seed: found bool"),
+        (coded_images(6), {"classes_per_episode": 0}, ValueError, "classes_per_episode: got 0, need at least 1"),
+        (coded_images(6), {"classes_per_episode": 7, "length": 7}, ValueError, "classes_per_episode: got 7, .* 6"),
+        (coded_images(1), {"rotate_classes": True}, ValueError, "classes_per_episode: got 5, .* 4 classes"),
+        (coded_images(6), {"classes_per_episode": 5.0}, TypeError, "classes_per_episode: got float"),
+        (coded_images(6), {"length": 51}, ValueError, "length: got 51, need a multiple"),
+        (coded_images(6), {"length": 0}, ValueError, "length: got 0"),
+        (coded_images(6), {"length": 105}, ValueError, "length: got 105, need at most 100"),
+        (coded_images(6), {"length": 101, "balanced": False}, ValueError, "length: got 101, need at most 100"),
+        (coded_images(6), {"seed": -1}, ValueError, "seed: got -1"),
+        (coded_images(6), {"seed": True}, TypeError, "seed: got bool"),
     ],
 )
 def test_bad_arguments(images: Tensor, arguments: dict, error: type[Exception], message: str) -> None:
@@ -222,7 +222,7 @@ def test_bad_arguments(images: Tensor, arguments: dict, error: type[Exception], 
 
 @pytest.mark.parametrize(
     ("batch_size", "index", "message"),
-    [(-1, 0, "batch_size: found -1"), (1, -1, "index: found -1"), (1, 2**32, "index: found 4294967296, need at most")],
+    [(-1, 0, "batch_size: got -1"), (1, -1, "index: got -1"), (1, 2**32, "index: got 4294967296, need at most")],
 )
 def test_bad_sample(batch_size: int, index: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):

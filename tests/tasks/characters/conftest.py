@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mannkern.tasks import omniglot
-from tests.tasks.archives import BACKGROUND, EVALUATION, drawings, write_zip
+from tests.tasks.characters.archives import BACKGROUND, EVALUATION, drawings, write_zip
 
 
 @pytest.fixture

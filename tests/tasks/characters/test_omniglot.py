@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from mannkern.tasks import omniglot
-from tests.tasks.archives import extract, write_zip
+from tests.tasks.characters.archives import extract, write_zip
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "omniglot"
+REAL = Path(__file__).parents[4] / "shared" / "data" / "omniglot"
 
 
 def classes(images: Tensor) -> set[bytes]:
@@ -115,7 +115,7 @@ def test_other_entries_are_passed_over(root: Path, cache: Path, entries: dict[st
 
 
 def test_unknown_split(root: Path, cache: Path) -> None:
-    with pytest.raises(ValueError, match="split: found 'half', need one of 'paper', 'alphabets'"):
+    with pytest.raises(ValueError, match="split: got 'half', need one of 'paper', 'alphabets'"):
         omniglot.load(root, split="half", cache=cache)
 
 

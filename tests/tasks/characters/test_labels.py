@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mannkern.tasks.episodes import EpisodeSampler
-from mannkern.tasks.labels import OneHotLabels, StringLabels, answered_right, encode, label_loss
+from mannkern.tasks.characters.episodes import EpisodeSampler
+from mannkern.tasks.characters.labels import OneHotLabels, StringLabels, answered_right, encode, label_loss
 
 
 def images(classes: int) -> Tensor:
@@ -60,7 +60,7 @@ def test_every_string_is_used_where_there_are_as_many_classes() -> None:
     drawn = strings(3125, 2)
     for b in range(2):
         assert len(drawn[:, b].unique(dim=0)) == 3125
-    with pytest.raises(ValueError, match="classes_per_episode: found 3126, need at most 3125, one a string"):
+    with pytest.raises(ValueError, match="classes_per_episode: got 3126, need at most 3125, one a string"):
         StringLabels().size(3126)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mannkern.tasks import omniglot
-from tests.tasks.archives import FIRST, extract, png, write_zip
+from tests.tasks.characters.archives import FIRST, extract, png, write_zip
 
 
 def replace(entry: str, content: bytes) -> Callable[[dict[str, bytes]], None]:
@@ -34,16 +34,16 @@ DAMAGES = {
     "absolute": (replace("/etc/evil.png", b""), "entry '/etc/evil.png' would leave the folder"),
     "drive": (replace("C:/evil.png", b""), "entry 'C:/evil.png' would leave the folder"),
     "backslash": (replace("images_background\\..\\..\\evil.png", b""), "would leave the folder"),
-    "small image": (replace(FIRST, png(1, (28, 28))), "0000_01.png: found 28 x 28 pixels .* need a PNG of 105 x 105"),
-    "grey image": (replace(FIRST, png(1, mode="L")), "0000_01.png: found 105 x 105 pixels of mode 'L'.* of 1 bit"),
+    "small image": (replace(FIRST, png(1, (28, 28))), "0000_01.png: got 28 x 28 pixels .* need a PNG of 105 x 105"),
+    "grey image": (replace(FIRST, png(1, mode="L")), "0000_01.png: got 105 x 105 pixels of mode 'L'.* of 1 bit"),
     "no image": (replace(FIRST, b"hello"), "0000_01.png: cannot identify image file.*need a PNG"),
     "half an image": (replace(FIRST, png(1)[:60]), "0000_01.png: .*need a PNG"),
-    "huge file": (replace(FIRST, bytes(1 << 17)), "0000_01.png: found 131072 bytes"),
-    "one less": (drop_all_of(FIRST), "Alphabet_A/character01: found 19 drawings, need 20"),
-    "one more": (replace(FIRST.replace("01.png", "21.png"), png(1)), "character01: found 21 drawings, need 20"),
-    "class less": (drop_all_of(FIRST[:-12]), "images_background.zip: found 5 characters, need 6"),
-    "class more": (replace(FIRST.replace("01/", "09/"), png(1)), "found 7 characters, need 6"),
-    "nothing": (drop_all_of(""), "images_background.zip: found 0 characters, need 6"),
+    "huge file": (replace(FIRST, bytes(1 << 17)), "0000_01.png: got 131072 bytes"),
+    "one less": (drop_all_of(FIRST), "Alphabet_A/character01: got 19 drawings, need 20"),
+    "one more": (replace(FIRST.replace("01.png", "21.png"), png(1)), "character01: got 21 drawings, need 20"),
+    "class less": (drop_all_of(FIRST[:-12]), "images_background.zip: got 5 characters, need 6"),
+    "class more": (replace(FIRST.replace("01/", "09/"), png(1)), "got 7 characters, need 6"),
+    "nothing": (drop_all_of(""), "images_background.zip: got 0 characters, need 6"),
 }
 
 
