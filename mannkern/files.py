@@ -33,6 +33,6 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write ``value`` as indented JSON, atomically. Raises ``ValueError`` for a NaN or an infinity, which JSON lacks."""
+    """Write ``value`` as indented JSON, atomically. Raises ``ValueError`` for NaN and infinity, which JSON lacks."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mannkern.integers import check_integer
+
 
 class ConvEmbedding(nn.Module):
     """An image as a vector: ``blocks`` of convolution 3 x 3, batch norm, ReLU, max pooling 2 x 2 (Vinyals et al. 2016,
@@ -19,8 +21,7 @@ class ConvEmbedding(nn.Module):
     def __init__(self, width: int = 64, blocks: int = 4, channels: int = 1) -> None:
         super().__init__()
         for name, value in (("width", width), ("blocks", blocks), ("channels", channels)):
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, need at least 1")
+            check_integer(name, value)
         self.width, self.channels = width, channels
         self.least_side = 2**blocks
         layers: list[nn.Module] = []

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern import functional
+from mannkern.integers import check_integer
 from mannkern.models.checks import check_episode
 from mannkern.models.embedding import ConvEmbedding
 
@@ -42,8 +43,7 @@ class MatchingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("num_classes", num_classes), ("width", width), ("steps", steps)):
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, need at least 1")
+            check_integer(name, value)
         if not 0 < strength < math.inf:
             raise ValueError(f"strength: got {strength}, need a finite number above 0")
         self.num_classes = num_classes

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from mannkern.functional import cosine_read
+from mannkern.integers import check_integer
 from mannkern.models.checks import check_labels
 
 LOSSES = ("cross_entropy", "mean_squared_error")
@@ -78,14 +79,14 @@ class MetaMemoryNetwork(nn.Module):
             raise ValueError(f"loss: got {loss!r}, need {' or '.join(map(repr, LOSSES))}")
         sizes = {"embedding_size": embedding_size, "outputs": outputs, "hidden_size": hidden_size, "layers": layers}
         for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name}: got {size}, need at least 1")
+            check_integer(name, size)
         for name, value in {"step_size": step_size, "strength": strength, "max_norm": max_norm}.items():
             if not value > 0 or (name != "max_norm" and value == math.inf):
                 raise ValueError(f"{name}: got {value}, need a number above 0")
+        check_integer("steps", steps, 0)
         self.outputs = outputs
         self.loss = loss
-        self.steps = _checked_steps(steps)
+        self.steps = steps
         self.max_norm = max_norm
         self.first_order = first_order
         self.backend = backend
@@ -119,7 +120,8 @@ class MetaMemoryNetwork(nn.Module):
         Raises ValueError or TypeError naming the argument.
         """
         self._check_support(support, labels)
-        steps = self.steps if steps is None else _checked_steps(steps)
+        steps = self.steps if steps is None else steps
+        check_integer("steps", steps, 0)
         memory = self.embedding(support)
         return self._adapt(memory, self._values(labels, memory.dtype), labels, steps)
 
@@ -239,12 +241,6 @@ class AdaptedNetwork:
         return vmap(lambda parameters, x: functional_call(self.model.answer, parameters, (x,)))(
             self.parameters, features
         )
-
-
-def _checked_steps(steps: int) -> int:
-    if steps < 0:
-        raise ValueError(f"steps: got {steps}, need at least 0")
-    return steps
 
 
 def _check_queries(support: Tensor, queries: Tensor) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern import functional
+from mannkern.integers import check_integer
 from mannkern.models.checks import check_episode
 from mannkern.models.layer_augmentation import AugmentedNetwork, Weights
 
@@ -65,14 +66,8 @@ class MetaNetwork(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("num_classes", num_classes),
-            ("width", width),
-            ("blocks", blocks),
-            ("steps", steps),
-        ):
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, need at least 1")
+        for name, value in (("num_classes", num_classes), ("width", width), ("blocks", blocks), ("steps", steps)):
+            check_integer(name, value)
         if meta_size < 2 or meta_size % 2:
             raise ValueError(f"meta_size: got {meta_size}, need an even number of at least 2")
         if not 0 <= augmented_blocks <= blocks:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mannkern.integers import check_integer
+
 
 class NearestNeighbours(nn.Module):
     """Labels each drawing as the nearest earlier ones of its episode are, by Euclidean distance; nothing is learnt.
@@ -19,8 +21,7 @@ class NearestNeighbours(nn.Module):
     def __init__(self, label_size: int, *, count: int = 1) -> None:
         super().__init__()
         for name, value in (("label_size", label_size), ("count", count)):
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, need at least 1")
+            check_integer(name, value)
         self.label_size = label_size
         self.count = count
 

@@ -81,7 +81,7 @@ def test_seed() -> None:
 
 
 def test_fresh_seeds_are_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mannkern.verification.commands.contenders", lambda device_types: [])
+    monkeypatch.setattr("mannkern.commands.verify.contenders", lambda device_types: [])
     seeds = set()
     for _ in range(2):
         assert main(["verify"]) == 1  # nothing was verified

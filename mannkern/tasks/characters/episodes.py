@@ -25,7 +25,7 @@ class Episodes(NamedTuple):
     inputs:    (T, B, F) float32, ``[x_t, y_{t-1}]``: the flattened image and the encoded label of the step before
     targets:   (T, B) int64, the number of the class of ``x_t`` within its episode, in [0, C)
     instances: (T, B) int64, 1 where a class is shown for the first time, 2 for the second, ...
-    symbols:   (T, B, K) int64, the label of that class, which is to be answered; see ``mannkern.tasks.characters.labels``
+    symbols:   (T, B, K) int64, the label of that class, which the model has to answer; see ``labels.py``
     """
 
     inputs: Tensor
