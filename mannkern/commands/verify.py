@@ -23,12 +23,12 @@ def add_verify(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser = subcommands.add_parser(
         "verify",
         help="check every kernel on this machine against the reference",
-        description="Check every operation on every backend of this machine: outputs and gradients against the float64 "
-        "reference, at most 4 x the error of the float32 reference + 1e-6, float64 to 1e-12; and gradcheck, where the "
-        "worst error is the number of cases that fail. Exits with 1 where something is wrong.",
+        description="Checks outputs and gradients of every operation on every backend of this machine against the "
+        "float64 reference. Allowed are 4 x the error of the float32 reference + 1e-6, and 1e-12 in float64. Runs "
+        "gradcheck too; there the worst error is the number of cases that fail. Exits with 1 where something is wrong.",
     )
-    parser.add_argument("--seed", type=int, help="of the random inputs (default: a fresh one, printed)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    parser.add_argument("--seed", type=int, help="seed of the random inputs (default: a new one, which is printed)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     parser.set_defaults(function=run_verify)
 
 

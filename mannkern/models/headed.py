@@ -47,7 +47,8 @@ class HeadedCore(nn.Module):
         """
         cell = getattr(self.recurrent, "cell", None)
         if cell is None:
-            raise TypeError(f"trace: got {type(self.recurrent).__name__}, need a core with a memory, such as MANN or NTM")
+            got = type(self.recurrent).__name__
+            raise TypeError(f"trace: got {got}, need a core with a memory, such as MANN or NTM")
         state = cell.initial_state(inputs.shape[1])
         outputs, reads, writes = [], [], []
         for x in inputs:

@@ -29,7 +29,7 @@ class Sizes(NamedTuple):
 class AlgorithmicConfig(RecurrentConfig):
     """Settings of a task of Graves et al. 2014. Sizes that are None become the paper's for the task and controller.
 
-    Raises as ``RunConfig``, and ``ValueError`` for sizes of the task that cannot be.
+    Raises as ``RunConfig``, and ``ValueError`` for impossible sizes of the task.
     """
 
     model: str = option(

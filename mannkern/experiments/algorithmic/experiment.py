@@ -93,7 +93,7 @@ class AlgorithmicExperiment:
         self.task = config.make_task()
 
     def make_model(self) -> Transducer:
-        """Raises ``CommandError`` for sizes that cannot be."""
+        """Raises ``CommandError`` for impossible sizes."""
         settings = self.config.core_settings(self.task.input_size)
         try:
             return Transducer(build_core(self.config.model, settings), self.task.output_size)

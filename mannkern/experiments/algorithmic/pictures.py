@@ -1,4 +1,4 @@
-"""The pictures of a run on an algorithmic task: what it learned when, at which sizes it holds, and how it does it."""
+"""The pictures of a run on an algorithmic task: its learning curve, its cost by size, and one sequence in detail."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def draw_all(results: Sequence[Evaluation]) -> list[Path]:
-    """Draw every run's learning curve and sequences, and all runs together into the first one's folder.
+    """Draw the learning curve and sequences of every run; the first run's folder also gets pictures of all runs.
 
     Returns the paths of the pictures, PNG files under ``RUN/pictures``.
     """
@@ -62,7 +62,7 @@ def draw_all(results: Sequence[Evaluation]) -> list[Path]:
 
 
 def learning_curve(results: Sequence[Evaluation]) -> Figure:
-    """Bits per sequence against sequences of training, of the training's own batches and at its largest size."""
+    """Bits per sequence of all runs, on training batches and at the largest size, against sequences of training."""
     task = results[0].config.make_task()
     figure, (axes,) = panels_of(f"{results[0].config.task}: learning curve", 1, (9.5, 5.0))
     for place, (name, result) in enumerate(zip(run_names(results), results, strict=True)):
@@ -77,7 +77,7 @@ def learning_curve(results: Sequence[Evaluation]) -> Figure:
     guessing = next(score.answer_bits for score in results[0].scores if score.size == task.largest)
     axes.axhline(guessing, color=INK, lw=1, ls=":", label="guessing")
     if results[0].scores[0].optimal is None:
-        axes.set_yscale("log")  # what is left of the cost goes towards 0
+        axes.set_yscale("log")  # the cost goes towards 0
     axes.set_ylabel("bits per sequence")
     name_training_axis(axes, "sequences")
     side_legend(axes)
@@ -85,7 +85,7 @@ def learning_curve(results: Sequence[Evaluation]) -> Figure:
 
 
 def bits_by_size(results: Sequence[Evaluation]) -> Figure:
-    """Bits per sequence against the size of a sequence, all runs overlaid; bars are 95% intervals."""
+    """Bits per sequence of all runs against the size of a sequence; bars are 95% intervals."""
     task = results[0].config.make_task()
     figure, (axes,) = panels_of(f"{results[0].config.task}: sizes in training and beyond", 1, (9.5, 5.0))
     scores = results[0].scores
@@ -112,7 +112,7 @@ def bits_by_size(results: Sequence[Evaluation]) -> Figure:
 
 
 def sequence(result: Evaluation, name: str, size: Size) -> Figure:
-    """One sequence of ``size``, step by step: inputs, targets, outputs, errors, and an NTM's weights over the slots."""
+    """One sequence of ``size`` step by step: inputs, targets, outputs, errors, and weights over slots if any."""
     experiment = AlgorithmicExperiment(result.config)
     task = experiment.task
     device = usable_device(result.config)
@@ -157,12 +157,12 @@ def size_label(task: SequenceTask, size: Size) -> str:
 
 
 def _due(bits: Tensor, shown: Sequences) -> Tensor:
-    """bits (T, O), NaN where no answer is due."""
+    """bits (T, O) with NaN where no answer is due."""
     return bits.masked_fill(~shown.mask[:, :1], float("nan"))
 
 
 def _bits(axes: Axes, bits: Tensor, what: str) -> None:
-    """(T, channels): 1 blue, 0 white, -1 red, NaN grey."""
+    """Show bits (T, channels): 1 is blue, 0 white, -1 red, NaN grey."""
     axes.set_facecolor("#e6e8eb")
     axes.imshow(bits.T.numpy(), aspect="auto", interpolation="nearest", cmap="RdBu", vmin=-1, vmax=1)
     axes.set_yticks([])
@@ -171,7 +171,7 @@ def _bits(axes: Axes, bits: Tensor, what: str) -> None:
 
 
 def _predictions(axes: Axes, logits: Tensor, optimal: Tensor, shown: Sequences) -> None:
-    """The probability of a 1 beside the best there is, and the bit that came."""
+    """Draw the predicted and the optimal probability of a 1, and the bit that came."""
     steps = shown.mask[:, 0].nonzero()[:, 0]
     came = shown.targets[steps, 0, 0]
     axes.plot(steps, torch.sigmoid(optimal)[steps, 0, 0], color=INK, lw=1.2, label="optimal")
@@ -183,7 +183,7 @@ def _predictions(axes: Axes, logits: Tensor, optimal: Tensor, shown: Sequences) 
 
 
 def _weights(axes: Axes, what: str, heads: Tensor, first: int, count: int) -> None:
-    """Weights (T, H, N) of the slots from ``first`` on, around the end of the memory."""
+    """Show weights (T, H, N) of ``count`` slots from ``first`` on; slot 0 follows the last slot."""
     slots = (torch.arange(count) + first) % heads.shape[2]
     largest = float(heads.max())
     image = heads.amax(1)[:, slots].T
@@ -198,7 +198,7 @@ def _weights(axes: Axes, what: str, heads: Tensor, first: int, count: int) -> No
 
 
 def _used_slots(weights: Tensor) -> tuple[int, int]:
-    """weights (steps, N) -> first slot and number of slots of the shortest arc that holds a tenth of the largest."""
+    """weights (steps, N) -> first slot and length of the shortest arc with all weights above a tenth of the largest."""
     N = weights.shape[1]
     used = (weights.amax(0) > 0.1 * weights.max()).nonzero()[:, 0]
     gaps = torch.cat((used[1:], used[:1] + N)) - used

@@ -16,7 +16,7 @@ from mannkern.training.tables import EVALUATION, run_names, side_by_side, traini
 
 
 class Evaluation(NamedTuple):
-    """A run's scores at each of the task's ``evaluation_sizes``."""
+    """A run's scores, one for each of the task's ``evaluation_sizes``."""
 
     run: Path
     config: AlgorithmicConfig
@@ -51,7 +51,7 @@ def evaluate(run: Path, config: AlgorithmicConfig, sequences: int = 1000) -> Eva
 
 
 def table(results: Sequence[Evaluation]) -> str:
-    """Bits per sequence by size, a column a run, next to what guessing costs and, where it is known, the optimum."""
+    """Bits per sequence by size: columns for each run, one for guessing, and one for the optimum where it is known."""
     task, scores = results[0].config.make_task(), results[0].scores
     beyond = [any(a > b for a, b in zip(score.size, task.largest, strict=True)) for score in scores]
     labels = [size_text(score.size) + ("*" if larger else " ") for score, larger in zip(scores, beyond, strict=True)]

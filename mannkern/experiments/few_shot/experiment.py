@@ -23,7 +23,7 @@ MEASURED_DRAWINGS = 1000  # in a batch, about
 
 
 def training_sampler(config: FewShotConfig, images: Tensor) -> FewShotSampler:
-    """Episodes to learn from, augmented as ``config`` says. Raises ``CommandError`` for sizes that cannot be."""
+    """Episodes to learn from, augmented as ``config`` says. Raises ``CommandError`` for impossible sizes."""
     try:
         return FewShotSampler(
             images,

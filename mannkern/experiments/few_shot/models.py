@@ -59,7 +59,7 @@ BUILDERS: dict[str, Callable[[FewShotConfig], nn.Module]] = {
 def make_model(config: FewShotConfig) -> nn.Module:
     """``config.model`` as a module: support (B, N, P, P), labels (B, N), queries (B, Q, P, P) -> logits (B, Q, C).
 
-    Torch's generator draws its parameters, on the CPU. Raises ``CommandError`` for sizes that cannot be.
+    Torch's generator draws its parameters, on the CPU. Raises ``CommandError`` for impossible sizes.
     """
     try:
         return BUILDERS[config.model](config)

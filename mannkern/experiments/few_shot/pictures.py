@@ -1,4 +1,4 @@
-"""The pictures of a few-shot run: what it learned when, and one episode with what it predicts."""
+"""The pictures of a few-shot run: its learning curve, and its predictions in one episode."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MOST_QUERIES = 10  # in the picture of an episode
 
 
 def draw_all(results: Sequence[Evaluation]) -> list[Path]:
-    """Draw every run's learning curve and an episode, and all runs' learning curves into the first one's folder.
+    """Draw an episode and the learning curve of every run; the first run's folder gets the curves of all.
 
     Returns the paths of the pictures, PNG files under ``RUN/pictures``.
     """
@@ -49,7 +49,7 @@ def draw_all(results: Sequence[Evaluation]) -> list[Path]:
 
 
 def learning_curve(results: Sequence[Evaluation]) -> Figure:
-    """Loss and accuracy against episodes of training, of training batches and on unseen classes, all runs overlaid."""
+    """Loss and accuracy of all runs on training batches and on unseen classes, against episodes of training."""
     config = results[0].config
     title = f"{config.task}, {config.classes}-way {config.shots}-shot: learning curve"
     figure, (top, bottom) = panels_of(title, 2, (9.5, 7.2), sharex=True)
@@ -70,9 +70,9 @@ def learning_curve(results: Sequence[Evaluation]) -> Figure:
 
 
 def episode(result: Evaluation, name: str) -> Figure:
-    """One episode of unseen classes: its support set above, queries at the left, and their predicted probabilities.
+    """One episode of unseen classes: its support set above, its queries at the left, the probabilities in the middle.
 
-    A frame is around the right class of each query; where the largest probability is elsewhere the query has an x.
+    A frame marks the right class of each query; an x marks a query whose largest probability is elsewhere.
     """
     config = result.config
     experiment = FewShotExperiment(config)
@@ -111,7 +111,7 @@ def episode(result: Evaluation, name: str) -> Figure:
 
 
 def _show_drawings(axes: Axes, drawings: Tensor) -> None:
-    """Drawings (rows, columns, P, P), ink dark on white, with white lines between."""
+    """Show drawings (rows, columns, P, P), dark ink on white, with white lines between them."""
     rows, columns, side, _ = drawings.shape
     sheet = torch.nn.functional.pad(drawings, (1, 1, 1, 1)).permute(0, 2, 1, 3)
     axes.imshow(

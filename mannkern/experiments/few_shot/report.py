@@ -20,7 +20,7 @@ PAPER = {  # accuracy on Omniglot, by model, then by classes and shots
 
 
 class Evaluation(NamedTuple):
-    """A run's scores on classes never seen in training and on those it learned from."""
+    """A run's scores on unseen classes and on the classes of training."""
 
     run: Path
     config: FewShotConfig
@@ -30,9 +30,9 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(run: Path, config: FewShotConfig, episodes: int = 1000) -> Evaluation:
-    """Score a run on ``episodes`` unseen and as many training classes' episodes; write ``evaluation.json`` into it.
+    """Score a run on ``episodes`` episodes of unseen and as many of training classes; write ``evaluation.json``.
 
-    All runs of one task and shape of episode see the same episodes, so they can be compared.
+    All runs of one task and shape of episode see the same episodes, so they compare.
     Raises ``CommandError`` where the run has no checkpoint or its data cannot be read.
     """
     experiment = FewShotExperiment(config)
@@ -59,7 +59,7 @@ def evaluate(run: Path, config: FewShotConfig, episodes: int = 1000) -> Evaluati
 
 
 def table(results: Sequence[Evaluation]) -> str:
-    """Accuracy on unseen and on training classes, a column a run, next to chance and, where it compares, the papers."""
+    """Accuracy on unseen and on training classes: a column for each run, one for chance, and the papers' if known."""
     config = results[0].config
     columns = [["", "unseen classes", "training classes"]]
     for name, result in zip(run_names(results), results, strict=True):

@@ -33,7 +33,7 @@ def chance(config: OneShotConfig) -> float:
 
 
 def training_sampler(config: OneShotConfig, images: Tensor) -> EpisodeSampler:
-    """Episodes to learn from, augmented as ``config`` says. Raises ``CommandError`` for sizes that cannot be."""
+    """Episodes to learn from, augmented as ``config`` says. Raises ``CommandError`` for impossible sizes."""
     try:
         return EpisodeSampler(
             images,
@@ -129,7 +129,7 @@ class OneShotExperiment:
         self.unseen = test_sampler(config, self.split.test, VALIDATION_SEED)
 
     def make_model(self) -> EpisodeClassifier:
-        """Raises ``CommandError`` for sizes that cannot be."""
+        """Raises ``CommandError`` for impossible sizes."""
         settings = self.config.core_settings(self.sampler.input_size)
         try:
             return EpisodeClassifier(build_core(self.config.model, settings), self.sampler.label_size)

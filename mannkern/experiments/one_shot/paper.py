@@ -1,11 +1,11 @@
-"""What Santoro et al. (2016) report on Omniglot: shown beside ours and never as ours."""
+"""The accuracies that Santoro et al. (2016) report on Omniglot. Tables show them beside ours, as the paper's."""
 
 from __future__ import annotations
 
 from mannkern.experiments.one_shot.config import OneShotConfig
 
-# Accuracy in percent at the 1st, 2nd, 3rd, 4th, 5th and 10th presentation, after 100,000 episodes of training: Tables 1
-# and 2, by what classes are called and how many an episode has. The paper gives no row where one is missing here.
+# Accuracy in percent at the 1st, 2nd, 3rd, 4th, 5th and 10th presentation, after 100,000 episodes of training (Tables 1
+# and 2), by the form of labels and the number of classes. Rows that are missing here are missing in the paper.
 ROWS: dict[tuple[str, int], dict[str, tuple[float, ...]]] = {
     ("one-hot", 5): {
         "people": (34.5, 57.3, 70.1, 71.8, 81.4, 92.4),
@@ -34,6 +34,6 @@ ROWS: dict[tuple[str, int], dict[str, tuple[float, ...]]] = {
 
 
 def rows(config: OneShotConfig) -> dict[str, tuple[float, ...]]:
-    """The paper's rows for training like that of ``config``; none where it has none."""
+    """The paper's rows for the episodes of ``config``, empty where it reports none."""
     known = config.task == "omniglot" and not config.curriculum
     return ROWS.get((config.labels, config.classes), {}) if known else {}

@@ -1,4 +1,4 @@
-"""The three pictures of a run: what it learned when, what it knows, and how it remembers."""
+"""The pictures of a one-shot run: its learning curve, its accuracy by instance, and its memory in one episode."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CLASS_COLOURS = (
 
 
 def draw_all(results: Sequence[Evaluation]) -> list[Path]:
-    """Draw every run's learning curve and memory, and all runs' accuracy by instance into the first one's folder.
+    """Draw the learning curve and the memory of every run, and the accuracy of all runs into the first run's folder.
 
     Returns the paths of the pictures, PNG files under ``RUN/pictures``.
     """
@@ -66,7 +66,7 @@ def draw_all(results: Sequence[Evaluation]) -> list[Path]:
 
 
 def learning_curve(result: Evaluation, name: str) -> Figure:
-    """Loss, and accuracy by instance on unseen classes, against episodes of training."""
+    """Loss and accuracy by instance on unseen classes, against episodes of training."""
     lines = read_metrics(result.run)
     training = [line for line in lines if line["kind"] == "train"]
     validation = [line for line in lines if line["kind"] == "validation"]
@@ -96,7 +96,7 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
 
 
 def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
-    """Accuracy against the presentation of a class, all runs overlaid; bands are 95% intervals."""
+    """Accuracy against the presentation of a class, with a curve for each run; bands are 95% intervals."""
     figure, (axes,) = panels_of("Accuracy by instance", 1, (9.5, 5.0))
     for place, (name, result) in enumerate(zip(run_names(results), results, strict=True)):
         colour = run_colour(place)
@@ -108,7 +108,7 @@ def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
 
 
 def accuracy_of_rows(config: OneShotConfig, scores: Mapping[str, Scores], learned: Collection[str]) -> Figure:
-    """Accuracy against the presentation of a class, a line a model; dark and broken where it is none of ``learned``."""
+    """Accuracy against the presentation of a class, a line for each model, dark and broken if not in ``learned``."""
     figure, (axes,) = panels_of("Accuracy by instance, unseen classes", 1, (9.5, 5.0))
     colours, others = cycle(RUN_COLOURS), cycle(("--", ":"))
     for name, row in scores.items():
@@ -122,7 +122,7 @@ def accuracy_of_rows(config: OneShotConfig, scores: Mapping[str, Scores], learne
 
 
 def accuracy_by_classes(result: Evaluation, name: str) -> Figure:
-    """Accuracy on unseen classes against the number of classes in an episode, a line an instance."""
+    """Accuracy on unseen classes against the number of classes in an episode, a line for each instance."""
     figure, (axes,) = panels_of(f"{name}: accuracy by number of classes", 1, (9.5, 5.0))
     shades = colormap("viridis")
     classes = list(result.by_classes)
@@ -143,7 +143,7 @@ def accuracy_by_classes(result: Evaluation, name: str) -> Figure:
 
 
 def memory(result: Evaluation, name: str) -> Figure:
-    """One episode of unseen classes: write and read weights over the slots, in the colour of each step's class."""
+    """One episode of unseen classes: write and read weights over the slots; the colour is the class of the step."""
     experiment = OneShotExperiment(result.config)
     device = usable_device(result.config)
     model, _ = load_model(result.run, experiment, device)
@@ -174,7 +174,7 @@ def memory(result: Evaluation, name: str) -> Figure:
 
 
 def _paint(axes: Axes, weights: torch.Tensor, targets: list[int], white: float) -> None:
-    """Weights (T, N) in the colour of the step's class: white up to ``white``, full colour at the panel's largest."""
+    """Paint weights (T, N) in the colour of the step's class, from white at ``white`` to full colour at the largest."""
     largest = float(weights.max())
     hue = torch.tensor([rgb(_class_colour(label)) for label in targets])  # (T, 3)
     depth = ((weights - white) / max(largest - white, 1e-12)).clamp(min=0).T.unsqueeze(-1)  # (N, T, 1)
@@ -184,7 +184,7 @@ def _paint(axes: Axes, weights: torch.Tensor, targets: list[int], white: float) 
 
 
 def _curve(axes: Axes, scores: Scores, colour: str, style: str, label: str) -> None:
-    """Accuracy against the presentation of a class, in a band as wide as its interval."""
+    """Draw accuracy against the presentation of a class, with its interval as a band."""
     x = [k for k, mean in enumerate(scores.by_instance, 1) if not math.isnan(mean)]
     mean = [100 * scores.by_instance[k - 1] for k in x]
     half = [100 * scores.interval[k - 1] for k in x]
@@ -196,7 +196,7 @@ def _curve(axes: Axes, scores: Scores, colour: str, style: str, label: str) -> N
 
 
 def _presentations(axes: Axes, scores: Scores) -> None:
-    """The axes of accuracy against the presentation of a class."""
+    """Label the axes of a picture of accuracy against the presentation of a class."""
     axes.set_xticks(range(1, len(scores.by_instance) + 1))
     axes.set_xlabel("presentation of a class within its episode")
     axes.set_ylabel("accuracy (%)")
@@ -207,9 +207,9 @@ def _presentations(axes: Axes, scores: Scores) -> None:
 
 
 def _chance(axes: Axes, config: OneShotConfig) -> None:
-    """A line at one class of C; for strings, whose letters nobody guesses, at one of the episode's strings."""
+    """Draw a line at one class of C. For strings, which nobody guesses, it is one of the episode's strings."""
     axes.axhline(100 / config.classes, color=INK, lw=1, ls=":")
-    at = axes.get_yaxis_transform()  # below the line: models are seldom there
+    at = axes.get_yaxis_transform()  # below the line, where models seldom are
     name = "chance" if config.labels == "one-hot" else f"one of the episode's {config.classes} strings"
     axes.text(0.995, 100 / config.classes - 1, name, transform=at, ha="right", va="top", color=INK, fontsize=9)
 

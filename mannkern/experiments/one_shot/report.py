@@ -16,11 +16,11 @@ from mannkern.training.runtime import load_model, usable_device
 from mannkern.training.tables import EVALUATION, run_names, side_by_side, training_lines
 
 EPISODES = 1000
-MANY_CLASSES = (25, 50, 75, 100)  # beyond those that a curriculum begins with
+MANY_CLASSES = (25, 50, 75, 100)  # in an episode, beyond the number that a curriculum begins with
 
 
 class Evaluation(NamedTuple):
-    """A run's scores on classes never seen in training and on those it learned from.
+    """A run's scores on unseen classes and on the classes of training.
 
     ``by_classes``: on unseen classes, by the number of classes in an episode; empty without a curriculum.
     """
@@ -34,10 +34,10 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Evaluation:
-    """Score a run on ``episodes`` unseen and as many training classes' episodes; write ``evaluation.json`` into it.
+    """Score a run on ``episodes`` episodes of unseen and as many of training classes; write ``evaluation.json``.
 
-    With a curriculum also on episodes of more classes, fewer in proportion, so that each number sees as many drawings.
-    All runs of one task and shape of episode see the same episodes, so they can be compared.
+    With a curriculum it is also scored on episodes of more classes, proportionally fewer, so that each number of
+    classes has as many drawings. All runs of one task and shape of episode see the same episodes, so they compare.
     Raises ``CommandError`` where the run has no checkpoint or its data cannot be read.
     """
     experiment = OneShotExperiment(config)
@@ -67,9 +67,9 @@ def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Eval
 
 
 def table(results: Sequence[Evaluation]) -> str:
-    """Accuracy on unseen classes by instance, a column a run, next to chance and, where it compares, to the paper.
+    """Accuracy on unseen classes by instance: a column for each run, one for chance, and the paper's where it compares.
 
-    Where a run had a curriculum, a table by the number of classes follows.
+    For a run with a curriculum, a table by the number of classes follows.
     """
     config = results[0].config
     columns = [instances()]
@@ -98,7 +98,7 @@ def table_by_classes(result: Evaluation, name: str) -> str:
 
 
 def headline(scores: Scores) -> str:
-    """What the numbers of a table are."""
+    """The first line of a table: what its numbers are."""
     return (
         f"Accuracy on classes never seen in training, by instance: {scores.episodes:,} episodes, "
         "± half a 95% interval over episodes"
@@ -106,7 +106,7 @@ def headline(scores: Scores) -> str:
 
 
 def note(config: OneShotConfig) -> str:
-    """What can be known at the first presentation of a class."""
+    """The last line of a table: how much a model can know at the first presentation of a class."""
     if config.labels == "strings":
         return (
             "1st: the string of a class can only be guessed, so chance is the best there is; later, a string "
@@ -117,19 +117,19 @@ def note(config: OneShotConfig) -> str:
 
 
 def instances() -> list[str]:
-    """The column that heads the lines of a table."""
+    """The first column of a table, with the names of its lines."""
     return ["instance", *(ordinal(k) for k in INSTANCES)]
 
 
 def accuracies(scores: Scores) -> list[str]:
-    """The cells of a column: accuracy with half its interval."""
+    """The cells of a column: accuracies, each with half its interval."""
     pairs = list(zip(scores.by_instance, scores.interval, strict=True))
     cells = ["-" if math.isnan(mean) else f"{mean:6.1%} ± {half:.1%}" for mean, half in pairs]
     return [cells[k - 1] for k in INSTANCES]
 
 
 def percent(share: float) -> str:
-    """With one digit after the point, or two where one would be 0."""
+    """A share as percent, with one decimal, or two where one would show 0."""
     return f"{share:.1%}" if share >= 0.0005 else f"{share:.2%}"
 
 

@@ -1,4 +1,4 @@
-"""The rows of the MANN paper's tables, measured on the same episodes (Santoro et al. 2016, Tables 1 and 2)."""
+"""The rows of the MANN paper's Tables 1 and 2 (Santoro et al. 2016), measured on the same episodes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mannkern.training.tables import side_by_side
 
 TABLE = "table.json"
 NEIGHBOURS = (1, 5)
-# The folder of each row that is trained: what it is called, and what sets it apart from the others.
+# For the folder of each row that is trained: its name, and the settings in which it differs from the others.
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "feedforward": ("feed-forward", {"model": "feedforward", "controller": "lstm"}),
     "lstm": ("LSTM", {"model": "lstm", "controller": "lstm"}),
@@ -33,7 +33,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class Row(NamedTuple):
-    """A model's scores on unseen classes, after so many episodes and minutes of training; None: it learns nothing."""
+    """A model's scores on unseen classes, and its episodes and minutes of training (None: it does not learn)."""
 
     name: str
     scores: Scores
@@ -61,7 +61,7 @@ def measure_rows(root: Path, configs: Mapping[str, OneShotConfig], episodes: int
 
 
 def table(config: OneShotConfig, rows: Sequence[Row]) -> str:
-    """Accuracy on unseen classes by instance, a line a model; then chance and the paper's rows, called the paper's."""
+    """Accuracy on unseen classes by instance: a line for each model, one for chance, then the paper's rows."""
     lines = [["model", "episodes", "minutes", *instances()[1:]]]
     for row in rows:
         cost = ["-", "-"] if row.episodes is None else [f"{row.episodes:,}", f"{row.minutes:.1f}"]

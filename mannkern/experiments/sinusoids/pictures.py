@@ -1,4 +1,4 @@
-"""The pictures of a run on sinusoids: what it learned when, and three sinusoids before and after adaptation."""
+"""The pictures of a run on sinusoids: its learning curve, and three sinusoids before and after adaptation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHOWN = 3
 
 
 def draw_all(results: Sequence[Evaluation]) -> list[Path]:
-    """Draw every run's learning curve and sinusoids; all runs' learning curves go into the first one's folder.
+    """Draw the sinusoids and the learning curve of every run; the first run's folder gets the curves of all.
 
     Returns the paths of the pictures, PNG files under ``RUN/pictures``.
     """
@@ -45,7 +45,7 @@ def draw_all(results: Sequence[Evaluation]) -> list[Path]:
 
 
 def learning_curve(results: Sequence[Evaluation]) -> Figure:
-    """Error after adaptation against sinusoids of training, of training batches and fresh ones, all runs overlaid."""
+    """Error of all runs after adaptation, on training batches and fresh sinusoids, against sinusoids of training."""
     title = f"sinusoids from {results[0].config.shots} points: learning curve"
     figure, (axes,) = panels_of(title, 1, (9.5, 4.6))
     for place, (name, result) in enumerate(zip(run_names(results), results, strict=True)):
@@ -59,7 +59,7 @@ def learning_curve(results: Sequence[Evaluation]) -> Figure:
 
 
 def adaptation(result: Evaluation, name: str) -> Figure:
-    """Fresh sinusoids, the points that are shown of them, and what the network says after 0, 1 and all its steps."""
+    """Fresh sinusoids, their support points, and the network's answer after 0, 1 and all its steps of adaptation."""
     device = usable_device(result.config)
     model, _ = load_model(result.run, SinusoidExperiment(result.config), device)
     batch = test_sampler(result.config, EVALUATION_SEED).sample(SHOWN, 0)

@@ -18,7 +18,7 @@ STEPS = (0, 1, 5, 10)
 
 
 class Evaluation(NamedTuple):
-    """A run's scores after each number of ``STEPS``."""
+    """A run's scores, one for each number of steps in ``STEPS``."""
 
     run: Path
     config: SinusoidConfig
@@ -29,7 +29,8 @@ class Evaluation(NamedTuple):
 def evaluate(run: Path, config: SinusoidConfig, tasks: int = 1000) -> Evaluation:
     """Score a run on ``tasks`` fresh sinusoids; write ``evaluation.json`` into it.
 
-    All runs with as many shots see the same sinusoids. Raises ``CommandError`` where the run has no checkpoint.
+    All runs with the same number of shots see the same sinusoids.
+    Raises ``CommandError`` where the run has no checkpoint.
     """
     experiment = SinusoidExperiment(config)
     device = usable_device(config)
@@ -50,7 +51,7 @@ def evaluate(run: Path, config: SinusoidConfig, tasks: int = 1000) -> Evaluation
 
 
 def table(results: Sequence[Evaluation]) -> str:
-    """Mean squared error by steps of adaptation, a column a run."""
+    """Mean squared error by steps of adaptation, a column for each run."""
     columns = [["steps", *map(str, STEPS)]]
     for name, result in zip(run_names(results), results, strict=True):
         finite = [math.isfinite(s.error) for s in result.scores]

@@ -14,10 +14,10 @@ from mannkern.tasks.algorithmic.sequences import Sequences, Size, check_range, c
 
 @dataclass(frozen=True)
 class Copy:
-    """Random vectors, a delimiter, then the same vectors again (section 4.1).
+    """Copy: the input is random vectors and a delimiter, the answer is the same vectors (section 4.1).
 
-    Size (L,), the length, from ``min_length`` to ``max_length``. F = bits + 1, O = bits, T = 2 L + 1: steps 0 to L - 1
-    show the vectors, step L has the delimiter on the last channel, the last L steps answer.
+    Size (L,): the length, from ``min_length`` to ``max_length``. F = bits + 1, O = bits, T = 2 L + 1: steps 0 to L - 1
+    show the vectors, step L has the delimiter on the last channel, and the last L steps answer.
     """
 
     bits: int = 8
@@ -44,7 +44,7 @@ class Copy:
 
     @property
     def evaluation_sizes(self) -> tuple[Size, ...]:
-        """The lengths of the paper's figures 4 and 5, and the largest of training."""
+        """The lengths of the paper's figures 4 and 5, and the largest length of training."""
         return tuple((length,) for length in sorted({10, 20, 30, 50, 120, self.max_length}))
 
     def draw_size(self, generator: torch.Generator) -> Size:
@@ -64,12 +64,13 @@ class Copy:
 
 @dataclass(frozen=True)
 class RepeatCopy:
-    """Random vectors and a number, then the vectors as many times, then an end marker (section 4.2).
+    """Repeat copy: the input is random vectors and a number K, the answer the vectors K times and an end marker (4.2).
 
-    Size (L, K), the length and the number of repeats, drawn independently. F = bits + 2, O = bits + 1,
+    Size (L, K): the length and the number of repeats, drawn independently. F = bits + 2, O = bits + 1,
     T = L + 1 + L K + 1: steps 0 to L - 1 show the vectors; step L has a delimiter on channel ``bits`` and the number on
-    the last one; L K steps answer the vectors; the last step answers the end marker, 1 on the last bit, 0 before.
-    The number is (K - mean) / deviation, of K uniform from ``min_repeats`` to ``max_repeats``, at any K.
+    the last one; L K steps answer the vectors; the last step answers the end marker, 1 on the last bit and 0 before.
+    The number appears as (K - mean) / deviation, where both are of K uniform from ``min_repeats`` to ``max_repeats``;
+    the same holds for a K beyond them.
     """
 
     bits: int = 8
@@ -99,7 +100,7 @@ class RepeatCopy:
 
     @property
     def evaluation_sizes(self) -> tuple[Size, ...]:
-        """The largest of training, twice as long, twice as often: 20 x 10 and 10 x 20, as in the paper's figure 8."""
+        """The largest size of training, twice its length and twice its repeats, as 20 x 10 and 10 x 20 in figure 8."""
         length, repeats = self.largest
         return (length, repeats), (2 * length, repeats), (length, 2 * repeats)
 
@@ -108,7 +109,7 @@ class RepeatCopy:
         return length, draw(generator, self.min_repeats, self.max_repeats)
 
     def normalised(self, repeats: int) -> float:
-        """The number of repeats as the network sees it: mean 0 and variance 1 in training."""
+        """The number of repeats as the network sees it, with mean 0 and variance 1 in training."""
         mean = (self.min_repeats + self.max_repeats) / 2
         variance = ((self.max_repeats - self.min_repeats + 1) ** 2 - 1) / 12
         return (repeats - mean) / math.sqrt(variance or 1)

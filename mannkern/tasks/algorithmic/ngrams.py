@@ -16,11 +16,11 @@ from mannkern.tasks.algorithmic.sequences import Sequences, Size, check_size, em
 
 @dataclass(frozen=True)
 class DynamicNGrams:
-    """Bits of a random n-gram model, each to be predicted from those before it (section 4.4).
+    """Dynamic n-grams: predict each bit of a random n-gram model from the bits before it (section 4.4).
 
-    Size (L,), the number of bits: ``length`` in training. F = O = 1, T = L - 1: step t shows bit t, its target is bit
-    t + 1. Every sequence draws a table of its own: for each of the 2**context contexts, the probability of a 1 after
-    it, from Beta(1/2, 1/2). The first ``context`` bits are fair and no answer is due for them; the paper's 6-grams
+    Size (L,): the number of bits, ``length`` in training. F = O = 1, T = L - 1: step t shows bit t, its target is bit
+    t + 1. Every sequence has a table of its own, with the probability of a 1 after each of the 2**context contexts,
+    drawn from Beta(1/2, 1/2). The first ``context`` bits are fair and no answer is due for them. The paper's 6-grams
     have a context of 5.
     """
 
@@ -54,7 +54,7 @@ class DynamicNGrams:
         return self.largest
 
     def sample(self, batch_size: int, generator: torch.Generator, size: Size | None = None) -> Sequences:
-        """``batch_size`` sequences, each of its own table."""
+        """``batch_size`` sequences, each with a table of its own."""
         (length,) = check_size(self.largest if size is None else size, self.context + 1)
         contexts = 2**self.context
         # The quantile function of Beta(1/2, 1/2), the arcsine distribution.
@@ -73,10 +73,10 @@ class DynamicNGrams:
         return sequences
 
     def optimal(self, sequences: Sequences) -> Tensor:
-        """Logits (T, B, 1) of the best prediction from the bits before, equation 10 of the paper: no model is better.
+        """Logits (T, B, 1) of the best prediction from the bits before (equation 10 of the paper). No model is better.
 
-        The probability of a 1 is (N1 + 1/2) / (N0 + N1 + 1), of N1 ones and N0 zeros seen after the same context;
-        1/2, logit 0, where no answer is due.
+        The probability of a 1 is (N1 + 1/2) / (N0 + N1 + 1), where N1 ones and N0 zeros came after the same context
+        before. Where no answer is due it is 1/2, logit 0.
         """
         context = F.one_hot(self._contexts(sequences.inputs[..., 0]), 2**self.context)  # (T', B, contexts)
         next_bit = sequences.targets[self.context - 1 :].long()
@@ -89,6 +89,6 @@ class DynamicNGrams:
         return F.pad(logits, (0, 0, self.context - 1, 0)).unsqueeze(-1)
 
     def _contexts(self, bits: Tensor) -> Tensor:
-        """bits (T, B) -> (T - context + 1, B): the last ``context`` bits up to each step, as a number, oldest first."""
+        """bits (T, B) -> (T - context + 1, B): the last ``context`` bits at each step as a number, oldest bit first."""
         last = len(bits) - self.context + 1
         return torch.stack([bits[i : i + last].long() << (self.context - 1 - i) for i in range(self.context)]).sum(0)

@@ -13,11 +13,12 @@ from mannkern.tasks.algorithmic.sequences import Sequences, Size, check_range, c
 
 @dataclass(frozen=True)
 class AssociativeRecall:
-    """A list of items and one of them again; the answer is the item that followed it (section 4.3).
+    """Associative recall: the input is a list of items and one of them again, the answer the item after it (4.3).
 
-    Size (n,), the number of items, from ``min_items`` to ``max_items``; an item is ``vectors`` = V random vectors.
-    F = bits + 2, O = bits, T = n (V + 1) + V + 2 + V: every item comes after an item delimiter (channel ``bits``), the
-    query between two query delimiters (the last channel), then V steps answer. The query is any item but the last.
+    Size (n,): the number of items, from ``min_items`` to ``max_items``. An item is ``vectors`` = V random vectors.
+    F = bits + 2, O = bits, T = n (V + 1) + V + 2 + V: an item delimiter (channel ``bits``) precedes every item, query
+    delimiters (the last channel) stand on both sides of the query, then V steps answer. The query is any item but the
+    last.
     """
 
     bits: int = 6

@@ -13,11 +13,11 @@ from mannkern.tasks.algorithmic.sequences import Sequences, Size, check_size, em
 
 @dataclass(frozen=True)
 class PrioritySort:
-    """Random vectors with a priority each; the answer is those of highest priority, the highest first (section 4.5).
+    """Priority sort: the input is random vectors with priorities, the answer those of highest priority in order (4.5).
 
-    Size (n,), the number of vectors: ``vectors`` in training. F = bits + 2, O = bits, T = n + 1 + ``answers``: steps 0
+    Size (n,): the number of vectors, ``vectors`` in training. F = bits + 2, O = bits, T = n + 1 + ``answers``: steps 0
     to n - 1 show a vector and, on channel ``bits``, its priority, uniform in [-1, 1]; step n has a delimiter on the
-    last channel; the last ``answers`` steps answer.
+    last channel; the last ``answers`` steps answer, the highest priority first.
     """
 
     bits: int = 8

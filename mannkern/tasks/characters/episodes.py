@@ -1,4 +1,4 @@
-"""Episodes: what every task hands to a model, and how they are sampled from drawings of characters."""
+"""One-shot episodes of drawn characters, and the sampler that makes them from a set of drawings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Episodes(NamedTuple):
 
     inputs:    (T, B, F) float32, ``[x_t, y_{t-1}]``: the flattened image and the encoded label of the step before
     targets:   (T, B) int64, the number of the class of ``x_t`` within its episode, in [0, C)
-    instances: (T, B) int64, 1 where a class is shown for the first time, 2 for the second, ...
+    instances: (T, B) int64, 1 where a class appears for the first time, 2 for the second, ...
     symbols:   (T, B, K) int64, the label of that class, which the model has to answer; see ``labels.py``
     """
 
@@ -35,10 +35,10 @@ class Episodes(NamedTuple):
 
 
 class CharacterSplit(NamedTuple):
-    """Drawings of characters, the classes for training apart from those for testing.
+    """Drawings of characters, with different classes for training and for testing.
 
     train: (classes, drawings, 20, 20) uint8, 255 = full ink
-    test:  (classes, drawings, 20, 20) uint8, of other classes
+    test:  (classes, drawings, 20, 20) uint8, 255 = full ink
     """
 
     train: Tensor
@@ -46,14 +46,14 @@ class CharacterSplit(NamedTuple):
 
 
 class CharacterSampler:
-    """What samplers of episodes have in common: the drawings, which classes an episode has, how a drawing is augmented.
+    """Base class of the samplers: it holds the drawings, draws the classes of an episode and augments drawings.
 
     images:              (classes, drawings, P, P) uint8, 255 = full ink; episodes are made on its device
     classes_per_episode: C
     rotate_classes:      every class counts as four, one for each quarter turn
-    augment:             turns every drawing by up to ``MAX_ROTATION`` and shifts it by up to ``MAX_SHIFT`` pixels,
-                         uniformly and bilinearly, white outside the frame
-    seed:                at least 0; other seeds give other episodes
+    augment:             turns every drawing by up to ``MAX_ROTATION`` and shifts it by up to ``MAX_SHIFT`` pixels, both
+                         uniform; pixels are interpolated bilinearly, and white outside the frame
+    seed:                at least 0; each seed gives other episodes
 
     ``num_classes`` is C. Raises TypeError or ValueError that name the argument.
     """
@@ -79,13 +79,13 @@ class CharacterSampler:
         self._seed = seed
 
     def _generator(self, batch_size: int, index: int) -> torch.Generator:
-        """That of batch ``index``; raises for a batch that cannot be."""
+        """The generator of batch ``index``. Raises TypeError or ValueError for an impossible batch."""
         check_integer("batch_size", batch_size, 0)
         check_integer("index", index, 0, 2**32 - 1)
         return seeds.generator(self._seed, index, self._images.device)
 
     def _draw(self, batch_size: int, shown: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Labels (B, C) of C different classes, and the numbers of ``shown`` different drawings each, (B, C, shown)."""
+        """Labels (B, C) of C different classes, and the numbers (B, C, shown) of different drawings of each."""
         num_available, num_drawings = self._images.shape[:2]
         shape = batch_size, self.num_classes
         classes = seeds.different(*shape, num_available, generator)
@@ -94,7 +94,7 @@ class CharacterSampler:
         return labels, classes.unsqueeze(2) * num_drawings + drawings
 
     def _pixels(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Drawings by their number, (n,) -> (n, P, P) in [0, 255], augmented where that is asked for."""
+        """Numbers of drawings (n,) -> their pixels (n, P, P) in [0, 255], augmented if the sampler augments."""
         pixels = self._images.flatten(0, 1).index_select(0, chosen)
         if self._augment:
             angles = (2 * uniform(generator, len(chosen)) - 1) * MAX_ROTATION
@@ -110,12 +110,13 @@ class EpisodeSampler(CharacterSampler):
     the classes 0..C-1 in shuffled order, so that a label means nothing beyond its episode.
 
     length:   T, a multiple of C, default 50: ten drawings of each of five classes, as in the paper
-    balanced: False shows T different drawings of the C classes at random instead, and T is any number up to all there
-              are: the paper's 100 drawings of 15 classes, some of them shown ten times
-    labels:   what the classes are called, default one-hot
+    balanced: False shows T random different drawings of the C classes instead; T may be any number up to that of their
+              drawings, such as the paper's 100 drawings of 15 classes, some classes with ten drawings
+    labels:   the form of the labels, default one-hot
 
-    The other arguments are :class:`CharacterSampler`'s; the paper's training set is augmented and has turned classes.
-    ``num_classes`` is C, ``length`` T, ``label_size`` the logits of an answer, ``input_size`` F: that and P * P.
+    The other arguments are :class:`CharacterSampler`'s; the paper augments its training set and turns its classes.
+    Attributes: ``num_classes`` C, ``length`` T, ``label_size`` (logits of an answer), ``input_size`` F = P * P +
+    ``label_size``.
     Raises TypeError or ValueError that name the argument.
     """
 
@@ -157,8 +158,8 @@ class EpisodeSampler(CharacterSampler):
     def sample(self, batch_size: int, index: int) -> Episodes:
         """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
 
-        The result depends on nothing but the constructor's arguments, ``batch_size`` and ``index``, so a resumed
-        training sees the episodes of an unbroken one. Reads and moves no random state of the process.
+        The result depends on the constructor's arguments, ``batch_size`` and ``index`` alone, so a resumed training
+        sees the episodes of an unbroken one. Torch's generator stays as it was.
         """
         generator = self._generator(batch_size, index)
         C, T, B, side = self.num_classes, self.length, batch_size, self._images.shape[2]
@@ -179,7 +180,7 @@ class EpisodeSampler(CharacterSampler):
 
 
 def rotate_and_shift(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
-    """Turns and shifts every image by its own amount, bilinearly; what comes from outside the frame is 0.
+    """Turns and shifts every image by an amount of its own, with bilinear interpolation and 0 outside the frame.
 
     images: (N, P, P) float;  angles: (N,) radians, counterclockwise about the centre as seen with row 0 on top;
     shifts: (N, 2) pixels, (right, down), applied after the turn. Returns (N, P, P).
@@ -189,7 +190,7 @@ def rotate_and_shift(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
     cos, sin = angles.cos()[:, None], angles.sin()[:, None]
     shifts = shifts[:, None] * (2 / side)
     x, y = centres - shifts[..., 0], centres - shifts[..., 1]
-    # Each sampling point is a part of its column plus a part of its row: far cheaper than affine_grid's product.
+    # A sampling point is a term of its column plus a term of its row, which is far cheaper than affine_grid's product.
     grid = torch.stack([x * cos, x * sin], 2)[:, None] + torch.stack([-y * sin, y * cos], 2)[:, :, None]
     return F.grid_sample(images[:, None], grid, align_corners=False)[:, 0]
 

@@ -1,4 +1,4 @@
-"""Few-shot episodes: a support set with labels, and queries to be labelled by it."""
+"""Few-shot episodes of drawn characters: a support set with labels, and queries to label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mannkern.tasks.characters.episodes import CharacterSampler, uniform
 
 
 class FewShotEpisodes(NamedTuple):
-    """A batch of B episodes of C classes: K drawings of each with their labels, and Q others to be labelled.
+    """A batch of B episodes of C classes: K drawings of each with their labels, and Q other drawings to label.
 
     support: (B, C*K, P, P) float32, 1 = ink
     labels:  (B, C*K) int64 in [0, C)
@@ -69,8 +69,8 @@ class FewShotSampler(CharacterSampler):
     def sample(self, batch_size: int, index: int) -> FewShotEpisodes:
         """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
 
-        The result depends on nothing but the constructor's arguments, ``batch_size`` and ``index``. Reads and moves no
-        random state of the process.
+        The result depends on the constructor's arguments, ``batch_size`` and ``index`` alone. Torch's generator stays
+        as it was.
         """
         generator = self._generator(batch_size, index)
         B, C, K, each = batch_size, self.num_classes, self.shots, self.queries

@@ -1,4 +1,4 @@
-"""Glyphs: procedural characters that look like handwriting, for where Omniglot is not at hand."""
+"""Glyphs: procedural characters that look like handwriting, so that training needs no download."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _CONTROLS = 6  # control points of a stroke
 _STROKES = 4  # most strokes of a glyph
 _POINTS = 32  # rendered points of a stroke, at most about half a pixel apart
 _PRIMITIVES = 48
-_CHUNK = 64  # drawings rendered at once: their distances stay in the cache
-_FAR = 1e3  # where the unused strokes of a glyph lie
+_CHUNK = 64  # drawings rendered at once, so that their distances stay in the cache
+_FAR = 1e3  # position of the unused strokes of a glyph, outside the image
 
 
 def load(*, num_train: int = 1000, num_test: int = 200, drawings: int = 20, seed: int = 0) -> CharacterSplit:
-    """Draws ``num_train + num_test`` different characters, each ``drawings`` times by another hand.
+    """Draws ``num_train + num_test`` different characters, each of them ``drawings`` times with variation.
 
     A character is two to four strokes from a vocabulary shared by all characters, as in the generative model of Lake
-    et al. (2015); a drawing of it moves the control points and the strokes, turns, scales, slants and shifts the whole
-    and takes another pen. Images are (20, 20) uint8, 255 = full ink, and depend on nothing but the arguments
-    (another processor may round a pixel to the next grey). By the nearest neighbour in pixels, one-shot classification
-    among five classes is right for 57%; on Omniglot, 47%.
+    et al. (2015). A drawing moves the control points and the strokes, turns, scales, slants and shifts the whole, and
+    has a pen width of its own. Images are (20, 20) uint8, 255 = full ink, and depend on the arguments alone (another
+    processor may round a pixel to the next grey). The nearest neighbour in pixels gets 57% of one-shot classifications
+    among five classes right; on Omniglot, 47%.
 
     Raises TypeError or ValueError for a count under 1 or a seed outside [0, 2**32).
     """

@@ -1,4 +1,4 @@
-"""Labels: how a class is named within its episode, and when a model's answer is right."""
+"""Labels of the classes of an episode, the loss of an answer, and whether it is right."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mannkern.tasks import seeds
 
 
 class Labels(Protocol):
-    """A label is a word of K symbols out of A, written as K one-hot vectors of A entries, one behind the other."""
+    """A form of labels: a label is a word of K symbols out of A, encoded as K one-hot vectors of A entries in a row."""
 
     def size(self, num_classes: int) -> int:
-        """K * A given C classes in an episode: features of a label in the input, logits of an answer.
+        """K * A for an episode of C classes: the features of a label in the input, and the logits of an answer.
 
-        Raises ValueError where there are not so many labels.
+        Raises ValueError where there are fewer than C labels.
         """
 
     def draw(self, targets: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
-        """Targets (T, B) int64 in [0, C) -> symbols (T, B, K) int64 in [0, A); names may be drawn for each episode."""
+        """Targets (T, B) int64 in [0, C) -> symbols (T, B, K) int64 in [0, A), which each episode may draw anew."""
 
 
 class OneHotLabels:
-    """A label is a one-hot vector of C entries, K = 1 (Santoro et al. 2016, section 4.1); it draws nothing."""
+    """A label is a one-hot vector of C entries, K = 1 (Santoro et al. 2016, section 4.1). ``draw`` draws nothing."""
 
     def size(self, num_classes: int) -> int:
         return num_classes
@@ -35,10 +35,10 @@ class OneHotLabels:
 
 
 class StringLabels:
-    """A label is a string of five letters a to e, 25 entries whatever C is (Santoro et al. 2016, section 4.2, Table 2).
+    """A label is a string of five letters a to e, 25 entries for any C (Santoro et al. 2016, section 4.2, Table 2).
 
-    Each episode draws a string for each of its classes, uniformly out of the 3,125, different ones for different
-    classes (the paper draws the letters alone; two of its 15 classes are named alike in 3% of episodes).
+    Each episode draws a string for each of its classes, uniformly out of all 3,125, and different strings for different
+    classes. (The paper draws each letter alone, so two of its 15 classes have the same string in 3% of episodes.)
     """
 
     LETTERS = 5
@@ -64,7 +64,7 @@ def encode(symbols: Tensor, size: int) -> Tensor:
 
 
 def label_loss(logits: Tensor, symbols: Tensor) -> Tensor:
-    """Cross entropy of whole labels, (...): the sum over symbols, for a softmax over A logits for each of them.
+    """Cross entropy of whole labels, (...): the sum over K symbols, each with a softmax over A logits.
 
     logits: (..., K * A);  symbols: (..., K) int64 in [0, A)
     """
@@ -74,5 +74,5 @@ def label_loss(logits: Tensor, symbols: Tensor) -> Tensor:
 
 
 def answered_right(logits: Tensor, symbols: Tensor) -> Tensor:
-    """Where every symbol's largest logit is the right one, (...) bool: an answer is right as a whole or not at all."""
+    """(...) bool: whether the largest logit of every symbol is the right one. A partly right label counts as wrong."""
     return (logits.unflatten(-1, (symbols.shape[-1], -1)).argmax(-1) == symbols).all(-1)

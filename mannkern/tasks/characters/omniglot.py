@@ -34,15 +34,16 @@ def load(
     """Loads Omniglot, every image reduced from 105 x 105 to 20 x 20 pixels by area averaging, 255 = full ink.
 
     root:  the folder of ``images_background`` and ``images_evaluation``, each as the official zip or extracted, or the
-           folder above its ``omniglot-py`` (torchvision's layout). A zip goes before a folder; nothing is extracted.
+           folder above its ``omniglot-py`` (torchvision's layout). A zip is preferred to a folder, and read in place.
     split: "paper" (default): 1200 classes for training and 423 for testing, drawn from all 1623 in sorted order by a
-           fixed seed, the sizes of Santoro et al. (2016), who do not publish their draw;
+           fixed seed; the sizes are those of Santoro et al. (2016), who do not publish their draw;
            "alphabets": the official sets, 964 classes of 30 alphabets and 659 of 20 others
     cache: folder for the reduced images (13 MB), default ``$XDG_CACHE_HOME/mannkern`` or ``~/.cache/mannkern``. The
-           file is named by the SHA-256 of the source, so a changed source is decoded anew; so is a damaged file.
+           file has the SHA-256 of the source as its name, so a changed source is decoded again; so is one whose file
+           is damaged.
 
     Raises FileNotFoundError where a part of the data is missing, ValueError where it is damaged or not Omniglot,
-    ImportError where Pillow is needed and missing. A failed call leaves nothing in the cache.
+    ImportError where decoding needs Pillow and it is missing. A failed call leaves nothing in the cache.
     """
     if split not in SPLITS:
         raise ValueError(f"split: got {split!r}, need one of {', '.join(map(repr, SPLITS))}")
@@ -58,7 +59,7 @@ def load(
     if split == "alphabets":
         background = CLASSES["images_background"]
         return CharacterSplit(images[:background], images[background:])
-    # random() alone is promised to give the same numbers in every later Python.
+    # Python promises only of random() that every later version gives the same numbers.
     draw = random.Random(0)
     order = sorted(range(len(images)), key=[draw.random() for _ in images].__getitem__)
     train, test = sorted(order[:PAPER_TRAIN_CLASSES]), sorted(order[PAPER_TRAIN_CLASSES:])
@@ -68,7 +69,7 @@ def load(
 def average_area(ink: Tensor, side: int) -> Tensor:
     """Reduces images (..., P, P) to (..., side, side) float32 pixels, each the mean of the ink over its area.
 
-    A source pixel that an edge cuts counts with the part of it that lies inside; the mean ink of an image is kept.
+    A source pixel on an edge counts by the part of it that lies inside, so an image keeps its mean ink.
     """
     scale = ink.shape[-1] / side
     starts = torch.arange(side, dtype=torch.float64)[:, None] * scale
@@ -134,7 +135,7 @@ def _read_zip(source: Path) -> Iterable[tuple[str, bytes]]:
         archive = zipfile.ZipFile(source)
     with archive:
         for entry in archive.infolist():
-            # Nothing is extracted, yet such an entry shows that the archive is not the data set.
+            # Nothing is extracted, but such an entry shows that the archive is another one.
             parts = re.split(r"[/\\]", entry.orig_filename)
             if ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in entry.orig_filename:
                 raise ValueError(f"{source}: entry {entry.orig_filename!r} would leave the folder")
@@ -177,18 +178,18 @@ def _decode_drawing(where: str, content: bytes) -> Tensor:
 def _refused(where: str, need: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # damaged bytes make zipfile and Pillow raise nearly anything
+    except Exception as error:  # damaged bytes make zipfile and Pillow raise nearly any error
         raise ValueError(f"{where}: {error}; need {need}") from error
 
 
 def _read_cache(path: Path) -> Tensor | None:
-    """The images of a sound cache file, otherwise None; torch.load alone would miss a flipped bit."""
+    """The images of an undamaged cache file, otherwise None. torch.load alone would miss a flipped bit."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 return None
         images = torch.load(path, weights_only=True)
-    except Exception:  # whatever is wrong with it, the images are decoded anew
+    except Exception:  # any damage: the images are decoded again
         return None
     shape = (sum(CLASSES.values()), DRAWINGS, _REDUCED_SIDE, _REDUCED_SIDE)
     return images if isinstance(images, Tensor) and images.shape == shape and images.dtype == torch.uint8 else None
