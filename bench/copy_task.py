@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench import measure
 from mannkern import NTM
-from mannkern.tasks.copying import Copy
+from mannkern.tasks import Copy
 
 LENGTH, D, N, W = 20, 100, 128, 20
 TASK = Copy()

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench.table import RESULTS
-from mannkern.training.checkpoint import write_atomically
+from mannkern.files import write_atomically
 from mannkern.training.drawing import INK, RUN_COLOURS
 
 FILE = RESULTS / "cpu.png"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from mannkern.verification.cases import CASES, OUTPUTS, Shape, arguments, cotangents
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
@@ -22,7 +23,6 @@ from bench.measure import C, D, F, N, R, Run, T, W, captured
 from mannkern import MANN, functional
 from mannkern.reference import lrua as reference
 from mannkern.verification.accuracy import errors, relative_errors
-from mannkern.verification.cases import CASES, OUTPUTS, Shape, arguments, cotangents
 
 STEP, SCAN = CASES["step"], CASES["scan"]
 FORWARD_BYTES = 8 * N * W + 12 * R * N + 8 * N + N + 4 * (3 * R * W + R)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from mannkern.verification.cases import CASES, Shape, arguments
 from torch import Tensor
 
 from bench.gpu_contest import CHECKED, DRAWN, Bench, check, many
 from bench.measure import Run, captured
 from mannkern import functional
 from mannkern.reference import ntm as reference
-from mannkern.verification.cases import CASES, Shape, arguments
 
 N, W, H, S = 128, 20, 2, 3  # the standard NTM: a write head and a read head
 FORWARD_BYTES = 4 * (3 * N * W + 5 * H * N + N + H * (3 * W + 3 + S))

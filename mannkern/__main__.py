@@ -6,21 +6,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mannkern.training.commands import add_evaluate, add_train
+from mannkern.commands.evaluate import add_evaluate
+from mannkern.commands.freed_memory import keep_freed_memory
+from mannkern.commands.table import add_table
+from mannkern.commands.train import add_train
+from mannkern.commands.verify import add_verify
 from mannkern.training.errors import CommandError
-from mannkern.training.freed_memory import keep_freed_memory
-from mannkern.training.table_command import add_table
-from mannkern.verification.commands import add_verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return its exit code: 2 for what cannot be done, said in one line; 130 after Ctrl-C."""
+    """Run a subcommand and return its exit code: 2 after an error, which is one line on stderr; 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m mannkern", description="Memory-augmented neural networks, fused.")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_train, add_evaluate, add_table, add_verify):
         add(subcommands)
-    args = parser.parse_args(arguments)
     try:
+        args = parser.parse_args(arguments)
         return int(args.function(args))
     except CommandError as error:
         print(f"mannkern: {error}", file=sys.stderr)
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command_line() -> int:
-    """``main`` as a process of its own, which keeps freed memory."""
+    """``main`` for a process of its own, which it first lets keep freed memory."""
     keep_freed_memory()
     return main()
 

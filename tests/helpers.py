@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
-from mannkern import native
-from mannkern.backends import unavailable
-from mannkern.verification.accuracy import Error, convert, errors, evaluate, measure, relative_errors, same
 from mannkern.verification.cases import (
     ARGUMENTS,
     CASES,
@@ -22,6 +17,11 @@ from mannkern.verification.cases import (
     call,
     cotangents,
 )
+from torch import Tensor
+
+from mannkern import native
+from mannkern.backends import unavailable
+from mannkern.verification.accuracy import Error, convert, errors, evaluate, measure, relative_errors, same
 
 __all__ = [
     "ARGUMENTS",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from mannkern.reference.lrua import least_used_slots
 from torch import Tensor
 
-from mannkern.reference.lrua import least_used_slots
 from tests.helpers import CASES, Case, Shape, Tensors, arguments, assert_accurate, call, convert, cotangents, evaluate
 
 STATE = ("memory", "read_weights", "usage")

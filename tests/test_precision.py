@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from mannkern.cells import MANNState
 from torch import Tensor
 
 from mannkern import MANN, MANNCell
-from mannkern.cells import MANNState
 from tests.triton.recorder import Recorder
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from mannkern.cells.base import FeedForward
 from torch import Tensor
 
 from mannkern import MANN, NTM, MANNState, NTMState
-from mannkern.cells.base import FeedForward
 from tests.helpers import Tensors, assert_accurate, relative_errors, same, strided
 
 SIZES = (3, 5, 8, 4, 2)  # F, D, N, W, R

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from mannkern.cells.base import FeedForward
 from torch import Tensor, nn
 
 from mannkern import MANN, NTM
-from mannkern.cells.base import FeedForward
 from tests.helpers import Tensors, same
 from tests.test_dispatch import Recorder
 from tests.test_sequence import (

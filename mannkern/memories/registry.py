@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mannkern.memories.cases import Case, Draw, Operation
+from mannkern.memories.core import Core, register_core
 
 
 class Episode(NamedTuple):
@@ -32,6 +33,7 @@ class Family(NamedTuple):
     cases:      what is verified of the operations, by name
     cell:       the cell's class, a :class:`mannkern.memories.cell.MemoryCell`
     episode:    how fused episodes are verified, where a backend has them
+    core:       the model that ``python -m mannkern train --model`` offers
     """
 
     name: str
@@ -39,18 +41,21 @@ class Family(NamedTuple):
     cases: dict[str, Case]
     cell: type[Any]
     episode: Episode | None = None
+    core: Core | None = None
 
 
 FAMILIES: dict[str, Family] = {}
 
 
 def register(family: Family) -> None:
-    """Add a family. Raises ValueError where its name, or that of an operation, is taken."""
+    """Add a family. Raises ValueError where its name, or that of an operation or of its core, is taken."""
     names = {family.name: "family"} | dict.fromkeys(family.operations, "operation")
     taken = {name for other in FAMILIES.values() for name in (other.name, *other.operations)}
     for name, kind in names.items():
         if name in taken:
             raise ValueError(f"{kind} {name!r}: there is one of that name already")
+    if family.core is not None:
+        register_core(family.core)
     FAMILIES[family.name] = family
 
 

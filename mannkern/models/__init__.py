@@ -1,21 +1,29 @@
 """Models over episodes and sequences."""
 
 from mannkern.models.classifier import EpisodeClassifier
+from mannkern.models.cores import CORES, Core, CoreSettings, build_core, register_core
 from mannkern.models.embedding import ConvEmbedding
+from mannkern.models.headed import HeadedCore, Trace
 from mannkern.models.matching import MatchingNetwork
 from mannkern.models.meta_memory import AdaptedNetwork, MetaMemoryNetwork
 from mannkern.models.meta_networks import MetaNetwork
 from mannkern.models.neighbours import NearestNeighbours
-from mannkern.models.transducer import Trace, Transducer
+from mannkern.models.transducer import Transducer
 
 __all__ = [
+    "CORES",
     "AdaptedNetwork",
     "ConvEmbedding",
+    "Core",
+    "CoreSettings",
     "EpisodeClassifier",
+    "HeadedCore",
     "MatchingNetwork",
     "MetaMemoryNetwork",
     "MetaNetwork",
     "NearestNeighbours",
     "Trace",
     "Transducer",
+    "build_core",
+    "register_core",
 ]

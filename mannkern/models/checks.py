@@ -1,4 +1,4 @@
-"""What every few-shot model checks of an episode before any work."""
+"""The checks of an episode that every few-shot model makes before any work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def check_episode(support: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> None:
-    """Raises TypeError or ValueError, naming the argument, for a batch of episodes that is none.
+    """Raises TypeError or ValueError, naming the argument, for a malformed batch of episodes.
 
     support (B, N, P, P) and queries (B, Q, P, P) of one shape of drawing, labels (B, N) int64 in [0, C); N at least 1.
     """
@@ -29,7 +29,7 @@ def check_episode(support: Tensor, labels: Tensor, queries: Tensor, num_classes:
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raises ValueError for a label out of range. Those on a GPU are not read, because that would wait for it."""
+    """Raises ValueError for a label out of range. On a GPU it checks nothing, because that would wait for the GPU."""
     if labels.device.type == "cpu" and labels.numel():
         least, most = labels.aminmax()
         if least < 0 or most >= num_classes:

@@ -1,34 +1,35 @@
-"""The convolutional embedding of drawings that few-shot models share."""
+"""The convolutional embedding of drawings, which the few-shot models share."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from mannkern.integers import check_integer
+
 
 class ConvEmbedding(nn.Module):
     """An image as a vector: ``blocks`` of convolution 3 x 3, batch norm, ReLU, max pooling 2 x 2 (Vinyals et al. 2016,
     section 4.1.1: four blocks of 64 filters).
 
-    Images of 16 x 16 to 31 x 31 pixels end as one position under four blocks; of larger ones the mean over what
-    positions are left is taken, so that the embedding has ``width`` numbers whatever the size.
+    After four blocks an image of 16 x 16 to 31 x 31 pixels has one position left. Larger images have more; their mean
+    is the embedding, so it has ``width`` numbers for every size of image.
 
-    Raises ValueError where an image is too small for the number of blocks.
+    Raises ValueError for sizes under 1, and for an image that is too small for the number of blocks.
     """
 
     def __init__(self, width: int = 64, blocks: int = 4, channels: int = 1) -> None:
         super().__init__()
         for name, value in (("width", width), ("blocks", blocks), ("channels", channels)):
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, need at least 1")
+            check_integer(name, value)
         self.width, self.channels = width, channels
         self.least_side = 2**blocks
         layers: list[nn.Module] = []
         for block in range(blocks):
-            # batch norm has a bias of its own
+            # no bias, because batch norm adds one
             layers.append(nn.Conv2d(width if block else channels, width, 3, padding=1, bias=False))
             layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
-        # channels last: on the CPU a training step takes 0.6 of the time
+        # channels last, because a training step on the CPU then takes 0.6 of the time
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Layer augmentation (Munkhdalai and Yu 2017): layers with slow weights and fast weights side by side."""
+"""Layer augmentation (Munkhdalai and Yu 2017): layers with both slow and fast weights."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ Weights = dict[str, Tensor]
 
 
 class AugmentedNetwork(nn.Module):
-    """A convolutional network whose last layers take fast weights beside their own, slow ones (section 3.3).
+    """A convolutional network whose last layers take fast weights beside their own slow weights (section 3.3).
 
-    An augmented layer sends its input through both weights, each with its own ReLU, and adds the two up; ``output``,
-    the last one, has no ReLU.
+    An augmented layer applies both weights to its input, a ReLU to each result, and adds the two. ``output``, the last
+    layer, has no ReLU.
 
-    ``blocks`` blocks of 3 x 3 convolution, ReLU and max pooling 2 x 2, ``hidden``, ``width`` ReLUs, and ``output``, C
-    logits, none with a bias. ``hidden``, ``output`` and the last ``augmented_blocks`` blocks are augmented; the other
-    blocks have slow weights alone, and batch norm. Augmented ones have none, for they see one example at a time. Both
-    as in the authors' code. Positions left after the blocks are averaged: one is, of 16 to 31 pixels after four blocks.
+    The network has ``blocks`` blocks of 3 x 3 convolution, ReLU and max pooling 2 x 2, then ``hidden``, ``width``
+    ReLUs, and ``output``, C logits, all without bias. ``hidden``, ``output`` and the last ``augmented_blocks`` blocks
+    are augmented. The other blocks have slow weights alone and batch norm; augmented blocks have no batch norm, because
+    they see one example at a time. Both are as in the authors' code. The mean over the positions after the blocks goes
+    on; of an image of 16 to 31 pixels a side one position is left after four blocks.
 
-    E groups of n examples; the examples of a group share their fast weights.
+    Inputs are E groups of n examples; the examples of a group share their fast weights.
     """
 
     def __init__(self, num_classes: int, width: int, blocks: int, augmented_blocks: int) -> None:
@@ -37,7 +38,7 @@ class AugmentedNetwork(nn.Module):
         self.output = nn.Linear(width, num_classes, bias=False)
         for layer in (*self.convolutions, self.hidden):
             nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)  # the authors' initialization
-        # Labels mean nothing beyond an episode: to unlearn large slow logits silences the ReLUs before them.
+        # Labels mean nothing beyond an episode, and unlearning large slow logits would silence the ReLUs before them.
         nn.init.normal_(self.output.weight, std=0.1 * width**-0.5)
 
     def augmented(self) -> list[str]:
@@ -49,9 +50,9 @@ class AugmentedNetwork(nn.Module):
         return self.trunk(images.flatten(0, 1).unsqueeze(1)).contiguous().unflatten(0, images.shape[:2])
 
     def embed(self, features: Tensor, fast: Weights) -> Tensor:
-        """features (E, n, channels, S, S) -> (E, n, width): both paths through ``hidden``, summed, without a ReLU.
+        """features (E, n, channels, S, S) -> (E, n, width): the sum of both paths through ``hidden``, without a ReLU.
 
-        fast: weights (E, ...) of the augmented layers, ``output`` apart.
+        fast: weights (E, ...) of the augmented layers but ``output``.
         """
         slow, other = self._hidden(features, fast)
         return slow + other
@@ -59,7 +60,7 @@ class AugmentedNetwork(nn.Module):
     def forward(self, features: Tensor, fast: Weights | None = None) -> Tensor:
         """features (E, n, channels, S, S) -> logits (E, n, C).
 
-        fast: weights (E, ...) of all augmented layers; None for the slow ones alone.
+        fast: weights (E, ...) of all augmented layers; None to use the slow weights alone.
         """
         slow, other = self._hidden(features, fast)
         if fast is None:

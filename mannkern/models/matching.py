@@ -1,4 +1,4 @@
-"""Matching Networks (Vinyals et al. 2016): the label of a query is read from a memory whose slots are the support."""
+"""Matching Networks (Vinyals et al. 2016): a query reads its label from a memory whose slots are the support set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern import functional
+from mannkern.integers import check_integer
 from mannkern.models.checks import check_episode
 from mannkern.models.embedding import ConvEmbedding
 
@@ -19,15 +20,15 @@ class MatchingNetwork(nn.Module):
     p(y | x, S) = sum_i a(x, x_i) y_i,  a(x, x_i) = softmax_i b cos(f(x), g(x_i))
 
     num_classes C;  width W of the embedding, which f and g share.
-    strength: b, how sharply the attention looks; the paper has none, which is 1, the default. Embeddings that end in a
-    ReLU have cosines in [0, 1], so with 1 the right class gets at most e / (e + C - 1) however well it matches: 40% of
-    five classes, 13% of twenty.
-    full_context: whether f and g see the support set too (:class:`SupportContext`, :class:`QueryContext`); else, by
-    default, the order of the support set means nothing.
+    strength: b, the sharpness of the attention. The paper has no b, which is the default 1. Embeddings that end in a
+    ReLU have cosines in [0, 1], so with 1 the right class gets a probability of at most e / (e + C - 1), 40% of five
+    classes and 13% of twenty, even where it matches perfectly.
+    full_context: whether f and g depend on the whole support set (:class:`SupportContext`, :class:`QueryContext`).
+    Without it, the default, the order of the support set does not matter.
     steps: K, how often the query's LSTM reads the support set, under full context.
-    backend: of :func:`mannkern.functional.cosine_read`, which does the attention.
+    backend: of :func:`mannkern.functional.cosine_read`, which computes the attention.
 
-    Raises ValueError or TypeError, naming the argument, for numbers and tensors that cannot be.
+    Raises ValueError or TypeError, naming the argument, for impossible numbers and tensors.
     """
 
     def __init__(
@@ -42,8 +43,7 @@ class MatchingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("num_classes", num_classes), ("width", width), ("steps", steps)):
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, need at least 1")
+            check_integer(name, value)
         if not 0 < strength < math.inf:
             raise ValueError(f"strength: got {strength}, need a finite number above 0")
         self.num_classes = num_classes
@@ -56,11 +56,11 @@ class MatchingNetwork(nn.Module):
     def forward(self, support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
         """support (B, N, P, P), labels (B, N) int64 in [0, C), queries (B, Q, P, P) -> log-probabilities (B, Q, C).
 
-        A class that the support set does not show gets the smallest probability above 0 that is a normal number.
+        A class without an example in the support set gets the smallest normal number above 0 as its probability.
         """
         check_episode(support, labels, queries, self.num_classes)
         N = support.shape[1]
-        embedded = self.embedding(torch.cat((support, queries), 1))  # together: one batch norm sees both
+        embedded = self.embedding(torch.cat((support, queries), 1))  # together, so that one batch norm sees both
         memory, key = embedded[:, :N], embedded[:, N:]
         if self.support_context is not None and self.query_context is not None:
             memory = self.support_context(memory)
@@ -100,7 +100,7 @@ class QueryContext(nn.Module):
     def __init__(self, width: int, steps: int) -> None:
         super().__init__()
         self.steps = steps
-        # [h, r] is the state: r is put beside the input, for a gate sums over both alike
+        # the paper has r beside h; beside the input it is the same, because a gate sums over both
         self.cell = nn.LSTMCell(2 * width, width)
 
     def forward(self, queries: Tensor, support: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A meta-memory network: a memory over the support set, and a network that fine-tunes itself on it in a few steps."""
+"""A meta-memory network: it has a memory of the support set, and fine-tunes itself on that set in a few steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from mannkern.functional import cosine_read
+from mannkern.integers import check_integer
 from mannkern.models.checks import check_labels
 
 LOSSES = ("cross_entropy", "mean_squared_error")
@@ -21,40 +22,40 @@ class MetaMemoryNetwork(nn.Module):
     B tasks, K support examples (of all classes together), Q queries, W the width of an embedding, O ``outputs``.
 
     1. Input: the ``embedding`` E, ``e = E(x)``.
-    2. Memory, external: the slots of a task are its embedded support set ``M(i) = E(x_i)``, and beside each lies what
-       is known of it, ``v_i``: the one-hot label or the target. An embedding reads it by content, through
+    2. Memory, external: the slots of a task are its embedded support set ``M(i) = E(x_i)``. Slot i also stores the
+       value ``v_i``, the one-hot label or the target of its example. An embedding reads the memory by content, through
        :func:`mannkern.functional.cosine_read`: ``w = softmax_i(b cos(e, M(i)))``, ``r = sum_i w(i) [M(i), v_i]``,
        with one learned strength ``b = exp(log_strength)``.
     3. Reasoning: ``layers`` layers of ``hidden_size`` ReLUs over ``[e, r]``, ``h``.
-    4. Output: ``A h + c + vote * sum_i w(i) v_i``, logits of O classes, or O numbers: what the memory answers by
-       itself, corrected by what was reasoned. The weight ``vote`` is learned; it begins at 10 for labels, which makes
-       probabilities decisive as logits, and at 1 for targets.
+    4. Output: ``A h + c + vote * sum_i w(i) v_i``, logits of O classes or O numbers. The sum is the memory's answer,
+       and ``A h + c`` corrects it. The weight ``vote`` is learned; it starts at 10 for labels, so that the memory's
+       probabilities are decisive as logits, and at 1 for targets.
     5. Meta-learning: on a task, the parameters ``p`` of reasoning and output take ``steps`` gradient steps on its
-       support set, ``p <- p - a * dL/dp``, where L is the mean ``loss`` over the support set and each parameter has
-       a step size of its own in ``a``, learned with all else (MAML of Finn et al. 2017 with the step sizes of Meta-SGD,
-       Li et al. 2017). A task's gradient that is longer than ``max_norm`` is shortened to it, or a few tasks of large
-       targets diverge. Training minimises the loss on the queries after these steps, over many tasks.
+       support set, ``p <- p - a * dL/dp``. L is the mean ``loss`` over the support set, and ``a`` holds a learned step
+       size for each parameter (MAML of Finn et al. 2017 with the step sizes of Meta-SGD, Li et al. 2017). A gradient
+       of a task that is longer than ``max_norm`` is shortened to it; otherwise a few tasks with large targets diverge.
+       Training minimises the loss on the queries after these steps, over many tasks.
 
-    The embedding and the memory are the same before and after adaptation. So a task's examples are embedded and read
-    once, whatever the number of steps, and no gradient step goes through the embedding: see docs/models/meta-memory.md
-    for what this costs and saves. Both lie outside torch.func's transforms too, so the fused read serves: the outer
-    gradient, also of second order, needs its first derivative only.
+    Adaptation leaves the embedding and the memory as they are. A task's examples are therefore embedded and read once
+    for any number of steps, and no gradient step goes through the embedding; docs/models/meta-memory.md says what this
+    costs and saves. Both also stay outside torch.func's transforms, so the fused read can serve: the outer gradient,
+    even of second order, needs only the read's first derivative.
 
-    In its inner loop a support example reads the memory without its own slot, which would answer for it. Where this
-    leaves a class of the task without any slot (a single example of a class; for regression, a single example), all
-    that is left would be wrong answers: then the task's support set reads an empty memory, ``r = 0``, and adaptation
-    works on the embeddings alone. Queries always read the whole memory.
+    In the inner loop a support example reads the memory without its own slot, which would give its answer away. If a
+    class of the task then has no slot left (it has a single example; or, for regression, the task has), every answer of
+    the memory would be wrong. The support set of such a task reads an empty memory, ``r = 0``, and adaptation works on
+    the embeddings alone. Queries always read the whole memory.
 
     embedding:      (..., *shape of an input) -> (..., embedding_size), any module
     loss:           "cross_entropy", labels (B, K) int64 in [0, O); or "mean_squared_error", targets (B, K, O)
-    steps:          of the inner loop, in training; 0 leaves a network that only reads its memory
-    step_size:      where the learned step sizes begin
-    strength:       where the learned strength begins
+    steps:          of the inner loop, in training; with 0 the network only reads its memory
+    step_size:      initial value of the learned step sizes
+    strength:       initial value of the learned strength
     max_norm:       largest norm of the gradient of one task in its inner loop; math.inf for none
-    first_order:    True takes the gradients of the inner loop for constants in the outer gradient: cheaper, inexact
+    first_order:    True treats the gradients of the inner loop as constants in the outer gradient: cheaper, inexact
     backend:        of the read
 
-    Raises ValueError for another ``loss`` or sizes that cannot be.
+    Raises ValueError for another ``loss`` or impossible sizes.
     """
 
     def __init__(
@@ -78,14 +79,14 @@ class MetaMemoryNetwork(nn.Module):
             raise ValueError(f"loss: got {loss!r}, need {' or '.join(map(repr, LOSSES))}")
         sizes = {"embedding_size": embedding_size, "outputs": outputs, "hidden_size": hidden_size, "layers": layers}
         for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name}: got {size}, need at least 1")
+            check_integer(name, size)
         for name, value in {"step_size": step_size, "strength": strength, "max_norm": max_norm}.items():
             if not value > 0 or (name != "max_norm" and value == math.inf):
                 raise ValueError(f"{name}: got {value}, need a number above 0")
+        check_integer("steps", steps, 0)
         self.outputs = outputs
         self.loss = loss
-        self.steps = _checked_steps(steps)
+        self.steps = steps
         self.max_norm = max_norm
         self.first_order = first_order
         self.backend = backend
@@ -99,8 +100,8 @@ class MetaMemoryNetwork(nn.Module):
     def forward(self, support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
         """Support (B, K, ...), labels (B, K) or targets (B, K, O), queries (B, Q, ...) -> (B, Q, O).
 
-        As ``adapt(support, labels)(queries)``, but support set and queries are embedded together: in training mode
-        an embedding with batch norm sees one batch.
+        Equals ``adapt(support, labels)(queries)``, except that support set and queries are embedded together, so that
+        in training mode an embedding with batch norm sees one batch.
 
         Raises ValueError or TypeError naming the argument.
         """
@@ -114,12 +115,13 @@ class MetaMemoryNetwork(nn.Module):
     def adapt(self, support: Tensor, labels: Tensor, *, steps: int | None = None) -> AdaptedNetwork:
         """Fine-tune on support sets (B, K, ...) with labels (B, K) or targets (B, K, O): B networks in one.
 
-        ``steps`` gradient steps, default those of training. The parameters of this module stay as they are.
-        (Batch norm in training mode counts the support set into its running statistics, as in any pass.)
+        steps: gradient steps, by default those of training. The parameters of this module stay as they are. (Batch
+        norm in training mode adds the support set to its running statistics, as in any pass.)
         Raises ValueError or TypeError naming the argument.
         """
         self._check_support(support, labels)
-        steps = self.steps if steps is None else _checked_steps(steps)
+        steps = self.steps if steps is None else steps
+        check_integer("steps", steps, 0)
         memory = self.embedding(support)
         return self._adapt(memory, self._values(labels, memory.dtype), labels, steps)
 
@@ -133,7 +135,7 @@ class MetaMemoryNetwork(nn.Module):
             gradients = vmap(self._support_gradient)
             for _ in range(steps):
                 if self.first_order:
-                    with torch.no_grad():  # torch.func.grad differentiates all the same, the outer gradient does not
+                    with torch.no_grad():  # torch.func.grad still differentiates here, the outer gradient does not
                         slopes = gradients(parameters, features, labels)
                 else:
                     slopes = gradients(parameters, features, labels)
@@ -141,7 +143,7 @@ class MetaMemoryNetwork(nn.Module):
         return AdaptedNetwork(self, memory, values, parameters)
 
     def _support_gradient(self, parameters: dict[str, Tensor], features: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Of one task, its norm at most ``max_norm``."""
+        """The gradient of one task, shortened to ``max_norm``."""
         gradient = grad(self._support_loss)(parameters, features, labels)
         square = torch.stack([part.square().sum() for part in gradient.values()]).sum(0, keepdim=True)
         long = square > self.max_norm**2
@@ -149,32 +151,32 @@ class MetaMemoryNetwork(nn.Module):
         return {name: scale * part for name, part in gradient.items()}
 
     def _support_loss(self, parameters: dict[str, Tensor], features: Tensor, labels: Tensor) -> Tensor:
-        """Of one task: features (K, 2 W + O)."""
+        """The loss of one task: features (K, 2 W + O)."""
         outputs = functional_call(self.answer, parameters, (features,))
         return F.cross_entropy(outputs, labels) if self.loss == "cross_entropy" else F.mse_loss(outputs, labels)
 
     def _values(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
-        """What lies beside the slots, (B, K, O)."""
+        """The values of the slots, (B, K, O)."""
         return F.one_hot(labels, self.outputs).to(dtype) if self.loss == "cross_entropy" else labels
 
     def read(self, memory: Tensor, values: Tensor, keys: Tensor) -> Tensor:
-        """Memory (B, N, W), values (B, N, O), keys (B, R, W) -> (B, R, W + O): what the keys find, and its values."""
+        """Memory (B, N, W), values (B, N, O), keys (B, R, W) -> (B, R, W + O): content and values read."""
         strength = self.log_strength.exp().expand(keys.shape[:2])
         content, weights = cosine_read(memory, keys, strength, backend=self.backend)
         return torch.cat([content, weights @ values], -1)
 
     def _read_others(self, memory: Tensor, values: Tensor) -> Tensor:
-        """(B, K, W + O): what each slot finds in a memory of all others."""
+        """(B, K, W + O): what each slot reads from a memory of all others."""
         B, K, W = memory.shape
         if K == 1:
-            return torch.cat([memory, values], -1)  # there are no others; the caller leaves this out
+            return torch.cat([memory, values], -1)  # there are no others; the caller multiplies this by 0
         slots = torch.arange(K, device=memory.device)
         others = slots.expand(K, K)[slots != slots[:, None]].view(K, K - 1)
-        found = self.read(memory[:, others].flatten(0, 1), values[:, others].flatten(0, 1), memory.reshape(B * K, 1, W))
-        return found.squeeze(1).unflatten(0, (B, K))
+        read = self.read(memory[:, others].flatten(0, 1), values[:, others].flatten(0, 1), memory.reshape(B * K, 1, W))
+        return read.squeeze(1).unflatten(0, (B, K))
 
     def _others_suffice(self, labels: Tensor) -> Tensor:
-        """(B, 1, 1) bool: whether every class of the task keeps a slot when one of its examples is left out."""
+        """(B, 1, 1) bool: whether every class of the task still has a slot when one of its examples is left out."""
         if self.loss != "cross_entropy":
             return torch.full((len(labels), 1, 1), labels.shape[1] > 1, device=labels.device)
         return ((labels[:, :, None] == labels[:, None]).sum(2) > 1).all(1)[:, None, None]
@@ -197,7 +199,7 @@ class MetaMemoryNetwork(nn.Module):
 
 
 class _Answer(nn.Module):
-    """Reasoning and output: [e, r] (..., 2 W + O), which ends in the values that were read, -> (..., O)."""
+    """Reasoning and output: [e, r] (..., 2 W + O) -> (..., O). The last O numbers are the values read."""
 
     def __init__(self, input_size: int, hidden_size: int, layers: int, outputs: int, vote: float) -> None:
         super().__init__()
@@ -214,7 +216,7 @@ class _Answer(nn.Module):
 
 
 class AdaptedNetwork:
-    """What :meth:`MetaMemoryNetwork.adapt` returns: for each of B tasks, its memory and its own parameters.
+    """The result of :meth:`MetaMemoryNetwork.adapt`: for each of B tasks, its memory and its own parameters.
 
     memory:     (B, K, W), the embedded support set
     values:     (B, K, O), the one-hot labels or targets
@@ -239,12 +241,6 @@ class AdaptedNetwork:
         return vmap(lambda parameters, x: functional_call(self.model.answer, parameters, (x,)))(
             self.parameters, features
         )
-
-
-def _checked_steps(steps: int) -> int:
-    if steps < 0:
-        raise ValueError(f"steps: got {steps}, need at least 0")
-    return steps
 
 
 def _check_queries(support: Tensor, queries: Tensor) -> None:

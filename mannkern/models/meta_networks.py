@@ -1,4 +1,4 @@
-"""Meta Networks (Munkhdalai and Yu 2017): networks with fast weights that are made of the support set's gradients."""
+"""Meta Networks (Munkhdalai and Yu 2017): networks whose fast weights come from gradients on the support set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern import functional
+from mannkern.integers import check_integer
 from mannkern.models.checks import check_episode
 from mannkern.models.layer_augmentation import AugmentedNetwork, Weights
 
@@ -17,10 +18,11 @@ CUTOFF = 7.0
 
 
 class MetaNetwork(nn.Module):
-    """Classes of queries by a base learner whose fast weights are read from a memory (algorithm 1).
+    """Classes of queries by a base learner that reads its fast weights from a memory (algorithm 1).
 
-    Four sets of slow weights: Q of the embedding u, W of the base learner b (:class:`AugmentedNetwork` both), G of d
-    (:class:`TaskWeights`) and Z of m (:class:`ExampleWeights`). For an episode of N examples (x'_i, y'_i):
+    There are four sets of slow weights: Q of the embedding u and W of the base learner b (both
+    :class:`AugmentedNetwork`), G of d (:class:`TaskWeights`) and Z of m (:class:`ExampleWeights`). For an episode of N
+    examples (x'_i, y'_i):
 
         Q* = d(G, grad_Q L(u(Q, x'_j), y'_j), j = 1..T)     fast weights of the task
         R_i = u(Q, Q*, x'_i)                                 keys
@@ -28,26 +30,27 @@ class MetaNetwork(nn.Module):
         W* = sum_i a_i M_i,  a = softmax_i b cos(R_i, u(Q, Q*, x))
         logits = b(W, W*, x)                                 of a query x
 
-    L is cross entropy, for u as for b: the authors' choice where a class has one example (for more the paper has a
-    contrastive loss of pairs, which is not here). The paper samples T examples; as in the authors' code the support
-    set is cut into T parts in its order instead, of whose examples the gradients are averaged, so that all count;
-    with N <= T each is a part. The LSTM d makes the order of the parts matter, and nothing else depends on it.
+    L is cross entropy for u and for b, the authors' choice where a class has one example. (For more examples the paper
+    has a contrastive loss of pairs, which this module lacks.) The paper samples T examples. As in the authors' code,
+    the support set is cut into T parts in its order instead, and the gradients of a part are averaged, so that every
+    example counts; with N <= T each example is a part. The order of the parts matters to the LSTM d alone.
 
-    Gradients of a loss on the logits flow into all slow weights, through the gradients above too (second order),
-    without which u's output layer would never learn; the authors' code takes them as constants.
+    Gradients of a loss on the logits flow into all slow weights, also through the gradients above (second order).
+    Without the latter, u's output layer would never learn. The authors' code takes those gradients for constants.
 
-    Three things are not the authors', each against ReLUs that fall silent early in training: fast weights are divided
-    by the root of a layer's inputs, d and m start odd in the gradient, and slow output layers start small.
+    Three things differ from the authors' code, because ReLUs fall silent early in training without them: fast weights
+    are divided by the root of the number of a layer's inputs, d and m start as odd functions of the gradient, and slow
+    output layers start small.
 
-    num_classes C; width of the layers; augmented_blocks of ``blocks``, the last ones, have fast weights, as the two
-    layers after them have always. The authors augment all five of their blocks for Omniglot and the last two for
-    mini-ImageNet; every weight costs a step of an LSTM for each of T and an MLP for each example, so on a CPU 0 learns
-    most in a given time. steps T; meta_size: hidden units of d and m, both apart for convolutions and the other
-    layers; strength b of the attention, 1 in the paper; backend: of :func:`mannkern.functional.cosine_read`, which
-    does the attention.
+    num_classes C; width of the layers; augmented_blocks: the last so many of ``blocks`` have fast weights, as the two
+    layers after them always have. The authors augment all five of their blocks for Omniglot and the last two for
+    mini-ImageNet. Every augmented weight costs T steps of an LSTM and an MLP for each example, so on a CPU 0 learns
+    most in a given time. steps T; meta_size: hidden units of d and m, which exist once for convolutions and once for
+    the other layers; strength b of the attention, 1 in the paper; backend: of
+    :func:`mannkern.functional.cosine_read`, which computes the attention.
 
-    In training batch norm takes its statistics over a batch's support sets and queries together; in evaluation no
-    prediction depends on other queries or episodes.
+    In training, batch norm takes its statistics over the support sets and queries of a batch together. In evaluation
+    no prediction depends on other queries or episodes.
 
     Raises ValueError for numbers out of range.
     """
@@ -65,14 +68,8 @@ class MetaNetwork(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("num_classes", num_classes),
-            ("width", width),
-            ("blocks", blocks),
-            ("steps", steps),
-        ):
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, need at least 1")
+        for name, value in (("num_classes", num_classes), ("width", width), ("blocks", blocks), ("steps", steps)):
+            check_integer(name, value)
         if meta_size < 2 or meta_size % 2:
             raise ValueError(f"meta_size: got {meta_size}, need an even number of at least 2")
         if not 0 <= augmented_blocks <= blocks:
@@ -93,7 +90,7 @@ class MetaNetwork(nn.Module):
     def forward(self, support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
         """support (B, N, P, P), labels (B, N) int64 in [0, C), queries (B, Q, P, P) -> logits (B, Q, C).
 
-        Raises ValueError or TypeError for shapes and labels that do not fit (labels of a GPU are not read).
+        Raises ValueError or TypeError for shapes and labels that do not fit (labels on a GPU are not checked).
         """
         check_episode(support, labels, queries, self.num_classes)
         if min(support.shape[2:]) < self.least_side:
@@ -101,7 +98,7 @@ class MetaNetwork(nn.Module):
         N, Q = support.shape[1], queries.shape[1]
         if support.shape[0] == 0 or Q == 0:  # nothing to answer
             return support.new_zeros(support.shape[0], Q, self.num_classes)
-        images = torch.cat((support, queries), 1)  # together: one batch norm sees both
+        images = torch.cat((support, queries), 1)  # together, so that one batch norm sees both
         embedded, learned = self.embedding.features(images), self.learner.features(images)
         fast = self.task_level(embedded[:, :N], labels)
         keys = self.embedding.embed(embedded, fast)
@@ -115,7 +112,7 @@ class MetaNetwork(nn.Module):
         """Q*, weights (B, ...), of the embedding's features (B, N, channels, S, S) and labels (B, N)."""
         fast = {}
         for name, gradients in example_gradients(self.embedding, features, labels).items():
-            if name != "output.weight":  # no key goes through it
+            if name != "output.weight":  # keys do not pass through it
                 parts = gradients.tensor_split(min(self.steps, labels.shape[1]), 1)
                 fast[name] = self.task_weights[_kind(name)](torch.stack([part.mean(1) for part in parts]))
         return fast
@@ -127,7 +124,7 @@ class MetaNetwork(nn.Module):
 
 
 class TaskWeights(nn.Module):
-    """d with G: a fast weight of its T gradients in a row, by one LSTM for all weights alike."""
+    """d with G: an LSTM, shared by all weights, that turns the T gradients of a weight into its fast weight."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -141,7 +138,7 @@ class TaskWeights(nn.Module):
         """gradients (T, E, ...) -> weights (E, ...)."""
         lstm = self.lstm
         bias = (lstm.bias_ih + lstm.bias_hh)[:, None]
-        inputs = preprocess(gradients).flatten(2)  # (2, T, weights): weights last takes half the time of nn.LSTM
+        inputs = preprocess(gradients).flatten(2)  # (2, T, weights), half the time of nn.LSTM
         hidden = cell = inputs.new_zeros(lstm.hidden_size, inputs.shape[2])
         for x in inputs.unbind(1):
             i, f, g, o = torch.addmm(torch.addmm(bias, lstm.weight_ih, x), lstm.weight_hh, hidden).chunk(4)
@@ -151,7 +148,7 @@ class TaskWeights(nn.Module):
 
 
 class ExampleWeights(nn.Module):
-    """m with Z: a fast weight of its gradient, by one network of two layers of ReLUs for all weights alike."""
+    """m with Z: two layers of ReLUs, shared by all weights, that turn a weight's gradient into its fast weight."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -172,18 +169,18 @@ class ExampleWeights(nn.Module):
 
 
 def preprocess(gradients: Tensor) -> Tensor:
-    """g (...) -> (2, ...), numbers of like size for gradients of any (Andrychowicz et al. 2016, appendix A).
+    """g (...) -> (2, ...), two numbers of moderate size for any gradient (Andrychowicz et al. 2016, appendix A).
 
     (log|g| / p, sign g) where |g| >= e^-p, (-1, e^p g) elsewhere; p is ``CUTOFF``.
     """
     size = gradients.abs()
     large = size >= math.exp(-CUTOFF)
-    log = torch.where(large, torch.where(large, size, 1.0).log() / CUTOFF, -1.0)  # never the log of 0: its gradient
+    log = torch.where(large, torch.where(large, size, 1.0).log() / CUTOFF, -1.0)  # log 0 would have no gradient
     return torch.stack((log, torch.where(large, gradients.sign(), gradients * math.exp(CUTOFF))))
 
 
 def example_gradients(network: AugmentedNetwork, features: Tensor, labels: Tensor) -> Weights:
-    """Meta information: the gradient of every example's own loss for every augmented weight, by its slow weights alone.
+    """Meta information: the gradient of each example's loss for every augmented weight, with slow weights alone.
 
     features (B, N, channels, S, S), labels (B, N) -> gradients (B, N, ...), which can be differentiated once more.
     """
@@ -203,9 +200,9 @@ def _kind(name: str) -> str:
 
 
 def _scaled(weights: Tensor, leading: int) -> Tensor:
-    """Weights (leading dimensions, outputs, inputs...) over the root of their inputs, as slow ones are at first.
+    """Weights (leading dimensions, outputs, inputs...) divided by the root of the inputs, as slow weights start.
 
-    Training moves all fast weights together: unscaled, one step can silence every ReLU behind them.
+    Training moves all fast weights together, so without the division one step can silence every ReLU behind them.
     """
     return weights * math.prod(weights.shape[leading + 1 :]) ** -0.5
 
@@ -218,10 +215,10 @@ def _columns(layer: nn.Linear, x: Tensor) -> Tensor:
 @torch.no_grad()
 def _initialize(first: Tensor, second: Tensor, output: Tensor, *biases: Tensor) -> None:
     """Draw first (K, H, 2), second (K, H, H) and output (1, H) as the authors do, normal with variance 1 / inputs, but
-    make the second half of the H units the first one's mirror image, K times.
+    make the second half of the H units the mirror image of the first half, K times.
 
-    So opposite gradients have opposite fast weights at first. Fast weights drawn without mirrors have one
-    sign, for most gradients look alike, and in half of all cases the ReLUs behind them never fire.
+    Opposite gradients then have opposite fast weights at first. Without the mirror most fast weights have one sign,
+    because most gradients look alike, and in half of all cases the ReLUs behind them never fire.
     """
     for weight in (first, second, output):
         nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)

@@ -1,34 +1,36 @@
-"""The nearest neighbours in pixels: what a memory has to beat (Santoro et al. 2016, section 4.2, Table 2)."""
+"""The nearest neighbours in pixels, a baseline for every memory (Santoro et al. 2016, section 4.2, Table 2)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from mannkern.integers import check_integer
+
 
 class NearestNeighbours(nn.Module):
-    """Labels each drawing as the nearest earlier ones of its episode are, by Euclidean distance; nothing is learnt.
+    """Gives each drawing the label of the nearest earlier drawings of its episode, by Euclidean distance.
 
-    It keeps every drawing of the episode with its label. The label most frequent among the ``count`` nearest wins, of
-    equally frequent ones the nearest's; of drawings equally far, the earlier is nearer.
+    It learns nothing: it stores every drawing of the episode with its label. The most frequent label among the
+    ``count`` nearest wins. Of equally frequent labels the nearest drawing's wins; of equally distant drawings the
+    earlier counts as nearer.
 
-    label_size: entries of a label, the last of an input; count: k, default 1, the paper's.
-    There are no parameters. Raises ValueError for a number under 1.
+    label_size: entries of a label, the last ones of an input; count: k, default 1, the paper's.
+    Raises ValueError for a number under 1.
     """
 
     def __init__(self, label_size: int, *, count: int = 1) -> None:
         super().__init__()
         for name, value in (("label_size", label_size), ("count", count)):
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, need at least 1")
+            check_integer(name, value)
         self.label_size = label_size
         self.count = count
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs (T, B, F), ``[x_t, y_{t-1}]`` -> the winning label as logits (T, B, label_size), zeros at the first.
 
-        Logits that are all 0 answer with the first symbols: a guess, since names are drawn for each episode.
-        Takes B * T * (T + k * label_size) numbers of memory.
+        Logits that are all 0 answer with the first symbols, which is a guess, because each episode draws its labels.
+        Needs memory for B * T * (T + k * label_size) numbers.
         """
         pixels, given = inputs.transpose(0, 1).split([inputs.shape[-1] - self.label_size, self.label_size], -1)
         logits = torch.zeros_like(given)

@@ -1,1 +1,39 @@
-"""Tasks: where episodes and sequences come from."""
+"""Tasks: batches of episodes, sequences and sinusoids to train and to measure models on.
+
+``characters`` holds the classification of drawn characters, ``algorithmic`` the tasks of Graves et al. (2014), and
+``sinusoids`` the regression of Finn et al. (2017). Every batch is a function of a seed and the training step alone
+(``seeds``), so a resumed training sees the same data as an unbroken one.
+"""
+
+from mannkern.tasks.algorithmic.copying import Copy, RepeatCopy
+from mannkern.tasks.algorithmic.ngrams import DynamicNGrams
+from mannkern.tasks.algorithmic.recall import AssociativeRecall
+from mannkern.tasks.algorithmic.sequences import Sequences, SequenceTask
+from mannkern.tasks.algorithmic.sorting import PrioritySort
+from mannkern.tasks.characters import glyphs, omniglot
+from mannkern.tasks.characters.episodes import CharacterSplit, Episodes, EpisodeSampler
+from mannkern.tasks.characters.few_shot import FewShotEpisodes, FewShotSampler
+from mannkern.tasks.characters.labels import Labels, OneHotLabels, StringLabels
+from mannkern.tasks.sinusoids import Sinusoids, SinusoidSampler
+
+__all__ = [
+    "AssociativeRecall",
+    "CharacterSplit",
+    "Copy",
+    "DynamicNGrams",
+    "EpisodeSampler",
+    "Episodes",
+    "FewShotEpisodes",
+    "FewShotSampler",
+    "Labels",
+    "OneHotLabels",
+    "PrioritySort",
+    "RepeatCopy",
+    "SequenceTask",
+    "Sequences",
+    "SinusoidSampler",
+    "Sinusoids",
+    "StringLabels",
+    "glyphs",
+    "omniglot",
+]

@@ -1,4 +1,4 @@
-"""Random streams of a seed and a number alone, so that a resumed training draws what an unbroken one does."""
+"""Random generators that depend on a seed and a step alone, so that a resumed training sees the same data."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 
 
 def generator(seed: int, index: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The generator of batch ``index`` (the training step, below 2**32) of ``seed``, fresh at every call."""
+    """A new generator for batch ``index`` (the training step, below 2**32) of ``seed``."""
     stream = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "little")
     # A CPU generator keeps 32 bits of its seed; an odd factor gives every index a seed of its own.
     return torch.Generator(device).manual_seed((stream + index * 0x9E3779B1) % 2**32)
 
 
 def different(rows: int, count: int, limit: int, generator: torch.Generator) -> Tensor:
-    """(rows, count) int64, different numbers below ``limit`` in each row: Floyd's algorithm, all rows at once.
+    """(rows, count) int64, different numbers below ``limit`` in each row, by Floyd's algorithm for all rows at once.
 
-    Every set is as likely as any other; the order within a row is not.
+    Every set of numbers is equally likely, but not every order within a row.
     """
     numbers = torch.empty(rows, count, dtype=torch.int64, device=generator.device)
     for i in range(count):

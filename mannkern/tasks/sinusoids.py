@@ -1,4 +1,4 @@
-"""Sinusoids from a few points: the few-shot regression of Finn et al. (2017), section 5.1."""
+"""Regression of sinusoids from a few points: the few-shot task of Finn et al. (2017), section 5.1."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mannkern.integers import check_integer
 from mannkern.tasks import seeds
-from mannkern.tasks.episodes import check_integer
 
 AMPLITUDES = (0.1, 5.0)
 PHASES = (0.0, math.pi)
@@ -19,10 +19,10 @@ INPUTS = (-5.0, 5.0)
 class Sinusoids(NamedTuple):
     """A batch of B tasks ``y = amplitude * sin(x - phase)``, all float32.
 
-    support:    (B, K, 1), the x of the K points that are shown
-    labels:     (B, K, 1), their y
-    queries:    (B, Q, 1), the x where y is asked for
-    targets:    (B, Q, 1), the y there
+    support:    (B, K, 1), the x of the K support points
+    labels:     (B, K, 1), the y of the support points
+    queries:    (B, Q, 1), the x of the Q query points
+    targets:    (B, Q, 1), the y of the query points, which a model has to answer
     amplitudes: (B,), uniform in [0.1, 5]
     phases:     (B,), uniform in [0, pi], radians
     """
@@ -36,11 +36,11 @@ class Sinusoids(NamedTuple):
 
 
 class SinusoidSampler:
-    """Samples sinusoids, x uniform in [-5, 5]; the y are exact.
+    """Samples sinusoids with x uniform in [-5, 5] and exact y.
 
-    shots:   K, points shown (paper: 5 and 10)
-    queries: Q, points asked for
-    seed:    at least 0; other seeds give other tasks
+    shots:   K support points (paper: 5 and 10)
+    queries: Q query points
+    seed:    at least 0; each seed gives other tasks
 
     Raises TypeError or ValueError that name the argument.
     """
@@ -56,7 +56,7 @@ class SinusoidSampler:
     def sample(self, batch_size: int, index: int) -> Sinusoids:
         """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 tasks.
 
-        Depends on nothing but the constructor's arguments, ``batch_size`` and ``index``; moves no generator.
+        Depends on the constructor's arguments, ``batch_size`` and ``index`` alone. Torch's generator stays as it was.
         """
         check_integer("batch_size", batch_size, 0)
         check_integer("index", index, 0, 2**32 - 1)

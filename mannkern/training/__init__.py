@@ -1,1 +1,1 @@
-"""Training: the loop, checkpoints and the report."""
+"""The engine: it trains an experiment that it is given, saves it and resumes it, and knows none by name."""

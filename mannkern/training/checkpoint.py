@@ -1,42 +1,19 @@
-"""Files that are whole at every moment: written beside, flushed to the disk, then renamed."""
+"""The files of a run that training resumes from. Each is whole at every moment."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
-from .config import RunConfig, TrainConfig
-from .errors import CommandError
-from .experiment import CONFIGS
+from mannkern.files import write_atomically, write_json
+from mannkern.training.config import RunConfig, current_names
+from mannkern.training.errors import CommandError
 
 CHECKPOINT = "checkpoint.pt"
 CONFIG = "config.json"
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let ``write`` fill a file beside ``path`` and rename it; a kill at any moment leaves the old file or the new."""
-    beside = path.with_name(path.name + ".tmp")
-    with open(beside, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    folder = os.open(path.parent, os.O_RDONLY)  # the rename itself lives in the folder
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write ``value`` as indented JSON, atomically."""
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
@@ -45,7 +22,7 @@ def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(run: Path) -> dict[str, Any] | None:
-    """The checkpoint of ``run`` on the CPU, or None where there is none yet. Runs no code of the file.
+    """The checkpoint of ``run`` on the CPU, or None before the first one. It runs no code from the file.
 
     Raises ``CommandError`` where the file is not a checkpoint.
     """
@@ -56,18 +33,19 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
         return None
     except Exception as error:  # damaged bytes make torch.load raise nearly anything
         raise CommandError(f"{path} is damaged or not a checkpoint") from error
-    return state
+    return current_names(state)
 
 
-def load_config(run: Path) -> RunConfig:
-    """The settings of ``run``, of its task's class. Raises ``CommandError`` where the folder is no run."""
+def save_config(run: Path, config: RunConfig) -> None:
+    """Write the settings of ``run`` into it."""
+    write_json(run / CONFIG, config.to_dict())
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The settings of ``run`` as its file has them. Raises ``CommandError`` where the folder is no run."""
     try:
-        values = json.loads((run / CONFIG).read_text())
+        return dict(json.loads((run / CONFIG).read_text()))
     except FileNotFoundError:
         raise CommandError(f"no run at {run}: it has no {CONFIG}") from None
-    except (json.JSONDecodeError, NotADirectoryError) as error:
+    except (ValueError, TypeError, NotADirectoryError) as error:
         raise CommandError(f"no run at {run}: {error}") from None
-    try:
-        return CONFIGS.get(values.get("task"), TrainConfig).from_dict(values)
-    except ValueError as error:
-        raise CommandError(f"{run / CONFIG}: {error}") from None

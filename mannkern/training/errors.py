@@ -1,7 +1,7 @@
-"""The one error that a command shows without a traceback."""
+"""The one error that a command shows as a single line."""
 
 from __future__ import annotations
 
 
 class CommandError(Exception):
-    """What the user asked for cannot be done; the message is one line and says what would help. Exit code 2."""
+    """A command cannot do what the user wants. The message is one line and says what would help. Exit code 2."""

@@ -1,4 +1,4 @@
-"""What a kind of task supplies to the training loop, and which kind a run is of."""
+"""What the training loop needs of an experiment: a model, batches, a loss, and numbers to write down."""
 
 from __future__ import annotations
 
@@ -7,25 +7,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from .config import RunConfig, TrainConfig
-from .few_shot_config import FewShotConfig
-from .meta_memory_config import SinusoidConfig
-from .sequence_config import SEQUENCE_CONFIGS, SequenceConfig
-
-CONFIGS: dict[str, type[RunConfig]] = {
-    "omniglot": TrainConfig,
-    "glyphs": TrainConfig,
-    "few-shot-omniglot": FewShotConfig,
-    "few-shot-glyphs": FewShotConfig,
-    "sinusoids": SinusoidConfig,
-    **SEQUENCE_CONFIGS,
-}
-VALIDATION_SEED = 1_000_001  # the two differ, so that what one watches while training is not what one reports
+VALIDATION_SEED = 1_000_001  # the two differ, so that nobody reports the data that they watched while training
 EVALUATION_SEED = 1_000_002
 
 
 class Experiment(Protocol):
-    """A task and how it is learned. B examples are a batch; what a step tells is kept as float64 sums over steps."""
+    """A task and how a model learns it. A step trains on a batch of B examples.
+
+    Besides the loss a step gives K numbers, such as the number of right answers. The loop adds them up in float64
+    over the steps between two lines of ``metrics.jsonl``, and ``summarize`` turns the sums into that line.
+    """
 
     @property
     def unit(self) -> str:
@@ -33,42 +24,22 @@ class Experiment(Protocol):
 
     @property
     def num_sums(self) -> int:
-        """K, the sums that ``score`` returns."""
+        """K, how many sums ``loss_and_sums`` returns."""
 
     def make_model(self) -> nn.Module:
-        """A new model on the CPU; draws from torch's own generator."""
+        """A new model on the CPU. Torch's generator draws its parameters."""
 
     def sample(self, step: int, device: torch.device) -> Any:
-        """The examples of ``step``, tensors on ``device``; they depend on the settings and the step alone."""
+        """The batch of ``step``, tensors on ``device``. It depends on the settings and the step alone."""
 
-    def score(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """The model's loss () on the batch, to be minimised, and this step's sums (K,) without gradient."""
+    def loss_and_sums(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """The loss () to minimise, and the sums (K,) of this step, float64 without gradient."""
 
     def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
-        """What to write down of K sums over ``steps`` steps: names and numbers, fit for JSON."""
+        """Names and numbers for ``metrics.jsonl``, from K sums over ``steps`` steps."""
 
-    def remark(self, summary: dict[str, Any]) -> str:
-        """A few words about a summary, to stand beside the bar of progress."""
+    def progress_text(self, summary: dict[str, Any]) -> str:
+        """A few words about a summary, which the progress bar shows."""
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
-        """Names and numbers on data kept apart; leaves torch's generator as it was."""
-
-
-def open_experiment(config: RunConfig) -> Experiment:
-    """The task of ``config``, its data read. Raises ``CommandError`` for data or sizes that cannot be."""
-    if isinstance(config, SequenceConfig):
-        from .sequences import SequenceExperiment
-
-        return SequenceExperiment(config)
-    if isinstance(config, FewShotConfig):
-        from .few_shot import FewShotExperiment
-
-        return FewShotExperiment(config)
-    if isinstance(config, SinusoidConfig):
-        from .sinusoids import SinusoidExperiment
-
-        return SinusoidExperiment(config)
-    from .episodes import EpisodeExperiment
-
-    assert isinstance(config, TrainConfig)
-    return EpisodeExperiment(config)
+        """Names and numbers on validation data. Torch's generator stays as it was."""

@@ -1,4 +1,4 @@
-"""What a training step tells, summed over steps on the device, and the journal it is written to."""
+"""The numbers of training steps: sums over steps on the device, and the journal that they are written to."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoint import write_atomically
-from .experiment import Experiment
+from mannkern.files import write_atomically
+from mannkern.training.experiment import Experiment
 
 METRICS = "metrics.jsonl"
 EVENTS = "tensorboard"
 
 
-def empty_window(num_sums: int) -> Tensor:
-    """Sums over no step, float64: loss, gradient norm, steps, then ``num_sums`` of the task's own."""
+def empty_sums(num_sums: int) -> Tensor:
+    """Sums over no step, float64: loss, gradient norm, steps, then ``num_sums`` of the experiment's own."""
     return torch.zeros(3 + num_sums, dtype=torch.float64)
 
 
 def step_sums(loss: Tensor, norm: Tensor, sums: Tensor) -> Tensor:
-    """One step's addition to a window, on the device of its loss (), gradient norm () and the task's sums (K,)."""
+    """One step's addition to them, on the device of its loss (), gradient norm () and the experiment's sums (K,)."""
     return torch.cat((torch.stack((loss.detach(), norm, torch.ones_like(norm))).double(), sums))
 
 
-def summarize(window: Tensor, experiment: Experiment) -> dict[str, Any]:
-    """Means of a window: ``loss``, ``gradient_norm`` and what the task makes of its own sums."""
-    loss, norm, steps, *sums = window.tolist()
+def summarize(running_sums: Tensor, experiment: Experiment) -> dict[str, Any]:
+    """Means over the steps so far: ``loss``, ``gradient_norm`` and what the experiment makes of its own sums."""
+    loss, norm, steps, *sums = running_sums.tolist()
     return {"loss": loss / steps, "gradient_norm": norm / steps, **experiment.summarize(sums, steps)}
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``, oldest first; a last line that a kill cut short is left out."""
+    """The lines of ``metrics.jsonl``, oldest first, without a last line that a kill cut short."""
     lines = []
     try:
         text = (run / METRICS).read_text()
@@ -50,10 +50,10 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 class Journal:
-    """``metrics.jsonl`` and TensorBoard events of a run that stands at ``step``: what lies beyond is dropped first."""
+    """``metrics.jsonl`` and the TensorBoard events of a run at ``step``. It first drops the lines beyond that step."""
 
     def __init__(self, run: Path, step: int) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter
+        from torch.utils.tensorboard.writer import SummaryWriter  # an extra: --help and verify work without it
 
         kept = [json.dumps(line) + "\n" for line in read_metrics(run) if line["step"] <= step]
         write_atomically(run / METRICS, lambda file: file.writelines(line.encode() for line in kept))

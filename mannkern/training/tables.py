@@ -1,4 +1,4 @@
-"""What printed tables and pictures of several runs have in common."""
+"""What the printed tables and the pictures of several runs share."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from .config import RunConfig
+from mannkern.training.config import RunConfig
 
 EVALUATION = "evaluation.json"
 
 
 class Result(Protocol):
-    """A run and the step it stands at."""
+    """The evaluation of a run: its folder, its settings and its step, beside scores of the experiment's own."""
 
     @property
     def run(self) -> Path: ...
@@ -25,15 +25,15 @@ class Result(Protocol):
 
 
 def run_names(results: Sequence[Result]) -> list[str]:
-    """MANN, NTM or LSTM where that tells the runs apart, else their folders too."""
-    names = [result.config.memory.upper() for result in results]
+    """The models' names, such as MANN; with the folders too where two runs have one model."""
+    names = [result.config.model.upper() for result in results]
     if len(set(names)) == len(names):
         return names
     return [f"{name} {result.run}" for name, result in zip(names, results, strict=True)]
 
 
-def trained(results: Sequence[Result], unit: str) -> list[str]:
-    """A line for each run: on how many ``unit`` ("episodes") it was trained."""
+def training_lines(results: Sequence[Result], unit: str) -> list[str]:
+    """For each run a line that says on how many ``unit`` ("episodes") it was trained."""
     return [
         f"{name}: {result.step:,} steps, {result.step * result.config.batch_size:,} {unit} of training"
         for name, result in zip(run_names(results), results, strict=True)
@@ -41,7 +41,7 @@ def trained(results: Sequence[Result], unit: str) -> list[str]:
 
 
 def side_by_side(columns: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of cells, each headed by its first, as lines with every cell to the right."""
+    """Columns of cells, the first of each its head -> the lines of a table, cells flush right."""
     widths = [max(map(len, column)) for column in columns]
     return [
         "   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))

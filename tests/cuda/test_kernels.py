@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from mannkern.autograd import ntm as autograd
+from mannkern.verification.cases import FAMILY
+
 from mannkern.functional import ntm as functional
 from mannkern.verification.accuracy import evaluate
-from mannkern.verification.cases import FAMILY
 from tests.cuda.emulated import COMPILER, Operations, build
 from tests.helpers import CASES, SHAPES, SMALL, Shape, arguments, assert_same, call, check_kernel, cotangents
 

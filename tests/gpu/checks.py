@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from mannkern.verification.cases import CASES, Case, Shape, Tensors, arguments, cotangents
 
 from bench.measure import captured
 from mannkern import MANN, MANNCell, functional
 from mannkern.backends import unavailable
 from mannkern.verification.accuracy import evaluate, same
-from mannkern.verification.cases import CASES, Case, Shape, Tensors, arguments, cotangents
 from mannkern.verification.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from mannkern.models import NearestNeighbours
-from mannkern.tasks.episodes import EpisodeSampler
-from mannkern.tasks.labels import Labels, OneHotLabels, StringLabels, answered_right
+from mannkern.tasks.characters.episodes import EpisodeSampler
+from mannkern.tasks.characters.labels import Labels, OneHotLabels, StringLabels, answered_right
 
 
 def of_labels(drawings: list[list[float]], labels: list[int], num_classes: int) -> Tensor:

@@ -54,14 +54,14 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone() -> None:
 
 @pytest.mark.parametrize("name", ["shots", "queries", "seed"])
 def test_wrong_settings(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{name}: found -1, need at least"):
+    with pytest.raises(ValueError, match=rf"^{name}: got -1, need at least"):
         SinusoidSampler(**{name: -1})
-    with pytest.raises(TypeError, match=rf"^{name}: found float, need an integer"):
+    with pytest.raises(TypeError, match=rf"^{name}: got float, need an integer"):
         SinusoidSampler(**{name: 1.0})  # type: ignore[arg-type]
 
 
 def test_wrong_batches() -> None:
-    with pytest.raises(ValueError, match=r"^batch_size: found -1"):
+    with pytest.raises(ValueError, match=r"^batch_size: got -1"):
         SinusoidSampler().sample(-1, 0)
-    with pytest.raises(ValueError, match=r"^index: found 4294967296"):
+    with pytest.raises(ValueError, match=r"^index: got 4294967296"):
         SinusoidSampler().sample(1, 2**32)

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mannkern.training.checkpoint import load_checkpoint, load_config, save_checkpoint, write_atomically, write_json
-from mannkern.training.config import TrainConfig
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.registry import load_config
+from mannkern.files import write_atomically, write_json
+from mannkern.training.checkpoint import load_checkpoint, save_checkpoint
 from mannkern.training.errors import CommandError
 
 
@@ -34,7 +36,7 @@ def test_the_file_is_on_the_disk_before_it_takes_the_name(tmp_path: Path, monkey
 
 
 def test_a_checkpoint_comes_back_equal(tmp_path: Path) -> None:
-    state = {"model": {"w": torch.randn(3)}, "step": 7, "config": TrainConfig().to_dict(), "cuda_rng": None}
+    state = {"model": {"w": torch.randn(3)}, "step": 7, "config": OneShotConfig().to_dict(), "cuda_rng": None}
     save_checkpoint(tmp_path, state)
     loaded = load_checkpoint(tmp_path)
     assert loaded is not None
@@ -65,7 +67,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: s
 
 
 def test_a_config_survives_json(tmp_path: Path) -> None:
-    config = TrainConfig(memory_init="uniform", lr=3e-4, minutes=1.5, baseline=True)
+    config = OneShotConfig(memory_init="uniform", lr=3e-4, minutes=1.5, baseline=True)
     write_json(tmp_path / "config.json", config.to_dict())
     assert load_config(tmp_path) == config
 
@@ -86,11 +88,11 @@ def test_settings_of_a_later_version_are_refused(tmp_path: Path) -> None:
 )
 def test_a_number_out_of_range_is_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name.replace("_", "-")):
-        TrainConfig(**{name: value})
+        OneShotConfig(**{name: value})
 
 
 def test_how_long_a_run_lasts() -> None:
-    assert TrainConfig().step_limit == 6250
-    assert TrainConfig(minutes=2).step_limit == float("inf")
-    assert TrainConfig(minutes=2).second_limit == 120
-    assert (TrainConfig(minutes=2, steps=5).step_limit, TrainConfig(steps=5).second_limit) == (5, float("inf"))
+    assert OneShotConfig().step_limit == 6250
+    assert OneShotConfig(minutes=2).step_limit == float("inf")
+    assert OneShotConfig(minutes=2).second_limit == 120
+    assert (OneShotConfig(minutes=2, steps=5).step_limit, OneShotConfig(steps=5).second_limit) == (5, float("inf"))

@@ -13,17 +13,20 @@ from typing import Any
 import pytest
 import torch
 
+from mannkern.experiments.algorithmic.config import ALGORITHMIC_CONFIGS
+from mannkern.experiments.few_shot.config import FewShotConfig
+from mannkern.experiments.one_shot import config as config_module
+from mannkern.experiments.one_shot import experiment as one_shot
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.registry import train
 from mannkern.tasks import glyphs
-from mannkern.training import config as config_module
-from mannkern.training import episodes, loop
+from mannkern.training import loop
 from mannkern.training.checkpoint import load_checkpoint
-from mannkern.training.config import RunConfig, TrainConfig
+from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
-from mannkern.training.few_shot_config import FewShotConfig
-from mannkern.training.loop import Outcome, train
-from mannkern.training.sequence_config import SEQUENCE_CONFIGS
+from mannkern.training.loop import Outcome
 
-SMALL = TrainConfig(
+SMALL = OneShotConfig(
     classes=2,
     length=6,
     hidden_size=8,
@@ -68,11 +71,11 @@ def run_in(tmp_path: Path, name: str, config: RunConfig, *stops: int) -> Path:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Parameters, optimizer, generator, window and every number of the metrics but the clock's."""
+    """Parameters, optimizer, generator, sums and every number of the metrics but the clock's."""
     a, b = load_checkpoint(one), load_checkpoint(other)
     assert a is not None
     assert b is not None
-    for name in ("model", "optimizer", "window", "step", "rng"):
+    for name in ("model", "optimizer", "running_sums", "step", "rng"):
         assert_same(a[name], b[name], name)
     assert numbers(one) == numbers(other)
 
@@ -94,7 +97,7 @@ def numbers(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "seconds" and not k.endswith("_per_second")} for line in lines]
 
 
-@pytest.mark.parametrize("change", [{}, {"memory": "lstm"}, {"optimizer": "rmsprop", "memory_init": 1e-6}])
+@pytest.mark.parametrize("change", [{}, {"model": "lstm"}, {"optimizer": "rmsprop", "memory_init": 1e-6}])
 def test_resuming_equals_never_having_stopped(tmp_path: Path, change: dict[str, Any]) -> None:
     config = replace(SMALL, **change)
     straight = run_in(tmp_path, "straight", config, 14)
@@ -114,14 +117,14 @@ def test_resuming_a_curriculum_equals_never_having_stopped(tmp_path: Path, monke
     assert numbers(straight)[-1] != numbers(other)[-1]
 
 
-@pytest.mark.parametrize("memory", ["ntm", "lstm"])
-@pytest.mark.parametrize("task", SEQUENCE_CONFIGS)
-def test_resuming_a_sequence_task_equals_never_having_stopped(tmp_path: Path, task: str, memory: str) -> None:
+@pytest.mark.parametrize("model", ["ntm", "lstm"])
+@pytest.mark.parametrize("task", ALGORITHMIC_CONFIGS)
+def test_resuming_a_sequence_task_equals_never_having_stopped(tmp_path: Path, task: str, model: str) -> None:
     sizes = {"max_length": 3, "max_items": 3, "max_repeats": 2, "length": 9, "vectors": 4, "answers": 2}
-    known = {entry.name for entry in fields(SEQUENCE_CONFIGS[task])}
-    config = SEQUENCE_CONFIGS[task](
+    known = {entry.name for entry in fields(ALGORITHMIC_CONFIGS[task])}
+    config = ALGORITHMIC_CONFIGS[task](
         **{name: size for name, size in sizes.items() if name in known},
-        memory=memory, hidden_size=4, memory_slots=6, memory_width=3, lstm_size=4, lstm_layers=2, batch_size=2,
+        model=model, hidden_size=4, memory_slots=6, memory_width=3, lstm_size=4, lstm_layers=2, batch_size=2,
         log_every=3, validate_every=4, threads=1, memory_init="uniform",
     )  # fmt: skip
     straight = run_in(tmp_path, "straight", config, 8)
@@ -137,10 +140,10 @@ def test_resuming_a_sequence_task_equals_never_having_stopped(tmp_path: Path, ta
         assert ("optimal_bits_per_sequence" in line) == (task == "ngrams" and line["kind"] == "validation")
 
 
-@pytest.mark.parametrize("memory", ["matching", "matching-fce", "meta-networks"])
-def test_resuming_a_few_shot_task_equals_never_having_stopped(tmp_path: Path, memory: str) -> None:
+@pytest.mark.parametrize("model", ["matching", "matching-fce", "meta-networks"])
+def test_resuming_a_few_shot_task_equals_never_having_stopped(tmp_path: Path, model: str) -> None:
     config = FewShotConfig(
-        memory=memory, classes=2, shots=2, queries=1, width=4, batch_size=2, log_every=3, validate_every=4, threads=1
+        model=model, classes=2, shots=2, queries=1, width=4, batch_size=2, log_every=3, validate_every=4, threads=1
     )
     straight = run_in(tmp_path, "straight", config, 14)
     stopped = run_in(tmp_path, "stopped", config, 7, 7, 14)
@@ -177,13 +180,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_in(tmp_path, "run", SMALL, 2)
-    real = episodes.label_loss
+    real = one_shot.label_loss
 
     def spoilt(logits: torch.Tensor, symbols: torch.Tensor) -> torch.Tensor:
         logits.register_hook(lambda gradient: gradient * float("nan"))  # a finite loss, a gradient that is not
         return real(logits, symbols)
 
-    monkeypatch.setattr(episodes, "label_loss", spoilt)
+    monkeypatch.setattr(one_shot, "label_loss", spoilt)
     with pytest.raises(CommandError, match="not finite"):
         train(replace(SMALL, steps=20, save_seconds=0.0), run)
     after = load_checkpoint(run)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mannkern.training.metrics import Journal, empty_window, read_metrics, step_sums, summarize
+from mannkern.training.metrics import Journal, empty_sums, read_metrics, step_sums, summarize
 
 
 class Lengths:
@@ -20,7 +20,7 @@ class Lengths:
 
 
 def test_a_window_sums_steps() -> None:
-    window = empty_window(1)
+    window = empty_sums(1)
     for loss, norm, length in ((2.0, 4.0, 7.0), (1.0, 0.0, 2.0)):
         window += step_sums(torch.tensor(loss, requires_grad=True), torch.tensor(norm), torch.tensor([length]).double())
     assert summarize(window, Lengths()) == {"loss": 1.5, "gradient_norm": 2.0, "length": 4.5}  # type: ignore[arg-type]

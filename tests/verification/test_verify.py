@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from mannkern.verification.cases import CASES, WITHOUT_GRADIENT, Shape, arguments, keeps_gap, narrow
 from torch import Tensor
 
 from mannkern import MANN, NTM, backends, functional
 from mannkern.__main__ import main
 from mannkern.verification import episodes
 from mannkern.verification import verify as module
-from mannkern.verification.cases import CASES, WITHOUT_GRADIENT, Shape, arguments, keeps_gap, narrow
 from mannkern.verification.verify import Row, contenders, verify
 
 
@@ -81,7 +81,7 @@ def test_seed() -> None:
 
 
 def test_fresh_seeds_are_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mannkern.verification.commands.contenders", lambda device_types: [])
+    monkeypatch.setattr("mannkern.commands.verify.contenders", lambda device_types: [])
     seeds = set()
     for _ in range(2):
         assert main(["verify"]) == 1  # nothing was verified

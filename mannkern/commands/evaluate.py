@@ -1,0 +1,60 @@
+"""The subcommand ``evaluate``: measures trained runs, prints them side by side and draws them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mannkern.commands.options import EVALUATION_MODULES, add_episodes, check_episodes, require
+from mannkern.commands.runs import baseline_folder, changed
+from mannkern.experiments.registry import KINDS, kind_of, load_config
+from mannkern.training.config import RunConfig
+from mannkern.training.errors import CommandError
+from mannkern.training.runtime import use_threads
+
+
+def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``evaluate`` to the command line."""
+    measured = "; ".join(f"{kind.measures} ({', '.join(kind.tasks)})" for kind in KINDS)
+    parser = subcommands.add_parser(
+        "evaluate",
+        help="measure trained runs of a task and compare them",
+        description=f"Measures runs and prints a column for each, with 95% intervals: {measured}. Writes "
+        "evaluation.json and pictures into each run. The baseline of train --baseline, in RUN/lstm, is measured too.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    add_episodes(parser)
+    parser.add_argument("--data", help="folder of Omniglot, if it has moved since training")
+    parser.add_argument("--device", help="default: the run's")
+    parser.add_argument("--threads", type=int, help="default: the run's")
+    parser.set_defaults(function=run_evaluate)
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Evaluate runs and print them side by side."""
+    require(EVALUATION_MODULES)
+    check_episodes(args.episodes)
+    given = {name: getattr(args, name) for name in ("data", "device", "threads") if getattr(args, name) is not None}
+    runs = []
+    for run in args.runs:
+        for path in (run, baseline_folder(run)):
+            if path not in runs and (path == run or path.is_dir()):
+                runs.append(path)
+    configs = [changed(load_config(run), given) for run in runs]
+    if len({config.comparable for config in configs}) > 1:
+        raise CommandError("runs differ in task or in the sizes of their data: their results do not compare")
+    report(runs, configs, args.episodes)
+    return 0
+
+
+def report(runs: Sequence[Path], configs: Sequence[RunConfig], number: int) -> None:
+    """Evaluate runs of one kind of experiment on ``number`` examples each, print the table, and draw."""
+    kind = kind_of(configs[0].task)
+    results = []
+    for run, config in zip(runs, configs, strict=True):
+        use_threads(config)
+        results.append(kind.evaluate(run, config, number))
+    print("\n" + kind.table(results) + "\n")
+    for path in kind.draw(results):
+        print(path)

@@ -1,0 +1,163 @@
+"""The options of the command line, made from the settings of the tasks, and the checks of what it was given."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from mannkern.experiments.registry import DEFAULT_TASK, KINDS, config_classes
+from mannkern.training.config import RENAMED, RunConfig, choices_of, flag, only_with
+from mannkern.training.errors import CommandError
+
+EPISODES = 1000
+
+
+class TaskHelp(argparse.Action):
+    """``train TASK --help``: the settings of the task, with its defaults."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        task = namespace.task or DEFAULT_TASK
+        classes = config_classes()
+        papers = "; ".join(f"{kind.paper} for {', '.join(kind.tasks)}" for kind in KINDS)
+        shown = argparse.ArgumentParser(
+            prog=parser.prog,
+            description=f"Train on {task}, evaluate, draw. Defaults are the paper's or those of its replications, as "
+            f"each option says. The papers are {papers}. TASK is one of {', '.join(classes)} (default: "
+            f"{DEFAULT_TASK}); TASK --help shows the settings of another one.",
+        )
+        add_settings(shown, classes[task])
+        shown.print_help()
+        parser.exit()
+
+
+class RenamedOption(argparse.Action):
+    """An option of earlier versions: it stops the command and says what the option is called now."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        raise CommandError(f"{option} is now {flag(RENAMED[self.dest])}: {flag(RENAMED[self.dest])} {values}")
+
+
+def add_settings(parser: argparse.ArgumentParser, *classes: type[RunConfig]) -> None:
+    """Add the options of how a run begins and ends, then the settings of the ``classes``."""
+    parser.add_argument("task", nargs="?", choices=tuple(config_classes()), metavar="TASK", help="what to learn")
+    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/TASK-MODEL)")
+    exists = parser.add_mutually_exclusive_group()
+    exists.add_argument("--resume", action="store_true", help="continue the run in that folder, with its own settings")
+    exists.add_argument("--overwrite", action="store_true", help="delete the run in that folder first")
+    parser.add_argument("--no-evaluate", action="store_true", help="neither evaluate nor draw at the end")
+    add_episodes(parser)
+    add_groups(parser, *classes, without=("task",))
+
+
+def add_renamed(parser: argparse.ArgumentParser) -> None:
+    """Add the options of earlier versions, which --help does not show."""
+    for name in ("memory", "read_heads", "write_heads"):
+        parser.add_argument(flag(name), action=RenamedOption, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def add_groups(parser: argparse.ArgumentParser, *classes: type[RunConfig], without: Iterable[str]) -> None:
+    """Add a group of options for each class that the ``classes`` inherit from, except the settings ``without``."""
+    added = set(without)
+    for cls in classes:
+        defaults = cls()
+        entries = {entry.name: entry for entry in fields(cls)}
+        for part in cls.__mro__[:-1]:
+            names = [name for name in part.__annotations__ if name in entries and name not in added]
+            group = parser.add_argument_group(part.__dict__.get("GROUP"))
+            for name in names:
+                _, users = _users(cls, entries[name])
+                _add_setting(group, entries[name], getattr(defaults, name), users, with_choices=len(classes) == 1)
+            added.update(names)
+
+
+def _choices(cls: type[RunConfig], name: str) -> tuple[str, ...]:
+    return next(choices_of(entry) for entry in fields(cls) if entry.name == name)
+
+
+def _users(cls: type[RunConfig], entry: Field[Any]) -> tuple[str, tuple[str, ...]]:
+    """``"model"`` or ``"task"``, and the models or tasks of ``cls`` that use the setting; none where all do."""
+    for kind in ("model", "task"):
+        choices = _choices(cls, kind)
+        users = tuple(choice for choice in choices if choice in only_with(entry))
+        if users and users != choices:
+            return kind, users
+    return "model", ()
+
+
+def _add_setting(
+    group: argparse._ArgumentGroup, entry: Field[Any], default: Any, users: tuple[str, ...], with_choices: bool
+) -> None:
+    about = str(entry.metadata["about"]).replace("%", "%%")
+    if users:
+        about = f"{', '.join(users)}: {about}"
+    if default is not None:
+        about = f"{about} (default: {default})"
+    # An option that is left out stays out of the result, so that --resume can tell it from one with its default.
+    if isinstance(default, bool):
+        group.add_argument(
+            flag(entry.name), action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=about
+        )
+    else:  # among several tasks the choices differ; the settings check them later
+        choices = choices_of(entry) or None if with_choices else None
+        kind = entry.metadata["kind"]
+        group.add_argument(flag(entry.name), type=kind, choices=choices, default=argparse.SUPPRESS, help=about)
+
+
+def add_episodes(parser: argparse.ArgumentParser) -> None:
+    """Add ``--episodes``, also called ``--sequences``: how many to evaluate on."""
+    about = f"episodes, or sequences of each size, to evaluate on (default: {EPISODES})"
+    parser.add_argument("--episodes", "--sequences", type=int, default=EPISODES, help=about)
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the command line gives, by their names."""
+    names = {entry.name for cls in config_classes().values() for entry in fields(cls)}
+    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
+    if given.get("data") is not None:
+        given["data"] = os.path.abspath(given["data"])  # a run may resume from another folder
+    return given
+
+
+def check_apply(cls: type[RunConfig], given: dict[str, Any]) -> None:
+    """Raises ``CommandError`` for the first of ``given`` that is no setting of ``cls``."""
+    for name in given:
+        if name not in {entry.name for entry in fields(cls)}:
+            raise CommandError(f"{flag(name)} does not apply to {given.get('task', 'this run')}")
+
+
+def check_used(cls: type[RunConfig], given: dict[str, Any]) -> None:
+    """Raises ``CommandError`` for the first of ``given`` that changes nothing with the model, or on the task, given."""
+    chosen = {"task": cls().task, "model": cls().model} | given
+    for entry in fields(cls):
+        kind, users = _users(cls, entry)
+        if entry.name in given and users and chosen[kind] in _choices(cls, kind) and chosen[kind] not in users:
+            raise CommandError(f"{flag(entry.name)} does not apply to {chosen[kind]}, only to {', '.join(users)}")
+
+
+def check_episodes(episodes: int) -> None:
+    """Raises ``CommandError`` for too few episodes to evaluate on, and warns where they are few."""
+    if episodes < 2:
+        raise CommandError(f"--episodes is {episodes}, needs to be at least 2")
+    if episodes < EPISODES:
+        print(f"warning: {episodes} episodes are too few to report; the interval is wide", file=sys.stderr)
+
+
+EVALUATION_MODULES = ("matplotlib", "numpy", "PIL")
+TRAINING_MODULES = ("tqdm", "tensorboard", *EVALUATION_MODULES)
+
+
+def require(modules: Sequence[str]) -> None:
+    """Raises ``CommandError`` that names those of the ``modules`` that are not installed."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise CommandError(f"needs {', '.join(missing)}: pip install mannkern[train]")

@@ -1,0 +1,107 @@
+"""The subcommand ``table``: trains every row of the MANN paper's tables and prints them."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from mannkern.commands.options import (
+    TRAINING_MODULES,
+    add_episodes,
+    add_groups,
+    check_episodes,
+    require,
+    settings_of,
+)
+from mannkern.commands.runs import delete_run, new_run, resumed_run
+from mannkern.experiments import one_shot, registry
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.rows import ROWS, TABLE, measure_rows, table, write_table
+from mannkern.experiments.registry import DEFAULT_TASK
+from mannkern.training.checkpoint import CHECKPOINT, CONFIG, load_checkpoint, save_config
+from mannkern.training.drawing import PICTURES
+from mannkern.training.errors import CommandError
+
+VARIED = ("model", "controller")  # the rows differ in these
+ELSEWHERE = ("task", "baseline", "curriculum")
+
+
+def add_table(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``table`` to the command line."""
+    parser = subcommands.add_parser(
+        "table",
+        help="train each row of the MANN paper's table and print it",
+        description="Trains a feed-forward network, an LSTM, a MANN with either controller and one with the NTM's "
+        "addressing, each in a folder of its own and as long as --minutes or --steps say; then prints their accuracy "
+        "by instance beside the nearest neighbours in pixels, as in Table 1 of Santoro et al. (2016), with --labels "
+        "strings as in Table 2 (for 15 classes: --classes 15 --length 100 --no-balanced), and writes table.json and a "
+        "picture. The same command again continues where it was stopped; rows that are done are not trained again.",
+    )
+    parser.add_argument("task", nargs="?", choices=tuple(one_shot.KIND.tasks), help=f"default: {DEFAULT_TASK}")
+    parser.add_argument("--run", type=Path, help="folder of the table (default: runs/table-TASK[-strings])")
+    parser.add_argument("--overwrite", action="store_true", help="delete the rows in that folder first")
+    add_episodes(parser)
+    add_groups(parser, OneShotConfig, without=(*VARIED, *ELSEWHERE))
+    parser.set_defaults(function=run_table)
+
+
+def run_table(args: argparse.Namespace) -> int:
+    """Train the rows that lack training, then measure and print all. Exit code 0, or 130 and 143 after a signal."""
+    require(TRAINING_MODULES)
+    check_episodes(args.episodes)
+    given = settings_of(args)
+    strings = "-strings" if given.get("labels") == "strings" else ""
+    root: Path = args.run or Path("runs", f"table-{given.get('task', DEFAULT_TASK)}{strings}")
+    configs = _rows(root, given, args.overwrite)
+    for folder, config in configs.items():
+        name, run = ROWS[folder][0], root / folder
+        state = load_checkpoint(run)
+        if state and (state["step"] >= config.step_limit or state["seconds"] >= config.second_limit):
+            print(f"{name}: trained already, {state['step']:,} steps")
+            continue
+        print(f"{name} on {config.task}, in {run} (Ctrl-C stops and saves; the same command continues)", flush=True)
+        outcome = registry.train(config, run)
+        if outcome.signal is not None:
+            again = f"python -m mannkern table {config.task} --run {root}"
+            print(f"Stopped at step {outcome.step:,}; saved. Continue: {again}")
+            return 128 + outcome.signal
+    print(f"Evaluating, {args.episodes:,} each", flush=True)
+    rows = measure_rows(root, configs, args.episodes)
+    config = configs["mann"]
+    print("\n" + table(config, rows) + "\n")
+    for path in write_table(root, config, rows):
+        print(path)
+    return 0
+
+
+def _rows(root: Path, given: dict[str, Any], overwrite: bool) -> dict[str, OneShotConfig]:
+    """The settings of each row by its folder: the row's own where it has begun, else new ones, which are written."""
+    if root.exists() and not root.is_dir():
+        raise CommandError(f"{root} is a file, not a folder")
+    known = [folder for folder in ROWS if (root / folder / CONFIG).exists()]
+    if root.exists() and any(root.iterdir()) and not known:
+        raise CommandError(f"{root} holds other files, no table; choose another folder with --run")
+    begun = [folder for folder in known if (root / folder / CHECKPOINT).exists() and not overwrite]
+    first = begun[0] if begun else next(iter(ROWS))
+    base = resumed_run(root / first, given) if begun else new_run(root / first, given | ROWS[first][1], overwrite)
+    if base.task not in one_shot.KIND.tasks:
+        raise CommandError(f"{root / first} holds a run on {base.task}, no row of the table; choose another --run")
+    if overwrite:
+        (root / TABLE).unlink(missing_ok=True)
+        shutil.rmtree(root / PICTURES, ignore_errors=True)
+    configs: dict[str, OneShotConfig] = {}
+    for folder, (_, settings) in ROWS.items():
+        config = replace(cast(OneShotConfig, base), **settings)
+        run = root / folder
+        if folder in begun:
+            config = cast(OneShotConfig, resumed_run(run, config.to_dict()))
+        elif folder != first:
+            if folder in known:
+                delete_run(run)
+            run.mkdir(exist_ok=True)
+            save_config(run, config)
+        configs[folder] = config
+    return configs

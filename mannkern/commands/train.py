@@ -1,0 +1,63 @@
+"""The subcommand ``train``: trains a model on a task, then evaluates and draws it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+
+from mannkern.commands.evaluate import report
+from mannkern.commands.options import (
+    TRAINING_MODULES,
+    TaskHelp,
+    add_renamed,
+    add_settings,
+    check_episodes,
+    check_used,
+    require,
+    settings_of,
+)
+from mannkern.commands.runs import baseline_folder, new_run, resumed_run
+from mannkern.experiments import registry
+from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
+from mannkern.training.checkpoint import save_config
+
+
+def add_train(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``train`` to the command line. It reads the settings of every task; its help shows those of one."""
+    parser = subcommands.add_parser("train", help="train a MANN, an NTM or another model on a task", add_help=False)
+    add_settings(parser, *dict.fromkeys(config_classes().values()))
+    add_renamed(parser)
+    parser.add_argument("-h", "--help", action=TaskHelp, nargs=0)
+    parser.set_defaults(function=run_train)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train, then evaluate and draw. Exit code 0, or 130 after Ctrl-C and 143 after SIGTERM, both with a checkpoint."""
+    require(TRAINING_MODULES)
+    check_episodes(args.episodes)
+    given = settings_of(args)
+    task = given.get("task", DEFAULT_TASK)
+    cls = config_classes()[task]
+    run: Path = args.run or Path("runs", f"{task}-{given.get('model', cls().model)}")
+    if not args.resume:  # a run that resumes has settings of its own
+        check_used(cls, given)
+    config = resumed_run(run, given) if args.resume else new_run(run, given, args.overwrite)
+
+    print(f"{config.model.upper()} on {config.task}, in {run} (Ctrl-C stops and saves; --resume continues)")
+    outcome = registry.train(config, run)
+    runs = [run]
+    baseline = config.baseline_at(outcome.step) if outcome.signal is None else None
+    if baseline is not None:
+        folder = baseline_folder(run)
+        folder.mkdir(exist_ok=True)
+        save_config(folder, baseline)
+        print(f"{baseline.model.upper()} on the same data, in {folder}")
+        outcome = registry.train(baseline, folder)
+        runs.append(folder)
+    if outcome.signal is not None:
+        print(f"Stopped at step {outcome.step:,}; saved. Continue: python -m mannkern train --run {run} --resume")
+    if outcome.signal != signal.SIGTERM and not args.no_evaluate:
+        print(f"Evaluating, {args.episodes:,} each (Ctrl-C skips it)", flush=True)
+        report(runs, [load_config(path) for path in runs], args.episodes)
+    return 0 if outcome.signal is None else 128 + outcome.signal

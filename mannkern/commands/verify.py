@@ -1,0 +1,74 @@
+"""The subcommand ``verify``: checks every kernel of this machine against the reference."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+import mannkern
+from mannkern.backends.info import backend_info
+from mannkern.files import write_json
+from mannkern.verification.verify import Row, available_backends, verify
+
+COLUMNS = f"{'operation':18}{'backend':11}{'device':8}{'dtype':11}{'worst error':>12}{'allowed':>10}{'seconds':>9}  "
+
+
+def add_verify(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``verify`` to the command line."""
+    parser = subcommands.add_parser(
+        "verify",
+        help="check every kernel on this machine against the reference",
+        description="Checks outputs and gradients of every operation on every backend of this machine against the "
+        "float64 reference. Allowed are 4 x the error of the float32 reference + 1e-6, and 1e-12 in float64. Runs "
+        "gradcheck too; there the worst error is the number of cases that fail. Exits with 1 where something is wrong.",
+    )
+    parser.add_argument("--seed", type=int, help="seed of the random inputs (default: a new one, which is printed)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
+    parser.set_defaults(function=run_verify)
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """Verify, print the table, and return 1 where something is wrong or nothing could be verified."""
+    seed = int.from_bytes(os.urandom(4), "little") if args.seed is None else args.seed
+    device_types = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    print(f"mannkern {mannkern.__version__}, torch {torch.__version__}, {_machine()}; --seed {seed}\n\n{COLUMNS}")
+    begin = time.perf_counter()
+    rows = []
+    for backend, device in available_backends(device_types):
+        for row in verify(backend, device, seed):
+            rows.append(row)
+            print(_line(row), flush=True)
+    missing = backend_info().missing
+    for backend, reason in missing.items():
+        print(f"{backend}: absent: {reason}")
+    wrong = [row for row in rows if not row.good]
+    verdict = f"{len(rows) - len(wrong)} of {len(rows)} rows are right" if rows else "nothing to verify on this machine"
+    print(f"\n{verdict}, {time.perf_counter() - begin:.0f} s")
+    if args.json:
+        content = {
+            "seed": seed,
+            "versions": {"mannkern": mannkern.__version__, "torch": torch.__version__},
+            "machine": _machine(),
+            "absent": missing,
+            "rows": [row._asdict() | {"good": row.good} for row in rows],
+        }
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(args.json, content)
+    return int(bool(wrong) or not rows)
+
+
+def _line(row: Row) -> str:
+    figures = f"{row.error:12.1e}{row.allowed:10.1e}{row.seconds:9.1f}"
+    verdict = "" if row.good else "  WRONG: "
+    where = row.where if row.error else ""
+    return f"{row.operation:18}{row.backend:11}{row.device:8}{row.dtype:11}{figures}  {verdict}{where}".rstrip()
+
+
+def _machine() -> str:
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{platform.system()} {platform.machine()}{gpu}"

@@ -1,0 +1,188 @@
+"""The settings of the algorithmic tasks, a class for each. "Paper" is Graves et al. 2014."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+from mannkern.experiments.recurrent import RecurrentConfig
+from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
+from mannkern.tasks import AssociativeRecall, Copy, DynamicNGrams, PrioritySort, RepeatCopy, SequenceTask
+from mannkern.training.config import RunConfig, number_or_name, option
+
+WITHOUT = ("mann", "feedforward")  # cores that the paper does not train on these tasks
+
+
+def models() -> tuple[str, ...]:
+    """Names of the cores for these tasks: the paper's, and those registered beside them."""
+    return tuple(name for name in core_names() if name not in WITHOUT)
+
+
+class Sizes(NamedTuple):
+    """The sizes of an NTM: read heads and as many write heads, and hidden units of its controller."""
+
+    heads: int
+    hidden: int
+
+
+@dataclass(frozen=True)
+class AlgorithmicConfig(RecurrentConfig):
+    """Settings of a task of Graves et al. 2014. Sizes that are None become the paper's for the task and controller.
+
+    Raises as ``RunConfig``, and ``ValueError`` for impossible sizes of the task.
+    """
+
+    model: str = option(
+        "ntm", "the model: LSTM or MLP with an NTM's memory, or an LSTM alone as baseline", choices=models
+    )
+    controller: str = option(
+        "lstm",
+        "controller of the memory: the paper's table 2 (lstm) or 1",
+        choices=("lstm", "feedforward"),
+        only=with_memory,
+    )
+    hidden_size: int = option(None, "hidden units of the controller (paper)", kind=int, only=with_memory)
+    memory_width: int = option(20, "width W of a slot (paper)", only=with_memory)
+    num_reads: int = option(None, "read heads R (paper)", kind=int, only=with_memory)
+    num_writes: int = option(None, "write heads (paper)", kind=int, only=understanding("num_writes"))
+    shift_range: int = option(
+        1, "a head moves by at most so many slots in a step (paper)", only=understanding("shift_range")
+    )
+    lstm_size: int = option(256, "units in a layer of the baseline, an LSTM (paper)")
+    lstm_layers: int = option(3, "layers of the baseline, an LSTM (paper)")
+    memory_init: float | str = option("uniform", "a number, uniform or learned", kind=number_or_name, only=with_memory)
+    optimizer: str = option(
+        "rmsprop",
+        "adam, or rmsprop (paper: decay 0.95, momentum 0.9; centered, so that steps vanish with the gradient)",
+        choices=("adam", "rmsprop"),
+    )
+    batch_size: int = option(4, "sequences in a step (paper: 1), all of one size that the seed and the step determine")
+    steps: int | None = option(None, "stop at this step (default: 100000; no limit if --minutes is given)", kind=int)
+    log_every: int = option(100, "steps between lines of metrics.jsonl")
+    validate_every: int = option(1000, "steps between validations")
+
+    GROUP: ClassVar[str] = "the model"
+    FAMILY: ClassVar[str] = "ntm"
+    DEFAULT_STEPS: ClassVar[int] = 100_000
+    # Centered as in Graves 2013. Its 1e-4 is added to the root here, to the square under it there. Steps then vanish
+    # with the gradient; without that, a copy once learned loses its reach beyond the lengths of training.
+    RMSPROP: ClassVar[dict[str, Any]] = {"centered": True, "eps": 1e-4}
+    COUNTS: ClassVar[tuple[str, ...]] = ("lstm_size", "lstm_layers", *RunConfig.COUNTS)
+    NTM: ClassVar[dict[str, Sizes]]  # by controller
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = self.NTM[self.controller]
+        paper = {"hidden_size": sizes.hidden, "num_reads": sizes.heads, "num_writes": sizes.heads}
+        for name, value in paper.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)  # config.json keeps the value, not None
+        self.make_task()
+
+    @property
+    def comparable(self) -> tuple[Any, ...]:
+        """What two runs have to share for an evaluation on the same sequences."""
+        return self.task, self.make_task()
+
+    def core_settings(self, input_size: int) -> CoreSettings:
+        """A core without memory has the sizes of the paper's baseline."""
+        settings = super().core_settings(input_size)
+        return settings if self.core.has_memory else replace(settings, hidden_size=self.lstm_size)
+
+    def make_task(self) -> SequenceTask:
+        """The task at these sizes. Raises ``ValueError`` naming one that cannot be."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CopyConfig(AlgorithmicConfig):
+    """Copy, section 4.1."""
+
+    task: str = option("copy", "the task", choices=("copy",))
+    bits: int = option(8, "bits of a vector (paper)")
+    min_length: int = option(1, "vectors in the shortest sequences (paper)")
+    max_length: int = option(20, "vectors in the longest sequences of training (paper)")
+
+    GROUP: ClassVar[str] = "sizes of copy"
+    NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
+
+    def make_task(self) -> Copy:
+        return Copy(self.bits, self.min_length, self.max_length)
+
+
+@dataclass(frozen=True)
+class RepeatCopyConfig(AlgorithmicConfig):
+    """Repeat copy, section 4.2."""
+
+    task: str = option("repeat-copy", "the task", choices=("repeat-copy",))
+    bits: int = option(8, "bits of a vector (paper)")
+    min_length: int = option(1, "vectors in the shortest sequences (paper)")
+    max_length: int = option(10, "vectors in the longest sequences of training (paper)")
+    min_repeats: int = option(1, "fewest repeats (paper)")
+    max_repeats: int = option(10, "most repeats of training (paper)")
+    lstm_size: int = option(512, "units in a layer of the baseline, an LSTM (paper)")
+
+    GROUP: ClassVar[str] = "sizes of repeat copy, and its baseline"
+    NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
+
+    def make_task(self) -> RepeatCopy:
+        return RepeatCopy(self.bits, self.min_length, self.max_length, self.min_repeats, self.max_repeats)
+
+
+@dataclass(frozen=True)
+class AssociativeRecallConfig(AlgorithmicConfig):
+    """Associative recall, section 4.3."""
+
+    task: str = option("associative-recall", "the task", choices=("associative-recall",))
+    bits: int = option(6, "bits of a vector (paper)")
+    vectors: int = option(3, "vectors of an item (paper)")
+    min_items: int = option(2, "fewest items (paper)")
+    max_items: int = option(6, "most items of training (paper)")
+
+    GROUP: ClassVar[str] = "sizes of associative recall"
+    NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(4, 256)}
+
+    def make_task(self) -> AssociativeRecall:
+        return AssociativeRecall(self.bits, self.vectors, self.min_items, self.max_items)
+
+
+@dataclass(frozen=True)
+class NGramsConfig(AlgorithmicConfig):
+    """Dynamic n-grams, section 4.4."""
+
+    task: str = option("ngrams", "the task", choices=("ngrams",))
+    context: int = option(5, "bits that the next one depends on (paper: 6-grams)")
+    length: int = option(200, "bits of a sequence (paper)")
+    lstm_size: int = option(128, "units in a layer of the baseline, an LSTM (paper)")
+
+    GROUP: ClassVar[str] = "sizes of the n-grams, and their baseline"
+    NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
+
+    def make_task(self) -> DynamicNGrams:
+        return DynamicNGrams(self.context, self.length)
+
+
+@dataclass(frozen=True)
+class PrioritySortConfig(AlgorithmicConfig):
+    """Priority sort, section 4.5."""
+
+    task: str = option("priority-sort", "the task", choices=("priority-sort",))
+    bits: int = option(8, "bits of a vector (paper)")
+    vectors: int = option(20, "vectors of a sequence (paper)")
+    answers: int = option(16, "vectors to answer, those of highest priority (paper)")
+    lstm_size: int = option(128, "units in a layer of the baseline, an LSTM (paper)")
+
+    GROUP: ClassVar[str] = "sizes of priority sort, and its baseline"
+    NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(5, 200), "feedforward": Sizes(8, 512)}
+
+    def make_task(self) -> PrioritySort:
+        return PrioritySort(self.bits, self.vectors, self.answers)
+
+
+ALGORITHMIC_CONFIGS: dict[str, type[AlgorithmicConfig]] = {
+    "copy": CopyConfig,
+    "repeat-copy": RepeatCopyConfig,
+    "associative-recall": AssociativeRecallConfig,
+    "ngrams": NGramsConfig,
+    "priority-sort": PrioritySortConfig,
+}

@@ -1,0 +1,60 @@
+"""What the experiments on drawn characters share: the settings of their data, and how it is loaded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mannkern.tasks import CharacterSplit, glyphs, omniglot
+from mannkern.tasks.characters.omniglot import SPLITS
+from mannkern.training.config import RunConfig, option
+from mannkern.training.errors import CommandError
+
+OMNIGLOT = ("omniglot", "few-shot-omniglot")
+
+
+@dataclass(frozen=True)
+class CharacterConfig(RunConfig):
+    """Settings of tasks whose episodes are made of drawn characters, from Omniglot or of procedural glyphs."""
+
+    data: str | None = option(
+        None, "folder of Omniglot, unpacked or as its zip files; required", kind=str, only=OMNIGLOT
+    )
+    split: str = option(
+        "paper",
+        "which classes train: 1200 at random (paper), or those of the official alphabets",
+        choices=SPLITS,
+        only=OMNIGLOT,
+    )
+    classes: int = option(5, "classes in an episode (paper)")
+    augment: bool = option(True, "shift and rotate training drawings at random (paper)")
+    rotate_classes: bool = option(True, "quarter turns of training classes are new classes (paper)")
+
+    GROUP: ClassVar[str] = "episodes"
+
+    @property
+    def omniglot(self) -> bool:
+        """Whether the episodes come from Omniglot, which is a folder of the user's."""
+        return self.task in OMNIGLOT
+
+    def check_new(self) -> None:
+        super().check_new()
+        if not self.omniglot:
+            return
+        if self.data is None:
+            raise CommandError(f"{self.task} needs its folder: --data FOLDER")
+        if not os.path.isdir(self.data):
+            raise CommandError(f"no Omniglot at {self.data}: no such folder")
+
+
+def load_split(config: CharacterConfig) -> CharacterSplit:
+    """The training and the unseen classes of ``config.task``. Raises ``CommandError`` where Omniglot is not there."""
+    if not config.omniglot:
+        return glyphs.load()
+    if config.data is None:
+        raise CommandError(f"{config.task} needs its folder: --data FOLDER")
+    try:
+        return omniglot.load(config.data, split=config.split)
+    except (OSError, ValueError, ImportError) as error:
+        raise CommandError(f"cannot read Omniglot from {config.data}: {error}") from error

@@ -1,0 +1,67 @@
+"""The models of few-shot classification, by the names that ``--model`` has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from mannkern.experiments.few_shot.config import FewShotConfig
+from mannkern.models import ConvEmbedding, MatchingNetwork, MetaMemoryNetwork, MetaNetwork
+from mannkern.training.errors import CommandError
+
+
+def _matching(config: FewShotConfig, full_context: bool = False) -> MatchingNetwork:
+    assert config.strength is not None  # the config fills it in
+    return MatchingNetwork(
+        config.classes,
+        width=config.width,
+        strength=config.strength,
+        full_context=full_context,
+        steps=config.context_steps,
+        backend=config.backend,
+    )
+
+
+def _meta_networks(config: FewShotConfig) -> MetaNetwork:
+    assert config.strength is not None
+    return MetaNetwork(
+        config.classes,
+        width=config.width,
+        augmented_blocks=config.augmented_blocks,
+        strength=config.strength,
+        backend=config.backend,
+    )
+
+
+def _meta_memory(config: FewShotConfig) -> MetaMemoryNetwork:
+    return MetaMemoryNetwork(
+        ConvEmbedding(config.width),
+        config.width,
+        config.classes,
+        hidden_size=config.hidden_size,
+        layers=config.layers,
+        steps=config.inner_steps,
+        step_size=config.step_size,
+        first_order=config.first_order,
+        backend=config.backend,
+    )
+
+
+BUILDERS: dict[str, Callable[[FewShotConfig], nn.Module]] = {
+    "matching": _matching,
+    "matching-fce": lambda config: _matching(config, full_context=True),
+    "meta-networks": _meta_networks,
+    "meta-memory": _meta_memory,
+}
+
+
+def make_model(config: FewShotConfig) -> nn.Module:
+    """``config.model`` as a module: support (B, N, P, P), labels (B, N), queries (B, Q, P, P) -> logits (B, Q, C).
+
+    Torch's generator draws its parameters, on the CPU. Raises ``CommandError`` for impossible sizes.
+    """
+    try:
+        return BUILDERS[config.model](config)
+    except ValueError as error:
+        raise CommandError(str(error)) from error

@@ -1,0 +1,33 @@
+"""The settings of the meta-memory network, which learns few-shot characters and sinusoids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mannkern.training.config import RunConfig, option
+
+META_MEMORY = ("meta-memory",)
+
+
+@dataclass(frozen=True)
+class MetaMemoryConfig(RunConfig):
+    """Settings of tasks that a meta-memory network can learn. Raises as ``RunConfig``."""
+
+    hidden_size: int = option(128, "hidden units of each layer of reasoning", only=META_MEMORY)
+    layers: int = option(1, "layers of reasoning", only=META_MEMORY)
+    inner_steps: int = option(1, "gradient steps on the support set; 0: memory alone", only=META_MEMORY)
+    step_size: float = option(0.1, "initial value of the learned step sizes", only=META_MEMORY)
+    first_order: bool = option(
+        False, "take the gradients of the inner steps for constants: cheaper, inexact", only=META_MEMORY
+    )
+
+    GROUP: ClassVar[str] = "meta-memory"
+    COUNTS: ClassVar[tuple[str, ...]] = ("hidden_size", "layers", *RunConfig.COUNTS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inner_steps < 0:
+            raise ValueError(f"--inner-steps is {self.inner_steps}, needs to be at least 0")
+        if self.step_size <= 0:
+            raise ValueError(f"--step-size is {self.step_size}, needs to be above 0")

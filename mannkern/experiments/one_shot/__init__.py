@@ -1,0 +1,16 @@
+"""One-shot classification of characters in episodes, and the tables of Santoro et al. (2016)."""
+
+from mannkern.experiments.kind import Kind
+from mannkern.experiments.one_shot import pictures, report
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.experiment import OneShotExperiment
+
+KIND = Kind(
+    tasks={"omniglot": OneShotConfig, "glyphs": OneShotConfig},
+    paper="Santoro et al. 2016",
+    measures="accuracy by instance on classes never seen in training, after a curriculum by the number of classes too",
+    open=OneShotExperiment,
+    evaluate=report.evaluate,
+    table=report.table,
+    draw=pictures.draw_all,
+)

@@ -1,0 +1,102 @@
+"""The settings of one-shot classification. "Paper" is Santoro et al. 2016; "replications" are its reimplementations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from mannkern.experiments.characters import CharacterConfig
+from mannkern.experiments.recurrent import RecurrentConfig
+from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
+from mannkern.training.config import RunConfig, option
+
+CURRICULUM_EPISODES = 10_000  # of training with each number of classes
+CURRICULUM_CLASSES = 100  # the most
+
+
+@dataclass(frozen=True)
+class OneShotConfig(RecurrentConfig, CharacterConfig):
+    """Settings of episodes of characters, each step with a label to answer. Raises as ``RunConfig``."""
+
+    task: str = option(
+        "glyphs",
+        "where the drawings come from; glyphs are procedural and need no download",
+        choices=("omniglot", "glyphs"),
+    )
+    length: int = option(50, "time steps of an episode (paper: 10 for each of 5 classes)")
+    balanced: bool = option(
+        True, "each class equally often; else drawings of all classes at random (paper: 15 classes in 100 steps)"
+    )
+    labels: str = option(
+        "one-hot",
+        "the names of classes: a number (paper, Table 1) or five letters a to e, drawn for each episode (Table 2)",
+        choices=("one-hot", "strings"),
+    )
+    curriculum: bool = option(
+        False,
+        "one class more each 10,000 episodes of training, up to 100, and length in proportion (paper: from 15 classes "
+        "and 150 steps); needs --labels strings",
+    )
+    model: str = option(
+        "mann",
+        "the model: a controller with a memory addressed by LRUA (mann) or as the NTM's is (ntm); or without one the "
+        "paper's baselines, an LSTM or a tanh layer",
+        choices=core_names,
+    )
+    controller: str = option(
+        "lstm",
+        "controller of the memory (paper: lstm is the better one)",
+        choices=("lstm", "feedforward"),
+        only=with_memory,
+    )
+    hidden_size: int = option(200, "hidden units of the controller (paper)")
+    memory_width: int = option(40, "width W of a slot (paper)", only=with_memory)
+    num_reads: int = option(4, "read heads R (paper)", only=with_memory)
+    least_used: str = option(
+        "shared",
+        "one set of least-used slots for all heads (paper) or one slot for each head (replications)",
+        choices=("shared", "per_head"),
+        only=understanding("least_used"),
+    )
+    decay: float = option(0.99, "decay of usage (paper; replications use 0.95)", only=understanding("decay"))
+    key_strength: bool = option(
+        False,
+        "learn how sharply a key addresses (paper: no; many replications: yes)",
+        only=understanding("key_strength"),
+    )
+    batch_size: int = option(16, "episodes in a step (paper)")
+    steps: int | None = option(
+        None,
+        "stop at this step (default: 6250, the paper's 100,000 episodes of 16 a step; no limit if --minutes is given)",
+        kind=int,
+    )
+
+    GROUP: ClassVar[str] = "episodes and the model"
+    FAMILY: ClassVar[str] = "lrua"
+    DEFAULT_STEPS: ClassVar[int] = 6250
+    COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", *RunConfig.COUNTS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.curriculum and self.labels != "strings":
+            raise ValueError("--curriculum needs --labels strings: a one-hot label has as many entries as classes")
+
+    def with_classes(self, classes: int) -> OneShotConfig:
+        """The same with so many classes in an episode, each shown as often as before."""
+        return replace(self, classes=classes, length=self.length * classes // self.classes)
+
+    def at_step(self, step: int) -> OneShotConfig:
+        """Settings of the episodes of a training step: the curriculum's, section 4.2.2 of the paper."""
+        if not self.curriculum:
+            return self
+        classes = self.classes + step * self.batch_size // CURRICULUM_EPISODES
+        return self.with_classes(max(self.classes, min(classes, CURRICULUM_CLASSES)))
+
+    def core_settings(self, input_size: int) -> CoreSettings:
+        """As many write heads as read heads, whatever the core, so that cores compare."""
+        return replace(super().core_settings(input_size), num_writes=self.num_reads)
+
+    @property
+    def comparable(self) -> tuple[Any, ...]:
+        """What two runs have to share for an evaluation on the same episodes."""
+        return self.task, self.classes, self.length, self.balanced, self.labels, self.split

@@ -1,0 +1,171 @@
+"""One-shot classification of characters: its data, its loss, and its accuracy by instance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mannkern.experiments.characters import load_split
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.models import EpisodeClassifier, build_core
+from mannkern.tasks import Episodes, EpisodeSampler, Labels, OneHotLabels, StringLabels
+from mannkern.tasks.characters.labels import answered_right, label_loss
+from mannkern.training.errors import CommandError
+from mannkern.training.experiment import VALIDATION_SEED
+from mannkern.training.runtime import eval_mode
+from mannkern.training.statistics import means_and_intervals
+
+INSTANCES = (1, 2, 3, 4, 5, 10)  # the columns of Table 1 of the paper
+VALIDATION_EPISODES = 100
+MAX_INSTANCE = 10
+BATCH = 100
+LONG = 150  # time steps; episodes longer than that come in smaller batches, because a drawing takes 1.6 kB
+LABELS: dict[str, Labels] = {"one-hot": OneHotLabels(), "strings": StringLabels()}
+
+
+def chance(config: OneShotConfig) -> float:
+    """The accuracy of a label drawn blindly: one class of C, or one string of all there are."""
+    return 1 / (StringLabels.NUMBER if config.labels == "strings" else config.classes)
+
+
+def training_sampler(config: OneShotConfig, images: Tensor) -> EpisodeSampler:
+    """Episodes to learn from, augmented as ``config`` says. Raises ``CommandError`` for impossible sizes."""
+    try:
+        return EpisodeSampler(
+            images,
+            classes_per_episode=config.classes,
+            length=config.length,
+            balanced=config.balanced,
+            rotate_classes=config.rotate_classes,
+            augment=config.augment,
+            seed=config.seed,
+            labels=LABELS[config.labels],
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def test_sampler(config: OneShotConfig, images: Tensor, seed: int) -> EpisodeSampler:
+    """Episodes to measure on: the original drawings, neither augmented nor turned into new classes."""
+    try:
+        return EpisodeSampler(
+            images,
+            classes_per_episode=config.classes,
+            length=config.length,
+            balanced=config.balanced,
+            seed=seed,
+            labels=LABELS[config.labels],
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+class Scores(NamedTuple):
+    """Accuracy over E episodes. Item k - 1 of a list is the k-th presentation of a class, NaN where none came so often.
+
+    ``interval`` is half the width of a 95% interval over the episodes' own means: outcomes within an episode share its
+    classes and its memory, while episodes are independent draws. It is 0 where all episodes agree.
+    """
+
+    episodes: int
+    loss: float
+    accuracy: float
+    by_instance: list[float]
+    interval: list[float]
+
+    def summary(self, instances: Sequence[int]) -> dict[str, Any]:
+        """``loss``, ``accuracy`` and ``accuracy_by_instance`` of ``instances``, fit for JSON (None instead of NaN)."""
+        chosen = {str(k): _or_none(self.by_instance[k - 1]) for k in instances}
+        return {"loss": self.loss, "accuracy": self.accuracy, "accuracy_by_instance": chosen}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, fit for JSON (None instead of NaN)."""
+        intervals = {str(k): _or_none(value) for k, value in enumerate(self.interval, 1)}
+        summary = self.summary(range(1, MAX_INSTANCE + 1))
+        return {"episodes": self.episodes, **summary, "interval_95_by_instance": intervals}
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def measure(model: nn.Module, sampler: EpisodeSampler, episodes: int, device: torch.device) -> Scores:
+    """Score ``model`` on the sampler's first ``episodes`` episodes. Torch's generator stays as it was."""
+    right, shown, losses = [], [], []
+    with eval_mode(model, device):
+        most = max(1, BATCH * LONG // max(sampler.length, LONG))
+        for index, start in enumerate(range(0, episodes, most)):
+            batch = Episodes(*(part.to(device) for part in sampler.sample(min(most, episodes - start), index)))
+            logits = model(batch.inputs)
+            correct = answered_right(logits, batch.symbols)
+            at = batch.instances.unsqueeze(-1) == torch.arange(1, MAX_INSTANCE + 1, device=device)  # (T, B, K)
+            shown.append(at.sum(0).double().cpu())
+            right.append((at & correct.unsqueeze(-1)).sum(0).double().cpu())
+            loss = label_loss(logits, batch.symbols)
+            losses.append(torch.stack((loss.double().mean(0), correct.double().mean(0)), 1).cpu())
+    # (E, K) accuracies of episodes; 0/0 = NaN where an episode shows no class so often
+    by_instance, interval = means_and_intervals(torch.cat(right) / torch.cat(shown))
+    loss, accuracy = torch.cat(losses).mean(0).tolist()
+    return Scores(episodes, loss, accuracy, by_instance, interval)
+
+
+class OneShotExperiment:
+    """One-shot classification: cross entropy over all steps, accuracy by the instance of a class.
+
+    Under a curriculum, validation keeps the number of classes that training begins with, so that its numbers compare.
+    """
+
+    unit = "episodes"
+    num_sums = 2 + 2 * len(INSTANCES)
+
+    def __init__(self, config: OneShotConfig) -> None:
+        self.config = config
+        self.split = load_split(config)
+        self.sampler = training_sampler(config, self.split.train)
+        self.unseen = test_sampler(config, self.split.test, VALIDATION_SEED)
+
+    def make_model(self) -> EpisodeClassifier:
+        """Raises ``CommandError`` for impossible sizes."""
+        settings = self.config.core_settings(self.sampler.input_size)
+        try:
+            return EpisodeClassifier(build_core(self.config.model, settings), self.sampler.label_size)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+
+    def sample(self, step: int, device: torch.device) -> Episodes:
+        config = self.config.at_step(step)
+        if config.classes != self.sampler.num_classes:
+            self.sampler = training_sampler(config, self.split.train)
+        return Episodes(*(tensor.to(device) for tensor in self.sampler.sample(config.batch_size, step)))
+
+    def loss_and_sums(self, model: nn.Module, batch: Episodes) -> tuple[Tensor, Tensor]:
+        """Loss and [correct, shown, correct by instance, shown by instance]."""
+        logits = model(batch.inputs)
+        loss = label_loss(logits, batch.symbols).mean()
+        correct = answered_right(logits.detach(), batch.symbols)
+        at = batch.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
+        right, shown = correct.sum(), torch.full_like(correct.sum(), correct.numel())
+        sums = torch.cat((torch.stack((right, shown)), (at & correct).sum((1, 2)), at.sum((1, 2))))
+        return loss, sums.double()
+
+    def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
+        """``accuracy`` and ``accuracy_by_instance`` (None: never shown)."""
+        correct, shown, *by_instance = sums
+        pairs = zip(by_instance[: len(INSTANCES)], by_instance[len(INSTANCES) :], strict=True)
+        accuracies = [right / of if of else None for right, of in pairs]
+        return {
+            "accuracy": correct / shown,
+            "accuracy_by_instance": {str(k): value for k, value in zip(INSTANCES, accuracies, strict=True)},
+        }
+
+    def progress_text(self, summary: dict[str, Any]) -> str:
+        second = summary["accuracy_by_instance"]["2"]
+        return f"accuracy {summary['accuracy']:.1%}" + (f" (2nd {second:.0%})" if second is not None else "")
+
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
+        """Loss and accuracy on episodes of unseen classes."""
+        return measure(model, self.unseen, VALIDATION_EPISODES, device).summary(INSTANCES)

@@ -1,0 +1,138 @@
+"""The report on one-shot classification: accuracy by instance on fresh episodes, as in Table 1 of the paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mannkern.experiments.one_shot import paper
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.experiment import INSTANCES, OneShotExperiment, Scores, chance, measure, test_sampler
+from mannkern.files import write_json
+from mannkern.training.experiment import EVALUATION_SEED
+from mannkern.training.runtime import load_model, usable_device
+from mannkern.training.tables import EVALUATION, run_names, side_by_side, training_lines
+
+EPISODES = 1000
+MANY_CLASSES = (25, 50, 75, 100)  # in an episode, beyond the number that a curriculum begins with
+
+
+class Evaluation(NamedTuple):
+    """A run's scores on unseen classes and on the classes of training.
+
+    ``by_classes``: on unseen classes, by the number of classes in an episode; empty without a curriculum.
+    """
+
+    run: Path
+    config: OneShotConfig
+    step: int
+    unseen: Scores
+    seen: Scores
+    by_classes: Mapping[int, Scores] = {}
+
+
+def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Evaluation:
+    """Score a run on ``episodes`` episodes of unseen and as many of training classes; write ``evaluation.json``.
+
+    With a curriculum it is also scored on episodes of more classes, proportionally fewer, so that each number of
+    classes has as many drawings. All runs of one task and shape of episode see the same episodes, so they compare.
+    Raises ``CommandError`` where the run has no checkpoint or its data cannot be read.
+    """
+    experiment = OneShotExperiment(config)
+    unseen = test_sampler(config, experiment.split.test, EVALUATION_SEED)
+    seen = test_sampler(config, experiment.split.train, EVALUATION_SEED)
+    device = usable_device(config)
+    model, step = load_model(run, experiment, device)
+    scores = measure(model, unseen, episodes, device)
+    by_classes = {config.classes: scores} if config.curriculum else {}
+    for classes in MANY_CLASSES if config.curriculum else ():
+        if classes > config.classes:
+            sampler = test_sampler(config.with_classes(classes), experiment.split.test, EVALUATION_SEED)
+            by_classes[classes] = measure(model, sampler, max(2, episodes * config.classes // classes), device)
+    result = Evaluation(run, config, step, scores, measure(model, seen, episodes, device), by_classes)
+    record = {
+        "step": step,
+        "training_episodes": step * config.batch_size,
+        "model": config.model,
+        "chance": chance(config),
+        "unseen": result.unseen.to_dict(),
+        "seen": result.seen.to_dict(),
+    }
+    if by_classes:
+        record["unseen_by_classes"] = {str(classes): scores.to_dict() for classes, scores in by_classes.items()}
+    write_json(run / EVALUATION, record)
+    return result
+
+
+def table(results: Sequence[Evaluation]) -> str:
+    """Accuracy on unseen classes by instance: a column for each run, one for chance, and the paper's where it compares.
+
+    For a run with a curriculum, a table by the number of classes follows.
+    """
+    config = results[0].config
+    columns = [instances()]
+    for name, result in zip(run_names(results), results, strict=True):
+        columns.append([name, *accuracies(result.unseen)])
+    columns.append(["chance", *[percent(chance(config))] * len(INSTANCES)])
+    if mann := paper.rows(config).get("MANN"):
+        columns.append(["paper's MANN", *(f"{value:.1f}%" for value in mann)])
+    tables = [
+        "\n".join([headline(results[0].unseen), *training_lines(results, "episodes"), "", *side_by_side(columns)])
+    ]
+    for name, result in zip(run_names(results), results, strict=True):
+        if result.by_classes:
+            tables.append(table_by_classes(result, name))
+    return "\n\n".join([*tables, note(config)])
+
+
+def table_by_classes(result: Evaluation, name: str) -> str:
+    """Accuracy on unseen classes by instance, a column for each number of classes."""
+    columns = [instances()]
+    for classes, scores in result.by_classes.items():
+        columns.append([f"{classes} classes", *accuracies(scores)])
+    most = result.config.at_step(max(0, result.step - 1)).classes
+    head = f"{name}, trained on {result.config.classes} to {most} classes, by classes in an episode"
+    return "\n".join([head, "", *side_by_side(columns)])
+
+
+def headline(scores: Scores) -> str:
+    """The first line of a table: what its numbers are."""
+    return (
+        f"Accuracy on classes never seen in training, by instance: {scores.episodes:,} episodes, "
+        "± half a 95% interval over episodes"
+    )
+
+
+def note(config: OneShotConfig) -> str:
+    """The last line of a table: how much a model can know at the first presentation of a class."""
+    if config.labels == "strings":
+        return (
+            "1st: the string of a class can only be guessed, so chance is the best there is; later, a string "
+            f"of the episode at random is right for {percent(1 / config.classes)}"
+        )
+    ideal = sum(1 / k for k in range(1, config.classes + 1)) / config.classes
+    return f"1st: labels already given can be ruled out, so {ideal:.1%} is possible without having seen the class"
+
+
+def instances() -> list[str]:
+    """The first column of a table, with the names of its lines."""
+    return ["instance", *(ordinal(k) for k in INSTANCES)]
+
+
+def accuracies(scores: Scores) -> list[str]:
+    """The cells of a column: accuracies, each with half its interval."""
+    pairs = list(zip(scores.by_instance, scores.interval, strict=True))
+    cells = ["-" if math.isnan(mean) else f"{mean:6.1%} ± {half:.1%}" for mean, half in pairs]
+    return [cells[k - 1] for k in INSTANCES]
+
+
+def percent(share: float) -> str:
+    """A share as percent, with one decimal, or two where one would show 0."""
+    return f"{share:.1%}" if share >= 0.0005 else f"{share:.2%}"
+
+
+def ordinal(k: int) -> str:
+    """1st, 2nd, ... for k up to 10."""
+    return str(k) + {1: "st", 2: "nd", 3: "rd"}.get(k, "th")

@@ -1,0 +1,50 @@
+"""What the experiments with a core share: which core it is, its memory, and the LSTM to train beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar
+
+from mannkern.models.cores import CORES, Core, CoreSettings, with_memory
+from mannkern.training.config import RunConfig, number_or_name, option
+from mannkern.training.errors import CommandError
+
+BASELINE = "lstm"
+
+
+@dataclass(frozen=True)
+class RecurrentConfig(RunConfig):
+    """Settings of tasks that a core learns (``mannkern.models.cores``); ``model`` is the core's name."""
+
+    memory_slots: int = option(128, "slots N of the memory (paper)", only=with_memory)
+    memory_init: float | str = option(
+        1e-6, "a number (1e-6: replications), uniform or learned", kind=number_or_name, only=with_memory
+    )
+    baseline: bool = option(False, "then train an LSTM alone on the same data, in RUN/lstm, and compare")
+
+    GROUP: ClassVar[str] = "the memory"
+
+    @property
+    def core(self) -> Core:
+        """What the registry knows of the model."""
+        return CORES[self.model]
+
+    @property
+    def family(self) -> str:
+        """The core's family of operations, else the one of the task's usual core."""
+        return self.core.family or self.FAMILY
+
+    def core_settings(self, input_size: int) -> CoreSettings:
+        """The settings of the core: each takes the run's value of the same name, else its own default."""
+        names = {entry.name for entry in fields(CoreSettings)} & {entry.name for entry in fields(self)}
+        return CoreSettings(input_size, **{name: getattr(self, name) for name in names})
+
+    def check_new(self) -> None:
+        super().check_new()
+        if self.baseline and self.model == BASELINE:
+            raise CommandError("--baseline trains an LSTM beside a memory; this run is an LSTM already")
+
+    def baseline_at(self, step: int) -> RunConfig | None:
+        if not self.baseline:
+            return None
+        return replace(self, model=BASELINE, steps=step, minutes=None, baseline=False)

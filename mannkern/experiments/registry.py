@@ -1,0 +1,49 @@
+"""The registry of experiments. A new kind is a folder beside this file and one line in ``KINDS``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mannkern.experiments import algorithmic, few_shot, one_shot, sinusoids
+from mannkern.experiments.kind import Kind
+from mannkern.training import loop
+from mannkern.training.checkpoint import CONFIG, read_config
+from mannkern.training.config import RunConfig
+from mannkern.training.errors import CommandError
+from mannkern.training.runtime import use_threads
+
+DEFAULT_TASK = "glyphs"
+KINDS: list[Kind] = [
+    one_shot.KIND,
+    few_shot.KIND,
+    sinusoids.KIND,
+    algorithmic.KIND,
+]
+
+
+def config_classes() -> dict[str, type[RunConfig]]:
+    """The class of the settings of each task, by the task's name."""
+    return {task: cls for kind in KINDS for task, cls in kind.tasks.items()}
+
+
+def kind_of(task: str) -> Kind:
+    """The kind of experiment that a task belongs to."""
+    return next(kind for kind in KINDS if task in kind.tasks)
+
+
+def load_config(run: Path) -> RunConfig:
+    """The settings of ``run``. Raises ``CommandError`` where the folder is no run, or one of a task that is unknown."""
+    values = read_config(run)
+    classes, task = config_classes(), values.get("task", DEFAULT_TASK)
+    if task not in classes:
+        raise CommandError(f"{run / CONFIG}: --task is {task}, needs to be one of {', '.join(classes)}")
+    try:
+        return classes[task].from_dict(values)
+    except ValueError as error:
+        raise CommandError(f"{run / CONFIG}: {error}") from None
+
+
+def train(config: RunConfig, run: Path) -> loop.Outcome:
+    """Open the experiment of ``config`` and train it in ``run``, see :func:`mannkern.training.loop.train`."""
+    use_threads(config)
+    return loop.train(kind_of(config.task).open(config), config, run)

@@ -1,0 +1,16 @@
+"""Few-shot regression of sinusoids (Finn et al. 2017)."""
+
+from mannkern.experiments.kind import Kind
+from mannkern.experiments.sinusoids import pictures, report
+from mannkern.experiments.sinusoids.config import SinusoidConfig
+from mannkern.experiments.sinusoids.experiment import SinusoidExperiment
+
+KIND = Kind(
+    tasks={"sinusoids": SinusoidConfig},
+    paper="Finn et al. 2017",
+    measures="error by steps of adaptation",
+    open=SinusoidExperiment,
+    evaluate=report.evaluate,
+    table=report.table,
+    draw=pictures.draw_all,
+)

@@ -1,0 +1,25 @@
+"""The core ``mann``: MANN as the recurrent module of a model."""
+
+from __future__ import annotations
+
+from mannkern.memories.core import Core, CoreSettings
+from mannkern.memories.lrua.sequence import MANN
+
+
+def build(settings: CoreSettings) -> MANN:
+    return MANN(
+        settings.input_size,
+        settings.hidden_size,
+        settings.memory_slots,
+        settings.memory_width,
+        settings.num_reads,
+        controller=settings.controller,
+        least_used=settings.least_used,
+        decay=settings.decay,
+        key_strength=settings.key_strength,
+        memory_init=settings.memory_init,
+        backend=settings.backend,
+    )
+
+
+CORE = Core("mann", build, True, ("least_used", "decay", "key_strength"), "lrua", even_reads=True)

@@ -1,0 +1,79 @@
+"""The recurrent module of a model, chosen by the name that ``--model`` has for it.
+
+The memory families bring their cores (``mann``, ``ntm``); the baselines without a memory are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from mannkern.memories.core import CORES, MEMORY_SETTINGS, Core, CoreSettings, register_core
+
+__all__ = [
+    "CORES",
+    "MEMORY_SETTINGS",
+    "Core",
+    "CoreSettings",
+    "build_core",
+    "core_names",
+    "register_core",
+    "understanding",
+    "with_memory",
+]
+
+
+def build_core(name: str, settings: CoreSettings) -> nn.Module:
+    """The module called ``name``; torch's generator draws its parameters, on the CPU.
+
+    Raises ``ValueError`` for another name, and ``ValueError`` or ``TypeError`` for settings out of range.
+    """
+    if name not in CORES:
+        *first, last = map(repr, CORES)
+        raise ValueError(f"model: got {name!r}, need {', '.join(first)} or {last}")
+    return CORES[name].build(settings)
+
+
+def core_names() -> tuple[str, ...]:
+    """Names of all cores that are registered by now."""
+    return tuple(CORES)
+
+
+def with_memory() -> tuple[str, ...]:
+    """Names of all cores with a memory that are registered by now."""
+    return tuple(name for name, core in CORES.items() if core.has_memory)
+
+
+def understanding(setting: str) -> Callable[[], tuple[str, ...]]:
+    """A function that names the cores which understand ``setting``, of all that are registered when it is called."""
+    return lambda: tuple(name for name, core in CORES.items() if core.understands(setting))
+
+
+class LSTM(nn.LSTM):
+    """torch.nn.LSTM with the width of its output under the name that MANN and NTM have for it."""
+
+    @property
+    def output_size(self) -> int:
+        """Width of a step's output: D."""
+        return self.hidden_size
+
+
+class FeedForward(nn.Sequential):
+    """One tanh layer, which sees one step alone."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(nn.Linear(input_size, hidden_size), nn.Tanh())
+        self.output_size = hidden_size
+
+
+def _lstm(settings: CoreSettings) -> LSTM:
+    return LSTM(settings.input_size, settings.hidden_size, settings.lstm_layers)
+
+
+def _feedforward(settings: CoreSettings) -> FeedForward:
+    return FeedForward(settings.input_size, settings.hidden_size)
+
+
+register_core(Core("lstm", _lstm, options=("lstm_layers",)))
+register_core(Core("feedforward", _feedforward))

@@ -1,0 +1,53 @@
+"""A core under a linear head, and the trace of its memory that pictures show."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Trace(NamedTuple):
+    """What a core with a memory does step by step.
+
+    logits: (T, B, O);  read_weights: (T, B, R, N);  write_weights: (T, B, write heads, N)
+    """
+
+    logits: Tensor
+    read_weights: Tensor
+    write_weights: Tensor
+
+
+class HeadedCore(nn.Module):
+    """Logits of each step: a linear layer over the outputs of a core.
+
+    core: from :func:`mannkern.models.cores.build_core`, or any module (T, B, F) -> (T, B, D') or ((T, B, D'), state)
+        that has D' as its ``output_size``, such as :class:`mannkern.MANN`; its parameters are named ``recurrent.*``
+    outputs: O logits. The head starts Xavier-uniform with zero bias.
+    """
+
+    def __init__(self, core: nn.Module, outputs: int) -> None:
+        super().__init__()
+        self.recurrent = core
+        self.head = nn.Linear(int(core.output_size), outputs)  # type: ignore[arg-type]
+        nn.init.xavier_uniform_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs (T, B, F) -> logits (T, B, O)."""
+        output = self.recurrent(inputs)
+        return self.head(output if isinstance(output, Tensor) else output[0])
+
+    @torch.no_grad()
+    def trace(self, inputs: Tensor) -> Trace:
+        """inputs (T, B, F) -> logits and the weights over slots, step by step.
+
+        Raises TypeError where the core has no memory.
+        """
+        run_core = getattr(self.recurrent, "trace", None)
+        if run_core is None:
+            got = type(self.recurrent).__name__
+            raise TypeError(f"trace: got {got}, need a core with a memory, such as MANN or NTM")
+        outputs, reads, writes = run_core(inputs)
+        return Trace(self.head(outputs), reads, writes)

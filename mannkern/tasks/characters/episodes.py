@@ -1,0 +1,200 @@
+"""One-shot episodes of drawn characters, and the sampler that makes them from a set of drawings."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mannkern.integers import check_integer
+from mannkern.tasks import seeds
+from mannkern.tasks.characters.labels import Labels, OneHotLabels, encode
+
+MAX_ROTATION = math.pi / 16
+"""Largest rotation of an augmented drawing, in radians; Santoro et al. (2016), section 4.1."""
+MAX_SHIFT = 2.0
+"""Largest shift of an augmented drawing along each axis, in pixels of 20: about 10 pixels of the original 105."""
+
+
+class Episodes(NamedTuple):
+    """A batch of B episodes of T steps.
+
+    inputs:    (T, B, F) float32, ``[x_t, y_{t-1}]``: the flattened image and the encoded label of the step before
+    targets:   (T, B) int64, the number of the class of ``x_t`` within its episode, in [0, C)
+    instances: (T, B) int64, 1 where a class appears for the first time, 2 for the second, ...
+    symbols:   (T, B, K) int64, the label of that class, which the model has to answer; see ``labels.py``
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    instances: Tensor
+    symbols: Tensor
+
+
+class CharacterSplit(NamedTuple):
+    """Drawings of characters, with different classes for training and for testing.
+
+    train: (classes, drawings, 20, 20) uint8, 255 = full ink
+    test:  (classes, drawings, 20, 20) uint8, 255 = full ink
+    """
+
+    train: Tensor
+    test: Tensor
+
+
+class CharacterSampler:
+    """Base class of the samplers: it holds the drawings, draws the classes of an episode and augments drawings.
+
+    images:              (classes, drawings, P, P) uint8, 255 = full ink; episodes are made on its device
+    classes_per_episode: C
+    rotate_classes:      every class counts as four, one for each quarter turn
+    augment:             turns every drawing by up to ``MAX_ROTATION`` and shifts it by up to ``MAX_SHIFT`` pixels, both
+                         uniform; pixels are interpolated bilinearly, and white outside the frame
+    seed:                at least 0; each seed gives other episodes
+
+    ``num_classes`` is C. Raises TypeError or ValueError that name the argument.
+    """
+
+    def __init__(
+        self, images: Tensor, *, classes_per_episode: int, rotate_classes: bool, augment: bool, seed: int
+    ) -> None:
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+            got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise TypeError(f"images: got {got}, need a tensor of torch.uint8")
+        if images.dim() != 4 or images.shape[2] != images.shape[3] or images.shape[2] == 0:
+            raise ValueError(f"images: got shape {tuple(images.shape)}, need (classes, drawings, P, P)")
+        check_integer("classes_per_episode", classes_per_episode, 1)
+        check_integer("seed", seed, 0)
+        num_available = images.shape[0] * (4 if rotate_classes else 1)
+        if classes_per_episode > num_available:
+            raise ValueError(f"classes_per_episode: got {classes_per_episode}, need at most {num_available} classes")
+        if rotate_classes:
+            images = torch.cat([torch.rot90(images, quarter, (2, 3)) for quarter in range(4)])
+        self.num_classes = classes_per_episode
+        self._images = images.contiguous()
+        self._augment = augment
+        self._seed = seed
+
+    def _generator(self, batch_size: int, index: int) -> torch.Generator:
+        """The generator of batch ``index``. Raises TypeError or ValueError for an impossible batch."""
+        check_integer("batch_size", batch_size, 0)
+        check_integer("index", index, 0, 2**32 - 1)
+        return seeds.generator(self._seed, index, self._images.device)
+
+    def _draw(self, batch_size: int, shown: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Labels (B, C) of C different classes, and the numbers (B, C, shown) of different drawings of each."""
+        num_available, num_drawings = self._images.shape[:2]
+        shape = batch_size, self.num_classes
+        classes = seeds.different(*shape, num_available, generator)
+        labels = uniform(generator, *shape).argsort(1)
+        drawings = uniform(generator, *shape, num_drawings).argsort(2)[..., :shown]
+        return labels, classes.unsqueeze(2) * num_drawings + drawings
+
+    def _pixels(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Numbers of drawings (n,) -> their pixels (n, P, P) in [0, 255], augmented if the sampler augments."""
+        pixels = self._images.flatten(0, 1).index_select(0, chosen)
+        if self._augment:
+            angles = (2 * uniform(generator, len(chosen)) - 1) * MAX_ROTATION
+            shifts = (2 * uniform(generator, len(chosen), 2) - 1) * MAX_SHIFT
+            pixels = rotate_and_shift(pixels.float(), angles, shifts)
+        return pixels
+
+
+class EpisodeSampler(CharacterSampler):
+    """Samples one-shot classification episodes (Santoro et al. 2016, sections 2 and 4.1).
+
+    An episode draws C different classes, shows ``length / C`` different drawings of each in shuffled order, and numbers
+    the classes 0..C-1 in shuffled order, so that a label means nothing beyond its episode.
+
+    length:   T, a multiple of C, default 50: ten drawings of each of five classes, as in the paper
+    balanced: False shows T random different drawings of the C classes instead; T may be any number up to that of their
+              drawings, such as the paper's 100 drawings of 15 classes, some classes with ten drawings
+    labels:   the form of the labels, default one-hot
+
+    The other arguments are :class:`CharacterSampler`'s; the paper augments its training set and turns its classes.
+    Attributes: ``num_classes`` C, ``length`` T, ``label_size`` (logits of an answer), ``input_size`` F = P * P +
+    ``label_size``.
+    Raises TypeError or ValueError that name the argument.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        *,
+        classes_per_episode: int = 5,
+        length: int = 50,
+        balanced: bool = True,
+        rotate_classes: bool = False,
+        augment: bool = False,
+        seed: int = 0,
+        labels: Labels = OneHotLabels(),  # noqa: B008 (it has no state)
+    ) -> None:
+        super().__init__(
+            images,
+            classes_per_episode=classes_per_episode,
+            rotate_classes=rotate_classes,
+            augment=augment,
+            seed=seed,
+        )
+        check_integer("length", length, 1)
+        if balanced and length % classes_per_episode:
+            raise ValueError(
+                f"length: got {length}, need a multiple of classes_per_episode = {classes_per_episode} where balanced"
+            )
+        if length > images.shape[1] * classes_per_episode:
+            raise ValueError(
+                f"length: got {length}, need at most {images.shape[1] * classes_per_episode}, "
+                f"for a class has {images.shape[1]} drawings"
+            )
+        self.label_size = labels.size(classes_per_episode)
+        self.input_size = images.shape[2] ** 2 + self.label_size
+        self.length = length
+        self._shown = length // classes_per_episode if balanced else images.shape[1]
+        self._labels = labels
+
+    def sample(self, batch_size: int, index: int) -> Episodes:
+        """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
+
+        The result depends on the constructor's arguments, ``batch_size`` and ``index`` alone, so a resumed training
+        sees the episodes of an unbroken one. Torch's generator stays as it was.
+        """
+        generator = self._generator(batch_size, index)
+        C, T, B, side = self.num_classes, self.length, batch_size, self._images.shape[2]
+        labels, drawings = self._draw(B, self._shown, generator)
+        order = uniform(generator, B, C * self._shown).argsort(1)[:, :T]
+        chosen = drawings.flatten(1).gather(1, order).T.reshape(-1)
+        targets = labels.gather(1, order // self._shown).T.contiguous()
+        shown = F.one_hot(targets, C).cumsum(0)
+        instances = shown.gather(2, targets[..., None])[..., 0]
+
+        pixels = self._pixels(chosen, generator)
+        inputs = torch.empty(T, B, self.input_size, device=pixels.device)
+        torch.div(pixels.view(T, B, side * side), 255, out=inputs[..., : side * side])
+        inputs[:1, :, side * side :] = 0
+        symbols = self._labels.draw(targets, C, generator)
+        inputs[1:, :, side * side :] = encode(symbols[:-1], self.label_size)
+        return Episodes(inputs, targets, instances, symbols)
+
+
+def rotate_and_shift(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
+    """Turns and shifts every image by an amount of its own, with bilinear interpolation and 0 outside the frame.
+
+    images: (N, P, P) float;  angles: (N,) radians, counterclockwise about the centre as seen with row 0 on top;
+    shifts: (N, 2) pixels, (right, down), applied after the turn. Returns (N, P, P).
+    """
+    side = images.shape[1]
+    centres = (2 * torch.arange(side, device=images.device) + 1) / side - 1
+    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+    shifts = shifts[:, None] * (2 / side)
+    x, y = centres - shifts[..., 0], centres - shifts[..., 1]
+    # A sampling point is a term of its column plus a term of its row, which is far cheaper than affine_grid's product.
+    grid = torch.stack([x * cos, x * sin], 2)[:, None] + torch.stack([-y * sin, y * cos], 2)[:, :, None]
+    return F.grid_sample(images[:, None], grid, align_corners=False)[:, 0]
+
+
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """Numbers in [0, 1), on the generator's device."""
+    return torch.rand(shape, generator=generator, device=generator.device)

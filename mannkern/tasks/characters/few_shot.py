@@ -1,0 +1,87 @@
+"""Few-shot episodes of drawn characters: a support set with labels, and queries to label."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mannkern.integers import check_integer
+from mannkern.tasks.characters.episodes import CharacterSampler, uniform
+
+
+class FewShotEpisodes(NamedTuple):
+    """A batch of B episodes of C classes: K drawings of each with their labels, and Q other drawings to label.
+
+    support: (B, C*K, P, P) float32, 1 = ink
+    labels:  (B, C*K) int64 in [0, C)
+    queries: (B, Q, P, P) float32, 1 = ink
+    targets: (B, Q) int64 in [0, C)
+    """
+
+    support: Tensor
+    labels: Tensor
+    queries: Tensor
+    targets: Tensor
+
+
+class FewShotSampler(CharacterSampler):
+    """Samples C-way K-shot episodes (Vinyals et al. 2016, section 4.1).
+
+    An episode draws C different classes, K drawings of each for the support set and others for the queries, shuffles
+    both, and gives the classes the labels 0..C-1 in shuffled order.
+
+    shots:   K, drawings of each class in the support set, default 1
+    queries: queries of each class, so that Q = C * ``queries``, default 5
+
+    The other arguments are :class:`CharacterSampler`'s. Raises TypeError or ValueError that name the argument.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        *,
+        classes_per_episode: int = 5,
+        shots: int = 1,
+        queries: int = 5,
+        rotate_classes: bool = False,
+        augment: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            images,
+            classes_per_episode=classes_per_episode,
+            rotate_classes=rotate_classes,
+            augment=augment,
+            seed=seed,
+        )
+        check_integer("shots", shots, 1)
+        check_integer("queries", queries, 1)
+        if shots + queries > images.shape[1]:
+            raise ValueError(
+                f"shots and queries: got {shots} and {queries}, need at most {images.shape[1]} together, "
+                "the drawings of a class"
+            )
+        self.shots = shots
+        self.queries = queries
+
+    def sample(self, batch_size: int, index: int) -> FewShotEpisodes:
+        """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
+
+        The result depends on the constructor's arguments, ``batch_size`` and ``index`` alone. Torch's generator stays
+        as it was.
+        """
+        generator = self._generator(batch_size, index)
+        B, C, K, each = batch_size, self.num_classes, self.shots, self.queries
+        names, drawings = self._draw(B, K + each, generator)
+        chosen, labels = [], []
+        for part, count in ((drawings[..., :K], K), (drawings[..., K:], each)):
+            order = uniform(generator, B, C * count).argsort(1)
+            chosen.append(part.reshape(B, C * count).gather(1, order))
+            labels.append(names.gather(1, order // count))
+        numbers = torch.cat(chosen, 1)
+        pixels = self._pixels(numbers.flatten(), generator)
+        images = (pixels / 255).view(*numbers.shape, *pixels.shape[1:])
+        support, queries = images.split([C * K, C * each], 1)
+        return FewShotEpisodes(support.contiguous(), labels[0], queries.contiguous(), labels[1])

@@ -1,0 +1,195 @@
+"""Omniglot (Lake, Salakhutdinov and Tenenbaum 2015): 1623 characters of 50 alphabets, each drawn by 20 people."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import random
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mannkern.files import write_atomically
+from mannkern.tasks.characters.episodes import CharacterSplit
+
+CLASSES = {"images_background": 964, "images_evaluation": 659}
+DRAWINGS = 20
+PAPER_TRAIN_CLASSES = 1200
+SPLITS = ("paper", "alphabets")
+_SIDE, _REDUCED_SIDE = 105, 20
+_MAX_FILE_BYTES = 1 << 16  # the largest drawing takes under 1 KiB
+_CACHE_FORMAT = "omniglot-1"
+
+
+def load(
+    root: str | os.PathLike[str], *, split: str = "paper", cache: str | os.PathLike[str] | None = None
+) -> CharacterSplit:
+    """Loads Omniglot, every image reduced from 105 x 105 to 20 x 20 pixels by area averaging, 255 = full ink.
+
+    root:  the folder of ``images_background`` and ``images_evaluation``, each as the official zip or extracted, or the
+           folder above its ``omniglot-py`` (torchvision's layout). A zip is preferred to a folder, and read in place.
+    split: "paper" (default): 1200 classes for training and 423 for testing, drawn from all 1623 in sorted order by a
+           fixed seed; the sizes are those of Santoro et al. (2016), who do not publish their draw;
+           "alphabets": the official sets, 964 classes of 30 alphabets and 659 of 20 others
+    cache: folder for the reduced images (13 MB), default ``$XDG_CACHE_HOME/mannkern`` or ``~/.cache/mannkern``. The
+           file has the SHA-256 of the source as its name, so a changed source is decoded again; so is one whose file
+           is damaged.
+
+    Raises FileNotFoundError where a part of the data is missing, ValueError where it is damaged or not Omniglot,
+    ImportError where decoding needs Pillow and it is missing. A failed call leaves nothing in the cache.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split: got {split!r}, need one of {', '.join(map(repr, SPLITS))}")
+    sources = [_find(Path(root), name) for name in CLASSES]
+    folder = Path(cache) if cache is not None else _user_cache()
+    digest = hashlib.sha256("".join(_checksum(source) for source in sources).encode()).hexdigest()
+    path = folder / f"{_CACHE_FORMAT}-{digest[:32]}.pt"
+    images = _read_cache(path)
+    if images is None:
+        images = torch.cat([_decode(source, name) for source, name in zip(sources, CLASSES, strict=True)])
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, partial(torch.save, images))
+    if split == "alphabets":
+        background = CLASSES["images_background"]
+        return CharacterSplit(images[:background], images[background:])
+    # Python promises only of random() that every later version gives the same numbers.
+    draw = random.Random(0)
+    order = sorted(range(len(images)), key=[draw.random() for _ in images].__getitem__)
+    train, test = sorted(order[:PAPER_TRAIN_CLASSES]), sorted(order[PAPER_TRAIN_CLASSES:])
+    return CharacterSplit(images[train], images[test])
+
+
+def average_area(ink: Tensor, side: int) -> Tensor:
+    """Reduces images (..., P, P) to (..., side, side) float32 pixels, each the mean of the ink over its area.
+
+    A source pixel on an edge counts by the part of it that lies inside, so an image keeps its mean ink.
+    """
+    scale = ink.shape[-1] / side
+    starts = torch.arange(side, dtype=torch.float64)[:, None] * scale
+    pixels = torch.arange(ink.shape[-1], dtype=torch.float64)
+    overlap = torch.minimum(starts + scale, pixels + 1) - torch.maximum(starts, pixels)
+    weights = (overlap.clamp(min=0) / scale).float()
+    return weights @ ink.float() @ weights.T
+
+
+def _find(root: Path, name: str) -> Path:
+    for place in (root, root / "omniglot-py"):
+        for source in (place / f"{name}.zip", place / name):
+            if source.is_file() if source.suffix else source.is_dir():
+                return source
+    raise FileNotFoundError(
+        f"{root}: found neither {name}.zip nor {name}/, here or in omniglot-py/; "
+        "get both zips from https://github.com/brendenlake/omniglot/tree/master/python"
+    )
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mannkern"
+
+
+def _drawings(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*/*.png"))
+
+
+def _checksum(source: Path) -> str:
+    checksum = hashlib.sha256()
+    if source.is_file():
+        checksum.update(source.read_bytes())
+    else:
+        for path in _drawings(source):
+            content = path.read_bytes()
+            checksum.update(f"{path.relative_to(source).as_posix()}\0{len(content)}\0".encode() + content)
+    return checksum.hexdigest()
+
+
+def _decode(source: Path, name: str) -> Tensor:
+    """(classes, 20, 20, 20) uint8 of one set, classes sorted by alphabet and character, drawings by file name."""
+    characters: dict[str, dict[str, bytes]] = {}
+    for file, content in sorted(_read_zip(source) if source.is_file() else _read_folder(source)):
+        drawings = characters.setdefault(file.rpartition("/")[0], {})
+        if file in drawings:
+            raise ValueError(f"{source}: {file}: found twice, need every drawing once")
+        drawings[file] = content
+    if len(characters) != CLASSES[name]:
+        raise ValueError(f"{source}: got {len(characters)} characters, need {CLASSES[name]}")
+    for character, drawings in characters.items():
+        if len(drawings) != DRAWINGS:
+            raise ValueError(f"{source}: {character}: got {len(drawings)} drawings, need {DRAWINGS}")
+    return torch.stack([_decode_character(source, drawings) for drawings in characters.values()])
+
+
+def _decode_character(source: Path, drawings: dict[str, bytes]) -> Tensor:
+    ink = torch.stack([_decode_drawing(f"{source}: {file}", content) for file, content in drawings.items()])
+    return (255 * average_area(ink, _REDUCED_SIDE)).round().to(torch.uint8)
+
+
+def _read_zip(source: Path) -> Iterable[tuple[str, bytes]]:
+    with _refused(str(source), "an undamaged zip archive"):
+        archive = zipfile.ZipFile(source)
+    with archive:
+        for entry in archive.infolist():
+            # Nothing is extracted, but such an entry shows that the archive is another one.
+            parts = re.split(r"[/\\]", entry.orig_filename)
+            if ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in entry.orig_filename:
+                raise ValueError(f"{source}: entry {entry.orig_filename!r} would leave the folder")
+            if len(parts) != 4 or not parts[3].endswith(".png") or parts[0] != source.stem:
+                continue
+            file = "/".join(parts[1:])
+            _check_size(f"{source}: {file}", entry.file_size)
+            with _refused(f"{source}: {file}", "an undamaged zip archive"):
+                content = archive.read(entry)
+            yield file, content
+
+
+def _read_folder(source: Path) -> Iterable[tuple[str, bytes]]:
+    for path in _drawings(source):
+        _check_size(str(path), path.stat().st_size)
+        yield path.relative_to(source).as_posix(), path.read_bytes()
+
+
+def _check_size(where: str, num_bytes: int) -> None:
+    if num_bytes > _MAX_FILE_BYTES:
+        raise ValueError(f"{where}: got {num_bytes} bytes, need a drawing of at most {_MAX_FILE_BYTES}")
+
+
+def _decode_drawing(where: str, content: bytes) -> Tensor:
+    """(105, 105) uint8, 1 where there is ink."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("reading Omniglot needs Pillow: pip install mannkern[train]") from error
+    need = f"a PNG of {_SIDE} x {_SIDE} pixels of 1 bit"
+    with _refused(where, need), Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        if image.size != (_SIDE, _SIDE) or image.mode != "1":
+            width, height = image.size
+            raise ValueError(f"got {width} x {height} pixels of mode {image.mode!r}")
+        white = bytearray(image.convert("L").tobytes())
+    return (torch.frombuffer(white, dtype=torch.uint8) == 0).to(torch.uint8).view(_SIDE, _SIDE)
+
+
+@contextmanager
+def _refused(where: str, need: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # damaged bytes make zipfile and Pillow raise nearly any error
+        raise ValueError(f"{where}: {error}; need {need}") from error
+
+
+def _read_cache(path: Path) -> Tensor | None:
+    """The images of an undamaged cache file, otherwise None. torch.load alone would miss a flipped bit."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                return None
+        images = torch.load(path, weights_only=True)
+    except Exception:  # any damage: the images are decoded again
+        return None
+    shape = (sum(CLASSES.values()), DRAWINGS, _REDUCED_SIDE, _REDUCED_SIDE)
+    return images if isinstance(images, Tensor) and images.shape == shape and images.dtype == torch.uint8 else None

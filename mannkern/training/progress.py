@@ -1,0 +1,78 @@
+"""The progress bar of a training run, and the signals that stop it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from mannkern.training.config import RunConfig
+
+
+class StopSignals:
+    """Inside, the first SIGINT or SIGTERM only sets ``number``; a second one acts as it did before."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.previous: dict[int, Any] = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():  # Python allows no handlers in other threads
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+
+class ProgressBar:
+    """A bar of the share of the run that is done, by steps or by time, whichever is further."""
+
+    def __init__(self, config: RunConfig, step: int, seconds: float) -> None:
+        from tqdm import tqdm  # an extra: --help and verify work without it
+
+        self.config = config
+        self.numbers = ""
+        interval = 0.2 if sys.stderr.isatty() else 10.0
+        self.bar = tqdm(
+            total=1.0,
+            initial=self._share(step, seconds),
+            bar_format=self._format(step),
+            mininterval=interval,
+            dynamic_ncols=True,
+        )
+
+    def _share(self, step: int, seconds: float) -> float:
+        limit = self.config.step_limit
+        return min(1.0, max(step / limit if limit else 1.0, seconds / self.config.second_limit))
+
+    def _format(self, step: int) -> str:
+        head = f"{self.config.model.upper()} {{percentage:3.0f}}%|{{bar}}|"
+        return f"{head} step {step:,}{self.numbers} [{{elapsed}}<{{remaining}}]"
+
+    def show(self, step: int, seconds: float) -> None:
+        """Move the bar to where the run stands."""
+        self.bar.bar_format = self._format(step)
+        self.bar.update(self._share(step, seconds) - self.bar.n)
+
+    def note(self, numbers: str) -> None:
+        """Show these numbers beside the bar from now on."""
+        self.numbers = f", {numbers}"
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self.bar.refresh()
+        self.bar.close()

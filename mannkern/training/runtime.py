@@ -1,0 +1,62 @@
+"""Threads, device, optimizer and trained model of a run, and the mode that models are measured in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mannkern import backends
+from mannkern.training.checkpoint import load_checkpoint
+from mannkern.training.config import RunConfig
+from mannkern.training.errors import CommandError
+from mannkern.training.experiment import Experiment
+
+
+def use_threads(config: RunConfig) -> None:
+    """Let torch use the run's number of threads. Sums depend on it, so call this before the data are made."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+
+
+def usable_device(config: RunConfig) -> torch.device:
+    """``config.device``. Raises ``CommandError`` where it is missing or ``config.backend`` does not run on it."""
+    try:
+        device = torch.device(config.device)
+        torch.empty(0, device=device)
+        backends.choose(config.family, config.backend, device)
+    except (RuntimeError, ValueError, AssertionError) as error:  # torch built without CUDA asserts
+        raise CommandError(f"--device {config.device}: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Adam as in the replications, or RMSprop with the papers' decay 0.95 and momentum 0.9, in the task's form."""
+    if config.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=config.lr or 1e-3)
+    return torch.optim.RMSprop(model.parameters(), lr=config.lr or 1e-4, alpha=0.95, momentum=0.9, **config.RMSPROP)
+
+
+def load_model(run: Path, experiment: Experiment, device: torch.device) -> tuple[nn.Module, int]:
+    """The model of a run's checkpoint and its step. Raises ``CommandError`` where there is no checkpoint."""
+    checkpoint = load_checkpoint(run)
+    if checkpoint is None:
+        raise CommandError(f"{run} has no checkpoint yet; train it: python -m mannkern train --run {run} --resume")
+    with torch.random.fork_rng([]):  # a new model draws parameters, which the checkpoint's then replace
+        model = experiment.make_model()
+    model.load_state_dict(checkpoint["model"])
+    return model.to(device), checkpoint["step"]
+
+
+@contextmanager
+def eval_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Inside, ``model`` is in evaluation mode without gradients. Torch's generator comes back as it was."""
+    training = model.training
+    model.eval()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(0)  # a memory that starts at random starts alike in every evaluation
+        yield
+    model.train(training)

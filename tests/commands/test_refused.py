@@ -1,0 +1,96 @@
+"""What the command line refuses: in one line, before it leaves anything behind."""
+
+from pathlib import Path
+
+import pytest
+
+from mannkern.commands import options
+from tests.commands.calls import COPY, FEW_SHOT, SIZES, refused, run
+
+
+def test_settings_of_another_task_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = f"--run {tmp_path / 'new'}"
+    assert "--classes does not apply to copy" in refused(capsys, "train copy --classes 5", new)
+    assert "--num-writes does not apply to glyphs" in refused(capsys, "train glyphs --num-writes 2", new)
+    assert "--model is mann, needs to be one of ntm, lstm" in refused(capsys, "train copy --model mann", new)
+    assert "max_length: got 0" in refused(capsys, "train copy --max-length 0", new)
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
+    assert "hidden_size" in refused(capsys, "train copy --steps 1 --hidden-size 0", new)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("glyphs --model lstm --memory-slots 9", "--memory-slots does not apply to lstm, only to mann, ntm"),
+        ("glyphs --model feedforward --num-reads 2", "--num-reads does not apply to feedforward"),
+        ("glyphs --model ntm --key-strength", "--key-strength does not apply to ntm, only to mann"),
+        ("glyphs --model ntm --decay 0.9", "--decay does not apply to ntm"),
+        ("glyphs --data x", "--data does not apply to glyphs, only to omniglot"),
+        ("copy --model lstm --hidden-size 9", "--hidden-size does not apply to lstm, only to ntm"),
+        ("few-shot-glyphs --context-steps 2", "--context-steps does not apply to matching, only to matching-fce"),
+        ("few-shot-glyphs --model meta-memory --augmented-blocks 1", "does not apply to meta-memory"),
+        ("few-shot-glyphs --inner-steps 2", "--inner-steps does not apply to matching, only to meta-memory"),
+        ("few-shot-glyphs --model nonsense --inner-steps 2", "--model is nonsense"),
+    ],
+)
+def test_settings_of_another_model_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, said: str
+) -> None:
+    assert said in refused(capsys, "train", command, "--run", tmp_path / "new")
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
+
+
+def test_tasks_do_not_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, settings in (("a", f"copy {COPY}"), ("b", f"copy {COPY} --bits 3"), ("c", f"glyphs {SIZES}")):
+        assert run(f"train {settings} --steps 0 --no-evaluate --run", tmp_path / name) == 0
+    for other in "bc":
+        assert "do not compare" in refused(capsys, "evaluate", tmp_path / "a", tmp_path / other)
+    assert "--data does not apply" in refused(capsys, "evaluate --data x", tmp_path / "a")
+    assert run(f"train few-shot-glyphs {FEW_SHOT} --steps 0 --no-evaluate --run", tmp_path / "d") == 0
+    assert "do not compare" in refused(capsys, "evaluate", tmp_path / "c", tmp_path / "d")
+
+
+def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = f"--run {tmp_path / 'new'} --threads 1"
+    assert "--data" in refused(capsys, "train omniglot", new)
+    assert "no Omniglot at" in refused(capsys, "train omniglot --data", tmp_path / "nowhere", new)
+    assert "--batch-size is 0" in refused(capsys, "train --batch-size 0", new)
+    assert "--curriculum needs --labels strings" in refused(capsys, "train glyphs --curriculum", new)
+    assert "an LSTM already" in refused(capsys, "train --model lstm --baseline", new)
+    assert "no run at" in refused(capsys, "train --resume", new)
+    assert "no run at" in refused(capsys, "evaluate", tmp_path)
+    assert "no run at" in refused(capsys, "evaluate", tmp_path / "nowhere")
+    assert "--episodes is 1" in refused(capsys, "train --episodes 1", new)
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
+
+
+@pytest.mark.parametrize(
+    "option", ["--length 7", "--classes 500", "--hidden-size 0", "--device nonsense", "--backend nonsense"]
+)
+def test_sizes_and_devices_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    refused(capsys, "train glyphs --steps 1 --run", tmp_path / "run", SIZES, option)
+    assert run("train glyphs --steps 1 --no-evaluate --run", tmp_path / "run", SIZES) == 0, "the mended command runs"
+
+
+def test_a_folder_that_is_not_omniglot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "images_background" in refused(capsys, "train omniglot --data", tmp_path, "--run", tmp_path / "run")
+
+
+def test_missing_packages_are_named_with_their_cure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = options.importlib.util.find_spec
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None if name == "tqdm" else find(name))
+    assert "tqdm: pip install mannkern[train]" in refused(capsys, "train --run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_that_do_not_compare_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, option in (("a", ""), ("b", "--classes 3")):
+        assert run("train glyphs --steps 1 --no-evaluate --run", tmp_path / name, SIZES, option) == 0
+    assert "do not compare" in refused(capsys, "evaluate", tmp_path / "a", tmp_path / "b")
+
+
+def test_the_backend_has_to_be_that_of_the_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "train glyphs --model ntm --backend triton --run", tmp_path / "run", SIZES)
+    assert "no kernels of the NTM" in said

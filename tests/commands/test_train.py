@@ -1,0 +1,220 @@
+"""The command line: what it prints, what it leaves behind, and how a run goes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mannkern.experiments.one_shot import report
+from mannkern.tasks import glyphs
+from mannkern.training.checkpoint import load_checkpoint
+from tests.commands.calls import COPY, EPISODES, SIZES, refused, run
+
+
+def test_train_evaluates_draws_and_leaves_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "deep" / "run"
+    assert run("train glyphs --steps 5 --run", folder, SIZES) == 0
+    out = capsys.readouterr().out
+    for word in ("1st", "10th", "chance", "MANN: 5 steps, 10 episodes", "never seen in training"):
+        assert word in out
+    for name in ("learning_curve", "accuracy_by_instance", "memory"):
+        path = folder / "pictures" / f"{name}.png"
+        assert str(path) in out
+        assert path.exists()
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "checkpoint.pt", "evaluation.json", "pictures", "tensorboard"}
+    record = json.loads((folder / "evaluation.json").read_text())
+    assert (record["step"], record["chance"], record["unseen"]["episodes"]) == (5, 0.5, 20)
+
+
+def test_a_run_is_neither_lost_nor_resumed_by_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    train = f"train glyphs --steps 3 --run {folder} {SIZES} --no-evaluate"
+    assert run(train) == 0
+    assert "--resume continues it, --overwrite deletes it" in refused(capsys, train)
+    (folder / "notes.txt").write_text("mine")
+    assert run(train, "--overwrite --seed 5") == 0
+    assert (folder / "notes.txt").exists()
+    assert json.loads((folder / "config.json").read_text())["seed"] == 5
+
+
+def test_overwrite_deletes_no_folder_that_holds_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "checkpoint.pt").write_text("of something else")
+    assert "no run" in refused(capsys, "train --overwrite --run", tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_text() == "of something else"
+
+
+def test_resuming_takes_the_settings_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run("train glyphs --steps 3 --no-evaluate --run", folder, SIZES) == 0
+    message = refused(capsys, "train --resume --hidden-size 9 --run", folder)
+    assert "--hidden-size 8, not 9" in message
+    assert "--task glyphs, not omniglot" in refused(capsys, "train omniglot --resume --run", folder)
+    assert run("train --resume --steps 6 --hidden-size 8 --no-evaluate --run", folder) == 0
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint is not None
+    assert checkpoint["step"] == 6
+    assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [2, 4, 4, 6]
+
+
+def test_a_run_killed_before_its_first_checkpoint_resumes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run("train glyphs --steps 3 --no-evaluate --run", folder, SIZES) == 0
+    (folder / "checkpoint.pt").unlink()
+    assert run("train --resume --no-evaluate --run", folder) == 0
+    assert load_checkpoint(folder) is not None
+
+
+def test_the_baseline_stands_beside_the_mann(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run("train glyphs --baseline --steps 4 --run", folder, SIZES) == 0
+    trained = capsys.readouterr().out
+    assert "LSTM: 4 steps" in trained
+    assert run("evaluate --episodes 20", folder) == 0
+    evaluated = capsys.readouterr().out
+    assert [line.split() for line in evaluated.splitlines() if "instance" in line][1] == [
+        "instance", "MANN", "LSTM", "chance",
+    ]  # fmt: skip
+    rows = [line for line in trained.splitlines() if "±" in line and "st " in line]
+    assert rows
+    assert all(row in evaluated for row in rows), "the same episodes, the same numbers"
+    assert (folder / "lstm" / "evaluation.json").exists()
+    assert run("train --resume --steps 6 --no-evaluate --run", folder) == 0
+    for part in (folder, folder / "lstm"):
+        checkpoint = load_checkpoint(part)
+        assert checkpoint is not None
+        assert checkpoint["step"] == 6
+
+
+def test_strings_are_trained_evaluated_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run("train glyphs --labels strings --steps 2 --run", folder, SIZES, "--length 7 --no-balanced") == 0
+    out = capsys.readouterr().out
+    assert "0.03%" in out
+    assert json.loads((folder / "evaluation.json").read_text())["chance"] == 1 / 3125
+    assert run("evaluate --episodes 20", folder) == 0
+    assert "--labels strings, not one-hot" in refused(capsys, "train --labels one-hot --resume --run", folder)
+
+
+def test_a_curriculum_is_evaluated_by_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "MANY_CLASSES", (3, 4))
+    folder = tmp_path / "run"
+    assert run("train glyphs --labels strings --curriculum --steps 2 --run", folder, SIZES) == 0
+    out = capsys.readouterr().out
+    assert "MANN, trained on 2 to 2 classes, by classes in an episode" in out
+    assert str(folder / "pictures" / "accuracy_by_classes.png") in out
+    record = json.loads((folder / "evaluation.json").read_text())["unseen_by_classes"]
+    assert {classes: scores["episodes"] for classes, scores in record.items()} == {"2": 20, "3": 13, "4": 10}
+
+
+def test_copy_trains_resumes_and_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run("train copy --baseline --steps 4 --sequences 4 --run", folder, COPY) == 0
+    trained = capsys.readouterr().out
+    for words in ("NTM on copy", "LSTM: 4 steps, 8 sequences of training", "larger than any in training", "120*"):
+        assert words in trained
+    for name in ("learning_curve", "bits_by_size", "sequence-3", "sequence-120"):
+        assert str(folder / "pictures" / f"{name}.png") in trained
+        assert (folder / "pictures" / f"{name}.png").exists()
+    assert run("evaluate --episodes 4", folder) == 0
+    evaluated = capsys.readouterr().out
+    rows = [line for line in trained.splitlines() if line.count("±") == 2]
+    assert len(rows) == 6
+    assert all(row in evaluated for row in rows), "the same sequences, the same numbers"
+    for part in (folder, folder / "lstm"):
+        assert json.loads((part / "evaluation.json").read_text())["sizes"][-1]["size"] == [120]
+    assert "--max-length 3, not 4" in refused(capsys, "train --resume --max-length 4 --run", folder)
+    assert "--task copy, not ngrams" in refused(capsys, "train ngrams --resume --run", folder)
+    assert "--classes does not apply" in refused(capsys, "train --resume --classes 4 --run", folder)
+    assert run("train copy --resume --steps 6 --no-evaluate --max-length 3 --run", folder) == 0
+    for part in (folder, folder / "lstm"):
+        checkpoint = load_checkpoint(part)
+        assert checkpoint is not None
+        assert checkpoint["step"] == 6
+    assert run("train copy --overwrite --steps 0 --no-evaluate --run", folder, COPY) == 0
+    assert not (folder / "lstm" / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "sizes"),
+    [
+        ("repeat-copy", "--max-length 2 --max-repeats 2"),
+        ("associative-recall", "--max-items 3 --vectors 1"),
+        ("ngrams", "--length 12"),
+        ("priority-sort", "--vectors 4 --answers 2"),
+    ],
+)
+def test_every_task_trains_is_evaluated_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str, sizes: str
+) -> None:
+    small = "--hidden-size 4 --memory-slots 6 --memory-width 3 --batch-size 2 --threads 1 --sequences 4 --steps 2"
+    assert run(f"train {task} {sizes} {small} --run", tmp_path / "run") == 0
+    out = capsys.readouterr().out
+    assert f"NTM on {task}" in out
+    assert ("optimal" in out) == (task == "ngrams")
+    drawn = [Path(line) for line in out.splitlines() if line.endswith(".png")]
+    assert len(drawn) >= 2
+    assert all(path.exists() for path in drawn)
+
+
+def test_help_of_a_task_shows_what_applies_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = {}
+    for task in ("", "copy", "priority-sort", "few-shot-omniglot"):
+        with pytest.raises(SystemExit) as caught:
+            run("train", task, "--help")
+        assert caught.value.code == 0
+        shown[task] = " ".join(capsys.readouterr().out.split())
+    for words in ("--max-length", "--num-writes", "(paper) (default: 100)", "--sequences", "{ntm,lstm}"):
+        assert words in shown["copy"]
+    for words in ("--classes", "--data", "--least-used", "--max-items"):
+        assert words not in shown["copy"]
+    assert "--answers" in shown["priority-sort"]
+    assert "(paper) (default: 200)" in shown["priority-sort"]
+    for words in ("--shots", "--classes", "--data", "{matching,"):
+        assert words in shown["few-shot-omniglot"]
+    for words in ("--baseline", "--memory-slots", "--length"):
+        assert words not in shown["few-shot-omniglot"]
+        assert words in shown[""]
+    assert "--classes" in shown[""]
+    assert "priority-sort" in shown[""]
+    assert "mann, ntm: slots N of the memory" in shown[""]
+    assert "ntm: slots N of the memory" in shown["copy"]
+    assert "meta-memory: layers of reasoning" in shown["few-shot-omniglot"]
+
+
+@pytest.mark.parametrize(("model", "sizes"), [("ntm", SIZES), ("feedforward", EPISODES)])
+def test_other_models_train_and_are_drawn(
+    model: str, sizes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train glyphs --steps 2 --run", tmp_path / "run", f"--model {model}", sizes) == 0
+    assert model.upper() in capsys.readouterr().out
+    assert (tmp_path / "run" / "pictures" / "memory.png").exists() == (model == "ntm")
+    assert run("train --steps 3 --no-evaluate --resume --run", tmp_path / "run") == 0
+
+
+def test_few_episodes_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train glyphs --steps 1 --run", tmp_path / "run", SIZES) == 0
+    assert "20 episodes are too few" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "train", "evaluate"])
+def test_help_says_where_defaults_come_from(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(command, "--help")
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    if command == "train":
+        for words in ("(paper) (default: 128)", "1e-3 for adam, replications", "--resume", "(default: 16)"):
+            assert words in text
+    if command == "evaluate":
+        assert "95% interval" in text
+
+
+def test_an_interrupt_elsewhere_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(glyphs, "load", interrupt)
+    assert run("train glyphs --run", tmp_path / "run", SIZES) == 130

@@ -1,0 +1,121 @@
+"""The report and the pictures of few-shot runs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mannkern.experiments.few_shot.config import FewShotConfig
+from mannkern.experiments.few_shot.experiment import FewShotScores
+from mannkern.experiments.few_shot.pictures import draw_all, episode, learning_curve
+from mannkern.experiments.few_shot.report import Evaluation, evaluate, table
+from mannkern.experiments.registry import train
+from mannkern.tasks import glyphs
+from mannkern.training.errors import CommandError
+
+SMALL = FewShotConfig(
+    classes=3, shots=2, queries=2, width=4, batch_size=2, steps=5, log_every=2, validate_every=2, threads=1
+)
+
+
+@pytest.fixture(autouse=True)
+def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> list[Evaluation]:
+    found = []
+    for model in ("matching", "matching-fce"):
+        run = tmp_path / model
+        run.mkdir()
+        config = replace(SMALL, model=model)
+        train(config, run)
+        found.append(evaluate(run, config, 20))
+    return found
+
+
+def result(run: str, config: FewShotConfig, level: float) -> Evaluation:
+    scores = FewShotScores(1000, 1.0, level, 0.01)
+    return Evaluation(Path(run), config, 12, scores, scores._replace(accuracy=level + 0.1))
+
+
+def test_the_table_has_a_column_for_each_run_and_chance() -> None:
+    config = FewShotConfig(shots=5, batch_size=16)
+    lines = table([result("a", config, 0.8), result("b", replace(config, model="matching-fce"), 0.6)]).splitlines()
+    assert lines[0].startswith("few-shot-glyphs, accuracy 5-way 5-shot: 1,000 episodes")
+    assert lines[1] == "MATCHING: 12 steps, 192 episodes of training"
+    assert lines[4].split() == ["MATCHING", "MATCHING-FCE", "chance"]
+    assert lines[5].split() == ["unseen", "classes", "80.0%", "±", "1.0%", "60.0%", "±", "1.0%", "20.0%"]
+    assert lines[6].split()[:3] == ["training", "classes", "90.0%"]
+
+
+def test_the_papers_figure_stands_where_it_compares() -> None:
+    config = FewShotConfig(task="few-shot-omniglot", classes=20)
+    lines = table([result("a", config, 0.8)]).splitlines()
+    assert lines[3].endswith("chance   paper's MATCHING")
+    assert lines[4].split()[-2:] == ["5.0%", "93.8%"]
+    assert lines[5].split()[-1] == "-"
+    assert table([result("a", replace(config, model="meta-networks"), 0.8)]).splitlines()[4].split()[-1] == "97.0%"
+    for other in (replace(config, classes=7), replace(config, model="matching-fce"), FewShotConfig()):
+        assert "paper" not in table([result("a", other, 0.8)])
+
+
+def test_evaluation_is_written_and_the_same_every_time(results: list[Evaluation]) -> None:
+    first = results[0]
+    record = json.loads((first.run / "evaluation.json").read_text())
+    assert (record["step"], record["training_episodes"], record["model"]) == (5, 10, "matching")
+    assert (record["classes"], record["shots"], record["queries"], record["chance"]) == (3, 2, 5, 1 / 3)
+    assert record["unseen"] == first.unseen.to_dict()
+    assert record["seen"]["episodes"] == 20
+    torch.rand(3)
+    assert evaluate(first.run, first.config, 20) == first
+
+
+def test_a_run_without_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="no checkpoint yet"):
+        evaluate(tmp_path, SMALL, 20)
+
+
+def test_every_picture_is_drawn(results: list[Evaluation]) -> None:
+    paths = draw_all(results)
+    one, other = (item.run / "pictures" for item in results)
+    assert paths == [
+        one / "learning_curve.png", one / "episode.png", other / "learning_curve.png", other / "episode.png",
+    ]  # fmt: skip
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in paths)
+
+
+def test_the_learning_curve_shows_every_line_of_the_metrics(results: list[Evaluation]) -> None:
+    top, bottom = learning_curve(results).axes
+    for axes in (top, bottom):
+        training, unseen = axes.lines[:2]
+        assert training.get_xdata().tolist() == [4, 8]
+        assert unseen.get_xdata().tolist() == [4, 8]
+    lines = [json.loads(line) for line in (results[1].run / "metrics.jsonl").read_text().splitlines()]
+    accuracies = [100 * line["accuracy"] for line in lines if line["kind"] == "validation"]
+    assert bottom.lines[3].get_ydata().tolist() == accuracies
+    assert [text.get_text() for text in bottom.get_legend().get_texts()] == [
+        "MATCHING, training batches", "MATCHING, unseen classes",
+        "MATCHING-FCE, training batches", "MATCHING-FCE, unseen classes", "chance",
+    ]  # fmt: skip
+
+
+def test_the_episode_shows_support_queries_and_probabilities(results: list[Evaluation]) -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    figure = episode(results[0], "MATCHING")
+    assert torch.equal(torch.get_rng_state(), state)
+    above, left, middle = figure.axes
+    assert above.images[0].get_array().shape == (2 * 22, 3 * 22)
+    assert left.images[0].get_array().shape == (10 * 22, 22)
+    percent = torch.tensor(middle.images[0].get_array())
+    assert percent.shape == (10, 3)
+    torch.testing.assert_close(percent.sum(1), torch.full((10,), 100.0))
+    assert len(middle.patches) == 10, "a frame for each query"
+    framed = [round(patch.get_x() + 0.47) for patch in middle.patches]
+    wrong = sum(int(row.argmax()) != right for row, right in zip(percent, framed, strict=True))
+    assert sum(text.get_text() == "x" for text in middle.texts) == wrong

@@ -1,0 +1,82 @@
+"""Episodes as an experiment: loss and accuracy by instance of a batch."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mannkern.experiments.one_shot import config as config_module
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.experiment import OneShotExperiment, chance
+from mannkern.tasks import glyphs
+from mannkern.tasks.characters.episodes import Episodes
+from mannkern.tasks.characters.labels import encode
+
+
+class Always(nn.Module):
+    """Answers the same whatever is asked."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.logits
+
+
+def test_scores_of_two_batches_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    experiment = OneShotExperiment(OneShotConfig(classes=2, length=6))
+    targets = torch.tensor([[0], [1], [0]])
+    episodes = Episodes(torch.zeros(3, 1, 1), targets, torch.tensor([[1], [1], [2]]), targets.unsqueeze(-1))
+    wrong_at_first = torch.eye(2)[torch.tensor([[1], [1], [0]])]
+    loss, first = experiment.loss_and_sums(Always(wrong_at_first), episodes)
+    assert loss == pytest.approx((math.log(1 + math.e) + 2 * math.log(1 + 1 / math.e)) / 3)
+    _, second = experiment.loss_and_sums(Always(torch.eye(2)[targets]), episodes)
+    assert len(first) == experiment.num_sums
+    summary = experiment.summarize((first + second).tolist(), 2.0)
+    assert summary["accuracy"] == pytest.approx(5 / 6)
+    assert summary["accuracy_by_instance"] == {"1": 0.75, "2": 1.0, "3": None, "4": None, "5": None, "10": None}
+
+
+def test_a_curriculum_adds_a_class_each_ten_thousand_episodes() -> None:
+    """Section 4.2.2 of the paper: from 15 classes, one more each 10,000 episodes; ten drawings of each."""
+    config = OneShotConfig(task="omniglot", labels="strings", curriculum=True, classes=15, length=150)
+    grown = {step: config.at_step(step) for step in (0, 624, 625, 1249, 1250, 6249, 6250, 10**6)}
+    assert [grown[step].classes for step in grown] == [15, 15, 16, 16, 17, 24, 25, 100]
+    assert all(later.length == 10 * later.classes for later in grown.values())
+    fixed = replace(config, curriculum=False)
+    assert fixed.at_step(10**6) == fixed
+    with pytest.raises(ValueError, match="--curriculum needs --labels strings"):
+        OneShotConfig(curriculum=True)
+
+
+def test_the_classes_of_a_batch_depend_on_the_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    monkeypatch.setattr(config_module, "CURRICULUM_EPISODES", 8)
+    config = OneShotConfig(classes=2, length=6, batch_size=2, labels="strings", curriculum=True)
+    one, other = OneShotExperiment(config), OneShotExperiment(config)
+    cpu = torch.device("cpu")
+    first = {step: one.sample(step, cpu) for step in (0, 3, 4, 8)}
+    assert [len(first[step].targets) for step in first] == [6, 6, 9, 12]
+    assert [int(first[step].targets.max()) for step in first] == [1, 1, 2, 3]
+    for step in (8, 0, 4, 3):
+        assert all(torch.equal(a, b) for a, b in zip(other.sample(step, cpu), first[step]))
+
+
+def test_a_string_is_answered_by_25_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    experiment = OneShotExperiment(OneShotConfig(classes=3, length=7, balanced=False, labels="strings", hidden_size=8))
+    batch = experiment.sample(0, torch.device("cpu"))
+    assert experiment.make_model()(batch.inputs).shape == (7, 16, 25)
+    perfect = 30 * encode(batch.symbols, 25)
+    loss, sums = experiment.loss_and_sums(Always(perfect), batch)
+    assert loss < 1e-9
+    assert sums[:2].tolist() == [7 * 16, 7 * 16]
+    blind, _ = experiment.loss_and_sums(Always(torch.zeros_like(perfect)), batch)
+    assert blind == pytest.approx(-math.log(chance(experiment.config)))

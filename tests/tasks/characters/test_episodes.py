@@ -1,0 +1,243 @@
+"""Episodes keep every rule of the paper and depend on nothing but their arguments."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mannkern.tasks.characters.episodes import (
+    MAX_ROTATION,
+    MAX_SHIFT,
+    Episodes,
+    EpisodeSampler,
+    rotate_and_shift,
+)
+
+
+def coded_images(classes: int, drawings: int = 20, side: int = 20) -> Tensor:
+    """Images that tell what they are: the first pixel is the class, the second the drawing, the third is 255."""
+    images = torch.zeros(classes, drawings, side, side, dtype=torch.uint8)
+    images[:, :, 0, 0] = torch.arange(classes)[:, None]
+    images[:, :, 0, 1] = torch.arange(drawings)
+    images[:, :, 0, 2] = 255
+    return images
+
+
+def decode(episodes: Episodes) -> tuple[Tensor, Tensor]:
+    """The class and the drawing of every step, both (T, B)."""
+    code = (episodes.inputs[..., :2] * 255).round().long()
+    return code[..., 0], code[..., 1]
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_form(augment: bool) -> None:
+    sampler = EpisodeSampler(coded_images(30), augment=augment)
+    episodes = sampler.sample(7, 0)
+    assert (sampler.num_classes, sampler.input_size) == (5, 405)
+    assert episodes.inputs.shape == (50, 7, 405)
+    assert episodes.targets.shape == episodes.instances.shape == (50, 7)
+    assert episodes.inputs.dtype == torch.float32
+    assert episodes.targets.dtype == episodes.instances.dtype == torch.int64
+    assert all(tensor.is_contiguous() for tensor in episodes)
+    assert episodes.inputs.min() == 0
+    assert episodes.inputs[..., :400].max() == 1 or augment
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    classes=st.integers(1, 6),
+    spare=st.integers(0, 5),
+    shown=st.integers(1, 8),
+    batch=st.integers(1, 9),
+    index=st.integers(0, 2**32 - 1),
+)
+def test_rules_of_an_episode(classes: int, spare: int, shown: int, batch: int, index: int) -> None:
+    images = coded_images(classes + spare, drawings=8, side=3)
+    sampler = EpisodeSampler(images, classes_per_episode=classes, length=classes * shown)
+    episodes = sampler.sample(batch, index)
+    which, drawing = decode(episodes)
+    for b in range(batch):
+        label_of = dict(zip(which[:, b].tolist(), episodes.targets[:, b].tolist()))
+        assert len(label_of) == classes, "C different classes"
+        assert sorted(label_of.values()) == list(range(classes)), "each with a label of its own"
+        assert [label_of[c] for c in which[:, b].tolist()] == episodes.targets[:, b].tolist()
+        assert len(set(zip(which[:, b].tolist(), drawing[:, b].tolist()))) == classes * shown, "no drawing twice"
+        assert which[:, b].bincount(minlength=classes + spare).unique().tolist() in ([shown], [0, shown])
+        count = dict.fromkeys(range(classes), 0)
+        for target, instance in zip(episodes.targets[:, b].tolist(), episodes.instances[:, b].tolist()):
+            count[target] += 1
+            assert instance == count[target]
+
+
+def test_the_label_arrives_one_step_later() -> None:
+    episodes = EpisodeSampler(coded_images(9)).sample(6, 3)
+    labels = episodes.inputs[..., 400:]
+    assert not labels[0].any()
+    assert torch.equal(labels[1:], torch.nn.functional.one_hot(episodes.targets[:-1], 5).float())
+
+
+def test_everything_is_drawn_uniformly() -> None:
+    episodes = EpisodeSampler(coded_images(8), classes_per_episode=4, length=40).sample(2000, 0)
+    which, drawing = decode(episodes)
+    T, B = which.shape
+    assert torch.allclose(which.flatten().bincount() / (T * B), torch.tensor(1 / 8), atol=0.01)
+    assert torch.allclose(drawing.flatten().bincount() / (T * B), torch.tensor(1 / 20), atol=0.005)
+    for t in (0, T - 1):
+        joint = (which[t] * 4 + episodes.targets[t]).bincount(minlength=32) / B
+        assert torch.allclose(joint, torch.tensor(1 / 32), atol=0.02), "a class has no label and no place of its own"
+    same = (episodes.targets[1:] == episodes.targets[:-1]).float().mean().item()
+    assert same == pytest.approx(9 / 39, abs=0.01), "the order of the classes is shuffled"
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_pure_function_of_its_arguments(augment: bool) -> None:
+    def sampler(seed: int = 0) -> EpisodeSampler:
+        return EpisodeSampler(coded_images(30), rotate_classes=True, augment=augment, seed=seed)
+
+    state = torch.get_rng_state()
+    one, other = sampler(), sampler()
+    first = one.sample(4, 17)
+    other.sample(4, 3)
+    torch.rand(5)
+    again = other.sample(4, 17)
+    assert all(torch.equal(a, b) for a, b in zip(first, again))
+    torch.set_rng_state(state)
+    one.sample(4, 17)
+    assert torch.equal(torch.get_rng_state(), state)
+    for episodes in (one.sample(4, 18), sampler(seed=1).sample(4, 17), one.sample(4, 2**32 - 1)):
+        assert not torch.equal(episodes.targets, first.targets)
+        assert not torch.equal(episodes.inputs[..., :400], first.inputs[..., :400])
+
+
+def test_quarter_turns_are_classes_of_their_own() -> None:
+    images = torch.zeros(3, 4, 5, 5, dtype=torch.uint8)
+    images[..., 0, 1] = torch.tensor([100, 150, 200], dtype=torch.uint8)[:, None]
+    sampler = EpisodeSampler(images, classes_per_episode=12, length=24, rotate_classes=True)
+    episodes = sampler.sample(3, 0)
+    for b in range(3):
+        shown = {(int(x.argmax()), round(float(x.max()) * 255)) for x in episodes.inputs[:, b, :25]}
+        assert shown == {(place, ink) for place in (1, 9, 23, 15) for ink in (100, 150, 200)}
+        for label in range(12):
+            drawings = episodes.inputs[episodes.targets[:, b] == label, b, :25]
+            assert len(drawings.unique(dim=0)) == 1, "every drawing of a class is turned alike"
+
+
+def test_no_turn_without_being_asked() -> None:
+    images = coded_images(5)
+    which, drawing = decode(episodes := EpisodeSampler(images).sample(2, 0))
+    assert torch.equal(episodes.inputs[..., :400], images[which, drawing].flatten(2).float() / 255)
+
+
+def test_rotate_and_shift_by_whole_pixels_and_quarter_turns() -> None:
+    images = torch.rand(4, 20, 20, generator=torch.Generator().manual_seed(0))
+    angles = torch.tensor([0, math.pi / 2, -math.pi / 2, math.pi])
+    turned = torch.stack([torch.rot90(image, k) for image, k in zip(images, (0, 1, 3, 2))])
+    assert torch.allclose(rotate_and_shift(images, angles, torch.zeros(4, 2)), turned, atol=1e-4)
+    expected = torch.zeros(4, 20, 20)
+    expected[:, :-1, 2:] = turned[:, 1:, :-2]
+    assert torch.allclose(rotate_and_shift(images, angles, torch.tensor([[2.0, -1.0]] * 4)), expected, atol=1e-4)
+    half = rotate_and_shift(images, torch.zeros(4), torch.tensor([[0.5, 0.0]] * 4))
+    assert torch.allclose(half[..., 1:], (images[..., 1:] + images[..., :-1]) / 2, atol=1e-4)
+
+
+def test_augmentation_is_small_and_another_for_every_drawing() -> None:
+    images = torch.zeros(5, 20, 20, 20, dtype=torch.uint8)
+    images[..., 9:11, 4:16] = 255
+    x = EpisodeSampler(images, augment=True).sample(40, 0).inputs[..., :400].reshape(-1, 20, 20)
+    assert len(x.unique(dim=0)) == len(x)
+    assert x.sum((1, 2)).sub(24).abs().max() < 0.5, "no ink is lost"
+    at = torch.arange(20) - 9.5
+    mass = x.sum((1, 2))
+    right, down = (x.sum(1) @ at) / mass, (x.sum(2) @ at) / mass
+    for shift in (right, down):
+        assert MAX_SHIFT * 0.98 < shift.abs().max() < MAX_SHIFT + 0.05
+        assert abs(shift.mean()) < 0.1
+    across, along = at - right[:, None], at - down[:, None]
+    tilt = torch.einsum("nyx,nx,ny->n", x, across, along) / torch.einsum("nyx,nx->n", x, across.square())
+    assert 0.9 * MAX_ROTATION < tilt.atan().abs().max() < MAX_ROTATION + 0.01
+    assert abs(tilt.mean()) < 0.01
+
+
+def test_images_are_not_written_to() -> None:
+    images = coded_images(6)
+    before = images.clone()
+    EpisodeSampler(images.transpose(2, 3), augment=True).sample(3, 0)
+    assert torch.equal(images, before)
+
+
+def test_an_empty_batch() -> None:
+    for augment in (False, True):
+        episodes = EpisodeSampler(coded_images(6), augment=augment).sample(0, 0)
+        assert episodes.inputs.shape == (50, 0, 405)
+        assert episodes.targets.shape == episodes.instances.shape == (50, 0)
+
+
+def test_drawings_at_random_where_classes_need_not_be_balanced() -> None:
+    """The paper's 100 steps of 15 classes: some class is shown ten times, none more often than it has drawings."""
+    sampler = EpisodeSampler(coded_images(40), classes_per_episode=15, length=100, balanced=False)
+    episodes = sampler.sample(200, 0)
+    which, drawing = decode(episodes)
+    for b in range(200):
+        assert len(set(zip(which[:, b].tolist(), drawing[:, b].tolist()))) == 100, "no drawing twice"
+        assert len(which[:, b].unique()) <= 15
+    counts = torch.nn.functional.one_hot(episodes.targets, 15).sum(0)
+    assert counts.float().mean() == pytest.approx(100 / 15)
+    # without replacement: hypergeometric, 20 of 300 in a class
+    expected = 100 * (1 / 15) * (14 / 15) * (200 / 299)
+    assert counts.float().var() == pytest.approx(expected, rel=0.1)
+    assert torch.equal(episodes.instances.amax(0), counts.amax(1))
+    everything = EpisodeSampler(coded_images(6), classes_per_episode=3, length=60, balanced=False).sample(2, 0)
+    assert everything.instances.amax(0).tolist() == [20, 20]
+
+
+@pytest.mark.parametrize(
+    ("images", "arguments", "error", "message"),
+    [
+        (coded_images(6).float(), {}, TypeError, "images: got torch.float32"),
+        ([1], {}, TypeError, "images: got list"),
+        (coded_images(6)[0], {}, ValueError, r"images: got shape \(20, 20, 20\)"),
+        (coded_images(6)[..., :10], {}, ValueError, r"images: .* need \(classes, drawings, P, P\)"),
+        (coded_images(6), {"classes_per_episode": 0}, ValueError, "classes_per_episode: got 0, need at least 1"),
+        (coded_images(6), {"classes_per_episode": 7, "length": 7}, ValueError, "classes_per_episode: got 7, .* 6"),
+        (coded_images(1), {"rotate_classes": True}, ValueError, "classes_per_episode: got 5, .* 4 classes"),
+        (coded_images(6), {"classes_per_episode": 5.0}, TypeError, "classes_per_episode: got float"),
+        (coded_images(6), {"length": 51}, ValueError, "length: got 51, need a multiple"),
+        (coded_images(6), {"length": 0}, ValueError, "length: got 0"),
+        (coded_images(6), {"length": 105}, ValueError, "length: got 105, need at most 100"),
+        (coded_images(6), {"length": 101, "balanced": False}, ValueError, "length: got 101, need at most 100"),
+        (coded_images(6), {"seed": -1}, ValueError, "seed: got -1"),
+        (coded_images(6), {"seed": True}, TypeError, "seed: got bool"),
+    ],
+)
+def test_bad_arguments(images: Tensor, arguments: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        EpisodeSampler(images, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "index", "message"),
+    [(-1, 0, "batch_size: got -1"), (1, -1, "index: got -1"), (1, 2**32, "index: got 4294967296, need at most")],
+)
+def test_bad_sample(batch_size: int, index: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EpisodeSampler(coded_images(6)).sample(batch_size, index)
+
+
+def test_sampling_takes_no_loop_over_images() -> None:
+    sampler = EpisodeSampler(coded_images(50), augment=True)
+
+    def fastest(batch_size: int) -> float:
+        times = []
+        for index in range(9):
+            start = time.process_time()
+            sampler.sample(batch_size, index)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    assert fastest(64) < 0.064, "a millisecond of an episode: several times what it takes, a tenth of a loop"
