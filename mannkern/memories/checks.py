@@ -110,24 +110,6 @@ def check_number_of_slots(name: str, n: int, N: int) -> int:
     return n
 
 
-def check_positive(name: str, x: int) -> int:
-    """x, if it is a size: an int, at least 1."""
-    if not isinstance(x, int) or isinstance(x, bool):
-        raise TypeError(f"{name}: got {type(x).__name__}, need an int, at least 1")
-    if x < 1:
-        raise ValueError(f"{name}: got {x}, need at least 1")
-    return x
-
-
-def check_not_negative(name: str, x: int) -> int:
-    """x, if it is an int, at least 0."""
-    if not isinstance(x, int) or isinstance(x, bool):
-        raise TypeError(f"{name}: got {type(x).__name__}, need an int, at least 0")
-    if x < 0:
-        raise ValueError(f"{name}: got {x}, need at least 0")
-    return x
-
-
 def check_controller(module: torch.nn.Module, input_size: int, hidden_size: int) -> None:
     """The caller's own controller must be a step, not a sequence, of input size F + R W and hidden size D."""
     if isinstance(module, torch.nn.RNNBase):

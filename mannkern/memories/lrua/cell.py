@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell
-from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots, check_positive
+from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots
 from mannkern.memories.episode import pack_state
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
@@ -94,7 +95,7 @@ class MANNCell(MemoryCell):
             ("memory_width", memory_width),
             ("num_reads", num_reads),
         ):
-            check_positive(name, size)
+            check_integer(name, size)
         n = min(num_reads, memory_slots) if num_least_used is None else num_least_used
         check_number_of_slots("num_least_used", n, memory_slots)
         check_least_used(least_used)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell
-from mannkern.memories.checks import check_not_negative, check_positive
 from mannkern.memories.content import read
 from mannkern.memories.episode import pack_state
 from mannkern.memories.ntm.functional import ntm_address, ntm_write
@@ -101,8 +101,8 @@ class NTMCell(MemoryCell):
             ("num_read_heads", num_read_heads),
             ("num_write_heads", num_write_heads),
         ):
-            check_positive(name, size)
-        check_not_negative("shift_range", shift_range)
+            check_integer(name, size)
+        check_integer("shift_range", shift_range, 0)
         H, S = num_read_heads + num_write_heads, 2 * shift_range + 1
         # key, add, erase, gate, strength, sharpness, shift: the order that csrc/args/ntm.h reads
         sizes = [H * memory_width, *[num_write_heads * memory_width] * 2, H, H, H, H * S]
