@@ -20,10 +20,7 @@ from setuptools.command.build_ext import build_ext
 FORCED = os.environ.get("MANNKERN_FORCE_BUILD") == "1"
 WERROR = os.environ.get("MANNKERN_WERROR") == "1"
 SANITIZE = ["-fsanitize=address"] if os.environ.get("MANNKERN_SANITIZE") == "1" else []
-SOURCES = [
-    f"csrc/cpu/{name}.cpp"
-    for name in ("lrua", "mann", "scan", "ntm", "ntm_episode", "isa", "isa_portable", "isa_avx2", "isa_avx512")
-]
+SOURCES = sorted(map(str, [*Path("csrc/cpu").glob("*.cpp"), *Path("csrc/cpu/kernels").glob("*.cpp")]))
 CUDA_SOURCE = "csrc/cuda/ntm.cu"
 GPUS = ("8.0", "9.0", "10.0")  # A100, H100, B200; later ones compile the last for themselves
 MACROS = [("TORCH_TARGET_VERSION", "0x020a000000000000")]  # torch 2.10

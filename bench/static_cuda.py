@@ -46,7 +46,8 @@ def nvcc_version() -> str | None:
 
 def compile_all(targets: list[str]) -> Figures:
     """Figures of every kernel by name and target; without compiling where nothing has changed since the last time."""
-    sources = sorted([*ROOT.glob("csrc/*.h"), *ROOT.glob("csrc/cuda/*"), ROOT / "setup.py", Path(__file__)])
+    folders = [*ROOT.glob("csrc/args/*"), *ROOT.glob("csrc/host/*"), *ROOT.glob("csrc/cuda/*")]
+    sources = sorted([*folders, ROOT / "csrc/cpu/kernels/row_math.h", ROOT / "setup.py", Path(__file__)])
     state = repr((nvcc_version(), torch.__version__, targets)).encode() + b"".join(x.read_bytes() for x in sources)
     key = hashlib.sha256(state).hexdigest()
     kept = json.loads(CACHE.read_text()) if CACHE.exists() else {}

@@ -112,7 +112,7 @@ def test_fetches_are_in_the_compiled_library() -> None:
     command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", str(ROOT / "mannkern" / "_C.abi3.so")]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     functions = [function.partition(":\n") for function in listing.split("\n\n")]
-    for name, rows in {"scan": 5, "scan_backward": 7, "step": 1, "step_backward": 1}.items():
+    for name, rows in {"lrua_scan": 5, "lrua_scan_backward": 7, "lrua_step": 1, "lrua_step_backward": 1}.items():
         whole = [(head, code) for head, _, code in functions if "[clone" not in head]
         found = [code.count("prefetch") for head, code in whole if f"::{name}<float>(mannkern::" in head]
         assert len(found) == 3, f"{name} for three instruction sets"

@@ -8,7 +8,7 @@ namespace mannkern {
 // Where what lies in a block's shared memory, in numbers: partial sums of its warps, norms of keys, unit keys of a tile,
 // the tile, rows.
 template <class T, int kThreads>
-struct AddressRoom {
+struct AddressSharedLayout {
   static constexpr int kNorms = kLanes, kUnit = kNorms + kHeads, kTile = kUnit + kColumns<T, kThreads> * kHeads;
   static MANNKERN_HOST_TOO int rows(int W) { return kTile + kThreads * odd(least(W, kColumns<T, kThreads>)); }
 };
@@ -40,12 +40,12 @@ __device__ T large_norm(const T* x, int W) {
 
 // Cosines of all slots with `heads` keys: rows (heads,N) here and in op.cosine; norms of slots.
 template <int kThreads, class T>
-__device__ void cosines(T* rows, T* shared, const Address<T>& op, int64_t e, int h0, int heads) {
-  using Room = AddressRoom<T, kThreads>;
+__device__ void cosines(T* rows, T* shared, const NTMAddress<T>& op, int64_t e, int h0, int heads) {
+  using Layout = AddressSharedLayout<T, kThreads>;
   const int N = int(op.shape.N), W = int(op.shape.W);
   const int64_t first = e * op.shape.H + h0;
   const T *memory = op.memory + e * N * W, *keys = op.heads.key + first * W;
-  T *key_norms = shared + Room::kNorms, *unit = shared + Room::kUnit, *tile = shared + Room::kTile;
+  T *key_norms = shared + Layout::kNorms, *unit = shared + Layout::kUnit, *tile = shared + Layout::kTile;
   norms_of_keys(key_norms, keys, heads, W);
   for (int i0 = 0; i0 < N; i0 += kThreads) {
     const int slots = least(kThreads, N - i0), i = i0 + threadIdx.x;
@@ -81,14 +81,14 @@ __device__ void cosines(T* rows, T* shared, const Address<T>& op, int64_t e, int
 }
 
 template <template <class> class Group, class T>
-__global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks) address_kernel(Address<T> op, int64_t B, T* workspace) {
+__global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks) address_kernel(NTMAddress<T> op, int64_t B, T* workspace) {
   constexpr int kThreads = Group<T>::kThreads;
-  using Room = AddressRoom<T, kThreads>;
+  using Layout = AddressSharedLayout<T, kThreads>;
   T* shared = shared_memory<T>();
   const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H), most = least(H, kHeads);
   const Group<T> group{shared};
   const Row<T, Group<T>> team(group, N);
-  T* rows = rows_of_block<Group<T>>(shared + Room::rows(W), workspace, address_rows<Group<T>>(most), N);
+  T* rows = rows_of_block<Group<T>>(shared + Layout::rows(W), workspace, address_rows<Group<T>>(most), N);
   T* w = rows + (most + group.index()) * N;  // content, then w_s, then w
   for (int64_t e = blockIdx.x; e < B; e += gridDim.x)
     for (int h0 = 0; h0 < H; h0 += kHeads) {

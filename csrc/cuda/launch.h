@@ -40,18 +40,18 @@ void run_rows(Gpu& gpu, int64_t count, const ShiftSharpenBackward<T>& op) {
 }
 
 template <template <class> class Group, class Gpu, class T>
-void run_rows(Gpu& gpu, int64_t B, const Address<T>& op) {
+void run_rows(Gpu& gpu, int64_t B, const NTMAddress<T>& op) {
   using G = Group<T>;
   launch_rows<G, T>(gpu, "ntm_address", address_kernel<Group, T>, B,
-                    AddressRoom<T, G::kThreads>::rows(int(op.shape.W)), address_rows<G>(least(op.shape.H, kHeads)), op,
+                    AddressSharedLayout<T, G::kThreads>::rows(int(op.shape.W)), address_rows<G>(least(op.shape.H, kHeads)), op,
                     B, op.shape.N);
 }
 
 template <template <class> class Group, class Gpu, class T>
-void run_rows(Gpu& gpu, int64_t B, const AddressBackward<T>& op) {
+void run_rows(Gpu& gpu, int64_t B, const NTMAddressBackward<T>& op) {
   using G = Group<T>;
   launch_rows<G, T>(gpu, "ntm_address_backward", address_backward_kernel<Group, T>, B,
-                    AddressBackwardRoom<G::kThreads>::kRows, address_backward_rows<G>(least(op.shape.H, kHeads)), op, B,
+                    AddressBackwardSharedLayout<G::kThreads>::kRows, address_backward_rows<G>(least(op.shape.H, kHeads)), op, B,
                     op.shape.N);
 }
 
@@ -68,17 +68,17 @@ void run(Gpu& gpu, int64_t count, const Op& op) {
 }
 
 template <class Gpu, class T>
-void run(Gpu& gpu, int64_t B, const EraseWrite<T>& op) {
+void run(Gpu& gpu, int64_t B, const NTMWrite<T>& op) {
   if (B == 0) return;
   const int64_t parts = (op.shape.N + kWriteSlots - 1) / kWriteSlots;
   gpu.launch("ntm_write", write_kernel<T>, least(B * parts, kMostBlocks), kWriteThreads, 0, op, B);
 }
 
 template <class Gpu, class T>
-void run(Gpu& gpu, int64_t B, const EraseWriteBackward<T>& op) {
+void run(Gpu& gpu, int64_t B, const NTMWriteBackward<T>& op) {
   if (B == 0) return;
   gpu.launch("ntm_write_backward", write_backward_kernel<T>, least(B, kMostBlocks), kWriteThreads,
-                WriteBackwardRoom<T>::size(int(op.shape.W)) * sizeof(T), op, B);
+                WriteBackwardSharedLayout<T>::size(int(op.shape.W)) * sizeof(T), op, B);
 }
 
 }  // namespace mannkern

@@ -3,7 +3,7 @@
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>
 
-#include "../ntm_ops.h"
+#include "../host/ntm_ops.h"
 #include "launch.h"
 
 namespace mannkern {
@@ -62,4 +62,4 @@ struct Cuda {
 }  // namespace
 }  // namespace mannkern
 
-STABLE_TORCH_LIBRARY_IMPL(mannkern, CUDA, m) { mannkern::NtmOperations<mannkern::Cuda>::add_to(m); }
+STABLE_TORCH_LIBRARY_IMPL(mannkern, CUDA, m) { mannkern::NTMOperations<mannkern::Cuda>::add_to(m); }

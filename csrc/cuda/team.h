@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "../lrua.h"
-#include "../ntm_core.h"
+#include "../args/shape.h"
+#include "../cpu/kernels/row_math.h"
 
 namespace mannkern {
 
@@ -84,12 +84,12 @@ class Row {
   }
   __device__ static T load(const T* p, int i) { return p[i]; }
   __device__ static void store(T* p, int i, T v) { p[i] = v; }
-  __device__ T around(const T* p, int i, int64_t o) const {
+  __device__ T load_shifted(const T* p, int i, int64_t o) const {
     int at = i - int(o);
     if (unsigned(at) >= unsigned(N_)) at = (at % N_ + N_) % N_;
     return p[at];
   }
-  __device__ void settle(const T*) const { group_.sync(); }
+  __device__ void fill_halo(const T*) const { group_.sync(); }
   __device__ static T exp(T v) { return std::exp(v); }
   __device__ static T log(T v) { return std::log(v); }
   __device__ static T power(T v, T e) { return std::pow(v, e); }

@@ -1,7 +1,7 @@
 // How a block goes through matrices (N,W) of slots: by slots, over tiles in shared memory, and by columns.
 #pragma once
 
-#include "../ntm.h"
+#include "../args/ntm.h"
 #include "team.h"
 
 namespace mannkern {
@@ -60,11 +60,11 @@ __device__ void stage_heads(T* staged, const T* vectors, int heads, int first, i
 }
 
 // A thread's column, and which of the slots are its own: threads that follow each other read numbers that do.
-struct Place {
+struct ColumnMap {
   int span, groups, column, group;
   bool used;
 
-  __device__ Place(int columns, int threads)
+  __device__ ColumnMap(int columns, int threads)
       : span(columns < threads ? columns : threads),
         groups(threads / span),
         column(threadIdx.x % span),
@@ -75,15 +75,15 @@ struct Place {
 // What each group found in a column becomes, for group 0, the sums over all. `room` is shared, K numbers a
 // thread, which a barrier has passed since it was read.
 template <int K, class T>
-__device__ void sum_groups(T (&found)[K], const Place& place, T* room) {
+__device__ void sum_groups(T (&found)[K], const ColumnMap& map, T* room) {
   const int threads = blockDim.x;
 #pragma unroll
   for (int k = 0; k < K; ++k) room[k * threads + threadIdx.x] = found[k];
   __syncthreads();
-  if (place.group > 0) return;
+  if (map.group > 0) return;
 #pragma unroll
   for (int k = 0; k < K; ++k)
-    for (int g = 1; g < place.groups; ++g) found[k] += room[k * threads + g * place.span + place.column];
+    for (int g = 1; g < map.groups; ++g) found[k] += room[k * threads + g * map.width + map.column];
 }
 
 }  // namespace mannkern

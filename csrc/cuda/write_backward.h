@@ -9,7 +9,7 @@ namespace mannkern {
 // Where what lies in a block's shared memory, in numbers: sums of columns, weights of a tile's slots, erase and add of
 // its columns, the tiles.
 template <class T>
-struct WriteBackwardRoom {
+struct WriteBackwardSharedLayout {
   static constexpr int kWeights = 2 * kHeads * kWriteThreads, kErase = kWeights + kHeads * kWriteThreads;
   static constexpr int kAdd = kErase + kColumns<T, kWriteThreads> * kHeads;
   static constexpr int kGrad = kAdd + kColumns<T, kWriteThreads> * kHeads;
@@ -19,7 +19,7 @@ struct WriteBackwardRoom {
 
 // Product of the factors of all heads but [h0, h0 + kHeads), at slot i and column c.
 template <class T>
-__device__ T factors_beside(const EraseWriteBackward<T>& op, int64_t e, int h0, int i, int c) {
+__device__ T factors_beside(const NTMWriteBackward<T>& op, int64_t e, int h0, int i, int c) {
   T product = 1;
   for (int h = 0; h < op.shape.H; ++h)
     if (h < h0 || h >= h0 + kHeads) {
@@ -48,7 +48,7 @@ struct Tile {
   T *weights, *erase, *add, *grad, *memory;  // (rows,kHeads), (columns,kHeads) twice, (rows,columns) twice
 
   // Of each head the factor 1 - w e and the product of the others' at a place; returns the product of all.
-  __device__ T products(T (&others)[kHeads], const EraseWriteBackward<T>& op, int64_t e, int h0, int r, int j) const {
+  __device__ T products(T (&others)[kHeads], const NTMWriteBackward<T>& op, int64_t e, int h0, int r, int j) const {
     T factor[kHeads];
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) factor[h] = 1 - weights[r * kHeads + h] * erase[j * kHeads + h];
@@ -59,7 +59,7 @@ struct Tile {
 
 // A thread a slot: what this tile adds to the gradients of its weights.
 template <class T>
-__device__ void slot_backward(T (&grad_weights)[kHeads], const Tile<T>& tile, const EraseWriteBackward<T>& op,
+__device__ void slot_backward(T (&grad_weights)[kHeads], const Tile<T>& tile, const NTMWriteBackward<T>& op,
                               int64_t e, int h0) {
   const int r = threadIdx.x;
   if (r >= tile.rows) return;
@@ -78,17 +78,17 @@ __device__ void slot_backward(T (&grad_weights)[kHeads], const Tile<T>& tile, co
 
 // A thread a column of every few slots: the gradient of the memory, and what this tile adds to those of erase and add.
 template <class T>
-__device__ void column_backward(const Tile<T>& tile, T* sums, const EraseWriteBackward<T>& op, int64_t e, int h0) {
+__device__ void column_backward(const Tile<T>& tile, T* sums, const NTMWriteBackward<T>& op, int64_t e, int h0) {
   const int W = int(op.shape.W), H = int(op.shape.H);
-  const Place place(tile.columns, kWriteThreads);
+  const ColumnMap map(tile.columns, kWriteThreads);
   T* grad_memory = op.grad_memory + e * op.shape.N * W + int64_t(tile.i0) * W + tile.c0;
   T found[2 * kHeads] = {};  // of erase, then of add
-  for (int r = place.group; place.used && r < tile.rows; r += place.groups) {
-    const int at = r * odd(tile.columns) + place.column;
+  for (int r = map.group; map.used && r < tile.rows; r += map.groups) {
+    const int at = r * odd(tile.columns) + map.column;
     const T d = tile.grad[at], x = tile.memory[at];
     T others[kHeads];
-    const T keep = tile.products(others, op, e, h0, r, place.column);
-    if (h0 == 0) grad_memory[r * W + place.column] = d * keep;
+    const T keep = tile.products(others, op, e, h0, r, map.column);
+    if (h0 == 0) grad_memory[r * W + map.column] = d * keep;
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
       const T pushed = tile.weights[r * kHeads + h] * d;
@@ -96,23 +96,23 @@ __device__ void column_backward(const Tile<T>& tile, T* sums, const EraseWriteBa
       found[kHeads + h] += pushed;
     }
   }
-  sum_groups(found, place, sums);
-  if (!place.used || place.group > 0) return;
+  sum_groups(found, map, sums);
+  if (!map.used || map.group > 0) return;
 #pragma unroll
   for (int h = 0; h < kHeads; ++h)
     if (h0 + h < H) {
-      const int64_t at = (e * H + h0 + h) * W + tile.c0 + place.column;
+      const int64_t at = (e * H + h0 + h) * W + tile.c0 + map.column;
       op.grad_erase[at] = tile.i0 == 0 ? found[h] : op.grad_erase[at] + found[h];
       op.grad_add[at] = tile.i0 == 0 ? found[kHeads + h] : op.grad_add[at] + found[kHeads + h];
     }
 }
 
 template <class T>
-__global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>) write_backward_kernel(EraseWriteBackward<T> op, int64_t B) {
-  using Room = WriteBackwardRoom<T>;
+__global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>) write_backward_kernel(NTMWriteBackward<T> op, int64_t B) {
+  using Layout = WriteBackwardSharedLayout<T>;
   constexpr int most = kColumns<T, kWriteThreads>;
   const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H);
-  T *shared = shared_memory<T>(), *grad = shared + Room::kGrad;
+  T *shared = shared_memory<T>(), *grad = shared + Layout::kGrad;
   for (int64_t e = blockIdx.x; e < B; e += gridDim.x)
     for (int h0 = 0; h0 < H; h0 += kHeads) {
       const int heads = least(kHeads, H - h0);
@@ -120,8 +120,8 @@ __global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>) write_backward
       for (int i0 = 0; i0 < N; i0 += kWriteThreads) {
         T grad_weights[kHeads] = {};
         for (int c0 = 0; c0 < W; c0 += most) {
-          const Tile<T> tile = {i0, c0, least(kWriteThreads, N - i0), least(most, W - c0), shared + Room::kWeights,
-                                shared + Room::kErase, shared + Room::kAdd, grad, grad + Room::tile(W)};
+          const Tile<T> tile = {i0, c0, least(kWriteThreads, N - i0), least(most, W - c0), shared + Layout::kWeights,
+                                shared + Layout::kErase, shared + Layout::kAdd, grad, grad + Layout::tile(W)};
           const int64_t corner = e * N * W + int64_t(i0) * W + c0;
           // what was staged before has been read: sum_groups had a barrier
           stage<kWriteThreads>(tile.grad, op.grad + corner, tile.rows, tile.columns, W);

@@ -64,10 +64,10 @@ template <class T, class Gpu>
 bool call(const std::string& name, Gpu& gpu, int64_t count, const int64_t* fields) {
   if (name == "shift_sharpen") call<ShiftSharpen<T>>(gpu, count, fields);
   else if (name == "shift_sharpen_backward") call<ShiftSharpenBackward<T>>(gpu, count, fields);
-  else if (name == "ntm_address") call<Address<T>>(gpu, count, fields);
-  else if (name == "ntm_address_backward") call<AddressBackward<T>>(gpu, count, fields);
-  else if (name == "ntm_write") call<EraseWrite<T>>(gpu, count, fields);
-  else if (name == "ntm_write_backward") call<EraseWriteBackward<T>>(gpu, count, fields);
+  else if (name == "ntm_address") call<NTMAddress<T>>(gpu, count, fields);
+  else if (name == "ntm_address_backward") call<NTMAddressBackward<T>>(gpu, count, fields);
+  else if (name == "ntm_write") call<NTMWrite<T>>(gpu, count, fields);
+  else if (name == "ntm_write_backward") call<NTMWriteBackward<T>>(gpu, count, fields);
   else return false;
   return true;
 }

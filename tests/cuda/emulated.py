@@ -42,7 +42,7 @@ class Operations:
     def _run(
         self, name: str, count: int, sizes: Sequence[int], inputs: Sequence[Tensor], *shapes: torch.Size
     ) -> list[Tensor]:
-        """Fields of the operation's struct in csrc/ntm.h: sizes, inputs, outputs. Outputs begin as NaN."""
+        """Fields of the operation's struct in csrc/args/ntm.h: sizes, inputs, outputs. Outputs begin as NaN."""
         inputs = [x.contiguous() for x in inputs]
         outputs = [inputs[0].new_full(shape, float("nan")) for shape in shapes]
         fields = [*sizes, *(x.data_ptr() for x in inputs), *(x.data_ptr() for x in outputs)]
