@@ -139,8 +139,8 @@ struct LRUAStepBackward {
 };
 
 // T steps in one call, episode by episode: the interface vectors are known from the start. They and the reads have T in
-// front, (T,B,...). Every `checkpoint_every` steps the state is copied to a checkpoint: memory in slot blocks, read weights
-// and usage, (W + R + 1,Np) numbers. The first state is an input, so it has no checkpoint.
+// front, (T,B,...). Every `checkpoint_every` steps the state is copied to a checkpoint: memory in slot blocks, read
+// weights and usage, (W + R + 1,Np) numbers. The first state is an input, so it has no checkpoint.
 template <class T>
 struct LRUAScan {
   Shape shape;

@@ -1,15 +1,16 @@
 // Arguments of the kernels of a MANN's episode: LRUA between a controller's matrix products. args/shape.h says how to
 // read them.
 //
-// Within an episode a memory lies in slot blocks (Np W numbers), and each step has padded rows (2R+1,Np): the R rows of read
-// weights, the R rows of cosines, and the norms of the memory after the step. csrc/README.md draws both.
+// Within an episode a memory lies in slot blocks (Np W numbers), and each step has padded rows (2R+1,Np): the R rows of
+// read weights, the R rows of cosines, and the norms of the memory after the step. csrc/README.md draws both.
 #pragma once
 
 #include "lrua.h"
 
 namespace mannkern {
 
-// Where the parts of an interface vector begin: key (R,W), add (R,W), gate (R), and strength (R) where there are strengths.
+// Where the parts of an interface vector begin: key (R,W), add (R,W), gate (R), and strength (R) where there are
+// strengths.
 struct MANNInterface {
   Shape shape;
   bool strengths;

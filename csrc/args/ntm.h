@@ -1,7 +1,7 @@
 // Arguments of the kernels of the NTM, on a CPU and on a GPU. args/shape.h says how to read them.
 //
-// A kernel, its operation and its struct have one name: ntm_address runs NTMAddress. tests/cuda reads the structs of single
-// operations as numbers of eight bytes: sizes first, then pointers.
+// A kernel, its operation and its struct have one name: ntm_address runs NTMAddress. tests/cuda reads the structs of
+// single operations as numbers of eight bytes: sizes first, then pointers.
 #pragma once
 
 #include <cstdint>
@@ -103,12 +103,12 @@ struct NTMWriteBackward {
   T* grad_add;       // (B,H,W)
 };
 
-// The rest is an NTM's episode. There a memory lies in slot blocks (Np W numbers), and each step has padded rows (3H+1,Np):
-// the H rows of weights, of content weights and of cosines, the write heads first, and the norms of the memory after the
-// step. csrc/README.md draws both.
+// The rest is an NTM's episode. There a memory lies in slot blocks (Np W numbers), and each step has padded rows
+// (3H+1,Np): the H rows of weights, of content weights and of cosines, the write heads first, and the norms of the
+// memory after the step. csrc/README.md draws both.
 
-// Where the parts of an interface vector begin: key (H,W), add (V,W), erase (V,W), gate (H), strength (H), sharpness (H),
-// shift (H,S). The first V of the H heads write, the others read.
+// Where the parts of an interface vector begin: key (H,W), add (V,W), erase (V,W), gate (H), strength (H), sharpness
+// (H), shift (H,S). The first V of the H heads write, the others read.
 struct NTMInterface {
   NTMShape shape;
   int64_t V;

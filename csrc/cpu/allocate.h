@@ -9,8 +9,8 @@
 
 namespace mannkern {
 
-// A tensor that may be large, in pages of 2 MB where the system has them. A fresh page costs a fault: with pages of 4 kB faults take
-// a tenth of an episode, and most of a step on a memory of 65,536 slots.
+// A tensor that may be large, in pages of 2 MB where the system has them. A fresh page costs a fault: with pages of 4
+// kB faults take a tenth of an episode, and most of a step on a memory of 65,536 slots.
 template <class T>
 Tensor allocate_large(std::initializer_list<int64_t> sizes) {
   const Tensor out = Call<T>::allocate(sizes, Call<T>::kType);

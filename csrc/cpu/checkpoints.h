@@ -1,8 +1,9 @@
 // What an episode saves for backward of its memory: checkpoints of the memory, and the padded rows of each step.
 //
-// The memory is one tensor, updated step by step. At every `checkpoint_every`-th step it is copied to a checkpoint; backward
-// recomputes the memories between two checkpoints, bit-equal. Memories stay in slot blocks and weights in padded rows, in the layout
-// of the instruction set in use, so backward must run with the same one. csrc/README.md draws the layouts.
+// The memory is one tensor, updated step by step. At every `checkpoint_every`-th step it is copied to a checkpoint;
+// backward recomputes the memories between two checkpoints, bit-equal. Memories stay in slot blocks and weights in
+// padded rows, in the layout of the instruction set in use, so backward must run with the same one. csrc/README.md
+// draws the layouts.
 #pragma once
 
 #include <cmath>
@@ -12,8 +13,8 @@
 
 namespace mannkern {
 
-// Steps from one checkpoint to the next: about the square root of T, so that checkpoints and recomputed memories take about the same
-// space. Python's twin, for shapes under torch.compile: mannkern/memories/episode_shapes.py.
+// Steps from one checkpoint to the next: about the square root of T, so that checkpoints and recomputed memories take
+// about the same space. Python's twin, for shapes under torch.compile: mannkern/memories/episode_shapes.py.
 inline int64_t checkpoint_every(int64_t T) { return std::max<int64_t>(1, std::ceil(std::sqrt(double(T)))); }
 
 struct EpisodeShape {
@@ -44,13 +45,14 @@ struct Checkpoints {
       : s(s), memories(allocate_large<T>({s.checkpoints(), s.B, s.Np / s.block, s.shape.W * s.block})),
         rows(allocate_large<T>({s.save_for_backward ? s.T + 1 : 2, s.B, s.rows, s.Np})) {}
   // From the tensors that a forward pass of this shape saved.
-  Checkpoints(const EpisodeShape& s, const Tensor& memories, const Tensor& rows) : s(s), memories(memories), rows(rows) {
+  Checkpoints(const EpisodeShape& s, const Tensor& memories, const Tensor& rows)
+      : s(s), memories(memories), rows(rows) {
     STD_TORCH_CHECK(memories.dim() == 4 && rows.dim() == 4 && memories.is_contiguous() && rows.is_contiguous(),
-                    "mannkern: what an episode kept must come back as it was");
+                    "mannkern: backward needs what the episode saved, unchanged");
     STD_TORCH_CHECK(memories.size(0) == s.checkpoints() && rows.size(0) == s.T + 1,
                     "mannkern: the episode kept nothing for a backward pass");
     STD_TORCH_CHECK(rows.size(2) == s.rows && rows.size(3) == s.Np && memories.size(3) == s.shape.W * s.block,
-                    "mannkern: the episode kept this for another instruction set");
+                    "mannkern: the episode saved this for another instruction set");
   }
   // The checkpoint at or before step t.
   T* memory(int64_t t) const { return data<T>(memories) + t / s.checkpoint_every * s.B * s.memory_size(); }

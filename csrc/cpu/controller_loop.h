@@ -1,7 +1,7 @@
 // The controller of an episode, an LSTM or one tanh layer, and the interface behind it, step by step.
 //
-// The input's product is one over all steps, and the weights' gradients are products over a few hundred rows. A step has the recurrent
-// product, the activation and the interface's product, and allocates nothing.
+// The input's product is one over all steps, and the weights' gradients are products over a few hundred rows. A step
+// has the recurrent product, the activation and the interface's product, and allocates nothing.
 #pragma once
 
 #include "weight_gradients.h"
@@ -13,8 +13,8 @@ Matrix<T> weight(Call<T>& call, const Tensor& t, const char* name, int64_t rows,
   return rows_of(call.in(t, name, {rows, columns}), columns);
 }
 
-// Inputs of the controller and its interface. Weights are packed as torch.nn.LSTMCell and torch.nn.Linear have them: rows are
-// outputs, and the four gates of an LSTM follow each other.
+// Inputs of the controller and its interface. Weights are packed as torch.nn.LSTMCell and torch.nn.Linear have them:
+// rows are outputs, and the four gates of an LSTM follow each other.
 struct ControllerArgs {
   const Tensor& input;             // (T,B,F)
   const Tensor& input_weight;      // (4D,F); of a layer (D,F)
@@ -32,17 +32,13 @@ class ControllerLoop {
       : outputs(allocate_large<T>({s.T, s.B, s.O})),
         cells(allocate_large<T>({s.lstm ? save_for_backward ? s.T : 1 : 0, s.B, s.D})),
         interface(allocate_large<T>({save_for_backward ? s.T : 1, s.B, s.I})),
-        interface_bias(call.in(interface_bias, "interface_bias", {s.I})),
-        s_(s),
-        save_for_backward_(save_for_backward),
-        gates_(allocate_large<T>({s.T, s.B, s.gates()})),
-        recurrent_gates_(call.out({s.B, s.gates()})),
+        interface_bias(call.in(interface_bias, "interface_bias", {s.I})), s_(s), save_for_backward_(save_for_backward),
+        gates_(allocate_large<T>({s.T, s.B, s.gates()})), recurrent_gates_(call.out({s.B, s.gates()})),
         interface_product_(call.out({s.B, s.I})),
         recurrent_(transposed(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.O - s.seen())),
                    s.O - s.seen(), s.gates()),
         to_interface_(transposed(weight(call, args.interface_weight, "interface_weight", s.I, s.D)), s.D, s.I),
-        bias_(call.in(bias, "bias", {s.gates()})),
-        output_(call.in(args.output, "output", {s.B, s.O})),
+        bias_(call.in(bias, "bias", {s.gates()})), output_(call.in(args.output, "output", {s.B, s.O})),
         cell_(call.in(args.cell, "cell", {s.B, s.D})) {
     const T* x = call.in(args.input, "input", {s.T, s.B, s.F});
     const PackedMatrix<T> to_gates(transposed(weight(call, args.input_weight, "input_weight", s.gates(), s.F)), s.F,
@@ -50,7 +46,8 @@ class ControllerLoop {
     to_gates.multiply(rows_of(x, s.F), s.T * s.B, data<T>(gates_), s.gates());
   }
 
-  // Step t, which must follow step t - 1. Writes h into output(t) and returns the interface's product (B,I), without its bias.
+  // Step t, which must follow step t - 1. Writes h into output(t) and returns the interface's product (B,I), without
+  // its bias.
   const T* step(int64_t t) {
     const auto [T_, B, F, D, O, I, lstm] = s_;
     T *row = data<T>(gates_) + t * B * s_.gates(), *out = output(t), *recurrent = data<T>(recurrent_gates_);
@@ -100,38 +97,34 @@ class ControllerLoopBackward {
   ControllerLoopBackward(Call<T>& call, const ControllerShape& s, const ControllerArgs& args, const Tensor& outputs,
                          const Tensor& gates, const Tensor& cells, const Maybe& grad_outputs, const Maybe& grad_cell,
                          bool wants_input)
-      : weights(s, wants_input),
-        output(copy_or_zeros(call, std::nullopt, {s.B, s.O})),
-        cell(copy_or_zeros(call, grad_cell, {s.lstm ? s.B : 0, s.D})),
-        s_(s),
-        grad_hidden_(call.out({s.B, s.D})),
+      : weights(s, wants_input), output(copy_or_zeros(call, std::nullopt, {s.B, s.O})),
+        cell(copy_or_zeros(call, grad_cell, {s.lstm ? s.B : 0, s.D})), s_(s), grad_hidden_(call.out({s.B, s.D})),
         to_output_(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.O - s.seen()), s.gates(),
                    s.O - s.seen()),
         to_hidden_(weight(call, args.interface_weight, "interface_weight", s.I, s.D), s.I, s.D),
-        input_(call.in(args.input, "input", {s.T, s.B, s.F})),
-        first_(call.in(args.output, "output", {s.B, s.O})),
-        first_cell_(call.in(args.cell, "cell", {s.B, s.D})),
-        outputs_(call.in(outputs, "outputs", {s.T, s.B, s.O})),
+        input_(call.in(args.input, "input", {s.T, s.B, s.F})), first_(call.in(args.output, "output", {s.B, s.O})),
+        first_cell_(call.in(args.cell, "cell", {s.B, s.D})), outputs_(call.in(outputs, "outputs", {s.T, s.B, s.O})),
         gates_(s.lstm ? call.in(gates, "gates", {s.T, s.B, s.gates()}) : nullptr),
         cells_(s.lstm ? call.in(cells, "cells", {s.T, s.B, s.D}) : nullptr),
         grad_outputs_(call.in(grad_outputs, "grad_outputs", {s.T, s.B, s.O})) {
-    if (wants_input)
-      to_input_.emplace(weight(call, args.input_weight, "input_weight", s.gates(), s.F), s.gates(), s.F);
+    if (wants_input) to_input_.emplace(weight(call, args.input_weight, "input_weight", s.gates(), s.F), s.gates(), s.F);
   }
 
   const T* grad_outputs(int64_t t) const { return offset_or_null(grad_outputs_, t * s_.B * s_.O); }
 
-  // Step t, which must follow step t + 1, from the gradients of its output and of its interface vector, which the memory's kernel wrote
-  // to weights.grad_interface(t). `output` becomes the gradient that the step gives the output before it.
+  // Step t, which must follow step t + 1, from the gradients of its output and of its interface vector, which the
+  // memory's kernel wrote to weights.grad_interface(t). `output` becomes the gradient that the step gives the output
+  // before it.
   void step(int64_t t) {
     const auto [T_, B, F, D, O, I, lstm] = s_;
     const int64_t G = s_.gates();
     T *d_gates = weights.grad_gates(t), *d_output = data<T>(output), *d_hidden = data<T>(grad_hidden_);
     to_hidden_.multiply(rows_of<T>(weights.grad_interface(t), I), B, d_hidden, D);
     if (lstm)
-      over_batch(B, 16 * D, kernels<T>().lstm_backward,
-                 LSTMBackward<T>{D, O, d_output, d_hidden, gates_ + t * B * G,
-                                 t ? cells_ + (t - 1) * B * D : first_cell_, cells_ + t * B * D, data<T>(cell), d_gates});
+      over_batch(
+          B, 16 * D, kernels<T>().lstm_backward,
+          LSTMBackward<T>{D, O, d_output, d_hidden, gates_ + t * B * G, t ? cells_ + (t - 1) * B * D : first_cell_,
+                          cells_ + t * B * D, data<T>(cell), d_gates});
     else
       over_batch(B, 4 * D, kernels<T>().tanh_layer_backward,
                  TanhLayerBackward<T>{D, O, d_output, d_hidden, outputs_ + t * B * O, d_gates});

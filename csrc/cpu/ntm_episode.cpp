@@ -11,12 +11,13 @@ namespace mannkern {
 namespace {
 
 NTMInterface interface_of(const ControllerShape& c, const Tensor& memory, const Tensor& weights, int64_t write_heads,
-                       int64_t shifts) {
+                          int64_t shifts) {
   const Shape s = shape_of(memory, weights);
   const NTMInterface layout{{s.N, s.W, s.R, shifts}, write_heads};
   STD_TORCH_CHECK(shifts % 2 == 1, "mannkern: the number of shifts is even");
-  STD_TORCH_CHECK(0 < write_heads && write_heads < s.R && c.I == layout.size() && c.O == c.D + (s.R - write_heads) * s.W,
-                  "mannkern: heads do not fit the interface or the output");
+  STD_TORCH_CHECK(
+      0 < write_heads && write_heads < s.R && c.I == layout.size() && c.O == c.D + (s.R - write_heads) * s.W,
+      "mannkern: heads do not fit the interface or the output");
   return layout;
 }
 
@@ -49,27 +50,30 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
       T* after = checkpoint ? checkpoints.memory(t + 1) : data<T>(current);
       const T* product = loop.step(t);
       over_batch(B, s.work(), kernels<T>().ntm_step,
-                 NTMStep<T>{layout, c.O, product, loop.interface_bias, M, checkpoints.row(t), after, loop.interface_at(t),
-                            checkpoints.row(t + 1), loop.output(t) + c.D});
+                 NTMStep<T>{layout, c.O, product, loop.interface_bias, M, checkpoints.row(t), after,
+                            loop.interface_at(t), checkpoints.row(t + 1), loop.output(t) + c.D});
       M = after;
     }
-    over_batch(B, N * W, kernels<T>().from_blocks,
-               FromBlocks<T>{s.shape, s.row_stride(), M, checkpoints.row(s.T), data<T>(last_memory), data<T>(last_weights)});
-    return std::make_tuple(loop.outputs, last_memory, last_weights, loop.last_cell(), checkpoints.memories, checkpoints.rows,
-                           loop.saved_gates(), loop.cells, loop.interface);
+    over_batch(
+        B, N * W, kernels<T>().from_blocks,
+        FromBlocks<T>{s.shape, s.row_stride(), M, checkpoints.row(s.T), data<T>(last_memory), data<T>(last_weights)});
+    return std::make_tuple(loop.outputs, last_memory, last_weights, loop.last_cell(), checkpoints.memories,
+                           checkpoints.rows, loop.saved_gates(), loop.cells, loop.interface);
   });
 }
 
 using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-// From gradients of the outputs and of memory, weights and cell after the last step (null: zero), the inputs, and what ntm_episode
-// saved for backward. Returns the gradients of its inputs in their order; that of `input` is (0,B,F) unless it is wanted.
+// From gradients of the outputs and of memory, weights and cell after the last step (null: zero), the inputs, and what
+// ntm_episode saved for backward. Returns the gradients of its inputs in their order; that of `input` is (0,B,F) unless
+// it is wanted.
 Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memory, const Maybe& grad_weights,
                               const Maybe& grad_cell, const Tensor& input, const Tensor& input_weight,
                               const Tensor& recurrent_weight, const Tensor& interface_weight, const Tensor& output,
                               const Maybe& cell, const Tensor& memory, const Tensor& weights, const Tensor& outputs,
-                              const Tensor& memory_checkpoints, const Tensor& rows, const Tensor& gates, const Tensor& cells,
-                              const Tensor& interface, int64_t write_heads, int64_t shifts, bool wants_input) {
+                              const Tensor& memory_checkpoints, const Tensor& rows, const Tensor& gates,
+                              const Tensor& cells, const Tensor& interface, int64_t write_heads, int64_t shifts,
+                              bool wants_input) {
   return by_dtype(memory, [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
@@ -86,18 +90,20 @@ Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memor
     over_batch(B, N * W, kernels<T>().to_blocks,
                ToBlocks<T>{s.shape, H * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
                            call.in(grad_weights, "grad_weights", {B, H, N}), data<T>(D_M), data<T>(d_rows), nullptr});
-    const Tensor memories = allocate_large<T>({s.checkpoint_every, B, s.memory_size()});  // after each step from one checkpoint to the next
+    // the memories after each step from one checkpoint to the next
+    const Tensor memories = allocate_large<T>({s.checkpoint_every, B, s.memory_size()});
     for (int64_t t = s.T - 1; t >= 0; --t) {
       const int64_t begin = t / s.checkpoint_every * s.checkpoint_every;
       T* after = data<T>(memories) + (t - begin) * size;
       if (t == s.T - 1 || t % s.checkpoint_every == s.checkpoint_every - 1)
         over_batch(B, s.work() * (t + 1 - begin), kernels<T>().ntm_recompute,
-                   NTMRecompute<T>{layout, B, t + 1 - begin, checkpoints.memory(begin), interface_rows + begin * B * c.I,
-                                checkpoints.row(begin + 1), data<T>(memories)});
-      over_batch(B, s.work(), kernels<T>().ntm_step_backward,
-                 NTMStepBackward<T>{layout, c.O, c.D, loop.grad_outputs(t), t > begin ? after - size : checkpoints.memory(t),
-                                    after, checkpoints.row(t), checkpoints.row(t + 1), interface_rows + t * B * c.I, data<T>(loop.output),
-                                    data<T>(D_M), data<T>(d_rows), loop.weights.grad_interface(t)});
+                   NTMRecompute<T>{layout, B, t + 1 - begin, checkpoints.memory(begin),
+                                   interface_rows + begin * B * c.I, checkpoints.row(begin + 1), data<T>(memories)});
+      over_batch(
+          B, s.work(), kernels<T>().ntm_step_backward,
+          NTMStepBackward<T>{layout, c.O, c.D, loop.grad_outputs(t), t > begin ? after - size : checkpoints.memory(t),
+                             after, checkpoints.row(t), checkpoints.row(t + 1), interface_rows + t * B * c.I,
+                             data<T>(loop.output), data<T>(D_M), data<T>(d_rows), loop.weights.grad_interface(t)});
       loop.step(t);
     }
     const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, H, N});

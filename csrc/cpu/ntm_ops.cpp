@@ -1,4 +1,5 @@
-// The single operations of the NTM on a CPU: host/ntm_ops.h checks and allocates, this file runs the kernels over the batch.
+// The single operations of the NTM on a CPU: host/ntm_ops.h checks and allocates, this file runs the kernels over the
+// batch.
 
 #include "../host/ntm_ops.h"
 #include "dispatch.h"

@@ -1,8 +1,8 @@
 // Matrix products over threads, by the kernels of kernels/gemm.h.
 //
-// Why not PyTorch's: for an episode's products oneDNN and MKL are slower up to about 64 rows, because a call takes 10 to 20 us to
-// begin and allocates, and because MKL chooses AVX2 on AMD. For weight gradients they are slower at any size, because both matrices
-// must be transposed first. docs/facts.md has the figures.
+// Why not PyTorch's: for an episode's products oneDNN and MKL are slower up to about 64 rows, because a call takes 10
+// to 20 us to begin and allocates, and because MKL chooses AVX2 on AMD. For weight gradients they are slower at any
+// size, because both matrices must be transposed first. docs/facts.md has the figures.
 #pragma once
 
 #include "dispatch.h"

@@ -1,5 +1,6 @@
-// Gradients of a controller's and an interface's weights and biases, and of the input where it needs one. They are products over a
-// few steps at a time, whose factors are still in the cache and need not be saved for the whole episode.
+// Gradients of a controller's and an interface's weights and biases, and of the input where it needs one. They are
+// products over a few steps at a time, whose factors are still in the cache and need not be saved for the whole
+// episode.
 #pragma once
 
 #include "allocate.h"
@@ -19,20 +20,17 @@ struct ControllerShape {
     STD_TORCH_CHECK(O > D, "mannkern: the output has no place for what is read");
   }
   int64_t gates() const { return lstm ? 4 * D : D; }
-  int64_t seen() const { return lstm ? 0 : D; }  // the first column of [h, r] that the controller sees: a layer sees r only
+  // The first column of [h, r] that the controller sees: a layer sees r only.
+  int64_t seen() const { return lstm ? 0 : D; }
 };
 
 template <class T>
 class WeightGradients {
  public:
   WeightGradients(const ControllerShape& s, bool wants_input)
-      : input_weight(zeros({s.gates(), s.F})),
-        bias(zeros({s.gates()})),
-        recurrent_weight(zeros({s.gates(), s.O - s.seen()})),
-        interface_weight(zeros({s.I, s.D})),
-        interface_bias(zeros({s.I})),
-        input(allocate_large<T>({wants_input ? s.T : 0, s.B, s.F})),
-        s_(s),
+      : input_weight(zeros({s.gates(), s.F})), bias(zeros({s.gates()})),
+        recurrent_weight(zeros({s.gates(), s.O - s.seen()})), interface_weight(zeros({s.I, s.D})),
+        interface_bias(zeros({s.I})), input(allocate_large<T>({wants_input ? s.T : 0, s.B, s.F})), s_(s),
         steps_(std::min(s.T, 512 / std::max<int64_t>(s.B, 1) + 1)),
         grad_gates_(allocate_large<T>({steps_ * s.B, s.gates()})),
         grad_interface_(allocate_large<T>({steps_ * s.B, s.I})) {}
@@ -44,8 +42,9 @@ class WeightGradients {
   // Steps of one product: about 512 rows, beyond which a product is no faster and leaves the cache.
   int64_t steps() const { return steps_; }
 
-  // Adds the gradients of steps [begin, end), at most steps() of them. x is the input (T,B,F); weight (gates,F) is the input's, null
-  // where the input needs no gradient; `first` (B,O) is the output before the first step, `outputs` (T,B,O) that after each.
+  // Adds the gradients of steps [begin, end), at most steps() of them. x is the input (T,B,F); weight (gates,F) is the
+  // input's, null where the input needs no gradient; `first` (B,O) is the output before the first step, `outputs`
+  // (T,B,O) that after each.
   void add(int64_t begin, int64_t end, const T* x, const PackedMatrix<T>* weight, const T* first, const T* outputs) {
     const auto [T_, B, F, D, O, I, lstm] = s_;
     const int64_t rows = (end - begin) * B, G = s_.gates(), seen = s_.seen();
@@ -58,8 +57,8 @@ class WeightGradients {
     if (begin == 0) sum(d_gates, G, rows_of(first + seen, O), B, O - seen, recurrent_weight);
     const int64_t late = begin == 0 ? B : 0;  // the first row whose controller saw an output of this episode
     if (rows > late)
-      sum({d_gates.data + late * G, G, 1}, G, rows_of(outputs + begin * B * O - B * O + late * O + seen, O), rows - late,
-          O - seen, recurrent_weight);
+      sum({d_gates.data + late * G, G, 1}, G, rows_of(outputs + begin * B * O - B * O + late * O + seen, O),
+          rows - late, O - seen, recurrent_weight);
     sum(d_interface, I, rows_of(outputs + begin * B * O, O), rows, D, interface_weight);
     add_rows(bias, d_gates.data, rows);
     add_rows(interface_bias, d_interface.data, rows);

@@ -1,28 +1,29 @@
-// The backward pass of ntm_address: teams take the rows of up to four heads, then threads the columns of the memory.
+// The backward kernel of ntm_address: one block per episode. Teams take the rows of up to four heads, then threads take
+// the columns of the memory.
 #pragma once
 
 #include "address.h"
 
 namespace mannkern {
 
-// Where what lies in a block's shared memory, in numbers: partial sums of its warps, norms of keys, a number a head
-// and thread, rows.
+// Where a block's shared memory holds what, in numbers of T: partial sums of its warps, norms of keys, one sum per head
+// and thread, and the rows.
 template <int kThreads>
 struct AddressBackwardSharedLayout {
   static constexpr int kNorms = kLanes, kSums = kNorms + kHeads, kRows = kSums + kHeads * kThreads;
 };
 
-// Rows of N that a block works in: one a head, and two a team.
+// Rows of N numbers that a block works in: one per head and two per team.
 template <class Group>
 MANNKERN_HOST_TOO int address_backward_rows(int heads) {
   return heads + 2 * (Group::kPerBlock == 1 ? 1 : heads);
 }
 
-// For the gradient of the weights of head h, of all episodes' heads: that of its cosines in `d`, and all others but
-// those of memory and key.
+// Backward of a row of weights, that of head h counted over all episodes: writes the gradient of its cosines to `d`,
+// and all other gradients but those of memory and key.
 template <class Group, class T>
-__device__ void row_backward(const Row<T, Group>& team, T* d, T* moved, T* grad_shifted, const NTMAddressBackward<T>& op,
-                             int64_t h) {
+__device__ void row_backward(const Row<T, Group>& team, T* d, T* moved, T* grad_shifted,
+                             const NTMAddressBackward<T>& op, int64_t h) {
   const int64_t at = h * op.shape.N, S = op.shape.S;
   const T *content = op.content + at, *previous = op.previous + at, *s = op.heads.shift + h * S;
   interpolate(team, moved, content, previous, op.heads.gate[h]);
@@ -34,8 +35,8 @@ __device__ void row_backward(const Row<T, Group>& team, T* d, T* moved, T* grad_
   softmax_backward(team, d, op.grad_heads.strength[h], d, content, op.cosine + at, op.heads.strength[h]);
 }
 
-// Gradients of cosines, rows (heads,N), to those of the products of slots and unit keys; in `shrink` what a slot loses
-// through its own norm.
+// Turns the gradients of cosines, rows (heads,N), into those of the dot products of slots and unit keys. shrink(i) M(i)
+// is what the gradient of a slot loses through its own norm.
 template <int kThreads, class T>
 __device__ void pulls(T* rows, T* shrink, const NTMAddressBackward<T>& op, int64_t e, int64_t first, int heads) {
   const int N = int(op.shape.N);
@@ -52,7 +53,7 @@ __device__ void pulls(T* rows, T* shrink, const NTMAddressBackward<T>& op, int64
   __syncthreads();
 }
 
-// Gradients of the memory, added to those of the heads before, and of the unit keys.
+// Gradients of the memory, added to those of earlier heads, and of the unit keys.
 template <int kThreads, class T>
 __device__ void columns_backward(const T* rows, const T* shrink, const T* key_norms, T* sums,
                                  const NTMAddressBackward<T>& op, int64_t e, int h0, int heads) {
@@ -64,7 +65,7 @@ __device__ void columns_backward(const T* rows, const T* shrink, const T* key_no
   for (int c0 = 0; c0 < W; c0 += map.width) {
     const int c = c0 + map.column;
     const bool used = map.used && c < W;
-    T unit[kHeads] = {}, found[kHeads] = {};
+    T unit[kHeads] = {}, key_sum[kHeads] = {};
 #pragma unroll
     for (int h = 0; h < kHeads; ++h)
       if (used && h < heads) unit[h] = op.heads.key[(first + h) * W + c] / key_norms[h];
@@ -78,21 +79,21 @@ __device__ void columns_backward(const T* rows, const T* shrink, const T* key_no
         if (h < heads) {
           const T pull = rows[h * N + i];
           d += pull * unit[h];
-          found[h] += pull * x;
+          key_sum[h] += pull * x;
         }
-      // a cosine of one column is a sign, without a gradient; differences would leave rounding
+      // a cosine of one column is a sign, whose gradient is 0; the difference would leave rounding errors
       if (W == 1 && op.norm[e * N + i] > kEps<T>) d = 0;
       grad_memory[at] = h0 == 0 ? d : grad_memory[at] + d;
     }
-    sum_groups(found, map, sums);
+    sum_groups(key_sum, map, sums);
 #pragma unroll
     for (int h = 0; h < kHeads; ++h)
-      if (h < heads && used && map.group == 0) op.grad_heads.key[(first + h) * W + c] = found[h];
+      if (h < heads && used && map.group == 0) op.grad_heads.key[(first + h) * W + c] = key_sum[h];
   }
   __syncthreads();
 }
 
-// From the gradients of unit keys those of keys, a warp each.
+// Turns the gradients of unit keys into those of keys, one warp each.
 template <class T>
 __device__ void keys_backward(const T* key_norms, const NTMAddressBackward<T>& op, int64_t first, int heads) {
   const Warp<T> warp{nullptr};

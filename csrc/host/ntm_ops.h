@@ -1,7 +1,8 @@
-// The single operations of the NTM on any device: they check their inputs, allocate outputs, and run a kernel. Python defines their
-// schemas. Inputs may be strided: they are read through contiguous copies.
+// The single operations of the NTM on any device: they check their inputs, allocate outputs, and run a kernel. Python
+// defines their schemas. Inputs may be strided: they are read through contiguous copies.
 //
-// A Backend has run(device, count, work, op), which runs the kernel of an argument struct on `count` episodes, each of that much work.
+// A Backend has run(device, count, work, op), which runs the kernel of an argument struct on `count` episodes, each of
+// that much work.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -21,8 +22,11 @@ struct NTMOperations {
       const NTMShape s = ntm_shape(weights, shift);
       const int64_t B = weights.size(0);
       const Tensor out = call.out({B, s.H, s.N});
-      const ShiftSharpen<T> op = {s.N, s.S, call.in(weights, "weights", {B, s.H, s.N}),
-                                  call.in(shift, "shift", {B, s.H, s.S}), call.in(sharpness, "sharpness", {B, s.H}),
+      const ShiftSharpen<T> op = {s.N,
+                                  s.S,
+                                  call.in(weights, "weights", {B, s.H, s.N}),
+                                  call.in(shift, "shift", {B, s.H, s.S}),
+                                  call.in(sharpness, "sharpness", {B, s.H}),
                                   data<T>(out)};
       Backend::run(call.device(), B * s.H, 16 * s.N, op);
       return out;
@@ -39,10 +43,16 @@ struct NTMOperations {
       const int64_t B = weights.size(0);
       const Tensor d_weights = call.out({B, s.H, s.N}), d_shift = call.out({B, s.H, s.S});
       const Tensor d_sharpness = call.out({B, s.H});
-      const ShiftSharpenBackward<T> op = {
-          s.N, s.S, call.in(grad, "grad", {B, s.H, s.N}), call.in(weights, "weights", {B, s.H, s.N}),
-          call.in(shift, "shift", {B, s.H, s.S}), call.in(sharpness, "sharpness", {B, s.H}),
-          call.in(sharpened, "sharpened", {B, s.H, s.N}), data<T>(d_weights), data<T>(d_shift), data<T>(d_sharpness)};
+      const ShiftSharpenBackward<T> op = {s.N,
+                                          s.S,
+                                          call.in(grad, "grad", {B, s.H, s.N}),
+                                          call.in(weights, "weights", {B, s.H, s.N}),
+                                          call.in(shift, "shift", {B, s.H, s.S}),
+                                          call.in(sharpness, "sharpness", {B, s.H}),
+                                          call.in(sharpened, "sharpened", {B, s.H, s.N}),
+                                          data<T>(d_weights),
+                                          data<T>(d_shift),
+                                          data<T>(d_sharpness)};
       Backend::run(call.device(), B * s.H, 32 * s.N, op);
       return std::make_tuple(d_weights, d_shift, d_sharpness);
     });
@@ -59,9 +69,14 @@ struct NTMOperations {
       const int64_t B = memory.size(0);
       const Tensor weights = call.out({B, s.H, s.N}), content = call.out({B, s.H, s.N});
       const Tensor cosine = call.out({B, s.H, s.N}), norm = call.out({B, s.N});
-      const NTMAddress<T> op = {s, call.in(memory, "memory", {B, s.N, s.W}), call.in(previous, "previous", {B, s.H, s.N}),
-                             heads(call, B, s, key, strength, gate, shift, sharpness), data<T>(weights),
-                             data<T>(content), data<T>(cosine), data<T>(norm)};
+      const NTMAddress<T> op = {s,
+                                call.in(memory, "memory", {B, s.N, s.W}),
+                                call.in(previous, "previous", {B, s.H, s.N}),
+                                heads(call, B, s, key, strength, gate, shift, sharpness),
+                                data<T>(weights),
+                                data<T>(content),
+                                data<T>(cosine),
+                                data<T>(norm)};
       Backend::run(call.device(), B, s.N * s.W * s.H, op);
       return std::make_tuple(weights, content, cosine, norm);
     });
@@ -80,10 +95,16 @@ struct NTMOperations {
       const Tensor d_key = call.out({B, s.H, s.W}), d_strength = call.out({B, s.H}), d_gate = call.out({B, s.H});
       const Tensor d_shift = call.out({B, s.H, s.S}), d_sharpness = call.out({B, s.H});
       const NTMAddressBackward<T> op = {
-          s, call.in(grad, "grad", {B, s.H, s.N}), call.in(memory, "memory", {B, s.N, s.W}),
-          call.in(previous, "previous", {B, s.H, s.N}), heads(call, B, s, key, strength, gate, shift, sharpness),
-          call.in(weights, "weights", {B, s.H, s.N}), call.in(content, "content", {B, s.H, s.N}),
-          call.in(cosine, "cosine", {B, s.H, s.N}), call.in(norm, "norm", {B, s.N}), data<T>(d_memory),
+          s,
+          call.in(grad, "grad", {B, s.H, s.N}),
+          call.in(memory, "memory", {B, s.N, s.W}),
+          call.in(previous, "previous", {B, s.H, s.N}),
+          heads(call, B, s, key, strength, gate, shift, sharpness),
+          call.in(weights, "weights", {B, s.H, s.N}),
+          call.in(content, "content", {B, s.H, s.N}),
+          call.in(cosine, "cosine", {B, s.H, s.N}),
+          call.in(norm, "norm", {B, s.N}),
+          data<T>(d_memory),
           data<T>(d_previous),
           {data<T>(d_key), data<T>(d_strength), data<T>(d_gate), data<T>(d_shift), data<T>(d_sharpness)}};
       Backend::run(call.device(), B, s.N * s.W * s.H, op);
@@ -99,11 +120,11 @@ struct NTMOperations {
       const int64_t B = memory.size(0);
       const Tensor out = call.out({B, s.N, s.W});
       const NTMWrite<T> op = {{s.N, s.W, s.R, 1},
-                                call.in(memory, "memory", {B, s.N, s.W}),
-                                call.in(weights, "weights", {B, s.R, s.N}),
-                                call.in(erase, "erase", {B, s.R, s.W}),
-                                call.in(add, "add", {B, s.R, s.W}),
-                                data<T>(out)};
+                              call.in(memory, "memory", {B, s.N, s.W}),
+                              call.in(weights, "weights", {B, s.R, s.N}),
+                              call.in(erase, "erase", {B, s.R, s.W}),
+                              call.in(add, "add", {B, s.R, s.W}),
+                              data<T>(out)};
       Backend::run(call.device(), B, s.N * s.W * s.R, op);
       return out;
     });
@@ -119,10 +140,16 @@ struct NTMOperations {
       const int64_t B = memory.size(0);
       const Tensor d_memory = call.out({B, s.N, s.W}), d_weights = call.out({B, s.R, s.N});
       const Tensor d_erase = call.out({B, s.R, s.W}), d_add = call.out({B, s.R, s.W});
-      const NTMWriteBackward<T> op = {
-          {s.N, s.W, s.R, 1}, call.in(grad, "grad", {B, s.N, s.W}), call.in(memory, "memory", {B, s.N, s.W}),
-          call.in(weights, "weights", {B, s.R, s.N}), call.in(erase, "erase", {B, s.R, s.W}),
-          call.in(add, "add", {B, s.R, s.W}), data<T>(d_memory), data<T>(d_weights), data<T>(d_erase), data<T>(d_add)};
+      const NTMWriteBackward<T> op = {{s.N, s.W, s.R, 1},
+                                      call.in(grad, "grad", {B, s.N, s.W}),
+                                      call.in(memory, "memory", {B, s.N, s.W}),
+                                      call.in(weights, "weights", {B, s.R, s.N}),
+                                      call.in(erase, "erase", {B, s.R, s.W}),
+                                      call.in(add, "add", {B, s.R, s.W}),
+                                      data<T>(d_memory),
+                                      data<T>(d_weights),
+                                      data<T>(d_erase),
+                                      data<T>(d_add)};
       Backend::run(call.device(), B, s.N * s.W * s.R, op);
       return std::make_tuple(d_memory, d_weights, d_erase, d_add);
     });

@@ -37,7 +37,8 @@ struct Device {
   }
 };
 
-// The tensors of one call, all on one device. It checks them, makes them contiguous, and keeps them alive until the call ends.
+// The tensors of one call, all on one device. It checks them, makes them contiguous, and keeps them alive until the
+// call ends.
 template <class T>
 class Call {
  public:
@@ -76,9 +77,9 @@ class Call {
   }
   const void* hold(const Tensor& t, const char* name, Sizes sizes, ScalarType type) {
     const auto have = t.sizes();
-    STD_TORCH_CHECK(t.scalar_type() == type && have.size() == sizes.size() &&
-                        std::equal(sizes.begin(), sizes.end(), have.begin()),
-                    "mannkern: ", name, " has the wrong dtype or shape");
+    STD_TORCH_CHECK(
+        t.scalar_type() == type && have.size() == sizes.size() && std::equal(sizes.begin(), sizes.end(), have.begin()),
+        "mannkern: ", name, " has the wrong dtype or shape");
     STD_TORCH_CHECK(Device::of(t) == device_, "mannkern: ", name, " is on another device");
     held_.push_back(t.is_contiguous() ? t : torch::stable::contiguous(t));
     return held_.back().const_data_ptr();

@@ -16,8 +16,8 @@ struct Buffer {
   ~Buffer() { std::free(data); }
 };
 
-// Hands out pieces of the thread's buffer, each on a cache line of its own: up to kPieces of them, `count` numbers in all.
-// A new Arena hands out the same buffer again, so a thread has one at a time.
+// Hands out pieces of the thread's buffer, each on a cache line of its own: up to kPieces of them, `count` numbers in
+// all. A new Arena hands out the same buffer again, so a thread has one at a time.
 template <class T>
 class Arena {
  public:

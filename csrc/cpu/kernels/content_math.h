@@ -1,7 +1,8 @@
-// What a memory gives a key, on one episode: norms, cosines and content weights, and the backward pass of a read. LRUA and the
-// NTM share them.
+// What a memory gives a key, on one episode: norms, cosines and content weights, and the backward pass of a read. LRUA
+// and the NTM share them.
 //
-// A memory X, or its gradient D, is of a type M: a pointer to slot blocks, or RowMajor. Rows of weights are padded to Np.
+// A memory X, or its gradient D, is of a type M: a pointer to slot blocks, or RowMajor. Rows of weights are padded to
+// Np.
 #pragma once
 
 #include "../../args/shape.h"
@@ -75,8 +76,8 @@ void slot_norms(T* norm, const T* X, const Sizes<T>& s) {
   root_norms(norm, X, s);
 }
 
-// Cosines, in place from the dot products of unit keys and slots, and content weights softmax_i(b cos(k, X(i))). A null strength
-// is 1.
+// Cosines, in place from the dot products of unit keys and slots, and content weights softmax_i(b cos(k, X(i))). A null
+// strength is 1.
 template <class T>
 void softmax_cosines(T* weights, T* cosine, const T* norm, const T* strength, const Sizes<T>& s) {
   const Row<T> team(s.N);
@@ -87,10 +88,11 @@ void softmax_cosines(T* weights, T* cosine, const T* norm, const T* strength, co
   }
 }
 
-// Content weights and cosines (R,Np) of R keys, when the norms of X are known. `unit` and `key_norm` are scratch for (R,W) and R.
+// Content weights and cosines (R,Np) of R keys, when the norms of X are known. `unit` and `key_norm` are scratch for
+// (R,W) and R.
 template <class T>
-void content_weights(T* weights, T* cosine, T* unit, T* key_norm, const T* X, const T* norm, const T* key, const T* strength,
-             const Sizes<T>& s) {
+void content_weights(T* weights, T* cosine, T* unit, T* key_norm, const T* X, const T* norm, const T* key,
+                     const T* strength, const Sizes<T>& s) {
   normalise_keys(unit, key_norm, key, s);
   slot_dot(cosine, X, unit, s);
   softmax_cosines(weights, cosine, norm, strength, s);
@@ -98,8 +100,8 @@ void content_weights(T* weights, T* cosine, T* unit, T* key_norm, const T* X, co
 
 // The same, and the norms of X (Np), in one pass over it.
 template <class T, class M>
-void norms_and_content_weights(T* weights, T* cosine, T* norm, T* unit, T* key_norm, M X, const T* key, const T* strength,
-             const Sizes<T>& s) {
+void norms_and_content_weights(T* weights, T* cosine, T* norm, T* unit, T* key_norm, M X, const T* key,
+                               const T* strength, const Sizes<T>& s) {
   normalise_keys(unit, key_norm, key, s);
   slot_dot(cosine, X, unit, s, norm);
   root_norms(norm, X, s);
@@ -112,9 +114,9 @@ struct ReadScratch {
   T *unit, *key_norm, *pull, *shrink, *lanes;  // (R,W), R, (R,Np), Np, R W vectors
 };
 
-// Backward of content weights w and of the read r = sum_i w(i) X(i). Gradients of keys and strengths are written, that of X is added
-// to D. grad_weights (R,Np) is overwritten: on entry it is the gradient of w without what r gives. A null grad_read is zero; with a
-// null grad_strength the strength's gradient is not computed.
+// Backward of content weights w and of the read r = sum_i w(i) X(i). Gradients of keys and strengths are written, that
+// of X is added to D. grad_weights (R,Np) is overwritten: on entry it is the gradient of w without what r gives. A null
+// grad_read is zero; with a null grad_strength the strength's gradient is not computed.
 template <class T, class M, class ConstM>
 void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
                    const T* strength, const T* weights, const T* cosine, const T* norm, const ReadScratch<T>& scratch,
@@ -133,7 +135,8 @@ void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T*
     const T b = strength ? strength[h] : T(1);
     const T *w = weights + h * s.Np, *cos = cosine + h * s.Np, *gw = grad_weights + h * s.Np;
     T* pull = scratch.pull + h * s.Np;
-    const T m = mannkern::weighted_mean(team, gw, w), center = grad_strength ? mannkern::weighted_mean(team, cos, w) : 0;
+    const T m = mannkern::weighted_mean(team, gw, w),
+            center = grad_strength ? mannkern::weighted_mean(team, cos, w) : 0;
     Vec<T> turn = {};
     for (int64_t i = 0; i < s.Np; i += L) {
       const Vec<T> dz = load(w + i) * (load(gw + i) - m), slope = dz * load(cos + i), n = load(norm + i);
@@ -151,7 +154,7 @@ void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T*
     if (!(scratch.key_norm[h] > kEps<T>)) along = 0;
     for (int64_t j = 0; j < s.W; ++j) g[j] = (g[j] - along * unit[j]) / scratch.key_norm[h];
   }
-  if (s.W == 1)  // a cosine of one column is a sign, whose gradient is 0; the difference below would leave rounding errors
+  if (s.W == 1)  // a cosine of one column is a sign, whose gradient is 0; the difference below would leave rounding
     for (int64_t i = 0; i < s.Np; ++i)
       if (norm[i] > kEps<T>) {
         scratch.shrink[i] = 0;

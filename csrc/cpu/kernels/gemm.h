@@ -1,7 +1,7 @@
 // Matrix products C = A B or C += A B, where B is packed in panels of two vectors of columns.
 //
-// Each number of C is one sum in the order of k, however C is cut into tiles, so neither the number of threads nor other rows
-// change its bits.
+// Each number of C is one sum in the order of k, however C is cut into tiles, so neither the number of threads nor
+// other rows change its bits.
 #pragma once
 
 #include "../../args/matrix.h"
@@ -14,7 +14,7 @@ using mannkern::Product;
 
 // Rows of a tile: its sums fill the registers, beside two vectors of B and one number of A.
 constexpr int64_t kTileRows = MANNKERN_BYTES == 64 ? 14 : 6;
-constexpr int64_t kInCache = 1 << 16;  // numbers of A that go through all panels before the next ones: 256 kB of float32
+constexpr int64_t kInCache = 1 << 16;  // numbers of A that go through all panels before the next: 256 kB of float32
 
 template <class T>
 constexpr int64_t kPanel = 2 * Lanes<T>::L;
@@ -52,7 +52,8 @@ void pack(const Pack<T>& op, int64_t begin, int64_t end) {
   }
 }
 
-// One tile of C: `Rows` rows of A times the first `Vectors` vectors of a panel. Each number of B is loaded once for all rows.
+// One tile of C: `Rows` rows of A times the first `Vectors` vectors of a panel. Each number of B is loaded once for all
+// rows.
 template <class T, int Rows, int Vectors>
 void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t columns) {
   constexpr int L = Lanes<T>::L;

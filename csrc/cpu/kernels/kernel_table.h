@@ -1,4 +1,5 @@
-// Fills the table of kernels.h with the kernels as the including file compiles them, for the instruction set it has chosen.
+// Fills the table of kernels.h with the kernels as the including file compiles them, for the instruction set it has
+// chosen.
 #pragma once
 
 #include "block_kernels.h"

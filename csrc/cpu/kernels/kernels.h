@@ -1,6 +1,7 @@
 // The table of all kernels that an instruction set compiles: what a host file knows of them.
 //
-// Each takes the struct of its operation and works on episodes [begin, end); pack and gemm on panels, shift_sharpen on rows.
+// Each takes the struct of its operation and works on episodes [begin, end); pack and gemm on panels, shift_sharpen on
+// rows.
 #pragma once
 
 #include "../../args/blocks.h"

@@ -1,4 +1,5 @@
-// The least used slots: the n slots of smallest usage, ascending; equal usage: the lower index first; NaN counts as the largest.
+// The least used slots: the n slots of smallest usage, ascending; equal usage: the lower index first; NaN counts as the
+// largest.
 #pragma once
 
 #include <type_traits>
@@ -21,8 +22,8 @@ IntVec<T> usage_rank(Vec<T> u) {
   return u == u ? ordered : IntVec<T>{} + (kTaken<T> - 1);
 }
 
-// n passes over the ranks, each of which takes the smallest; more than 8 would be slower than sorting. `rank` is scratch for Np
-// integers as wide as T.
+// n passes over the ranks, each of which takes the smallest; more than 8 would be slower than sorting. `rank` is
+// scratch for Np integers as wide as T.
 template <class T>
 void least_used(int64_t* slots, const T* usage, int64_t n, T* rank, const Sizes<T>& s) {
   using I = IntVec<T>;
@@ -30,8 +31,7 @@ void least_used(int64_t* slots, const T* usage, int64_t n, T* rank, const Sizes<
   if (n > 8) return mannkern::sort_least_used(usage, s.N, n, slots);
   for (int64_t i = 0; i < s.Np; i += L) {
     I r;
-    if (i + L <= s.N)
-      r = usage_rank<T>(load(usage + i));
+    if (i + L <= s.N) r = usage_rank<T>(load(usage + i));
     else {
       Vec<T> u = {};
       for (int e = 0; e < L; ++e) u[e] = i + e < s.N ? usage[i + e] : T(0);

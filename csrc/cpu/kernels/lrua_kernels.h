@@ -111,8 +111,8 @@ void cosine_read_backward(const CosineReadBackward<T>& op, int64_t begin, int64_
     load_rows(grad_w, offset_or_null(op.grad_read_weights, e * RN), s.R, s);
     load_norms(norm, op.norm + e * s.N, s);
     read_backward(D, op.grad_key + e * RW, offset_or_null(op.grad_strength, e * s.R), grad_w,
-                  offset_or_null(op.grad_read, e * RW), X, op.key + e * RW, offset_or_null(op.strength, e * s.R), w, cosine,
-                  norm, scratch, s);
+                  offset_or_null(op.grad_read, e * RW), X, op.key + e * RW, offset_or_null(op.strength, e * s.R), w,
+                  cosine, norm, scratch, s);
     finish(op.grad_memory + e * NW, D, s);
   }
 }
@@ -131,9 +131,9 @@ void lrua_step(const LRUAStep<T>& op, int64_t begin, int64_t end) {
       prefetch<T>(e + 1, {{op.read_weights, RN}, {op.usage, N}, {op.interface.key, RW}, {op.interface.add, RW}});
     const RowMajor<T> X = begin_at(op.memory_out + e * NW, op.memory + e * NW, copy, s);
     const T* previous = whole ? op.read_weights + e * RN : padded;
-    const Rows<T> rows = whole ? Rows<T>{op.read_weights_out + e * RN, op.write_weights + e * RN, op.cosine + e * RN,
-                                         op.norm + e * N}
-                               : padded_rows;
+    const Rows<T> rows =
+        whole ? Rows<T>{op.read_weights_out + e * RN, op.write_weights + e * RN, op.cosine + e * RN, op.norm + e * N}
+              : padded_rows;
     if (!whole) load_rows(padded, op.read_weights + e * RN, s.R, s);
     step(X, rows, op.least_used + e * n, op.usage_out + e * N, op.read + e * RW, previous, op.usage + e * N,
          interface_at(op.interface, e, s), op.options, scratch, s);
@@ -158,9 +158,17 @@ void lrua_step_backward(const LRUAStepBackward<T>& op, int64_t begin, int64_t en
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
     if (e + 1 < end)
-      prefetch<T>(e + 1, {{op.grad_read, RW}, {op.grad_read_weights_out, RN}, {op.grad_usage_out, N},
-                          {op.grad_write_weights, RN}, {op.read_weights, RN}, {op.interface.key, RW}, {op.interface.add, RW},
-                          {op.read_weights_out, RN}, {op.write_weights, RN}, {op.cosine, RN}, {op.norm, N}});
+      prefetch<T>(e + 1, {{op.grad_read, RW},
+                          {op.grad_read_weights_out, RN},
+                          {op.grad_usage_out, N},
+                          {op.grad_write_weights, RN},
+                          {op.read_weights, RN},
+                          {op.interface.key, RW},
+                          {op.interface.add, RW},
+                          {op.read_weights_out, RN},
+                          {op.write_weights, RN},
+                          {op.cosine, RN},
+                          {op.norm, N}});
     const RowMajor<const T> X = to_read(op.memory_out + e * NW, copy, s);
     const RowMajor<T> D = begin_at(op.grad_memory + e * NW, offset_or_null(op.grad_memory_out, e * NW), grad_copy, s);
     load_rows(grad_u, offset_or_null(op.grad_usage_out, e * N), 1, s);
@@ -188,8 +196,8 @@ template <class T>
 void usage_update(const UsageUpdate<T>& op, int64_t begin, int64_t end) {
   const int64_t N = op.N, RN = op.R * N;
   for (int64_t e = begin; e < end; ++e)
-    update_usage(op.usage_out + e * N, op.usage + e * N, op.read_weights + e * RN, op.write_weights + e * RN, T(op.decay),
-                 N, op.R, N);
+    update_usage(op.usage_out + e * N, op.usage + e * N, op.read_weights + e * RN, op.write_weights + e * RN,
+                 T(op.decay), N, op.R, N);
 }
 
 template <class T>

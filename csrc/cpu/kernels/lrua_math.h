@@ -1,5 +1,6 @@
-// The equations of LRUA on one episode: write weights, write, read and usage, and a step of them. Single operations, the scan and
-// MANN's episode share them. docs/equations.md defines them by these names; least_used.h has the first one.
+// The equations of LRUA on one episode: write weights, write, read and usage, and a step of them. Single operations,
+// the scan and MANN's episode share them. docs/equations.md defines them by these names; least_used.h has the first
+// one.
 #pragma once
 
 #include "../../args/lrua.h"
@@ -37,7 +38,8 @@ void write_weights(T* w, const T* previous, const T* gate, const int64_t* slots,
     const T open = mannkern::sigmoid<ScalarMath<T>>(gate[h]), closed = mannkern::sigmoid<ScalarMath<T>>(-gate[h]);
     for (int64_t i = 0; i < s.Np; ++i) row[i] = open * previous[h * s.Np + i];
     if (options.per_head) row[slots[h % options.n]] += closed;
-    else for (int64_t l = 0; l < options.n; ++l) row[slots[l]] += closed;
+    else
+      for (int64_t l = 0; l < options.n; ++l) row[slots[l]] += closed;
   }
 }
 
@@ -67,8 +69,8 @@ __attribute__((always_inline)) inline void update_usage(T* usage_out, const T* u
   }
 }
 
-// A step: least used, write weights, write, read, usage. X becomes the new memory; `previous` (R,Np) are the read weights of the
-// step before; usage_out may be usage. With a null `read` nothing is read but the weights.
+// A step: least used, write weights, write, read, usage. X becomes the new memory; `previous` (R,Np) are the read
+// weights of the step before; usage_out may be usage. With a null `read` nothing is read but the weights.
 template <class T, class M>
 void step(M X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const T* previous, const T* usage,
           const InterfaceVector<T>& interface, const LRUAOptions& options, const ReadScratch<T>& scratch,
@@ -82,9 +84,9 @@ void step(M X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const
   update_usage(usage_out, usage, rows.read_weights, rows.write_weights, T(options.decay), s.N, s.R, s.Np);
 }
 
-// Backward of step. D, the gradient of the memory, grad_w (R,Np), that of the read weights, and grad_u (Np), that of the usage, are
-// in place: on entry gradients with respect to outputs, on exit with respect to inputs. X is the memory after the step. A null
-// grad_read or grad_write_weights (R,N) is zero.
+// Backward of step. D, the gradient of the memory, grad_w (R,Np), that of the read weights, and grad_u (Np), that of
+// the usage, are in place: on entry gradients with respect to outputs, on exit with respect to inputs. X is the memory
+// after the step. A null grad_read or grad_write_weights (R,N) is zero.
 template <class T, class M, class ConstM>
 void step_backward(M D, T* grad_w, T* grad_u, const InterfaceGradients<T>& grad, const T* grad_read,
                    const T* grad_write_weights, ConstM X, const Rows<const T>& rows, const int64_t* slots,
@@ -100,14 +102,16 @@ void step_backward(M D, T* grad_w, T* grad_u, const InterfaceGradients<T>& grad,
     T* row = grad_w + h * s.Np;
     const T* outgoing = grad_write_weights ? grad_write_weights + h * s.N : nullptr;
     for (int64_t i = 0; i < s.Np; ++i) row[i] += grad_u[i];
-    if (outgoing) for (int64_t i = 0; i < s.N; ++i) row[i] += outgoing[i];
+    if (outgoing)
+      for (int64_t i = 0; i < s.N; ++i) row[i] += outgoing[i];
     const T open = mannkern::sigmoid<ScalarMath<T>>(interface.gate[h]);
     const T closed = mannkern::sigmoid<ScalarMath<T>>(-interface.gate[h]);
     Vec<T> with_previous = {};
     for (int64_t i = 0; i < s.Np; i += Lanes<T>::L) with_previous += load(row + i) * load(previous + h * s.Np + i);
     T at_least_used = 0;
     if (options.per_head) at_least_used = row[slots[h % options.n]];
-    else for (int64_t l = 0; l < options.n; ++l) at_least_used += row[slots[l]];
+    else
+      for (int64_t l = 0; l < options.n; ++l) at_least_used += row[slots[l]];
     grad.gate[h] = open * closed * (lane_sum<T>(with_previous) - at_least_used);
     for (int64_t i = 0; i < s.Np; ++i) row[i] *= open;
   }

@@ -1,5 +1,5 @@
-// The kernels of a MANN's episode, between the controller's matrix products: activation of the interface vector, a step of LRUA on a
-// memory in slot blocks, and their backward pass.
+// The kernels of a MANN's episode, between the controller's matrix products: activation of the interface vector, a step
+// of LRUA on a memory in slot blocks, and their backward pass.
 #pragma once
 
 #include "lrua_kernels.h"
@@ -10,12 +10,14 @@ namespace {
 template <class T>
 InterfaceVector<T> interface_in(const T* rows, int64_t e, const MANNInterface& layout) {
   const T* row = rows + e * layout.size();
-  return {row, row + layout.adds(), row + layout.gates(), layout.strengths ? row + layout.gates() + layout.shape.R : nullptr};
+  return {row, row + layout.adds(), row + layout.gates(),
+          layout.strengths ? row + layout.gates() + layout.shape.R : nullptr};
 }
 template <class T>
 InterfaceGradients<T> gradients_in(T* rows, int64_t e, const MANNInterface& layout) {
   T* row = rows + e * layout.size();
-  return {row, row + layout.adds(), row + layout.gates(), layout.strengths ? row + layout.gates() + layout.shape.R : nullptr};
+  return {row, row + layout.adds(), row + layout.gates(),
+          layout.strengths ? row + layout.gates() + layout.shape.R : nullptr};
 }
 
 // The interface vector from the product and the bias: tanh of keys and adds, 1 + softplus of strengths; gates stay.
@@ -30,7 +32,8 @@ void activate(T* row, const T* product, const T* bias, const MANNInterface& layo
   }
 }
 
-// Backward of activate, from its result. grad is in place: on entry with respect to it, on exit with respect to product + bias.
+// Backward of activate, from its result. grad is in place: on entry with respect to it, on exit with respect to product
+// + bias.
 template <class T>
 void activate_backward(T* grad, const T* row, const MANNInterface& layout) {
   for (int64_t j = 0; j < layout.gates(); ++j) grad[j] *= 1 - row[j] * row[j];
@@ -38,7 +41,8 @@ void activate_backward(T* grad, const T* row, const MANNInterface& layout) {
   for (int64_t h = layout.gates() + layout.shape.R; h < layout.size(); ++h) grad[h] *= -T(__builtin_expm1(1 - row[h]));
 }
 
-// The padded rows that a step saves for backward, behind each other. Write weights are recomputed where they are needed.
+// The padded rows that a step saves for backward, behind each other. Write weights are recomputed where they are
+// needed.
 template <class T>
 int64_t step_rows_size(const Sizes<T>& s) {
   return (2 * s.R + 1) * s.Np;

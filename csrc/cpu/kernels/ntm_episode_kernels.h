@@ -1,12 +1,13 @@
-// The kernels of an NTM's episode, between the controller's matrix products: activation of the interface vector, a step on a memory in
-// slot blocks, and their backward pass.
+// The kernels of an NTM's episode, between the controller's matrix products: activation of the interface vector, a step
+// on a memory in slot blocks, and their backward pass.
 #pragma once
 
 #include "ntm_kernels.h"
 
 namespace {
 
-// The S numbers of a head's shift, softmax(x + b). Not row_math.h's softmax: S numbers are no padded row, and are divided by their sum.
+// The S numbers of a head's shift, softmax(x + b). Not row_math.h's softmax: S numbers are no padded row, and are
+// divided by their sum.
 template <class T>
 void activate_shift(T* s, const T* x, const T* b, int64_t S) {
   T top = x[0] + b[0], sum = 0;
@@ -17,13 +18,14 @@ void activate_shift(T* s, const T* x, const T* b, int64_t S) {
   for (int64_t j = 0; j < S; ++j) s[j] /= sum;
 }
 
-// The interface vector y from the product x and the bias b: tanh of adds, sigmoid of erases and gates, softplus of strengths,
-// 1 + softplus of sharpnesses, softmax of shifts; keys stay.
+// The interface vector y from the product x and the bias b: tanh of adds, sigmoid of erases and gates, softplus of
+// strengths, 1 + softplus of sharpnesses, softmax of shifts; keys stay.
 template <class T>
 void activate(T* y, const T* x, const T* b, const NTMInterface& layout) {
   const auto [N, W, H, S] = layout.shape;
   const auto part = [&](int64_t from, int64_t to, auto f) {
-    for_lanes<T>(to - from, [&](const T* p, const T* q, T* r) { store(r, f(load(p) + load(q))); }, x + from, b + from, y + from);
+    for_lanes<T>(
+        to - from, [&](const T* p, const T* q, T* r) { store(r, f(load(p) + load(q))); }, x + from, b + from, y + from);
   };
   part(0, layout.adds(), [](Vec<T> v) { return v; });
   part(layout.adds(), layout.erases(), [](Vec<T> v) { return tanh(v); });
@@ -36,7 +38,8 @@ void activate(T* y, const T* x, const T* b, const NTMInterface& layout) {
   }
 }
 
-// Backward of activate, from its result y. d is in place: on entry with respect to y, on exit with respect to product + bias.
+// Backward of activate, from its result y. d is in place: on entry with respect to y, on exit with respect to product +
+// bias.
 template <class T>
 void activate_backward(T* d, const T* y, const NTMInterface& layout) {
   const auto [N, W, H, S] = layout.shape;
@@ -74,7 +77,8 @@ void ntm_recompute(const NTMRecompute<T>& op, int64_t begin, int64_t end) {
     const T* before = op.memory + e * size;
     for (int64_t i = e; i < op.steps * op.B; i += op.B) {
       const T* row = op.interface + i * layout.size();
-      erase_write(op.memories + i * size, before, op.rows + i * row_size, row + layout.erases(), row + layout.adds(), s);
+      erase_write(op.memories + i * size, before, op.rows + i * row_size, row + layout.erases(), row + layout.adds(),
+                  s);
       before = op.memories + i * size;
     }
   }
@@ -123,7 +127,8 @@ void ntm_step_backward(const NTMStepBackward<T>& op, int64_t begin, int64_t end)
     const T* interface = op.interface + e * layout.size();
     const T* outgoing = offset_or_null(op.grad_outputs, e * op.output_stride);
     T *d_output = op.grad_output + e * op.output_stride, *d_read = d_output + op.D;
-    if (outgoing) for (int64_t i = 0; i < op.output_stride; ++i) d_output[i] += outgoing[i];
+    if (outgoing)
+      for (int64_t i = 0; i < op.output_stride; ++i) d_output[i] += outgoing[i];
     T *D = op.grad_memory + e * memory_size(all), *d_weights = op.grad_weights + e * H * Np;
     T* d_interface = op.grad_interface + e * layout.size();
     slot_dot(grad + first_read, Y, d_read, reading);

@@ -1,5 +1,5 @@
-// The equations of the NTM on one episode in slot blocks and padded rows: addressing, erase and add. Single operations and the
-// episode share them. docs/equations.md defines them by name; those of one row of weights are in row_math.h.
+// The equations of the NTM on one episode in slot blocks and padded rows: addressing, erase and add. Single operations
+// and the episode share them. docs/equations.md defines them by name; those of one row of weights are in row_math.h.
 #pragma once
 
 #include "../../args/ntm.h"
@@ -17,11 +17,11 @@ struct AddressScratch {
   ReadScratch<T> read;
 };
 
-// Weights of s.R heads on the memory X: content weights, interpolation, shift, sharpen. Also their content weights and cosines,
-// all (R,Np).
+// Weights of s.R heads on the memory X: content weights, interpolation, shift, sharpen. Also their content weights and
+// cosines, all (R,Np).
 template <class T>
 void address(T* weights, T* contents, T* cosine, const T* X, const T* norm, const T* previous, const Heads<T>& heads,
-            const AddressScratch<T>& scratch, const Sizes<T>& s, const Row<T>& team, int64_t S) {
+             const AddressScratch<T>& scratch, const Sizes<T>& s, const Row<T>& team, int64_t S) {
   content_weights(contents, cosine, scratch.read.unit, scratch.read.key_norm, X, norm, heads.key, heads.strength, s);
   for (int64_t h = 0; h < s.R; ++h) {
     T* w = weights + h * s.Np;
@@ -31,11 +31,12 @@ void address(T* weights, T* contents, T* cosine, const T* X, const T* norm, cons
   }
 }
 
-// Backward of address, from grad_weights (R,Np), which is overwritten. The gradient of X is added to D; the others are written.
+// Backward of address, from grad_weights (R,Np), which is overwritten. The gradient of X is added to D; the others are
+// written.
 template <class T>
 void address_backward(T* D, T* grad_previous, const HeadGradients<T>& grad, T* grad_weights, const T* X, const T* norm,
-                     const T* previous, const Heads<T>& heads, const T* weights, const T* contents, const T* cosine,
-                     const AddressScratch<T>& scratch, const Sizes<T>& s, const Row<T>& team, int64_t S) {
+                      const T* previous, const Heads<T>& heads, const T* weights, const T* contents, const T* cosine,
+                      const AddressScratch<T>& scratch, const Sizes<T>& s, const Row<T>& team, int64_t S) {
   for (int64_t h = 0; h < s.R; ++h) {
     const int64_t at = h * s.Np;
     const T *shift = heads.shift + h * S, g = heads.gate[h];
@@ -96,8 +97,8 @@ void erase_write_backward_columns(T* D, T* grad_weights, T* erase_lanes, T* add_
   for (int c = 0; c < J; ++c) store(erase_lanes + (j + c) * L, erased[c]), store(add_lanes + (j + c) * L, added[c]);
 }
 
-// Backward of erase and add with any number of heads. The product of the other heads' factors is that of the heads before one times
-// that of the heads after it: no division, which a factor of 0 would break.
+// Backward of erase and add with any number of heads. The product of the other heads' factors is that of the heads
+// before one times that of the heads after it: no division, which a factor of 0 would break.
 template <class T>
 void erase_write_backward_heads(T* D, T* grad_weights, T* erase_lanes, T* add_lanes, const T* X, const T* weights,
                                 const T* erase, const T* add, T* factors, const Sizes<T>& s) {
@@ -131,8 +132,8 @@ void erase_write_backward_heads(T* D, T* grad_weights, T* erase_lanes, T* add_la
   }
 }
 
-// Backward of erase_write. D is in place: on entry the gradient of the memory after the write, on exit of the memory before. That of
-// the weights is added to grad_weights (R,Np). `lanes` is scratch for 2 R W vectors, `factors` for 2 R.
+// Backward of erase_write. D is in place: on entry the gradient of the memory after the write, on exit of the memory
+// before. That of the weights is added to grad_weights (R,Np). `lanes` is scratch for 2 R W vectors, `factors` for 2 R.
 template <class T>
 void erase_write_backward(T* D, T* grad_weights, T* grad_erase, T* grad_add, const T* X, const T* weights,
                           const T* erase, const T* add, T* lanes, T* factors, const Sizes<T>& s) {

@@ -7,8 +7,8 @@
 
 namespace {
 
-// A row of N numbers, padded to Np. What is stored beyond N becomes 0. A row for load_shifted needs space for `halo` numbers
-// before and behind it, into which fill_halo copies the numbers from its other end.
+// A row of N numbers, padded to Np. What is stored beyond N becomes 0. A row for load_shifted needs space for `halo`
+// numbers before and behind it, into which fill_halo copies the numbers from its other end.
 template <class T>
 class Row {
  public:

@@ -1,8 +1,10 @@
-// The products of slot_blocks.h on a row-major memory (N,W). Single operations read the tensor directly, without converting it
-// to slot blocks: the conversion costs a step more than the step itself. An episode converts once and gains.
+// The products of slot_blocks.h on a row-major memory (N,W). Single operations read the tensor directly, without
+// converting it to slot blocks: the conversion costs a step more than the step itself. An episode converts once and
+// gains.
 //
-// A vector holds L columns of one slot. The last vector of a row holds its last L columns, so it may overlap the one before; in
-// the overlap it adds 0. Every slot goes through the same instructions wherever it lies: equal slots stay bit-equal.
+// A vector holds L columns of one slot. The last vector of a row holds its last L columns, so it may overlap the one
+// before; in the overlap it adds 0. Every slot goes through the same instructions wherever it lies: equal slots stay
+// bit-equal.
 #pragma once
 
 #include "slot_blocks.h"
@@ -47,7 +49,8 @@ RowMajor<const T> to_read(const T* memory, T* copy, const Sizes<T>& s) {
   return {copy};
 }
 
-// A copy of a memory to change: at `out`, or padded at `copy` until `finish` stores it to `out`. A null memory is zeros.
+// A copy of a memory to change: at `out`, or padded at `copy` until `finish` stores it to `out`. A null memory is
+// zeros.
 template <class T>
 RowMajor<T> begin_at(T* out, const T* memory, T* copy, const Sizes<T>& s) {
   const bool whole = s.W >= Lanes<T>::L;
@@ -110,7 +113,7 @@ void rank_update_parts(T* X, const T* weights, const T* vectors, const T* shrink
       for (int p = 0; p < J; ++p) x[p] -= own[p] * *shrink * load(Y + i + at[p]);
       ++shrink;
     }
-    for (int p = J - 1; p >= 0; --p) store(X + i + at[p], x[p]);  // last vector first: an overlap belongs to the one before
+    for (int p = J - 1; p >= 0; --p) store(X + i + at[p], x[p]);  // last first: an overlap belongs to the one before
   }
 }
 
@@ -126,7 +129,8 @@ void rank_update(RowMajor<T> X, const T* weights, const T* vectors, const Sizes<
   });
 }
 
-// Loads C columns, L or L/2, of L slots at X and transposes them, so that each lane holds one slot; 0 behind the last of `slots`.
+// Loads C columns, L or L/2, of L slots at X and transposes them, so that each lane holds one slot; 0 behind the last
+// of `slots`.
 template <class T, int C>
 __attribute__((always_inline)) inline void load_tile(Vec<T>* tile, const T* X, int64_t slots, int64_t size) {
   constexpr int L = Lanes<T>::L;

@@ -1,16 +1,17 @@
-// The equations of one row of N weights, once for CPU and GPU: softmax, interpolation, shift, sharpen, and their gradients;
-// and the equations of single numbers: sigmoid, softplus, erase and add. docs/equations.md defines them by these names.
+// The equations of one row of N weights, once for CPU and GPU: softmax, interpolation, shift, sharpen, and their
+// gradients; and the equations of single numbers: sigmoid, softplus, erase and add. docs/equations.md defines them by
+// these names.
 //
 // A Team works on a row together: on the CPU the lanes of a vector, on the GPU the threads of a warp or a block. It has
 //   Value                      what a member holds: a vector or a number
-//   each(f), sum(f), max(f)    f(i) at every place i of the row; its sum or maximum over the row, which every member gets
+//   each(f), sum(f), max(f)    f(i) at every place i of the row; its sum or maximum over the row, for every member
 //   load(p, i), store(p, i, v)
 //   load_shifted(p, i, o)      p[(i - o) mod N], of a row whose halo was filled after its last store
 //   fill_halo(p)               makes the numbers that members stored to p ready for load_shifted
 //   exp(v), log(v)             exp of v <= 0; log of v >= 0, -inf at 0
 //   power(v, e)                v^e for v in [0,1] and e >= 0, with 0^0 = 1, accurate to the last bits at any e
-// Every member passes the same scalars by reference and gets the same result in them. Rows do not overlap unless a comment
-// says so. Gradients are named d_x for the gradient with respect to x.
+// Every member passes the same scalars by reference and gets the same result in them. Rows do not overlap unless a
+// comment says so. Gradients are named d_x for the gradient with respect to x.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,8 @@
 
 namespace mannkern {
 
-// sigmoid(x) of a number or a vector. Math is ScalarMath or VectorMath. The exponent is never positive, so nothing overflows.
+// sigmoid(x) of a number or a vector. Math is ScalarMath or VectorMath. The exponent is never positive, so nothing
+// overflows.
 template <class Math, class V>
 MANNKERN_BOTH V sigmoid(V x) {
   using T = typename Math::Number;
@@ -50,8 +52,8 @@ MANNKERN_BOTH void softmax(const Team& team, T* w, const T* x, T b) {
   team.each([&](auto i) { team.store(w, i, team.load(w, i) * scale); });
 }
 
-// sum_i w(i) d(i), corrected by the same sum of the remainders: softmax's gradients are sums of w (d - mean) (x - mean of x),
-// which cancel, so an error of the mean would show.
+// sum_i w(i) d(i), corrected by the same sum of the remainders: softmax's gradients are sums of w (d - mean) (x - mean
+// of x), which cancel, so an error of the mean would show.
 template <class Team, class T>
 MANNKERN_BOTH T weighted_mean(const Team& team, const T* d, const T* w) {
   const T first = team.sum([&](auto i) { return team.load(d, i) * team.load(w, i); });
@@ -112,8 +114,8 @@ MANNKERN_BOTH void shift_backward(const Team& team, T* d_g, T* d_shift, const T*
     d_shift[j] = team.sum([&](auto i) { return team.load(d_s, i) * team.load_shifted(w_g, i, j - S / 2); });
 }
 
-// Sharpen: w = softmax(y log w_s), computed as powers of w_s / max w_s, of which the largest is 1, so that their sum neither
-// overflows nor vanishes. w may be w_s.
+// Sharpen: w = softmax(y log w_s), computed as powers of w_s / max w_s, of which the largest is 1, so that their sum
+// neither overflows nor vanishes. w may be w_s.
 template <class Team, class T>
 MANNKERN_BOTH void sharpen(const Team& team, T* w, const T* w_s, T y) {
   const T top = team.max([&](auto i) { return team.load(w_s, i); });
@@ -127,8 +129,8 @@ MANNKERN_BOTH void sharpen(const Team& team, T* w, const T* w_s, T y) {
   team.each([&](auto i) { team.store(w, i, team.load(w, i) * scale); });
 }
 
-// Backward of sharpen: d_s, with its halo filled, and d_y from d_w. At w_s = 0 they are the gradients of w_s^y / sum w_s^y, with
-// 0^0 = 1 and 0 log 0 = 0. `w` is the sharpened row.
+// Backward of sharpen: d_s, with its halo filled, and d_y from d_w. At w_s = 0 they are the gradients of w_s^y / sum
+// w_s^y, with 0^0 = 1 and 0 log 0 = 0. `w` is the sharpened row.
 template <class Team, class T>
 MANNKERN_BOTH void sharpen_backward(const Team& team, T* d_s, T& d_y, const T* d_w, const T* w, const T* w_s, T y) {
   using Value = typename Team::Value;
@@ -144,11 +146,11 @@ MANNKERN_BOTH void sharpen_backward(const Team& team, T* d_s, T& d_y, const T* d
   team.fill_halo(d_s);
 }
 
-// Erase and add, the part of one head: M'(i, j) = factor M(i, j) + term, where `factor` is the product of the heads' 1 - w e and
-// `term` the sum of their w a.
+// Erase and add, the part of one head: M'(i, j) = factor M(i, j) + term, where `factor` is the product of the heads' 1
+// - w e and `term` the sum of their w a.
 template <class Team, class T>
-MANNKERN_BOTH void erase_and_add(typename Team::Value& factor, typename Team::Value& term, typename Team::Value w, T erase,
-                                 T add) {
+MANNKERN_BOTH void erase_and_add(typename Team::Value& factor, typename Team::Value& term, typename Team::Value w,
+                                 T erase, T add) {
   factor *= 1 - w * erase;
   term += w * add;
 }

@@ -1,18 +1,18 @@
-// The kernels of lrua_scan: each episode goes from its first step to its last, with its memory in slot blocks throughout.
+// The kernels of lrua_scan: each episode goes from its first step to its last, with its memory in slot blocks
+// throughout.
 #pragma once
 
 #include "lrua_kernels.h"
 
 namespace {
 
-// The state between steps, which is also what a checkpoint holds: memory in slot blocks, read weights (R,Np) and usage (Np), behind
-// each other.
+// The state between steps, which is also what a checkpoint holds: memory in slot blocks, read weights (R,Np) and usage
+// (Np), behind each other.
 template <class T>
 struct State {
   T *memory, *read_weights, *usage;
 
-  State(T* at, const Sizes<T>& s)
-      : memory(at), read_weights(at + s.W * s.Np), usage(at + (s.W + s.R) * s.Np) {}
+  State(T* at, const Sizes<T>& s) : memory(at), read_weights(at + s.W * s.Np), usage(at + (s.W + s.R) * s.Np) {}
   static int64_t size(const Sizes<T>& s) { return (s.W + s.R + 1) * s.Np; }
 };
 
@@ -69,8 +69,8 @@ void lrua_scan(const LRUAScan<T>& op, int64_t begin, int64_t end) {
   }
 }
 
-// From each checkpoint on, the last one first, it recomputes the steps up to the next, saves their memories and rows, and goes back
-// through them.
+// From each checkpoint on, the last one first, it recomputes the steps up to the next, saves their memories and rows,
+// and goes back through them.
 template <class T>
 void lrua_scan_backward(const LRUAScanBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);
@@ -83,8 +83,8 @@ void lrua_scan_backward(const LRUAScanBackward<T>& op, int64_t begin, int64_t en
   auto* slots = reinterpret_cast<int64_t*>(arena.take(every * n * 2));
   const ReadScratch<T> scratch = take_read_scratch(arena, s);
   for (int64_t e = begin; e < end; ++e) {
-    load_state(grad, blocks, offset_or_null(op.grad_memory_out, e * NW), offset_or_null(op.grad_read_weights_out, e * RN),
-               offset_or_null(op.grad_usage_out, e * s.N), s);
+    load_state(grad, blocks, offset_or_null(op.grad_memory_out, e * NW),
+               offset_or_null(op.grad_read_weights_out, e * RN), offset_or_null(op.grad_usage_out, e * s.N), s);
     for (int64_t first = (op.steps - 1) / every * every; first >= 0; first -= every) {
       const int64_t steps = smaller(every, op.steps - first);
       if (first) std::memcpy(state.memory, op.checkpoints + ((first / every - 1) * op.B + e) * size, size * sizeof(T));

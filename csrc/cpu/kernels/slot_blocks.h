@@ -1,9 +1,10 @@
-// A memory in slot blocks, and rows of weights padded to Np: how they are laid out, and the three products between them.
+// A memory in slot blocks, and rows of weights padded to Np: how they are laid out, and the three products between
+// them.
 //
-// A block holds 2 L slots, column by column, so each SIMD lane holds one slot and dot products need no horizontal sums. Every
-// slot goes through the same instructions wherever it lies: equal slots stay bit-equal. N is padded to Np, whole blocks, and
-// the padding holds zeros. csrc/README.md draws it. R vectors of W numbers (keys, adds, gradients) and R rows of weights meet a
-// memory in three ways:
+// A block holds 2 L slots, column by column, so each SIMD lane holds one slot and dot products need no horizontal sums.
+// Every slot goes through the same instructions wherever it lies: equal slots stay bit-equal. N is padded to Np, whole
+// blocks, and the padding holds zeros. csrc/README.md draws it. R vectors of W numbers (keys, adds, gradients) and R
+// rows of weights meet a memory in three ways:
 //   rank_update  X(i) += sum_h weights[h](i) vectors[h]       (write; gradients of the memory)
 //   slot_dot     out[h](i) = vectors[h] . X(i)                (cosine; gradients of weights)
 //   slot_sum     out[h] = sum_i weights[h](i) X(i)            (read; gradients of keys and adds)
@@ -15,8 +16,9 @@ namespace {
 
 template <class T>
 constexpr int kBlock = 2 * Lanes<T>::L;
+// Rows of a memory to prefetch ahead: a tile reads rows with strides that the hardware does not foresee.
 template <class T>
-constexpr int kAhead = 2 * Lanes<T>::L;  // rows of a memory to prefetch ahead: a tile's strides hide them from the hardware
+constexpr int kAhead = 2 * Lanes<T>::L;
 constexpr int kHeads = 4;  // heads in one pass over the memory: as many accumulators fit in the registers
 
 inline int64_t padded(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -42,8 +44,8 @@ int64_t blocks_size(const Sizes<T>& s) {
   return s.W * s.Np + kBlock<T> * Lanes<T>::L;
 }
 
-// Memory (N,W) to blocks, an L x L tile at a time. The columns of a tile beyond W spill into the next block, which is written
-// later and overwrites them.
+// Memory (N,W) to blocks, an L x L tile at a time. The columns of a tile beyond W spill into the next block, which is
+// written later and overwrites them.
 template <class T>
 void load_blocks(T* X, const T* memory, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
@@ -202,8 +204,7 @@ void sum_lanes(T* out, const T* lanes, int64_t count) {
     transpose<T>(row);
     for (int width = L / 2; width > 0; width /= 2)
       for (int e = 0; e < width; ++e) row[e] += row[e + width];
-    if (c + L <= count)
-      store(out + c, row[0]);
+    if (c + L <= count) store(out + c, row[0]);
     else
       for (int64_t e = 0; c + e < count; ++e) out[c + e] = row[0][e];
   }

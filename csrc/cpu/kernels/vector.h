@@ -1,8 +1,8 @@
 // Vectors of L lanes of T, on the vector extension of GCC and Clang: loads, shuffles, transposes, sums over lanes.
 //
-// Each isa_*.cpp chooses its instruction set and then includes this file and all other kernel headers, once. Everything in
-// them is in an unnamed namespace: of a function that several files share, the linker keeps one copy, which could be the
-// AVX-512 one, on every machine.
+// Each isa_*.cpp chooses its instruction set and then includes this file and all other kernel headers, once. Everything
+// in them is in an unnamed namespace: of a function that several files share, the linker keeps one copy, which could be
+// the AVX-512 one, on every machine.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +44,8 @@ inline void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
 
-// Calls f(0), f(1) to f(COUNT - 1), each number a compile-time constant: an array of vectors that f indexes stays in registers.
+// Calls f(0), f(1) to f(COUNT - 1), each number a compile-time constant: an array of vectors that f indexes stays in
+// registers.
 template <int COUNT, int FIRST = 0, class F>
 __attribute__((always_inline)) inline void unrolled(F f) {
   if constexpr (FIRST < COUNT) {
@@ -84,7 +85,8 @@ inline Vec<T> load_halves(const T* a, const T* b) {
   return joined(first, second, std::make_integer_sequence<int, Lanes<T>::L>{});
 }
 
-// Lane order that interleaves the low (Half = 0) or high (Half = 1) groups of G lanes within each 128-bit part of a and b.
+// Lane order that interleaves the low (Half = 0) or high (Half = 1) groups of G lanes within each 128-bit part of a and
+// b.
 template <int L, int PerPart, int G, int Half>
 struct Unpack {
   static constexpr int of(int e) {
@@ -93,7 +95,8 @@ struct Unpack {
   }
 };
 
-// Lane order that exchanges the off-diagonal groups of S lanes of a and b: the two halves of one step of a block transpose.
+// Lane order that exchanges the off-diagonal groups of S lanes of a and b: the two halves of one step of a block
+// transpose.
 template <int L, int S, int Half>
 struct Exchange {
   static constexpr int of(int e) {
@@ -117,8 +120,9 @@ inline void exchange_parts(Vec<T>* row) {
   }
 }
 
-// Transposes L rows of L lanes in registers: unpacks within 128 bits, then exchanges whole 128-bit parts. With ROWS = L/2 each
-// vector holds two half rows, which belong ROWS rows apart: the result is the transpose of L rows of L/2 lanes.
+// Transposes L rows of L lanes in registers: unpacks within 128 bits, then exchanges whole 128-bit parts. With ROWS =
+// L/2 each vector holds two half rows, which belong ROWS rows apart: the result is the transpose of L rows of L/2
+// lanes.
 template <class T, int ROWS = Lanes<T>::L>
 inline void transpose(Vec<T>* row) {
   constexpr int L = Lanes<T>::L, P = 16 / sizeof(T);

@@ -1,6 +1,7 @@
 // Elementary functions of vectors: exp, log, power, tanh, each with its error, and square roots of numbers.
 //
-// Written out rather than called, because a row of N weights needs N of them at each step and a library's take one number.
+// Written out rather than called, because a row of N weights needs N of them at each step and a library's take one
+// number.
 #pragma once
 
 #include "vector.h"
