@@ -10,10 +10,10 @@ namespace {
 using mannkern::HeadGradients;
 using mannkern::Heads;
 
-// Scratch of addressing, one row each: w_g and the gradient of w_s, which have a halo, and w_s.
+// Scratch of addressing.
 template <class T>
 struct AddressScratch {
-  T *moved, *grad_shifted, *shifted;
+  T *moved, *shifted, *grad_shifted;  // w_g, w_s and the gradient of w_s, a row each; the first and the last have a halo
   ReadScratch<T> read;
 };
 
