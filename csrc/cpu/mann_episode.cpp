@@ -4,8 +4,8 @@
 
 #include <tuple>
 
-#include "controller_loop.h"
 #include "checkpoints.h"
+#include "controller_loop.h"
 
 namespace mannkern {
 namespace {
@@ -71,7 +71,7 @@ using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tens
 
 // From gradients of the outputs and of memory, read weights, usage and cell after the last step (null: zero), the
 // inputs, and what mann_episode saved for backward. Returns the gradients of its inputs in their order; that of `input`
-// is (0,B,F) unless it is wanted.
+// is (0,B,F) without `wants_input`.
 Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memory, const Maybe& grad_read_weights,
                                const Maybe& grad_usage, const Maybe& grad_cell, const Tensor& input,
                                const Tensor& input_weight, const Tensor& recurrent_weight,

@@ -4,8 +4,8 @@
 
 #include <tuple>
 
-#include "controller_loop.h"
 #include "checkpoints.h"
+#include "controller_loop.h"
 
 namespace mannkern {
 namespace {
@@ -65,8 +65,8 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
 using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // From gradients of the outputs and of memory, weights and cell after the last step (null: zero), the inputs, and what
-// ntm_episode saved for backward. Returns the gradients of its inputs in their order; that of `input` is (0,B,F) unless
-// it is wanted.
+// ntm_episode saved for backward. Returns the gradients of its inputs in their order; that of `input` is (0,B,F)
+// without `wants_input`.
 Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memory, const Maybe& grad_weights,
                               const Maybe& grad_cell, const Tensor& input, const Tensor& input_weight,
                               const Tensor& recurrent_weight, const Tensor& interface_weight, const Tensor& output,

@@ -135,17 +135,17 @@ void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T*
     const T b = strength ? strength[h] : T(1);
     const T *w = weights + h * s.Np, *cos = cosine + h * s.Np, *gw = grad_weights + h * s.Np;
     T* pull = scratch.pull + h * s.Np;
-    const T m = mannkern::weighted_mean(team, gw, w),
-            center = grad_strength ? mannkern::weighted_mean(team, cos, w) : 0;
-    Vec<T> turn = {};
+    const T mean = mannkern::weighted_mean(team, gw, w);
+    const T center = grad_strength ? mannkern::weighted_mean(team, cos, w) : 0;
+    Vec<T> grad_b = {};
     for (int64_t i = 0; i < s.Np; i += L) {
-      const Vec<T> dz = load(w + i) * (load(gw + i) - m), slope = dz * load(cos + i), n = load(norm + i);
-      turn += dz * (load(cos + i) - center);
+      const Vec<T> dz = load(w + i) * (load(gw + i) - mean), slope = dz * load(cos + i), n = load(norm + i);
+      grad_b += dz * (load(cos + i) - center);
       store(pull + i, dz * b / n);
       const Vec<T> through_norm = n > kEps<T> ? slope * b / n : Vec<T>{};
       store(scratch.shrink + i, load(scratch.shrink + i) + through_norm / n);
     }
-    if (grad_strength) grad_strength[h] = lane_sum<T>(turn);
+    if (grad_strength) grad_strength[h] = lane_sum<T>(grad_b);
   }
   slot_sum(grad_key, X, scratch.pull, scratch.lanes, s);
   for (int64_t h = 0; h < s.R; ++h) {

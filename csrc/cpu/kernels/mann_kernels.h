@@ -37,8 +37,8 @@ void activate(T* row, const T* product, const T* bias, const MANNInterface& layo
 template <class T>
 void activate_backward(T* grad, const T* row, const MANNInterface& layout) {
   for (int64_t j = 0; j < layout.gates(); ++j) grad[j] *= 1 - row[j] * row[j];
-  // b = 1 + softplus(x): db/dx = 1 - exp(1 - b)
-  for (int64_t h = layout.gates() + layout.shape.R; h < layout.size(); ++h) grad[h] *= -T(__builtin_expm1(1 - row[h]));
+  for (int64_t h = layout.gates() + layout.shape.R; h < layout.size(); ++h)
+    grad[h] *= mannkern::softplus_slope<ScalarMath<T>>(1 - row[h]);
 }
 
 // The padded rows that a step saves for backward, behind each other. Write weights are recomputed where they are

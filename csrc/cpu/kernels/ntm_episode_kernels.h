@@ -38,17 +38,16 @@ void activate(T* y, const T* x, const T* b, const NTMInterface& layout) {
   }
 }
 
-// Backward of activate, from its result y. d is in place: on entry with respect to y, on exit with respect to product +
-// bias.
+// Backward of activate, from its result y. d is in place: on entry with respect to y, on exit with respect to x + b.
 template <class T>
 void activate_backward(T* d, const T* y, const NTMInterface& layout) {
   const auto [N, W, H, S] = layout.shape;
   for (int64_t i = layout.adds(); i < layout.erases(); ++i) d[i] *= 1 - y[i] * y[i];
   for (int64_t i = layout.erases(); i < layout.strengths(); ++i) d[i] *= y[i] * (1 - y[i]);
-  for (int64_t h = 0; h < H; ++h) {  // the derivative of softplus is 1 - exp(-softplus)
+  for (int64_t h = 0; h < H; ++h) {
     const int64_t b = layout.strengths() + h, sharp = layout.sharpnesses() + h;
-    d[b] *= -T(__builtin_expm1(-y[b]));
-    d[sharp] *= -T(__builtin_expm1(1 - y[sharp]));
+    d[b] *= mannkern::softplus_slope<ScalarMath<T>>(-y[b]);
+    d[sharp] *= mannkern::softplus_slope<ScalarMath<T>>(1 - y[sharp]);
     const T* s = y + layout.shifts() + h * S;
     T *ds = d + layout.shifts() + h * S, mean = 0;
     for (int64_t j = 0; j < S; ++j) mean += s[j] * ds[j];

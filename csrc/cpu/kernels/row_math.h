@@ -39,6 +39,12 @@ MANNKERN_BOTH V softplus(V x, typename Math::Number least) {
   return least + (x > 0 ? x : V{}) + Math::log1p_exp(x > 0 ? -x : x);
 }
 
+// The derivative of softplus at x, from -softplus(x): 1 - exp(-softplus(x)).
+template <class Math, class V>
+MANNKERN_BOTH V softplus_slope(V minus_softplus) {
+  return -Math::expm1(minus_softplus);
+}
+
 // Content weights, of cosines x: w = softmax(b x); w may be x.
 template <class Team, class T>
 MANNKERN_BOTH void softmax(const Team& team, T* w, const T* x, T b) {

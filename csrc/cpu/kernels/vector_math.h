@@ -133,6 +133,7 @@ struct ScalarMath {
   static float exp_nonpositive(float x) { return __builtin_expf(x); }
   static double exp_nonpositive(double x) { return __builtin_exp(x); }
   static T log1p_exp(T x) { return T(__builtin_log1p(__builtin_exp(x))); }  // log(1 + exp(x)) for x <= 0
+  static T expm1(T x) { return T(__builtin_expm1(x)); }                     // exp(x) - 1
 };
 template <class T>
 struct VectorMath {
