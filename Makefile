@@ -43,7 +43,7 @@ gpu-check:
 
 build: $(LIBRARY)
 
-$(LIBRARY): $(INSTALLED) setup.py $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
+$(LIBRARY): $(INSTALLED) setup.py $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 	MANNKERN_FORCE_BUILD=1 MANNKERN_WERROR=1 $(RUN) setup.py --quiet build_ext --inplace --force
 	touch $@
 

@@ -1,7 +1,7 @@
-"""Builds the compiled libraries where what they need is there; the rest is pyproject.toml.
+"""Builds the compiled libraries, if the machine has what they need; everything else is in pyproject.toml.
 
-mannkern/_C.abi3.so needs torch and a C++ compiler, mannkern/_CUDA.abi3.so a torch built with CUDA and its nvcc, but no
-GPU. They use LibTorch's stable ABI and no Python, so one binary serves every torch >= 2.10 and every Python.
+mannkern/_C.abi3.so needs torch and a C++ compiler; mannkern/_CUDA.abi3.so needs a torch built with CUDA and its nvcc,
+but no GPU. They use LibTorch's stable ABI and no Python, so one binary serves every torch >= 2.10 and every Python.
 Without torch at build time, or when compiling fails, the package installs as pure Python and runs on the reference;
 MANNKERN_FORCE_BUILD=1 turns both into an error. MANNKERN_WERROR=1 makes warnings errors, MANNKERN_SANITIZE=1 builds for
 AddressSanitizer (make sanitize). TORCH_CUDA_ARCH_LIST, such as "9.0 10.0+PTX", chooses the GPUs.
@@ -20,12 +20,9 @@ from setuptools.command.build_ext import build_ext
 FORCED = os.environ.get("MANNKERN_FORCE_BUILD") == "1"
 WERROR = os.environ.get("MANNKERN_WERROR") == "1"
 SANITIZE = ["-fsanitize=address"] if os.environ.get("MANNKERN_SANITIZE") == "1" else []
-SOURCES = [
-    f"csrc/cpu/{name}.cpp"
-    for name in ("lrua", "mann", "scan", "ntm", "ntm_episode", "isa", "isa_portable", "isa_avx2", "isa_avx512")
-]
+SOURCES = sorted(map(str, [*Path("csrc/cpu").glob("*.cpp"), *Path("csrc/cpu/kernels").glob("*.cpp")]))
 CUDA_SOURCE = "csrc/cuda/ntm.cu"
-GPUS = ("8.0", "9.0", "10.0")  # A100, H100, B200; later ones compile the last for themselves
+GPUS = ("8.0", "9.0", "10.0")  # A100, H100, B200; the driver compiles the last one's PTX for later GPUs
 MACROS = [("TORCH_TARGET_VERSION", "0x020a000000000000")]  # torch 2.10
 
 
@@ -41,19 +38,19 @@ def find_nvcc() -> str | None:
 
 
 def nvcc_flags(nvcc: str, include_paths: list[str]) -> list[str]:
-    """What CUDA_SOURCE is compiled with, but for the GPUs and where warnings go."""
+    """The command that compiles CUDA_SOURCE, without the GPUs it is for and the flags for warnings."""
     macros = [f"-D{name}={value}" for name, value in [*MACROS, ("USE_CUDA", "1")]]
     return [nvcc, "-std=c++17", "-O3", *macros, *(f"-isystem={path}" for path in include_paths)]
 
 
 def gpu_flags(nvcc: str) -> list[str]:
-    asked = re.split(r"[ ;]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip())
-    if asked == [""]:
+    gpus = re.split(r"[ ;]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip())
+    if gpus == [""]:
         known = subprocess.run([nvcc, "--list-gpu-code"], check=True, capture_output=True, text=True).stdout.split()
-        asked = [gpu for gpu in GPUS if f"sm_{gpu.replace('.', '')}" in known]
-        asked[-1] += "+PTX"
+        gpus = [gpu for gpu in GPUS if f"sm_{gpu.replace('.', '')}" in known]
+        gpus[-1] += "+PTX"
     flags = []
-    for gpu in asked:
+    for gpu in gpus:
         number = gpu.removesuffix("+PTX").replace(".", "")
         flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
         if gpu.endswith("+PTX"):
@@ -82,7 +79,7 @@ def native_extension() -> list[Extension]:
             SOURCES,
             depends=[str(p) for p in Path("csrc").rglob("*.h")],
             define_macros=MACROS,
-            # math without errno lets sqrt be one instruction; contraction lets a * b + c be one
+            # without errno sqrt is one instruction, and with contraction so is a * b + c
             extra_compile_args=[
                 "-std=c++17",
                 *(["-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else ["-O3", "-g0"]),
@@ -112,9 +109,9 @@ def cuda_extension(cuda: str, torch_lib: str, include_paths: list[str]) -> list[
         say(f"nvcc is not found; install CUDA {cuda}'s toolkit or set CUDA_HOME", "CUDA library")
         return []
     release = subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout
-    found = re.search(r"release (\d+)\.", release)
-    if found is None or found[1] != cuda.split(".")[0]:
-        had = f"CUDA {found[1]}" if found else "another"
+    match = re.search(r"release (\d+)\.", release)
+    if match is None or match[1] != cuda.split(".")[0]:
+        had = f"CUDA {match[1]}" if match else "another"
         say(f"{nvcc} is of {had}, PyTorch of CUDA {cuda}; set CUDA_HOME", "CUDA library")
         return []
     return [

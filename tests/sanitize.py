@@ -1,7 +1,7 @@
-"""Every compiled operation, forward and backward, on sizes around those of vectors and blocks: for AddressSanitizer.
+"""Runs every compiled operation, forward and backward, under AddressSanitizer, on sizes around vectors and blocks.
 
-``make sanitize`` runs it on a library built for that. Tensors are of exactly their size, so a number read or written
-beside one is seen; the sanitizer says where, and ends the run.
+``make sanitize`` runs it with a library built for the sanitizer. Tensors are exactly as large as their numbers, so the
+sanitizer sees a number that is read or written outside one, says where, and ends the run.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ B, T = 2, 9
 
 
 def leaf(*sizes: int, dtype: torch.dtype) -> Tensor:
-    """Random numbers from 0 to 1, which a gradient is wanted of."""
+    """Random numbers from 0 to 1 that require a gradient."""
     return torch.rand(sizes, dtype=dtype).requires_grad_()
 
 
 def differentiate(outputs: Iterable[Tensor]) -> None:
-    """The gradient of their sum."""
+    """Computes the gradient of the sum of all outputs."""
     torch.stack([x.sum() for x in outputs]).sum().backward()
 
 
 def steps(N: int, W: int, R: int, dtype: torch.dtype) -> None:
-    """The operations that are a step or a part of one."""
+    """The single operations."""
     memory, weights, usage = leaf(B, N, W, dtype=dtype), leaf(B, R, N, dtype=dtype), leaf(B, N, dtype=dtype)
     key, add, gate = leaf(B, R, W, dtype=dtype), leaf(B, R, W, dtype=dtype), leaf(B, R, dtype=dtype)
     differentiate(functional.lrua_step(memory, weights, usage, key, add, gate, gate, num_least_used=min(N, 9)))
@@ -49,8 +49,8 @@ def steps(N: int, W: int, R: int, dtype: torch.dtype) -> None:
 def episodes(N: int, W: int, R: int, dtype: torch.dtype) -> None:
     """The scan and whole episodes, with gradients and without."""
     state = leaf(B, N, W, dtype=dtype), leaf(B, R, N, dtype=dtype), leaf(B, N, dtype=dtype)
-    asked = leaf(T, B, R, W, dtype=dtype), leaf(T, B, R, W, dtype=dtype), leaf(T, B, R, dtype=dtype)
-    differentiate(functional.lrua_scan(*state, *asked))
+    interface = leaf(T, B, R, W, dtype=dtype), leaf(T, B, R, W, dtype=dtype), leaf(T, B, R, dtype=dtype)
+    differentiate(functional.lrua_scan(*state, *interface))
     for module, controller in itertools.product((MANN, NTM), ("lstm", "feedforward")):
         model = module(7, 9, N, W, R, controller=controller, dtype=dtype)
         inputs = leaf(T, B, 7, dtype=dtype)

@@ -1,4 +1,4 @@
-"""The build: a compiler that fails, no torch at build time, and what the compiled library asks of its surroundings."""
+"""The build: without a working compiler, without torch, with stand-ins for nvcc; and what the library needs to load."""
 
 import os
 import platform
@@ -58,14 +58,14 @@ esac
 
 
 def build_with_nvcc(source: Path, release: str = "13.0", code: int = 0, **environment: str) -> str:
-    """What a build says that takes torch for one of CUDA 13.0, with a stand-in for nvcc and without a C++ compiler."""
+    """The output of a build with a torch of CUDA 13.0, a stand-in for nvcc and no C++ compiler."""
     (source / "bin").mkdir()
     nvcc = source / "bin" / "nvcc"
     nvcc.write_text(NVCC.format(release=release, code=code))
     nvcc.chmod(0o755)
     (source / "sitecustomize.py").write_text("import torch; torch.version.cuda = '13.0'")
-    found = {"CUDA_HOME": str(source), "PYTHONPATH": str(source), "CC": "false", "CXX": "false"}
-    done = build(source, **found | environment)
+    tools = {"CUDA_HOME": str(source), "PYTHONPATH": str(source), "CC": "false", "CXX": "false"}
+    done = build(source, **tools | environment)
     assert done.returncode == 0
     return done.stdout + done.stderr
 
@@ -106,14 +106,14 @@ def test_library_needs_no_python_and_only_the_stable_interface_of_torch() -> Non
     assert not [name for name in symbols if name.startswith(("Py", "_Py", "_ZN2at", "_ZNK2at", "_ZN3c10", "_ZNK3c10"))]
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="other machines call their instructions otherwise")
-def test_fetches_are_in_the_compiled_library() -> None:
-    """GCC drops a call that only fetches unless it is inlined; a scan lost most of its fetches that way."""
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86 instructions")
+def test_prefetches_are_in_the_compiled_library() -> None:
+    """GCC deletes calls to functions that only prefetch unless they are inlined: a scan once lost most of its own."""
     command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", str(ROOT / "mannkern" / "_C.abi3.so")]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     functions = [function.partition(":\n") for function in listing.split("\n\n")]
-    for name, rows in {"scan": 5, "scan_backward": 7, "step": 1, "step_backward": 1}.items():
+    for name, rows in {"lrua_scan": 5, "lrua_scan_backward": 7, "lrua_step": 1, "lrua_step_backward": 1}.items():
         whole = [(head, code) for head, _, code in functions if "[clone" not in head]
-        found = [code.count("prefetch") for head, code in whole if f"::{name}<float>(mannkern::" in head]
-        assert len(found) == 3, f"{name} for three instruction sets"
-        assert min(found) >= rows, name
+        counts = [code.count("prefetch") for head, code in whole if f"::{name}<float>(mannkern::" in head]
+        assert len(counts) == 3, f"{name} for three instruction sets"
+        assert min(counts) >= rows, name

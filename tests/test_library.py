@@ -1,4 +1,4 @@
-"""The compiled library as a file: absent, damaged, with its instruction sets; nothing heavy is imported with it."""
+"""The compiled library as a file: its instruction sets, and a package whose library is missing or damaged."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_instruction_sets() -> None:
 
 
 def run(code: str) -> str:
-    """What ``code`` prints in a Python of its own."""
+    """The output of ``code`` in a new Python process."""
     root = Path(mannkern.__file__).parents[1]
     return subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True).stdout
 
 
 def in_a_copy(tmp_path, break_library: Callable) -> str:
-    """What a package with another library says of it."""
+    """The output of a copy of the package whose library is broken by ``break_library``."""
     package = Path(mannkern.__file__).parent
     shutil.copytree(package, tmp_path / "mannkern", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     break_library(tmp_path / "mannkern")
@@ -54,7 +54,7 @@ def in_a_copy(tmp_path, break_library: Callable) -> str:
 
 
 def test_importing_does_not_import_triton() -> None:
-    """It takes seconds, and need not be there."""
+    """Importing Triton takes seconds, and it may not be installed."""
     code = "import sys, mannkern; mannkern.backend_info(); print('triton' in sys.modules)"
     assert run(code) == "False\n"
 

@@ -1,4 +1,4 @@
-"""What the compiled operations refuse when called without the checks of mannkern.functional, as compiled graphs do."""
+"""Inputs that the compiled operations refuse themselves: a compiled graph calls them without the functional checks."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mannkern import functional
 MEMORY, WEIGHTS, ADD = torch.randn(2, 3, 4), torch.rand(2, 1, 3), torch.randn(2, 1, 4)
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's tracing does it
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # raised by torch's tracing
 @pytest.mark.parametrize("slot", [-1, 3, 2**40])
 def test_a_slot_out_of_range_is_never_written(slot: int) -> None:
     reset = torch.tensor([0, slot])
@@ -35,7 +35,7 @@ def test_other_shapes_and_dtypes_are_never_read() -> None:
 ROW, SHIFT, ONE = torch.rand(2, 1, 3), torch.rand(2, 1, 3), torch.ones(2, 1)
 
 
-def test_what_the_ntm_is_never_given() -> None:
+def test_the_ntm_refuses_an_even_number_of_shifts_and_other_shapes() -> None:
     ops = torch.ops.mannkern
     with pytest.raises(RuntimeError, match="the number of shifts is even"):
         ops.shift_sharpen(ROW, SHIFT[..., :2], ONE)

@@ -1,103 +1,109 @@
-// The NTM over a whole episode: the loop over T, forward and backward through time.
+// The operation ntm_episode: an NTM's loop over the steps of an episode, forward and backward through time.
 
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
+#include "checkpoints.h"
 #include "controller_loop.h"
-#include "episode.h"
 
 namespace mannkern {
 namespace {
 
-Interface interface_of(const ControllerShape& c, const Tensor& memory, const Tensor& weights, int64_t write_heads,
-                       int64_t shifts) {
+NTMInterface interface_of(const ControllerShape& c, const Tensor& memory, const Tensor& weights, int64_t write_heads,
+                          int64_t shifts) {
   const Shape s = shape_of(memory, weights);
-  const Interface layout{{s.N, s.W, s.R, shifts}, write_heads};
+  const NTMInterface layout{{s.N, s.W, s.R, shifts}, write_heads};
   STD_TORCH_CHECK(shifts % 2 == 1, "mannkern: the number of shifts is even");
-  STD_TORCH_CHECK(0 < write_heads && write_heads < s.R && c.I == layout.size() && c.O == c.D + (s.R - write_heads) * s.W,
-                  "mannkern: heads do not fit the interface or the output");
+  STD_TORCH_CHECK(
+      0 < write_heads && write_heads < s.R && c.I == layout.size() && c.O == c.D + (s.R - write_heads) * s.W,
+      "mannkern: heads do not fit the interface or the output");
   return layout;
 }
 
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-// As mann_episode, with the weights (B,H,N) of the write heads and then of the read heads.
+// As mann_episode, but the state is memory (B,N,W) and weights (B,H,N), those of the write heads first.
 Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tensor& bias, const Tensor& recurrent_weight,
                     const Tensor& interface_weight, const Tensor& interface_bias, const Tensor& output,
                     const Maybe& cell, const Tensor& memory, const Tensor& weights, int64_t write_heads, int64_t shifts,
-                    bool keep) {
+                    bool save_for_backward) {
   return by_dtype(memory, [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
-    const Interface layout = interface_of(c, memory, weights, write_heads, shifts);
+    const NTMInterface layout = interface_of(c, memory, weights, write_heads, shifts);
     const auto [N, W, H, S] = layout.shape;
-    const EpisodeShape s(input, memory, H, 3 * H + 1, keep);
+    const EpisodeShape s(input, memory, H, 3 * H + 1, save_for_backward);
     const int64_t B = s.B;
     const T *M0 = call.in(memory, "memory", {B, N, W}), *w0 = call.in(weights, "weights", {B, H, N});
     ControllerLoop<T> loop(call, c, {input, input_weight, recurrent_weight, interface_weight, output, cell}, bias,
-                           interface_bias, keep);
-    const Trail<T> trail(s);
+                           interface_bias, save_for_backward);
+    const Checkpoints<T> checkpoints(s);
     const Tensor last_memory = call.out({B, N, W}), last_weights = call.out({B, H, N});
     const Tensor current = call.out({B, s.memory_size()});
-    T* M = keep ? trail.copy(0) : data<T>(current);
+    T* M = save_for_backward ? checkpoints.memory(0) : data<T>(current);
     over_batch(B, N * W, kernels<T>().to_blocks,
-               ToBlocks<T>{s.shape, s.row_stride(), M0, w0, M, trail.row(0), trail.row(0) + 3 * H * s.Np});
+               ToBlocks<T>{s.shape, s.row_stride(), M0, w0, M, checkpoints.row(0), checkpoints.row(0) + 3 * H * s.Np});
     for (int64_t t = 0; t < s.T; ++t) {
-      const bool copied = keep && t + 1 < s.T && (t + 1) % s.span == 0;
-      T* after = copied ? trail.copy(t + 1) : data<T>(current);
-      const T* asked = loop.step(t);
+      const bool checkpoint = save_for_backward && t + 1 < s.T && (t + 1) % s.checkpoint_every == 0;
+      T* after = checkpoint ? checkpoints.memory(t + 1) : data<T>(current);
+      const T* product = loop.step(t);
       over_batch(B, s.work(), kernels<T>().ntm_step,
-                 NtmStep<T>{layout, c.O, asked, loop.interface_bias, M, trail.row(t), after, loop.asked(t),
-                            trail.row(t + 1), loop.output(t) + c.D});
+                 NTMStep<T>{layout, c.O, product, loop.interface_bias, M, checkpoints.row(t), after,
+                            loop.interface_at(t), checkpoints.row(t + 1), loop.output(t) + c.D});
       M = after;
     }
-    over_batch(B, N * W, kernels<T>().from_blocks,
-               FromBlocks<T>{s.shape, s.row_stride(), M, trail.row(s.T), data<T>(last_memory), data<T>(last_weights)});
-    return std::make_tuple(loop.outputs, last_memory, last_weights, loop.last_cell(), trail.copies, trail.rows,
-                           loop.kept_gates(), loop.cells, loop.interface);
+    over_batch(
+        B, N * W, kernels<T>().from_blocks,
+        FromBlocks<T>{s.shape, s.row_stride(), M, checkpoints.row(s.T), data<T>(last_memory), data<T>(last_weights)});
+    return std::make_tuple(loop.outputs, last_memory, last_weights, loop.last_cell(), checkpoints.memories,
+                           checkpoints.rows, loop.saved_gates(), loop.cells, loop.interface);
   });
 }
 
 using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-// Gradients of outputs, memory, weights and cell after the last step (null: zero), the inputs, what ntm_episode kept ->
-// gradients of its inputs, in order; of `input` only where wanted, else (0,B,F).
+// From gradients of the outputs and of memory, weights and cell after the last step (null: zero), the inputs, and what
+// ntm_episode saved for backward. Returns the gradients of its inputs in their order; that of `input` is (0,B,F)
+// without `wants_input`.
 Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memory, const Maybe& grad_weights,
                               const Maybe& grad_cell, const Tensor& input, const Tensor& input_weight,
                               const Tensor& recurrent_weight, const Tensor& interface_weight, const Tensor& output,
                               const Maybe& cell, const Tensor& memory, const Tensor& weights, const Tensor& outputs,
-                              const Tensor& copies, const Tensor& rows, const Tensor& gates, const Tensor& cells,
-                              const Tensor& interface, int64_t write_heads, int64_t shifts, bool wants_input) {
+                              const Tensor& memory_checkpoints, const Tensor& rows, const Tensor& gates,
+                              const Tensor& cells, const Tensor& interface, int64_t write_heads, int64_t shifts,
+                              bool wants_input) {
   return by_dtype(memory, [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
-    const Interface layout = interface_of(c, memory, weights, write_heads, shifts);
+    const NTMInterface layout = interface_of(c, memory, weights, write_heads, shifts);
     const auto [N, W, H, S] = layout.shape;
     const EpisodeShape s(input, memory, H, 3 * H + 1, true);
     const int64_t B = s.B, size = B * s.memory_size();
-    const Trail<T> trail(s, copies, rows);
-    const T* asked = call.in(interface, "interface", {s.T, B, c.I});
+    const Checkpoints<T> checkpoints(s, memory_checkpoints, rows);
+    const T* interface_rows = call.in(interface, "interface", {s.T, B, c.I});
     ControllerLoopBackward<T> loop(call, c, {input, input_weight, recurrent_weight, interface_weight, output, cell},
                                    outputs, gates, cells, grad_outputs, grad_cell, wants_input);
     const Tensor D_M = call.out({B, s.memory_size()}), d_rows = call.out({B, H, s.Np});
     over_batch(B, N * W, kernels<T>().to_blocks,
                ToBlocks<T>{s.shape, H * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
                            call.in(grad_weights, "grad_weights", {B, H, N}), data<T>(D_M), data<T>(d_rows), nullptr});
-    const Tensor memories = large<T>({s.span, B, s.memory_size()});  // after the steps of a span
+    // the memories after each step from one checkpoint to the next
+    const Tensor memories = allocate_large<T>({s.checkpoint_every, B, s.memory_size()});
     for (int64_t t = s.T - 1; t >= 0; --t) {
-      const int64_t begin = t / s.span * s.span;
+      const int64_t begin = t / s.checkpoint_every * s.checkpoint_every;
       T* after = data<T>(memories) + (t - begin) * size;
-      if (t == s.T - 1 || t % s.span == s.span - 1)
-        over_batch(B, s.work() * (t + 1 - begin), kernels<T>().ntm_writes,
-                   NtmWrites<T>{layout, B, t + 1 - begin, trail.copy(begin), asked + begin * B * c.I,
-                                trail.row(begin + 1), data<T>(memories)});
-      over_batch(B, s.work(), kernels<T>().ntm_step_backward,
-                 NtmStepBackward<T>{layout, c.O, c.D, loop.grad_outputs(t), t > begin ? after - size : trail.copy(t),
-                                    after, trail.row(t), trail.row(t + 1), asked + t * B * c.I, data<T>(loop.output),
-                                    data<T>(D_M), data<T>(d_rows), loop.weights.asked(t)});
+      if (t == s.T - 1 || t % s.checkpoint_every == s.checkpoint_every - 1)
+        over_batch(B, s.work() * (t + 1 - begin), kernels<T>().ntm_recompute,
+                   NTMRecompute<T>{layout, B, t + 1 - begin, checkpoints.memory(begin),
+                                   interface_rows + begin * B * c.I, checkpoints.row(begin + 1), data<T>(memories)});
+      over_batch(
+          B, s.work(), kernels<T>().ntm_step_backward,
+          NTMStepBackward<T>{layout, c.O, c.D, loop.grad_outputs(t), t > begin ? after - size : checkpoints.memory(t),
+                             after, checkpoints.row(t), checkpoints.row(t + 1), interface_rows + t * B * c.I,
+                             data<T>(loop.output), data<T>(D_M), data<T>(d_rows), loop.weights.grad_interface(t)});
       loop.step(t);
     }
     const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, H, N});

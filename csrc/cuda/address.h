@@ -1,25 +1,26 @@
-// ntm_address: a block an episode. By slots it reads the memory once for up to four heads, then teams take the rows.
+// The kernel of ntm_address: one block per episode. It reads the memory once for up to four heads, slot by slot; then
+// each team takes the row of a head.
 #pragma once
 
 #include "tiles.h"
 
 namespace mannkern {
 
-// Where what lies in a block's shared memory, in numbers: partial sums of its warps, norms of keys, unit keys of a tile,
-// the tile, rows.
+// Where a block's shared memory holds what, in numbers of T: partial sums of its warps, norms of keys, the unit keys of
+// a tile's columns, the tile, and the rows.
 template <class T, int kThreads>
-struct AddressRoom {
+struct AddressSharedLayout {
   static constexpr int kNorms = kLanes, kUnit = kNorms + kHeads, kTile = kUnit + kColumns<T, kThreads> * kHeads;
   static MANNKERN_HOST_TOO int rows(int W) { return kTile + kThreads * odd(least(W, kColumns<T, kThreads>)); }
 };
 
-// Rows of N that a block works in: one a head, and one a team.
+// Rows of N numbers that a block works in: one per head and one per team.
 template <class Group>
 MANNKERN_HOST_TOO int address_rows(int heads) {
   return heads + (Group::kPerBlock == 1 ? 1 : heads);
 }
 
-// Norms of keys, a warp each.
+// Norms of keys, one warp each.
 template <class T>
 __device__ void norms_of_keys(T* norms, const T* keys, int heads, int W) {
   const Warp<T> warp{nullptr};
@@ -29,7 +30,7 @@ __device__ void norms_of_keys(T* norms, const T* keys, int heads, int W) {
   }
 }
 
-// Of a slot whose squares do overflow.
+// The norm of a slot whose squares overflow.
 template <class T>
 __device__ T large_norm(const T* x, int W) {
   T largest = 0, sum = 0;
@@ -38,21 +39,22 @@ __device__ T large_norm(const T* x, int W) {
   return std::sqrt(sum) * largest;
 }
 
-// Cosines of all slots with `heads` keys: rows (heads,N) here and in op.cosine; norms of slots.
+// Cosines of all slots with `heads` keys, written to `rows` (heads,N) and op.cosine; for the first heads also the norms
+// of slots.
 template <int kThreads, class T>
-__device__ void cosines(T* rows, T* shared, const Address<T>& op, int64_t e, int h0, int heads) {
-  using Room = AddressRoom<T, kThreads>;
+__device__ void cosines(T* rows, T* shared, const NTMAddress<T>& op, int64_t e, int h0, int heads) {
+  using Layout = AddressSharedLayout<T, kThreads>;
   const int N = int(op.shape.N), W = int(op.shape.W);
   const int64_t first = e * op.shape.H + h0;
   const T *memory = op.memory + e * N * W, *keys = op.heads.key + first * W;
-  T *key_norms = shared + Room::kNorms, *unit = shared + Room::kUnit, *tile = shared + Room::kTile;
+  T *key_norms = shared + Layout::kNorms, *unit = shared + Layout::kUnit, *tile = shared + Layout::kTile;
   norms_of_keys(key_norms, keys, heads, W);
   for (int i0 = 0; i0 < N; i0 += kThreads) {
     const int slots = least(kThreads, N - i0), i = i0 + threadIdx.x;
     T square = 0, dot[kHeads] = {};
     for (int c0 = 0; c0 < W; c0 += kColumns<T, kThreads>) {
       const int columns = least(kColumns<T, kThreads>, W - c0);
-      __syncthreads();  // what was staged before has been read; norms of keys are known
+      __syncthreads();  // the tile before has been read, and the norms of keys are written
       stage<kThreads>(tile, memory + int64_t(i0) * W + c0, slots, columns, W);
       for (int at = threadIdx.x; at < columns * kHeads; at += kThreads) {
         const int j = at / kHeads, h = at % kHeads;
@@ -60,7 +62,7 @@ __device__ void cosines(T* rows, T* shared, const Address<T>& op, int64_t e, int
       }
       __syncthreads();
       if (i >= N) continue;
-      T tile_square = 0, tile_dot[kHeads] = {};  // sums of sums: smaller errors
+      T tile_square = 0, tile_dot[kHeads] = {};  // a sum per tile, so that rounding errors stay small
       for (int j = 0; j < columns; ++j) {
         const T x = tile[threadIdx.x * odd(columns) + j];
         tile_square += x * x;
@@ -81,22 +83,23 @@ __device__ void cosines(T* rows, T* shared, const Address<T>& op, int64_t e, int
 }
 
 template <template <class> class Group, class T>
-__global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks) address_kernel(Address<T> op, int64_t B, T* workspace) {
+__global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks)
+    address_kernel(NTMAddress<T> op, int64_t B, T* workspace) {
   constexpr int kThreads = Group<T>::kThreads;
-  using Room = AddressRoom<T, kThreads>;
+  using Layout = AddressSharedLayout<T, kThreads>;
   T* shared = shared_memory<T>();
   const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H), most = least(H, kHeads);
   const Group<T> group{shared};
   const Row<T, Group<T>> team(group, N);
-  T* rows = rows_of_block<Group<T>>(shared + Room::rows(W), workspace, address_rows<Group<T>>(most), N);
-  T* w = rows + (most + group.index()) * N;  // content, then w_s, then w
+  T* rows = rows_of_block<Group<T>>(shared + Layout::rows(W), workspace, address_rows<Group<T>>(most), N);
+  T* w = rows + (most + group.index()) * N;  // content weights, then w_s, then w
   for (int64_t e = blockIdx.x; e < B; e += gridDim.x)
     for (int h0 = 0; h0 < H; h0 += kHeads) {
       const int heads = least(kHeads, H - h0);
       cosines<kThreads>(rows, shared, op, e, h0, heads);
       for (int k = group.index(); k < heads; k += Group<T>::kPerBlock) {
         const int64_t h = e * H + h0 + k;
-        T* moved = rows + k * N;  // cosine, then w_g
+        T* moved = rows + k * N;  // cosines, then w_g
         softmax(team, w, moved, op.heads.strength[h]);
         team.each([&](int i) { op.content[h * N + i] = w[i]; });
         interpolate(team, moved, w, op.previous + h * N, op.heads.gate[h]);

@@ -1,28 +1,29 @@
-// The backward pass of ntm_address: teams take the rows of up to four heads, then threads the columns of the memory.
+// The backward kernel of ntm_address: one block per episode. Teams take the rows of up to four heads, then threads take
+// the columns of the memory.
 #pragma once
 
 #include "address.h"
 
 namespace mannkern {
 
-// Where what lies in a block's shared memory, in numbers: partial sums of its warps, norms of keys, a number a head
-// and thread, rows.
+// Where a block's shared memory holds what, in numbers of T: partial sums of its warps, norms of keys, one sum per head
+// and thread, and the rows.
 template <int kThreads>
-struct AddressBackwardRoom {
+struct AddressBackwardSharedLayout {
   static constexpr int kNorms = kLanes, kSums = kNorms + kHeads, kRows = kSums + kHeads * kThreads;
 };
 
-// Rows of N that a block works in: one a head, and two a team.
+// Rows of N numbers that a block works in: one per head and two per team.
 template <class Group>
 MANNKERN_HOST_TOO int address_backward_rows(int heads) {
   return heads + 2 * (Group::kPerBlock == 1 ? 1 : heads);
 }
 
-// For the gradient of the weights of head h, of all episodes' heads: that of its cosines in `d`, and all others but
-// those of memory and key.
+// Backward of a row of weights, that of head h counted over all episodes: writes the gradient of its cosines to `d`,
+// and all other gradients but those of memory and key.
 template <class Group, class T>
-__device__ void row_backward(const Row<T, Group>& team, T* d, T* moved, T* grad_shifted, const AddressBackward<T>& op,
-                             int64_t h) {
+__device__ void row_backward(const Row<T, Group>& team, T* d, T* moved, T* grad_shifted,
+                             const NTMAddressBackward<T>& op, int64_t h) {
   const int64_t at = h * op.shape.N, S = op.shape.S;
   const T *content = op.content + at, *previous = op.previous + at, *s = op.heads.shift + h * S;
   interpolate(team, moved, content, previous, op.heads.gate[h]);
@@ -34,10 +35,10 @@ __device__ void row_backward(const Row<T, Group>& team, T* d, T* moved, T* grad_
   softmax_backward(team, d, op.grad_heads.strength[h], d, content, op.cosine + at, op.heads.strength[h]);
 }
 
-// Gradients of cosines, rows (heads,N), to those of the products of slots and unit keys; in `shrink` what a slot loses
-// through its own norm.
+// Turns the gradients of cosines, rows (heads,N), into those of the dot products of slots and unit keys. shrink(i) M(i)
+// is what the gradient of a slot loses through its own norm.
 template <int kThreads, class T>
-__device__ void pulls(T* rows, T* shrink, const AddressBackward<T>& op, int64_t e, int64_t first, int heads) {
+__device__ void pulls(T* rows, T* shrink, const NTMAddressBackward<T>& op, int64_t e, int64_t first, int heads) {
   const int N = int(op.shape.N);
   for (int i = threadIdx.x; i < N; i += kThreads) {
     const T norm = op.norm[e * N + i];
@@ -52,24 +53,24 @@ __device__ void pulls(T* rows, T* shrink, const AddressBackward<T>& op, int64_t 
   __syncthreads();
 }
 
-// Gradients of the memory, added to those of the heads before, and of the unit keys.
+// Gradients of the memory, added to those of earlier heads, and of the unit keys.
 template <int kThreads, class T>
 __device__ void columns_backward(const T* rows, const T* shrink, const T* key_norms, T* sums,
-                                 const AddressBackward<T>& op, int64_t e, int h0, int heads) {
+                                 const NTMAddressBackward<T>& op, int64_t e, int h0, int heads) {
   const int N = int(op.shape.N), W = int(op.shape.W);
   const int64_t first = e * op.shape.H + h0;
   const T* memory = op.memory + e * N * W;
   T* grad_memory = op.grad_memory + e * N * W;
-  const Place place(W, kThreads);
-  for (int c0 = 0; c0 < W; c0 += place.span) {
-    const int c = c0 + place.column;
-    const bool used = place.used && c < W;
-    T unit[kHeads] = {}, found[kHeads] = {};
+  const ColumnMap map(W, kThreads);
+  for (int c0 = 0; c0 < W; c0 += map.width) {
+    const int c = c0 + map.column;
+    const bool used = map.used && c < W;
+    T unit[kHeads] = {}, key_sum[kHeads] = {};
 #pragma unroll
     for (int h = 0; h < kHeads; ++h)
       if (used && h < heads) unit[h] = op.heads.key[(first + h) * W + c] / key_norms[h];
 #pragma unroll 4
-    for (int i = place.group; used && i < N; i += place.groups) {
+    for (int i = map.group; used && i < N; i += map.groups) {
       const int at = i * W + c;
       const T x = memory[at];
       T d = -shrink[i] * x;
@@ -78,23 +79,23 @@ __device__ void columns_backward(const T* rows, const T* shrink, const T* key_no
         if (h < heads) {
           const T pull = rows[h * N + i];
           d += pull * unit[h];
-          found[h] += pull * x;
+          key_sum[h] += pull * x;
         }
-      // a cosine of one column is a sign, without a gradient; differences would leave rounding
+      // a cosine of one column is a sign, whose gradient is 0; the difference would leave rounding errors
       if (W == 1 && op.norm[e * N + i] > kEps<T>) d = 0;
       grad_memory[at] = h0 == 0 ? d : grad_memory[at] + d;
     }
-    sum_groups(found, place, sums);
+    sum_groups(key_sum, map, sums);
 #pragma unroll
     for (int h = 0; h < kHeads; ++h)
-      if (h < heads && used && place.group == 0) op.grad_heads.key[(first + h) * W + c] = found[h];
+      if (h < heads && used && map.group == 0) op.grad_heads.key[(first + h) * W + c] = key_sum[h];
   }
   __syncthreads();
 }
 
-// From the gradients of unit keys those of keys, a warp each.
+// Turns the gradients of unit keys into those of keys, one warp each.
 template <class T>
-__device__ void keys_backward(const T* key_norms, const AddressBackward<T>& op, int64_t first, int heads) {
+__device__ void keys_backward(const T* key_norms, const NTMAddressBackward<T>& op, int64_t first, int heads) {
   const Warp<T> warp{nullptr};
   const int h = warp.index(), W = int(op.shape.W);
   if (h >= heads) return;
@@ -108,14 +109,14 @@ __device__ void keys_backward(const T* key_norms, const AddressBackward<T>& op, 
 
 template <template <class> class Group, class T>
 __global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks)
-    address_backward_kernel(AddressBackward<T> op, int64_t B, T* workspace) {
+    address_backward_kernel(NTMAddressBackward<T> op, int64_t B, T* workspace) {
   constexpr int kThreads = Group<T>::kThreads;
-  using Room = AddressBackwardRoom<kThreads>;
-  T *shared = shared_memory<T>(), *key_norms = shared + Room::kNorms;
+  using Layout = AddressBackwardSharedLayout<kThreads>;
+  T *shared = shared_memory<T>(), *key_norms = shared + Layout::kNorms;
   const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H), most = least(H, kHeads);
   const Group<T> group{shared};
   const Row<T, Group<T>> team(group, N);
-  T* rows = rows_of_block<Group<T>>(shared + Room::kRows, workspace, address_backward_rows<Group<T>>(most), N);
+  T* rows = rows_of_block<Group<T>>(shared + Layout::kRows, workspace, address_backward_rows<Group<T>>(most), N);
   T *own = rows + most * N, *moved = own + 2 * group.index() * N, *grad_shifted = moved + N;
   for (int64_t e = blockIdx.x; e < B; e += gridDim.x)
     for (int h0 = 0; h0 < H; h0 += kHeads) {
@@ -126,7 +127,7 @@ __global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks)
         row_backward(team, rows + k * N, moved, grad_shifted, op, first + k);
       __syncthreads();
       pulls<kThreads>(rows, own, op, e, first, heads);
-      columns_backward<kThreads>(rows, own, key_norms, shared + Room::kSums, op, e, h0, heads);
+      columns_backward<kThreads>(rows, own, key_norms, shared + Layout::kSums, op, e, h0, heads);
       keys_backward(key_norms, op, first, heads);
     }
 }

@@ -1,7 +1,9 @@
-// Which kernel an operation of the NTM runs as, in how many blocks, and where its rows lie.
+// Which kernel an operation of the NTM launches, in how many blocks, and where its rows are.
 //
-// A Gpu launches kernels and lends device memory until they are done:
-//   launch(name, kernel, blocks, threads, bytes of shared memory, arguments...), workspace<T>(count)
+// A Gpu launches kernels and lends device memory until they are done. ntm.cu has the real one, tests/cuda one that
+// emulates. It has
+//   launch(name, kernel, blocks, threads, bytes of shared memory, arguments...)
+//   workspace<T>(count)
 #pragma once
 
 #include "address_backward.h"
@@ -10,9 +12,10 @@
 
 namespace mannkern {
 
-constexpr int kMostOfWarp = 256;  // rows that are longer are a block's work
+constexpr int kMostOfWarp = 256;  // the longest row that a warp works on; a longer one takes a block
 
-// Blocks, with `numbers` of T and `rows` rows of N each in shared memory, or the rows in device memory if they are large.
+// Launches blocks that have `numbers` of T in shared memory, and there too `rows` rows of N, or in device memory if
+// they are too long.
 template <class Group, class T, class Gpu, class Op>
 void launch_rows(Gpu& gpu, const char* name, void (*kernel)(Op, int64_t, T*), int64_t blocks, int64_t numbers,
                  int64_t rows, const Op& op, int64_t count, int64_t N) {
@@ -21,7 +24,7 @@ void launch_rows(Gpu& gpu, const char* name, void (*kernel)(Op, int64_t, T*), in
     return gpu.launch(name, kernel, least(blocks, kMostBlocks), Group::kThreads, bytes, op, count, nullptr);
   const int few = least(blocks, kMostWorking);
   gpu.launch(name, kernel, few, Group::kThreads, numbers * sizeof(T), op, count,
-                gpu.template workspace<T>(few * rows * N));
+             gpu.template workspace<T>(few * rows * N));
 }
 
 template <template <class> class Group, class Gpu, class T>
@@ -40,26 +43,35 @@ void run_rows(Gpu& gpu, int64_t count, const ShiftSharpenBackward<T>& op) {
 }
 
 template <template <class> class Group, class Gpu, class T>
-void run_rows(Gpu& gpu, int64_t B, const Address<T>& op) {
+void run_rows(Gpu& gpu, int64_t B, const NTMAddress<T>& op) {
   using G = Group<T>;
   launch_rows<G, T>(gpu, "ntm_address", address_kernel<Group, T>, B,
-                    AddressRoom<T, G::kThreads>::rows(int(op.shape.W)), address_rows<G>(least(op.shape.H, kHeads)), op,
-                    B, op.shape.N);
+                    AddressSharedLayout<T, G::kThreads>::rows(int(op.shape.W)),
+                    address_rows<G>(least(op.shape.H, kHeads)), op, B, op.shape.N);
 }
 
 template <template <class> class Group, class Gpu, class T>
-void run_rows(Gpu& gpu, int64_t B, const AddressBackward<T>& op) {
+void run_rows(Gpu& gpu, int64_t B, const NTMAddressBackward<T>& op) {
   using G = Group<T>;
   launch_rows<G, T>(gpu, "ntm_address_backward", address_backward_kernel<Group, T>, B,
-                    AddressBackwardRoom<G::kThreads>::kRows, address_backward_rows<G>(least(op.shape.H, kHeads)), op, B,
-                    op.shape.N);
+                    AddressBackwardSharedLayout<G::kThreads>::kRows,
+                    address_backward_rows<G>(least(op.shape.H, kHeads)), op, B, op.shape.N);
 }
 
-template <class T> int64_t slots_of(const ShiftSharpen<T>& op) { return op.N; }
-template <class T> int64_t slots_of(const ShiftSharpenBackward<T>& op) { return op.N; }
-template <class Op> int64_t slots_of(const Op& op) { return op.shape.N; }
+template <class T>
+int64_t slots_of(const ShiftSharpen<T>& op) {
+  return op.N;
+}
+template <class T>
+int64_t slots_of(const ShiftSharpenBackward<T>& op) {
+  return op.N;
+}
+template <class Op>
+int64_t slots_of(const Op& op) {
+  return op.shape.N;
+}
 
-// `count` episodes, or rows of weights where the operation has no others.
+// Runs an operation on `count` episodes; shift_sharpen on `count` rows of weights.
 template <class Gpu, class Op>
 void run(Gpu& gpu, int64_t count, const Op& op) {
   if (count == 0) return;
@@ -68,17 +80,17 @@ void run(Gpu& gpu, int64_t count, const Op& op) {
 }
 
 template <class Gpu, class T>
-void run(Gpu& gpu, int64_t B, const EraseWrite<T>& op) {
+void run(Gpu& gpu, int64_t B, const NTMWrite<T>& op) {
   if (B == 0) return;
   const int64_t parts = (op.shape.N + kWriteSlots - 1) / kWriteSlots;
   gpu.launch("ntm_write", write_kernel<T>, least(B * parts, kMostBlocks), kWriteThreads, 0, op, B);
 }
 
 template <class Gpu, class T>
-void run(Gpu& gpu, int64_t B, const EraseWriteBackward<T>& op) {
+void run(Gpu& gpu, int64_t B, const NTMWriteBackward<T>& op) {
   if (B == 0) return;
   gpu.launch("ntm_write_backward", write_backward_kernel<T>, least(B, kMostBlocks), kWriteThreads,
-                WriteBackwardRoom<T>::size(int(op.shape.W)) * sizeof(T), op, B);
+             WriteBackwardSharedLayout<T>::size(int(op.shape.W)) * sizeof(T), op, B);
 }
 
 }  // namespace mannkern

@@ -3,13 +3,14 @@
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>
 
-#include "../ntm_ops.h"
+#include "../host/ntm_ops.h"
 #include "launch.h"
 
 namespace mannkern {
 namespace {
 
-// What launch.h launches on. Workspaces go back to the allocator at the end, which gives them to later work of the stream.
+// The Gpu of launch.h. At its end the workspaces go back to the allocator, which gives them only to later work of the
+// same stream.
 class Gpu {
  public:
   explicit Gpu(Device device) : device_(device), guard_(device.index) {
@@ -22,8 +23,8 @@ class Gpu {
               const Arguments&... arguments) {
     kernel<<<blocks, threads, bytes, stream_>>>(arguments...);
     const cudaError_t error = cudaGetLastError();
-    STD_TORCH_CHECK(error == cudaSuccess, "mannkern: the CUDA kernel of ", name, " cannot be launched: ",
-                    cudaGetErrorString(error));
+    STD_TORCH_CHECK(error == cudaSuccess, "mannkern: the CUDA kernel of ", name,
+                    " cannot be launched: ", cudaGetErrorString(error));
   }
   template <class T>
   T* workspace(int64_t count) {
@@ -62,4 +63,4 @@ struct Cuda {
 }  // namespace
 }  // namespace mannkern
 
-STABLE_TORCH_LIBRARY_IMPL(mannkern, CUDA, m) { mannkern::NtmOperations<mannkern::Cuda>::add_to(m); }
+STABLE_TORCH_LIBRARY_IMPL(mannkern, CUDA, m) { mannkern::NTMOperations<mannkern::Cuda>::add_to(m); }

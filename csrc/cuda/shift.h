@@ -1,11 +1,11 @@
-// shift_sharpen: a team a row of N weights.
+// The kernels of shift_sharpen: each team works on one row of N weights.
 #pragma once
 
 #include "tiles.h"
 
 namespace mannkern {
 
-// Rows of N that a team works in: w_s, and its gradient.
+// Rows of N numbers that a team works in: w_s; backward also its gradient.
 constexpr int kShiftRows = 1, kShiftBackwardRows = 2;
 
 template <class Group, class T>
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks)
        r += int64_t(gridDim.x) * Group<T>::kPerBlock) {
     const T *weights = op.weights + r * N, *s = op.shift + r * op.S;
     shift(team, shifted, weights, s, op.S);
-    group.sync();  // grad_shifted of the row before was read around
+    group.sync();  // other members may still read grad_shifted of the row before
     sharpen_backward(team, grad_shifted, op.grad_sharpness[r], op.grad + r * N, op.sharpened + r * N, shifted,
                      op.sharpness[r]);
     shift_backward(team, op.grad_weights + r * N, op.grad_shift + r * op.S, grad_shifted, weights, s, op.S);

@@ -1,12 +1,12 @@
-// Teams of ntm_core.h on a GPU: the threads of a warp, or of a block, on one row.
+// The Teams of row_math.h on a GPU: the threads of a warp, or of a block, work on one row.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
 
-#include "../lrua.h"
-#include "../ntm_core.h"
+#include "../args/shape.h"
+#include "../cpu/kernels/row_math.h"
 
 namespace mannkern {
 
@@ -16,8 +16,9 @@ constexpr T kLowest = -std::numeric_limits<T>::infinity();
 template <class T>
 constexpr T kMost = std::numeric_limits<T>::max();
 
-// Threads of a block and of a team, teams of a block, and blocks that a multiprocessor must have registers for: left to
-// itself the assembler spills for the sake of more. Members' numbers are combined in a fixed order, with one result.
+// A group of threads, its team. kThreads: threads of a block; kSize: threads of a team; kPerBlock: teams of a block;
+// kBlocks: blocks that a multiprocessor must have registers for, because the assembler, left to itself, spills
+// registers to fit more. `all` combines the members' numbers in a fixed order, so that every member gets the same bits.
 template <class T>
 struct Warp {
   static constexpr int kThreads = 128, kSize = kLanes, kPerBlock = kThreads / kSize, kBlocks = sizeof(T) == 4 ? 5 : 4;
@@ -36,7 +37,7 @@ struct Warp {
 template <class T>
 struct Block {
   static constexpr int kThreads = 512, kSize = kThreads, kPerBlock = 1, kBlocks = 1;
-  T* partial;  // one a warp, shared
+  T* partial;  // in shared memory, one number per warp
 
   __device__ int rank() const { return threadIdx.x; }
   __device__ int index() const { return 0; }
@@ -54,7 +55,8 @@ struct Block {
   }
 };
 
-// The Team of ntm_core.h: a row of N numbers, every Group::kSize-th one a member's.
+// The Team of row_math.h. Of a row of N numbers, member k holds numbers k, k + Group::kSize and so on. A row needs no
+// halo: load_shifted takes the index modulo N, and fill_halo waits until all members have stored.
 template <class T, class Group>
 class Row {
  public:
@@ -84,12 +86,12 @@ class Row {
   }
   __device__ static T load(const T* p, int i) { return p[i]; }
   __device__ static void store(T* p, int i, T v) { p[i] = v; }
-  __device__ T around(const T* p, int i, int64_t o) const {
+  __device__ T load_shifted(const T* p, int i, int64_t o) const {
     int at = i - int(o);
     if (unsigned(at) >= unsigned(N_)) at = (at % N_ + N_) % N_;
     return p[at];
   }
-  __device__ void settle(const T*) const { group_.sync(); }
+  __device__ void fill_halo(const T*) const { group_.sync(); }
   __device__ static T exp(T v) { return std::exp(v); }
   __device__ static T log(T v) { return std::log(v); }
   __device__ static T power(T v, T e) { return std::pow(v, e); }
@@ -99,7 +101,7 @@ class Row {
   const int N_;
 };
 
-// max(|x|, eps) of a vector of W, for a warp; scaled, so that its squares do not overflow.
+// The norm max(|x|, eps) of W numbers, by a warp; scaled, so that their squares do not overflow.
 template <class T>
 __device__ T norm_of(const Warp<T>& warp, const T* x, int W) {
   const Row<T, Warp<T>> team(warp, W);

@@ -1,17 +1,18 @@
-// How a block goes through matrices (N,W) of slots: by slots, over tiles in shared memory, and by columns.
+// How a block of threads goes through a matrix (N,W) of slots: slot by slot, over tiles in shared memory, or column by
+// column.
 #pragma once
 
-#include "../ntm.h"
+#include "../args/ntm.h"
 #include "team.h"
 
 namespace mannkern {
 
-constexpr int kHeads = 4;                   // as many heads are worked on at once
-constexpr int kBlockBytes = 48 * 1024;      // shared memory that every GPU gives a block unasked
-constexpr int kMostWorking = 256;           // blocks at a time where their rows are in device memory
+constexpr int kHeads = 4;               // heads that a block works on at once
+constexpr int kBlockBytes = 48 * 1024;  // shared memory that every GPU gives a block by default
+constexpr int kMostWorking = 256;       // blocks in a launch whose rows are in device memory
 constexpr int64_t kMostBlocks = 1 << 30;
 
-// Numbers of a row of a tile: a tile of a slot a thread has 16 kB.
+// Columns of a tile, which has one slot per thread and takes 16 kB.
 template <class T, int kThreads>
 constexpr int kColumns = 16384 / kThreads / int(sizeof(T));
 
@@ -19,7 +20,7 @@ constexpr int kColumns = 16384 / kThreads / int(sizeof(T));
 
 MANNKERN_HOST_TOO int least(int64_t a, int64_t b) { return int(a < b ? a : b); }
 
-// An odd pitch: threads that read a column each of its own slot find it in banks of their own.
+// An odd pitch: when each thread reads the same column of its own slot, every read is in a bank of its own.
 MANNKERN_HOST_TOO int odd(int columns) { return columns | 1; }
 
 template <class T>
@@ -28,7 +29,7 @@ __device__ T* shared_memory() {
   return reinterpret_cast<T*>(dynamic_shared);
 }
 
-// Rows of N that a block works in: shared, or in device memory where they are too long for that.
+// The rows of N numbers that a block works in: in shared memory, or in device memory if they are too long for it.
 template <class Group, class T>
 __device__ T* rows_of_block(T* shared, T* workspace, int rows, int N) {
   if constexpr (Group::kPerBlock == 1)
@@ -36,7 +37,7 @@ __device__ T* rows_of_block(T* shared, T* workspace, int rows, int N) {
   return shared;
 }
 
-// `rows` x `columns` of a matrix whose rows are W apart.
+// Copies `rows` x `columns` of a matrix, whose rows are W apart, to a tile.
 template <int kThreads, class T>
 __device__ void stage(T* tile, const T* from, int rows, int columns, int W) {
   const int pitch = odd(columns);
@@ -50,7 +51,8 @@ __device__ void stage(T* tile, const T* from, int rows, int columns, int W) {
   }
 }
 
-// Columns [first, first + columns) of kHeads vectors W apart, head by head within a column; 0 for heads there are not.
+// Copies columns [first, first + columns) of kHeads vectors, which are W apart, with the heads of a column side by
+// side; 0 for heads beyond `heads`.
 template <int kThreads, class T>
 __device__ void stage_heads(T* staged, const T* vectors, int heads, int first, int columns, int W) {
   for (int at = threadIdx.x; at < columns * kHeads; at += kThreads) {
@@ -59,31 +61,29 @@ __device__ void stage_heads(T* staged, const T* vectors, int heads, int first, i
   }
 }
 
-// A thread's column, and which of the slots are its own: threads that follow each other read numbers that do.
-struct Place {
-  int span, groups, column, group;
-  bool used;
+// Which column and which slots a thread works on. Neighbouring threads take neighbouring columns, so their reads
+// coalesce; threads beyond `width` columns form further groups, and group g takes every groups-th slot from g on.
+struct ColumnMap {
+  int width, groups, column, group;
+  bool used;  // false: the thread has no column
 
-  __device__ Place(int columns, int threads)
-      : span(columns < threads ? columns : threads),
-        groups(threads / span),
-        column(threadIdx.x % span),
-        group(threadIdx.x / span),
-        used(group < groups) {}
+  __device__ ColumnMap(int columns, int threads)
+      : width(columns < threads ? columns : threads), groups(threads / width), column(threadIdx.x % width),
+        group(threadIdx.x / width), used(group < groups) {}
 };
 
-// What each group found in a column becomes, for group 0, the sums over all. `room` is shared, K numbers a
-// thread, which a barrier has passed since it was read.
+// Adds up, for each column, the K sums of all groups; group 0 gets the totals. `shared` holds K numbers per thread; a
+// barrier must have passed since it was read last.
 template <int K, class T>
-__device__ void sum_groups(T (&found)[K], const Place& place, T* room) {
+__device__ void sum_groups(T (&sums)[K], const ColumnMap& map, T* shared) {
   const int threads = blockDim.x;
 #pragma unroll
-  for (int k = 0; k < K; ++k) room[k * threads + threadIdx.x] = found[k];
+  for (int k = 0; k < K; ++k) shared[k * threads + threadIdx.x] = sums[k];
   __syncthreads();
-  if (place.group > 0) return;
+  if (map.group > 0) return;
 #pragma unroll
   for (int k = 0; k < K; ++k)
-    for (int g = 1; g < place.groups; ++g) found[k] += room[k * threads + g * place.span + place.column];
+    for (int g = 1; g < map.groups; ++g) sums[k] += shared[k * threads + g * map.width + map.column];
 }
 
 }  // namespace mannkern

@@ -1,4 +1,4 @@
-// ntm_write and its backward pass.
+// The kernel of ntm_write.
 #pragma once
 
 #include "tiles.h"
@@ -6,44 +6,44 @@
 namespace mannkern {
 
 constexpr int kWriteThreads = 128, kWriteSlots = 256;  // of a block
-constexpr int kFlight = 4;                             // slots of a thread at once
+constexpr int kFlight = 4;                             // slots that a thread loads at once
 template <class T>
-constexpr int kWriteBlocks = sizeof(T) == 4 ? 6 : 3;   // of a multiprocessor, as of a Warp
+constexpr int kWriteBlocks = sizeof(T) == 4 ? 6 : 3;  // of a multiprocessor, as kBlocks of a Warp
 
-// Blocks of an episode take kWriteSlots slots each; a thread takes a column of every few of them.
+// Each block takes kWriteSlots slots of an episode, and each thread one column of some of these slots, by ColumnMap.
 template <class T>
-__global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>) write_kernel(EraseWrite<T> op, int64_t count) {
+__global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>) write_kernel(NTMWrite<T> op, int64_t count) {
   const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H);
   const int parts = (N + kWriteSlots - 1) / kWriteSlots;
-  const Place place(W, kWriteThreads);
+  const ColumnMap map(W, kWriteThreads);
   for (int64_t part = blockIdx.x; part < count * parts; part += gridDim.x) {
     const int64_t e = part / parts;
     const int begin = int(part % parts) * kWriteSlots, end = least(begin + kWriteSlots, N);
     const T *memory = op.memory + e * N * W, *weights = op.weights + e * H * N;
     const T *erase = op.erase + e * H * W, *add = op.add + e * H * W;
     T* out = op.memory_out + e * N * W;
-    for (int c = place.column; place.used && c < W; c += place.span)
-      for (int i0 = begin + place.group; i0 < end; i0 += kFlight * place.groups) {
-        T x[kFlight], keep[kFlight], gain[kFlight];
+    for (int c = map.column; map.used && c < W; c += map.width)
+      for (int i0 = begin + map.group; i0 < end; i0 += kFlight * map.groups) {
+        T x[kFlight], factor[kFlight], term[kFlight];
 #pragma unroll
         for (int f = 0; f < kFlight; ++f) {
-          const int i = i0 + f * place.groups;
+          const int i = i0 + f * map.groups;
           x[f] = i < end ? memory[i * W + c] : T(0);
-          keep[f] = 1;
-          gain[f] = 0;
+          factor[f] = 1;
+          term[f] = 0;
         }
         for (int h = 0; h < H; ++h) {
           const T erased = erase[int64_t(h) * W + c], added = add[int64_t(h) * W + c];
 #pragma unroll
           for (int f = 0; f < kFlight; ++f) {
-            const int i = least(i0 + f * place.groups, end - 1);
-            write_head<Row<T, Warp<T>>>(keep[f], gain[f], weights[int64_t(h) * N + i], erased, added);
+            const int i = least(i0 + f * map.groups, end - 1);
+            erase_and_add<Row<T, Warp<T>>>(factor[f], term[f], weights[int64_t(h) * N + i], erased, added);
           }
         }
 #pragma unroll
         for (int f = 0; f < kFlight; ++f) {
-          const int i = i0 + f * place.groups;
-          if (i < end) out[i * W + c] = x[f] * keep[f] + gain[f];
+          const int i = i0 + f * map.groups;
+          if (i < end) out[i * W + c] = x[f] * factor[f] + term[f];
         }
       }
   }

@@ -1,15 +1,15 @@
-// The backward pass of ntm_write: a block an episode. A tile of gradient and memory is read by slots, for the gradients
-// of weights, and by columns, for those of memory, erase and add; four heads at once.
+// The backward kernel of ntm_write: one block per episode, four heads at once. It goes through each tile of gradient
+// and memory twice: slot by slot for the gradients of weights, column by column for those of memory, erase and add.
 #pragma once
 
 #include "write.h"
 
 namespace mannkern {
 
-// Where what lies in a block's shared memory, in numbers: sums of columns, weights of a tile's slots, erase and add of
-// its columns, the tiles.
+// Where a block's shared memory holds what, in numbers of T: sums of columns, weights of a tile's slots, erase and add
+// of its columns, and the two tiles.
 template <class T>
-struct WriteBackwardRoom {
+struct WriteBackwardSharedLayout {
   static constexpr int kWeights = 2 * kHeads * kWriteThreads, kErase = kWeights + kHeads * kWriteThreads;
   static constexpr int kAdd = kErase + kColumns<T, kWriteThreads> * kHeads;
   static constexpr int kGrad = kAdd + kColumns<T, kWriteThreads> * kHeads;
@@ -17,9 +17,9 @@ struct WriteBackwardRoom {
   static MANNKERN_HOST_TOO int size(int W) { return kGrad + 2 * tile(W); }
 };
 
-// Product of the factors of all heads but [h0, h0 + kHeads), at slot i and column c.
+// The product of the factors 1 - w e of all heads but [h0, h0 + kHeads), at slot i and column c.
 template <class T>
-__device__ T factors_beside(const EraseWriteBackward<T>& op, int64_t e, int h0, int i, int c) {
+__device__ T factors_beside(const NTMWriteBackward<T>& op, int64_t e, int h0, int i, int c) {
   T product = 1;
   for (int h = 0; h < op.shape.H; ++h)
     if (h < h0 || h >= h0 + kHeads) {
@@ -29,7 +29,8 @@ __device__ T factors_beside(const EraseWriteBackward<T>& op, int64_t e, int h0, 
   return product;
 }
 
-// Of each head the product of the others' factors; the product of all.
+// For each of four heads the product of the other heads' factors; returns the product of all. No division, which a
+// factor of 0 would break.
 template <class T>
 __device__ T products_of_others(T* others, const T* factor, T beside) {
   static_assert(kHeads == 4);
@@ -41,14 +42,14 @@ __device__ T products_of_others(T* others, const T* factor, T beside) {
   return low * high * beside;
 }
 
-// A tile of an episode as it is staged: numbers of kHeads heads side by side.
+// A tile of an episode in shared memory; the numbers of kHeads heads are side by side.
 template <class T>
 struct Tile {
   int i0, c0, rows, columns;
   T *weights, *erase, *add, *grad, *memory;  // (rows,kHeads), (columns,kHeads) twice, (rows,columns) twice
 
-  // Of each head the factor 1 - w e and the product of the others' at a place; returns the product of all.
-  __device__ T products(T (&others)[kHeads], const EraseWriteBackward<T>& op, int64_t e, int h0, int r, int j) const {
+  // At slot r and column j, for each head the product of the other heads' factors 1 - w e; returns the product of all.
+  __device__ T products(T (&others)[kHeads], const NTMWriteBackward<T>& op, int64_t e, int h0, int r, int j) const {
     T factor[kHeads];
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) factor[h] = 1 - weights[r * kHeads + h] * erase[j * kHeads + h];
@@ -57,62 +58,64 @@ struct Tile {
   }
 };
 
-// A thread a slot: what this tile adds to the gradients of its weights.
+// One slot per thread: adds what this tile gives to the gradients of the slot's weights.
 template <class T>
-__device__ void slot_backward(T (&grad_weights)[kHeads], const Tile<T>& tile, const EraseWriteBackward<T>& op,
-                              int64_t e, int h0) {
+__device__ void slot_backward(T (&grad_weights)[kHeads], const Tile<T>& tile, const NTMWriteBackward<T>& op, int64_t e,
+                              int h0) {
   const int r = threadIdx.x;
   if (r >= tile.rows) return;
-  T found[kHeads] = {};
+  T sums[kHeads] = {};
   for (int j = 0; j < tile.columns; ++j) {
     const T d = tile.grad[r * odd(tile.columns) + j], x = tile.memory[r * odd(tile.columns) + j];
     T others[kHeads];
     tile.products(others, op, e, h0, r, j);
 #pragma unroll
     for (int h = 0; h < kHeads; ++h)
-      found[h] += d * (tile.add[j * kHeads + h] - x * others[h] * tile.erase[j * kHeads + h]);
+      sums[h] += d * (tile.add[j * kHeads + h] - x * others[h] * tile.erase[j * kHeads + h]);
   }
 #pragma unroll
-  for (int h = 0; h < kHeads; ++h) grad_weights[h] += found[h];
+  for (int h = 0; h < kHeads; ++h) grad_weights[h] += sums[h];
 }
 
-// A thread a column of every few slots: the gradient of the memory, and what this tile adds to those of erase and add.
+// One column per thread, by ColumnMap: writes the gradient of the memory, and adds what this tile gives to those of
+// erase and add.
 template <class T>
-__device__ void column_backward(const Tile<T>& tile, T* sums, const EraseWriteBackward<T>& op, int64_t e, int h0) {
+__device__ void column_backward(const Tile<T>& tile, T* shared, const NTMWriteBackward<T>& op, int64_t e, int h0) {
   const int W = int(op.shape.W), H = int(op.shape.H);
-  const Place place(tile.columns, kWriteThreads);
+  const ColumnMap map(tile.columns, kWriteThreads);
   T* grad_memory = op.grad_memory + e * op.shape.N * W + int64_t(tile.i0) * W + tile.c0;
-  T found[2 * kHeads] = {};  // of erase, then of add
-  for (int r = place.group; place.used && r < tile.rows; r += place.groups) {
-    const int at = r * odd(tile.columns) + place.column;
+  T sums[2 * kHeads] = {};  // gradients of erase, then of add
+  for (int r = map.group; map.used && r < tile.rows; r += map.groups) {
+    const int at = r * odd(tile.columns) + map.column;
     const T d = tile.grad[at], x = tile.memory[at];
     T others[kHeads];
-    const T keep = tile.products(others, op, e, h0, r, place.column);
-    if (h0 == 0) grad_memory[r * W + place.column] = d * keep;
+    const T product = tile.products(others, op, e, h0, r, map.column);
+    if (h0 == 0) grad_memory[r * W + map.column] = d * product;
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
       const T pushed = tile.weights[r * kHeads + h] * d;
-      found[h] -= pushed * x * others[h];
-      found[kHeads + h] += pushed;
+      sums[h] -= pushed * x * others[h];
+      sums[kHeads + h] += pushed;
     }
   }
-  sum_groups(found, place, sums);
-  if (!place.used || place.group > 0) return;
+  sum_groups(sums, map, shared);
+  if (!map.used || map.group > 0) return;
 #pragma unroll
   for (int h = 0; h < kHeads; ++h)
     if (h0 + h < H) {
-      const int64_t at = (e * H + h0 + h) * W + tile.c0 + place.column;
-      op.grad_erase[at] = tile.i0 == 0 ? found[h] : op.grad_erase[at] + found[h];
-      op.grad_add[at] = tile.i0 == 0 ? found[kHeads + h] : op.grad_add[at] + found[kHeads + h];
+      const int64_t at = (e * H + h0 + h) * W + tile.c0 + map.column;
+      op.grad_erase[at] = tile.i0 == 0 ? sums[h] : op.grad_erase[at] + sums[h];
+      op.grad_add[at] = tile.i0 == 0 ? sums[kHeads + h] : op.grad_add[at] + sums[kHeads + h];
     }
 }
 
 template <class T>
-__global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>) write_backward_kernel(EraseWriteBackward<T> op, int64_t B) {
-  using Room = WriteBackwardRoom<T>;
+__global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>)
+    write_backward_kernel(NTMWriteBackward<T> op, int64_t B) {
+  using Layout = WriteBackwardSharedLayout<T>;
   constexpr int most = kColumns<T, kWriteThreads>;
   const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H);
-  T *shared = shared_memory<T>(), *grad = shared + Room::kGrad;
+  T *shared = shared_memory<T>(), *grad = shared + Layout::kGrad;
   for (int64_t e = blockIdx.x; e < B; e += gridDim.x)
     for (int h0 = 0; h0 < H; h0 += kHeads) {
       const int heads = least(kHeads, H - h0);
@@ -120,10 +123,17 @@ __global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>) write_backward
       for (int i0 = 0; i0 < N; i0 += kWriteThreads) {
         T grad_weights[kHeads] = {};
         for (int c0 = 0; c0 < W; c0 += most) {
-          const Tile<T> tile = {i0, c0, least(kWriteThreads, N - i0), least(most, W - c0), shared + Room::kWeights,
-                                shared + Room::kErase, shared + Room::kAdd, grad, grad + Room::tile(W)};
+          const Tile<T> tile = {i0,
+                                c0,
+                                least(kWriteThreads, N - i0),
+                                least(most, W - c0),
+                                shared + Layout::kWeights,
+                                shared + Layout::kErase,
+                                shared + Layout::kAdd,
+                                grad,
+                                grad + Layout::tile(W)};
           const int64_t corner = e * N * W + int64_t(i0) * W + c0;
-          // what was staged before has been read: sum_groups had a barrier
+          // the tile before has been read by now: sum_groups has a barrier
           stage<kWriteThreads>(tile.grad, op.grad + corner, tile.rows, tile.columns, W);
           stage<kWriteThreads>(tile.memory, op.memory + corner, tile.rows, tile.columns, W);
           stage_heads<kWriteThreads>(tile.erase, op.erase + first * W, heads, c0, tile.columns, W);

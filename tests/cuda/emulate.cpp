@@ -1,4 +1,4 @@
-// The kernels of csrc/cuda, their launches and sizes, on a CPU. Called by test_kernels.py.
+// Runs the kernels of csrc/cuda on a CPU, with their launches and sizes. emulated.py calls it.
 
 #include "emulator.h"
 
@@ -13,7 +13,7 @@ alignas(16) double dynamic_shared[kBlockBytes / sizeof(double) + kGuard];
 
 namespace {
 
-// A Gpu of csrc/cuda/launch.h. The number of blocks can be bounded, so that each has several rows.
+// A Gpu of csrc/cuda/launch.h. A bound on the number of blocks makes each work on several rows.
 struct Emulated {
   int most_blocks;
   std::vector<std::vector<char>> lent;
@@ -38,7 +38,7 @@ struct Emulated {
   }
 };
 
-// A Gpu that launches nothing: the shared memory of a block.
+// A Gpu that launches nothing and notes the shared memory of a block.
 struct Sizes {
   int64_t bytes = 0;
 
@@ -56,7 +56,7 @@ template <class Op, class Gpu>
 void call(Gpu& gpu, int64_t count, const int64_t* fields) {
   Op op;
   static_assert(sizeof op % sizeof *fields == 0);
-  std::memcpy(&op, fields, sizeof op);  // sizes and pointers, eight bytes each
+  std::memcpy(&op, fields, sizeof op);  // sizes and pointers have eight bytes each
   run(gpu, count, op);
 }
 
@@ -64,10 +64,10 @@ template <class T, class Gpu>
 bool call(const std::string& name, Gpu& gpu, int64_t count, const int64_t* fields) {
   if (name == "shift_sharpen") call<ShiftSharpen<T>>(gpu, count, fields);
   else if (name == "shift_sharpen_backward") call<ShiftSharpenBackward<T>>(gpu, count, fields);
-  else if (name == "ntm_address") call<Address<T>>(gpu, count, fields);
-  else if (name == "ntm_address_backward") call<AddressBackward<T>>(gpu, count, fields);
-  else if (name == "ntm_write") call<EraseWrite<T>>(gpu, count, fields);
-  else if (name == "ntm_write_backward") call<EraseWriteBackward<T>>(gpu, count, fields);
+  else if (name == "ntm_address") call<NTMAddress<T>>(gpu, count, fields);
+  else if (name == "ntm_address_backward") call<NTMAddressBackward<T>>(gpu, count, fields);
+  else if (name == "ntm_write") call<NTMWrite<T>>(gpu, count, fields);
+  else if (name == "ntm_write_backward") call<NTMWriteBackward<T>>(gpu, count, fields);
   else return false;
   return true;
 }

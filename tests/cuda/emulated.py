@@ -1,4 +1,4 @@
-"""The CUDA kernels of the NTM as operations on CPU tensors: compiled for the CPU, run on emulator.h."""
+"""The CUDA kernels of the NTM as operations on CPU tensors: compiled for the CPU and run by emulator.h."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMPILER = shutil.which("c++")
 
 
 def build(folder: Path) -> Path:
-    """The shared library of emulate.cpp."""
+    """Compiles emulate.cpp to a shared library in ``folder``."""
     library = folder / "emulated.so"
     flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
     source = str(Path(__file__).with_name("emulate.cpp"))
@@ -25,7 +25,7 @@ def build(folder: Path) -> Path:
 
 
 def shared_memory(library: Path, operation: str, dtype: torch.dtype, *sizes: int) -> int:
-    """Bytes of a block that launches ask for, at the sizes that the operation's struct begins with."""
+    """Bytes of shared memory that a block of the operation gets, at the sizes that its struct begins with."""
     count = ctypes.CDLL(str(library)).shared_memory
     count.restype = ctypes.c_int64
     fields = (ctypes.c_int64 * 32)(*sizes)
@@ -33,7 +33,7 @@ def shared_memory(library: Path, operation: str, dtype: torch.dtype, *sizes: int
 
 
 class Operations:
-    """In place of torch.ops.mannkern. ``most_blocks``: of a launch; ``backwards``: threads run against their order."""
+    """Stands in for torch.ops.mannkern. A launch has at most ``most_blocks``; ``backwards`` runs threads in reverse."""
 
     def __init__(self, library: Path, most_blocks: int = 1 << 30, backwards: bool = False) -> None:
         self._emulate = ctypes.CDLL(str(library)).emulate
@@ -42,7 +42,7 @@ class Operations:
     def _run(
         self, name: str, count: int, sizes: Sequence[int], inputs: Sequence[Tensor], *shapes: torch.Size
     ) -> list[Tensor]:
-        """Fields of the operation's struct in csrc/ntm.h: sizes, inputs, outputs. Outputs begin as NaN."""
+        """Runs an operation with its struct of csrc/args/ntm.h: sizes, inputs, and outputs that begin as NaN."""
         inputs = [x.contiguous() for x in inputs]
         outputs = [inputs[0].new_full(shape, float("nan")) for shape in shapes]
         fields = [*sizes, *(x.data_ptr() for x in inputs), *(x.data_ptr() for x in outputs)]

@@ -1,8 +1,8 @@
-// A block of a GPU on a CPU, one thread at a time: enough of CUDA for the kernels of csrc/cuda.
+// Emulates a block of a GPU on a CPU, one thread at a time: as much of CUDA as the kernels of csrc/cuda use.
 //
-// Threads are fibres. Warps run one after the other, in the order of their numbers or against it, as far as they come
-// alone, and so do the threads of a warp: a result that depends on the order has a race. What fails to come to a barrier
-// ends the process. Shared memory begins as NaN, and what is written beyond what was asked for is told.
+// Threads are fibres. Each runs until it waits for others; threads and warps take turns in the order of their numbers or in
+// reverse, and a result that depends on the order shows a race. A barrier that some thread never reaches ends the process.
+// Shared memory begins as NaN, and a write beyond its requested size ends the process too.
 #pragma once
 
 #include <ucontext.h>
@@ -35,7 +35,7 @@ struct Fibre {
   ucontext_t context;
   std::vector<char> stack = std::vector<char>(64 * 1024);
   bool done;
-  int waits;  // for how many threads: none, a warp's or a block's
+  int waits;  // how many threads it waits for: 0, those of a warp or those of a block
 };
 
 inline std::vector<std::unique_ptr<Fibre>> fibres;
@@ -62,7 +62,7 @@ inline void fail(const char* what) {
   std::abort();
 }
 
-// Threads that all wait for each other may go on; who waits for one that is done waits for ever.
+// Lets threads go on that all wait for each other; a thread that waits for one that is done waits for ever.
 inline bool release(unsigned begin, unsigned size) {
   for (unsigned t = begin; t < begin + size; ++t)
     if (fibres[t]->done || fibres[t]->waits != int(size)) return false;
@@ -70,7 +70,7 @@ inline bool release(unsigned begin, unsigned size) {
   return true;
 }
 
-// Runs a warp as far as it comes without the others. False where it did not move.
+// Runs a warp until all its threads wait for other warps or are done. False if none of them could run.
 inline bool run_warp(unsigned begin) {
   bool moved = false;
   do {

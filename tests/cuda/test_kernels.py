@@ -1,4 +1,4 @@
-"""The CUDA kernels of the NTM, thread by thread on the CPU: right, the same in any order of threads, within bounds."""
+"""The CUDA kernels of the NTM, run thread by thread on the CPU: accurate, within bounds, equal in any thread order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [
 ]
 NTM = [name for name, case in CASES.items() if FAMILY[case.operation] == "ntm"]
 LARGE = {
-    "a_warp_a_row": Shape(2, 256, 20, 4, 1),  # the longest rows that are one
+    "a_warp_a_row": Shape(2, 256, 20, 4, 1),  # the longest row that a warp works on
     "a_block_a_row": Shape(3, 257, 20, 5, 1, S=5),
     "rows_in_device_memory": Shape(2, 13000, 3, 1, 1),
     "wider_than_a_block": Shape(2, 40, 300, 2, 1),
@@ -37,7 +37,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def emulated(library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """The NTM's Functions call the kernels; options of how they run can be set."""
+    """Makes the NTM's Functions call the emulated kernels; the fixture sets the options of Operations."""
 
     def use(**options: bool | int) -> None:
         monkeypatch.setattr(autograd, "_OPS", Operations(library, **options))
@@ -51,7 +51,7 @@ def emulated(library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 @pytest.mark.parametrize("shape", SHAPES | LARGE)
 @pytest.mark.parametrize("case", NTM)
 def test_accuracy_in_any_order(case: str, shape: str, dtype: torch.dtype, emulated: Callable[..., None]) -> None:
-    """Outputs and gradients; bit-equal with threads run against their order and all episodes in one block."""
+    """Outputs and gradients are accurate, and bit-equal with threads in reverse and all episodes in one block."""
     size = (SHAPES | LARGE)[shape]
     tensors, gradients = (draw(CASES[case], size, dtype) for draw in (arguments, cotangents))
     got = check_kernel(CASES[case], tensors, gradients, "cuda")
@@ -96,7 +96,7 @@ def test_slots_and_keys_without_length_or_of_great_length() -> None:
 
 
 def test_factors_of_zero() -> None:
-    """Where heads erase all, a factor's gradient is still the product of the others."""
+    """Where a head erases everything, the gradient of its factor is still the product of the other factors."""
     case, shape = CASES["ntm_write"], Shape(2, 10, 6, 6, 1)
     tensors = arguments(case, shape)
     tensors["weights"][:, :2, ::2] = 1

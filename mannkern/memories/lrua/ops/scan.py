@@ -17,7 +17,7 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def checkpoint_every(T: int) -> int:
-    """Steps between two checkpoints of the default overload, at most 7 in all, as csrc/cpu/lrua_scan.cpp has it."""
+    """Steps between two checkpoints of the default overload, at most 7 in all, as csrc/cpu/scan_ops.cpp has it."""
     return max(math.ceil(math.sqrt(min(T, 64))), (T + 7) // 8)
 
 

@@ -1,0 +1,30 @@
+// Arguments of the kernels that take an episode's memory and weights into slot blocks and padded rows, and back.
+// args/shape.h says how to read them, csrc/README.md draws the layouts.
+#pragma once
+
+#include "shape.h"
+
+namespace mannkern {
+
+template <class T>
+struct ToBlocks {
+  Shape shape;
+  int64_t row_stride;  // numbers between the rows of two episodes; what lies behind the R rows of weights becomes 0
+  const T* memory;     // (B,N,W); null: zeros
+  const T* weights;    // (B,R,N); null: zeros
+  T* blocks;           // (B,Np W), slot blocks
+  T* rows;             // (R,Np) of each episode, row_stride apart
+  T* norm;             // (Np) of each episode, row_stride apart: norms of the memory; lies in `rows`; null: not computed
+};
+
+template <class T>
+struct FromBlocks {
+  Shape shape;
+  int64_t row_stride;
+  const T* blocks;  // (B,Np W), slot blocks
+  const T* rows;    // (R,Np) of each episode, row_stride apart
+  T* memory;        // (B,N,W)
+  T* weights;       // (B,R,N)
+};
+
+}  // namespace mannkern

@@ -1,0 +1,63 @@
+// What an episode saves for backward of its memory: checkpoints of the memory, and the padded rows of each step.
+//
+// The memory is one tensor, updated step by step. At every `checkpoint_every`-th step it is copied to a checkpoint;
+// backward recomputes the memories between two checkpoints, bit-equal. Memories stay in slot blocks and weights in
+// padded rows, in the layout of the instruction set in use, so backward must run with the same one. csrc/README.md
+// draws the layouts.
+#pragma once
+
+#include <cmath>
+
+#include "allocate.h"
+#include "dispatch.h"
+
+namespace mannkern {
+
+// Steps from one checkpoint to the next: about the square root of T, so that checkpoints and recomputed memories take
+// about the same space. Python's twin, for shapes under torch.compile: mannkern/memories/episode_shapes.py.
+inline int64_t checkpoint_every(int64_t T) { return std::max<int64_t>(1, std::ceil(std::sqrt(double(T)))); }
+
+struct EpisodeShape {
+  int64_t T, B;
+  Shape shape;             // R: all heads
+  int64_t rows;            // padded rows of a step
+  bool save_for_backward;  // false: no checkpoints, and rows of two steps only
+  int64_t checkpoint_every;
+  int64_t block, Np;  // slots of a block; N padded to blocks
+
+  EpisodeShape(const Tensor& input, const Tensor& memory, int64_t heads, int64_t rows, bool save_for_backward)
+      : T(input.size(0)), B(input.size(1)), shape{memory.size(1), memory.size(2), heads}, rows(rows),
+        save_for_backward(save_for_backward), checkpoint_every(mannkern::checkpoint_every(T)),
+        block(block_slots(memory.scalar_type() == ScalarType::Float ? 4 : 8)), Np(padded_slots(shape.N, block)) {}
+  int64_t checkpoints() const { return save_for_backward ? 1 + (T > 0 ? (T - 1) / checkpoint_every : 0) : 0; }
+  int64_t row_stride() const { return rows * Np; }  // numbers of the rows of an episode's step
+  int64_t memory_size() const { return shape.W * Np; }
+  int64_t work() const { return shape.N * shape.W * shape.R; }
+};
+
+template <class T>
+struct Checkpoints {
+  const EpisodeShape& s;
+  Tensor memories;  // (checkpoints,B,Np / block,W block): number k is the memory before step k * checkpoint_every
+  Tensor rows;      // (T + 1,B,rows,Np): number t + 1 is of step t, number 0 of the state before the episode
+
+  explicit Checkpoints(const EpisodeShape& s)
+      : s(s), memories(allocate_large<T>({s.checkpoints(), s.B, s.Np / s.block, s.shape.W * s.block})),
+        rows(allocate_large<T>({s.save_for_backward ? s.T + 1 : 2, s.B, s.rows, s.Np})) {}
+  // From the tensors that a forward pass of this shape saved.
+  Checkpoints(const EpisodeShape& s, const Tensor& memories, const Tensor& rows)
+      : s(s), memories(memories), rows(rows) {
+    STD_TORCH_CHECK(memories.dim() == 4 && rows.dim() == 4 && memories.is_contiguous() && rows.is_contiguous(),
+                    "mannkern: backward needs what the episode saved, unchanged");
+    STD_TORCH_CHECK(memories.size(0) == s.checkpoints() && rows.size(0) == s.T + 1,
+                    "mannkern: the episode kept nothing for a backward pass");
+    STD_TORCH_CHECK(rows.size(2) == s.rows && rows.size(3) == s.Np && memories.size(3) == s.shape.W * s.block,
+                    "mannkern: the episode saved this for another instruction set");
+  }
+  // The checkpoint at or before step t.
+  T* memory(int64_t t) const { return data<T>(memories) + t / s.checkpoint_every * s.B * s.memory_size(); }
+  // The rows before step t. Without save_for_backward two steps take turns.
+  T* row(int64_t t) const { return data<T>(rows) + (s.save_for_backward ? t : t % 2) * s.B * s.row_stride(); }
+};
+
+}  // namespace mannkern

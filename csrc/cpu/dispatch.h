@@ -1,0 +1,30 @@
+// How an operation reaches its kernel: the kernels of the instruction set in use, and threads over the batch.
+#pragma once
+
+#include "../host/tensors.h"
+#include "kernels/kernels.h"
+
+namespace mannkern {
+
+extern const InstructionSet* instruction_set;  // the one in use
+
+template <class T>
+const Kernels<T>& kernels() {
+  if constexpr (sizeof(T) == 4) return instruction_set->f32;
+  else return instruction_set->f64;
+}
+
+// Slots of a slot block, for numbers of `bytes` each: two vectors of the instruction set in use.
+inline int64_t block_slots(int64_t bytes) { return 2 * instruction_set->bytes / bytes; }
+
+inline int64_t padded_slots(int64_t N, int64_t block) { return (N + block - 1) / block * block; }
+
+// Runs a kernel on B episodes, shared among the threads. `work` is that of one episode; waking a thread pays for the
+// work of about three standard steps.
+template <class Op>
+void over_batch(int64_t B, int64_t work, void (*kernel)(const Op&, int64_t, int64_t), const Op& op) {
+  const int64_t grain = 65536 / std::max<int64_t>(work, 1) + 1;
+  torch::stable::parallel_for(0, B, grain, [&](int64_t begin, int64_t end) { kernel(op, begin, end); });
+}
+
+}  // namespace mannkern

@@ -1,0 +1,166 @@
+// What a memory gives a key, on one episode: norms, cosines and content weights, and the backward pass of a read. LRUA
+// and the NTM share them.
+//
+// A memory X, or its gradient D, is of a type M: a pointer to slot blocks, or RowMajor. Rows of weights are padded to
+// Np.
+#pragma once
+
+#include "../../args/shape.h"
+#include "padded_row.h"
+#include "row_major.h"
+#include "vector_math.h"
+
+namespace {
+
+using mannkern::kEps;
+
+// The norm of `count` numbers `stride` apart, scaled so that their squares do not overflow.
+template <class T>
+T scaled_norm(const T* x, int64_t count, int64_t stride) {
+  T largest = 0, sum = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    const T size = x[j * stride] < 0 ? -x[j * stride] : x[j * stride];
+    largest = size > largest ? size : largest;
+  }
+  for (int64_t j = 0; j < count; ++j) sum += (x[j * stride] / largest) * (x[j * stride] / largest);
+  return square_root(sum) * largest;
+}
+
+template <class T>
+T at_least_eps(T norm) {
+  return norm > kEps<T> ? norm : kEps<T>;
+}
+
+template <class T>
+T sum_of_squares(const T* x, int64_t count) {
+  constexpr int L = Lanes<T>::L;
+  Vec<T> lanes = {};
+  int64_t j = 0;
+  for (; j + L <= count; j += L) lanes += load(x + j) * load(x + j);
+  T sum = lane_sum<T>(lanes);
+  for (; j < count; ++j) sum += x[j] * x[j];
+  return sum;
+}
+
+// Unit keys k / max(|k|, eps) (R,W), and those norms (R).
+template <class T>
+void normalise_keys(T* unit, T* norms, const T* keys, const Sizes<T>& s) {
+  for (int64_t h = 0; h < s.R; ++h) {
+    const T* k = keys + h * s.W;
+    T sum = sum_of_squares(k, s.W);
+    if (sum > std::numeric_limits<T>::max()) sum = 0, norms[h] = scaled_norm(k, s.W, 1);
+    else norms[h] = square_root(sum);
+    norms[h] = at_least_eps(norms[h]);
+    for (int64_t j = 0; j < s.W; ++j) unit[h * s.W + j] = k[j] / norms[h];
+  }
+}
+
+// Turns a row of sums of squares into norms max(|X(i)|, eps). Slots whose squares overflow are done again, scaled.
+template <class T, class M>
+void root_norms(T* norm, M X, const Sizes<T>& s) {
+  Vec<T> largest = {};
+  for (int64_t i = 0; i < s.Np; i += Lanes<T>::L) largest = load(norm + i) > largest ? load(norm + i) : largest;
+  for (int64_t i = 0; i < s.Np; ++i) norm[i] = at_least_eps(square_root(norm[i]));
+  if (!(lane_max<T>(largest) > std::numeric_limits<T>::max())) return;
+  for (int64_t i = 0; i < s.N; ++i)
+    if (norm[i] > std::numeric_limits<T>::max()) {
+      const auto slot = slot_at(X, i, s);
+      norm[i] = scaled_norm(static_cast<const T*>(slot.at), s.W, slot.stride);
+    }
+}
+
+// The norms max(|X(i)|, eps) of all slots.
+template <class T>
+void slot_norms(T* norm, const T* X, const Sizes<T>& s) {
+  slot_dot_heads<T, 0, true>(nullptr, norm, X, nullptr, s);
+  root_norms(norm, X, s);
+}
+
+// Cosines, in place from the dot products of unit keys and slots, and content weights softmax_i(b cos(k, X(i))). A null
+// strength is 1.
+template <class T>
+void softmax_cosines(T* weights, T* cosine, const T* norm, const T* strength, const Sizes<T>& s) {
+  const Row<T> team(s.N);
+  for (int64_t h = 0; h < s.R; ++h) {
+    T* row = cosine + h * s.Np;
+    for (int64_t i = 0; i < s.Np; ++i) row[i] /= norm[i];
+    mannkern::softmax(team, weights + h * s.Np, row, strength ? strength[h] : T(1));
+  }
+}
+
+// Content weights and cosines (R,Np) of R keys, when the norms of X are known. `unit` and `key_norm` are scratch for
+// (R,W) and R.
+template <class T>
+void content_weights(T* weights, T* cosine, T* unit, T* key_norm, const T* X, const T* norm, const T* key,
+                     const T* strength, const Sizes<T>& s) {
+  normalise_keys(unit, key_norm, key, s);
+  slot_dot(cosine, X, unit, s);
+  softmax_cosines(weights, cosine, norm, strength, s);
+}
+
+// The same, and the norms of X (Np), in one pass over it.
+template <class T, class M>
+void norms_and_content_weights(T* weights, T* cosine, T* norm, T* unit, T* key_norm, M X, const T* key,
+                               const T* strength, const Sizes<T>& s) {
+  normalise_keys(unit, key_norm, key, s);
+  slot_dot(cosine, X, unit, s, norm);
+  root_norms(norm, X, s);
+  softmax_cosines(weights, cosine, norm, strength, s);
+}
+
+// Scratch of read_backward.
+template <class T>
+struct ReadScratch {
+  T *unit, *key_norm, *pull, *shrink, *lanes;  // (R,W), R, (R,Np), Np, R W vectors
+};
+
+// Backward of content weights w and of the read r = sum_i w(i) X(i). Gradients of keys and strengths are written, that
+// of X is added to D. grad_weights (R,Np) is overwritten: on entry it is the gradient of w without what r gives. A null
+// grad_read is zero; with a null grad_strength the strength's gradient is not computed.
+template <class T, class M, class ConstM>
+void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
+                   const T* strength, const T* weights, const T* cosine, const T* norm, const ReadScratch<T>& scratch,
+                   const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L;
+  const Row<T> team(s.N);
+  normalise_keys(scratch.unit, scratch.key_norm, key, s);
+  if (grad_read) {
+    slot_dot(scratch.pull, X, grad_read, s);
+    for (int64_t i = 0; i < s.R * s.Np; ++i) grad_weights[i] += scratch.pull[i];
+    rank_update(D, weights, grad_read, s);
+  }
+  // pull is the gradient of unit key . X(i); shrink(i) X(i) is what the gradient of X(i) loses through its own norm
+  std::memset(scratch.shrink, 0, s.Np * sizeof(T));
+  for (int64_t h = 0; h < s.R; ++h) {
+    const T b = strength ? strength[h] : T(1);
+    const T *w = weights + h * s.Np, *cos = cosine + h * s.Np, *gw = grad_weights + h * s.Np;
+    T* pull = scratch.pull + h * s.Np;
+    const T mean = mannkern::weighted_mean(team, gw, w);
+    const T center = grad_strength ? mannkern::weighted_mean(team, cos, w) : 0;
+    Vec<T> grad_b = {};
+    for (int64_t i = 0; i < s.Np; i += L) {
+      const Vec<T> dz = load(w + i) * (load(gw + i) - mean), slope = dz * load(cos + i), n = load(norm + i);
+      grad_b += dz * (load(cos + i) - center);
+      store(pull + i, dz * b / n);
+      const Vec<T> through_norm = n > kEps<T> ? slope * b / n : Vec<T>{};
+      store(scratch.shrink + i, load(scratch.shrink + i) + through_norm / n);
+    }
+    if (grad_strength) grad_strength[h] = lane_sum<T>(grad_b);
+  }
+  slot_sum(grad_key, X, scratch.pull, scratch.lanes, s);
+  for (int64_t h = 0; h < s.R; ++h) {
+    T *g = grad_key + h * s.W, *unit = scratch.unit + h * s.W, along = 0;
+    for (int64_t j = 0; j < s.W; ++j) along += g[j] * unit[j];
+    if (!(scratch.key_norm[h] > kEps<T>)) along = 0;
+    for (int64_t j = 0; j < s.W; ++j) g[j] = (g[j] - along * unit[j]) / scratch.key_norm[h];
+  }
+  if (s.W == 1)  // a cosine of one column is a sign, whose gradient is 0; the difference below would leave rounding
+    for (int64_t i = 0; i < s.Np; ++i)
+      if (norm[i] > kEps<T>) {
+        scratch.shrink[i] = 0;
+        for (int64_t h = 0; h < s.R; ++h) scratch.pull[h * s.Np + i] = 0;
+      }
+  rank_update(D, scratch.pull, scratch.unit, s, scratch.shrink, X);
+}
+
+}  // namespace

@@ -1,0 +1,104 @@
+// Matrix products C = A B or C += A B, where B is packed in panels of two vectors of columns.
+//
+// Each number of C is one sum in the order of k, however C is cut into tiles, so neither the number of threads nor
+// other rows change its bits.
+#pragma once
+
+#include "../../args/matrix.h"
+#include "vector.h"
+
+namespace {
+
+using mannkern::Pack;
+using mannkern::Product;
+
+// Rows of a tile: its sums fill the registers, beside two vectors of B and one number of A.
+constexpr int64_t kTileRows = MANNKERN_BYTES == 64 ? 14 : 6;
+constexpr int64_t kInCache = 1 << 16;  // numbers of A that go through all panels before the next: 256 kB of float32
+
+template <class T>
+constexpr int64_t kPanel = 2 * Lanes<T>::L;
+
+// Columns of panel p: kPanel, or fewer in the last one.
+template <class T>
+int64_t columns_of(int64_t p, int64_t N) {
+  return N - p * kPanel<T> < kPanel<T> ? N - p * kPanel<T> : kPanel<T>;
+}
+
+// Writes panels [begin, end) of B: for each k the kPanel numbers of its columns, zeros behind the last column.
+template <class T>
+void pack(const Pack<T>& op, int64_t begin, int64_t end) {
+  constexpr int64_t P = kPanel<T>;
+  const auto [b, row, column] = op.b;
+  for (int64_t p = begin; p < end; ++p) {
+    T* out = op.panels + p * P * op.K;
+    const T* from = b + p * P * column;
+    const int64_t columns = columns_of<T>(p, op.N);
+    if (column == 1 && columns == P) {
+      for (int64_t k = 0; k < op.K; ++k) std::memcpy(out + k * P, from + k * row, P * sizeof(T));
+      continue;
+    }
+    constexpr int L = Lanes<T>::L;
+    const int64_t whole = row == 1 && columns == P ? op.K / L * L : 0;  // of a transposed B: L x L squares in registers
+    for (int64_t k = 0; k < whole; k += L)
+      for (int64_t n = 0; n < P; n += L) {
+        Vec<T> square[L];
+        for (int i = 0; i < L; ++i) square[i] = load(from + (n + i) * column + k);
+        transpose<T>(square);
+        for (int i = 0; i < L; ++i) store(out + (k + i) * P + n, square[i]);
+      }
+    for (int64_t k = whole; k < op.K; ++k)
+      for (int64_t n = 0; n < P; ++n) out[k * P + n] = n < columns ? from[n * column + k * row] : T(0);
+  }
+}
+
+// One tile of C: `Rows` rows of A times the first `Vectors` vectors of a panel. Each number of B is loaded once for all
+// rows.
+template <class T, int Rows, int Vectors>
+void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t columns) {
+  constexpr int L = Lanes<T>::L;
+  const int64_t row = op.a.row, column = op.a.column;
+  Vec<T> sum[Rows][Vectors] = {}, b[Vectors];
+  for (int64_t k = 0; k < op.K; ++k, a += column, panel += kPanel<T>) {
+    for (int v = 0; v < Vectors; ++v) b[v] = load(panel + v * L);
+    for (int r = 0; r < Rows; ++r) {
+      const Vec<T> x = a[r * row] - Vec<T>{};  // a broadcast; written 0 + a it would cost an addition
+      for (int v = 0; v < Vectors; ++v) sum[r][v] += x * b[v];
+    }
+  }
+  for (int r = 0; r < Rows; ++r) {
+    T* out = c + r * op.c_stride;
+    if (columns == Vectors * L) {
+      for (int v = 0; v < Vectors; ++v) store(out + v * L, op.add ? load(out + v * L) + sum[r][v] : sum[r][v]);
+    } else {
+      T sums[Vectors * L];
+      for (int v = 0; v < Vectors; ++v) store(sums + v * L, sum[r][v]);
+      for (int64_t n = 0; n < columns; ++n) out[n] = op.add ? out[n] + sums[n] : sums[n];
+    }
+  }
+}
+
+// A tile of `rows` rows, which are at most `Rows`.
+template <class T, int Rows>
+void tile_of(int64_t rows, const Product<T>& op, const T* a, const T* panel, T* c, int64_t columns) {
+  if constexpr (Rows > 0) {
+    if (rows != Rows) tile_of<T, Rows - 1>(rows, op, a, panel, c, columns);
+    else if (columns > Lanes<T>::L) tile<T, Rows, 2>(op, a, panel, c, columns);
+    else tile<T, Rows, 1>(op, a, panel, c, columns);
+  }
+}
+
+// The columns of C that panels [begin, end) give.
+template <class T>
+void gemm(const Product<T>& op, int64_t begin, int64_t end) {
+  constexpr int64_t P = kPanel<T>;
+  const int64_t tiles = (op.M + kTileRows - 1) / kTileRows, fit = kInCache / (op.K * kTileRows + 1) + 1;
+  const auto start = [&](int64_t i) { return i * op.M / tiles; };  // tiles as equal in size as they can be
+  for (int64_t first = 0; first < tiles; first += fit)
+    for (int64_t p = begin; p < end; ++p)
+      for (int64_t i = first; i < tiles && i < first + fit; ++i)
+        tile_of<T, kTileRows>(start(i + 1) - start(i), op, op.a.data + start(i) * op.a.row, op.panels + p * P * op.K,
+                              op.c + start(i) * op.c_stride + p * P, columns_of<T>(p, op.N));
+}
+
+}  // namespace

@@ -1,0 +1,120 @@
+// The kernels of a MANN's episode, between the controller's matrix products: activation of the interface vector, a step
+// of LRUA on a memory in slot blocks, and their backward pass.
+#pragma once
+
+#include "lrua_kernels.h"
+
+namespace {
+
+// The parts of the interface vector of episode e.
+template <class T>
+InterfaceVector<T> interface_in(const T* rows, int64_t e, const MANNInterface& layout) {
+  const T* row = rows + e * layout.size();
+  return {row, row + layout.adds(), row + layout.gates(),
+          layout.strengths ? row + layout.gates() + layout.shape.R : nullptr};
+}
+template <class T>
+InterfaceGradients<T> gradients_in(T* rows, int64_t e, const MANNInterface& layout) {
+  T* row = rows + e * layout.size();
+  return {row, row + layout.adds(), row + layout.gates(),
+          layout.strengths ? row + layout.gates() + layout.shape.R : nullptr};
+}
+
+// The interface vector from the product and the bias: tanh of keys and adds, 1 + softplus of strengths; gates stay.
+template <class T>
+void activate(T* row, const T* product, const T* bias, const MANNInterface& layout) {
+  for_lanes<T>(
+      layout.gates(), [](const T* x, const T* b, T* y) { store(y, tanh(load(x) + load(b))); }, product, bias, row);
+  for (int64_t h = layout.gates(); h < layout.size(); ++h) {
+    const T x = product[h] + bias[h];
+    const bool strength = h >= layout.gates() + layout.shape.R;
+    row[h] = strength ? mannkern::softplus<ScalarMath<T>>(x, T(1)) : x;
+  }
+}
+
+// Backward of activate, from its result. grad is in place: on entry with respect to it, on exit with respect to product
+// + bias.
+template <class T>
+void activate_backward(T* grad, const T* row, const MANNInterface& layout) {
+  for (int64_t j = 0; j < layout.gates(); ++j) grad[j] *= 1 - row[j] * row[j];
+  for (int64_t h = layout.gates() + layout.shape.R; h < layout.size(); ++h)
+    grad[h] *= mannkern::softplus_slope<ScalarMath<T>>(1 - row[h]);
+}
+
+// The padded rows that a step saves for backward, behind each other. Write weights are recomputed where they are
+// needed.
+template <class T>
+int64_t step_rows_size(const Sizes<T>& s) {
+  return (2 * s.R + 1) * s.Np;
+}
+// P is T or const T.
+template <class T, class P>
+Rows<P> step_rows(P* at, P* write_weights, const Sizes<T>& s) {
+  return {at, write_weights, at + s.R * s.Np, at + 2 * s.R * s.Np};
+}
+
+template <class T>
+void mann_recompute(const MANNRecompute<T>& op, int64_t begin, int64_t end) {
+  const MANNInterface& layout = op.layout;
+  const Sizes<T> s(layout.shape.N, layout.shape.W, layout.shape.R);
+  const int64_t size = memory_size(s);
+  Arena<T> arena(scratch_size(s));
+  T* w = arena.take(s.R * s.Np);
+  for (int64_t e = begin; e < end; ++e) {
+    const T* before = op.memory + e * size;
+    for (int64_t i = e; i < op.steps * op.B; i += op.B) {
+      T* X = op.memories + i * size;
+      std::memcpy(X, before, size * sizeof(T));
+      const InterfaceVector<T> interface = interface_in(op.interface, i, layout);
+      const int64_t* slots = op.slots + i * op.options.n;
+      write_weights(w, op.previous_rows + i * step_rows_size(s), interface.gate, slots, op.options, s);
+      write(X, w, interface.add, slots[0], s);
+      before = X;
+    }
+  }
+}
+
+template <class T>
+void mann_step(const MANNStep<T>& op, int64_t begin, int64_t end) {
+  const MANNInterface& layout = op.layout;
+  const Sizes<T> s(layout.shape.N, layout.shape.W, layout.shape.R);
+  const int64_t size = memory_size(s), row_size = step_rows_size(s);
+  Arena<T> arena(scratch_size(s));
+  const ReadScratch<T> scratch = take_read_scratch(arena, s);
+  T* w = arena.take(s.R * s.Np);
+  for (int64_t e = begin; e < end; ++e) {
+    T *X = op.memory + e * size, *usage = op.usage + e * s.N;
+    if (op.checkpoint) std::memcpy(op.checkpoint + e * size, X, size * sizeof(T));
+    activate(op.interface + e * layout.size(), op.product + e * layout.size(), op.bias, layout);
+    step(X, step_rows(op.rows + e * row_size, w, s), op.slots + e * op.options.n, usage, op.read + e * op.output_stride,
+         op.previous_rows + e * row_size, usage, interface_in<T>(op.interface, e, layout), op.options, scratch, s);
+  }
+}
+
+template <class T>
+void mann_step_backward(const MANNStepBackward<T>& op, int64_t begin, int64_t end) {
+  const MANNInterface& layout = op.layout;
+  const Sizes<T> s(layout.shape.N, layout.shape.W, layout.shape.R);
+  const int64_t size = memory_size(s), row_size = step_rows_size(s);
+  Arena<T> arena(scratch_size(s));
+  const ReadScratch<T> scratch = take_read_scratch(arena, s);
+  T *grad_usage = arena.take(s.Np), *w = arena.take(s.R * s.Np);
+  for (int64_t e = begin; e < end; ++e) {
+    T *grad_output = op.grad_output + e * op.output_stride, *grad_interface = op.grad_interface + e * layout.size();
+    if (op.grad_outputs)
+      for (int64_t i = 0; i < op.output_stride; ++i) grad_output[i] += op.grad_outputs[e * op.output_stride + i];
+    const T* previous = op.previous_rows + e * row_size;
+    const int64_t* slots = op.slots + e * op.options.n;
+    const InterfaceVector<T> interface = interface_in(op.interface, e, layout);
+    write_weights(w, previous, interface.gate, slots, op.options, s);
+    load_rows(grad_usage, op.grad_usage + e * s.N, 1, s);
+    step_backward(op.grad_memory + e * size, op.grad_weights + e * s.R * s.Np, grad_usage,
+                  gradients_in(op.grad_interface, e, layout), grad_output + op.D, static_cast<const T*>(nullptr),
+                  op.memory + e * size, step_rows(op.rows + e * row_size, static_cast<const T*>(w), s), slots, previous,
+                  interface, op.options, scratch, s);
+    activate_backward(grad_interface, op.interface + e * layout.size(), layout);
+    store_rows(op.grad_usage + e * s.N, grad_usage, 1, s);
+  }
+}
+
+}  // namespace

@@ -1,0 +1,155 @@
+// The equations of the NTM on one episode in slot blocks and padded rows: addressing, erase and add. Single operations
+// and the episode share them. docs/equations.md defines them by name; those of one row of weights are in row_math.h.
+#pragma once
+
+#include "../../args/ntm.h"
+#include "content_math.h"
+
+namespace {
+
+using mannkern::HeadGradients;
+using mannkern::Heads;
+
+// Scratch of addressing.
+template <class T>
+struct AddressScratch {
+  T *moved, *shifted, *grad_shifted;  // w_g, w_s and the gradient of w_s, a row each; the first and the last have a halo
+  ReadScratch<T> read;
+};
+
+// Weights of s.R heads on the memory X: content weights, interpolation, shift, sharpen. Also their content weights and
+// cosines, all (R,Np).
+template <class T>
+void address(T* weights, T* contents, T* cosine, const T* X, const T* norm, const T* previous, const Heads<T>& heads,
+             const AddressScratch<T>& scratch, const Sizes<T>& s, const Row<T>& team, int64_t S) {
+  content_weights(contents, cosine, scratch.read.unit, scratch.read.key_norm, X, norm, heads.key, heads.strength, s);
+  for (int64_t h = 0; h < s.R; ++h) {
+    T* w = weights + h * s.Np;
+    mannkern::interpolate(team, scratch.moved, contents + h * s.Np, previous + h * s.Np, heads.gate[h]);
+    mannkern::shift(team, w, scratch.moved, heads.shift + h * S, S);
+    mannkern::sharpen(team, w, w, heads.sharpness[h]);
+  }
+}
+
+// Backward of address, from grad_weights (R,Np), which is overwritten. The gradient of X is added to D; the others are
+// written.
+template <class T>
+void address_backward(T* D, T* grad_previous, const HeadGradients<T>& grad, T* grad_weights, const T* X, const T* norm,
+                      const T* previous, const Heads<T>& heads, const T* weights, const T* contents, const T* cosine,
+                      const AddressScratch<T>& scratch, const Sizes<T>& s, const Row<T>& team, int64_t S) {
+  for (int64_t h = 0; h < s.R; ++h) {
+    const int64_t at = h * s.Np;
+    const T *shift = heads.shift + h * S, g = heads.gate[h];
+    T* d = grad_weights + at;
+    mannkern::interpolate(team, scratch.moved, contents + at, previous + at, g);
+    mannkern::shift(team, scratch.shifted, scratch.moved, shift, S);
+    mannkern::sharpen_backward(team, scratch.grad_shifted, grad.sharpness[h], d, weights + at, scratch.shifted,
+                               heads.sharpness[h]);
+    mannkern::shift_backward(team, d, grad.shift + h * S, scratch.grad_shifted, scratch.moved, shift, S);
+    mannkern::interpolate_backward(team, d, grad_previous + at, grad.gate[h], d, contents + at, previous + at, g);
+  }
+  read_backward(D, grad.key, grad.strength, grad_weights, static_cast<const T*>(nullptr), X, heads.key, heads.strength,
+                contents, cosine, norm, scratch.read, s);
+}
+
+// Erase and add of H heads, a constant, so that their loop unrolls; with H = 0 of s.R heads.
+template <class T, int H>
+void erase_write_heads(T* Y, const T* X, const T* weights, const T* erase, const T* add, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L;
+  const int64_t heads = H ? H : s.R;
+  for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W, Y += kBlock<T> * s.W)
+    for (int64_t j = 0; j < s.W; ++j)
+      for (int u = 0; u < 2; ++u) {
+        Vec<T> factor = Vec<T>{} + T(1), term = {};
+        for (int64_t h = 0; h < heads; ++h)
+          mannkern::erase_and_add<Row<T>>(factor, term, load(weights + h * s.Np + i + u * L), erase[h * s.W + j],
+                                          add[h * s.W + j]);
+        store(Y + j * kBlock<T> + u * L, load(X + j * kBlock<T> + u * L) * factor + term);
+      }
+}
+
+// Erase and add: Y(i) = X(i) prod_h (1 - w[h](i) e[h]) + sum_h w[h](i) a[h]; Y may be X.
+template <class T>
+void erase_write(T* Y, const T* X, const T* weights, const T* erase, const T* add, const Sizes<T>& s) {
+  if (s.R == 1) erase_write_heads<T, 1>(Y, X, weights, erase, add, s);
+  else erase_write_heads<T, 0>(Y, X, weights, erase, add, s);
+}
+
+// Backward of erase and add with one head, for columns j to j + J, whose sums stay in registers.
+template <class T, int J>
+void erase_write_backward_columns(T* D, T* grad_weights, T* erase_lanes, T* add_lanes, const T* X, const T* weights,
+                                  const T* erase, const T* add, int64_t j, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L;
+  Vec<T> erased[J] = {}, added[J] = {};
+  for (int64_t i = 0; i < s.Np; i += L) {
+    const int64_t block = i / kBlock<T> * kBlock<T> * s.W + i % kBlock<T> + j * kBlock<T>;
+    const Vec<T> w = load(weights + i);
+    Vec<T> grad = load(grad_weights + i);
+    for (int c = 0; c < J; ++c) {
+      const Vec<T> d = load(D + block + c * kBlock<T>), changed = d * load(X + block + c * kBlock<T>);
+      grad += d * add[j + c] - changed * erase[j + c];
+      erased[c] -= w * changed;
+      added[c] += w * d;
+      store(D + block + c * kBlock<T>, d * (1 - w * erase[j + c]));
+    }
+    store(grad_weights + i, grad);
+  }
+  for (int c = 0; c < J; ++c) store(erase_lanes + (j + c) * L, erased[c]), store(add_lanes + (j + c) * L, added[c]);
+}
+
+// Backward of erase and add with any number of heads. The product of the other heads' factors is that of the heads
+// before one times that of the heads after it: no division, which a factor of 0 would break.
+template <class T>
+void erase_write_backward_heads(T* D, T* grad_weights, T* erase_lanes, T* add_lanes, const T* X, const T* weights,
+                                const T* erase, const T* add, T* factors, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L;
+  const int64_t R = s.R, W = s.W;
+  T *own = factors, *before = factors + R * L;
+  std::memset(erase_lanes, 0, R * W * L * sizeof(T));
+  std::memset(add_lanes, 0, R * W * L * sizeof(T));
+  for (int64_t i = 0; i < s.Np; i += L) {
+    const int64_t block = i / kBlock<T> * kBlock<T> * W + i % kBlock<T>;
+    for (int64_t j = 0; j < W; ++j) {
+      const Vec<T> d = load(D + block + j * kBlock<T>), x = load(X + block + j * kBlock<T>);
+      Vec<T> product = Vec<T>{} + T(1);
+      for (int64_t h = 0; h < R; ++h) {
+        const Vec<T> factor = 1 - load(weights + h * s.Np + i) * erase[h * W + j];
+        store(before + h * L, product);
+        store(own + h * L, factor);
+        product *= factor;
+      }
+      Vec<T> after = d * x;  // times the product of the factors of the heads after h
+      for (int64_t h = R - 1; h >= 0; --h) {
+        T *w_row = grad_weights + h * s.Np + i, *e = erase_lanes + (h * W + j) * L, *a = add_lanes + (h * W + j) * L;
+        const Vec<T> w = load(weights + h * s.Np + i), others = after * load(before + h * L);
+        store(w_row, load(w_row) + d * add[h * W + j] - others * erase[h * W + j]);
+        store(e, load(e) - w * others);
+        store(a, load(a) + w * d);
+        after *= load(own + h * L);
+      }
+      store(D + block + j * kBlock<T>, d * product);
+    }
+  }
+}
+
+// Backward of erase_write. D is in place: on entry the gradient of the memory after the write, on exit of the memory
+// before. That of the weights is added to grad_weights (R,Np). `lanes` is scratch for 2 R W vectors, `factors` for 2 R.
+template <class T>
+void erase_write_backward(T* D, T* grad_weights, T* grad_erase, T* grad_add, const T* X, const T* weights,
+                          const T* erase, const T* add, T* lanes, T* factors, const Sizes<T>& s) {
+  constexpr int J = 4;
+  T *erase_lanes = lanes, *add_lanes = lanes + s.R * s.W * Lanes<T>::L;
+  if (s.R == 1) {
+    int64_t j = 0;
+    for (; j + J <= s.W; j += J)
+      erase_write_backward_columns<T, J>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, j, s);
+    for (; j < s.W; ++j)
+      erase_write_backward_columns<T, 1>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, j, s);
+  } else {
+    erase_write_backward_heads(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, factors, s);
+  }
+  sum_lanes(grad_erase, erase_lanes, s.R * s.W);
+  sum_lanes(grad_add, add_lanes, s.R * s.W);
+}
+
+}  // namespace

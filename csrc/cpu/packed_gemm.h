@@ -1,0 +1,42 @@
+// Matrix products over threads, by the kernels of kernels/gemm.h.
+//
+// Why not PyTorch's: for an episode's products oneDNN and MKL are slower up to about 64 rows, because a call takes 10
+// to 20 us to begin and allocates, and because MKL chooses AVX2 on AMD. For weight gradients they are slower at any
+// size, because both matrices must be transposed first. docs/facts.md has the figures.
+#pragma once
+
+#include "dispatch.h"
+
+namespace mannkern {
+
+template <class T>
+Matrix<T> rows_of(const T* data, int64_t stride) {
+  return {data, stride, 1};
+}
+template <class T>
+Matrix<T> transposed(const Matrix<T>& a) {
+  return {a.data, a.column, a.row};
+}
+
+// A matrix (K,N), packed once for all products that have it on the right.
+template <class T>
+class PackedMatrix {
+ public:
+  PackedMatrix(const Matrix<T>& b, int64_t K, int64_t N)
+      : K_(K), N_(N), panels_(Call<T>::allocate({(N + panel() - 1) / panel(), K, panel()}, Call<T>::kType)) {
+    over_batch(panels_.size(0), 4 * K * panel(), kernels<T>().pack, Pack<T>{K, N, b, data<T>(panels_)});
+  }
+  // c = a (M,K) times this matrix, or c += that; the M rows of c are c_stride apart.
+  void multiply(const Matrix<T>& a, int64_t M, T* c, int64_t c_stride, bool add = false) const {
+    // over_batch counts work in units that take as long as sixteen multiplications here
+    over_batch(panels_.size(0), M * K_ * panel() / 16, kernels<T>().gemm,
+               Product<T>{M, N_, K_, a, data<T>(panels_), c, c_stride, add});
+  }
+
+ private:
+  static int64_t panel() { return block_slots(sizeof(T)); }  // columns: two vectors, as slots of a block
+  const int64_t K_, N_;
+  const Tensor panels_;
+};
+
+}  // namespace mannkern
