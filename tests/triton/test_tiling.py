@@ -159,7 +159,7 @@ def test_search_path(N: int, n: int, path: str) -> None:
 
 
 def test_search_constants() -> None:
-    """Every head's rank is found by rounds; a row is a power of two; bisection counts 17 bits of an index."""
+    """Rounds rank a slot for every head; a row is a power of two; bisection knows indices of up to 17 bits."""
     assert least_used.MAX_ROUNDS.value == tiling.MAX_ROUNDS
     assert tiling.MAX_HEADS <= tiling.MAX_ROUNDS
     assert is_power_of_two(tiling.ROW_SLOTS)
