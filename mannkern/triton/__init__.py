@@ -1,11 +1,11 @@
 """The Triton backend: LRUA's kernels for GPUs, and for the CPU under TRITON_INTERPRET=1, where the tests run them.
 
 Kernels, from the bottom up:
-``block_math``   loads, stores, dot products, norms and the n smallest, for the block of slots that a program holds
+``block_math``   loads, stores, dot products and norms of the block of slots that a program holds
+``least_used``   the search for the n least used slots, inside a program and over longer usage rows
 ``lrua``         the equations of LRUA on such a block, forward and backward
 ``step``         kernels of the memory step and of the cosine read
 ``scan``         kernels of a whole scan
-``least_used``   kernels that search for the least used slots
 ``write_usage``  kernels of the additive write and of the usage update
 
 What calls them:

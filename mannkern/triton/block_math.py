@@ -1,4 +1,4 @@
-"""Block mathematics: loads, stores, dot products, norms and the n smallest of the block of slots in a program.
+"""Block mathematics: loads, stores, dot products and norms of the block of slots that a program holds.
 
 Nothing here knows about LRUA, so every kernel shares these functions. A block of rows (BN, W) is a tuple of one or two
 parts, (BN, W0) and (BN, W1), because Triton's sizes are powers of two: W = 40 is 32 + 8, where padding to 64 would
@@ -13,11 +13,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-
-from mannkern.triton import tiling
-
-INT32_MAX = tl.constexpr(2147483647)
-MAX_ROUNDS = tl.constexpr(tiling.MAX_ROUNDS)  # for a larger n, `smallest` bisects
 
 
 @triton.jit
@@ -200,68 +195,3 @@ def sigmoid(x):
     """1 / (1 + exp(-x)). The exponent is never positive, so that no number overflows into NaN."""
     e = tl.exp(-tl.abs(x))
     return tl.where(x < 0, e, 1.0) / (1 + e)
-
-
-@triton.jit
-def sort_key(x, ACC: tl.constexpr):
-    """Integers in the order of the floats x: -0 equals 0; NaN is above every number and below the largest integer."""
-    INT: tl.constexpr = tl.int64 if ACC == tl.float64 else tl.int32
-    BITS: tl.constexpr = 63 if ACC == tl.float64 else 31
-    TOP: tl.constexpr = 2**BITS - 1
-    bits = (x + 0.0).to(INT, bitcast=True)
-    return tl.where(x == x, bits ^ ((bits >> BITS) & TOP), TOP - 1)
-
-
-@triton.jit
-def smallest(key, i_n, m_n, n: tl.constexpr, ACC: tl.constexpr):
-    """Mark the n smallest keys among those where m_n is true; of equal keys the lower index i_n comes first.
-
-    The smallest key gets mark 1, the other n - 1 get more, all others 0. Up to n = MAX_ROUNDS the mark is 1 + rank.
-    """
-    BITS: tl.constexpr = 63 if ACC == tl.float64 else 31
-    if n <= MAX_ROUNDS:
-        return smallest_one_by_one(key, i_n, m_n, n, 2**BITS - 1)
-    else:
-        return smallest_by_bisection(key, i_n, m_n, n, BITS)
-
-
-@triton.jit
-def smallest_one_by_one(key, i_n, m_n, n: tl.constexpr, TOP: tl.constexpr):
-    """``smallest`` by n rounds, each of which marks the minimum of what is left: the fastest way for a small n."""
-    key = tl.where(m_n, key, TOP)
-    mark = i_n * 0
-    for rank in range(n):
-        least = tl.min(key, 0)
-        first = tl.min(tl.where((key == least) & m_n & (mark == 0), i_n, INT32_MAX), 0)
-        mark = tl.where(i_n == first, rank + 1, mark)
-        key = tl.where(i_n == first, TOP, key)
-    return mark
-
-
-@triton.jit
-def smallest_by_bisection(key, i_n, m_n, n: tl.constexpr, BITS: tl.constexpr):
-    """``smallest`` by bisection, whose work does not grow with n.
-
-    The first loop finds the bits of the n-th smallest key, the second those of the last marked index among its equals.
-    """
-    least = tl.min(tl.where(m_n, key, 2**BITS - 1), 0)
-    first = tl.min(tl.where((key == least) & m_n, i_n, INT32_MAX), 0)
-    zero = least * 0
-    bound = tl.where(count((key < 0) & m_n) >= n, zero - 2 ** (BITS - 1) - 2 ** (BITS - 1), zero)
-    for bit in range(BITS):
-        higher = bound + (zero + 1 << (BITS - 1 - bit))
-        bound = tl.where(count((key < higher) & m_n) >= n, bound, higher)
-    equal = (key == bound) & m_n
-    missing = n - count((key < bound) & m_n)
-    last = first * 0
-    for bit in range(17):
-        later = last + (1 << (16 - bit))
-        last = tl.where(count(equal & (i_n < later)) >= missing, last, later)
-    chosen = ((key < bound) & m_n) | (equal & (i_n <= last))
-    return tl.where(i_n == first, 1, tl.where(chosen, 2, 0))
-
-
-@triton.jit
-def count(m):
-    """The number of true elements."""
-    return tl.sum(m.to(tl.int32), 0)

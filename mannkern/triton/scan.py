@@ -13,7 +13,8 @@ import triton
 import triton.language as tl
 
 from mannkern.triton import lrua
-from mannkern.triton.block_math import load_rows, load_slots, smallest, sort_key, store_rows, zero_rows
+from mannkern.triton.block_math import load_rows, load_slots, store_rows, zero_rows
+from mannkern.triton.least_used import smallest, sort_key
 
 
 @triton.jit

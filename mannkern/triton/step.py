@@ -14,13 +14,12 @@ from mannkern.triton.block_math import (
     load_rows,
     load_slots,
     norm,
-    smallest,
-    sort_key,
     store_row,
     store_rows,
     weighted_sum,
     zero_rows,
 )
+from mannkern.triton.least_used import smallest, sort_key
 
 
 @triton.jit

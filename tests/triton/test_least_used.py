@@ -1,12 +1,15 @@
-"""The search for least used slots on every path: ties, signed zeros, infinities and NaN."""
+"""The search for least used slots, inside a program and on every path: ties, signed zeros, infinities and NaN."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 
 from mannkern import functional
 from mannkern.triton import tiling
+from mannkern.triton.least_used import MAX_ROUNDS, smallest, smallest_by_bisection, sort_key
 from tests.helpers import same
 from tests.triton.table import LONG, MANY
 
@@ -16,6 +19,50 @@ def test_example() -> None:
     usage = torch.tensor([[3.0, 1, 2, 1]])
     assert functional.least_used_mask(usage, 1, backend="triton").tolist() == [[0, 1, 0, 0]]
     assert functional.least_used_mask(usage, 2, backend="triton").tolist() == [[0, 1, 0, 1]]
+
+
+@triton.jit
+def mark_kernel(p_x, p_mark, N: tl.constexpr, BN: tl.constexpr, n: tl.constexpr, BISECT: tl.constexpr):
+    i_n = tl.arange(0, BN)
+    m_n = i_n < N
+    key = sort_key(tl.load(p_x + i_n, mask=m_n, other=0.0), tl.float32)
+    if BISECT:
+        tl.store(p_mark + i_n, smallest_by_bisection(key, i_n, m_n, n, 31), mask=m_n)
+    else:
+        tl.store(p_mark + i_n, smallest(key, i_n, m_n, n, tl.float32), mask=m_n)
+
+
+def marks(x: list[float], n: int, bisect: bool = False) -> list[int]:
+    mark = torch.empty(len(x), dtype=torch.int32)
+    mark_kernel[(1,)](torch.tensor(x), mark, len(x), triton.next_power_of_2(len(x)), n, bisect)
+    return mark.tolist()
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("x", "ranks"),
+    [
+        ([0.0, -0.0, 0.0], [0, 1, 2]),  # -0 equals 0, and of equal values the lower index is first
+        ([INF, NAN, -INF, 1.0, -1.0], [3, 4, 0, 2, 1]),
+        ([-NAN, NAN, INF], [1, 2, 0]),  # whatever the sign bit of NaN
+        ([1e-45, 0.0, -1e-45], [2, 1, 0]),  # subnormal numbers
+    ],
+)
+def test_order(x: list[float], ranks: list[int]) -> None:
+    for n in range(1, len(x) + 1):
+        assert marks(x, n) == [rank + 1 if rank < n else 0 for rank in ranks]
+        assert marks(x, n, bisect=True) == [0 if rank >= n else 1 if rank == 0 else 2 for rank in ranks]
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, MAX_ROUNDS.value, MAX_ROUNDS.value + 1, 29])
+def test_rounds_and_bisection_mark_the_same(n: int) -> None:
+    x = (torch.arange(29) * 7 % 10).tolist()  # with ties
+    first, second = marks(x, n), marks(x, n, bisect=True)
+    assert [m > 0 for m in first] == [m > 0 for m in second]
+    assert sum(m > 0 for m in first) == n
+    assert first.index(1) == second.index(1)
 
 
 def usages(N: int, dtype: torch.dtype) -> torch.Tensor:

@@ -76,7 +76,7 @@ def test_lengths(T: int) -> None:
 @pytest.mark.parametrize(("where", "T", "every"), [("whole", 3, 1), ("whole", 5, 2), ("tiles", 3, 2)])
 def test_several_checkpoints(where: str, T: int, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each segment begins from its own checkpoint: the number of steps between checkpoints changes no bit."""
-    case, shape = CASES["scan"], SHAPES[where]._replace(T=T, **({"B": 2, "R": 2} if where == "whole" else {}))
+    case, shape = CASES["scan"], SHAPES[where]._replace(T=T, B=2 if where == "whole" else 1)
     tensors, gradients = arguments(case, shape), cotangents(case, shape)
     monkeypatch.setattr(operation, "recompute_checkpoint_every", lambda T: T)
     expected = evaluate(case, tensors, gradients, "triton", shape.n)
@@ -113,18 +113,18 @@ def test_what_is_saved(where: str, T: int) -> None:
     tensors = arguments(case, shape)
     leaves = {name: x.requires_grad_() for name, x in tensors.items()}
     with Recorder() as recorder:
-        saved = call(case, leaves, "triton", shape.n)["reads"].grad_fn.saved_tensors
+        node_tensors = call(case, leaves, "triton", shape.n)["reads"].grad_fn.saved_tensors
         with torch.no_grad():
             call(case, leaves, "triton", shape.n)
-    kept, (*_, marks, checkpoints, weights_checkpoints) = (x.outputs[4:] for x in recorder.calls["lrua_scan"])
-    found = num_checkpoints(T)
-    assert [x.shape for x in kept] == [(T, 1, shape.N), (found, 1, shape.N, shape.W), (found, 1, 1, shape.N)]
-    assert kept[0].dtype == torch.int8
-    assert ((kept[0] > 0).sum(-1) == shape.n).all()
+    saved, (*_, marks, checkpoints, weights_checkpoints) = (x.outputs[4:] for x in recorder.calls["lrua_scan"])
+    num = num_checkpoints(T)
+    assert [x.shape for x in saved] == [(T, 1, shape.N), (num, 1, shape.N, shape.W), (num, 1, 1, shape.N)]
+    assert saved[0].dtype == torch.int8
+    assert ((saved[0] > 0).sum(-1) == shape.n).all()
     assert marks.numel() == checkpoints.numel() == weights_checkpoints.numel() == 0
     passed = {x.data_ptr() for x in tensors.values()}
-    floats = [x for x in saved if x is not None and x.is_floating_point() and x.data_ptr() not in passed]
-    assert sum(x.numel() for x in floats) == found * shape.N * (shape.W + 1)
+    floats = [x for x in node_tensors if x is not None and x.is_floating_point() and x.data_ptr() not in passed]
+    assert sum(x.numel() for x in floats) == num * shape.N * (shape.W + 1)
 
 
 @pytest.mark.parametrize(("where", "dtype"), [("whole", torch.float16), ("tiles", torch.bfloat16)])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mannkern.memories.lrua.ops import scan as operation
-from mannkern.triton import block_math, tiling
+from mannkern.triton import least_used, tiling
 
 FLOAT32, FLOAT64 = torch.float32, torch.float64
 DTYPES = pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=["float32", "float64"])
@@ -160,8 +160,8 @@ def test_search_path(N: int, n: int, path: str) -> None:
 
 
 def test_search_constants() -> None:
-    """Every head's rank is found by rounds; a row is a power of two; bisection counts 17 bits of an index."""
-    assert block_math.MAX_ROUNDS.value == tiling.MAX_ROUNDS
+    """Rounds rank a slot for every head; a row is a power of two; bisection knows indices of up to 17 bits."""
+    assert least_used.MAX_ROUNDS.value == tiling.MAX_ROUNDS
     assert tiling.MAX_HEADS <= tiling.MAX_ROUNDS
     assert is_power_of_two(tiling.ROW_SLOTS)
     assert tiling.ROW_SLOTS <= 2**17

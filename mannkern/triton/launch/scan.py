@@ -156,7 +156,7 @@ def _backward_by_steps(
             grad_read = None if grad_reads is None else grad_reads[t]
             gradients = [grad_memory, grad_read, grad_weights, grad_usage, None]
             arguments = (*gradients, previous_weights, *interface(t), *after, marks[t], *options)
-            grad_memory, grad_weights, grad_usage, *found = lrua_step_backward(*arguments)
-            for result, d_x in zip(d_interface, found):  # without strengths, `found` has an empty one more
+            grad_memory, grad_weights, grad_usage, *d_step = lrua_step_backward(*arguments)
+            for result, d_x in zip(d_interface, d_step):  # without strengths, d_step ends with an empty one more
                 result[t] = d_x
     return grad_memory, grad_weights, grad_usage
