@@ -25,7 +25,8 @@ def test_three_sums_over_two_steps_by_hand() -> None:
         running += step_sums(
             torch.tensor(loss, requires_grad=True), torch.tensor(norm), torch.tensor([length]).double()
         )
-    assert summarize(running, Lengths()) == {"loss": 1.5, "gradient_norm": 2.0, "length": 4.5}  # type: ignore[arg-type]
+    means = summarize(running, Lengths())  # type: ignore[arg-type]
+    assert means == {"loss": 1.5, "gradient_norm": 2.0, "length": 4.5}
 
 
 def test_the_journal_drops_what_lies_beyond_the_checkpoint(tmp_path: Path) -> None:
