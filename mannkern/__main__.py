@@ -1,4 +1,4 @@
-"""``python -m mannkern``: one function adds each subcommand."""
+"""``python -m mannkern``: the command line. Each subcommand is a file in ``mannkern/commands``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from mannkern.training.errors import CommandError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code: 2 after an error, which is one line on stderr; 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m mannkern", description="Memory-augmented neural networks, fused.")
+    about = "Train, evaluate and verify memory-augmented neural networks with fused memory operations."
+    parser = argparse.ArgumentParser(prog="python -m mannkern", description=about)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_train, add_evaluate, add_table, add_verify):
         add(subcommands)

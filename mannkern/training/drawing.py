@@ -1,6 +1,6 @@
 """Figures in one style, learning curves, and the folder that pictures go to.
 
-matplotlib is an extra and takes 0.3 s to import, so the functions import it: ``--help`` and ``verify`` do without.
+matplotlib is an extra, so only the functions that need it import it: ``--help`` and ``verify`` work without it.
 """
 
 from __future__ import annotations

@@ -10,6 +10,16 @@ from torch.nn import functional as F
 from mannkern.models import ConvEmbedding
 
 
+def test_one_block_by_hand() -> None:
+    """The kernel keeps each pixel and batch norm does nothing: the largest of 1, 2, 3 and -4 is left."""
+    embedding = ConvEmbedding(1, blocks=1).eval()
+    convolution = embedding.layers[0]
+    with torch.no_grad():
+        convolution.weight.zero_()
+        convolution.weight[0, 0, 1, 1] = 1
+    assert embedding(torch.tensor([[1.0, 2.0], [3.0, -4.0]])).tolist() == pytest.approx([3.0], rel=1e-4)
+
+
 @pytest.mark.parametrize("side", [16, 20, 28, 31, 33])
 def test_shapes(side: int) -> None:
     embedding = ConvEmbedding(6)

@@ -30,6 +30,15 @@ def searched(inputs: Tensor, label_size: int, count: int) -> Tensor:
     return answers
 
 
+def test_by_hand() -> None:
+    inputs = of_labels([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0], [0.9, 0.0], [2.0, 0.0]], [0, 1, 1, 2, 0], 3)
+    one, three = (NearestNeighbours(3, count=k)(inputs)[:, 0].tolist() for k in (1, 3))
+    assert one == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]]
+    # of the last drawing's nearest, 1, 3 and 0, no label comes twice: the nearest's wins
+    assert three == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]]
+    assert NearestNeighbours(3, count=4)(inputs)[4, 0].tolist() == [0, 1, 0]
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 100])
 @pytest.mark.parametrize("labels", [OneHotLabels(), StringLabels()])
 def test_it_equals_a_search(labels: Labels, count: int) -> None:
@@ -38,15 +47,6 @@ def test_it_equals_a_search(labels: Labels, count: int) -> None:
     inputs = sampler.sample(6, 0).inputs
     found = NearestNeighbours(sampler.label_size, count=count)(inputs)
     assert torch.equal(found, searched(inputs, sampler.label_size, count))
-
-
-def test_by_hand() -> None:
-    inputs = of_labels([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0], [0.9, 0.0], [2.0, 0.0]], [0, 1, 1, 2, 0], 3)
-    one, three = (NearestNeighbours(3, count=k)(inputs)[:, 0].tolist() for k in (1, 3))
-    assert one == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]]
-    # of the last drawing's nearest, 1, 3 and 0, no label comes twice: the nearest's wins
-    assert three == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]]
-    assert NearestNeighbours(3, count=4)(inputs)[4, 0].tolist() == [0, 1, 0]
 
 
 def test_equally_far_and_equally_frequent_the_earlier_wins() -> None:

@@ -1,17 +1,17 @@
 """Training stops at any moment and continues as if it never had: bit for bit, also after a kill."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import nn
 
 from mannkern.experiments.algorithmic.config import ALGORITHMIC_CONFIGS
 from mannkern.experiments.few_shot.config import FewShotConfig
@@ -95,6 +95,52 @@ def assert_same(a: Any, b: Any, name: str) -> None:
 def numbers(run: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k != "seconds" and not k.endswith("_per_second")} for line in lines]
+
+
+class Parabola:
+    """Stands for an experiment: the loss is (w - 3)^2, whatever the batch."""
+
+    unit = "points"
+    num_sums = 1
+
+    def make_model(self) -> nn.Linear:
+        model = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(model.weight)
+        return model
+
+    def sample(self, step: int, device: torch.device) -> torch.Tensor:
+        return torch.ones(1, 1)
+
+    def loss_and_sums(self, model: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        w = model(batch).squeeze()
+        return (w - 3).square(), w.detach().double().unsqueeze(0)
+
+    def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
+        return {"w": sums[0] / steps}
+
+    def progress_text(self, summary: dict[str, Any]) -> str:
+        return f"w {summary['w']}"
+
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
+        return {"loss": 0.0}
+
+
+@dataclass(frozen=True)
+class ParabolaConfig(RunConfig):
+    FAMILY: ClassVar[str] = "lrua"
+
+
+def test_two_steps_by_hand(tmp_path: Path) -> None:
+    """At w = 0 the loss is 9 and the gradient -6. Adam's first step is the learning rate: w = 0.5, loss 6.25."""
+    config = ParabolaConfig(steps=2, lr=0.5, batch_size=1, log_every=1, validate_every=2, threads=1)
+    assert loop.train(Parabola(), config, tmp_path) == Outcome(2, None)
+    first, second, validation = numbers(tmp_path)
+    assert first == {"kind": "train", "step": 1, "points": 1, "loss": 9, "gradient_norm": 6, "w": 0}
+    assert (second["loss"], second["gradient_norm"], second["w"]) == pytest.approx((6.25, 5, 0.5))
+    assert validation == {"kind": "validation", "step": 2, "points": 2, "loss": 0}
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint["running_sums"].tolist() == [0, 0, 0, 0], "the last line of the metrics has them"
 
 
 @pytest.mark.parametrize("change", [{}, {"model": "lstm"}, {"optimizer": "rmsprop", "memory_init": 1e-6}])
@@ -247,12 +293,3 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: int, code:
     if number == signal.SIGINT:
         resume_to(run, step + 4)
         assert_same_run(run_in(tmp_path, "straight", SMALL, step + 4), run)
-
-
-def test_signals_are_given_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with loop.StopSignals() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.number == signal.SIGINT
-        assert signal.getsignal(signal.SIGINT) is before, "a second Ctrl-C acts at once"
-    assert signal.getsignal(signal.SIGINT) is before

@@ -1,4 +1,4 @@
-"""Sums of a window, and a journal that forgets what lies beyond the checkpoint."""
+"""Sums over steps, and a journal that forgets what lies beyond the checkpoint."""
 
 import json
 from pathlib import Path
@@ -19,11 +19,14 @@ class Lengths:
         return {"length": sums[0] / steps}
 
 
-def test_a_window_sums_steps() -> None:
-    window = empty_sums(1)
+def test_three_sums_over_two_steps_by_hand() -> None:
+    running = empty_sums(1)
     for loss, norm, length in ((2.0, 4.0, 7.0), (1.0, 0.0, 2.0)):
-        window += step_sums(torch.tensor(loss, requires_grad=True), torch.tensor(norm), torch.tensor([length]).double())
-    assert summarize(window, Lengths()) == {"loss": 1.5, "gradient_norm": 2.0, "length": 4.5}  # type: ignore[arg-type]
+        running += step_sums(
+            torch.tensor(loss, requires_grad=True), torch.tensor(norm), torch.tensor([length]).double()
+        )
+    means = summarize(running, Lengths())  # type: ignore[arg-type]
+    assert means == {"loss": 1.5, "gradient_norm": 2.0, "length": 4.5}
 
 
 def test_the_journal_drops_what_lies_beyond_the_checkpoint(tmp_path: Path) -> None:

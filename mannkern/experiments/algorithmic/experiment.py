@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from mannkern.experiments.algorithmic.config import AlgorithmicConfig
 from mannkern.models import Transducer, build_core
 from mannkern.tasks import seeds
-from mannkern.tasks.algorithmic.ngrams import DynamicNGrams
 from mannkern.tasks.algorithmic.sequences import (
     Sequences,
     SequenceTask,
@@ -69,8 +68,9 @@ def measure(
             generator = seeds.generator(seed, index * MOST_BATCHES + batch)
             sequences = task.sample(min(BATCH, number - start), generator, size)
             due = answer_bits(sequences)
-            if isinstance(task, DynamicNGrams):
-                optimal.append(bits_per_sequence(task.optimal(sequences), sequences).double())
+            best_logits = task.optimal(sequences)
+            if best_logits is not None:
+                optimal.append(bits_per_sequence(best_logits, sequences).double())
             sequences = _on(sequences, device)
             logits = model(sequences.inputs)
             bits.append(bits_per_sequence(logits, sequences).double().cpu())

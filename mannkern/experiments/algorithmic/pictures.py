@@ -12,7 +12,6 @@ from torch import Tensor
 from mannkern.experiments.algorithmic.experiment import AlgorithmicExperiment
 from mannkern.experiments.algorithmic.report import Evaluation
 from mannkern.tasks import seeds
-from mannkern.tasks.algorithmic.ngrams import DynamicNGrams
 from mannkern.tasks.algorithmic.sequences import (
     Sequences,
     SequenceTask,
@@ -127,15 +126,16 @@ def sequence(result: Evaluation, name: str, size: Size) -> Figure:
         else:
             logits = model(inputs)
     logits = logits.cpu()
-    answer = [6] if isinstance(task, DynamicNGrams) else [max(task.output_size, 2)] * 2
+    optimal = task.optimal(shown)
+    answer = [max(task.output_size, 2)] * 2 if optimal is None else [6]
     ratios = [max(task.input_size, 2), max(task.output_size, 2), *answer, *(14 for _ in weights)]
     title = f"{name}: {result.config.task}, {size_label(task, size)}"
     height = 1.6 + 0.17 * sum(ratios)
     figure, panels = panels_of(title, len(ratios), (10.5, height), sharex=True, ratios=ratios)
     _bits(panels[0], shown.inputs[:, 0], "inputs")
     _bits(panels[1], _due(shown.targets[:, 0], shown), "targets")
-    if isinstance(task, DynamicNGrams):
-        _predictions(panels[2], logits, task.optimal(shown), shown)
+    if optimal is not None:
+        _predictions(panels[2], logits, optimal, shown)
     else:
         outputs = torch.sigmoid(logits[:, 0])
         _bits(panels[2], _due(outputs, shown), "outputs")

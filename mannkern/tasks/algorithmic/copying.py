@@ -47,6 +47,9 @@ class Copy:
         """The lengths of the paper's figures 4 and 5, and the largest length of training."""
         return tuple((length,) for length in sorted({10, 20, 30, 50, 120, self.max_length}))
 
+    def optimal(self, sequences: Sequences) -> None:
+        """None: the answer follows from the inputs."""
+
     def draw_size(self, generator: torch.Generator) -> Size:
         return (draw(generator, self.min_length, self.max_length),)
 
@@ -103,6 +106,9 @@ class RepeatCopy:
         """The largest size of training, twice its length and twice its repeats, as 20 x 10 and 10 x 20 in figure 8."""
         length, repeats = self.largest
         return (length, repeats), (2 * length, repeats), (length, 2 * repeats)
+
+    def optimal(self, sequences: Sequences) -> None:
+        """None: the answer follows from the inputs."""
 
     def draw_size(self, generator: torch.Generator) -> Size:
         length = draw(generator, self.min_length, self.max_length)

@@ -50,6 +50,9 @@ class AssociativeRecall:
         """From 2 to 20 items, as in the paper's figure 11."""
         return tuple((items,) for items in range(2, max(20, self.max_items) + 1))
 
+    def optimal(self, sequences: Sequences) -> None:
+        """None: the answer follows from the inputs."""
+
     def draw_size(self, generator: torch.Generator) -> Size:
         return (draw(generator, self.min_items, self.max_items),)
 

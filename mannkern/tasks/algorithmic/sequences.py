@@ -50,6 +50,9 @@ class SequenceTask(Protocol):
     def evaluation_sizes(self) -> tuple[Size, ...]:
         """The sizes to report on, some of them beyond training."""
 
+    def optimal(self, sequences: Sequences) -> Tensor | None:
+        """Logits (T, B, O) of the best possible prediction, or None where it is perfect: the answer itself."""
+
     def draw_size(self, generator: torch.Generator) -> Size:
         """A size of training, drawn uniformly."""
 

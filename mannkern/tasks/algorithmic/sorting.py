@@ -47,6 +47,9 @@ class PrioritySort:
     def evaluation_sizes(self) -> tuple[Size, ...]:
         return (self.largest,)
 
+    def optimal(self, sequences: Sequences) -> None:
+        """None: the answer follows from the inputs."""
+
     def draw_size(self, generator: torch.Generator) -> Size:
         """Always ``vectors``: draws nothing."""
         return self.largest

@@ -41,21 +41,6 @@ def ngrams(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     return trained(tmp_path_factory.mktemp("runs") / "ngrams", NGRAMS)
 
 
-def test_the_record_has_every_size(results: list[Evaluation]) -> None:
-    record = json.loads((results[0].run / "evaluation.json").read_text())
-    assert [size["size"] for size in record["sizes"]] == [[3], [10], [20], [30], [50], [120]]
-    assert (record["task"], record["model"], record["step"], record["training_sequences"]) == ("copy", "ntm", 5, 10)
-    assert (record["size_is"], record["largest_in_training"]) == ("length", [3])
-    first = record["sizes"][0]
-    assert (first["sequences"], first["answer_bits"], first["optimal_bits_per_sequence"]) == (4, 6, None)
-    assert first["bits_per_sequence"] == pytest.approx(6, abs=1.5)
-    assert first["interval_95"] > 0
-
-
-def scores(size: tuple[int, ...], bits: float, optimal: float | None = None) -> SizeScores:
-    return SizeScores(size, 1000, 909, bits, 0.25, 1.5, optimal)
-
-
 def test_the_table_has_columns_for_each_run() -> None:
     config = ALGORITHMIC_CONFIGS["repeat-copy"]()
     sizes = [(10, 10), (20, 10)]
@@ -70,6 +55,21 @@ def test_the_table_has_columns_for_each_run() -> None:
     assert lines[5].split() == "10 x 10 0.50 ± 0.25 1.50 400.00 ± 0.25 1.50 909".split()  # noqa: SIM905
     assert lines[6].split()[:3] == ["20", "x", "10*"]
     assert lines[-1] == "*: larger than any in training"
+
+
+def test_the_record_has_every_size(results: list[Evaluation]) -> None:
+    record = json.loads((results[0].run / "evaluation.json").read_text())
+    assert [size["size"] for size in record["sizes"]] == [[3], [10], [20], [30], [50], [120]]
+    assert (record["task"], record["model"], record["step"], record["training_sequences"]) == ("copy", "ntm", 5, 10)
+    assert (record["size_is"], record["largest_in_training"]) == ("length", [3])
+    first = record["sizes"][0]
+    assert (first["sequences"], first["answer_bits"], first["optimal_bits_per_sequence"]) == (4, 6, None)
+    assert first["bits_per_sequence"] == pytest.approx(6, abs=1.5)
+    assert first["interval_95"] > 0
+
+
+def scores(size: tuple[int, ...], bits: float, optimal: float | None = None) -> SizeScores:
+    return SizeScores(size, 1000, 909, bits, 0.25, 1.5, optimal)
 
 
 def test_the_optimum_stands_beside_the_n_grams(ngrams: Evaluation) -> None:

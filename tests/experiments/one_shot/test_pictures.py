@@ -9,6 +9,7 @@ import torch
 
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.pictures import (
+    _paint,
     accuracy_by_classes,
     accuracy_by_instance,
     accuracy_of_rows,
@@ -19,6 +20,7 @@ from mannkern.experiments.one_shot.pictures import (
 from mannkern.experiments.one_shot.report import Evaluation, evaluate
 from mannkern.experiments.registry import train
 from mannkern.tasks import glyphs
+from mannkern.training.drawing import panels_of
 
 SMALL = OneShotConfig(
     classes=2, length=6, hidden_size=8, memory_slots=6, memory_width=4, num_reads=2, batch_size=2, log_every=3,
@@ -43,6 +45,16 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[Evaluation]:
 def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     split = glyphs.load(num_train=6, num_test=4)
     monkeypatch.setattr(glyphs, "load", lambda: split)
+
+
+def test_two_weights_by_hand() -> None:
+    """One step, two slots, white at 0: the weight 0 is white, the largest one has the colour of class 1, #d9622b."""
+    _, (axes,) = panels_of("", 1, (2.0, 2.0))
+    _paint(axes, torch.tensor([[0.0, 0.5]]), [1], white=0.0)
+    pixels = axes.images[0].get_array()
+    assert pixels.shape == (2, 1, 3)
+    assert pixels[0, 0].tolist() == [1, 1, 1]
+    assert (255 * pixels[1, 0]).round().tolist() == [0xD9, 0x62, 0x2B]
 
 
 def test_all_pictures_are_written(results: list[Evaluation]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import Scores, measure
-from mannkern.experiments.one_shot.report import Evaluation, table
+from mannkern.experiments.one_shot.report import Evaluation, accuracies, note, ordinal, percent, table
 from mannkern.tasks.characters.episodes import EpisodeSampler
 from mannkern.tasks.characters.labels import StringLabels
 from mannkern.training import experiment
@@ -44,6 +44,15 @@ def spots(classes: int) -> Tensor:
     images = torch.zeros(classes, 20, 400, dtype=torch.uint8)
     images[torch.arange(classes), :, torch.arange(classes)] = 255
     return images.view(classes, 20, 20, 20)
+
+
+def test_what_a_table_says_by_hand() -> None:
+    """Of two classes the first label is a guess of 1/2, the second can be ruled out: (1 + 1/2) / 2 = 75%."""
+    assert "so 75.0% is possible" in note(OneShotConfig(classes=2))
+    assert [ordinal(k) for k in (1, 2, 3, 4, 10)] == ["1st", "2nd", "3rd", "4th", "10th"]
+    assert [percent(share) for share in (0.5, 0.0125, 1 / 3125)] == ["50.0%", "1.2%", "0.03%"]
+    scores = Scores(1000, 1.0, 0.5, [0.25] + [math.nan] * 9, [0.05] + [math.nan] * 9)
+    assert accuracies(scores) == [" 25.0% ± 5.0%", "-", "-", "-", "-", "-"]
 
 
 def test_an_ideal_memory_knows_a_class_from_the_second_time() -> None:

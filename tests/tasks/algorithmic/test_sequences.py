@@ -35,6 +35,15 @@ def rows(steps: Tensor) -> list[list[float]]:
     return steps.tolist()
 
 
+def test_copying_one_bit_by_hand() -> None:
+    """The bit, the delimiter on the last channel, then nothing while the bit is the answer."""
+    inputs, targets, mask = Copy(bits=1).sample(1, generator(), (1,))
+    bit = inputs[0, 0, 0].item()
+    assert rows(inputs[:, 0]) == [[bit, 0], [0, 1], [0, 0]]
+    assert rows(targets[:, 0]) == [[0], [0], [bit]]
+    assert mask[:, 0].tolist() == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("task", "size", "steps", "features", "answer"),
     [

@@ -35,6 +35,17 @@ def decode(episodes: Episodes) -> tuple[Tensor, Tensor]:
     return code[..., 0], code[..., 1]
 
 
+def test_one_class_by_hand() -> None:
+    """Two drawings of one pixel, black and white: each is shown once, and the second step knows the first's label."""
+    images = torch.tensor([255, 0], dtype=torch.uint8).view(1, 2, 1, 1)
+    inputs, targets, instances, symbols = EpisodeSampler(images, classes_per_episode=1, length=2).sample(1, 0)
+    assert sorted(inputs[:, 0, 0].tolist()) == [0, 1]
+    assert inputs[:, 0, 1].tolist() == [0, 1]
+    assert (targets.flatten().tolist(), instances.flatten().tolist(), symbols.flatten().tolist()) == (
+        [0, 0], [1, 2], [0, 0],
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("augment", [False, True])
 def test_form(augment: bool) -> None:
     sampler = EpisodeSampler(coded_images(30), augment=augment)

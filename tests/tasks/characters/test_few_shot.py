@@ -26,6 +26,14 @@ def decode(images: Tensor) -> tuple[Tensor, Tensor]:
     return code[..., 0], code[..., 1]
 
 
+def test_one_class_by_hand() -> None:
+    """Two drawings of one pixel, black and white: one is the support set, the other is the query, both of class 0."""
+    images = torch.tensor([255, 0], dtype=torch.uint8).view(1, 2, 1, 1)
+    support, labels, queries, targets = FewShotSampler(images, classes_per_episode=1, queries=1).sample(1, 0)
+    assert sorted([support.item(), queries.item()]) == [0, 1]
+    assert (labels.item(), targets.item()) == (0, 0)
+
+
 @pytest.mark.parametrize("augment", [False, True])
 def test_form(augment: bool) -> None:
     episodes = FewShotSampler(coded_images(30, side=20), shots=2, queries=3, augment=augment).sample(7, 0)

@@ -28,6 +28,14 @@ def nearest_neighbour(images: Tensor, episodes: int = 3000) -> float:
     return (torch.cdist(asked, known).argmin(2) == torch.arange(5)).float().mean().item()
 
 
+def test_a_dot_by_hand() -> None:
+    """All control points in the centre, a pen of 0.5: the four pixels around it, 0.71 away, get 255 (1 - 0.71) = 75."""
+    strokes = torch.zeros(1, glyphs._STROKES, glyphs._CONTROLS, 2)
+    image = glyphs._render(strokes, torch.tensor([0.5]))[0]
+    assert image[9:11, 9:11].tolist() == [[75, 75], [75, 75]]
+    assert image.sum() == 4 * 75
+
+
 def test_form(split: CharacterSplit) -> None:
     assert split.train.shape == (200, 20, 20, 20)
     assert split.test.shape == (60, 20, 20, 20)

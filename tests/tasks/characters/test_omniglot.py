@@ -23,16 +23,16 @@ def classes(images: Tensor) -> set[bytes]:
     return {bytes(character.flatten().tolist()) for character in images}
 
 
-def test_area_average_of_an_integer_ratio_is_the_mean_of_each_block() -> None:
-    ink = torch.arange(36.0).view(1, 6, 6)
-    assert torch.allclose(omniglot.average_area(ink, 3), torch.nn.functional.avg_pool2d(ink, 2))
-
-
 def test_area_average_of_a_fraction_by_hand() -> None:
     # 3 to 2: an area is a pixel and a half. Rows: weights (2, 1, 0) / 3 and (0, 1, 2) / 3.
     ink = torch.tensor([[9.0, 0, 0], [0, 18, 0], [0, 0, 36]])
     expected = torch.tensor([[4 * 9 + 18, 18], [18, 18 + 4 * 36]]) / 9
     assert torch.allclose(omniglot.average_area(ink, 2), expected)
+
+
+def test_area_average_of_an_integer_ratio_is_the_mean_of_each_block() -> None:
+    ink = torch.arange(36.0).view(1, 6, 6)
+    assert torch.allclose(omniglot.average_area(ink, 3), torch.nn.functional.avg_pool2d(ink, 2))
 
 
 def test_area_average_of_105_to_20_by_hand() -> None:

@@ -1,0 +1,45 @@
+"""The settings of a run: what an option says of itself, names that are evaluated late, and numbers out of range."""
+
+from dataclasses import dataclass, fields
+
+import pytest
+
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.training.config import RunConfig, choices_of, flag, only_with, option
+
+NAMES = ["a", "b"]
+
+
+@dataclass(frozen=True)
+class Toy(RunConfig):
+    model: str = option("a", "the model", choices=lambda: tuple(NAMES))
+    size: int = option(3, "a size", only=lambda: tuple(NAMES[1:]))
+
+
+def test_an_option_by_hand() -> None:
+    entries = {entry.name: entry for entry in fields(Toy)}
+    size = entries["size"]
+    assert (size.default, size.metadata["about"], size.metadata["kind"]("4"), flag("size_x")) == (
+        3, "a size", 4, "--size-x",
+    )  # fmt: skip
+    assert (choices_of(entries["model"]), only_with(size), choices_of(size)) == (("a", "b"), ("b",), ())
+    with pytest.raises(ValueError, match="--model is c, needs to be one of a, b"):
+        Toy(model="c")
+    NAMES.append("c")  # a model that is registered later
+    assert Toy(model="c").model == "c"
+    assert only_with(size) == ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch_size", 0), ("lr", -1.0), ("steps", -1), ("minutes", float("nan")), ("threads", 0)]
+)
+def test_a_number_out_of_range_is_named(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name.replace("_", "-")):
+        OneShotConfig(**{name: value})
+
+
+def test_how_long_a_run_lasts() -> None:
+    assert OneShotConfig().step_limit == 6250
+    assert OneShotConfig(minutes=2).step_limit == float("inf")
+    assert OneShotConfig(minutes=2).second_limit == 120
+    assert (OneShotConfig(minutes=2, steps=5).step_limit, OneShotConfig(steps=5).second_limit) == (5, float("inf"))

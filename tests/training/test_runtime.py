@@ -1,0 +1,70 @@
+"""The runtime of a run: optimizers, devices that do not work, and the evaluation mode."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mannkern.experiments.algorithmic.config import CopyConfig
+from mannkern.experiments.algorithmic.experiment import AlgorithmicExperiment
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.training.errors import CommandError
+from mannkern.training.runtime import eval_mode, load_model, make_optimizer, usable_device, use_threads
+
+CPU = torch.device("cpu")
+
+
+def test_a_step_of_adam_by_hand() -> None:
+    """Adam's first step is the learning rate, by default 1e-3, against the sign of the gradient."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    optimizer = make_optimizer(OneShotConfig(), model)
+    model(torch.tensor([[5.0]])).backward()
+    optimizer.step()
+    assert model.weight.item() == pytest.approx(1 - 1e-3)
+
+
+def test_rmsprop_is_centered_on_the_algorithmic_tasks_alone() -> None:
+    model = nn.Linear(1, 1)
+    forms = []
+    for config in (OneShotConfig(optimizer="rmsprop"), CopyConfig(), CopyConfig(lr=0.1)):
+        options = make_optimizer(config, model).param_groups[0]
+        forms.append([options[name] for name in ("lr", "alpha", "momentum", "centered", "eps")])
+    assert forms == [[1e-4, 0.95, 0.9, False, 1e-8], [1e-4, 0.95, 0.9, True, 1e-4], [0.1, 0.95, 0.9, True, 1e-4]]
+
+
+@pytest.mark.parametrize(("device", "backend"), [("nonsense", None), ("cpu", "nonsense"), ("cpu", "cuda")])
+def test_a_device_that_does_not_work_is_named(device: str, backend: str | None) -> None:
+    with pytest.raises(CommandError, match=f"^--device {device}: ") as caught:
+        usable_device(OneShotConfig(device=device, backend=backend))
+    assert "\n" not in str(caught.value)
+    assert usable_device(OneShotConfig()) == CPU
+
+
+def test_evaluation_mode_ends() -> None:
+    model = nn.Dropout().train()
+    state = torch.get_rng_state()
+    drawn = []
+    for _ in range(2):
+        with eval_mode(model, CPU):
+            assert not model.training
+            assert not torch.is_grad_enabled()
+            drawn.append(torch.rand(()).item())
+    assert drawn[0] == drawn[1], "every evaluation draws the same"
+    assert model.training
+    assert torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_run_without_a_checkpoint_has_no_model(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=f"^{tmp_path} has no checkpoint yet"):
+        load_model(tmp_path, AlgorithmicExperiment(CopyConfig()), CPU)
+
+
+def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    use_threads(OneShotConfig())
+    use_threads(OneShotConfig(threads=3))
+    assert asked == [3]
