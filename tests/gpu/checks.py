@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from bench.measure import captured
+from bench.timing import captured
 from mannkern import MANN, MANNCell, functional
 from mannkern.backends import unavailable
 from mannkern.verification.accuracy import evaluate, same
