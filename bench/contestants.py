@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from bench import eager
+from bench.problems import Operation, Training
 from bench.timing import Run, captured
-from bench.workloads import MODELS, Network, Operation, Training
+from bench.workloads import MODELS, Network
 from mannkern import backend_info, functional
 from mannkern.reference import lrua, ntm
 

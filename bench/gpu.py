@@ -1,4 +1,4 @@
-"""The GPU check: build, checks on the GPU, ``verify``, benchmarks. It writes bench/results/<gpu>.json, installs nothing."""
+"""The GPU check: build, checks on the GPU, ``verify``, benchmarks, into bench/results/<gpu>.json. Installs nothing."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def main() -> int:
     deadline = time.monotonic() + 60 * options.minutes
     built, said = (True, "not asked for") if "build" in options.skip else build()
     print(f"compiled libraries: {said}", flush=True)
-    from bench import gpu_contests, harness  # they import mannkern, which loads what has just been built
+    from bench import gpu_contests, harness, machine  # they import mannkern, which loads what has just been built
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name().lower().replace(" ", "-") if device == "cuda" else "rehearsal"
     file = options.out / f"{name}.json"
-    content: dict[str, Any] = {"benchmark": "gpu", **harness.surroundings(), "gpu": name, "triton": _triton_version()}
+    content: dict[str, Any] = {"benchmark": "gpu", **machine.surroundings(), "gpu": name, "triton": _triton_version()}
     content["build"], failed = said, [] if built else ["build"]
     if "checks" not in options.skip and device == "cuda":
         from tests.gpu.checks import run_all
 
         content["checks"] = run_all()
         failed += [f"check {k}" for k, said in content["checks"].items() if not said.startswith(("holds", "not run"))]
-        harness.write(file, content)  # after every stage, since the next may take too long
+        machine.write(file, content)  # after every stage, since the next may take too long
     if "verify" not in options.skip:
         from mannkern.verification.verify import contenders, verify
 
@@ -62,14 +62,14 @@ def main() -> int:
         content["verify"] = [row._asdict() | {"good": row.good} for row in rows]
         failed += [f"verify {row.operation} {row.dtype}" for row in rows if not row.good]
         print(f"verify: {sum(row.good for row in rows)} of {len(rows)} rows are right", flush=True)
-        harness.write(file, content)
+        machine.write(file, content)
     if "bench" not in options.skip:
         report = harness.Report("gpu", options.repeats, device, deadline)
         content |= {"copy_bandwidth": report.copy_rate, "rows": report.rows, "not_timed": report.not_timed}
-        gpu_contests.run(report, options.tiny, lambda: harness.write(file, content))
+        gpu_contests.run(report, options.tiny, lambda: machine.write(file, content))
         failed += ["bench: a contestant differs from the reference"] if report.differs else []
     content["failed"] = failed
-    harness.write(file, content)
+    machine.write(file, content)
     print(f"written: {file}\n" + "\n".join(f"FAILED: {what}" for what in failed))
     return int(bool(failed))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from bench import contestants, episode, harness, workloads
 from bench.contestants import Contestant
+from bench.problems import Problem
 
 CHECKED = 64  # episodes of a step whose results are compared before anything is timed
 CHECKED_SCAN = 4  # steps of a scan, and episodes: in more, rounding may decide a near-tie of usage
@@ -19,7 +20,7 @@ def run(report: harness.Report, tiny: bool, save: Callable[[], None]) -> None:
     """All contests, the largest sizes first; ``save`` is called after each, since the next may take too long."""
     device = report.device
 
-    def contest(what: str, problem: harness.Problem, entrants: list[Contestant]) -> None:
+    def contest(what: str, problem: Problem, entrants: list[Contestant]) -> None:
         report.begin({"what": what, "B": problem.B})
         graphs = contestants.graphs(entrants) if device == "cuda" else []
         report.time(problem, [*entrants, *graphs], bases=[x.name for x in entrants[:1]])

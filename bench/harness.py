@@ -1,36 +1,27 @@
-"""The harness of every benchmark: it checks a contestant, times it, and keeps the results with the machine they are from."""
+"""The harness of every benchmark: it checks the contestants, times those that are right, and keeps the results."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import mannkern
 from bench import contestants, timing
 from bench.contestants import Contestant
+from bench.machine import surroundings, write
+from bench.problems import Problem
 from bench.timing import Run
-from bench.workloads import Operation, Training
 from mannkern.verification.accuracy import errors, relative_errors
 
-ROOT = Path(__file__).resolve().parents[1]
-LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # what else the machine was doing
 FLOAT64_TOLERANCE = 1e-8  # relative, of whole episodes
-
-Problem = Operation | Training
 
 
 def options(description: str | None, batch: list[int], repeats: int) -> argparse.Namespace:
@@ -76,7 +67,7 @@ class Accuracy:
 class Report:
     """Rows of a benchmark, printed as they come, and the contestants that were not timed.
 
-    A row has the fields of ``where``, the name, the median seconds of a call, quartiles, and ratios to other contestants.
+    A row has the fields of ``where``, the name, the median seconds of a call, quartiles, and ratios to contestants.
     """
 
     def __init__(self, name: str, repeats: int, device: str = "cpu", deadline: float = math.inf) -> None:
@@ -117,7 +108,7 @@ class Report:
         """Time the contestants that fit, and add their rows, with ratios to ``bases``, and that of the bound."""
         fitting = []
         for entrant in entrants:
-            if self.device == "cpu" and entrant.most is not None and problem.B > entrant.most:
+            if self.device == "cpu" and entrant.most is not None and entrant.most < problem.B:
                 self.drop(entrant.name, f"would keep about {problem.B * 5 / 1000:.0f} GB")
             else:
                 fitting.append(entrant)
@@ -176,46 +167,5 @@ class Report:
         sys.exit(int(self.differs))
 
 
-def write(file: Path, content: dict[str, Any]) -> None:
-    """JSON in a new file that then takes the old one's name, so that no file is ever half written."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=1) + "\n")
-    beside.replace(file)
-
-
-def surroundings() -> dict[str, Any]:
-    """Machine, versions, commit and command."""
-    return {
-        "command": " ".join(["python", *sys.argv]),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
-        "load_before": LOAD,
-        "versions": {
-            "mannkern": mannkern.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "isa": mannkern.backend_info().isa,
-        },
-        "commit": _git("rev-parse", "HEAD") + (" with changes" if _git("status", "--porcelain", "-uno") else ""),
-    }
-
-
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
-
-
-def _git(*arguments: str) -> str:
-    try:
-        found = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown" if arguments[0] == "rev-parse" else ""
-    return found.stdout.strip()

@@ -15,7 +15,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from bench import contestants, harness, workloads
+from bench import contestants, machine, workloads
 from bench.timing import Run
 
 CASES = (("cpp", 50, 256), ("cpp, no gradient", 50, 256), ("reference", 50, 256), ("lstm", 50, 256))
@@ -60,7 +60,7 @@ def main() -> None:
         rows.append({"name": name, "T": steps, "B": B, "bytes": found})
         print(f"{name:18} T = {steps:4}, B = {B:3}: {found / 2**20:8.1f} MiB", flush=True)
     if options.json:
-        harness.write(options.json, {"benchmark": "memory", **harness.surroundings(), "rows": rows})
+        machine.write(options.json, {"benchmark": "memory", **machine.surroundings(), "rows": rows})
         print(f"\nwritten: {options.json}")
 
 

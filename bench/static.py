@@ -28,7 +28,7 @@ from triton.compiler import ASTSource
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench import static_cuda
-from bench.measure import write
+from bench.machine import write
 from mannkern.triton import launch_pieces, launch_scan, launch_step, pieces, scan, select, step
 from mannkern.triton.launch import compile_options
 

@@ -6,17 +6,15 @@ A workload is one function here, which draws the inputs for given sizes. Who com
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from bench import bound
-from bench.timing import Run
+from bench.problems import Operation, Training
 from mannkern import MANN, NTM
 from mannkern.models import (
     ConvEmbedding,
@@ -32,92 +30,6 @@ N, W, R, D, F, T, C = 128, 40, 4, 200, 405, 50, 5  # the standard episode of MAN
 NTM_W, NTM_D, BITS, LENGTH = 20, 100, 8, 20  # the copy task of the NTM; its memory has N slots too
 DRAWN = 1024  # episodes whose inputs are drawn; a larger batch repeats them
 SEQUENCES = {"keys", "adds", "gates", "strengths"}  # of a scan: gradients are taken of them, not of the first state
-
-
-@dataclass(frozen=True)
-class Operation:
-    """An operation on given inputs: its outputs and, where ``gradients`` of outputs are given, those of its inputs."""
-
-    workload: str
-    B: int
-    inputs: dict[str, Tensor]
-    outputs: tuple[str, ...]
-    gradients: dict[str, Tensor]
-    wanted: tuple[str, ...]  # inputs whose gradients are computed
-    options: dict[str, Any] = field(default_factory=dict)
-    flops: float = 0.0  # of an episode, and the bytes that it must move
-    moved: float = 0.0
-
-    @property
-    def names(self) -> list[str]:
-        """Names of what a run returns."""
-        return [*self.outputs, *(f"grad {name}" for name in self.wanted if self.gradients)]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """float32, or float64 after :meth:`double`."""
-        return next(x.dtype for x in self.inputs.values() if x.is_floating_point())
-
-    def double(self) -> Operation:
-        """The same values in float64."""
-        return replace(self, inputs=_double(self.inputs), gradients=_double(self.gradients))
-
-    def run(self, function: Callable[..., Any]) -> Run:
-        """A call of ``function`` with the inputs by name, forward and backward."""
-        inputs = {name: x.detach().requires_grad_(name in self.wanted) for name, x in self.inputs.items()}
-        leaves = [inputs[name] for name in self.wanted]
-        used = [self.outputs.index(name) for name in self.gradients]
-        gradients = list(self.gradients.values())
-
-        def call() -> list[Tensor]:
-            results = function(**inputs)
-            outputs = [results] if isinstance(results, Tensor) else list(results)
-            if not used:
-                return outputs
-            return [*outputs, *torch.autograd.grad([outputs[i] for i in used], leaves, gradients)]
-
-        return call if used else torch.no_grad()(call)
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training step of a network: its outputs and, with ``gradient``, those of a loss for all parameters."""
-
-    workload: str
-    B: int
-    network: nn.Module
-    inputs: tuple[Tensor, ...]
-    loss: Callable[[Tensor, Tensor], Tensor]  # of outputs and targets
-    targets: Tensor
-    gradient: bool = True
-    flops: float = 0.0
-    moved: float = 0.0
-
-    @property
-    def names(self) -> list[str]:
-        """Names of what a run returns."""
-        return ["outputs", *(f"grad {name}" for name, _ in self.network.named_parameters() if self.gradient)]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """float32, or float64 after :meth:`double`."""
-        return next(self.network.parameters()).dtype
-
-    def double(self) -> Training:
-        """The same values in float64."""
-        inputs = tuple(x.double() if x.is_floating_point() else x for x in self.inputs)
-        targets = self.targets.double() if self.targets.is_floating_point() else self.targets
-        return replace(self, network=copy.deepcopy(self.network).double(), inputs=inputs, targets=targets)
-
-    def run(self, network: nn.Module, inputs: Sequence[Tensor] | None = None) -> Run:
-        """Forward, loss and backward of ``network`` with its own parameters, on ``inputs`` or the workload's."""
-        inputs, parameters = inputs or self.inputs, list(network.parameters())
-
-        def call() -> list[Tensor]:
-            outputs = network(*inputs)
-            return [outputs, *torch.autograd.grad(self.loss(outputs, self.targets), parameters)]
-
-        return call if self.gradient else torch.no_grad()(lambda: [network(*inputs)])
 
 
 class Network(nn.Module):
@@ -149,7 +61,7 @@ def operation(case: str, shape: Shape, device: str = "cpu", gradient: bool = Tru
         options["num_least_used"] = shape.n
     if case in WITHOUT_GRADIENT:
         options, gradient = {"n": shape.n}, False
-    return Operation(what.operation, shape.B, given, tuple(outputs), loss if gradient else {}, wanted, options)
+    return Operation(what.operation, shape._asdict(), given, tuple(outputs), loss if gradient else {}, wanted, options)
 
 
 def lrua_step(
@@ -177,7 +89,7 @@ def ntm_step(B: int, device: str = "cpu", gradient: bool = True) -> Operation:
     forward, backward = bound.ntm_kernel_bytes(N, NTM_W, shape.H, shape.S)
     return Operation(
         "ntm_step",
-        B,
+        shape._asdict(),
         inputs,
         ("weights", "memory"),
         address.gradients | write.gradients if gradient else {},
@@ -198,7 +110,8 @@ def mann(B: int, T: int = T, device: str = "cpu", gradient: bool = True) -> Trai
         inputs, labels = torch.rand(T, B, F).to(device), torch.randint(C, (T, B)).to(device)
     flops, moved = bound.mann_flops(T, F, D, N, W, R, C), T * sum(bound.lrua_kernel_bytes(N, W, R))
     work = {"flops": float(flops)} if device == "cpu" else {"moved": float(moved)}
-    return Training("mann", B, network, (inputs,), class_loss, labels, gradient, **work)
+    sizes = {"B": B, "T": T, "F": F, "D": D, "N": N, "W": W, "R": R}
+    return Training("mann", sizes, network, (inputs,), class_loss, labels, gradient, **work)
 
 
 def copy_task(B: int, device: str = "cpu") -> Training:
@@ -209,7 +122,8 @@ def copy_task(B: int, device: str = "cpu") -> Training:
         network = Network(NTM(BITS + 1, NTM_D, N, NTM_W, memory_init="uniform"), outputs, BITS).to(device)
     inputs, bits = _bits(B)
     flops = bound.ntm_flops(steps, BITS + 1, NTM_D, N, NTM_W, BITS)
-    return Training("copy", B, network, (inputs.to(device),), bit_loss, bits.to(device), flops=float(flops))
+    sizes = {"B": B, "T": steps, "D": NTM_D, "N": N, "W": NTM_W}
+    return Training("copy", sizes, network, (inputs.to(device),), bit_loss, bits.to(device), flops=float(flops))
 
 
 def model(name: str, B: int, device: str = "cpu", T: int = T) -> Training:
@@ -228,7 +142,7 @@ def model(name: str, B: int, device: str = "cpu", T: int = T) -> Training:
             support, queries = torch.rand(B, C, 28, 28), torch.rand(B, C, 28, 28)
             inputs, targets = (support, torch.arange(C).expand(B, C), queries), torch.arange(C).expand(B, C)
             loss = class_loss
-    return Training(name, B, network, tuple(x.to(device) for x in inputs), loss, targets.to(device))
+    return Training(name, {"B": B}, network, tuple(x.to(device) for x in inputs), loss, targets.to(device))
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
@@ -263,7 +177,3 @@ def _many(x: Tensor, B: int, axis: int) -> Tensor:
     """B episodes along ``axis``, those of x again and again."""
     count = -(-B // max(1, x.shape[axis]))
     return torch.cat([x] * max(1, count), axis).narrow(axis, 0, B).contiguous() if count > 1 else x
-
-
-def _double(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: x.double() if x.is_floating_point() else x for name, x in tensors.items()}
