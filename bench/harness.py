@@ -157,6 +157,8 @@ class Report:
             if name in times:
                 low, _, high = statistics.quantiles(times[name], n=4) if len(times[name]) > 1 else [median] * 3
                 row |= {"quartiles": [low, high], "samples": len(times[name])}
+            if self.device == "cuda":
+                row["of_bound"] = bound / median
             self.rows.append(row)
 
     def end(self, file: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Compiles csrc/cuda/ntm.cu for GPUs that need not be there, against the torch at hand, which may be one for CPUs."""
+"""Compiles csrc/cuda/ntm.cu without a GPU, against the installed torch, which may be one for CPUs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.cuda import emulated
 ROOT = Path(__file__).resolve().parents[1]
 Figures = dict[str, dict[str, dict[str, int]]]
 CACHE = ROOT / "build" / "static_cuda.json"
-STANDARD = (128, 20, 4, 3)  # N, W, H, S of the shared memory that is recorded; longer rows are a block's work
+STANDARD = (128, 20, 4, 3)  # N, W, H, S whose shared memory is recorded; a block takes longer rows
 LONG = (512, *STANDARD[1:])
 ENTRY = re.compile(
     r"entry function '(\w+)' for '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
@@ -35,7 +35,7 @@ KERNEL = re.compile(
 
 
 def nvcc_version() -> str | None:
-    """None without nvcc."""
+    """Version of nvcc; None without it."""
     nvcc = find_nvcc()
     if nvcc is None:
         return None
@@ -45,7 +45,7 @@ def nvcc_version() -> str | None:
 
 
 def compile_all(targets: list[str]) -> Figures:
-    """Figures of every kernel by name and target; without compiling where nothing has changed since the last time."""
+    """Figures of every kernel by name and target, from the last time where nothing has changed since."""
     sources = sorted([*ROOT.glob("csrc/*.h"), *ROOT.glob("csrc/cuda/*"), ROOT / "setup.py", Path(__file__)])
     state = repr((nvcc_version(), torch.__version__, targets)).encode() + b"".join(x.read_bytes() for x in sources)
     key = hashlib.sha256(state).hexdigest()
@@ -83,7 +83,7 @@ def _compile(targets: list[str]) -> Figures:
 
 
 def _kernel(mangled: str, library: Path) -> tuple[str, int, int]:
-    """Name, warps of a block and its shared memory."""
+    """Name of a kernel, warps of a block and its shared memory."""
     tool = shutil.which("c++filt") or "cu++filt"
     plain = subprocess.run([tool, mangled], check=True, capture_output=True, text=True).stdout
     found = KERNEL.search(plain.replace("mannkern::", ""))
