@@ -61,7 +61,8 @@ def operation(case: str, shape: Shape, device: str = "cpu", gradient: bool = Tru
         options["num_least_used"] = shape.n
     if case in WITHOUT_GRADIENT:
         options, gradient = {"n": shape.n}, False
-    return Operation(what.operation, shape._asdict(), given, tuple(outputs), loss if gradient else {}, wanted, options)
+    sizes = {letter: getattr(shape, letter) for letter in dict.fromkeys("B" + "".join(inputs.values()))}
+    return Operation(what.operation, sizes, given, tuple(outputs), loss if gradient else {}, wanted, options)
 
 
 def lrua_step(
@@ -89,7 +90,7 @@ def ntm_step(B: int, device: str = "cpu", gradient: bool = True) -> Operation:
     forward, backward = bound.ntm_kernel_bytes(N, NTM_W, shape.H, shape.S)
     return Operation(
         "ntm_step",
-        shape._asdict(),
+        address.sizes,
         inputs,
         ("weights", "memory"),
         address.gradients | write.gradients if gradient else {},
