@@ -26,11 +26,11 @@ from mannkern.reference import lrua, ntm
 class Contestant(NamedTuple):
     """A way to compute a workload.
 
-    build:      from the workload's inputs to a function without arguments, which the clock is on
+    build:      maps a problem to the call that is timed
     devices:    types of device that it runs on
     checked:    whether its results must agree with the reference before it is timed
-    graph:      whether it is timed on a GPU as a CUDA graph, too
-    most:       episodes on a CPU beyond which it would keep too much for the gradient
+    graph:      whether a GPU also times it as a CUDA graph
+    most:       largest batch on a CPU; beyond it the contestant would keep too much for the gradient
     """
 
     name: str
@@ -83,7 +83,9 @@ def scan_by_steps(problem: Operation) -> Run:
     return problem.run(call)
 
 
-def ntm_by(address: Callable[..., Tensor], write: Callable[..., Tensor], compiled: bool = False) -> Any:
+def ntm_by(
+    address: Callable[..., Tensor], write: Callable[..., Tensor], compiled: bool = False
+) -> Callable[[Operation], Run]:
     """Addressing of the NTM and a write by its weights, optionally under torch.compile."""
 
     def step(memory: Tensor, erase: Tensor, add: Tensor, **heads: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,7 +95,7 @@ def ntm_by(address: Callable[..., Tensor], write: Callable[..., Tensor], compile
     return lambda problem: problem.run(torch.compile(step, dynamic=False) if compiled else step)
 
 
-def ntm_fused(backend: str) -> Any:
+def ntm_fused(backend: str) -> Callable[[Operation], Run]:
     """The public operations of the NTM."""
     return ntm_by(partial(functional.ntm_address, backend=backend), partial(functional.ntm_write, backend=backend))
 
@@ -156,55 +158,47 @@ def lstm(problem: Training) -> Run:
     return problem.run(network, (torch.rand(*inputs.shape[:2], width, device=inputs.device),))
 
 
-def operation(gpu: str) -> list[Contestant]:
-    """An operation on its kernels for the CPU and for a GPU, and on the reference."""
-    return [
-        Contestant("cpp", fused("cpp"), ("cpu",)),
-        Contestant(gpu, fused(gpu), ("cuda",), graph=True),
-        Contestant("reference", fused("reference")),
-    ]
+CPU, GPU = ("cpu",), ("cuda",)
+EAGER = 1024  # episodes of a loop of small operations, which keeps 5 MB of each
 
 
-def network(gpu: str) -> list[Contestant]:
-    """A network on the kernels for the CPU and for a GPU, and on the reference."""
-    return [
-        Contestant("cpp", module("cpp"), ("cpu",)),
-        Contestant(gpu, module(gpu), ("cuda",), graph=True),
-        Contestant("reference", module("reference")),
-    ]
+def kernels(build: Callable[[str], Callable[[Any], Run]], gpu: str) -> list[Contestant]:
+    """mannkern's kernels for the CPU, and those for a GPU."""
+    return [Contestant("cpp", build("cpp"), CPU), Contestant(gpu, build(gpu), GPU, graph=True)]
 
 
-CPU, GPU, EAGER = ("cpu",), ("cuda",), 1024  # a loop of small operations keeps 5 MB of an episode
 LRUA = ("least_used_mask", "additive_write", "cosine_read", "usage_update")
+NTM = ("shift_sharpen", "ntm_address", "ntm_write")
 CONTESTANTS: dict[str, list[Contestant]] = {
-    **{name: operation("triton") for name in LRUA},
-    **{name: operation("cuda") for name in ("shift_sharpen", "ntm_address", "ntm_write")},
-    **{name: network("cuda" if name == "Transducer" else "triton") for name in MODELS},
+    **{name: [*kernels(fused, "triton"), Contestant("reference", fused("reference"))] for name in LRUA},
+    **{name: [*kernels(fused, "cuda"), Contestant("reference", fused("reference"))] for name in NTM},
+    **{name: [*kernels(module, "triton"), Contestant("reference", module("reference"))] for name in MODELS},
+    "Transducer": [*kernels(module, "cuda"), Contestant("reference", module("reference"))],
     "lrua_step": [
-        Contestant("cpp", fused("cpp"), CPU),
-        Contestant("triton", fused("triton"), GPU),
+        *kernels(fused, "triton"),
         Contestant("reference", step_by(lrua.lrua_step)),
         Contestant("compiled", step_by(lrua.lrua_step, compiled=True)),
         Contestant("matmul", step_by(eager.lrua_step)),
     ],
-    "lrua_scan": [*operation("triton"), Contestant("steps", scan_by_steps, GPU, graph=True)],
+    "lrua_scan": [
+        *kernels(fused, "triton"),
+        Contestant("steps", scan_by_steps, GPU, graph=True),
+        Contestant("reference", fused("reference")),
+    ],
     "ntm_step": [
-        Contestant("cpp", ntm_fused("cpp"), CPU),
-        Contestant("cuda", ntm_fused("cuda"), GPU, graph=True),
+        *kernels(ntm_fused, "cuda"),
         Contestant("reference", ntm_by(ntm.ntm_address, ntm.ntm_write)),
         Contestant("compiled", ntm_by(ntm.ntm_address, ntm.ntm_write, compiled=True)),
     ],
     "mann": [
-        Contestant("cpp", module("cpp"), CPU),
-        Contestant("triton", module("triton"), GPU, graph=True),
+        *kernels(module, "triton"),
         Contestant("reference", loop, graph=True, most=EAGER),
         Contestant("matmul", matmul_loop, most=EAGER),
         Contestant("compiled", compiled_loop, graph=True, most=EAGER),
         Contestant("lstm", lstm, checked=False, graph=True),
     ],
     "copy": [
-        Contestant("cpp", module("cpp"), CPU),
-        Contestant("cuda", module("cuda"), GPU, graph=True),
+        *kernels(module, "cuda"),
         Contestant("reference", loop, most=EAGER),
         Contestant("compiled", compiled_loop, most=EAGER),
         Contestant("lstm", lstm, checked=False),
@@ -213,7 +207,7 @@ CONTESTANTS: dict[str, list[Contestant]] = {
 
 
 def of(workload: str, device: str = "cpu", names: Sequence[str] = ()) -> list[Contestant]:
-    """Contestants of a workload on a type of device, or those of some names."""
+    """Contestants of a workload on a type of device; all, or those of the given names."""
     return [c for c in CONTESTANTS[workload] if device in c.devices and (not names or c.name in names)]
 
 
