@@ -2,7 +2,7 @@
 # make test   lint, types and tests
 # make gpu-check   on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
 # make sanitize   the compiled kernels under AddressSanitizer, on sizes around those of vectors and blocks
-# make bench   time everything on the CPU (a quarter of an hour of an idle machine): bench/results, the README's tables and figure
+# make bench   time everything on the CPU (a quarter of an hour of an idle machine): bench/results, then the tables and the picture of it
 # All but gpu-check set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0

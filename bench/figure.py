@@ -1,4 +1,4 @@
-"""The README's figure, from the JSON of the benchmarks beside: ``python bench/figure.py``."""
+"""The picture of the benchmarks on the CPU, from the results beside: ``python bench/figure.py``."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 def build() -> tuple[bool, str]:
-    """Both compiled libraries for the Python that runs this: whether they could be, and what was said of them."""
+    """Build both compiled libraries for this Python. Returns whether that worked, and what the build printed."""
     root = Path(__file__).resolve().parents[1]
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--force"]
     done = subprocess.run(
@@ -31,10 +31,10 @@ def build() -> tuple[bool, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON")
-    parser.add_argument("--minutes", type=float, default=8, help="when to begin nothing new")
+    parser.add_argument("--minutes", type=float, default=8, help="time after which nothing new begins")
     parser.add_argument("--skip", nargs="*", default=[], choices=["build", "checks", "verify", "bench"])
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--tiny", action="store_true", help="a rehearsal: small sizes, and the CPU where no GPU is")
+    parser.add_argument("--tiny", action="store_true", help="a rehearsal with small sizes, which also runs on a CPU")
     options = parser.parse_args()
     if not torch.cuda.is_available() and not options.tiny:
         print("no GPU: torch.cuda.is_available() is False")
@@ -42,36 +42,34 @@ def main() -> int:
     deadline = time.monotonic() + 60 * options.minutes
     built, said = (True, "not asked for") if "build" in options.skip else build()
     print(f"compiled libraries: {said}", flush=True)
-    from bench import gpu_contest, gpu_ntm, measure  # they import mannkern, which loads what has just been built
+    from bench import gpu_contests, harness, machine  # they import mannkern, which loads what has just been built
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name().lower().replace(" ", "-") if device == "cuda" else "rehearsal"
     file = options.out / f"{name}.json"
-    content: dict[str, Any] = {"benchmark": "gpu", **measure.surroundings(), "gpu": name, "triton": _triton_version()}
+    content: dict[str, Any] = {"benchmark": "gpu", **machine.surroundings(), "gpu": name, "triton": _triton_version()}
     content["build"], failed = said, [] if built else ["build"]
     if "checks" not in options.skip and device == "cuda":
         from tests.gpu.checks import run_all
 
         content["checks"] = run_all()
         failed += [f"check {k}" for k, said in content["checks"].items() if not said.startswith(("holds", "not run"))]
-        measure.write(file, content)  # after every stage: what comes next may take too long
+        machine.write(file, content)  # after every stage, since the next may take too long
     if "verify" not in options.skip:
-        from mannkern.verification.verify import contenders, verify
+        from mannkern.verification.verify import available_backends, verify
 
-        rows = [row for b, d in contenders([device]) for row in verify(b, d, seed=int(time.time()))]
+        rows = [row for b, d in available_backends([device]) for row in verify(b, d, seed=int(time.time()))]
         content["verify"] = [row._asdict() | {"good": row.good} for row in rows]
         failed += [f"verify {row.operation} {row.dtype}" for row in rows if not row.good]
         print(f"verify: {sum(row.good for row in rows)} of {len(rows)} rows are right", flush=True)
-        measure.write(file, content)
+        machine.write(file, content)
     if "bench" not in options.skip:
-        bench = gpu_contest.Bench(device, options.repeats, deadline)
-        content["copy_bandwidth"] = bench.bandwidth
-        content["rows"] = bench.rows
-        gpu_ntm.contest(bench, (2, 3) if options.tiny else (16384, 256))
-        measure.write(file, content)
-        gpu_contest.contest(bench, options.tiny, lambda: measure.write(file, content))
+        report = harness.Report("gpu", options.repeats, device, deadline)
+        content |= {"copy_bandwidth": report.copy_rate, "rows": report.rows, "not_timed": report.not_timed}
+        gpu_contests.run(report, options.tiny, lambda: machine.write(file, content))
+        failed += ["bench: a contestant differs from the reference"] if report.differs else []
     content["failed"] = failed
-    measure.write(file, content)
+    machine.write(file, content)
     print(f"written: {file}\n" + "\n".join(f"FAILED: {what}" for what in failed))
     return int(bool(failed))
 

@@ -9,39 +9,33 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from bench import curves, measure
-from bench.measure import D, F, R, W
-from mannkern import MANN
+from bench import contestants, machine, workloads
+from bench.timing import Run
 
 CASES = (("cpp", 50, 256), ("cpp, no gradient", 50, 256), ("reference", 50, 256), ("lstm", 50, 256))
 SCANS = (("scan", 50, 16), ("scan", 1000, 16), ("scan, reference", 50, 16), ("scan, reference", 1000, 16))
 
 
-def task(name: str, T: int, B: int) -> Callable[[], object]:
-    """What is measured."""
-    if name.startswith("scan"):
-        return curves.scan(T, B, "reference" if "reference" in name else "cpp")
-    if name == "lstm":
-        lstm, wide = nn.LSTM(F + R * W, D), torch.rand(T, B, F + R * W)
-        return lambda: lstm(wide)[0].sum().backward()
-    model, inputs = MANN(F, D, backend="reference" if name == "reference" else "cpp"), torch.rand(T, B, F)
-    if "no gradient" in name:
-        return torch.no_grad()(lambda: model(inputs))
-    return lambda: model(inputs)[0].sum().backward()
+def task(name: str, T: int, B: int) -> Run:
+    """The call that is measured, by its name in the results."""
+    contestant, _, detail = name.partition(", ")
+    if contestant == "scan":
+        (entrant,) = contestants.of("lrua_scan", names=[detail or "cpp"])
+        return entrant.build(workloads.lrua_scan(T, B))
+    (entrant,) = contestants.of("mann", names=[contestant])
+    return entrant.build(workloads.mann(B, T, gradient=detail != "no gradient"))
 
 
 def peak(name: str, T: int, B: int) -> int:
     """Bytes over the start, of the first call in this process at this size."""
     torch.set_num_threads(1)
-    task(name, 2, 2)()  # libraries are loaded, buffers of the threads there
+    task(name, 2, 2)()  # so that libraries are loaded, and buffers of the threads are there
     run, status = task(name, T, B), Path("/proc/self/status")
     before = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
     Path("/proc/self/clear_refs").write_text("5")  # the highest mark is counted from here
@@ -52,7 +46,7 @@ def peak(name: str, T: int, B: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file that the results are written to")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -66,7 +60,7 @@ def main() -> None:
         rows.append({"name": name, "T": steps, "B": B, "bytes": found})
         print(f"{name:18} T = {steps:4}, B = {B:3}: {found / 2**20:8.1f} MiB", flush=True)
     if options.json:
-        measure.write(options.json, {"benchmark": "memory", **measure.surroundings(), "rows": rows})
+        machine.write(options.json, {"benchmark": "memory", **machine.surroundings(), "rows": rows})
         print(f"\nwritten: {options.json}")
 
 

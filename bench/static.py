@@ -1,7 +1,8 @@
-"""Compiles every GPU kernel ahead of time for GPUs that need not be there; reads registers, spills, shared memory.
+"""Compiles every GPU kernel ahead of time, without a GPU, and compares registers, spills and shared memory.
 
-Triton's kernels, types and sizes are those that the launchers ask for: they run here on tensors without storage, and
-what they would launch is compiled. Needs Triton, its interpreter off, and for the CUDA kernels nvcc and a C++ compiler.
+The launchers run here on tensors without storage, and the Triton kernels that they would launch are compiled, with the
+types and sizes that they ask for. Needs Triton with its interpreter off and, for the CUDA kernels, nvcc and a C++
+compiler.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -28,7 +30,8 @@ from triton.compiler import ASTSource
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench import static_cuda
-from bench.measure import write
+from bench.machine import write
+from bench.static_configurations import CONFIGURATIONS, Configuration
 from mannkern.triton import least_used, scan, step, write_usage
 from mannkern.triton.launch import least_used as launch_least_used
 from mannkern.triton.launch import scan as launch_scan
@@ -54,37 +57,8 @@ TYPES = {
 }
 
 
-class Configuration(NamedTuple):
-    """Sizes and types that a user of the library may bring. ``asked``: of keys, adds, gates and strengths."""
-
-    N: int
-    W: int
-    R: int
-    n: int
-    dtype: torch.dtype = torch.float32
-    asked: torch.dtype = torch.float32
-    strength: bool = False
-    per_head: bool = False
-
-
-CONFIGURATIONS = {
-    "standard": Configuration(128, 40, 4, 4),
-    "autocast": Configuration(128, 40, 4, 4, asked=torch.bfloat16, strength=True),
-    "per head": Configuration(128, 40, 4, 4, per_head=True),
-    "many heads, n sorted by bisection": Configuration(128, 40, 16, 20),
-    "width a power of two": Configuration(128, 64, 1, 1),
-    "small, float64": Configuration(33, 17, 3, 3, dtype=torch.float64, asked=torch.float64),
-    "small": Configuration(33, 17, 3, 3),
-    "wide": Configuration(16, 512, 2, 2),
-    "narrow": Configuration(1024, 1, 2, 2),
-    "in tiles": Configuration(4096, 40, 4, 4, strength=True),
-    "in tiles, selected in tiles": Configuration(65536, 20, 4, 16),
-    "in wide tiles": Configuration(256, 512, 16, 16),
-}
-
-
 class Compiled(NamedTuple):
-    """What one launch asks to compile."""
+    """A kernel with the types, constants and warps that one launch asks for."""
 
     configuration: str
     kernel: str
@@ -94,7 +68,7 @@ class Compiled(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Kernel and configuration, told apart where one configuration compiles a kernel twice."""
+        """Kernel and configuration, and what differs where a configuration compiles a kernel twice."""
         without = ", read alone" if self.kernel.startswith("step") and self.constants.get("p_gate", 0) is None else ""
         without += ", no usage" if self.kernel == "step_finish" and self.constants.get("p_usage", 0) is None else ""
         stage = ", second stage" if self.signature.get("p_slots") == "*i32" else ""
@@ -115,12 +89,9 @@ def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
         signature |= dict.fromkeys(constants, "constexpr")
         found.append(Compiled(name, kernel.__name__, signature, fixed, warps))
 
-    with (
-        mock.patch.object(launch_least_used, "run", record),
-        mock.patch.object(launch_write_usage, "run", record),
-        mock.patch.object(launch_step, "run", record),
-        mock.patch.object(launch_scan, "run", record),
-    ):
+    with ExitStack() as patches:
+        for module in (launch_least_used, launch_write_usage, launch_step, launch_scan):
+            patches.enter_context(mock.patch.object(module, "run", record))
         _call_everything(configuration)
     yield from {item.name: item for item in found}.values()
 
@@ -132,8 +103,8 @@ def _call_everything(c: Configuration) -> None:
         return torch.empty(size, dtype=dtype, device="meta")
 
     memory, weights, usage = empty(B, c.N, c.W), empty(B, c.R, c.N), empty(B, c.N)
-    key, gate = empty(B, c.R, c.W, dtype=c.asked), empty(B, c.R, dtype=c.asked)
-    strength = empty(B, c.R, dtype=c.asked) if c.strength else None
+    key, gate = empty(B, c.R, c.W, dtype=c.interface), empty(B, c.R, dtype=c.interface)
+    strength = empty(B, c.R, dtype=c.interface) if c.strength else None
     read, options = empty(B, c.R, c.W), (c.n, c.per_head, 0.99)
     out = launch_step.lrua_step(memory, weights, usage, key, key, gate, strength, *options)
     saved = (weights, key, key, gate, strength, memory, weights, out[-1])
@@ -145,8 +116,8 @@ def _call_everything(c: Configuration) -> None:
     launch_write_usage.additive_write(memory, weights, key, reset)
     launch_write_usage.additive_write_backward(memory, weights, key, reset)
     launch_write_usage.usage_update(usage, weights, weights, 0.99)
-    keys, gates = empty(T, B, c.R, c.W, dtype=c.asked), empty(T, B, c.R, dtype=c.asked)
-    strengths = empty(T, B, c.R, dtype=c.asked) if c.strength else None
+    keys, gates = empty(T, B, c.R, c.W, dtype=c.interface), empty(T, B, c.R, dtype=c.interface)
+    strengths = empty(T, B, c.R, dtype=c.interface) if c.strength else None
     sequence = (keys, keys, gates, strengths)
     reads, *_, marks, checkpoints, weights_checkpoints = launch_scan.lrua_scan(
         memory, weights, usage, *sequence, *options, True
@@ -156,14 +127,14 @@ def _call_everything(c: Configuration) -> None:
 
 
 def compile_for(item: Compiled, target: str) -> dict[str, int]:
-    """Compile, and read the machine code's figures."""
+    """Compile for a target, and read registers, spills, stack and shared memory from the machine code."""
     kernel = next(getattr(m, item.kernel) for m in (step, scan, least_used, write_usage) if hasattr(m, item.kernel))
     pointers = [i for i, name in enumerate(kernel.arg_names) if item.signature[name].startswith("*")]
     source = ASTSource(
         kernel,
         item.signature,
         constexprs=item.constants,
-        attrs={(i,): [["tt.divisibility", 16]] for i in pointers},  # as make_aligned leaves them
+        attrs={(i,): [["tt.divisibility", 16]] for i in pointers},  # as launch.ready makes them
     )
     options: dict[str, Any] = {"num_warps": item.warps, "num_stages": 1}
     options |= compile_options(item.warps) if TARGETS[target].backend == "cuda" else {}
@@ -205,7 +176,7 @@ def compile_all(targets: list[str]) -> dict[str, dict[str, dict[str, int]]]:
 
 
 def complaints(figures: dict[str, dict[str, dict[str, int]]], recorded: dict[str, Any]) -> list[str]:
-    """What is worse than recorded, or must not be."""
+    """Sentences about every figure that is worse than recorded, and about spills, stack and too large programs."""
     found = []
     for name, by_target in figures.items():
         for target, now in by_target.items():
@@ -228,12 +199,12 @@ def complaints(figures: dict[str, dict[str, dict[str, int]]], recorded: dict[str
 
 
 def of_triton(targets: list[str]) -> tuple[str | None, dict[str, dict[str, dict[str, int]]]]:
-    """The compiler's version and every kernel's figures."""
+    """Triton's version and the figures of every kernel."""
     return triton.__version__, compile_all(targets)
 
 
 def of_cuda(targets: list[str]) -> tuple[str | None, dict[str, dict[str, dict[str, int]]]]:
-    """Likewise; None where there is no nvcc."""
+    """The same for nvcc and the CUDA kernels; the version is None without nvcc."""
     version = static_cuda.nvcc_version()
     return version, static_cuda.compile_all([t for t in targets if t in CUDA_TARGETS]) if version else {}
 

@@ -1,6 +1,6 @@
-"""The README's tables of figures, from the JSON of the benchmarks beside: ``python bench/table.py`` prints them.
+"""The tables of docs/performance.md and README.md, from the results beside: ``python bench/table.py`` prints them.
 
-``--write`` puts the CPU's in the README, in the place of what is between the marks there.
+``--write`` replaces what is between the marks of these documents with the tables of the CPU.
 """
 
 from __future__ import annotations
@@ -8,35 +8,65 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-README = RESULTS.parents[1] / "README.md"
-MARKS = "<!-- tables of bench/table.py -->", "<!-- end of the tables -->"
+DOCUMENTS = RESULTS.parents[1]
+PERFORMANCE, README = "docs/performance.md", "README.md"
+MARKS = {
+    PERFORMANCE: ("<!-- tables of bench/table.py -->", "<!-- end of the tables -->"),
+    README: ("<!-- small table of bench/table.py -->", "<!-- end of the small table -->"),
+}
 COLUMNS = {"reference": "reference", "compiled": "`torch.compile`", "matmul": "eager, products", "lstm": "`nn.LSTM`"}
 NAMES = {"step": "step alone", "episode": "training step", "copy": "training step, NTM"}
+SMALL_BATCHES, SMALL_COLUMNS = (1, 16, 64, 256, 1024), ("reference", "compiled", "lstm")
+Configuration = tuple[int, int]  # episodes B, threads
 
 
-def rows(benchmark: str) -> list[str]:
-    """One line for each batch and thread count: time an episode, and each contestant's time as a multiple of it."""
+def load(benchmark: str) -> dict[Configuration, dict[str, dict[str, Any]]]:
+    """Rows of a benchmark on the CPU by configuration and contestant."""
     report: dict[str, Any] = json.loads((RESULTS / f"cpu-{benchmark}.json").read_text())
-    measured: dict[tuple[int, int], dict[str, dict[str, Any]]] = {}
+    measured: dict[Configuration, dict[str, dict[str, Any]]] = {}
     for row in report["rows"]:
         measured.setdefault((row["B"], row["threads"]), {})[row["name"]] = row
-    lines = []
-    for (B, threads), named in measured.items():
-        fused = 1e6 / named["cpp"]["episodes_per_second"]
-        ratios = [f"{named[name]['ratio_to']['cpp']:.2f}" if name in named else "" for name in COLUMNS]
-        lines.append(f"| {NAMES[benchmark]} | {B} | {threads} | {fused:,.0f} us | " + " | ".join(ratios) + " |")
-    return lines
+    return measured
+
+
+def markdown(head: list[str], lines: list[list[str]]) -> str:
+    """A table in Markdown."""
+    text = [f"| {' | '.join(cells)} |" for cells in (head, *lines)]
+    text.insert(1, "|---" * len(head) + "|")
+    return "\n".join(text)
+
+
+def multiples(named: dict[str, dict[str, Any]], columns: Iterable[str]) -> list[str]:
+    """The time of an episode, and each contestant's time divided by it; empty where it was not timed."""
+    ours = f"{1e6 / named['cpp']['episodes_per_second']:,.0f} us"
+    return [ours, *(f"{named[name]['ratio_to']['cpp']:.2f}" if name in named else "" for name in columns)]
 
 
 def table() -> str:
-    """The whole table in Markdown."""
-    head = f"| forward + backward | B | threads | mannkern, per episode | {' | '.join(COLUMNS.values())} |"
-    lines = [line for benchmark in NAMES for line in rows(benchmark)]
-    return "\n".join([head, "|---" * head.count(" | ") + "|---|", *lines])
+    """Every configuration of every benchmark: the time of an episode, and the others' time divided by ours."""
+    head = ["forward + backward", "B", "threads", "mannkern, per episode", *COLUMNS.values()]
+    lines = [
+        [what, f"{B}", f"{threads}", *multiples(named, COLUMNS)]
+        for benchmark, what in NAMES.items()
+        for (B, threads), named in load(benchmark).items()
+    ]
+    return markdown(head, lines)
+
+
+def small_table() -> str:
+    """A training step of MANN on one and two threads, beside the reference, torch.compile and torch.nn.LSTM."""
+    head = ["B", "threads", "mannkern, per episode", *(COLUMNS[name] for name in SMALL_COLUMNS)]
+    lines = [
+        [f"{B}", f"{threads}", *multiples(named, SMALL_COLUMNS)]
+        for (B, threads), named in load("episode").items()
+        if B in SMALL_BATCHES
+    ]
+    return markdown(head, lines)
 
 
 def memory_table() -> str:
@@ -50,44 +80,47 @@ def memory_table() -> str:
         "scan": "`lrua_scan` with its gradient",
         "scan, reference": "the same, reference",
     }
-    head = "| peak memory over the start | T | B | MiB |"
     lines = [
-        f"| {names[row['name']]} | {row['T']} | {row['B']} | {row['bytes'] / 2**20:,.0f} |" for row in report["rows"]
+        [names[row["name"]], f"{row['T']}", f"{row['B']}", f"{row['bytes'] / 2**20:,.0f}"] for row in report["rows"]
     ]
-    return "\n".join([head, "|---" * head.count(" | ") + "|---|", *lines])
+    return markdown(["peak memory over the start", "T", "B", "MiB"], lines)
 
 
 def write() -> None:
-    """The README with the tables that the JSON gives."""
-    text = README.read_text()
-    begin, end = (text.index(mark) for mark in MARKS)
-    new = f"{text[:begin]}{MARKS[0]}\n\n{table()}\n\n{memory_table()}\n\n{text[end:]}"
-    beside = README.with_name(f".{README.name}.{os.getpid()}")
-    beside.write_text(new)
-    beside.replace(README)
+    """Put the tables between the marks of docs/performance.md, and the small table between those of README.md.
+
+    Raises ValueError where a document lacks its marks.
+    """
+    for name, text in {PERFORMANCE: f"{table()}\n\n{memory_table()}", README: small_table()}.items():
+        file, (first, last) = DOCUMENTS / name, MARKS[name]
+        before, found, rest = file.read_text().partition(first)
+        _, ended, after = rest.partition(last)
+        if not found or not ended:
+            raise ValueError(f"{name}: need the marks {first} and {last}, in this order")
+        beside = file.with_name(f".{file.name}.{os.getpid()}")
+        beside.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")
+        beside.replace(file)
 
 
 def gpu_table(report: dict[str, Any]) -> str:
-    """What one GPU measured: mannkern's time, its share of the bound, and others' time as multiples of it."""
-    ours = ("triton", "triton, graph", "scan", "scan, graph")
+    """What one GPU measured: mannkern's time, its share of the bound, and the others' time divided by ours."""
+    ours = [f"{name}{graph}" for name in ("triton", "cuda") for graph in ("", ", graph")]
     measured: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
     for row in report["rows"]:
         measured.setdefault((row["what"], row["B"]), {})[row["name"]] = row
-    others = list(dict.fromkeys(row["name"] for row in report["rows"] if row["name"] not in ours))
-    head = f"| {report['gpu']} | B | mannkern | of the bound | {' | '.join(others)} |"
-    lines = [head, "|---" * head.count(" | ") + "|---|"]
+    others = list(dict.fromkeys(row["name"] for row in report["rows"] if row["name"] not in [*ours, "bound"]))
+    lines = []
     for (what, B), named in measured.items():
         best = min((named[name] for name in ours if name in named), key=lambda row: row["seconds"], default=None)
         if best is None:
             continue
         ratios = [f"{named[name]['seconds'] / best['seconds']:.2f}" if name in named else "" for name in others]
-        figures = f"{1e6 * best['seconds']:,.0f} us | {100 * best['of_bound']:.0f}%"
-        lines.append(f"| {what} | {B} | {figures} | {' | '.join(ratios)} |")
-    return "\n".join(lines)
+        lines.append([what, f"{B}", f"{1e6 * best['seconds']:,.0f} us", f"{100 * best['of_bound']:.0f}%", *ratios])
+    return markdown([report["gpu"], "B", "mannkern", "of the bound", *others], lines)
 
 
 def gpu_tables() -> list[str]:
-    """Of every GPU whose results are here."""
+    """Tables of every GPU whose results are beside."""
     reports = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
     return [gpu_table(report) for report in reports if report.get("benchmark") == "gpu" and "rows" in report]
 
@@ -96,4 +129,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
         write()
     else:
-        print("\n\n".join([table(), memory_table(), *gpu_tables()]))
+        print("\n\n".join([table(), memory_table(), small_table(), *gpu_tables()]))

@@ -1,12 +1,20 @@
-"""The README's figure and tables, from the results that are there."""
+"""The picture of the benchmarks, from the results beside."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from matplotlib.figure import Figure
 
-import pytest
+from bench import figure
 
-from bench import figure, table
+
+def test_a_curve_by_hand() -> None:
+    """Two rows of mannkern and a bound: a line with a marker at each B, sorted, and a dashed one."""
+    axes = Figure().subplots()
+    rows = [{"name": name, "B": B, "us": us} for name, B, us in (("cpp", 4, 8.0), ("cpp", 2, 4.0), ("bound", 2, 1.0))]
+    figure.curve(axes, rows, "B", "us")
+    ours, bound = axes.lines
+    assert (ours.get_label(), ours.get_xydata().tolist()) == ("mannkern", [[2.0, 4.0], [4.0, 8.0]])
+    assert (bound.get_label(), bound.get_linestyle()) == ("bound", "--")
 
 
 def test_every_panel_shows_mannkern_and_what_it_is_measured_by() -> None:
@@ -23,17 +31,3 @@ def test_every_panel_shows_mannkern_and_what_it_is_measured_by() -> None:
         lines = {line.get_label() for line in axes.lines}
         assert lines >= {"mannkern", "bound"}
         assert lines & {"nn.LSTM", "eager reference"}
-
-
-def test_tables_are_written_between_the_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "README.md"
-    file.write_text("before\n" + "\nold\n".join(table.MARKS) + "\nafter\n")
-    monkeypatch.setattr(table, "README", file)
-    table.write()
-    text = file.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("\nafter\n")
-    assert "old" not in text
-    assert table.table() in text
-    assert table.memory_table() in text
-    assert list(tmp_path.iterdir()) == [file]

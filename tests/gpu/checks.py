@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from mannkern.verification.cases import CASES, Case, Shape, Tensors, arguments, cotangents
 
-from bench.measure import captured
+from bench.timing import captured
 from mannkern import MANN, MANNCell, functional
 from mannkern.backends import unavailable
 from mannkern.verification.accuracy import evaluate, same

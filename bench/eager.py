@@ -1,7 +1,7 @@
-"""Eager PyTorch at its best: the memory step with matrix products.
+"""The memory step of MANN in eager PyTorch with matrix products: the fastest way without compiled code.
 
-The reference writes its sums out, because a matrix product may round two equal slots differently and the tie rule
-then chooses another one. Who does not need that is faster with this; results agree wherever no two slots are equal.
+The reference writes its sums out, because a matrix product may round two equal slots differently, and then the tie rule
+chooses another slot. This step is faster, and its results agree wherever no two slots are equal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mannkern import MANNCell, MANNState
 
-EPS = 1e-8
+EPS = 1e-8  # of torch.nn.functional.cosine_similarity
 
 
 def lrua_step(
@@ -26,7 +26,7 @@ def lrua_step(
     per_head: bool,
     decay: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Arguments and results of the reference's step; only ``per_head=False``."""
+    """One step with the arguments and results of the reference's; it has no ``per_head=True``."""
     assert not per_head
     least_used = torch.sort(usage.detach(), stable=True).indices[:, :num_least_used]
     w_lu = torch.zeros_like(usage).scatter_(-1, least_used, 1.0).unsqueeze(1)
@@ -42,10 +42,20 @@ def lrua_step(
 
 
 def cell_step(cell: MANNCell, x: Tensor, state: MANNState) -> tuple[Tensor, MANNState]:
-    """A step of ``cell`` around :func:`lrua_step`."""
-    hidden, controller = cell.control(torch.cat([x, state.read.flatten(1)], -1), state.controller)
-    key, add, gate, strength = cell.ask(hidden)
+    """A step of ``cell``, which has an LSTM controller and no key strength, around :func:`lrua_step`."""
+    _, R, W = state.read.shape
+    hidden, c = cell.controller(torch.cat([x, state.read.flatten(1)], -1), state.controller)
+    key, add, gate = cell.interface(hidden).split([R * W, R * W, R], -1)
     memory, read, read_weights, usage, _ = lrua_step(
-        *state[1:4], key, add, gate, strength, cell.num_least_used, cell.least_used == "per_head", cell.decay
+        state.memory,
+        state.read_weights,
+        state.usage,
+        torch.tanh(key).unflatten(-1, (R, W)),
+        torch.tanh(add).unflatten(-1, (R, W)),
+        gate,
+        None,
+        cell.num_least_used,
+        False,
+        cell.decay,
     )
-    return torch.cat([hidden, read.flatten(1)], -1), MANNState(controller, memory, read_weights, usage, read)
+    return torch.cat([hidden, read.flatten(1)], -1), MANNState((hidden, c), memory, read_weights, usage, read)

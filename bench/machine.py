@@ -1,0 +1,60 @@
+"""The JSON of a benchmark: written whole, with the machine, versions and commit that its results are from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import mannkern
+
+ROOT = Path(__file__).resolve().parents[1]
+LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # what else the machine was doing
+
+
+def write(file: Path, content: dict[str, Any]) -> None:
+    """JSON in a new file that then takes the old one's name, so that no file is ever half written."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside.write_text(json.dumps(content, indent=1) + "\n")
+    beside.replace(file)
+
+
+def surroundings() -> dict[str, Any]:
+    """Machine, versions, commit and command."""
+    return {
+        "command": " ".join(["python", *sys.argv]),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
+        "load_before": LOAD,
+        "versions": {
+            "mannkern": mannkern.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "isa": mannkern.backend_info().isa,
+        },
+        "commit": _git("rev-parse", "HEAD") + (" with changes" if _git("status", "--porcelain", "-uno") else ""),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    try:
+        found = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown" if arguments[0] == "rev-parse" else ""
+    return found.stdout.strip()

@@ -1,0 +1,22 @@
+"""Training steps over whole episodes: MANN on the standard episode, the NTM on the copy task, beside others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bench import episode, workloads
+from bench.conftest import DEVICE, entrants
+from bench.contestants import Contestant
+
+
+@pytest.mark.parametrize(("workload", "entrant"), entrants(["mann", "copy"]))
+@pytest.mark.parametrize("B", [1, 16, 64], ids=lambda B: f"B{B}")
+def test_episode(contest: Callable[..., None], workload: str, entrant: Contestant, B: int) -> None:
+    checked = min(B, episode.CHECKED_BATCH)
+    if workload == "mann":
+        first_steps = workloads.mann(checked, episode.CHECKED_STEPS, DEVICE)
+        contest(workloads.mann(B, device=DEVICE), first_steps, entrant)
+    else:
+        contest(workloads.copy_task(B, DEVICE), workloads.copy_task(checked, DEVICE), entrant)

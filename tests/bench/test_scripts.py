@@ -1,0 +1,86 @@
+"""The scripts of ``make bench``, at tiny sizes: their JSON has the fields of the results beside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from bench import contestants, copy_task, curves, episode, gpu_contests, harness, machine, memory, step, timing
+from bench.table import RESULTS
+
+SCRIPTS = {"step": step, "copy": copy_task, "episode": episode, "curves": curves}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torch.compile and without measuring the machine."""
+    of = contestants.of
+    monkeypatch.setattr(
+        contestants, "of", lambda *args, **named: [x for x in of(*args, **named) if x.name != "compiled"]
+    )
+    monkeypatch.setattr(timing, "product_rate", lambda: 1e9)
+    monkeypatch.setattr(timing, "copy_rate", lambda device: 1e9)
+    monkeypatch.setattr(timing, "SAMPLE", 0.0)
+    monkeypatch.setattr(curves, "STEPS", (2,))
+    monkeypatch.setattr(curves, "SIZES", {"N": (8,), "W": (4,), "R": (2,)})
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Any:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def fields(content: dict[str, Any]) -> dict[str, Any]:
+    """Keys of a result, and those of the rows of each contestant."""
+    rows = {row["name"]: list(row) for row in content["rows"] if row["name"] != "compiled"}
+    return {"keys": list(content), "versions": list(content["versions"]), "rows": rows}
+
+
+def test_json_by_hand(tmp_path: Path) -> None:
+    """Written beside and renamed: nothing else is left in the folder."""
+    machine.write(tmp_path / "new" / "x.json", {"rows": [1]})
+    assert json.loads((tmp_path / "new" / "x.json").read_text()) == {"rows": [1]}
+    assert len(list((tmp_path / "new").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_fields_are_those_of_the_results(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script: ModuleType = SCRIPTS[name]
+    command = [f"bench/{name}.py", "--batch", "2", "--threads", "1", "--repeats", "1", "--json", str(tmp_path / "x")]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as status:
+        script.main()
+    assert status.value.code == 0
+    found = json.loads((tmp_path / "x").read_text())
+    assert found["not_timed"] == []
+    assert fields(found) == fields(json.loads((RESULTS / f"cpu-{name}.json").read_text()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+@pytest.mark.parametrize("name", [name for name, *_ in (*memory.CASES, *memory.SCANS[::2])])
+def test_memory_of_each_case(name: str) -> None:
+    recorded = json.loads((RESULTS / "cpu-memory.json").read_text())["rows"]
+    assert name in {row["name"] for row in recorded}
+    memory.task(name, 2, 2)()
+
+
+def test_rehearsal_of_the_gpu_check(tmp_path: Path) -> None:
+    saved = []
+    report = harness.Report("gpu", repeats=1)
+    gpu_contests.run(report, True, lambda: saved.append(len(report.rows)))
+    assert not report.differs
+    assert report.not_timed == []
+    whats = list(dict.fromkeys(row["what"] for row in report.rows))
+    assert whats == [
+        "ntm forward", "ntm with gradient", "step forward", "step with gradient", "scan, T = 3", "training, T = 3",
+    ]  # fmt: skip
+    assert saved == sorted(saved)
+    assert saved[-1] == len(report.rows)
