@@ -14,7 +14,7 @@ struct ToBlocks {
   const T* weights;    // (B,R,N); null: zeros
   T* blocks;           // (B,Np W), slot blocks
   T* rows;             // (R,Np) of each episode, row_stride apart
-  T* norm;             // (Np) of each episode, row_stride apart: norms of the memory; lies in `rows`; null: not computed
+  T* norm;             // (Np) of each episode, row_stride apart, in `rows`: norms of the memory; null: not computed
 };
 
 template <class T>

@@ -17,7 +17,7 @@ struct ControllerShape {
                     "mannkern: wrong rank of an episode's tensors");
     T = input.size(0), B = input.size(1), F = input.size(2);
     D = interface_weight.size(1), I = interface_weight.size(0), O = output.size(1);
-    STD_TORCH_CHECK(O > D, "mannkern: the output has no place for what is read");
+    STD_TORCH_CHECK(O > D, "mannkern: the output has no columns for the reads");
   }
   int64_t gates() const { return lstm ? 4 * D : D; }
   // The first column of [h, r] that the controller sees: a layer sees r only.

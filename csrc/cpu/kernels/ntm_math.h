@@ -13,7 +13,7 @@ using mannkern::Heads;
 // Scratch of addressing.
 template <class T>
 struct AddressScratch {
-  T *moved, *shifted, *grad_shifted;  // w_g, w_s and the gradient of w_s, a row each; the first and the last have a halo
+  T *moved, *shifted, *grad_shifted;  // w_g, w_s and the gradient of w_s, a row each; w_g and the gradient have a halo
   ReadScratch<T> read;
 };
 
