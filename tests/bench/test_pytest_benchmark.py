@@ -38,7 +38,7 @@ def test_a_contestant_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     conftest.check_and_time(right, 1, doubling(), doubling(), times(2.0, "right"))
     assert (right.calls, right.group) == (1, "doubling, B = 4, 1 thread")
     assert right.extra_info == {"backend": "right", "threads": 1, "device": conftest.DEVICE, "B": 4}
-    with pytest.raises(AssertionError, match="relative errors: y: 5.00e-01"):
+    with pytest.raises(AssertionError, match=r"relative errors: y: 5\.00e-01"):
         conftest.check_and_time(wrong, 1, doubling(), doubling(), times(3.0))
     assert wrong.calls == 0
 
