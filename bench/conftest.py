@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -13,14 +15,10 @@ from bench.harness import Accuracy
 from bench.problems import Problem
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+WARNINGS = pytest.mark.filterwarnings("default")  # they are errors in the tests; here torch.compile may warn
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors in the tests; here torch.compile may warn."""
-    config.addinivalue_line("filterwarnings", "default")
-
-
-def entrants(workloads: list[str]) -> list[tuple[str, Contestant]]:
+def entrants(workloads: list[str]) -> list[Any]:
     """Every contestant of some workloads on this machine's device, as parameters of a benchmark."""
     return [
         pytest.param(workload, entrant, id=f"{workload}-{entrant.name}")
@@ -40,23 +38,27 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.fixture
-def contest(benchmark: Callable[..., object], threads: int) -> Callable[[Problem, Problem, Contestant], None]:
-    """Checks a contestant on the second problem, then times it on the first."""
+def contest(benchmark: Any, threads: int) -> Callable[[Problem, Problem, Contestant], None]:
+    """:func:`check_and_time` with the benchmark and the threads of the test."""
+    return partial(check_and_time, benchmark, threads)
 
-    def check_and_time(problem: Problem, checked: Problem, entrant: Contestant) -> None:
-        if reason := contestants.missing(entrant, DEVICE):
-            pytest.skip(reason)
-        if entrant.checked:
-            Accuracy(checked).check(entrant.build(checked))
-        run = entrant.build(problem)
 
-        def to_the_end() -> None:
-            run()
-            if DEVICE == "cuda":
-                torch.cuda.synchronize()
+def check_and_time(benchmark: Any, threads: int, problem: Problem, checked: Problem, entrant: Contestant) -> None:
+    """Check a contestant on the problem ``checked``, then time it on ``problem``.
 
-        benchmark.group = f"{problem.workload}, B = {problem.B}, {threads} thread{'s' * (threads > 1)}"
-        benchmark.extra_info.update(backend=entrant.name, threads=threads, device=DEVICE, **problem.sizes)
-        benchmark(to_the_end)
+    Raises AssertionError where the contestant differs from the reference: then it is not timed.
+    """
+    if reason := contestants.missing(entrant, DEVICE):
+        pytest.skip(reason)
+    if entrant.checked:
+        Accuracy(checked).check(entrant.build(checked))
+    run = entrant.build(problem)
 
-    return check_and_time
+    def to_the_end() -> None:
+        run()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    benchmark.group = f"{problem.workload}, B = {problem.B}, {threads} thread{'s' * (threads > 1)}"
+    benchmark.extra_info.update(backend=entrant.name, threads=threads, device=DEVICE, **problem.sizes)
+    benchmark(to_the_end)

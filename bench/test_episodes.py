@@ -7,8 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from bench import episode, workloads
-from bench.conftest import DEVICE, entrants
+from bench.conftest import DEVICE, WARNINGS, entrants
 from bench.contestants import Contestant
+
+pytestmark = WARNINGS
 
 
 @pytest.mark.parametrize(("workload", "entrant"), entrants(["mann", "copy"]))

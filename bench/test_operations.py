@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from bench import workloads
-from bench.conftest import DEVICE, entrants
+from bench.conftest import DEVICE, WARNINGS, entrants
 from bench.contestants import Contestant
 from bench.problems import Operation
 from mannkern.memories.cases import Shape
 
+pytestmark = WARNINGS
 LRUA, NTM = Shape(1, workloads.N, workloads.W, workloads.R, workloads.R), Shape(1, workloads.N, workloads.NTM_W, 2, 1)
 CASES = {  # of the verification, by operation
     "least_used_mask": ("mask", LRUA),

@@ -19,6 +19,18 @@ RECORDED: dict[str, Any] = json.loads(static.RESULTS.read_text())["triton"]["ker
 CUDA: dict[str, Any] = json.loads(static.RESULTS.read_text())["nvcc"]["kernels"]
 
 
+def test_complaints_by_hand() -> None:
+    """A kernel that spills 8 bytes and takes a third more registers than recorded, in 4 warps of 32 lanes."""
+    recorded = {"k": {"sm_90": {"warps": 4, "shared": 0, "registers": 30, "spills": 0, "stack": 0}}}
+    found = {"k": {"sm_90": {"warps": 4, "shared": 0, "registers": 40, "spills": 8, "stack": 0}}}
+    assert static.complaints(recorded, recorded) == []
+    assert static.complaints(found, recorded) == [
+        "k, sm_90: 8 bytes of spills",
+        "k, sm_90: registers 40, recorded 30",
+        "k, sm_90: spills 8, recorded 0",
+    ]
+
+
 @pytest.mark.parametrize("compiler", static.COMPILERS)
 def test_every_kernel_compiles_without_spills(compiler: str) -> None:
     """In a process of its own, where Triton's interpreter is off."""
