@@ -37,7 +37,7 @@ const InstructionSet* instruction_set =
 
 }  // namespace mannkern
 
-// What mannkern/native.py calls. mannkern_set_isa returns 0 where this machine cannot run the instruction set.
+// What mannkern/backends/native.py calls. mannkern_set_isa returns 0 where this machine cannot run the instruction set.
 #define MANNKERN_EXPORT extern "C" __attribute__((visibility("default")))
 MANNKERN_EXPORT const char* mannkern_isa() { return mannkern::instruction_set->name; }
 MANNKERN_EXPORT int mannkern_set_isa(const char* name) {

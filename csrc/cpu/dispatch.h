@@ -15,7 +15,7 @@ const Kernels<T>& kernels() {
 }
 
 // Slots of a slot block, for numbers of `bytes` each: two vectors of the instruction set in use. Python's twin is
-// block() in mannkern/native.py.
+// block() in mannkern/backends/native.py.
 inline int64_t block_slots(int64_t bytes) { return 2 * instruction_set->bytes / bytes; }
 
 inline int64_t padded_slots(int64_t N, int64_t block) { return (N + block - 1) / block * block; }
