@@ -14,7 +14,7 @@
 namespace mannkern {
 
 // Steps from one checkpoint to the next: about the square root of T, so that checkpoints and recomputed memories take
-// about the same space. Python's twin, for shapes under torch.compile: checkpoint_every in mannkern/memories/episode.py.
+// about the same space. mannkern/memories/episode.py has its twin for torch.compile.
 inline int64_t checkpoint_every(int64_t T) { return std::max<int64_t>(1, std::ceil(std::sqrt(double(T)))); }
 
 struct EpisodeShape {
