@@ -4,57 +4,64 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Any
 
 import pytest
 import torch
 
 import mannkern
-from mannkern import backends, functional, native
-from tests.helpers import CASES, MISSING, SMALL, arguments, call
+from mannkern import functional
+from mannkern.backends import BACKENDS, REFERENCE, Backend, choose, native, why_not
+from mannkern.memories.lrua import functional as lrua
+from mannkern.memories.ntm import functional as ntm
+from tests.helpers import CASES, EVERY_CASE, MISSING, SMALL, arguments, operations, run_case
 
 pytestmark = pytest.mark.usefixtures("no_choice_yet")
 
 CPU = torch.device("cpu")
-ALL_OPERATIONS = {name for names in backends.OPERATIONS.values() for name in names}
+ALL_OPERATIONS = set(operations())
+
+
+def name_of(requested: str | None, device: torch.device) -> str:
+    """The name of the backend that is chosen for LRUA's operations."""
+    return choose("lrua", requested, device).name
 
 
 def test_auto_on_a_cpu_is_cpp() -> None:
-    assert backends.choose(None, CPU) == "cpp"
-    assert backends.choose("auto", CPU) == "cpp"
+    assert name_of(None, CPU) == "cpp"
+    assert name_of("auto", CPU) == "cpp"
 
 
 @pytest.mark.parametrize("name", ["reference", "cpp"])
 def test_explicit_request(name: str) -> None:
-    assert backends.choose(name, CPU) == name
+    assert name_of(name, CPU) == name
 
 
 @pytest.mark.parametrize("name", ["numpy", "", "CPP", "Auto"])
 def test_unknown_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=f"^backend: got '{name}', need 'auto' or one of 'reference', 'cpp'"):
-        backends.choose(name, CPU)
+        name_of(name, CPU)
     monkeypatch.setenv("MANNKERN_BACKEND", name)
     with pytest.raises(ValueError, match=f"^MANNKERN_BACKEND: got '{name}', need 'auto' or one of"):
-        backends.choose(None, CPU)
+        name_of(None, CPU)
 
 
 @pytest.mark.usefixtures("without_library")
 def test_request_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match=f"backend='cpp' cannot be met: {re.escape(MISSING)}"):
-        backends.choose("cpp", CPU)
+        name_of("cpp", CPU)
     monkeypatch.setenv("MANNKERN_BACKEND", "cpp")
     with pytest.raises(RuntimeError, match=f"MANNKERN_BACKEND='cpp' cannot be met: {re.escape(MISSING)}"):
-        backends.choose(None, CPU)
+        name_of(None, CPU)
 
 
 def test_request_on_another_device() -> None:
     for device in ("cuda", "meta"):
         with pytest.raises(RuntimeError, match=f"backend='cpp' cannot be met: .*CPU.*'{device}'"):
-            backends.choose("cpp", torch.device(device))
-    assert backends.choose("reference", torch.device("meta")) == "reference"
+            name_of("cpp", torch.device(device))
+    assert name_of("reference", torch.device("meta")) == "reference"
 
 
-@pytest.mark.parametrize("name", [name for name in backends.BACKENDS if backends.unavailable(name, "cpu")])
+@pytest.mark.parametrize("name", [name for name, backend in BACKENDS.items() if why_not(backend, "lrua", "cpu")])
 def test_request_that_cannot_be_met(name: str) -> None:
     """Says what is missing; never runs something else."""
     with pytest.raises(RuntimeError, match=f"backend='{name}' cannot be met: .+"):
@@ -63,15 +70,15 @@ def test_request_that_cannot_be_met(name: str) -> None:
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANNKERN_BACKEND", "reference")
-    assert backends.choose(None, CPU) == "reference"
-    assert backends.choose("cpp", CPU) == "cpp"
+    assert name_of(None, CPU) == "reference"
+    assert name_of("cpp", CPU) == "cpp"
     monkeypatch.setenv("MANNKERN_BACKEND", "auto")
-    assert backends.choose(None, CPU) == "cpp"
+    assert name_of(None, CPU) == "cpp"
 
 
 def test_device_that_auto_does_not_know() -> None:
-    assert backends.choose(None, torch.device("meta")) == "reference"
-    step = call(CASES["step"], {k: x.to("meta") for k, x in arguments(CASES["step"], SMALL).items()}, None)
+    assert name_of(None, torch.device("meta")) == "reference"
+    step = run_case(CASES["step"], {k: x.to("meta") for k, x in arguments(CASES["step"], SMALL).items()}, None)
     assert step["memory"].shape == (SMALL.B, SMALL.N, SMALL.W)
 
 
@@ -104,20 +111,18 @@ def test_asking_for_the_reference_warns_of_nothing(monkeypatch: pytest.MonkeyPat
 
 
 def test_each_function_runs_on_the_backend_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str | None] = []
+    requests: list[tuple[str, str | None]] = []
 
-    def choose(requested: str | None, device: torch.device, *sizes: int, **others: Any) -> str:
-        asked.append(requested)
-        return "reference"
+    def choose(family: str, requested: str | None, device: torch.device, N: int = 1, W: int = 1, R: int = 1) -> Backend:
+        requests.append((family, requested))
+        return REFERENCE
 
-    for family in (functional.lrua, functional.ntm):
+    for family in (lrua, ntm):
         monkeypatch.setattr(family, "choose", choose)
-    for name, case in CASES.items():
-        asked.clear()
-        call(case, arguments(case, SMALL), "this one")
-        assert set(asked) == {"this one"}, name
-    functional.least_used_mask(torch.rand(2, 4), 2, backend="that one")
-    assert asked[-1] == "that one"
+    for name, case in EVERY_CASE.items():
+        requests.clear()
+        run_case(case, arguments(case, SMALL), "this one", SMALL.n)
+        assert set(requests) == {(case.operation.family, "this one")}, name
 
 
 def test_backend_info() -> None:

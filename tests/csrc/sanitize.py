@@ -12,7 +12,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from mannkern import MANN, NTM, functional, native
+from mannkern import MANN, NTM, functional
+from mannkern.backends import native
 
 SLOTS = (1, 5, 15, 16, 17, 31, 32, 33, 128)
 WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 20, 24, 31, 33, 40, 41, 56)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mannkern import native
+from mannkern.backends import native
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import mannkern
-from mannkern import native
-from tests.helpers import KERNELS
+from mannkern.backends import native
+from tests.helpers import CPP
 
-ISAS = [isa for backend, isa in KERNELS if backend == "cpp"]
+ISAS = [isa for _, isa in CPP]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def in_a_copy(tmp_path, break_library: Callable) -> str:
     break_library(tmp_path / "mannkern")
     return run(
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import warnings; warnings.simplefilter('ignore')\n"
-        "import torch, mannkern; from mannkern import native, functional\n"
+        "import torch, mannkern; from mannkern import functional; from mannkern.backends import native\n"
         "print(native.reason, '|', native.isa(), '|', native.set_isa('portable'), '|',"
         "functional.least_used_mask(torch.tensor([[2.0, 1.0]]), 1).tolist())"
     )
@@ -72,4 +72,4 @@ def test_a_library_that_does_not_load(tmp_path) -> None:
 
 
 def test_default_isa_is_the_best_that_runs() -> None:
-    assert run("from mannkern import native; print(native.isa())").strip() == ISAS[-1]
+    assert run("from mannkern.backends import native; print(native.isa())").strip() == ISAS[-1]

@@ -29,7 +29,7 @@ def test_other_shapes_and_dtypes_are_never_read() -> None:
     with pytest.raises(RuntimeError, match="only B may be 0"):
         torch.ops.mannkern.additive_write(MEMORY[:, :0], WEIGHTS[..., :0], ADD, None)
     with pytest.raises(RuntimeError, match="n is out of range"):
-        torch.ops.mannkern.least_used_slots(MEMORY[..., 0], 4)
+        torch.ops.mannkern.least_used_mask(MEMORY[..., 0], 4)
 
 
 ROW, SHIFT, ONE = torch.rand(2, 1, 3), torch.rand(2, 1, 3), torch.ones(2, 1)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mannkern import MANN, NTM, NTMCell
-from tests.test_cells import CELLS, EVERY, MODULES, SIZES, build
+from tests.memories.test_cells import CELLS, EVERY, MODULES, SIZES, build
 
 
 def test_repr_shows_every_size() -> None:

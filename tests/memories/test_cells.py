@@ -257,7 +257,7 @@ def test_compile(module: type, options: dict[str, Any]) -> None:
 def test_threads(threads: Callable[[int], None]) -> None:
     """What the cell asks of the memory is answered to the bit on any number of threads."""
     cell, found = MANNCell(3, 5, backend="cpp"), []
-    ask = [None if x is None else x.detach() for x in cell.ask(torch.randn(16, 5))]
+    ask = [None if x is None else x.detach() for x in cell.interface_vector(torch.randn(16, 5))]
     state = cell.initial_state(16)
     for count in (1, 2):
         threads(count)

@@ -10,14 +10,28 @@ import pytest
 import torch
 
 from mannkern import functional
-from tests.helpers import ARGUMENTS, CASES, SHAPES, Case, Shape, arguments, call, cotangents, evaluate
+from tests.helpers import (
+    CASES,
+    EVERY_CASE,
+    SHAPES,
+    Case,
+    Shape,
+    arguments,
+    cotangents,
+    evaluate,
+    on_backends,
+    operations,
+    run_case,
+)
 
 SHAPE = Shape(2, 6, 4, 3, 2)
-GIVEN = {name: arguments(Case(name, True), SHAPE) for name in ARGUMENTS}
-GIVEN["least_used_mask"] = {"usage": GIVEN["lrua_step"]["usage"]}
+GIVEN = {name: arguments(Case(operation, True), SHAPE) for name, operation in operations().items()}
 EVERY = [(function, name) for function, tensors in GIVEN.items() for name in tensors]
 FLOATS = [(function, name) for function, name in EVERY if name != "reset"]
-LETTERS = {**ARGUMENTS, "least_used_mask": {"usage": "BN"}}
+LETTERS = {
+    function: {name: argument.letters for name, argument in operation.arguments.items()}
+    for function, operation in operations().items()
+}
 
 
 def first_of(function: str) -> str:
@@ -40,9 +54,7 @@ def test_not_a_tensor(function: str, name: str, value: Any) -> None:
         apply(function, {name: value})
 
 
-@pytest.mark.parametrize(
-    ("function", "name"), [(f, n) for f, n in EVERY if n not in ("reset", "strength", "strengths")]
-)
+@pytest.mark.parametrize(("function", "name"), [(f, n) for f, n in EVERY if not operations()[f].arguments[n].optional])
 def test_none(function: str, name: str) -> None:
     with raises(TypeError, name, "NoneType", "tensor"):
         apply(function, {name: None})
@@ -200,20 +212,20 @@ def test_a_scan_of_no_steps_checks_its_options(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
-def test_a_scan_of_no_steps(backend: str, dtype: torch.dtype) -> None:
+@on_backends(["scan"])
+def test_a_scan_of_no_steps(case: str, backend: str, dtype: torch.dtype) -> None:
     widened = torch.float32 if dtype == torch.float16 else dtype
-    tensors = arguments(CASES["scan"], SHAPE._replace(T=0), dtype)
-    out = call(CASES["scan"], tensors, backend)
+    tensors = arguments(CASES[case], SHAPE._replace(T=0), dtype)
+    out = run_case(CASES[case], tensors, backend)
     assert out["reads"].shape == (0, 2, 3, 4)
     assert all(x.dtype == widened for x in out.values())
     for name in ("memory", "read_weights", "usage"):
         assert torch.equal(out[name], tensors[name].to(widened))
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_no_episodes(backend: str, case: str) -> None:
+@on_backends(EVERY_CASE)
+def test_no_episodes(case: str, backend: str) -> None:
     shape = SHAPES["no_episodes"]
-    tensors = arguments(CASES[case], shape)
-    got = evaluate(CASES[case], tensors, cotangents(CASES[case], shape), backend)
+    tensors = arguments(EVERY_CASE[case], shape)
+    got = evaluate(EVERY_CASE[case], tensors, cotangents(EVERY_CASE[case], shape), backend, shape.n)
     assert all(0 in x.shape for x in got.values())
-    assert functional.least_used_mask(torch.empty(0, 3), 2, backend=backend).shape == (0, 3)

@@ -2,78 +2,67 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from mannkern import MANN, NTM, functional
+from mannkern import MANN, NTM
 from tests.helpers import (
     CASES,
+    EVERY_CASE,
     SHAPES,
     SMALL,
     Case,
     Tensors,
     arguments,
     assert_same,
-    call,
     cotangents,
     evaluate,
+    on_backends,
+    run_case,
 )
+from tests.recorder import Call, Recorder
 
 # Warnings of PyTorch about itself: Dynamo makes a Function object to trace one, Inductor imports TorchScript
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*should not be instantiated:DeprecationWarning", "ignore:.torch.jit:DeprecationWarning"
 )
 
-BACKENDS = ["reference", "cpp", "triton"]
 NTM_CASES = ["shift_sharpen", "ntm_address", "ntm_write"]
-OPERATORS = sorted(name for name in torch._C._dispatch_get_all_op_names() if name.startswith("mannkern::"))
-
-
-class Recorder(TorchDispatchMode):
-    """The arguments with which operators of mannkern are called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func.namespace == "mannkern":
-            self.calls[func._schema.name].append(tuple(x.detach() if isinstance(x, Tensor) else x for x in args))
-        return func(*args, **(kwargs or {}))
+OPERATIONS = sorted(
+    name.removeprefix("mannkern::")
+    for name in torch._C._dispatch_get_all_op_names()
+    if name.startswith("mannkern::") and "." not in name
+)
 
 
 @pytest.fixture(scope="module")
-def calls() -> dict[str, list[tuple[Any, ...]]]:
-    """Calls of every operator as the package makes them, with and without what is optional."""
+def calls() -> dict[str, list[Call]]:
+    """Calls of every operation as the package makes them, with and without what is optional."""
     recorder = Recorder()
     with recorder:
-        for case in CASES.values():
+        for case in EVERY_CASE.values():
             tensors, gradients = arguments(case, SMALL), cotangents(case, SMALL)
-            evaluate(case, tensors, gradients, "cpp")
-            evaluate(case, tensors, dict(list(gradients.items())[:1]), "cpp")
-        functional.least_used_mask(torch.rand(2, 5), 3, backend="cpp")
+            evaluate(case, tensors, gradients, "cpp", SMALL.n)
+            evaluate(case, tensors, dict(list(gradients.items())[:1]), "cpp", SMALL.n)
         for module in (MANN, NTM):
             module(3, 4, 6, 5, 2, backend="cpp")(torch.randn(3, 2, 3))[0].sum().backward()
     return recorder.calls
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_opcheck(calls: dict[str, list[tuple[Any, ...]]], operator: str) -> None:
-    assert calls[operator], f"no test calls {operator}"
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_opcheck(calls: dict[str, list[Call]], operation: str) -> None:
+    assert calls[operation], f"no test calls {operation}"
     seen = set()
-    for args in calls[operator]:
-        given = tuple(arg is None if isinstance(arg, Tensor | None) else arg for arg in args)
-        if given in seen:
+    for call in calls[operation]:
+        present = tuple(arg is None if isinstance(arg, Tensor | None) else arg for arg in call.args)
+        if present in seen:
             continue
-        seen.add(given)
-        torch.library.opcheck(getattr(torch.ops.mannkern, operator.removeprefix("mannkern::")), args)
+        seen.add(present)
+        torch.library.opcheck(getattr(torch.ops.mannkern, operation), call.args)
 
 
 @pytest.fixture
@@ -93,25 +82,21 @@ def with_gradients(function: Callable[..., Tensors], tensors: Tensors, gradients
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(
-    "case", ["write_reset", "read_strength", "usage", "step_strength", "step_per_head", *NTM_CASES]
-)
+@on_backends(["write_reset", "read_strength", "usage", "step_strength", "step_per_head", *NTM_CASES])
 def test_compile(case: str, backend: str) -> None:
     tensors, gradients = arguments(CASES[case], SHAPES["odd"]), cotangents(CASES[case], SHAPES["odd"])
-    compiled = torch.compile(lambda t: call(CASES[case], t, backend), fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(lambda t: run_case(CASES[case], t, backend), fullgraph=True, backend="aot_eager")
     expected = evaluate(CASES[case], tensors, gradients, backend)
     assert_same(with_gradients(compiled, tensors, gradients), expected)
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", ["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES])
+@on_backends(["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES])
 def test_compile_without_gradients(case: str, backend: str) -> None:
     """Dynamo traces a Function another way where no argument requires a gradient, and under no_grad."""
     tensors = arguments(CASES[case], SHAPES["odd"])
-    compiled = torch.compile(lambda t: call(CASES[case], t, backend), fullgraph=True, backend="aot_eager")
-    expected = call(CASES[case], tensors, backend)
+    compiled = torch.compile(lambda t: run_case(CASES[case], t, backend), fullgraph=True, backend="aot_eager")
+    expected = run_case(CASES[case], tensors, backend)
     assert_same(compiled(tensors), expected)
     with torch.no_grad():
         leaves = {name: x.clone().requires_grad_(x.is_floating_point()) for name, x in tensors.items()}
@@ -119,14 +104,14 @@ def test_compile_without_gradients(case: str, backend: str) -> None:
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_compile_where_the_key_is_written(backend: str) -> None:
+@on_backends(["step"])
+def test_compile_where_the_key_is_written(case: str, backend: str) -> None:
     """The paper's step passes one tensor as key and as add."""
     tensors, gradients = arguments(CASES["step"], SHAPES["odd"]), cotangents(CASES["step"], SHAPES["odd"])
     del tensors["add"]
 
     def step(t: Tensors) -> Tensors:
-        return call(CASES["step"], t | {"add": t["key"]}, backend)
+        return run_case(CASES["step"], t | {"add": t["key"]}, backend)
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     assert_same(with_gradients(compiled, tensors, gradients), with_gradients(step, tensors, gradients))
@@ -135,7 +120,7 @@ def test_compile_where_the_key_is_written(backend: str) -> None:
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compile_with_any_batch() -> None:
     case = CASES["step_strength"]
-    compiled = torch.compile(lambda t: call(case, t, "cpp"), fullgraph=True, backend="aot_eager", dynamic=True)
+    compiled = torch.compile(lambda t: run_case(case, t, "cpp"), fullgraph=True, backend="aot_eager", dynamic=True)
     for B in (2, 5, 7):
         shape = SHAPES["odd"]._replace(B=B)
         tensors, gradients = arguments(case, shape), cotangents(case, shape)
@@ -145,7 +130,7 @@ def test_compile_with_any_batch() -> None:
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compile_by_inductor() -> None:
     case, shape = CASES["step_strength"], SHAPES["odd"]
-    compiled = torch.compile(lambda t: call(case, t, "cpp"), fullgraph=True)
+    compiled = torch.compile(lambda t: run_case(case, t, "cpp"), fullgraph=True)
     tensors, gradients = arguments(case, shape), cotangents(case, shape)
     assert_same(with_gradients(compiled, tensors, gradients), evaluate(case, tensors, gradients, "cpp"))
 
@@ -156,12 +141,11 @@ class Module(torch.nn.Module):
         self.case, self.backend = case, backend
 
     def forward(self, tensors: Tensors) -> Tensors:
-        return call(self.case, tensors, self.backend)
+        return run_case(self.case, tensors, self.backend)
 
 
 @pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", ["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES])
+@on_backends(["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES])
 def test_export(case: str, backend: str, strict: bool) -> None:
     module = Module(CASES[case], backend)
     tensors = arguments(CASES[case], SHAPES["odd"])
@@ -182,8 +166,7 @@ def test_export_with_any_memory() -> None:
     assert_same(program.module()(tensors), module(tensors))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", CASES)
+@on_backends(CASES)
 def test_fake_tensors(case: str, backend: str) -> None:
     for dtype in (torch.float32, torch.float64):
         tensors = arguments(CASES[case], SHAPES["odd"], dtype)
@@ -193,7 +176,7 @@ def test_fake_tensors(case: str, backend: str) -> None:
             fake_tensors, fake_gradients = (
                 {k: mode.from_tensor(x) for k, x in t.items()} for t in (tensors, gradients)
             )
-            fake = with_gradients(lambda t: call(CASES[case], t, backend), fake_tensors, fake_gradients)
+            fake = with_gradients(lambda t: run_case(CASES[case], t, backend), fake_tensors, fake_gradients)
         for name, x in real.items():
             expected, got = ((y.shape, y.dtype, y.device.type, y.stride()) for y in (x, fake[name]))
             assert got == expected or (name.startswith("grad") and got[:3] == expected[:3]), name

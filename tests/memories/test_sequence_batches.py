@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.helpers import same
-from tests.test_sequence import BOTH, Sequence, apply, assert_close, build, check, episode, evaluate, named
+from tests.memories.sequences import BOTH, Sequence, apply, assert_close, build, check, episode, evaluate, named
 
 
 @BOTH
 @pytest.mark.parametrize("B", [1, 5, 6, 7, 13, 14, 15, 31])
-@pytest.mark.usefixtures("kernel", "nan_filled_allocations")
+@pytest.mark.usefixtures("isa", "nan_filled_allocations")
 def test_tiles_of_the_products(module: type[Sequence], B: int) -> None:
     """Rows within, at and beyond a tile of every instruction set; columns within one vector, one panel, and beyond."""
     for D in (4, 9, 17):

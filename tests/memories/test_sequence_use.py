@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mannkern import MANN, NTM
-from mannkern.cells.base import FeedForward
+from mannkern.memories.cell import FeedForward
 from tests.helpers import Tensors, same
-from tests.test_dispatch import Recorder
-from tests.test_sequence import (
+from tests.memories.sequences import (
     BOTH,
     MODULES,
     MOST,
@@ -28,6 +27,7 @@ from tests.test_sequence import (
     named,
     squares,
 )
+from tests.recorder import Recorder
 
 
 @BOTH
@@ -51,8 +51,8 @@ def test_nothing_is_kept_without_gradients(module: type[Sequence]) -> None:
     input, state = episode(model, 9, B=2)
     with Recorder() as recorder:
         model(input, state)[0].sum().backward()
-    forward, backward = (getattr(torch.ops.mannkern, name.removeprefix("mannkern::")) for name in recorder.calls)
-    ((*arguments, keep),), (saved,) = recorder.calls.values()
+    forward, backward = (getattr(torch.ops.mannkern, name) for name in recorder.calls)
+    ((*arguments, keep), _), (saved, _) = (call for (call,) in recorder.calls.values())
     assert keep
     kept, dropped = forward(*arguments, True), forward(*arguments, False)
     assert sum(x.numel() for x in dropped) < sum(x.numel() for x in kept) / 2
@@ -200,5 +200,5 @@ def test_opcheck(module: type[Sequence], T: int, B: int, options: str) -> None:
     forward, backward = recorder.calls
     assert (len(recorder.calls[forward]), len(recorder.calls[backward])) == (4, 4)
     for name, calls in recorder.calls.items():
-        for arguments in calls[:1] if name == forward else calls:
-            torch.library.opcheck(getattr(torch.ops.mannkern, name.removeprefix("mannkern::")), arguments)
+        for call in calls[:1] if name == forward else calls:
+            torch.library.opcheck(getattr(torch.ops.mannkern, name), call.args)

@@ -8,13 +8,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers import CASES, MAIN_CASES, SMALL, Case, Tensors, arguments, assert_same, call, cotangents, evaluate
+from tests.helpers import (
+    CASES,
+    MAIN_CASES,
+    SMALL,
+    Case,
+    Tensors,
+    arguments,
+    assert_same,
+    cotangents,
+    evaluate,
+    run_case,
+)
 
 NTM_CASES = ("shift_sharpen", "ntm_address", "ntm_write")
 
 
 def loss_of(case: Case, backend: str, gradients: Tensors) -> Callable[[Tensors], Tensor]:
-    return lambda tensors: sum((x * gradients[name]).sum() for name, x in call(case, tensors, backend).items())
+    return lambda tensors: sum((x * gradients[name]).sum() for name, x in run_case(case, tensors, backend).items())
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
@@ -46,9 +57,9 @@ def test_vmap(case: str, dim: int, shared: bool) -> None:
         name: many[0][name] if at is None else torch.stack([tensors[name] for tensors in many], at)
         for name, at in in_dims.items()
     }
-    got = torch.func.vmap(lambda t: call(CASES[case], t, "cpp"), in_dims=(in_dims,))(mapped)
+    got = torch.func.vmap(lambda t: run_case(CASES[case], t, "cpp"), in_dims=(in_dims,))(mapped)
     for k, tensors in enumerate(many):
-        assert_same({name: x[k] for name, x in got.items()}, call(CASES[case], tensors, "cpp"))
+        assert_same({name: x[k] for name, x in got.items()}, run_case(CASES[case], tensors, "cpp"))
 
 
 @pytest.mark.parametrize("case", ["read_strength", "step_strength", "step_per_head", "scan", *NTM_CASES])
@@ -74,7 +85,7 @@ def test_gradient_through_many(case: str) -> None:
     mapped = {name: torch.stack([tensors[name] for tensors in many]) for name in many[0] if name != "memory"}
 
     def loss(memory: Tensor, backend: str) -> Tensor:
-        out = torch.func.vmap(lambda t: call(CASES[case], t | {"memory": memory}, backend))(mapped)
+        out = torch.func.vmap(lambda t: run_case(CASES[case], t | {"memory": memory}, backend))(mapped)
         return sum(x.square().sum() for x in out.values())
 
     got = torch.func.grad(lambda memory: loss(memory, "cpp"))(many[0]["memory"])
@@ -85,8 +96,10 @@ def test_gradient_through_many(case: str) -> None:
 def test_vmap_over_empty_batches() -> None:
     case = CASES["step_strength"]
     tensors = arguments(case, SMALL._replace(B=0))
-    got = torch.func.vmap(lambda t: call(case, t, "cpp"))({name: x.expand(3, *x.shape) for name, x in tensors.items()})
-    for name, x in call(case, tensors, "cpp").items():
+    got = torch.func.vmap(lambda t: run_case(case, t, "cpp"))(
+        {name: x.expand(3, *x.shape) for name, x in tensors.items()}
+    )
+    for name, x in run_case(case, tensors, "cpp").items():
         assert got[name].shape == (3, *x.shape)
 
 
@@ -99,7 +112,7 @@ def test_jacobian(case: str, transform: str) -> None:
 
     def jacobian(backend: str) -> Tensor:
         def function(x: Tensor) -> Tensor:
-            return torch.cat([y.flatten() for y in call(CASES[case], tensors | {first: x}, backend).values()])
+            return torch.cat([y.flatten() for y in run_case(CASES[case], tensors | {first: x}, backend).values()])
 
         if transform == "jacrev":
             return torch.func.jacrev(function)(tensors[first])

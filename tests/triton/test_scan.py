@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.scans import STATE, by_steps, episode, thousand_steps
 
 from mannkern.triton import launch_scan, paths
 from tests.helpers import (
@@ -22,7 +23,6 @@ from tests.helpers import (
     relative_errors,
     same,
 )
-from tests.scans import STATE, by_steps, episode, thousand_steps
 from tests.triton.recorder import Recorder
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")

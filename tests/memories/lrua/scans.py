@@ -5,8 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mannkern.reference.lrua import least_used_slots
-from tests.helpers import CASES, Case, Shape, Tensors, arguments, assert_accurate, call, convert, cotangents, evaluate
+from mannkern.memories.lrua.reference import least_used_slots
+from mannkern.memories.lrua.verification import OPERATIONS
+from tests.helpers import (
+    CASES,
+    Case,
+    Shape,
+    Tensors,
+    arguments,
+    assert_accurate,
+    convert,
+    cotangents,
+    evaluate,
+    run_case,
+)
 
 STATE = ("memory", "read_weights", "usage")
 
@@ -27,7 +39,7 @@ def by_steps(case: Case, tensors: Tensors, gradients: Tensors, n: int, backend: 
     state, reads = {name: leaves[name] for name in STATE}, []
     for t in range(len(leaves["keys"])):
         asked = {name.removesuffix("s"): x[t] for name, x in leaves.items() if name not in STATE}
-        step = call(Case("lrua_step", case.optional, case.options), state | asked, backend, n)
+        step = run_case(Case(OPERATIONS["lrua_step"], case.optional, case.options), state | asked, backend, n)
         state = {name: step[name] for name in STATE}
         reads.append(step["read"])
     outputs = {"reads": torch.stack(reads), **state}
@@ -41,7 +53,7 @@ def slots(case: Case, tensors: Tensors, shape: Shape) -> Tensor:
     for t in range(shape.T):
         found.append(least_used_slots(state["usage"], 1)[0])
         asked = {name.removesuffix("s"): x[t] for name, x in tensors.items() if name not in STATE}
-        step = call(Case("lrua_step", options=case.options), state | asked, "reference", shape.n)
+        step = run_case(Case(OPERATIONS["lrua_step"], options=case.options), state | asked, "reference", shape.n)
         state = {name: step[name] for name in STATE}
     return torch.cat(found)
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mannkern import MANN, MANNCell
-from mannkern.cells import MANNState
+from mannkern import MANN, MANNCell, MANNState
 from tests.triton.recorder import Recorder
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mannkern import functional, reference
-from tests.helpers import CASES, SMALL, Shape, arguments, call
+from tests.helpers import CASES, SMALL, Shape, arguments, run_case
 
 LN2_5 = 5 * math.log(2)
 NAN, INF = math.nan, math.inf
@@ -193,7 +193,7 @@ def spec_step(M, w_r, u, k, a, g, b, n, per_head, gamma):
 def test_step_against_loops(backend: str, case: str, shape: Shape) -> None:
     tensors = arguments(CASES[case], shape, torch.float64)
     tensors["usage"][:, -2:] = tensors["usage"][:, :1]  # some ties
-    got = call(CASES[case], tensors, backend, shape.n)
+    got = run_case(CASES[case], tensors, backend, shape.n)
     lists = {name: x.tolist() for name, x in tensors.items()}
     strength = lists.get("strength", [[1.0] * shape.R] * shape.B)
     for episode in range(shape.B):
@@ -217,7 +217,7 @@ def test_scan_is_steps(backend: str, case: str) -> None:
         step = functional.lrua_step(**state, **inputs, num_least_used=2, **scan.options, backend="reference")
         state = {name: getattr(step, name) for name in state}
         reads.append(step.read)
-    got = call(scan, tensors, backend, 2)
+    got = run_case(scan, tensors, backend, 2)
     for name, expected in {"reads": torch.stack(reads), **state}.items():
         torch.testing.assert_close(got[name], expected, rtol=1e-12, atol=1e-14)
 

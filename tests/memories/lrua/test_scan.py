@@ -8,21 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from mannkern import functional, native
+from mannkern import functional
+from mannkern.backends import native
 from tests.helpers import (
     CASES,
-    KERNELS,
+    CPP,
     Shape,
     arguments,
     assert_same,
-    call,
     cotangents,
     evaluate,
     relative_errors,
+    run_case,
     same,
 )
-from tests.scans import by_steps, episode, thousand_steps
-from tests.test_dispatch import Recorder
+from tests.memories.lrua.scans import by_steps, episode, thousand_steps
+from tests.recorder import Recorder
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
@@ -47,7 +48,7 @@ def recorded(T: int) -> Recorder:
     """A scan of T steps and its gradient, as the package calls the operations."""
     tensors = arguments(CASES["scan"], Shape(2, 9, 5, 2, 2, T=T))
     with Recorder() as recorder:
-        call(CASES["scan"], {name: x.requires_grad_() for name, x in tensors.items()}, "cpp", 2)[
+        run_case(CASES["scan"], {name: x.requires_grad_() for name, x in tensors.items()}, "cpp", 2)[
             "reads"
         ].sum().backward()
     return recorder
@@ -55,26 +56,28 @@ def recorded(T: int) -> Recorder:
 
 @pytest.mark.parametrize(("T", "count"), [(1, 0), (2, 0), (5, 1), (50, 6), (64, 7), (65, 7), (1000, 7)])
 def test_keeps_at_most_seven_states(T: int, count: int) -> None:
-    (arguments,) = recorded(T).calls["mannkern::lrua_scan_backward"]
-    assert arguments[11].shape[0] == count
+    ((args, _),) = recorded(T).calls["lrua_scan_backward"]
+    assert args[11].shape[0] == count
 
 
 def test_keeps_nothing_without_gradients() -> None:
     tensors = arguments(CASES["scan"], Shape(2, 9, 5, 2, 2, T=50))
     with Recorder() as recorder, torch.no_grad():
-        call(CASES["scan"], tensors, "cpp", 2)
-    ((*_, keep),) = recorder.calls["mannkern::lrua_scan"]
+        run_case(CASES["scan"], tensors, "cpp", 2)
+    (((*_, keep), _),) = recorder.calls["lrua_scan"]
     assert keep is False
-    (kept,) = recorded(50).calls["mannkern::lrua_scan_backward"]
+    ((kept, _),) = recorded(50).calls["lrua_scan_backward"]
     with pytest.raises(RuntimeError, match="kept nothing for a backward pass"):
         torch.ops.mannkern.lrua_scan_backward(*kept[:11], kept[11][:0], *kept[12:])
 
 
-@pytest.mark.skipif(len([isa for backend, isa in KERNELS if backend == "cpp"]) < 2, reason="one instruction set here")
+@pytest.mark.skipif(len(CPP) < 2, reason="one instruction set here")
 def test_what_another_instruction_set_kept_is_refused() -> None:
-    before, others = native.isa(), [isa for backend, isa in KERNELS if backend == "cpp"]
+    before, others = native.isa(), [isa for _, isa in CPP]
     tensors = arguments(CASES["scan"], Shape(2, 9, 5, 2, 2, T=50))
-    reads: Tensor = call(CASES["scan"], {name: x.requires_grad_() for name, x in tensors.items()}, "cpp", 2)["reads"]
+    reads: Tensor = run_case(CASES["scan"], {name: x.requires_grad_() for name, x in tensors.items()}, "cpp", 2)[
+        "reads"
+    ]
     native.set_isa(next(isa for isa in others if isa != before))
     try:
         with pytest.raises(RuntimeError, match="another instruction set"):

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mannkern import NTM, NTMCell, NTMState, native
-from tests.helpers import KERNELS, same
+from mannkern import NTM, NTMCell, NTMState
+from mannkern.backends import native
+from tests.helpers import CPP, same
 
-FAMILY = "ntm"
 SIZES = (3, 5, 8, 4)  # F, D, N, W
 HEADS: list[dict[str, int]] = [
     {},
@@ -100,7 +100,7 @@ def test_what_is_written_in_a_step_is_read_in_it(backend: str, module: type) -> 
     model = build(module, backend=backend, memory_init=0.5)
     cell = model if module is NTMCell else model.cell
     cell.interface.weight.zero_()
-    key, add, erase, gate, strength, sharpness, shift = cell.interface.bias.split(cell._sizes)
+    key, add, erase, gate, strength, sharpness, shift = cell.interface.bias.split(cell._interface_sizes)
     for part, value in ((key, 1), (add, 20), (erase, 60), (gate, -60), (strength, 0), (sharpness, -60), (shift, -60)):
         part.fill_(value)
     shift[2] = 60  # the write head's, one up
@@ -204,7 +204,7 @@ def refusing() -> Iterator[None]:
 
 def test_a_backward_pass_under_another_instruction_set_raises_or_is_right() -> None:
     """What an episode keeps is laid out for the instruction set it ran under; it is never read as another's."""
-    isas, before = [isa for backend, isa in KERNELS if backend == "cpp"], native.isa()
+    isas, before = [isa for _, isa in CPP], native.isa()
     model = build(NTM, backend="cpp")
     input, found = torch.randn(5, 2, 3, dtype=torch.float64), {}
     try:

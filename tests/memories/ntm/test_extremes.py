@@ -11,21 +11,19 @@ from torch import Tensor
 
 from tests.helpers import (
     CASES,
-    KERNELS,
     SHAPES,
-    Case,
     Shape,
     Tensors,
     arguments,
     assert_same,
-    call,
     check_kernel,
     cotangents,
     evaluate,
+    on_kernels,
+    run_case,
     strided,
 )
 
-FAMILY = "ntm"
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
 FLOATS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -207,11 +205,10 @@ def test_half_precision_is_float32(backend: str, case: str, half: torch.dtype) -
     """To the bit: it is widened, then all is done as in float32."""
     narrow = arguments(CASES[case], SHAPES["odd"], half)
     wide = {name: x.float() for name, x in narrow.items()}
-    assert_same(call(CASES[case], narrow, backend), call(CASES[case], wide, backend))
+    assert_same(run_case(CASES[case], narrow, backend), run_case(CASES[case], wide, backend))
 
 
-@pytest.mark.parametrize("kernel", [k for k in KERNELS if k[0] == "cpp"], ids="-".join, indirect=True)
-@pytest.mark.parametrize("case", ALL)
+@on_kernels(ALL)
 def test_threads_and_heads_change_nothing(kernel: str, case: str, threads: Callable[[int], None]) -> None:
     """Many rows a thread, and a head alone is what it is among others."""
     shape = Shape(40, 128, 20, 11, 1)
@@ -224,4 +221,4 @@ def test_threads_and_heads_change_nothing(kernel: str, case: str, threads: Calla
     assert_same(found[2], found[0])
     if case != "ntm_write":
         alone = {name: x if name == "memory" else x[:, 4:5] for name, x in tensors.items()}
-        assert torch.equal(call(Case(case), alone, kernel)["weights"], found[0]["weights"][:, 4:5])
+        assert torch.equal(run_case(CASES[case], alone, kernel)["weights"], found[0]["weights"][:, 4:5])

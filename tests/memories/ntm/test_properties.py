@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mannkern import functional, native
-from tests.helpers import CASES, KERNELS, SHAPES, Shape, arguments, call
+from mannkern import functional
+from mannkern.backends import native
+from tests.helpers import CASES, CPP, SHAPES, Shape, arguments, run_case
 
-FAMILY = "ntm"
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
 FLOATS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -21,7 +21,7 @@ def weights_of(case: str) -> str:
     return "previous" if case == "ntm_address" else "weights"
 
 
-@pytest.mark.parametrize(("backend", "isa"), [("reference", ""), *(k for k in KERNELS if k[0] == "cpp")])
+@pytest.mark.parametrize(("backend", "isa"), [("reference", ""), *CPP])
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(
     B=st.integers(1, 3),
@@ -54,7 +54,7 @@ def test_weights_are_distributions(
         row = tensors[weights_of(name)]
         row[..., : min(zeros, N - 1)] = 0
         tensors["sharpness"] = torch.full_like(tensors["sharpness"], 10.0**power)
-        weights = call(CASES[name], tensors, backend)["weights"]
+        weights = run_case(CASES[name], tensors, backend)["weights"]
         assert (weights >= 0).all()
         torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, dtype=dtype), rtol=4e-6, atol=0)
         if name == "shift_sharpen":
@@ -75,7 +75,7 @@ def test_sharpness_1_and_no_shift_is_the_identity(backend: str, dtype: torch.dty
     torch.testing.assert_close(got, tensors["weights"], rtol=4 * torch.finfo(dtype).eps, atol=0)
     memory = arguments(CASES["ntm_write"], SHAPES["odd"], dtype)
     nothing = memory | {"weights": torch.zeros_like(memory["weights"])}
-    assert torch.equal(call(CASES["ntm_write"], nothing, backend)["memory"], memory["memory"])
+    assert torch.equal(run_case(CASES["ntm_write"], nothing, backend)["memory"], memory["memory"])
 
 
 @FLOATS
@@ -84,10 +84,10 @@ def test_sharpness_1_and_no_shift_is_the_identity(backend: str, dtype: torch.dty
 def test_turning_the_memory_turns_the_weights(backend: str, case: str, N: int, dtype: torch.dtype) -> None:
     """No place is special, nor the ends of a row: results are the same to the rounding of a sum."""
     tensors = arguments(CASES[case], Shape(2, N, 3, 3, 1, S=5), dtype)
-    expected = call(CASES[case], tensors, backend)["weights"]
+    expected = run_case(CASES[case], tensors, backend)["weights"]
     turned = dict(tensors)
     for name, axis in {weights_of(case): -1, "memory": 1}.items():
         if name in tensors:
             turned[name] = tensors[name].roll(2, axis)
-    got = call(CASES[case], turned, backend)["weights"].roll(-2, -1)
+    got = run_case(CASES[case], turned, backend)["weights"].roll(-2, -1)
     torch.testing.assert_close(got, expected, rtol=1e3 * torch.finfo(dtype).eps, atol=0)

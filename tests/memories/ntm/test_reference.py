@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from mannkern import functional
-from tests.helpers import CASES, SMALL, Shape, arguments, call, convert
+from tests.helpers import CASES, SMALL, Shape, arguments, convert, run_case
 
-FAMILY = "ntm"
 LN2_5 = 5 * math.log(2)
 ROW, ROW_SHIFT = [1 / 2, 1 / 4, 1 / 4], [1 / 4, 1 / 4, 1 / 2]
 
@@ -242,8 +241,8 @@ SHAPES = [SMALL, Shape(2, 7, 4, 3, 1, S=5), Shape(1, 3, 2, 5, 1, S=7), Shape(2, 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_against_graves_equations(backend: str, shape: Shape) -> None:
     address, write = (arguments(CASES[name], shape, torch.float64, 3) for name in ("ntm_address", "ntm_write"))
-    weights = call(CASES["ntm_address"], address, backend)["weights"]
-    memory = call(CASES["ntm_write"], write, backend)["memory"]
+    weights = run_case(CASES["ntm_address"], address, backend)["weights"]
+    memory = run_case(CASES["ntm_write"], write, backend)["memory"]
     for b in range(shape.B):
         M, *heads = (x[b].tolist() for x in address.values())
         for h, (w, k, strength, g, s, y) in enumerate(zip(*heads)):
@@ -270,7 +269,7 @@ def test_no_nan_at_one_hot_weights(backend: str, case: str, sharpness: float) ->
     for dtype in (torch.float32, torch.float64):
         tensors = convert(one_hot_rows(case, sharpness), dtype)
         leaves = {name: x.requires_grad_() for name, x in tensors.items()}
-        weights = call(CASES[case], leaves, backend)["weights"]
+        weights = run_case(CASES[case], leaves, backend)["weights"]
         assert weights.detach().equal(tensors["weights" if case == "shift_sharpen" else "previous"])
         for name, x in zip(leaves, torch.autograd.grad(weights.cos().sum(), list(leaves.values()))):
             assert x.isfinite().all(), name
@@ -285,6 +284,6 @@ def test_gradcheck_beside_zeros(backend: str, case: str, sharpness: float) -> No
     names = [name for name in tensors if name not in ("weights", "previous", "gate")]
 
     def weights(*values: Tensor) -> Tensor:
-        return call(CASES[case], tensors | dict(zip(names, values)), backend)["weights"]
+        return run_case(CASES[case], tensors | dict(zip(names, values)), backend)["weights"]
 
     assert torch.autograd.gradcheck(weights, [tensors[name].requires_grad_() for name in names])
