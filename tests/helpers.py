@@ -92,10 +92,11 @@ def is_interpreted(kernel: Kernel) -> bool:
     return backend is not REFERENCE and "cpu" not in backend.devices
 
 
-def parameter(*values: Any, kernel: Kernel) -> Any:
-    """A set of parameters that ends with ``kernel``, marked where an interpreter runs it."""
+def parameter(*values: Any, kernel: Kernel, label: str | None = None) -> Any:
+    """A set of parameters that ends with ``kernel``, marked where an interpreter runs it; ``label`` is for its id."""
     marks = [pytest.mark.interpreter] if is_interpreted(kernel) else []
-    return pytest.param(*values, kernel, marks=marks, id="-".join(filter(None, [*map(str, values), *kernel])))
+    words = list(map(str, values)) if label is None else [label]
+    return pytest.param(*values, kernel, marks=marks, id="-".join(filter(None, [*words, *kernel])))
 
 
 def pairs(cases: Iterable[str], *, reference: bool = False, interpreted: bool = True) -> list[tuple[str, Kernel]]:

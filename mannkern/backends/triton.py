@@ -15,27 +15,27 @@ from typing import Any
 import torch
 
 from mannkern.backends.backend import Backend, Sizes
-from mannkern.triton import paths
+from mannkern.triton import tiling
 
 _has_triton = importlib.util.find_spec("triton") is not None
-_LAUNCHERS = {  # operation -> module of mannkern.triton with a function of that name
-    "least_used_mask": "launch_pieces",
-    "additive_write": "launch_pieces",
-    "additive_write_backward": "launch_pieces",
-    "usage_update": "launch_pieces",
-    "usage_update_backward": "launch_pieces",
-    "cosine_read": "launch_step",
-    "cosine_read_backward": "launch_step",
-    "lrua_step": "launch_step",
-    "lrua_step_backward": "launch_step",
-    "lrua_scan": "launch_scan",
-    "lrua_scan_backward": "launch_scan",
+_LAUNCHERS = {  # operation -> module of mannkern.triton.launch with its launcher, a function of that name
+    "least_used_mask": "least_used",
+    "additive_write": "write_usage",
+    "additive_write_backward": "write_usage",
+    "usage_update": "write_usage",
+    "usage_update_backward": "write_usage",
+    "cosine_read": "step",
+    "cosine_read_backward": "step",
+    "lrua_step": "step",
+    "lrua_step_backward": "step",
+    "lrua_scan": "scan",
+    "lrua_scan_backward": "scan",
 }
 
 
 def _launcher(operation: str, module: str) -> Callable[..., Any]:
     def launch(*args: Any) -> Any:
-        return getattr(importlib.import_module(f"mannkern.triton.{module}"), operation)(*args)
+        return getattr(importlib.import_module(f"mannkern.triton.launch.{module}"), operation)(*args)
 
     return launch
 
@@ -49,7 +49,7 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
     if not _has_triton:
         return "Triton is not installed; pip install triton"
     if device_type == "cuda" or (device_type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
-        return paths.unsupported(*sizes)
+        return tiling.unsupported(*sizes)
     return (
         f"Triton runs on a GPU, not on {device_type!r} (for tests, slowly, with TRITON_INTERPRET=1 set from the start)"
     )

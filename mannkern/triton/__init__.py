@@ -1,6 +1,14 @@
-"""The Triton backend: kernels of LRUA for GPUs, and for the CPU under TRITON_INTERPRET=1.
+"""The Triton backend: LRUA's kernels for GPUs, and for the CPU under TRITON_INTERPRET=1, where the tests run them.
 
-``blocks`` holds the mathematics of blocks, ``lrua`` the equations on a block of slots; ``step``, ``scan``, ``pieces``
-and ``select`` the kernels composed of them; ``paths`` the choice of block sizes; ``launch_*`` the launchers, which the
-dispatcher calls by way of ``ops``.
+Kernels, from the bottom up:
+``block_math``   loads, stores, dot products, norms and the n smallest, for the block of slots that a program holds
+``lrua``         the equations of LRUA on such a block, forward and backward
+``step``         kernels of the memory step and of the cosine read
+``scan``         kernels of a whole scan
+``least_used``   kernels that search for the least used slots
+``write_usage``  kernels of the additive write and of the usage update
+
+What calls them:
+``tiling``       the path that a kernel takes for given sizes, and its block sizes
+``launch``       launchers: they allocate the results and launch the kernels; ``backends/triton.py`` registers them
 """

@@ -1,7 +1,10 @@
-"""The equations of LRUA on the block of slots that a program holds: forward and backward, shared by step and scan.
+"""The equations of LRUA on the block of slots that a program holds, forward and backward.
 
-Pointers are those of one episode: weights (R, N), rows of heads (R, W), gates and strengths (R). ``i_n`` are the slots
-of the block, ``m_n`` tells those that exist, ``mark`` is 0, or 1 + rank of a least used slot.
+Step and scan compose them into kernels, so that each equation stands once. Pointers point at one episode: weights
+(R, N), keys and adds (R, W), gates and strengths (R). ``i_n`` holds the indices of the block's slots, and ``m_n`` is
+true where such a slot exists. ``mark`` is 1 at the first least used slot, above 1 at the others (1 + rank, if they were
+searched by rounds), and 0 elsewhere. ``p_grad_x`` points at an incoming gradient, that of a result x; ``p_d_x`` points
+at an outgoing one, that of an argument x.
 """
 
 from __future__ import annotations
@@ -9,12 +12,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mannkern.triton.blocks import (
+from mannkern.triton.block_math import (
     add_outer,
     add_scaled,
     clear,
     dot,
-    least_norm,
+    eps,
     load_row,
     load_slots,
     norm,
@@ -29,7 +32,7 @@ from mannkern.triton.blocks import (
 
 @triton.jit
 def least_used_weights(mark, h, n: tl.constexpr, PER_HEAD: tl.constexpr, ACC: tl.constexpr):
-    """w_lu of head h: 1 at every marked slot, or at that of rank h mod n."""
+    """w_lu of head h (least used): 1 at every marked slot, or with PER_HEAD only at the slot of rank h mod n."""
     if PER_HEAD:
         return (mark == h % n + 1).to(ACC)
     else:
@@ -37,8 +40,8 @@ def least_used_weights(mark, h, n: tl.constexpr, PER_HEAD: tl.constexpr, ACC: tl
 
 
 @triton.jit
-def interpolate(s, w_r, w_lu):
-    """w_w, at the sigmoid s of the gate."""
+def write_weights(s, w_r, w_lu):
+    """w_w of a head (write weights), where s is the sigmoid of its gate."""
     return s * w_r + (1 - s) * w_lu
 
 
@@ -48,13 +51,16 @@ def write(
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, n: tl.constexpr, PER_HEAD: tl.constexpr,
     W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Equations 5 and 7: the memory written to, and sum_h w_w[h]. p_write_weights None: not wanted."""
+    """Write weights and write: returns the written memory and sum_h w_w[h].
+
+    It also stores the write weights, unless p_write_weights is None.
+    """
     X = clear(X, mark == 1)
     total = tl.zeros_like(i_n).to(ACC)
     for h in tl.range(R, disable_licm=True):
         s = sigmoid(tl.load(p_gate + h).to(ACC))
         w_r = load_slots(p_weights + h * N, i_n, m_n, ACC)
-        w_w = interpolate(s, w_r, least_used_weights(mark, h, n, PER_HEAD, ACC))
+        w_w = write_weights(s, w_r, least_used_weights(mark, h, n, PER_HEAD, ACC))
         if p_write_weights is not None:
             tl.store(p_write_weights + h * N + i_n, w_w, mask=m_n)
         X = add_outer(X, w_w, load_row(p_add + h * W, W, W0, W1, ACC))
@@ -63,8 +69,8 @@ def write(
 
 
 @triton.jit
-def strength_of(p_strength, h, ACC: tl.constexpr):
-    """b[h], 1 without strengths."""
+def load_strength(p_strength, h, ACC: tl.constexpr):
+    """The strength b[h], which is 1 if p_strength is None."""
     if p_strength is not None:
         return tl.load(p_strength + h).to(ACC)
     else:
@@ -75,10 +81,10 @@ def strength_of(p_strength, h, ACC: tl.constexpr):
 def logits(
     X, inverse, p_key, p_strength, h, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr
 ):
-    """b cos(k, X(i)) of head h, -inf at slots that do not exist. ``inverse``: 1 / norms of X."""
+    """The logits b cos(k, X(i)) of head h, -inf at slots that do not exist. ``inverse`` is 1 / norm of each X(i)."""
     k = load_row(p_key + h * W, W, W0, W1, ACC)
     cos = dot(X, scale_row(k, 1 / norm(k, ACC))) * inverse
-    return tl.where(m_n, strength_of(p_strength, h, ACC) * cos, float("-inf"))
+    return tl.where(m_n, load_strength(p_strength, h, ACC) * cos, float("-inf"))
 
 
 @triton.jit
@@ -86,7 +92,7 @@ def read(
     X, i_n, m_n, p_key, p_strength, p_read, p_weights,
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Equations 2 to 4 where the block is the whole memory: stores reads and weights, returns sum_h w_r[h]."""
+    """Content weights and read, of a block that is the whole memory: stores both and returns sum_h w_r[h]."""
     inverse = 1 / norm(X, ACC)
     total = tl.zeros_like(i_n).to(ACC)
     for h in tl.range(R, disable_licm=True):
@@ -102,11 +108,11 @@ def read(
 
 
 @triton.jit
-def grad_of_weights(
+def read_weights_gradient(
     X, h, i_n, m_n, grad_usage, p_grad_read, p_grad_weights,
     N: tl.constexpr, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of w_r[h]: its own, that through usage, and that through r = sum_i w_r(i) X(i)."""
+    """The gradient of w_r[h]: the sum of its own, of the one through usage and of the one through the read."""
     grad = grad_usage
     if p_grad_weights is not None:
         grad += load_slots(p_grad_weights + h * N, i_n, m_n, ACC)
@@ -118,22 +124,23 @@ def grad_of_weights(
 @triton.jit
 def read_backward(
     D, X, i_n, m_n, grad_usage, p_grad_read, p_grad_weights, p_mean, p_key, p_strength, p_weights,
-    p_grad_key, p_grad_strength,
+    p_d_key, p_d_strength,
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Backward of ``read``: D, the gradient of X, with this read's added; stores those of key and strength.
+    """Backward of ``read``: adds to D, the gradient of X, and returns it; stores the gradients of key and strength.
 
-    p_mean: sum_i w_r(i) grad(i) of each head (R), None where the block is the whole memory.
+    p_mean points at sum_i w_r(i) grad(i) of each head (R), which the softmax needs over all slots; it is None if the
+    block is the whole memory, and is then computed here.
     """
-    length = norm(X, ACC)
-    inverse = 1 / length
-    shrink = tl.zeros_like(i_n).to(ACC)  # what X(i) loses through its own norm
+    slot_norm = norm(X, ACC)
+    inverse = 1 / slot_norm
+    d_norm = tl.zeros_like(i_n).to(ACC)  # sum_h b dz cos, the part through the norm of X(i)
     for h in tl.range(R, disable_licm=True):
         k = load_row(p_key + h * W, W, W0, W1, ACC)
-        size = norm(k, ACC)
-        unit = scale_row(k, 1 / size)
+        key_norm = norm(k, ACC)
+        unit = scale_row(k, 1 / key_norm)
         cos = dot(X, unit) * inverse
-        grad = grad_of_weights(X, h, i_n, m_n, grad_usage, p_grad_read, p_grad_weights, N, W, W0, W1, ACC)
+        grad = read_weights_gradient(X, h, i_n, m_n, grad_usage, p_grad_read, p_grad_weights, N, W, W0, W1, ACC)
         w_r = load_slots(p_weights + h * N, i_n, m_n, ACC)
         if p_grad_read is not None:
             D = add_outer(D, w_r, load_row(p_grad_read + h * W, W, W0, W1, ACC))
@@ -141,35 +148,37 @@ def read_backward(
             mean = tl.load(p_mean + h).to(ACC)
         else:
             mean = tl.sum(w_r * grad, 0)
-        b = strength_of(p_strength, h, ACC)
+        b = load_strength(p_strength, h, ACC)
         dz = w_r * (grad - mean)
-        slope = dz * cos
+        dz_cos = dz * cos
         if p_strength is not None:
-            tl.store(p_grad_strength + h, tl.sum(slope, 0))
-        pull = dz * b * inverse
-        grad_unit = weighted_sum(X, pull)
-        if W == 1:  # a cosine of one column is a sign, without a gradient; differences would leave rounding
-            pull = tl.where(length > least_norm(ACC), 0.0, pull)
-            grad_key = scale_row(grad_unit, tl.where(size > least_norm(ACC), 0.0, 1 / size))
+            tl.store(p_d_strength + h, tl.sum(dz_cos, 0))
+        d_dot = dz * b * inverse
+        d_unit = weighted_sum(X, d_dot)
+        if W == 1:  # the cosine of one column is a sign: its gradient is 0, and the formula would leave rounding
+            d_dot = tl.where(slot_norm > eps(ACC), 0.0, d_dot)
+            d_key = scale_row(d_unit, tl.where(key_norm > eps(ACC), 0.0, 1 / key_norm))
         else:
-            shrink += slope * b
-            along = tl.where(size > least_norm(ACC), row_dot(grad_unit, unit), 0.0)
-            grad_key = scale_row(subtract_scaled(grad_unit, along, unit), 1 / size)
-        D = add_outer(D, pull, unit)
-        store_row(p_grad_key + h * W, grad_key, W, W0, W1)
-    shrink = tl.where(length > least_norm(ACC), (shrink * inverse) * inverse, 0.0)
-    return add_scaled(D, -shrink, X)
+            d_norm += dz_cos * b
+            along = tl.where(key_norm > eps(ACC), row_dot(d_unit, unit), 0.0)
+            d_key = scale_row(subtract_scaled(d_unit, along, unit), 1 / key_norm)
+        D = add_outer(D, d_dot, unit)
+        store_row(p_d_key + h * W, d_key, W, W0, W1)
+    d_norm = tl.where(slot_norm > eps(ACC), (d_norm * inverse) * inverse, 0.0)
+    return add_scaled(D, -d_norm, X)
 
 
 @triton.jit
 def write_backward(
     D, mark, i_n, m_n, grad_usage, p_grad_write_weights, p_weights, p_gate, p_add,
-    p_grad_weights, p_grad_gate, p_grad_add,
+    p_d_weights, p_d_gate, p_d_add,
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, n: tl.constexpr, PER_HEAD: tl.constexpr,
     W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Backward of ``write``, D the gradient of what was written: stores those of weights, gate and add; returns that
-    of the memory before."""
+    """Backward of ``write``: takes D, the gradient of the written memory, and returns that of the memory before it.
+
+    It stores the gradients of read weights, gate and add.
+    """
     for h in tl.range(R, disable_licm=True):
         s = sigmoid(tl.load(p_gate + h).to(ACC))
         w_r = load_slots(p_weights + h * N, i_n, m_n, ACC)
@@ -177,7 +186,7 @@ def write_backward(
         grad = grad_usage + dot(D, load_row(p_add + h * W, W, W0, W1, ACC))
         if p_grad_write_weights is not None:
             grad += load_slots(p_grad_write_weights + h * N, i_n, m_n, ACC)
-        store_row(p_grad_add + h * W, weighted_sum(D, interpolate(s, w_r, w_lu)), W, W0, W1)
-        tl.store(p_grad_weights + h * N + i_n, s * grad, mask=m_n)
-        tl.store(p_grad_gate + h, s * (1 - s) * tl.sum(grad * (w_r - w_lu), 0))
+        store_row(p_d_add + h * W, weighted_sum(D, write_weights(s, w_r, w_lu)), W, W0, W1)
+        tl.store(p_d_weights + h * N + i_n, s * grad, mask=m_n)
+        tl.store(p_d_gate + h, s * (1 - s) * tl.sum(grad * (w_r - w_lu), 0))
     return clear(D, mark == 1)

@@ -1,7 +1,7 @@
-"""Kernels of a memory step, and of the cosine read alone: a program is an episode, or a tile of its slots.
+"""Kernels of the operations ``lrua_step`` and ``cosine_read``, forward and backward.
 
-An episode whose memory fits a program is done in one kernel. A larger one is split into tiles (``WHOLE`` false): the
-softmax and the sums over slots are then finished from what each tile found.
+If the memory of an episode fits one program (``WHOLE``), one kernel does all of a step. A larger memory is split into
+tiles of slots, a program each; the softmax and the sums over slots are then finished from each tile's summands.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import triton
 import triton.language as tl
 
 from mannkern.triton import lrua
-from mannkern.triton.blocks import (
+from mannkern.triton.block_math import (
     load_rows,
     load_slots,
     norm,
-    order,
     smallest,
+    sort_key,
     store_row,
     store_rows,
     weighted_sum,
@@ -30,13 +30,15 @@ def step_forward(
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, n: tl.constexpr, PER_HEAD: tl.constexpr, DECAY: tl.constexpr,
     BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B, tiles). p_gate None: no write, the read alone.
+    """A step forward: least used, write weights, write, content weights, read, usage. Grid (B, tiles).
 
-    WHOLE: finds and stores the marks, and finishes. Else takes the marks, and stores logits in p_weights_out, the
-    largest of the tile's and the sum of exp(logit - largest) in p_top and p_total (B, tiles, R), the sum of
-    exp(logit - largest) X in p_read (B, tiles, R, W), and sum_h w_w[h] in p_usage_out.
+    If p_gate is None, there is no write: the kernel is the cosine read alone.
+    If WHOLE, it computes and stores the marks of the least used slots, and finishes the step. Otherwise it reads the
+    marks, and leaves to ``step_finish``: the logits in p_weights_out; the tile's largest logit and its sum of
+    exp(logit - largest) in p_top and p_total (B, tiles, R); the sum of exp(logit - largest) X in p_read
+    (B, tiles, R, W); and sum_h w_w[h] in p_usage_out.
 
-    Bytes of an episode, float32: memory read and written 8 N W, read weights read and written and write weights
+    Bytes per episode in float32: memory read and written 8 N W, read weights read and written and write weights
     written 12 R N, usage 8 N, marks N. FLOPs: N W (6 R + 4), and about 12 N R.
     """
     i_b = tl.program_id(0).to(tl.int64)
@@ -48,7 +50,7 @@ def step_forward(
     if p_gate is not None:
         if WHOLE:
             usage = load_slots(p_usage + i_b * N, i_n, m_n, ACC)
-            mark = smallest(order(usage, ACC), i_n, m_n, n, ACC)
+            mark = smallest(sort_key(usage, ACC), i_n, m_n, n, ACC)
             tl.store(p_mark + i_b * N + i_n, mark, mask=m_n)
         else:
             mark = tl.load(p_mark + i_b * N + i_n, mask=m_n, other=0).to(tl.int32)
@@ -86,10 +88,12 @@ def step_finish(
     p_usage, p_top, p_total, p_weights, p_usage_out,
     N: tl.constexpr, R: tl.constexpr, DECAY: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B, tiles): logits in p_weights to weights, given top and total of each head (B, R); then usage, in place of
-    the sum of write weights. p_usage None: no write.
+    """The end of a step in tiles: turns logits into read weights in p_weights, then computes usage. Grid (B, tiles).
 
-    Bytes of an episode, float32: weights read and written 8 R N, usage 12 N. FLOPs: about 5 R N.
+    p_top and p_total (B, R) are the largest logit and the softmax's sum of each head. p_usage_out holds sum_h w_w[h] on
+    entry and the usage on exit. If p_usage is None, there was no write, and so no usage.
+
+    Bytes per episode in float32: weights read and written 8 R N, usage 12 N. FLOPs: about 5 R N.
     """
     i_b = tl.program_id(0).to(tl.int64)
     i_n = tl.program_id(1) * BN + tl.arange(0, BN)
@@ -113,9 +117,11 @@ def step_mean(
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr,
     BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B, tiles): each tile's part (B, tiles, R) of sum_i w_r(i) grad(i), which the backward pass begins with.
+    """Each tile's summand of sum_i w_r(i) grad(i), in p_mean (B, tiles, R). Grid (B, tiles).
 
-    Bytes of an episode, float32: memory 4 N W, weights and their gradient 8 R N. FLOPs: 2 N W R, and 4 R N.
+    The backward pass of the softmax needs this sum over all slots before ``step_backward`` can begin.
+
+    Bytes per episode in float32: memory 4 N W, weights and their gradient 8 R N. FLOPs: 2 N W R, and 4 R N.
     """
     i_b = tl.program_id(0).to(tl.int64)
     i_tile = tl.program_id(1)
@@ -123,10 +129,10 @@ def step_mean(
     m_n = i_n < N
     X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
     grad_usage = load_slots((p_grad_usage + i_b * N if p_grad_usage is not None else None), i_n, m_n, ACC)
-    p_dr = p_grad_read + i_b * R * W if p_grad_read is not None else None
-    p_dw = p_grad_weights + i_b * R * N if p_grad_weights is not None else None
+    p_grad_r = p_grad_read + i_b * R * W if p_grad_read is not None else None
+    p_grad_w = p_grad_weights + i_b * R * N if p_grad_weights is not None else None
     for h in range(R):
-        grad = lrua.grad_of_weights(X, h, i_n, m_n, grad_usage, p_dr, p_dw, N, W, W0, W1, ACC)
+        grad = lrua.read_weights_gradient(X, h, i_n, m_n, grad_usage, p_grad_r, p_grad_w, N, W, W0, W1, ACC)
         w_r = load_slots(p_read_weights + (i_b * R + h) * N, i_n, m_n, ACC)
         tl.store(p_mean + (i_b * tl.num_programs(1) + i_tile) * R + h, tl.sum(w_r * grad, 0))
 
@@ -135,15 +141,18 @@ def step_mean(
 def step_backward(
     p_grad_memory, p_grad_read, p_grad_weights, p_grad_usage, p_grad_write_weights, p_mean,
     p_previous, p_key, p_add, p_gate, p_strength, p_memory, p_weights, p_mark,
-    p_to_memory, p_to_weights, p_to_usage, p_to_key, p_to_add, p_to_gate, p_to_strength,
+    p_d_memory, p_d_weights, p_d_usage, p_d_key, p_d_add, p_d_gate, p_d_strength,
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, n: tl.constexpr, PER_HEAD: tl.constexpr, DECAY: tl.constexpr,
     BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B, tiles). p_grad_*: gradients of results, None where there is none; p_to_*: those of arguments, of key,
-    add, gate and strength each tile's part (B, tiles, ...). p_gate None: of the read alone. p_mean (B, R): None for one
-    tile.
+    """Backward of a step. Grid (B, tiles).
 
-    Bytes of an episode, float32: memory and its gradient read, a gradient written 12 N W; weights after and before,
+    p_grad_* are the gradients of the results, None where a result has none. p_d_* are the gradients of the arguments;
+    those of key, add, gate and strength are sums over slots, of which each tile stores its summand (B, tiles, ...).
+    p_mean (B, R) is the sum over tiles of ``step_mean``'s result, and None if there is one tile. If p_gate is None,
+    this is the backward of the cosine read alone.
+
+    Bytes per episode in float32: memory and its gradient read, a gradient written 12 N W; weights after and before,
     and their gradients 16 R N; usage 8 N, marks N. FLOPs: N W (12 R + 10), and about 20 N R.
     """
     i_b = tl.program_id(0).to(tl.int64)
@@ -157,22 +166,22 @@ def step_backward(
         D = zero_rows(BN, W0, W1, ACC)
     X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
     grad_usage = load_slots((p_grad_usage + i_b * N if p_grad_usage is not None else None), i_n, m_n, ACC)
-    p_dr = p_grad_read + i_b * R * W if p_grad_read is not None else None
-    p_dw = p_grad_weights + i_b * R * N if p_grad_weights is not None else None
+    p_grad_r = p_grad_read + i_b * R * W if p_grad_read is not None else None
+    p_grad_w = p_grad_weights + i_b * R * N if p_grad_weights is not None else None
     p_m = p_mean + i_b * R if p_mean is not None else None
     p_b = p_strength + i_b * R if p_strength is not None else None
-    p_db = p_to_strength + i_part * R if p_to_strength is not None else None
+    p_d_b = p_d_strength + i_part * R if p_d_strength is not None else None
     D = lrua.read_backward(
-        D, X, i_n, m_n, grad_usage, p_dr, p_dw, p_m, p_key + i_b * R * W, p_b, p_weights + i_b * R * N,
-        p_to_key + i_part * R * W, p_db, N, W, R, W0, W1, ACC,
+        D, X, i_n, m_n, grad_usage, p_grad_r, p_grad_w, p_m, p_key + i_b * R * W, p_b, p_weights + i_b * R * N,
+        p_d_key + i_part * R * W, p_d_b, N, W, R, W0, W1, ACC,
     )  # fmt: skip
     if p_gate is not None:
         mark = tl.load(p_mark + i_b * N + i_n, mask=m_n, other=0).to(tl.int32)
-        p_dww = p_grad_write_weights + i_b * R * N if p_grad_write_weights is not None else None
+        p_grad_ww = p_grad_write_weights + i_b * R * N if p_grad_write_weights is not None else None
         D = lrua.write_backward(
-            D, mark, i_n, m_n, grad_usage, p_dww, p_previous + i_b * R * N, p_gate + i_b * R, p_add + i_b * R * W,
-            p_to_weights + i_b * R * N, p_to_gate + i_part * R, p_to_add + i_part * R * W,
+            D, mark, i_n, m_n, grad_usage, p_grad_ww, p_previous + i_b * R * N, p_gate + i_b * R, p_add + i_b * R * W,
+            p_d_weights + i_b * R * N, p_d_gate + i_part * R, p_d_add + i_part * R * W,
             N, W, R, n, PER_HEAD, W0, W1, ACC,
         )  # fmt: skip
-        tl.store(p_to_usage + i_b * N + i_n, DECAY * grad_usage, mask=m_n)
-    store_rows(p_to_memory + i_b * N * W, D, i_n, m_n, W, W0, W1)
+        tl.store(p_d_usage + i_b * N + i_n, DECAY * grad_usage, mask=m_n)
+    store_rows(p_d_memory + i_b * N * W, D, i_n, m_n, W, W0, W1)

@@ -16,14 +16,15 @@ from tests.helpers import (
     SHAPES,
     SMALL,
     Case,
+    Shape,
     Tensors,
     arguments,
     assert_same,
     cotangents,
     evaluate,
-    on_backends,
     run_case,
 )
+from tests.interpreter import on_shapes
 from tests.recorder import Call, Recorder
 
 # Warnings of PyTorch about itself: Dynamo makes a Function object to trace one, Inductor imports TorchScript
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*should not be instantiated:DeprecationWarning", "ignore:.torch.jit:DeprecationWarning"
 )
 
+ODD = {"odd": SHAPES["odd"]}
 NTM_CASES = ["shift_sharpen", "ntm_address", "ntm_write"]
 OPERATIONS = sorted(
     name.removeprefix("mannkern::")
@@ -62,7 +64,7 @@ def test_opcheck(calls: dict[str, list[Call]], operation: str) -> None:
         if present in seen:
             continue
         seen.add(present)
-        torch.library.opcheck(getattr(torch.ops.mannkern, operation), call.args)
+        torch.library.opcheck(getattr(torch.ops.mannkern, operation).default, call.args)
 
 
 @pytest.fixture
@@ -82,19 +84,24 @@ def with_gradients(function: Callable[..., Tensors], tensors: Tensors, gradients
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@on_backends(["write_reset", "read_strength", "usage", "step_strength", "step_per_head", *NTM_CASES])
-def test_compile(case: str, backend: str) -> None:
-    tensors, gradients = arguments(CASES[case], SHAPES["odd"]), cotangents(CASES[case], SHAPES["odd"])
+@on_shapes(
+    ["write_reset", "read_strength", "usage", "step_strength", "step_per_head", *NTM_CASES],
+    ODD,
+    ["whole"],
+    reference=True,
+)
+def test_compile(case: str, shape: Shape, backend: str) -> None:
+    tensors, gradients = arguments(CASES[case], shape), cotangents(CASES[case], shape)
     compiled = torch.compile(lambda t: run_case(CASES[case], t, backend), fullgraph=True, backend="aot_eager")
     expected = evaluate(CASES[case], tensors, gradients, backend)
     assert_same(with_gradients(compiled, tensors, gradients), expected)
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@on_backends(["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES])
-def test_compile_without_gradients(case: str, backend: str) -> None:
+@on_shapes(["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES], ODD, ["whole"], reference=True)
+def test_compile_without_gradients(case: str, shape: Shape, backend: str) -> None:
     """Dynamo traces a Function another way where no argument requires a gradient, and under no_grad."""
-    tensors = arguments(CASES[case], SHAPES["odd"])
+    tensors = arguments(CASES[case], shape)
     compiled = torch.compile(lambda t: run_case(CASES[case], t, backend), fullgraph=True, backend="aot_eager")
     expected = run_case(CASES[case], tensors, backend)
     assert_same(compiled(tensors), expected)
@@ -104,10 +111,10 @@ def test_compile_without_gradients(case: str, backend: str) -> None:
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@on_backends(["step"])
-def test_compile_where_the_key_is_written(case: str, backend: str) -> None:
+@on_shapes(["step"], ODD, ["whole"], reference=True)
+def test_compile_where_the_key_is_written(case: str, shape: Shape, backend: str) -> None:
     """The paper's step passes one tensor as key and as add."""
-    tensors, gradients = arguments(CASES["step"], SHAPES["odd"]), cotangents(CASES["step"], SHAPES["odd"])
+    tensors, gradients = arguments(CASES["step"], shape), cotangents(CASES["step"], shape)
     del tensors["add"]
 
     def step(t: Tensors) -> Tensors:
@@ -145,14 +152,14 @@ class Module(torch.nn.Module):
 
 
 @pytest.mark.parametrize("strict", [False, True])
-@on_backends(["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES])
-def test_export(case: str, backend: str, strict: bool) -> None:
+@on_shapes(["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES], ODD, ["whole"], reference=True)
+def test_export(case: str, shape: Shape, backend: str, strict: bool) -> None:
     module = Module(CASES[case], backend)
-    tensors = arguments(CASES[case], SHAPES["odd"])
+    tensors = arguments(CASES[case], shape)
     batch = {name: {0: torch.export.Dim("B")} for name in tensors}
     program = torch.export.export(module, (tensors,), dynamic_shapes=(batch,), strict=strict)
     for B in (3, 6):
-        tensors = arguments(CASES[case], SHAPES["odd"]._replace(B=B))
+        tensors = arguments(CASES[case], shape._replace(B=B))
         assert_same(program.module()(tensors), module(tensors))
 
 
@@ -166,11 +173,11 @@ def test_export_with_any_memory() -> None:
     assert_same(program.module()(tensors), module(tensors))
 
 
-@on_backends(CASES)
-def test_fake_tensors(case: str, backend: str) -> None:
+@on_shapes(CASES, ODD, ["whole"], reference=True)
+def test_fake_tensors(case: str, shape: Shape, backend: str) -> None:
     for dtype in (torch.float32, torch.float64):
-        tensors = arguments(CASES[case], SHAPES["odd"], dtype)
-        gradients = cotangents(CASES[case], SHAPES["odd"], dtype)
+        tensors = arguments(CASES[case], shape, dtype)
+        gradients = cotangents(CASES[case], shape, dtype)
         real = evaluate(CASES[case], tensors, gradients, backend)
         with FakeTensorMode() as mode:
             fake_tensors, fake_gradients = (

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers import CASES, SMALL, Shape, arguments, as_function, cotangents, on_backends, on_kernels, run_case
+from tests.helpers import CASES, SMALL, Shape, arguments, as_function, cotangents, on_kernels, run_case
+from tests.interpreter import on_shapes
 
 SHAPES = {
     "small": SMALL,
@@ -17,7 +18,7 @@ SHAPES = {
 TWICE = "twice|second time"  # what the error says
 
 
-@on_backends(CASES)
+@on_shapes(CASES, SHAPES, ["whole"], reference=True)
 def test_first_derivative(backend: str, case: str, shape: Shape) -> None:
     function, values = as_function(case, shape, backend)
     assert torch.autograd.gradcheck(function, values, fast_mode=backend == "triton")  # whose interpreter is slow

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mannkern import functional
 from tests.helpers import (
     CASES,
     MAIN_CASES,
@@ -17,18 +18,25 @@ from tests.helpers import (
     assert_same,
     cotangents,
     evaluate,
-    on_backends,
     on_kernels,
     same,
 )
+from tests.interpreter import on_shapes
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
 
-@pytest.mark.parametrize("shape", ["standard", "odd", "one_slot", "nine_least_used"])
-@on_kernels(MAIN_CASES)
-def test_splitting_the_batch_changes_nothing(kernel: str, case: str, shape: str) -> None:
-    whole = SHAPES[shape]._replace(B=5)
+def test_example() -> None:
+    """The usage of two episodes: [1, 2] / 2 + [1, 0] + [0, 1] and the same of [3, 4], each as if it were alone."""
+    usage, read, write = torch.tensor([[1.0, 2], [3, 4]]), torch.tensor([[[1.0, 0]]]), torch.tensor([[[0.0, 1]]])
+    both = functional.usage_update(usage, read.expand(2, 1, 2), write.expand(2, 1, 2), 0.5)
+    assert both.tolist() == [[1.5, 2], [2.5, 3]]
+    assert functional.usage_update(usage[1:], read, write, 0.5).tolist() == [[2.5, 3]]
+
+
+@on_shapes(MAIN_CASES, {name: SHAPES[name] for name in ("standard", "odd", "one_slot", "nine_least_used")})
+def test_splitting_the_batch_changes_nothing(kernel: str, case: str, shape: Shape) -> None:
+    whole = shape._replace(B=5)
     axis = {**dict.fromkeys(("keys", "adds", "gates", "strengths", "reads"), 1)}
 
     def part(tensors: dict[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
@@ -55,21 +63,21 @@ def test_threads_change_nothing(kernel: str, case: str, threads: Callable[[int],
     assert_same(evaluate(CASES[case], tensors, gradients, kernel, 3), expected)
 
 
-@on_backends(MAIN_CASES)
-def test_runs_are_alike(backend: str, case: str) -> None:
-    tensors, gradients = arguments(CASES[case], SHAPES["odd"]), cotangents(CASES[case], SHAPES["odd"])
+@on_shapes(MAIN_CASES, {"odd": SHAPES["odd"]}, ["whole"], reference=True)
+def test_runs_are_alike(backend: str, case: str, shape: Shape) -> None:
+    tensors, gradients = arguments(CASES[case], shape), cotangents(CASES[case], shape)
     expected = evaluate(CASES[case], tensors, gradients, backend)
     for _ in range(3):
         assert_same(evaluate(CASES[case], tensors, gradients, backend), expected)
 
 
-@on_kernels(MAIN_CASES)
-def test_calls_leave_nothing_behind(kernel: str, case: str) -> None:
+@on_shapes(MAIN_CASES, {"odd": SHAPES["odd"]})
+def test_calls_leave_nothing_behind(kernel: str, case: str, shape: Shape) -> None:
     """NaN in the scratch memory of a larger call, or in another episode of the batch, reaches no episode."""
-    shape = SHAPES["odd"]
+    shape = shape._replace(B=max(shape.B, 2))
     tensors, gradients = arguments(CASES[case], shape), cotangents(CASES[case], shape)
     expected = evaluate(CASES[case], tensors, gradients, kernel)
-    larger = shape._replace(N=130, W=40, R=6)
+    larger = shape._replace(N=shape.N + 97, W=shape.W + 23, R=2 * shape.R)
     filled = arguments(CASES[case], larger)
     filled = {
         k: torch.full_like(x, torch.nan) if x.is_floating_point() and "strength" not in k else x

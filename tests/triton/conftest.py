@@ -1,4 +1,4 @@
-"""The Triton backend on the CPU: only where its interpreter is on, which it is not beside a GPU (tests/gpu)."""
+"""Skips the tests of this folder where Triton's interpreter is off: beside a GPU, tests/gpu runs the kernels there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from mannkern.backends import BACKENDS, why_not
 
-COMPILED_NOWHERE = ("test_table.py", "test_tiling.py", "test_paths.py")  # sizes and choices alone: no kernel runs
+RULES = ("test_table.py", "test_tiling.py")  # tests of sizes and choices alone, which run no kernel
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -15,5 +15,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "tests/triton" in str(item.path):
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
-            if item.path.name not in COMPILED_NOWHERE:
+            if item.path.name not in RULES:
                 item.add_marker(pytest.mark.interpreter)

@@ -1,4 +1,4 @@
-"""Scans under test: how an episode begins, the same step by step, a thousand steps."""
+"""Scans under test: how an episode begins, the same step by step, many steps."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def slots(case: Case, tensors: Tensors, shape: Shape) -> Tensor:
     return torch.cat(found)
 
 
-def thousand_steps(backend: str) -> Tensor:
-    """The rule of accuracy holds, and for the gradients of the first and last steps by themselves. The slots chosen."""
-    case, shape = CASES["scan"], Shape(1, 8, 4, 1, 1, T=1000)
+def many_steps(backend: str, T: int) -> Tensor:
+    """The slots that T steps choose, after the accuracy rule held for them, and for the first and last 10 alone."""
+    case, shape = CASES["scan"], Shape(1, 8, 4, 1, 1, T=T)
     tensors, gradients = episode(case, shape, torch.float32), cotangents(case, shape)
     wide = convert(tensors, torch.float64)
     got = evaluate(case, tensors, gradients, backend, shape.n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -16,13 +17,25 @@ from tests.helpers import (
     arguments,
     check_kernel,
     cotangents,
+    is_interpreted,
+    kernels_of,
     on_kernels,
+    parameter,
     same,
 )
+from tests.interpreter import MOST_ROUNDS, cell, interpreted, on_shapes
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
 FLOATS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+
+
+def test_example(kernel: str) -> None:
+    """Slots (3e30, 4e30) and (1, 0), key (1e30, 0): cosines 3/5 and 1, though each square is infinite in float32."""
+    memory, key = torch.tensor([[[3e30, 4e30], [1.0, 0]]]), torch.tensor([[[1e30, 0.0]]])
+    strength = torch.full((1, 1), 5 * math.log(2))  # exponentials 2^3 and 2^5
+    _, weights = functional.cosine_read(memory, key, strength, backend=kernel)
+    torch.testing.assert_close(weights, torch.tensor([[[8 / 40, 32 / 40]]]))
 
 
 @on_kernels(["step", "read", "write"], interpreted=False)
@@ -31,7 +44,15 @@ def test_sums_over_many_slots_stay_accurate(kernel: str, case: str) -> None:
     check_kernel(CASES[case], arguments(CASES[case], shape), cotangents(CASES[case], shape), kernel, 4)
 
 
-@pytest.mark.parametrize("n", range(1, 34))
+# The interpreter searches for few slots by rounds and for many by bisection: both ends of each are enough.
+NUMBERS = [
+    parameter(n, kernel=kernel)
+    for kernel in kernels_of("lrua")
+    for n in ((1, MOST_ROUNDS, MOST_ROUNDS + 1, 33) if is_interpreted(kernel) else range(1, 34))
+]
+
+
+@pytest.mark.parametrize(("n", "kernel"), NUMBERS, indirect=["kernel"])
 def test_every_number_of_least_used_slots(kernel: str, n: int) -> None:
     shape = Shape(2, 33, 5, 3, n)
     case = CASES["step"]
@@ -76,13 +97,24 @@ EXTREMES: dict[str, Callable[[Tensors], Tensors]] = {
 
 @FLOATS
 @pytest.mark.parametrize("extreme", EXTREMES.values(), ids=EXTREMES)
-def test_extreme_values(kernel: str, extreme: Callable[[Tensors], Tensors], dtype: torch.dtype) -> None:
-    case, shape = CASES["step_strength"], SHAPES["odd"]._replace(B=8)
-    check_kernel(case, extreme(arguments(case, shape, dtype)), cotangents(case, shape, dtype), kernel)
+@on_shapes(["step_strength"], {"odd": SHAPES["odd"]._replace(B=8)}, ["whole"])
+def test_extreme_values(
+    kernel: str, case: str, shape: Shape, extreme: Callable[[Tensors], Tensors], dtype: torch.dtype
+) -> None:
+    tensors = extreme(arguments(CASES[case], shape, dtype))
+    check_kernel(CASES[case], tensors, cotangents(CASES[case], shape, dtype), kernel)
+
+
+@interpreted
+@pytest.mark.parametrize("extreme", EXTREMES.values(), ids=EXTREMES)
+def test_extreme_values_in_tiles(extreme: Callable[[Tensors], Tensors]) -> None:
+    """Of Triton's kernels of a memory that takes more than one program."""
+    case, shape = CASES["step_strength"], cell("step_strength", "tiles").shape
+    check_kernel(case, extreme(arguments(case, shape)), cotangents(case, shape), "triton")
 
 
 @pytest.mark.parametrize("scale", [1e200, 1e-200], ids=["huge", "tiny"])
-def test_extreme_values_of_float64(kernel: str, scale: float) -> None:
-    case, shape = CASES["step_strength"], SHAPES["odd"]
-    tensors = _scaled(scale, "memory", "add", "key")(arguments(case, shape, torch.float64))
-    check_kernel(case, tensors, cotangents(case, shape, torch.float64), kernel)
+@on_shapes(["step_strength"], {"odd": SHAPES["odd"]}, ["whole"])
+def test_extreme_values_of_float64(kernel: str, case: str, shape: Shape, scale: float) -> None:
+    tensors = _scaled(scale, "memory", "add", "key")(arguments(CASES[case], shape, torch.float64))
+    check_kernel(CASES[case], tensors, cotangents(CASES[case], shape, torch.float64), kernel)

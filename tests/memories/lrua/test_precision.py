@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from mannkern import MANN, MANNCell, MANNState
+from tests.interpreter import interpreted
 from tests.triton.recorder import Recorder
 
 
@@ -41,6 +42,7 @@ def test_autocast_keeps_a_float32_memory(backend: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in mann.parameters())
 
 
+@interpreted
 @pytest.mark.parametrize("key_strength", [False, True])
 def test_autocast_of_triton_keeps_a_float32_state(key_strength: bool) -> None:
     """Keys, adds, gates and strengths reach the kernels as autocast makes them; outputs are near those without it."""
@@ -69,6 +71,7 @@ def test_autocast_of_triton_keeps_a_float32_state(key_strength: bool) -> None:
         assert (got - wanted).norm() <= 0.05 * wanted.norm() + 1e-3
 
 
+@interpreted
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_module_on_triton(dtype: torch.dtype) -> None:
     torch.manual_seed(0)

@@ -18,11 +18,12 @@ from tests.helpers import (
     assert_same,
     cotangents,
     evaluate,
+    on_kernels,
     relative_errors,
     run_case,
     same,
 )
-from tests.memories.lrua.scans import by_steps, episode, thousand_steps
+from tests.memories.lrua.scans import by_steps, episode, many_steps
 from tests.recorder import Recorder
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
@@ -40,8 +41,10 @@ def test_is_its_steps(case: str, T: int) -> None:
     assert max(errors.values()) < 1e-11, errors
 
 
-def test_thousand_steps_do_not_drift(kernel: str) -> None:
-    thousand_steps(kernel)
+@pytest.mark.slow
+@on_kernels(["scan"], interpreted=False)
+def test_thousand_steps_do_not_drift(kernel: str, case: str) -> None:
+    many_steps(kernel, 1000)
 
 
 def recorded(T: int) -> Recorder:

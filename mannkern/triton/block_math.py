@@ -1,11 +1,12 @@
-"""Mathematics of blocks, without an episode in it: rows of a memory, dots, norms, softmax, the smallest n.
+"""Block mathematics: loads, stores, dot products, norms and the n smallest of the block of slots in a program.
 
-A block of rows (BN, W) is a tuple of one or two parts, (BN, W0) and (BN, W1): W = 40 is 32 + 8, where padding to 64
-would waste a third. A row (W) is a tuple likewise. Everything is computed in ACC, float32 or float64; other types are
-converted on load and on store. Columns of the second part are declared less aligned than they are (multiple_of): it is
-then spread over as many lanes as the first, and nothing moves between lanes where the two meet.
+Nothing here knows about LRUA, so every kernel shares these functions. A block of rows (BN, W) is a tuple of one or two
+parts, (BN, W0) and (BN, W1), because Triton's sizes are powers of two: W = 40 is 32 + 8, where padding to 64 would
+waste a third. One row (W) is a tuple in the same way. All arithmetic is in the type ACC, float32 or float64; loads and
+stores convert other types. The columns of the second part are declared less aligned than they are (multiple_of), so
+that Triton spreads them over as many lanes as the first part and moves nothing between lanes where the two meet.
 
-Equal rows give equal bits wherever they lie: the order in which columns are summed does not depend on the place.
+Equal rows give equal bits wherever they lie, because the order in which columns are summed does not depend on the row.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mannkern.triton import paths
+from mannkern.triton import tiling
 
-BIG = tl.constexpr(2147483647)
-MOST_ROUNDS = tl.constexpr(paths.MOST_ROUNDS)  # beyond, the smallest n are found by bisection
+INT32_MAX = tl.constexpr(2147483647)
+MAX_ROUNDS = tl.constexpr(tiling.MAX_ROUNDS)  # for a larger n, `smallest` bisects
 
 
 @triton.jit
 def load_rows(p, i_n, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr):
-    """Rows i_n of p (., W); 0 where m_n is false."""
+    """Load rows i_n of p (., W); a row is 0 where m_n is false."""
     i_0 = tl.arange(0, W0)
     part = tl.load(p + i_n[:, None] * W + i_0[None, :], mask=m_n[:, None] & (i_0 < W)[None, :], other=0.0).to(ACC)
     if W1 == 0:
@@ -34,7 +35,7 @@ def load_rows(p, i_n, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, 
 
 @triton.jit
 def zero_rows(BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr):
-    """A block of zeros."""
+    """A block of rows that are 0."""
     part = tl.zeros((BN, W0), ACC)
     if W1 == 0:
         return (part,)
@@ -44,7 +45,7 @@ def zero_rows(BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.cons
 
 @triton.jit
 def load_slots(p, i_n, m_n, ACC: tl.constexpr):
-    """Elements i_n of p (N), 0 where m_n is false or p is None."""
+    """Load elements i_n of p (N); an element is 0 where m_n is false, or everywhere if p is None."""
     if p is None:
         return tl.zeros_like(i_n).to(ACC)
     else:
@@ -53,7 +54,7 @@ def load_slots(p, i_n, m_n, ACC: tl.constexpr):
 
 @triton.jit
 def store_rows(p, rows, i_n, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr):
-    """Rows i_n of p (., W) where m_n is true."""
+    """Store rows i_n of p (., W) where m_n is true."""
     i_0 = tl.arange(0, W0)
     tl.store(p + i_n[:, None] * W + i_0[None, :], rows[0], mask=m_n[:, None] & (i_0 < W)[None, :])
     if W1 > 0:
@@ -63,7 +64,7 @@ def store_rows(p, rows, i_n, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.cons
 
 @triton.jit
 def load_row(p, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr):
-    """The row (W) at p."""
+    """Load the row (W) at p."""
     i_0 = tl.arange(0, W0)
     part = tl.load(p + i_0, mask=i_0 < W, other=0.0).to(ACC)
     if W1 == 0:
@@ -75,7 +76,7 @@ def load_row(p, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.con
 
 @triton.jit
 def store_row(p, row, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr):
-    """The row (W) at p."""
+    """Store the row (W) at p."""
     i_0 = tl.arange(0, W0)
     tl.store(p + i_0, row[0], mask=i_0 < W)
     if W1 > 0:
@@ -85,7 +86,7 @@ def store_row(p, row, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr):
 
 @triton.jit
 def sum_columns(x):
-    """Sum over the columns of a block, or the elements of a row; parts are joined before lanes exchange anything."""
+    """Sum over the columns of a block (BN) or of one row (a number). Parts are added before lanes exchange values."""
     AXIS: tl.constexpr = len(x[0].shape) - 1
     if len(x) == 1:
         return tl.sum(x[0], AXIS)
@@ -96,7 +97,7 @@ def sum_columns(x):
 
 @triton.jit
 def dot(rows, row):
-    """rows . row: (BN)."""
+    """The dot product of each row with one row: (BN)."""
     if len(rows) == 1:
         return sum_columns((rows[0] * row[0][None, :],))
     else:
@@ -105,7 +106,7 @@ def dot(rows, row):
 
 @triton.jit
 def row_dot(row, other):
-    """row . other: a number."""
+    """The dot product of two rows: a number."""
     if len(row) == 1:
         return sum_columns((row[0] * other[0],))
     else:
@@ -114,7 +115,7 @@ def row_dot(row, other):
 
 @triton.jit
 def weighted_sum(rows, weights):
-    """sum_i weights(i) rows(i): a row."""
+    """sum_i weights(i) rows(i): one row."""
     part = tl.sum(rows[0] * weights[:, None], 0)
     if len(rows) == 1:
         return (part,)
@@ -144,7 +145,7 @@ def add_scaled(rows, weights, others):
 
 @triton.jit
 def clear(rows, m_clear):
-    """0 in the rows where m_clear is true."""
+    """Set the rows where m_clear is true to 0."""
     part = tl.where(m_clear[:, None], 0.0, rows[0])
     if len(rows) == 1:
         return (part,)
@@ -154,7 +155,7 @@ def clear(rows, m_clear):
 
 @triton.jit
 def scale_row(row, x):
-    """x row."""
+    """x times a row."""
     if len(row) == 1:
         return (row[0] * x,)
     else:
@@ -171,14 +172,14 @@ def subtract_scaled(row, x, other):
 
 
 @triton.jit
-def least_norm(ACC: tl.constexpr):
-    """eps, that of torch.nn.functional.cosine_similarity."""
+def eps(ACC: tl.constexpr):
+    """The eps of torch.nn.functional.cosine_similarity, under which a norm counts as eps."""
     return tl.full((), 1e-8, ACC)
 
 
 @triton.jit
-def squares(x, SCALE: tl.constexpr):
-    """Sum over columns of (SCALE x)^2."""
+def sum_of_squares(x, SCALE: tl.constexpr):
+    """The sum over columns of (SCALE x)^2."""
     if len(x) == 1:
         return sum_columns(((x[0] * SCALE) * (x[0] * SCALE),))
     else:
@@ -187,23 +188,23 @@ def squares(x, SCALE: tl.constexpr):
 
 @triton.jit
 def norm(x, ACC: tl.constexpr):
-    """max(|x|, eps) of rows, or of a row; squares that overflow are summed scaled down."""
+    """max(|x|, eps) of each row of a block, or of one row. If the squares overflow, they are summed scaled down."""
     DOWN: tl.constexpr = 2.0**-600 if ACC == tl.float64 else 2.0**-70
-    square = squares(x, 1)
-    size = tl.where(square < float("inf"), tl.sqrt(square), tl.sqrt(squares(x, DOWN)) * (1 / DOWN))
-    return tl.maximum(size, least_norm(ACC))
+    square = sum_of_squares(x, 1)
+    size = tl.where(square < float("inf"), tl.sqrt(square), tl.sqrt(sum_of_squares(x, DOWN)) * (1 / DOWN))
+    return tl.maximum(size, eps(ACC))
 
 
 @triton.jit
 def sigmoid(x):
-    """1 / (1 + exp(-x)), never NaN for a number."""
+    """1 / (1 + exp(-x)). The exponent is never positive, so that no number overflows into NaN."""
     e = tl.exp(-tl.abs(x))
     return tl.where(x < 0, e, 1.0) / (1 + e)
 
 
 @triton.jit
-def order(x, ACC: tl.constexpr):
-    """Integers ordered as floats x: -0 equals 0, NaN above every number and below the largest integer."""
+def sort_key(x, ACC: tl.constexpr):
+    """Integers in the order of the floats x: -0 equals 0; NaN is above every number and below the largest integer."""
     INT: tl.constexpr = tl.int64 if ACC == tl.float64 else tl.int32
     BITS: tl.constexpr = 63 if ACC == tl.float64 else 31
     TOP: tl.constexpr = 2**BITS - 1
@@ -213,10 +214,12 @@ def order(x, ACC: tl.constexpr):
 
 @triton.jit
 def smallest(key, i_n, m_n, n: tl.constexpr, ACC: tl.constexpr):
-    """Marks of the n smallest keys where m_n is true, equal keys by index i_n: 1 the smallest, above 1 the others, 0
-    the rest. Up to MOST_ROUNDS the mark is 1 + rank."""
+    """Mark the n smallest keys among those where m_n is true; of equal keys the lower index i_n comes first.
+
+    The smallest key gets mark 1, the other n - 1 get more, all others 0. Up to n = MAX_ROUNDS the mark is 1 + rank.
+    """
     BITS: tl.constexpr = 63 if ACC == tl.float64 else 31
-    if n <= MOST_ROUNDS:
+    if n <= MAX_ROUNDS:
         return smallest_one_by_one(key, i_n, m_n, n, 2**BITS - 1)
     else:
         return smallest_by_bisection(key, i_n, m_n, n, BITS)
@@ -224,12 +227,12 @@ def smallest(key, i_n, m_n, n: tl.constexpr, ACC: tl.constexpr):
 
 @triton.jit
 def smallest_one_by_one(key, i_n, m_n, n: tl.constexpr, TOP: tl.constexpr):
-    """Rounds of minimum."""
+    """``smallest`` by n rounds, each of which marks the minimum of what is left: the fastest way for a small n."""
     key = tl.where(m_n, key, TOP)
     mark = i_n * 0
     for rank in range(n):
         least = tl.min(key, 0)
-        first = tl.min(tl.where((key == least) & m_n & (mark == 0), i_n, BIG), 0)
+        first = tl.min(tl.where((key == least) & m_n & (mark == 0), i_n, INT32_MAX), 0)
         mark = tl.where(i_n == first, rank + 1, mark)
         key = tl.where(i_n == first, TOP, key)
     return mark
@@ -237,9 +240,12 @@ def smallest_one_by_one(key, i_n, m_n, n: tl.constexpr, TOP: tl.constexpr):
 
 @triton.jit
 def smallest_by_bisection(key, i_n, m_n, n: tl.constexpr, BITS: tl.constexpr):
-    """The n-th smallest key bit by bit, then, among its equals, the index of the last that is marked."""
+    """``smallest`` by bisection, whose work does not grow with n.
+
+    The first loop finds the bits of the n-th smallest key, the second those of the last marked index among its equals.
+    """
     least = tl.min(tl.where(m_n, key, 2**BITS - 1), 0)
-    first = tl.min(tl.where((key == least) & m_n, i_n, BIG), 0)
+    first = tl.min(tl.where((key == least) & m_n, i_n, INT32_MAX), 0)
     zero = least * 0
     bound = tl.where(count((key < 0) & m_n) >= n, zero - 2 ** (BITS - 1) - 2 ** (BITS - 1), zero)
     for bit in range(BITS):
@@ -257,5 +263,5 @@ def smallest_by_bisection(key, i_n, m_n, n: tl.constexpr, BITS: tl.constexpr):
 
 @triton.jit
 def count(m):
-    """How many are true."""
+    """The number of true elements."""
     return tl.sum(m.to(tl.int32), 0)

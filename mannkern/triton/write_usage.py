@@ -1,11 +1,14 @@
-"""Kernels of the additive write and of the usage update alone. Grid (B, tiles), a program a tile of the slots."""
+"""Kernels of the operations ``additive_write`` and ``usage_update``.
+
+Every grid is (B, tiles): no sum runs over slots, so each program handles one tile of an episode's slots.
+"""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from mannkern.triton.blocks import (
+from mannkern.triton.block_math import (
     add_outer,
     clear,
     dot,
@@ -24,9 +27,9 @@ def write_forward(
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr,
     BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """M'(i) = M(i) + sum_h w_w[h](i) a[h], slot p_reset (B) set to zero first unless None.
+    """Write: M'(i) = M(i) + sum_h w_w[h](i) a[h]. Slot p_reset (B) is set to zero first, unless that is None.
 
-    Bytes of an episode, float32: memory read and written 8 N W, write weights 4 R N. FLOPs: 2 N W R.
+    Bytes per episode in float32: memory read and written 8 N W, write weights 4 R N. FLOPs: 2 N W R.
     """
     i_b = tl.program_id(0).to(tl.int64)
     i_n = tl.program_id(1) * BN + tl.arange(0, BN)
@@ -42,13 +45,16 @@ def write_forward(
 
 @triton.jit
 def write_backward(
-    p_grad, p_write_weights, p_add, p_reset, p_to_memory, p_to_write_weights, p_to_add,
+    p_grad, p_write_weights, p_add, p_reset, p_d_memory, p_d_write_weights, p_d_add,
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr,
     BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of memory, of write weights, and each tile's part (B, tiles, R, W) of that of add.
+    """Backward of ``write_forward``: gradients of memory and write weights, and each tile's summand of that of add.
 
-    Bytes of an episode, float32: gradient read and written 8 N W, write weights and theirs 8 R N. FLOPs: 4 N W R.
+    The summands p_d_add are (B, tiles, R, W), because add's gradient is a sum over slots.
+
+    Bytes per episode in float32: gradient of memory read and written 8 N W, write weights and their gradient 8 R N.
+    FLOPs: 4 N W R.
     """
     i_b = tl.program_id(0).to(tl.int64)
     i_part = i_b * tl.num_programs(1) + tl.program_id(1)
@@ -58,11 +64,11 @@ def write_backward(
     for h in range(R):
         w_w = load_slots(p_write_weights + (i_b * R + h) * N, i_n, m_n, ACC)
         a = load_row(p_add + (i_b * R + h) * W, W, W0, W1, ACC)
-        tl.store(p_to_write_weights + (i_b * R + h) * N + i_n, dot(D, a), mask=m_n)
-        store_row(p_to_add + (i_part * R + h) * W, weighted_sum(D, w_w), W, W0, W1)
+        tl.store(p_d_write_weights + (i_b * R + h) * N + i_n, dot(D, a), mask=m_n)
+        store_row(p_d_add + (i_part * R + h) * W, weighted_sum(D, w_w), W, W0, W1)
     if p_reset is not None:
         D = clear(D, i_n == tl.load(p_reset + i_b))
-    store_rows(p_to_memory + i_b * N * W, D, i_n, m_n, W, W0, W1)
+    store_rows(p_d_memory + i_b * N * W, D, i_n, m_n, W, W0, W1)
 
 
 @triton.jit
@@ -70,8 +76,10 @@ def usage_forward(
     p_usage, p_read_weights, p_write_weights, p_usage_out,
     N: tl.constexpr, R: tl.constexpr, DECAY: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """u' = decay u + sum_h w_r[h] + sum_h w_w[h]. Bytes of an episode, float32: weights 8 R N, usage 8 N.
-    FLOPs: 2 R N."""
+    """Usage: u' = decay u + sum_h w_r[h] + sum_h w_w[h].
+
+    Bytes per episode in float32: weights 8 R N, usage 8 N. FLOPs: 2 R N.
+    """
     i_b = tl.program_id(0).to(tl.int64)
     i_n = tl.program_id(1) * BN + tl.arange(0, BN)
     m_n = i_n < N
