@@ -13,30 +13,34 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 
-from mannkern import backends, native
-from mannkern.backends import BACKENDS, unavailable
-from tests.helpers import CASES, KERNELS, MISSING, WITHOUT_GRADIENT
+from mannkern.backends import choice, native
+from tests.helpers import CPP, MISSING, PLAIN, Kernel, kernels_of, parameter
 
 M_PERTURB = -6  # of glibc's malloc.h: fill what malloc hands out
 
 torch.set_num_threads(1)  # small tensors: waking a second thread costs up to 40 ms on a busy machine
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Not every backend has kernels of every family of operations: such a pair is no test.
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give ``kernel`` and ``backend`` every kernel of the test's family, where the test has no list of its own.
 
-    The family is that of the test's ``case``, or FAMILY of its module.
+    The family is the folder of the test, such as tests/memories/lrua.
     """
-    items[:] = [item for item in items if not isinstance(item, pytest.Function) or _is_a_pair(item)]
+    for name, first in {"kernel": [], "backend": [PLAIN]}.items():
+        if name in metafunc.fixturenames and name not in _own_parameters(metafunc):
+            kernels = [*first, *kernels_of(metafunc.definition.path.parent.name)]
+            metafunc.parametrize(name, [parameter(kernel=kernel) for kernel in kernels], indirect=True)
+    if "isa" in metafunc.fixturenames and "isa" not in _own_parameters(metafunc):
+        metafunc.parametrize("isa", [isa for _, isa in CPP], indirect=True)
 
 
-def _is_a_pair(item: pytest.Function) -> bool:
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    name, kernel = parameters.get("case"), parameters.get("kernel", parameters.get("backend"))
-    case = (CASES | WITHOUT_GRADIENT).get(name) if isinstance(name, str) else None
-    family = case.family if case else getattr(item.module, "FAMILY", None)
-    kernel = kernel[0] if isinstance(kernel, tuple) else kernel
-    return family is None or kernel not in BACKENDS or not unavailable(kernel, "cpu", family=family)
+def _own_parameters(metafunc: pytest.Metafunc) -> set[str]:
+    """The arguments that the test's own decorators give values."""
+    found: set[str] = set()
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0]
+        found |= {name.strip() for name in names.split(",")} if isinstance(names, str) else set(names)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -55,23 +59,30 @@ def nan_filled_allocations() -> Iterator[None]:
     mallopt(M_PERTURB, 0)
 
 
-@pytest.fixture(params=KERNELS, ids="-".join)
+@pytest.fixture
 def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The backend of each kernel this machine runs, with its instruction set chosen."""
-    backend, isa = request.param
+    """The backend of a kernel under test, with its instruction set chosen."""
+    yield from _on(request.param)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """As ``kernel``; the reference is one of its values."""
+    yield from _on(request.param)
+
+
+@pytest.fixture
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An instruction set of the compiled kernels, chosen for this test."""
+    for _ in _on(("cpp", request.param)):
+        yield request.param
+
+
+def _on(kernel: Kernel) -> Iterator[str]:
+    backend, isa = kernel
     before = native.isa()
     native.set_isa(isa)
     yield backend
-    native.set_isa(before)
-
-
-@pytest.fixture(params=[("reference", ""), *KERNELS], ids=lambda param: "-".join(filter(None, param)))
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The reference and each kernel this machine runs."""
-    name, isa = request.param
-    before = native.isa()
-    native.set_isa(isa)
-    yield name
     native.set_isa(before)
 
 
@@ -87,7 +98,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 def no_choice_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """No backend in the environment, no warning of a fallback given."""
     monkeypatch.delenv("MANNKERN_BACKEND", raising=False)
-    monkeypatch.setattr(backends, "_warned", set())
+    monkeypatch.setattr(choice, "_warned", set())
 
 
 @pytest.fixture

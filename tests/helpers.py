@@ -1,69 +1,54 @@
-"""Kernels under test, and assertions of the rule of accuracy. Letters as in the library."""
+"""Kernels under test, the pairs of a case and a kernel, and assertions of the accuracy rule. Letters as in SPEC."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
 import torch
-from mannkern.verification.cases import (
-    ARGUMENTS,
-    CASES,
-    OUTPUTS,
-    SHAPES,
-    SMALL,
-    WITHOUT_GRADIENT,
-    Case,
-    Shape,
-    Tensors,
-    arguments,
-    call,
-    cotangents,
-)
 from torch import Tensor
 
-from mannkern import native
-from mannkern.backends import unavailable
+from mannkern.backends import BACKENDS, REFERENCE, native, why_not
+from mannkern.memories import registry
+from mannkern.memories.cases import SHAPES, SMALL, Case, Shape, Tensors, arguments, cotangents, run_case
 from mannkern.verification.accuracy import Error, convert, errors, evaluate, measure, relative_errors, same
 
 __all__ = [
-    "ARGUMENTS",
     "CASES",
-    "KERNELS",
+    "CPP",
+    "EVERY_CASE",
     "MAIN_CASES",
     "MISSING",
-    "OUTPUTS",
     "SHAPES",
     "SMALL",
-    "WITHOUT_GRADIENT",
     "Case",
+    "Kernel",
     "Shape",
     "Tensors",
     "arguments",
+    "as_function",
     "assert_accurate",
     "assert_same",
-    "call",
     "check_kernel",
     "convert",
     "cotangents",
     "evaluate",
+    "kernels_of",
+    "on_backends",
+    "on_kernels",
+    "operations",
+    "pairs",
     "relative_errors",
+    "run_case",
     "same",
     "strided",
 ]
 
-
 MISSING = "the compiled library was not built; with a C++ compiler: pip install"
 
-
-def _isas() -> list[str]:
-    before = native.isa()
-    found = [name for name in ("portable", "avx2", "avx512") if native.set_isa(name)]
-    native.set_isa(before)
-    return found
-
-
-# Every kernel this machine runs on CPU tensors, as (backend, instruction set). A new backend joins here.
-KERNELS = [("cpp", isa) for isa in _isas() or ["portable"]]
-if not unavailable("triton", "cpu"):
-    KERNELS.append(("triton", ""))
+EVERY_CASE = registry.cases()
+CASES = {name: case for name, case in EVERY_CASE.items() if case.operation.differentiable}
 MAIN_CASES = (
     "write_reset",
     "read_strength",
@@ -76,31 +61,111 @@ MAIN_CASES = (
     "ntm_write",
 )
 
+Kernel = tuple[str, str]  # backend, and the instruction set of compiled CPU kernels
+
+
+def _isas() -> list[str]:
+    before = native.isa()
+    isas = [name for name in ("portable", "avx2", "avx512") if native.set_isa(name)]
+    native.set_isa(before)
+    return isas
+
+
+CPP: list[Kernel] = [("cpp", isa) for isa in _isas() or ["portable"]]
+PLAIN: Kernel = (REFERENCE.name, "")
+
+
+def kernels_of(family: str) -> list[Kernel]:
+    """The kernels of a family's operations that this machine runs on CPU tensors."""
+    if family not in registry.FAMILIES:
+        raise ValueError(f"family: got {family!r}, need one of {', '.join(registry.FAMILIES)}")
+    kernels: list[Kernel] = []
+    for backend in BACKENDS.values():
+        if family in backend.families and not why_not(backend, family, "cpu"):
+            kernels += CPP if backend.name == "cpp" else [(backend.name, "")]
+    return kernels
+
+
+def is_interpreted(kernel: Kernel) -> bool:
+    """Whether the kernel is made for a GPU and runs in an interpreter here, which is slow."""
+    backend = BACKENDS[kernel[0]]
+    return backend is not REFERENCE and "cpu" not in backend.devices
+
+
+def parameter(*values: Any, kernel: Kernel, label: str | None = None) -> Any:
+    """A set of parameters that ends with ``kernel``, marked where an interpreter runs it; ``label`` is for its id."""
+    marks = [pytest.mark.interpreter] if is_interpreted(kernel) else []
+    words = list(map(str, values)) if label is None else [label]
+    return pytest.param(*values, kernel, marks=marks, id="-".join(filter(None, [*words, *kernel])))
+
+
+def pairs(cases: Iterable[str], *, reference: bool = False, interpreted: bool = True) -> list[tuple[str, Kernel]]:
+    """Each case with each kernel of its family; with ``reference``, also with the reference."""
+    found = []
+    for name in cases:
+        kernels = kernels_of(EVERY_CASE[name].operation.family)
+        found += [(name, kernel) for kernel in ([PLAIN] if reference else []) + kernels]
+    return [(name, kernel) for name, kernel in found if interpreted or not is_interpreted(kernel)]
+
+
+def on_kernels(cases: Iterable[str], *, interpreted: bool = True) -> pytest.MarkDecorator:
+    """Run the test with ``case`` and ``kernel`` on every pair; without ``interpreted``, on compiled kernels alone."""
+    sets = [parameter(name, kernel=kernel) for name, kernel in pairs(cases, interpreted=interpreted)]
+    return pytest.mark.parametrize(("case", "kernel"), sets, indirect=["kernel"])
+
+
+def on_backends(cases: Iterable[str], *, interpreted: bool = True) -> pytest.MarkDecorator:
+    """As ``on_kernels`` with ``backend`` for ``kernel``, and on the reference too."""
+    sets = [parameter(name, kernel=kernel) for name, kernel in pairs(cases, reference=True, interpreted=interpreted)]
+    return pytest.mark.parametrize(("case", "backend"), sets, indirect=["backend"])
+
+
+def operations() -> dict[str, Any]:
+    """The operations of all families by name."""
+    return {name: op for family in registry.FAMILIES.values() for name, op in family.operations.items()}
+
 
 def assert_same(got: Tensors, expected: Tensors) -> None:
+    """Every result is bit-equal."""
     assert got.keys() == expected.keys()
     different = [name for name in expected if not same(got[name], expected[name])]
     assert not different, f"not bit-equal: {different}"
 
 
 def assert_accurate(got: Tensors, truth: Tensors, float32_reference: Tensors | None) -> None:
-    """The rule of accuracy holds."""
+    """The accuracy rule holds."""
     assert got.keys() == truth.keys()
-    _assert(errors(got, truth, float32_reference))
+    _assert_allowed(errors(got, truth, float32_reference))
 
 
-def _assert(found: dict[str, Error]) -> None:
-    wrong = [f"{name}: {x.found:.2e}, allowed {x.allowed:.2e}" for name, x in found.items() if not x.found <= x.allowed]
+def _assert_allowed(measured: dict[str, Error]) -> None:
+    wrong = [
+        f"{name}: {error.measured:.2e}, allowed {error.allowed:.2e}"
+        for name, error in measured.items()
+        if not error.measured <= error.allowed
+    ]
     assert not wrong, f"relative errors: {'; '.join(wrong)}"
 
 
 def check_kernel(case: Case, tensors: Tensors, gradients: Tensors, backend: str, n: int | None = None) -> Tensors:
-    """Evaluate ``backend`` and hold it against the references in float64 and float32, or in float64 to 1e-12."""
-    got, found = measure(case, tensors, gradients, backend, n)
-    _assert(found)
+    """The results of ``backend``, which must keep the accuracy rule; results in float64 must be right to 1e-12."""
+    got, measured = measure(case, tensors, gradients, backend, n)
+    _assert_allowed(measured)
     return got
 
 
+def as_function(case: str, shape: Shape, backend: str) -> tuple[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """The operation of a case as a function of its float arguments alone, and random float64 values of them."""
+    tensors = arguments(CASES[case], shape, torch.float64)
+    names = [name for name, x in tensors.items() if x.is_floating_point()]
+
+    def outputs(*values: Tensor) -> tuple[Tensor, ...]:
+        return tuple(run_case(CASES[case], tensors | dict(zip(names, values)), backend, shape.n).values())
+
+    return outputs, tuple(tensors[name].requires_grad_() for name in names)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def strided(x: Tensor) -> Tensor:
     """The values of ``x`` as a view with dimensions reversed in memory and gaps between elements, NaN in the gaps."""
     dimensions = range(x.dim() - 1, -1, -1)

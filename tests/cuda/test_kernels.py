@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from mannkern.autograd import ntm as autograd
-from mannkern.verification.cases import FAMILY
 
-from mannkern.functional import ntm as functional
+from mannkern.backends import cuda, reference
+from mannkern.memories.ntm import functional
+from mannkern.memories.ntm.ops import address, shift_sharpen, write
 from mannkern.verification.accuracy import evaluate
 from tests.cuda.emulated import COMPILER, Operations, build
-from tests.helpers import CASES, SHAPES, SMALL, Shape, arguments, assert_same, call, check_kernel, cotangents
+from tests.helpers import CASES, SHAPES, SMALL, Shape, arguments, assert_same, check_kernel, cotangents, run_case
 
 pytestmark = [
     pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C++ compiler and Linux"),
     pytest.mark.usefixtures("emulated"),
 ]
-NTM = [name for name, case in CASES.items() if FAMILY[case.operation] == "ntm"]
+NTM = [name for name, case in CASES.items() if case.operation.family == "ntm"]
 LARGE = {
     "a_warp_a_row": Shape(2, 256, 20, 4, 1),  # the longest row that a warp works on
     "a_block_a_row": Shape(3, 257, 20, 5, 1, S=5),
@@ -40,9 +40,16 @@ def emulated(library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     """Makes the NTM's Functions call the emulated kernels; the fixture sets the options of Operations."""
 
     def use(**options: bool | int) -> None:
-        monkeypatch.setattr(autograd, "_OPS", Operations(library, **options))
+        emulated = Operations(library, **options)
+        for module in (address, shift_sharpen, write):
+            for name in vars(Operations).keys() & vars(module).keys():
+                monkeypatch.setattr(module, name, {"default": getattr(emulated, name)})
 
-    monkeypatch.setattr(functional, "choose", lambda requested, *_, **__: requested or "cuda")
+    monkeypatch.setattr(
+        functional,
+        "choose",
+        lambda family, requested, *_, **__: reference.BACKEND if requested == "reference" else cuda.BACKEND,
+    )
     use()
     return use
 
@@ -64,7 +71,7 @@ def test_gradcheck(case: str) -> None:
     tensors = arguments(CASES[case], SMALL, torch.float64)
 
     def outputs(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(call(CASES[case], dict(zip(tensors, values)), "cuda").values())
+        return tuple(run_case(CASES[case], dict(zip(tensors, values)), "cuda").values())
 
     assert torch.autograd.gradcheck(outputs, [x.requires_grad_() for x in tensors.values()])
 

@@ -11,14 +11,16 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from mannkern.verification.cases import CASES, Case, Shape, Tensors, arguments, cotangents
 
 from bench.timing import captured
 from mannkern import MANN, MANNCell, functional
-from mannkern.backends import unavailable
+from mannkern.backends import BACKENDS, why_not
+from mannkern.memories import registry
+from mannkern.memories.cases import Case, Shape, Tensors, arguments, cotangents, run_case
 from mannkern.verification.accuracy import evaluate, same
 from mannkern.verification.verify import verify
 
+CASES = registry.cases()
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"whole": Shape(64, 128, 40, 4, 4), "tiles": Shape(2, 2000, 40, 4, 4), "other": Shape(5, 33, 17, 3, 3)}
 OPERATIONS = {
@@ -34,7 +36,7 @@ def backends() -> list[str]:
 
 def reason(backend: str, names: tuple[str, ...]) -> str:
     """Why a backend does not run."""
-    return unavailable(backend, "cuda", family=CASES[names[0]].family)
+    return why_not(BACKENDS[backend], CASES[names[0]].operation.family, "cuda")
 
 
 def every_backend() -> str | None:
@@ -75,7 +77,7 @@ def determinism() -> None:
     for backend, case, tensors, gradients in inputs():
         expected = evaluate(case, tensors, gradients, backend)
         for _ in range(5):
-            expect_same(evaluate(case, tensors, gradients, backend), expected, case.operation)
+            expect_same(evaluate(case, tensors, gradients, backend), expected, case.operation.name)
 
 
 def equal_slots() -> None:
@@ -149,15 +151,13 @@ def cuda_graph() -> None:
             if x.is_floating_point():
                 x.copy_(tensors[name].flip(0))
         got = [x.clone() for x in replay()]
-        expect_same(dict(zip(names, got)), run(), case.operation)
+        expect_same(dict(zip(names, got)), run(), case.operation.name)
 
 
 def evaluate_quietly(backend: str, case: Case, tensors: Tensors, gradients: Tensors) -> Tensors:
     """As ``evaluate``, without looking at values."""
-    from mannkern.verification.cases import call
-
     leaves = {k: x.detach().requires_grad_(x.is_floating_point()) for k, x in tensors.items()}
-    outputs = call(case, leaves, backend)
+    outputs = run_case(case, leaves, backend)
     wanted = [x for x in leaves.values() if x.requires_grad]
     names = [k for k, x in leaves.items() if x.requires_grad]
     found = torch.autograd.grad(list(outputs.values()), wanted, [gradients[k] for k in outputs])
@@ -177,7 +177,7 @@ def other_stream() -> None:
                 x.copy_(tensors[name])
             got = evaluate_quietly(backend, case, late, gradients)
         stream.synchronize()
-        expect_same(got, {k: expected[k] for k in got}, case.operation)
+        expect_same(got, {k: expected[k] for k in got}, case.operation.name)
 
 
 def other_device() -> str | None:
@@ -187,7 +187,7 @@ def other_device() -> str | None:
     for backend, case, tensors, gradients in inputs():
         got = evaluate(case, on("cuda:1", tensors), on("cuda:1", gradients), backend)
         assert {x.device.index for x in got.values()} == {1}
-        expect_same(on("cuda:0", got), evaluate(case, tensors, gradients, backend), case.operation)
+        expect_same(on("cuda:0", got), evaluate(case, tensors, gradients, backend), case.operation.name)
     return None
 
 

@@ -12,14 +12,14 @@ from itertools import count
 from typing import NamedTuple
 
 import torch
-from mannkern.verification.cases import CASES, WITHOUT_GRADIENT, Case, Shape
 
+from mannkern.memories.cases import Case, Shape
+from mannkern.memories.lrua.verification import CASES
 from mannkern.triton import tiling
 
 FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = torch.float32, torch.float64, torch.float16, torch.bfloat16
 DTYPES = {FLOAT32: "float32", FLOAT64: "float64", FLOAT16: "half", BFLOAT16: "half"}
 
-LRUA_CASES = {name: case for name, case in CASES.items() if case.family == "lrua"} | WITHOUT_GRADIENT
 
 MEMORY_PATHS = ("whole", "tiles")  # one program for the memory of an episode, or one for each tile of it
 STEP_PATHS = ("whole, rounds", "whole, bisection", "tiles, tile search", "tiles, sort")  # and how slots are searched
@@ -34,7 +34,7 @@ PATHS = {
 
 
 class Cell(NamedTuple):
-    """One evaluation: a case of ``mannkern.verification.cases``, its sizes and type, with or without gradients."""
+    """One evaluation: a case of ``mannkern.memories.cases``, its sizes and type, with or without gradients."""
 
     name: str
     case: str
@@ -45,16 +45,16 @@ class Cell(NamedTuple):
 
 
 def path(case: Case, shape: Shape, dtype: torch.dtype) -> str:
-    """The path that the launchers choose, one of PATHS[case.operation]."""
+    """The path that the launchers choose, one of PATHS[case.operation.name]."""
     per_head = case.options.get("least_used") == "per_head"
     by_rounds = not tiling.sorts(min(shape.n, shape.R) if per_head else shape.n)
-    if case.operation == "least_used_mask":
+    if case.operation.name == "least_used_mask":
         row = "row, rounds" if by_rounds else "row, bisection"
         return {"row": row, "tiles": "tile search", "sort": "sort"}[tiling.search_path(shape.N, shape.n)]
-    if case.operation == "usage_update":
+    if case.operation.name == "usage_update":
         return "whole" if tiling.slot_blocks(shape.N).whole else "tiles"
     whole = tiling.memory_blocks(shape.N, shape.W, FLOAT64 if dtype == FLOAT64 else FLOAT32).whole
-    if case.operation in ("additive_write", "cosine_read"):
+    if case.operation.name in ("additive_write", "cosine_read"):
         return "whole" if whole else "tiles"
     if whole:
         return "whole, rounds" if by_rounds else "whole, bisection"

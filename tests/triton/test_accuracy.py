@@ -8,9 +8,9 @@ from torch import Tensor
 
 from mannkern import functional
 from mannkern.memories.checks import compute_dtype
-from tests.helpers import Tensors, arguments, assert_accurate, call, check_kernel, convert, cotangents, same
+from tests.helpers import Tensors, arguments, assert_accurate, check_kernel, convert, cotangents, run_case, same
 from tests.triton.recorder import Recorder
-from tests.triton.table import CELLS, LRUA_CASES, Cell
+from tests.triton.table import CASES, CELLS, Cell
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
@@ -31,7 +31,7 @@ def test_cell(cell: Cell) -> None:
 
     Only the mask's usage is converted before, because a step's usage never has half precision.
     """
-    case = LRUA_CASES[cell.case]
+    case = CASES[cell.case]
     tensors = arguments(case, cell.shape, cell.dtype)
     computed = compute_dtype(torch.empty(0, dtype=cell.dtype))
     with Recorder() as recorder:
@@ -42,7 +42,7 @@ def test_cell(cell: Cell) -> None:
     for name, x in got.items():
         expected = tensors[name.removeprefix("grad ")].dtype if name.startswith("grad") else computed
         assert x.dtype == expected, name
-    passed = [x.dtype for x in recorder.calls[case.operation][0].args if isinstance(x, Tensor)]
+    passed = [x.dtype for x in recorder.calls[case.operation.name][0].args if isinstance(x, Tensor)]
     assert passed == ([computed] if cell.case == "mask" else [x.dtype for x in tensors.values()])
     outputs = [x for calls in recorder.calls.values() for made in calls for x in made.outputs]
     assert {x.dtype for x in outputs} <= {cell.dtype, computed, torch.int8}
@@ -50,15 +50,16 @@ def test_cell(cell: Cell) -> None:
 
 def check_forward(cell: Cell, tensors: Tensors) -> Tensors:
     """Results under no_grad: accurate, and those of the mask equal."""
-    case = LRUA_CASES[cell.case]
+    case = CASES[cell.case]
     with torch.no_grad():
-        got = call(case, tensors, "triton", cell.shape.n)
+        got = run_case(case, tensors, "triton", cell.shape.n)
         if cell.case == "mask":
-            assert same(got["mask"], call(case, tensors, "reference", cell.shape.n)["mask"])
+            assert same(got["mask"], run_case(case, tensors, "reference", cell.shape.n)["mask"])
             assert (got["mask"].sum(-1) == cell.shape.n).all()
             return got
         truth, rounded = (
-            call(case, convert(tensors, dtype), "reference", cell.shape.n) for dtype in (torch.float64, torch.float32)
+            run_case(case, convert(tensors, dtype), "reference", cell.shape.n)
+            for dtype in (torch.float64, torch.float32)
         )
     assert_accurate(got, truth, rounded)
     return got

@@ -15,11 +15,22 @@ from torch import Tensor
 import mannkern
 from mannkern.memories.lrua.ops import scan as operation
 from mannkern.triton.launch import common, least_used, scan, step, write_usage
-from tests.helpers import CASES, MAIN_CASES, Shape, Tensors, arguments, assert_same, call, cotangents, evaluate, strided
+from tests.helpers import (
+    CASES,
+    MAIN_CASES,
+    Shape,
+    Tensors,
+    arguments,
+    assert_same,
+    cotangents,
+    evaluate,
+    run_case,
+    strided,
+)
 from tests.triton.recorder import Recorder
 from tests.triton.table import first_tiled, path
 
-LRUA_CASES = [name for name in MAIN_CASES if CASES[name].family == "lrua"]
+LRUA_CASES = [name for name in MAIN_CASES if CASES[name].operation.family == "lrua"]
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
@@ -142,7 +153,7 @@ def test_half_precision_beside_a_float32_state(case: str, where: str) -> None:
     half = {name: x if name in STATE or name == "reset" else x.bfloat16() for name, x in tensors.items()}
     with Recorder() as recorder:
         got = evaluate(CASES[case], half, gradients, "triton")
-    (recorded,) = recorder.calls[CASES[case].operation]
+    (recorded,) = recorder.calls[CASES[case].operation.name]
     passed = [x for x in recorded.args if isinstance(x, Tensor)]
     assert [x.dtype for x in passed] == [x.dtype for x in half.values()]
     for name, x in got.items():
@@ -158,4 +169,4 @@ def test_half_precision_memory() -> None:
     assert recorder.calls["additive_write"][0].args[0].dtype == torch.bfloat16
     assert got["memory"].dtype == torch.float32
     assert {got[f"grad {name}"].dtype for name in half if name != "reset"} == {torch.bfloat16}
-    torch.testing.assert_close(got["memory"], call(case, half, "reference")["memory"])
+    torch.testing.assert_close(got["memory"], run_case(case, half, "reference")["memory"])

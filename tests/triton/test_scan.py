@@ -1,4 +1,4 @@
-"""The scan: T steps in one kernel or in tiles, its checkpoints, its scratch memory, the slots of a thousand steps."""
+"""The scan: T steps in one kernel or in tiles, its checkpoints, its scratch memory, the slots of many steps."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.helpers import (
     Shape,
     arguments,
     assert_same,
-    call,
     check_kernel,
     convert,
     cotangents,
     evaluate,
     relative_errors,
+    run_case,
     same,
 )
-from tests.scans import STATE, by_steps, episode, thousand_steps
+from tests.memories.lrua.scans import STATE, by_steps, episode, many_steps
 from tests.triton.recorder import Recorder
 from tests.triton.table import first_tiled, path
 
@@ -76,7 +76,7 @@ def test_lengths(T: int) -> None:
 @pytest.mark.parametrize(("where", "T", "every"), [("whole", 3, 1), ("whole", 5, 2), ("tiles", 3, 2)])
 def test_several_checkpoints(where: str, T: int, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each segment begins from its own checkpoint: the number of steps between checkpoints changes no bit."""
-    case, shape = CASES["scan"], SHAPES[where]._replace(T=T, B=2 if where == "whole" else 1)
+    case, shape = CASES["scan"], SHAPES[where]._replace(T=T, **({"B": 2, "R": 2} if where == "whole" else {}))
     tensors, gradients = arguments(case, shape), cotangents(case, shape)
     monkeypatch.setattr(operation, "recompute_checkpoint_every", lambda T: T)
     expected = evaluate(case, tensors, gradients, "triton", shape.n)
@@ -113,9 +113,9 @@ def test_what_is_saved(where: str, T: int) -> None:
     tensors = arguments(case, shape)
     leaves = {name: x.requires_grad_() for name, x in tensors.items()}
     with Recorder() as recorder:
-        node_tensors = call(case, leaves, "triton", shape.n)["reads"].grad_fn.saved_tensors
+        node_tensors = run_case(case, leaves, "triton", shape.n)["reads"].grad_fn.saved_tensors
         with torch.no_grad():
-            call(case, leaves, "triton", shape.n)
+            run_case(case, leaves, "triton", shape.n)
     saved, (*_, marks, checkpoints, weights_checkpoints) = (x.outputs[4:] for x in recorder.calls["lrua_scan"])
     num = num_checkpoints(T)
     assert [x.shape for x in saved] == [(T, 1, shape.N), (num, 1, shape.N, shape.W), (num, 1, 1, shape.N)]
@@ -144,8 +144,9 @@ def test_half_precision_beside_a_float32_state(where: str, dtype: torch.dtype) -
         torch.testing.assert_close(got[name], expected, rtol=2 * torch.finfo(expected.dtype).eps, atol=1e-6)
 
 
-def test_thousand_steps_mark_the_right_slots() -> None:
+def test_many_steps_mark_the_right_slots() -> None:
+    """As many as the interpreter has time for: tests/memories/lrua has a thousand on the compiled kernels."""
     with Recorder() as recorder:
-        chosen = thousand_steps("triton")
+        chosen = many_steps("triton", 200)
     marks = recorder.calls["lrua_scan"][0].outputs[4]
     assert torch.equal(chosen, marks.argmax(-1)[:, 0])

@@ -9,7 +9,7 @@ import torch
 
 from mannkern import functional
 from mannkern.triton import tiling
-from tests.helpers import CASES, Shape, arguments, call, same
+from tests.helpers import CASES, Shape, arguments, run_case, same
 from tests.triton.table import first_tiled
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
@@ -53,7 +53,7 @@ def test_equal_slots_of_different_tiles_stay_equal(case: str) -> None:
         interface = ("key", "add", "gate", "strength")
         inputs = {k: x for k, x in arguments(CASES[case], shape, seed=t).items() if k in interface}
         tensors = dict(zip(("memory", "read_weights", "usage"), state)) | inputs
-        step = call(CASES[case], tensors, "triton", shape.n)
+        step = run_case(CASES[case], tensors, "triton", shape.n)
         state = step["memory"], step["read_weights"], step["usage"]
         for i in range(3):
             alike = [slot for slot in range(i, shape.N, 3) if slot not in marked]
@@ -72,7 +72,7 @@ def test_permuting_slots_across_tiles() -> None:
         "read_weights": tensors["read_weights"][..., order],
         "usage": tensors["usage"][:, order],
     }
-    expected, got = (call(case, t, "triton", shape.n) for t in (tensors, permuted))
+    expected, got = (run_case(case, t, "triton", shape.n) for t in (tensors, permuted))
     assert same(got["memory"], expected["memory"][:, order])
     assert same(got["write_weights"], expected["write_weights"][..., order])
     for name in ("read", "read_weights", "usage"):

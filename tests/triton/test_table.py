@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import torch
-from mannkern.verification.cases import Shape
 
+from mannkern.memories.cases import Shape
 from mannkern.triton import tiling
-from tests.triton.table import BORDERS, CELLS, DTYPES, LRUA_CASES, MANY, PATHS, path
+from tests.triton.table import BORDERS, CASES, CELLS, DTYPES, MANY, PATHS, path
 
 
 def test_example() -> None:
     """Five slots fit a program, which marks its two least used slots in two rounds of minimum."""
-    assert path(LRUA_CASES["step"], Shape(1, 5, 3, 1, 2), torch.float32) == "whole, rounds"
-    assert path(LRUA_CASES["write"], Shape(1, 5, 3, 1, 2), torch.float32) == "whole"
+    assert path(CASES["step"], Shape(1, 5, 3, 1, 2), torch.float32) == "whole, rounds"
+    assert path(CASES["write"], Shape(1, 5, 3, 1, 2), torch.float32) == "whole"
     largest = Shape(1, tiling.MAX_SLOTS, tiling.MAX_WIDTH, 1, MANY)  # 128 MiB in float32
-    assert path(LRUA_CASES["step"], largest, torch.float32) == "tiles, sort"
+    assert path(CASES["step"], largest, torch.float32) == "tiles, sort"
 
 
 def test_every_combination_has_a_cell() -> None:
@@ -26,20 +26,20 @@ def test_every_combination_has_a_cell() -> None:
         for dtype in ("float32", "float64", "half")
     }
     required |= {("lrua_scan", where, "float32", False) for where in ("whole, rounds", "tiles, tile search")}
-    assert {(LRUA_CASES[c.case].operation, c.path, DTYPES[c.dtype], c.gradient) for c in CELLS} == required
+    assert {(CASES[c.case].operation.name, c.path, DTYPES[c.dtype], c.gradient) for c in CELLS} == required
 
 
 def test_every_case_is_whole_and_in_tiles() -> None:
-    for case in LRUA_CASES.keys() - {"mask"}:
+    for case in CASES.keys() - {"mask"}:
         assert {c.path.split(",")[0] for c in CELLS if c.case == case} == {"whole", "tiles"}, case
 
 
 def test_every_cell_takes_its_path() -> None:
     for cell in CELLS:
-        assert path(LRUA_CASES[cell.case], cell.shape, cell.dtype) == cell.path, cell.name
+        assert path(CASES[cell.case], cell.shape, cell.dtype) == cell.path, cell.name
         assert 1 <= cell.shape.n <= cell.shape.N, cell.name
     for name, (cases, shape) in BORDERS.items():
-        tiles = {path(LRUA_CASES[case], shape, torch.float32).startswith("tiles") for case in cases}
+        tiles = {path(CASES[case], shape, torch.float32).startswith("tiles") for case in cases}
         if name != "paper":  # whose memory a program holds on some GPUs
             assert tiles == {"tile" in name or name == "most slots"}, name
 

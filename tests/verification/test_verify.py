@@ -9,14 +9,32 @@ from typing import Any
 
 import pytest
 import torch
-from mannkern.verification.cases import CASES, WITHOUT_GRADIENT, Shape, arguments, keeps_gap, narrow
 from torch import Tensor
 
-from mannkern import MANN, NTM, backends, functional
+from mannkern import functional
 from mannkern.__main__ import main
+from mannkern.memories import registry
+from mannkern.memories.cases import Shape, arguments, cast
+from mannkern.memories.lrua.verification import keeps_gap
 from mannkern.verification import episodes
 from mannkern.verification import verify as module
-from mannkern.verification.verify import Row, contenders, verify
+from mannkern.verification.verify import Row, available_backends, verify
+from tests.helpers import CASES, EVERY_CASE, operations
+
+
+def test_example() -> None:
+    """Twice the error that is allowed is not good, half of it is."""
+    row = Row("step", "cpp", "cpu", "float32", error=2e-6, allowed=1e-6, where="", seconds=0.0)
+    assert not row.good
+    assert row._replace(error=5e-7).good
+
+
+def replace_function(monkeypatch: pytest.MonkeyPatch, name: str, function: Callable[..., Any]) -> None:
+    """Put ``function`` in the place of LRUA's operation ``name``."""
+    family = registry.FAMILIES["lrua"]
+    harmed = {k: op._replace(function=function) if k == name else op for k, op in family.operations.items()}
+    cases = {k: case._replace(operation=harmed[case.operation.name]) for k, case in family.cases.items()}
+    monkeypatch.setitem(registry.FAMILIES, "lrua", family._replace(operations=harmed, cases=cases))
 
 
 @pytest.fixture(autouse=True)
@@ -30,31 +48,32 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_operation_is_verified() -> None:
-    assert {case.operation for case in (CASES | WITHOUT_GRADIENT).values()} == set(backends.FAMILY)
+    assert {case.operation.name for case in EVERY_CASE.values()} == set(operations())
     rows = list(verify("cpp", "cpu", 1))
-    assert {row.operation for row in rows} == set(backends.FAMILY) | {"MANN", "NTM"}
+    assert {row.operation for row in rows} == set(operations()) | {"MANN", "NTM"}
     dtypes = {"float64", "float32", "bfloat16"}
-    for operation in backends.FAMILY:
+    for operation in operations():
         expected = dtypes if operation == "least_used_mask" else dtypes | {"gradcheck"}
         assert {row.dtype for row in rows if row.operation == operation} == expected
     assert all(row.good for row in rows), [row for row in rows if not row.good]
 
 
 @pytest.mark.parametrize("wrong", ["output", "memory", "gradient"])
-@pytest.mark.parametrize("sequence", [MANN, NTM])
-def test_a_wrong_episode_is_found(sequence: Any, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = sequence._compiled
+@pytest.mark.parametrize("name", ["lrua", "ntm"])
+def test_a_wrong_episode_is_found(name: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = registry.FAMILIES[name]
+    fused = family.cell.fused_episode
 
     def harmed(*arguments: Any) -> Any:
-        output, state = compiled(*arguments)
+        output, state = fused(*arguments)
         if wrong == "output":
             return output * (1 + 1e-4), state
         if wrong == "memory":
             return output, state._replace(memory=state.memory.flip(1))
         return output.detach() + 1.001 * (output - output.detach()), state
 
-    monkeypatch.setattr(sequence, "_compiled", harmed)
-    rows = [row for row in verify("cpp", "cpu", 1) if row.operation == sequence.__name__]
+    monkeypatch.setattr(family.cell, "fused_episode", harmed)
+    rows = [row for row in verify("cpp", "cpu", 1) if row.operation == family.episode.sequence.__name__]
     assert [row.dtype for row in rows] == ["float64", "float32"]
     assert not any(row.good for row in rows)
 
@@ -81,7 +100,7 @@ def test_seed() -> None:
 
 
 def test_fresh_seeds_are_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mannkern.commands.verify.contenders", lambda device_types: [])
+    monkeypatch.setattr("mannkern.commands.verify.available_backends", lambda device_types: [])
     seeds = set()
     for _ in range(2):
         assert main(["verify"]) == 1  # nothing was verified
@@ -107,7 +126,7 @@ def test_a_wrong_result_is_found(
         found = right(*args, **options)
         return found if options["backend"] == "reference" else harm(found)
 
-    monkeypatch.setattr(functional, "usage_update", wrong)
+    replace_function(monkeypatch, "usage_update", wrong)
     assert main(["verify", "--seed", "3"]) == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if "WRONG" in line]
     assert lines
@@ -122,7 +141,7 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
             key.register_hook(lambda g: g * 1.001)
         return right(memory, key, strength, backend=backend)
 
-    monkeypatch.setattr(functional, "cosine_read", wrong)
+    replace_function(monkeypatch, "cosine_read", wrong)
     failed = {(row.operation, row.dtype) for row in verify("cpp", "cpu", 1) if not row.good}
     assert failed >= {("cosine_read", "float64"), ("cosine_read", "float32")}
 
@@ -137,7 +156,7 @@ def test_a_kernel_that_raises_is_wrong_and_the_rest_is_verified(
             raise ValueError("out of resources\nand more")
         return right(*args, **options)
 
-    monkeypatch.setattr(functional, "usage_update", fails)
+    replace_function(monkeypatch, "usage_update", fails)
     assert main(["verify", "--seed", "3"]) == 1
     said = capsys.readouterr().out
     assert said.count("WRONG") == 4
@@ -145,8 +164,8 @@ def test_a_kernel_that_raises_is_wrong_and_the_rest_is_verified(
     assert "35 of 39 rows are right" in said
 
 
-def test_contenders() -> None:
-    assert contenders(["cpu"]) == [("cpp", "cpu")]
+def test_available_backends() -> None:
+    assert available_backends(["cpu"]) == [("cpp", "cpu")]
 
 
 def test_a_row_of_nan_is_not_good() -> None:
@@ -158,6 +177,6 @@ def test_usages_of_a_scan_keep_a_gap() -> None:
     tensors = arguments(case, shape)
     assert keeps_gap(case, tensors, 2)
     assert not keeps_gap(case, tensors | {"usage": torch.zeros(2, 9)}, 2)
-    half = narrow(case, tensors, torch.bfloat16)
+    half = cast(case, tensors, torch.bfloat16)
     assert half["usage"].dtype == torch.float32
     assert half["keys"].dtype == torch.bfloat16

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, cache_signature, call_backward
+from mannkern.memories.function import MemoryFunction, call_backward, takes
 from mannkern.memories.library import empty_like, operation
 
 
@@ -30,7 +30,7 @@ class AdditiveWriteFunction(MemoryFunction):
     """The arguments of ``additive_write`` and the overload -> memory."""
 
     @staticmethod
-    @cache_signature
+    @takes(additive_write, "overload")
     def forward(*args: Any) -> Tensor:
         *arguments, overload = args
         return additive_write[overload](*arguments)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, cache_signature, call_backward
+from mannkern.memories.function import MemoryFunction, call_backward, takes
 from mannkern.memories.library import empty_like, operation
 
 
@@ -71,7 +71,7 @@ class CosineReadFunction(MemoryFunction):
     """The arguments of ``cosine_read`` and the overload -> read, read weights, and what that overload saves besides."""
 
     @staticmethod
-    @cache_signature
+    @takes(cosine_read, "overload")
     def forward(*args: Any) -> tuple[Tensor, ...]:
         *arguments, overload = args
         return cosine_read[overload](*arguments)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from mannkern.memories.episode import controller_gradients, last_cell, saved_shapes, wanted_gradients
-from mannkern.memories.function import cache_signature, call_backward
+from mannkern.memories.function import call_backward, takes
 from mannkern.memories.library import empty_like, operation
 
 Eleven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -87,7 +87,7 @@ class MANNEpisodeFunction(Function):
     """The arguments of ``mann_episode`` -> its results."""
 
     @staticmethod
-    @cache_signature
+    @takes(mann_episode)
     def forward(*args: Any) -> tuple[Tensor, ...]:
         return mann_episode["default"](*args)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mannkern.backends import native
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, OnceDifferentiable, cache_signature, call_backward
+from mannkern.memories.function import MemoryFunction, OnceDifferentiable, call_backward, takes
 from mannkern.memories.library import empty_like, operation
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -154,7 +154,7 @@ class LRUAScanFunction(MemoryFunction):
     batch_at_dim1 = ((3, 4, 5, 6), (0, 4, 5, 6))
 
     @staticmethod
-    @cache_signature
+    @takes(lrua_scan, "overload")
     def forward(*args: Any) -> tuple[Tensor, ...]:
         *arguments, overload = args
         return lrua_scan[overload](*arguments)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, cache_signature, call_backward
+from mannkern.memories.function import MemoryFunction, call_backward, takes
 from mannkern.memories.library import empty_like, operation
 from mannkern.memories.lrua.ops.cosine_read import strength_gradient
 
@@ -117,7 +117,7 @@ class LRUAStepFunction(MemoryFunction):
     """The arguments of ``lrua_step`` and the overload -> its five results, and what that overload saves besides."""
 
     @staticmethod
-    @cache_signature
+    @takes(lrua_step, "overload")
     def forward(*args: Any) -> tuple[Tensor, ...]:
         *arguments, overload = args
         return lrua_step[overload](*arguments)

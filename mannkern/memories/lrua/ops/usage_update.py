@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, cache_signature, call_backward
+from mannkern.memories.function import MemoryFunction, call_backward, takes
 from mannkern.memories.library import operation
 
 
@@ -28,7 +28,7 @@ class UsageUpdateFunction(MemoryFunction):
     """The arguments of ``usage_update`` and the overload -> usage."""
 
     @staticmethod
-    @cache_signature
+    @takes(usage_update, "overload")
     def forward(*args: Any) -> Tensor:
         *arguments, overload = args
         return usage_update[overload](*arguments)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mannkern.memories.function import MemoryFunction, cache_signature, call_backward
+from mannkern.memories.function import MemoryFunction, call_backward, takes
 from mannkern.memories.library import empty_like, operation
 
 
@@ -41,7 +41,7 @@ class NTMAddressFunction(MemoryFunction):
     """The arguments of ``ntm_address`` -> weights, and what is saved for backward."""
 
     @staticmethod
-    @cache_signature
+    @takes(ntm_address)
     def forward(*args: Any) -> tuple[Tensor, ...]:
         return ntm_address["default"](*args)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from mannkern.memories.episode import controller_gradients, last_cell, saved_shapes, wanted_gradients
-from mannkern.memories.function import cache_signature, call_backward
+from mannkern.memories.function import call_backward, takes
 from mannkern.memories.library import empty_like, operation
 
 Nine = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -79,7 +79,7 @@ class NTMEpisodeFunction(Function):
     """The arguments of ``ntm_episode`` -> its results."""
 
     @staticmethod
-    @cache_signature
+    @takes(ntm_episode)
     def forward(*args: Any) -> tuple[Tensor, ...]:
         return ntm_episode["default"](*args)
 

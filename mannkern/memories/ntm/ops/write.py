@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mannkern.memories.function import MemoryFunction, cache_signature, call_backward
+from mannkern.memories.function import MemoryFunction, call_backward, takes
 from mannkern.memories.library import empty_like, operation
 
 
@@ -28,7 +28,7 @@ class NTMWriteFunction(MemoryFunction):
     """The arguments of ``ntm_write`` -> memory."""
 
     @staticmethod
-    @cache_signature
+    @takes(ntm_write)
     def forward(*args: Any) -> Tensor:
         return ntm_write["default"](*args)
 

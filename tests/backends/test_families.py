@@ -1,0 +1,164 @@
+"""Kernels that a backend has: by family of operations, by device, by size; and what `auto` takes instead."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import pytest
+import torch
+
+import mannkern
+from mannkern import functional
+from mannkern.backends import BACKENDS, choice, choose, native, triton
+from mannkern.memories import registry
+from tests.helpers import CASES, MISSING, SMALL, Shape, arguments, assert_same, run_case
+
+pytestmark = pytest.mark.usefixtures("no_choice_yet")
+
+
+def name_of(family: str, requested: str | None, device: torch.device, *sizes: int) -> str:
+    """The name of the backend that is chosen."""
+    return choose(family, requested, device, *sizes).name
+
+
+@pytest.fixture
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture
+def without_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+
+
+@pytest.mark.usefixtures("without_interpreter")
+def test_triton_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "Triton runs on a GPU, not on 'cpu' (for tests, slowly, with TRITON_INTERPRET=1 set from the start)"
+    with pytest.raises(RuntimeError, match=f"^backend='triton' cannot be met: {re.escape(reason)}$"):
+        functional.least_used_mask(torch.zeros(1, 2), 1, backend="triton")
+    monkeypatch.setenv("MANNKERN_BACKEND", "triton")
+    with pytest.raises(RuntimeError, match=f"^MANNKERN_BACKEND='triton' cannot be met: {re.escape(reason)}$"):
+        functional.least_used_mask(torch.zeros(1, 2), 1)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_triton_that_is_not_installed(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton, "_has_triton", False)
+    with pytest.raises(RuntimeError, match="cannot be met: Triton is not installed; pip install triton"):
+        name_of("lrua", "triton", torch.device(device))
+    with pytest.warns(UserWarning, match="reference on 'cuda': Triton is not installed; pip install triton"):
+        assert name_of("lrua", None, torch.device("cuda")) == "reference"
+    assert "pip install triton" in mannkern.backend_info().missing["triton"]
+
+
+def test_triton_on_a_device_it_does_not_know() -> None:
+    with pytest.raises(RuntimeError, match="cannot be met: Triton runs on a GPU, not on 'meta'"):
+        name_of("lrua", "triton", torch.device("meta"))
+    assert name_of("lrua", "auto", torch.device("cuda")) == name_of("lrua", "triton", torch.device("cuda")) == "triton"
+
+
+@pytest.mark.usefixtures("interpreter")
+@pytest.mark.parametrize(
+    ("case", "letter", "size"),
+    [
+        (case, letter, size)
+        for case in ("write", "read", "usage", "step", "scan")
+        for letter, size in (("N", 65537), ("W", 513), ("R", 17))
+        if (case, letter) != ("usage", "W")
+    ],
+)
+def test_sizes_that_triton_does_not_take(case: str, letter: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An explicit request raises; auto takes the reference, and says so once."""
+    reason = f"{letter} = {size}, and the Triton kernels take up to {size - 1}"
+    tensors = arguments(CASES[case], Shape(1, 2, 2, 1, 1, T=1)._replace(**{letter: size}))
+    with pytest.raises(RuntimeError, match=f"^backend='triton' cannot be met: {reason}$"):
+        run_case(CASES[case], tensors, "triton", 1)
+    monkeypatch.setattr(choice, "preferred", lambda family, device_type: BACKENDS["triton"])
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        found = [run_case(CASES[case], tensors, None, 1) for _ in range(2)]
+    assert [str(warning.message) for warning in seen] == [f"mannkern runs on the reference on 'cpu': {reason}"]
+    assert_same(found[1], run_case(CASES[case], tensors, "reference", 1))
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_slots_that_triton_does_not_search() -> None:
+    with pytest.raises(RuntimeError, match="N = 65537, and the Triton kernels take up to 65536"):
+        functional.least_used_mask(torch.zeros(1, 65537), 1, backend="triton")
+
+
+WITHOUT_KERNELS = {
+    "triton": ("ntm", "backend 'triton' has no kernels for 'ntm'; 'cpp' and 'cuda' have them"),
+    "cuda": ("lrua", "backend 'cuda' has no kernels for 'lrua'; 'cpp' and 'triton' have them"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        (name, asked)
+        for asked, (family, _) in WITHOUT_KERNELS.items()
+        for name in CASES
+        if CASES[name].operation.family == family
+    ],
+)
+def test_a_backend_without_kernels_of_the_family(name: str, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reason, tensors = WITHOUT_KERNELS[asked][1], arguments(CASES[name], SMALL)
+    with pytest.raises(RuntimeError, match=f"^backend='{asked}' cannot be met: {reason}$"):
+        run_case(CASES[name], tensors, asked)
+    monkeypatch.setenv("MANNKERN_BACKEND", asked)
+    with pytest.raises(RuntimeError, match=f"^MANNKERN_BACKEND='{asked}' cannot be met: {reason}$"):
+        run_case(CASES[name], tensors, None)
+
+
+@pytest.mark.parametrize("module", [mannkern.NTM, mannkern.NTMCell])
+def test_a_module_on_a_backend_without_its_kernels(module: type) -> None:
+    model = module(3, 4, 5, 6, backend="triton")
+    with pytest.raises(RuntimeError, match="'triton' has no kernels for 'ntm'; 'cpp' and 'cuda' have them"):
+        model(torch.zeros(2, 3) if module is mannkern.NTMCell else torch.zeros(1, 2, 3))
+
+
+@pytest.mark.parametrize("name", registry.FAMILIES["ntm"].operations)
+def test_cuda_on_another_device(name: str) -> None:
+    for device in ("cpu", "meta"):
+        tensors = {k: x.to(device) for k, x in arguments(CASES[name], SMALL).items()}
+        with pytest.raises(RuntimeError, match=f"^backend='cuda' cannot be met: .* runs on a GPU, not on '{device}'$"):
+            run_case(CASES[name], tensors, "cuda")
+
+
+def test_auto_on_a_gpu_by_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each family takes its own kernels, and falls back on its own."""
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(native, "cuda_reason", "")
+    assert name_of("ntm", None, gpu) == "cuda"
+    assert name_of("ntm", None, gpu, 65_536, 9, 9) == "cuda"
+    with pytest.warns(UserWarning, match="on the reference on 'cuda': N = 65537, the CUDA kernels take up to 65,536"):
+        assert name_of("ntm", None, gpu, 65_537) == "reference"
+    monkeypatch.setattr(native, "cuda_reason", "it was not built")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert [name_of("ntm", None, gpu) for _ in range(3)] == ["reference"] * 3
+        assert name_of("lrua", None, gpu) == "triton"
+    assert [str(warning.message) for warning in seen] == ["mannkern runs on the reference on 'cuda': it was not built"]
+    with pytest.raises(RuntimeError, match=r"^backend='cuda' cannot be met: it was not built$"):
+        name_of("ntm", "cuda", gpu)
+
+
+@pytest.mark.usefixtures("without_library")
+def test_the_ntm_falls_back_with_one_warning() -> None:
+    cell = mannkern.NTMCell(3, 4, 5, 6)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        state = None
+        for _ in range(3):
+            _, state = cell(torch.zeros(2, 3), state)
+        mannkern.NTM(3, 4, 5, 6)(torch.zeros(2, 2, 3))
+    assert [str(warning.message) for warning in seen] == [f"mannkern runs on the reference on 'cpu': {MISSING}"]
+
+
+def test_the_ntm_on_a_device_that_auto_does_not_know() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for module, shape in ((mannkern.NTMCell, (2, 3)), (mannkern.NTM, (5, 2, 3))):
+            assert module(3, 4, 5, 6, device="meta")(torch.zeros(shape, device="meta"))[0].shape == (*shape[:-1], 10)

@@ -1,0 +1,78 @@
+"""Runs every compiled operation, forward and backward, under AddressSanitizer, on sizes around vectors and blocks.
+
+``make sanitize`` runs it with a library built for the sanitizer. Tensors are exactly as large as their numbers, so the
+sanitizer sees a number that is read or written outside one, says where, and ends the run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from mannkern import MANN, NTM, functional
+from mannkern.backends import native
+
+SLOTS = (1, 5, 15, 16, 17, 31, 32, 33, 128)
+WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 20, 24, 31, 33, 40, 41, 56)
+HEADS = (1, 3, 5)
+DTYPES = (torch.float32, torch.float64)
+EPISODES = ((128, 40, 4), (128, 20, 1), (33, 17, 3), (16, 8, 2), (5, 3, 2), (1, 1, 1))
+B, T = 2, 9
+
+
+def leaf(*sizes: int, dtype: torch.dtype) -> Tensor:
+    """Random numbers from 0 to 1 that require a gradient."""
+    return torch.rand(sizes, dtype=dtype).requires_grad_()
+
+
+def differentiate(outputs: Iterable[Tensor]) -> None:
+    """Computes the gradient of the sum of all outputs."""
+    torch.stack([x.sum() for x in outputs]).sum().backward()
+
+
+def steps(N: int, W: int, R: int, dtype: torch.dtype) -> None:
+    """The single operations."""
+    memory, weights, usage = leaf(B, N, W, dtype=dtype), leaf(B, R, N, dtype=dtype), leaf(B, N, dtype=dtype)
+    key, add, gate = leaf(B, R, W, dtype=dtype), leaf(B, R, W, dtype=dtype), leaf(B, R, dtype=dtype)
+    differentiate(functional.lrua_step(memory, weights, usage, key, add, gate, gate, num_least_used=min(N, 9)))
+    differentiate(functional.cosine_read(memory, key))
+    slots = torch.full((B,), N - 1)
+    differentiate([functional.additive_write(memory, weights, add, slots)])
+    differentiate([functional.usage_update(usage, weights, weights)])
+    shift = torch.full((B, R, 3), 1 / 3, dtype=dtype, requires_grad=True)
+    differentiate([functional.ntm_address(memory, weights, key, gate, gate, shift, gate + 1)])
+    differentiate([functional.ntm_write(memory, weights, key, add)])
+
+
+def episodes(N: int, W: int, R: int, dtype: torch.dtype) -> None:
+    """The scan and whole episodes, with gradients and without."""
+    state = leaf(B, N, W, dtype=dtype), leaf(B, R, N, dtype=dtype), leaf(B, N, dtype=dtype)
+    interface = leaf(T, B, R, W, dtype=dtype), leaf(T, B, R, W, dtype=dtype), leaf(T, B, R, dtype=dtype)
+    differentiate(functional.lrua_scan(*state, *interface))
+    for module, controller in itertools.product((MANN, NTM), ("lstm", "feedforward")):
+        model = module(7, 9, N, W, R, controller=controller, dtype=dtype)
+        inputs = leaf(T, B, 7, dtype=dtype)
+        output, last = model(inputs)
+        differentiate([output, last.memory])
+        with torch.no_grad():
+            model(inputs)
+
+
+def main() -> None:
+    print(native.__file__)
+    for isa in ("portable", "avx2", "avx512"):
+        if not native.set_isa(isa):
+            print(f"{isa}: not on this machine")
+            continue
+        for N, W, R, dtype in itertools.product(SLOTS, WIDTHS, HEADS, DTYPES):
+            steps(N, W, R, dtype)
+        for (N, W, R), dtype in itertools.product(EPISODES, DTYPES):
+            episodes(N, W, R, dtype)
+        print(f"{isa}: nothing read or written beside a tensor", flush=True)
+
+
+if __name__ == "__main__":
+    main()

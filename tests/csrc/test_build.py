@@ -1,0 +1,119 @@
+"""The build: without a working compiler, without torch, with stand-ins for nvcc; and what the library needs to load."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mannkern.backends import native
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("csrc", "mannkern"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return tmp_path
+
+
+def build(source: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MANNKERN_")}
+    return subprocess.run(command, cwd=source, env=clean | environment, capture_output=True, text=True, timeout=120)
+
+
+def test_failed_compile_leaves_a_pure_python_package_and_says_so(source: Path) -> None:
+    done = build(source, CC="false", CXX="false")
+    assert done.returncode == 0
+    assert "no compiled library" in done.stderr
+    assert not list(source.rglob("*.so"))
+
+
+def test_failed_compile_is_an_error_when_forced(source: Path) -> None:
+    assert build(source, CC="false", CXX="false", MANNKERN_FORCE_BUILD="1").returncode != 0
+
+
+@pytest.mark.parametrize(("forced", "code"), [("0", 0), ("1", 1)])
+def test_build_without_torch(source: Path, forced: str, code: int) -> None:
+    (source / "torch.py").write_text("raise ImportError('hidden for this test')")
+    done = build(source, MANNKERN_FORCE_BUILD=forced, PYTHONPATH=str(source))
+    assert done.returncode == code
+    assert ("torch is not importable" in done.stderr) or ("needs torch at build time" in done.stderr)
+
+
+NVCC = """#!/bin/sh
+case "$1" in
+  --version) echo "Cuda compilation tools, release {release}, V{release}" ;;
+  --list-gpu-code) echo sm_80 sm_90 sm_100 ;;
+  *) [ {code} = 0 ] || exit {code}; while [ "$1" != -o ]; do shift; done; echo built > "$2" ;;
+esac
+"""
+
+
+def build_with_nvcc(source: Path, release: str = "13.0", code: int = 0, **environment: str) -> str:
+    """The output of a build with a torch of CUDA 13.0, a stand-in for nvcc and no C++ compiler."""
+    (source / "bin").mkdir()
+    nvcc = source / "bin" / "nvcc"
+    nvcc.write_text(NVCC.format(release=release, code=code))
+    nvcc.chmod(0o755)
+    (source / "sitecustomize.py").write_text("import torch; torch.version.cuda = '13.0'")
+    tools = {"CUDA_HOME": str(source), "PYTHONPATH": str(source), "CC": "false", "CXX": "false"}
+    done = build(source, **tools | environment)
+    assert done.returncode == 0
+    return done.stdout + done.stderr
+
+
+def test_cuda_library_is_built_beside_a_torch_of_cuda(source: Path) -> None:
+    said = build_with_nvcc(source)
+    gpus = [word for word in said.split() if word.startswith("-gencode")]
+    assert gpus == [f"-gencode=arch=compute_{n},code=sm_{n}" for n in (80, 90, 100)] + [
+        "-gencode=arch=compute_100,code=compute_100"
+    ]
+    assert [file.name for file in (source / "mannkern").glob("*.so")] == ["_CUDA.abi3.so"]
+
+
+def test_cuda_library_is_for_the_gpus_that_were_asked_for(source: Path) -> None:
+    said = build_with_nvcc(source, TORCH_CUDA_ARCH_LIST="8.6;9.0+PTX")
+    gpus = [word.removeprefix("-gencode=arch=") for word in said.split() if word.startswith("-gencode")]
+    assert gpus == ["compute_86,code=sm_86", "compute_90,code=sm_90", "compute_90,code=compute_90"]
+
+
+def test_cuda_library_that_cannot_be_built_is_left_out_and_said(source: Path) -> None:
+    said = build_with_nvcc(source, code=1)
+    assert "mannkern: no compiled library: command" in said
+    assert not list(source.rglob("*.so"))
+
+
+def test_nvcc_of_another_cuda_is_not_used(source: Path) -> None:
+    said = build_with_nvcc(source, release="12.6")
+    assert "is of CUDA 12, PyTorch of CUDA 13.0; set CUDA_HOME" in said
+    assert not list(source.rglob("*.so"))
+
+
+def test_library_needs_no_python_and_only_the_stable_interface_of_torch() -> None:
+    assert not native.reason
+    library = ROOT / "mannkern" / "_C.abi3.so"
+    listing = subprocess.run(["nm", "-D", "-u", str(library)], capture_output=True, text=True, check=True).stdout
+    symbols = [line.split()[-1] for line in listing.splitlines()]
+    assert any(name.startswith("aoti_torch_") for name in symbols)
+    assert not [name for name in symbols if name.startswith(("Py", "_Py", "_ZN2at", "_ZNK2at", "_ZN3c10", "_ZNK3c10"))]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86 instructions")
+def test_prefetches_are_in_the_compiled_library() -> None:
+    """GCC deletes calls to functions that only prefetch unless they are inlined: a scan once lost most of its own."""
+    command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", str(ROOT / "mannkern" / "_C.abi3.so")]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    functions = [function.partition(":\n") for function in listing.split("\n\n")]
+    for name, rows in {"lrua_scan": 5, "lrua_scan_backward": 7, "lrua_step": 1, "lrua_step_backward": 1}.items():
+        whole = [(head, code) for head, _, code in functions if "[clone" not in head]
+        counts = [code.count("prefetch") for head, code in whole if f"::{name}<float>(mannkern::" in head]
+        assert len(counts) == 3, f"{name} for three instruction sets"
+        assert min(counts) >= rows, name

@@ -1,0 +1,114 @@
+"""What cells and sequences say: their repr, and errors that name the argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mannkern import MANN, NTM, NTMCell
+from tests.memories.test_cells import CELLS, EVERY, MODULES, SIZES, build
+
+
+def test_repr_shows_every_size() -> None:
+    text = repr(
+        MANN(101, 102, 103, 104, 105, num_least_used=106 - 50, decay=0.5, memory_init="learned", batch_first=True)
+    )
+    for part in ("101", "102", "=103", "=104", "=105", "=56", "'shared'", "=0.5", "'learned'", "batch_first=True"):
+        assert part in text
+    text = repr(NTM(101, 102, 103, 104, 5, 6, 7, memory_init="learned", batch_first=True))
+    for part in ("101", "102", "=103", "=104", "heads=5", "heads=6", "range=7", "'learned'", "batch_first=True"):
+        assert part in text
+
+
+SHARED: dict[str, tuple[Any, type[Exception]]] = {
+    "input_size": (0, ValueError),
+    "hidden_size": (2.0, TypeError),
+    "memory_slots": (-1, ValueError),
+    "memory_width": (True, TypeError),
+    "memory_init": ("zeros", ValueError),
+    "controller": ("gru", ValueError),
+    "backend": ("fast", ValueError),
+}
+BAD: dict[type, dict[str, tuple[Any, type[Exception]]]] = {
+    MANN: SHARED
+    | {
+        "num_reads": ("4", TypeError),
+        "num_least_used": (9, ValueError),
+        "least_used": ("head", ValueError),
+        "decay": (1.5, ValueError),
+    },
+    NTM: SHARED
+    | {
+        "num_read_heads": (0, ValueError),
+        "num_write_heads": (1.0, TypeError),
+        "shift_range": (-1, ValueError),
+    },
+}
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, bad in BAD.items() for name in bad])
+def test_bad_arguments(module: type, name: str) -> None:
+    value, error = BAD[module][name]
+    sizes = dict(zip(("input_size", "hidden_size", "memory_slots", "memory_width"), SIZES))
+    with pytest.raises(error, match=f"^{name}: got {value!r}|^{name}: got {type(value).__name__}"):
+        module(**{**sizes, name: value})(torch.zeros(1, 1, 3))
+
+
+@CELLS
+@pytest.mark.parametrize(
+    "controller", [nn.LSTMCell(11, 6), nn.LSTMCell(10, 5), nn.GRUCell(11, 6), nn.LSTM(11, 5)], ids=repr
+)
+def test_controllers_of_the_wrong_size(controller: nn.Module, cell_type: type, sequence: type) -> None:
+    for module in (cell_type, sequence):
+        with pytest.raises((ValueError, TypeError), match="controller"):
+            module(*SIZES, controller=controller)
+
+
+@EVERY
+def test_bad_inputs(module: type, shape: tuple[int, ...]) -> None:
+    module_ = build(module)
+    for bad in (torch.zeros(*shape[:-1], 4), torch.zeros(shape[1:]), torch.zeros(1, *shape), [1.0]):
+        with pytest.raises((ValueError, TypeError), match=r"^input: got"):
+            module_(bad)
+    for dtype in (torch.float32, torch.int64):
+        with pytest.raises(TypeError, match=r"^input: got .*, need torch.float64"):
+            module_(torch.zeros(shape, dtype=dtype))
+    with pytest.raises(ValueError, match=r"^batch_size: got -1"):
+        module_.initial_state(-1)
+
+
+STATES: dict[str, Callable[[Any], Any]] = {
+    "controller": lambda s: s._replace(controller=(s.controller[0][:2], s.controller[1][:2])),
+    "memory": lambda s: s._replace(memory=s.memory[:, :7]),
+    "read_weights": lambda s: s._replace(read_weights=s.read_weights[:2]),
+    "usage": lambda s: s._replace(usage=s.usage.float()),
+    "write_weights": lambda s: s._replace(write_weights=s.write_weights.expand(6, 2, 8)),
+    "read": lambda s: s._replace(read=s.read[..., :3]),
+    "state": tuple,
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "name"),
+    [
+        (module, shape, name)
+        for module, shape in MODULES.items()
+        for name in STATES
+        if name != ("usage" if issubclass(module, NTM | NTMCell) else "write_weights")
+    ],
+)
+def test_bad_states(module: type, shape: tuple[int, ...], name: str) -> None:
+    module_ = build(module)
+    with pytest.raises((ValueError, TypeError), match=rf"\b{name}\b.*: got .*need"):
+        module_(torch.zeros(shape, dtype=torch.float64), STATES[name](module_.initial_state(shape[-2])))
+
+
+@EVERY
+def test_a_state_of_another_batch(module: type, shape: tuple[int, ...]) -> None:
+    model = build(module)
+    with pytest.raises(ValueError, match=r"^state\.memory: got .*need"):
+        model(torch.zeros(shape, dtype=torch.float64), model.initial_state(5))

@@ -1,0 +1,70 @@
+"""Gradients against finite differences, in float64 and on usages with a gap; and what a second derivative says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.helpers import CASES, SMALL, Shape, arguments, as_function, cotangents, on_kernels, run_case
+from tests.interpreter import on_shapes
+
+SHAPES = {
+    "small": SMALL,
+    "one_of_each": Shape(1, 1, 1, 1, 1, T=2),
+    "past_a_block": Shape(1, 17, 2, 1, 3, T=2),
+}
+
+TWICE = "twice|second time"  # what the error says
+
+
+@on_shapes(CASES, SHAPES, ["whole"], reference=True)
+def test_first_derivative(backend: str, case: str, shape: Shape) -> None:
+    function, values = as_function(case, shape, backend)
+    assert torch.autograd.gradcheck(function, values, fast_mode=backend == "triton")  # whose interpreter is slow
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_second_derivative_of_the_reference(case: str) -> None:
+    function, values = as_function(case, SMALL, "reference")
+    gradients = tuple(x.requires_grad_() for x in cotangents(CASES[case], SMALL, torch.float64).values())
+    assert torch.autograd.gradgradcheck(function, values, gradients, fast_mode=True)
+
+
+@on_kernels(name for name, case in CASES.items() if case.operation.name != "usage_update")
+def test_second_derivative_of_a_kernel_is_an_error(kernel: str, case: str) -> None:
+    """Not a value that leaves the penalty on the gradient out."""
+    function, values = as_function(case, SMALL, kernel)
+    gradients = tuple(x.requires_grad_() for x in cotangents(CASES[case], SMALL, torch.float64).values())
+    outputs = function(*values)
+    first = torch.autograd.grad(outputs, values, gradients, create_graph=True)
+    penalised = sum(x.square().sum() for x in (*outputs, *first))
+    with pytest.raises(RuntimeError, match=TWICE):
+        torch.autograd.grad(penalised, values)
+
+
+@on_kernels(["read_strength", "step_strength", "scan", "shift_sharpen", "ntm_address", "ntm_write"])
+@pytest.mark.parametrize("transform", ["grad", "jacrev"])
+def test_second_derivative_by_functional_transforms_is_an_error(kernel: str, case: str, transform: str) -> None:
+    function, values = as_function(case, SMALL, kernel)
+    values = tuple(x.detach() for x in values)
+
+    def loss(first: Tensor) -> Tensor:
+        return sum(x.square().sum() for x in function(first, *values[1:]))
+
+    second = {
+        "grad": torch.func.grad(lambda x: torch.func.grad(loss)(x).square().sum()),
+        "jacrev": torch.func.jacrev(torch.func.grad(loss)),
+    }
+    with pytest.raises(RuntimeError, match=TWICE):
+        second[transform](values[0])
+
+
+@on_kernels(["write_reset", "read_strength", "step_strength", "shift_sharpen", "ntm_address", "ntm_write"])
+def test_changing_what_the_backward_pass_needs_is_an_error(kernel: str, case: str) -> None:
+    tensors = arguments(CASES[case], SMALL)
+    first, last = next(iter(tensors)), next(name for name in ("add", "key", "shift") if name in tensors)
+    outputs = run_case(CASES[case], tensors | {first: tensors[first].requires_grad_(), last: tensors[last]}, kernel)
+    tensors[last].zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(sum(x.sum() for x in outputs.values()), tensors[first])

@@ -1,0 +1,125 @@
+"""A compiled loop, MANN's or NTM's, against looping its cell and the reference: outputs, last state, all gradients."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from mannkern import MANN
+from tests.helpers import assert_accurate, same, strided
+from tests.memories.sequences import (
+    BOTH,
+    MODULES,
+    MOST,
+    OPTIONS,
+    SIZES,
+    Sequence,
+    apply,
+    assert_close,
+    build,
+    check,
+    episode,
+    evaluate,
+    named,
+    squares,
+)
+
+
+@BOTH
+@pytest.mark.parametrize("T", [1, 2, 3, 7, 16, 50])
+@pytest.mark.usefixtures("isa", "nan_filled_allocations")
+def test_equals_its_cells_and_the_reference(module: type[Sequence], T: int) -> None:
+    model = build(module)
+    check(model, *episode(model, T, B=3))
+
+
+@pytest.mark.parametrize("T", [4, 7, 50])
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module in MODULES for name in OPTIONS[module]])
+def test_options(module: type[Sequence], name: str, T: int) -> None:
+    options = OPTIONS[module][name]
+    model = build(module, **options)
+    check(model, *episode(model, T, B=2))
+
+
+@BOTH
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1), (7, 13, 33, 17, 3), (2, 3, 3, 5, 6), (20, 200, 128, 40, 4)])
+@pytest.mark.usefixtures("isa")
+def test_sizes(module: type[Sequence], sizes: tuple[int, ...]) -> None:
+    model = build(module, sizes, **MOST[module])
+    check(model, *episode(model, 5, B=2))
+
+
+@BOTH
+@pytest.mark.parametrize("memory_init", ["learned", "uniform", 1e-6, 0.0])
+@pytest.mark.parametrize("T", [2, 50])
+def test_from_the_initial_state(module: type[Sequence], T: int, memory_init: float | str) -> None:
+    model = build(module, memory_init=memory_init)
+    check(model, episode(model, T, B=2)[0], None)
+
+
+@BOTH
+@pytest.mark.parametrize("B", [0, 1])
+def test_few_episodes(module: type[Sequence], B: int) -> None:
+    model = build(module)
+    check(model, *episode(model, 7, B))
+    check(model, episode(model, 7, B)[0], None)
+
+
+@BOTH
+@pytest.mark.parametrize("T", [1, 2, 7])
+@pytest.mark.parametrize("sizes", [SIZES, (40, 64, 128, 40, 4)], ids=["small", "standard_memory"])
+@pytest.mark.usefixtures("isa")
+def test_accuracy_of_float32(module: type[Sequence], sizes: tuple[int, ...], T: int) -> None:
+    model = build(module, sizes, torch.float32, **MOST[module])
+    input, state = episode(model, T, B=4)
+    truth = evaluate(copy.deepcopy(model).double(), "reference", input.double(), apply(state, Tensor.double))
+    if module is MANN:
+        assert truth["usage"].sort(-1).values.diff().min() > 1e-5  # rounding chose no slot
+    assert_accurate(evaluate(model, "whole", input, state), truth, evaluate(model, "reference", input, state))
+
+
+@BOTH
+def test_no_steps_return_the_state_as_it_came(module: type[Sequence]) -> None:
+    model = build(module)
+    input, state = episode(model, 0, B=3)
+    got = evaluate(model, "whole", input, state)
+    assert got["output"].shape == (0, 3, model.output_size)
+    assert all(same(got[name], x) for name, x in named(state).items())
+    assert model(input)[0].shape == (0, 3, model.output_size)
+
+
+@BOTH
+def test_batch_first(module: type[Sequence]) -> None:
+    model, first = build(module), build(module, batch_first=True)
+    input, state = episode(model, 7, B=3)
+    got = evaluate(first, "whole", input.transpose(0, 1), state)
+    assert_close(got, evaluate(first, "cells", input.transpose(0, 1).contiguous(), state))
+    assert same(got["output"].transpose(0, 1), model(input, state)[0].detach())
+    assert first(input.transpose(0, 1)[:, :0])[0].shape == (3, 0, first.output_size)
+
+
+@BOTH
+def test_strided_input_and_state(module: type[Sequence]) -> None:
+    model = build(module)
+    input, state = episode(model, 7, B=3)
+    got = evaluate(model, "whole", strided(input), apply(state, strided))
+    assert_close(got, evaluate(model, "whole", input, state), 1e-14)
+
+
+@BOTH
+@pytest.mark.parametrize("wanted", ["input", "parameters"])
+def test_gradients_of_some(module: type[Sequence], wanted: str) -> None:
+    model = build(module)
+    input, state = episode(model, 7, B=2)
+    whole = model(input.clone().requires_grad_(), state)[0]
+    part = model if wanted == "parameters" else copy.deepcopy(model).requires_grad_(False)
+    x = input.clone().requires_grad_(wanted == "input")
+    output = part(x, state)[0]
+    output.square().sum().backward()
+    assert same(output, whole)
+    got = {"input": x.grad} if wanted == "input" else {name: p.grad for name, p in part.named_parameters()}
+    expected = squares(model, input, state)
+    assert all(g is not None and same(g, expected[f"grad {name}"]) for name, g in got.items())

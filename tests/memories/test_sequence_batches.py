@@ -1,0 +1,80 @@
+"""Batches of MANN and NTM: tiles of the products, large batches in parts, threads and neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers import same
+from tests.memories.sequences import BOTH, Sequence, apply, assert_close, build, check, episode, evaluate, named
+
+
+@BOTH
+@pytest.mark.parametrize("B", [1, 5, 6, 7, 13, 14, 15, 31])
+@pytest.mark.usefixtures("isa", "nan_filled_allocations")
+def test_tiles_of_the_products(module: type[Sequence], B: int) -> None:
+    """Rows within, at and beyond a tile of every instruction set; columns within one vector, one panel, and beyond."""
+    for D in (4, 9, 17):
+        model = build(module, (3, D, 5, 3, 2))
+        check(model, *episode(model, 2, B))
+
+
+@BOTH
+def test_products_of_more_rows_than_the_cache_holds(module: type[Sequence]) -> None:
+    model = build(module, (400, 5, 5, 3, 2))
+    check(model, *episode(model, 7, B=31))
+
+
+@BOTH
+@pytest.mark.parametrize("B", [129, 300])
+@pytest.mark.parametrize("controller", ["lstm", "feedforward"])
+def test_large_batches_in_parts(module: type[Sequence], controller: str, B: int) -> None:
+    model = build(module, controller=controller, memory_init="learned")
+    input, state = episode(model, 3, B)
+    check(model, input, state)
+    check(model, input, None)
+    with torch.no_grad():
+        assert same(model(input)[0][:, 100:110], model(input[:, 100:110])[0])
+
+
+@BOTH
+def test_threads_and_neighbours_change_no_bit(module: type[Sequence], threads: Callable[[int], None]) -> None:
+    model = build(module, (20, 64, 128, 40, 4), torch.float32)
+    input, state = episode(model, 5, B=29)
+    whole: list[tuple[torch.Tensor, Any]] = []
+    for count in (1, 2):
+        threads(count)
+        whole.append(model(input, state))
+        for b in range(0, 29, 4):
+            some = slice(b, b + 4)
+            output, last = model(input[:, some], apply(state, lambda x: x[some]))  # noqa: B023
+            assert same(output, whole[0][0][:, some])
+            assert all(same(x, named(whole[0][1])[name][some]) for name, x in named(last).items())
+    (output, last), (again, last_again) = whole
+    assert same(output, again)
+    assert all(same(x, named(last_again)[name]) for name, x in named(last).items())
+
+
+@BOTH
+def test_threads_change_no_bit_of_gradients(module: type[Sequence], threads: Callable[[int], None]) -> None:
+    model = build(module, (20, 64, 128, 40, 4))
+    input, state = episode(model, 5, B=16)
+    found = []
+    for count in (1, 2):
+        threads(count)
+        found.append(evaluate(model, "whole", input, state))
+    assert_close(*found, 0)
+
+
+@BOTH
+@pytest.mark.filterwarnings("ignore")  # what torch's tracing warns of itself
+def test_parts_under_torch_compile(module: type[Sequence]) -> None:
+    torch._dynamo.reset()
+    model = build(module)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for B in (4, 130):
+        input, state = episode(model, 3, B)
+        assert same(compiled(input, state)[0], model(input, state)[0])
