@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,7 +47,8 @@ def test_a_contestant_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def run_benchmarks(*options: str) -> str:
     """What pytest prints of the benchmarks, which must pass."""
     command = [sys.executable, "-m", "pytest", "bench/", "-p", "no:xdist", "-p", "no:cacheprovider", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    environment = {name: x for name, x in os.environ.items() if not name.startswith("PYTEST_XDIST")}  # not a worker
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

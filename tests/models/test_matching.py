@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mannkern import native
+from mannkern.backends import native
 from mannkern.models import MatchingNetwork
 from mannkern.models.matching import QueryContext, SupportContext
 from tests.helpers import MISSING

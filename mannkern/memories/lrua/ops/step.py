@@ -1,4 +1,4 @@
-"""The operation ``lrua_step``: one memory step of LRUA, all its equations of docs/equations.md, with its gradient."""
+"""The operation ``lrua_step``: one memory step of LRUA, with its gradient. docs/equations.md has the equations."""
 
 from __future__ import annotations
 
