@@ -215,6 +215,7 @@ GRADCHECKED: list[tuple[type, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "options"), GRADCHECKED)
 def test_gradcheck(module: type, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -240,6 +241,7 @@ COMPILED: list[tuple[type, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "options"), COMPILED)
 @pytest.mark.filterwarnings("ignore")  # what torch's tracing warns of itself
 def test_compile(module: type, options: dict[str, Any]) -> None:

@@ -55,6 +55,7 @@ def calls() -> dict[str, list[Call]]:
     return recorder.calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_opcheck(calls: dict[str, list[Call]], operation: str) -> None:
     assert calls[operation], f"no test calls {operation}"
@@ -83,6 +84,7 @@ def with_gradients(function: Callable[..., Tensors], tensors: Tensors, gradients
     return {name: x.detach() for name, x in outputs.items()} | {f"grad {name}": x for name, x in zip(wanted, got)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 @on_shapes(
     ["write_reset", "read_strength", "usage", "step_strength", "step_per_head", *NTM_CASES],
@@ -97,6 +99,7 @@ def test_compile(case: str, shape: Shape, backend: str) -> None:
     assert_same(with_gradients(compiled, tensors, gradients), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 @on_shapes(["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES], ODD, ["whole"], reference=True)
 def test_compile_without_gradients(case: str, shape: Shape, backend: str) -> None:
@@ -110,6 +113,7 @@ def test_compile_without_gradients(case: str, shape: Shape, backend: str) -> Non
         assert_same(compiled(leaves), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 @on_shapes(["step"], ODD, ["whole"], reference=True)
 def test_compile_where_the_key_is_written(case: str, shape: Shape, backend: str) -> None:
@@ -134,6 +138,7 @@ def test_compile_with_any_batch() -> None:
         assert_same(with_gradients(compiled, tensors, gradients), evaluate(case, tensors, gradients, "cpp"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compile_by_inductor() -> None:
     case, shape = CASES["step_strength"], SHAPES["odd"]
@@ -151,6 +156,7 @@ class Module(torch.nn.Module):
         return run_case(self.case, tensors, self.backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 @on_shapes(["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES], ODD, ["whole"], reference=True)
 def test_export(case: str, shape: Shape, backend: str, strict: bool) -> None:

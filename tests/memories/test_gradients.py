@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers import CASES, SMALL, Shape, arguments, as_function, cotangents, on_kernels, run_case
-from tests.interpreter import on_shapes
+from tests.helpers import CASES, MAIN_CASES, SMALL, Shape, arguments, as_function, cotangents, on_kernels, run_case
+from tests.interpreter import cell, interpreted, on_shapes
 
 SHAPES = {
     "small": SMALL,
@@ -18,10 +18,17 @@ SHAPES = {
 TWICE = "twice|second time"  # what the error says
 
 
-@on_shapes(CASES, SHAPES, ["whole"], reference=True)
+@on_shapes(CASES, SHAPES, [], reference=True)
 def test_first_derivative(backend: str, case: str, shape: Shape) -> None:
-    function, values = as_function(case, shape, backend)
-    assert torch.autograd.gradcheck(function, values, fast_mode=backend == "triton")  # whose interpreter is slow
+    assert torch.autograd.gradcheck(*as_function(case, shape, backend))
+
+
+@interpreted
+@pytest.mark.parametrize("case", [name for name in MAIN_CASES if CASES[name].operation.family == "lrua"])
+def test_first_derivative_of_interpreted_kernels(case: str) -> None:
+    """One case of each operation, along one direction: tests/triton compares every path's gradients to 1e-12."""
+    function, values = as_function(case, cell(case, "whole").shape, "triton")
+    assert torch.autograd.gradcheck(function, values, fast_mode=True)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -69,6 +69,7 @@ def test_threads_change_no_bit_of_gradients(module: type[Sequence], threads: Cal
     assert_close(*found, 0)
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.filterwarnings("ignore")  # what torch's tracing warns of itself
 def test_parts_under_torch_compile(module: type[Sequence]) -> None:

@@ -183,6 +183,7 @@ def test_torch_func_gradients(module: type[Sequence]) -> None:
     assert_close({f"grad {name}": g for name, g in torch.func.grad(loss)(parameters).items()}, expected)
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("options", ["plain", "most", "layer"])
 @pytest.mark.parametrize(("T", "B"), [(1, 2), (5, 2), (3, 0)])
