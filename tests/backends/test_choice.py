@@ -15,6 +15,16 @@ from mannkern.memories.lrua import functional as lrua
 from mannkern.memories.ntm import functional as ntm
 from tests.helpers import CASES, EVERY_CASE, MISSING, SMALL, arguments, operations, run_case
 
+
+def test_example() -> None:
+    """Two slots on the CPU: nobody asks, so the compiled kernels run; and the reference, where it is requested."""
+    usage = torch.tensor([[2.0, 1.0]])
+    assert choose("lrua", None, usage.device).name == "cpp"
+    assert choose("lrua", "reference", usage.device).name == "reference"
+    for backend in (None, "reference", "cpp"):
+        assert functional.least_used_mask(usage, 1, backend=backend).tolist() == [[0, 1]]
+
+
 pytestmark = pytest.mark.usefixtures("no_choice_yet")
 
 CPU = torch.device("cpu")

@@ -14,6 +14,15 @@ from mannkern.backends import BACKENDS, choice, choose, native, triton
 from mannkern.memories import registry
 from tests.helpers import CASES, MISSING, SMALL, Shape, arguments, assert_same, run_case
 
+
+def test_example() -> None:
+    """The NTM's write has kernels on the CPU, 3 (1 - 1/2 1) + 1/2 2 = 2.5; Triton has none of the NTM's."""
+    arguments = torch.tensor([[[3.0]]]), torch.tensor([[[0.5]]]), torch.tensor([[[1.0]]]), torch.tensor([[[2.0]]])
+    assert functional.ntm_write(*arguments, backend="cpp").item() == 2.5
+    with pytest.raises(RuntimeError, match="backend 'triton' has no kernels for 'ntm'"):
+        functional.ntm_write(*arguments, backend="triton")
+
+
 pytestmark = pytest.mark.usefixtures("no_choice_yet")
 
 

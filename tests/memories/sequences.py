@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mannkern import MANN, NTM, MANNState, NTMState
 from mannkern.memories.cell import FeedForward
@@ -44,6 +44,14 @@ def build(
 ) -> Any:
     torch.manual_seed(0)
     return module(*sizes, dtype=dtype, **{"backend": "cpp"} | options)
+
+
+def zero_interface(model: Any) -> Any:
+    """The cell or sequence with an interface vector of zeros whatever it sees, so that a step can be done by hand."""
+    interface = getattr(model, "cell", model).interface
+    nn.init.zeros_(interface.weight)
+    nn.init.zeros_(interface.bias)
+    return model
 
 
 def episode(model: Any, T: int, B: int) -> tuple[Tensor, Any]:

@@ -9,8 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from mannkern import MANN, NTM, NTMCell
+from mannkern import MANN, NTM, MANNCell, NTMCell
 from tests.memories.test_cells import CELLS, EVERY, MODULES, SIZES, build
+
+
+def test_example() -> None:
+    """A cell of three features says what came, two episodes of four, and what it needs."""
+    with pytest.raises(ValueError, match=r"^input: got shape \(2, 4\), need \(B, F\) with F = 3$"):
+        MANNCell(3, 5)(torch.zeros(2, 4))
 
 
 def test_repr_shows_every_size() -> None:

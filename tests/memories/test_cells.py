@@ -15,6 +15,22 @@ from torch.nn import functional as F
 
 from mannkern import MANN, NTM, MANNCell, MANNState, NTMCell, functional
 from tests.helpers import same
+from tests.memories.sequences import zero_interface
+
+
+@torch.no_grad()
+def test_example() -> None:
+    """Two slots of one number, 4, and an interface vector of zeros. Usage is (1, 0), so slot 1 is set to zero.
+
+    The gate is 1/2, so write weights are (1, 0) / 2 + (0, 1) / 2; the add is 0. A key of zero reads the mean, 2.
+    Usage becomes 0.99 (1, 0) + (1/2, 1/2) + (1/2, 1/2).
+    """
+    cell = zero_interface(MANNCell(3, 5, 2, 1, 1, memory_init=4.0))
+    _, state = cell(torch.randn(1, 3))
+    assert state.memory.flatten().tolist() == [4, 0]
+    assert state.read.item() == 2
+    torch.testing.assert_close(state.usage, torch.tensor([[1.99, 1.0]]))
+
 
 SIZES = (3, 5, 8, 4, 2)  # F, D, N, W, R
 MODULES = {MANNCell: (6, 3), MANN: (4, 6, 3), NTMCell: (6, 3), NTM: (4, 6, 3)}

@@ -24,6 +24,14 @@ from tests.helpers import (
     run_case,
 )
 
+
+def test_example() -> None:
+    """Read weights over five slots beside a usage of six: the message has the name, what came and what is needed."""
+    message = r"^read_weights: got shape \(2, 3, 5\), need \(B, R, N\) = \(2, 3, 6\)$"
+    with pytest.raises(ValueError, match=message):
+        functional.usage_update(torch.rand(2, 6), torch.rand(2, 3, 5), torch.rand(2, 3, 6))
+
+
 SHAPE = Shape(2, 6, 4, 3, 2)
 GIVEN = {name: arguments(Case(operation, True), SHAPE) for name, operation in operations().items()}
 EVERY = [(function, name) for function, tensors in GIVEN.items() for name in tensors]

@@ -27,6 +27,14 @@ from tests.helpers import (
 from tests.interpreter import on_shapes
 from tests.recorder import Call, Recorder
 
+
+def test_example() -> None:
+    """The operation of the usage: [1, 2] / 2 + [1, 0] + [0, 1] on the CPU, and a shape without values on "meta"."""
+    arguments = torch.tensor([[1.0, 2]]), torch.tensor([[[1.0, 0]]]), torch.tensor([[[0.0, 1]]])
+    assert torch.ops.mannkern.usage_update(*arguments, 0.5).tolist() == [[1.5, 2]]
+    assert torch.ops.mannkern.usage_update(*(x.to("meta") for x in arguments), 0.5).shape == (1, 2)
+
+
 # Warnings of PyTorch about itself: Dynamo makes a Function object to trace one, Inductor imports TorchScript
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*should not be instantiated:DeprecationWarning", "ignore:.torch.jit:DeprecationWarning"

@@ -6,8 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from mannkern import functional
 from tests.helpers import CASES, MAIN_CASES, SMALL, Shape, arguments, as_function, cotangents, on_kernels, run_case
 from tests.interpreter import cell, interpreted, on_shapes
+
+
+def test_example() -> None:
+    """Usage is u / 2 + w: of a gradient [1, 10], half goes to u and all of it to w."""
+    usage, weights = torch.zeros(1, 2, requires_grad=True), torch.zeros(1, 1, 2, requires_grad=True)
+    functional.usage_update(usage, weights, weights.detach(), 0.5).backward(torch.tensor([[1.0, 10]]))
+    assert usage.grad.tolist() == [[0.5, 5]]
+    assert weights.grad.tolist() == [[[1, 10]]]
+
 
 SHAPES = {
     "small": SMALL,

@@ -8,8 +8,27 @@ from typing import Any
 import pytest
 import torch
 
+from mannkern import MANN
 from tests.helpers import same
-from tests.memories.sequences import BOTH, Sequence, apply, assert_close, build, check, episode, evaluate, named
+from tests.memories.sequences import (
+    BOTH,
+    Sequence,
+    apply,
+    assert_close,
+    build,
+    check,
+    episode,
+    evaluate,
+    named,
+    zero_interface,
+)
+
+
+@torch.no_grad()
+def test_example() -> None:
+    """Of 130 episodes, more than a chunk, each reads the mean of its slots (4, 0), as one alone does."""
+    mann = zero_interface(MANN(3, 5, 2, 1, 1, memory_init=4.0))
+    assert mann(torch.randn(2, 130, 3))[0][..., 5].unique().tolist() == [2]
 
 
 @BOTH

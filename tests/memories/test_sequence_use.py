@@ -26,8 +26,16 @@ from tests.memories.sequences import (
     loop,
     named,
     squares,
+    zero_interface,
 )
 from tests.recorder import Recorder
+
+
+def test_example() -> None:
+    """The read is the mean of a slot and of one that is set to zero, so its gradients are 1/2 and 0."""
+    mann = zero_interface(MANN(3, 5, 2, 1, 1, memory_init="learned"))
+    mann(torch.randn(1, 1, 3))[1].read.sum().backward()
+    assert mann.cell.initial_memory.grad.flatten().tolist() == [0.5, 0]
 
 
 @BOTH

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mannkern import functional
 from tests.helpers import (
     CASES,
     MAIN_CASES,
@@ -20,6 +21,14 @@ from tests.helpers import (
     evaluate,
     run_case,
 )
+
+
+def test_example() -> None:
+    """A head writes its add to two slots with weights 1/2 and 1/4, so its gradient of the sum is 3/4, for each memory."""
+    memory, weights, add = torch.zeros(3, 1, 2, 1), torch.tensor([[[0.5, 0.25]]]), torch.ones(1, 1, 1)
+    gradient = torch.func.grad(lambda a, m: functional.additive_write(m, weights, a).sum())
+    assert torch.func.vmap(gradient, (None, 0))(add, memory).flatten().tolist() == [0.75] * 3
+
 
 NTM_CASES = ("shift_sharpen", "ntm_address", "ntm_write")
 

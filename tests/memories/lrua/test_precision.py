@@ -4,9 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from mannkern import MANN, MANNCell, MANNState
+from mannkern import MANN, MANNCell, MANNState, functional
 from tests.interpreter import interpreted
 from tests.triton.recorder import Recorder
+
+
+def test_example() -> None:
+    """1 + 2^-9: bfloat16 would round it to 1, but the memory that comes back is float32."""
+    one = torch.ones(1, 1, 1, dtype=torch.bfloat16)
+    memory = functional.additive_write(one, one, 2**-9 * one)
+    assert memory.dtype == torch.float32
+    assert memory.item() == 1 + 2**-9
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -26,6 +26,20 @@ from tests.helpers import (
 from tests.memories.lrua.scans import by_steps, episode, many_steps
 from tests.recorder import Recorder
 
+
+def test_example() -> None:
+    """A memory of one slot: each step sets it to zero and writes the add to it, whatever the gate, and reads that.
+
+    Both weights are always 1, so the usage is 0, then 0 / 2 + 2 = 2, then 2 / 2 + 2 = 3.
+    """
+    keys, adds = torch.tensor([[[[1.0, 0]]], [[[0.0, 1]]]]), torch.tensor([[[[5.0, 6]]], [[[7.0, 8]]]])
+    state = torch.tensor([[[1.0, 2]]]), torch.ones(1, 1, 1), torch.zeros(1, 1)
+    scan = functional.lrua_scan(*state, keys, adds, torch.zeros(2, 1, 1), decay=0.5, backend="cpp")
+    assert scan.reads.flatten().tolist() == [5, 6, 7, 8]
+    assert scan.memory.flatten().tolist() == [7, 8]
+    assert scan.usage.item() == 3
+
+
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,23 @@ from torch.nn import functional as F
 from mannkern import NTM, NTMCell, NTMState
 from mannkern.backends import native
 from tests.helpers import CPP, same
+
+
+@torch.no_grad()
+def test_example(backend: str) -> None:
+    """Two slots of one number, 1; an interface vector of zeros, but for a sharpness of 2; and no shift.
+
+    A key of zero gives content weights 1/2 and the gate is 1/2, so from slot 0 the weights become 3/4 and 1/4, then
+    squared 9/10 and 1/10. Erase is 1/2 and add 0: the memory is 1 - 0.45 and 1 - 0.05, the read 0.9 0.55 + 0.1 0.95.
+    """
+    cell = NTMCell(1, 1, 2, 1, shift_range=0, memory_init=1.0, backend=backend, dtype=torch.float64)
+    cell.interface.weight.zero_()
+    cell.interface.bias.zero_().split(cell._interface_sizes)[5].fill_(math.log(math.e - 1))  # softplus of it is 1
+    _, state = cell(torch.zeros(1, 1, dtype=torch.float64))
+    assert state.write_weights.flatten().tolist() == pytest.approx([0.9, 0.1])
+    assert state.memory.flatten().tolist() == pytest.approx([0.55, 0.95])
+    assert state.read.item() == pytest.approx(0.59)
+
 
 SIZES = (3, 5, 8, 4)  # F, D, N, W
 HEADS: list[dict[str, int]] = [

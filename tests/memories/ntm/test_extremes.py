@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mannkern import functional
 from tests.helpers import (
     CASES,
     SHAPES,
@@ -23,6 +24,14 @@ from tests.helpers import (
     run_case,
     strided,
 )
+
+
+def test_example(kernel: str) -> None:
+    """Weights 2/3 and 1/3 are as 4 to 1 at sharpness 2. At 1000 they are as 2^1000 to 1, which float32 cannot hold."""
+    rows, stay = torch.tensor([[[2 / 3, 1 / 3]] * 2]), torch.ones(1, 2, 1)
+    weights = functional.shift_sharpen(rows, stay, torch.tensor([[2.0, 1000.0]]), backend=kernel)
+    torch.testing.assert_close(weights, torch.tensor([[[0.8, 0.2], [1.0, 0.0]]]))
+
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 

@@ -11,6 +11,14 @@ from mannkern import functional
 from mannkern.backends import native
 from tests.helpers import CASES, CPP, SHAPES, Shape, arguments, run_case
 
+
+def test_example(backend: str) -> None:
+    """A shift by one moves every weight to the next slot, and the last to the first; their sum stays 1."""
+    shift, sharpness = torch.tensor([[[0.0, 0, 1]]]), torch.ones(1, 1)
+    weights = functional.shift_sharpen(torch.tensor([[[0.5, 0.3, 0.2]]]), shift, sharpness, backend=backend)
+    torch.testing.assert_close(weights, torch.tensor([[[0.2, 0.5, 0.3]]]))
+
+
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
 FLOATS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
