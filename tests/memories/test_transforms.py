@@ -24,7 +24,7 @@ from tests.helpers import (
 
 
 def test_example() -> None:
-    """A head writes its add to two slots with weights 1/2 and 1/4, so its gradient of the sum is 3/4, for each memory."""
+    """A head writes its add to two slots with weights 1/2 and 1/4, so the sum's gradient is 3/4, for each memory."""
     memory, weights, add = torch.zeros(3, 1, 2, 1), torch.tensor([[[0.5, 0.25]]]), torch.ones(1, 1, 1)
     gradient = torch.func.grad(lambda a, m: functional.additive_write(m, weights, a).sum())
     assert torch.func.vmap(gradient, (None, 0))(add, memory).flatten().tolist() == [0.75] * 3

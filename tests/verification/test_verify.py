@@ -91,6 +91,7 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert set(content["absent"]) == {"triton", "cuda"}
 
 
+@pytest.mark.slow
 def test_seed() -> None:
     def errors(seed: int) -> list[tuple[float, str]]:
         return [(row.error, row.where) for row in verify("cpp", "cpu", seed)]

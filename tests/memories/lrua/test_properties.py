@@ -61,7 +61,9 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize(("backend", "isa"), [PLAIN, *CPP])
+@pytest.mark.parametrize(
+    ("backend", "isa"), [PLAIN, CPP[-1], *(pytest.param(*k, marks=pytest.mark.slow) for k in CPP[:-1])]
+)
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(**STEPS)
 def test_weights_of_a_step(

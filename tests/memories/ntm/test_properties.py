@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mannkern import functional
 from mannkern.backends import native
-from tests.helpers import CASES, CPP, SHAPES, Shape, arguments, run_case
+from tests.helpers import CASES, CPP, PLAIN, SHAPES, Shape, arguments, run_case
 
 
 def test_example(backend: str) -> None:
@@ -29,7 +29,9 @@ def weights_of(case: str) -> str:
     return "previous" if case == "ntm_address" else "weights"
 
 
-@pytest.mark.parametrize(("backend", "isa"), [("reference", ""), *CPP])
+@pytest.mark.parametrize(
+    ("backend", "isa"), [PLAIN, CPP[-1], *(pytest.param(*k, marks=pytest.mark.slow) for k in CPP[:-1])]
+)
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(
     B=st.integers(1, 3),
