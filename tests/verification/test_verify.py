@@ -58,6 +58,7 @@ def test_every_operation_is_verified() -> None:
     assert all(row.good for row in rows), [row for row in rows if not row.good]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["output", "memory", "gradient"])
 @pytest.mark.parametrize("name", ["lrua", "ntm"])
 def test_a_wrong_episode_is_found(name: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:

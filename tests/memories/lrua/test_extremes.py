@@ -38,6 +38,7 @@ def test_example(kernel: str) -> None:
     torch.testing.assert_close(weights, torch.tensor([[[8 / 40, 32 / 40]]]))
 
 
+@pytest.mark.slow
 @on_kernels(["step", "read", "write"], interpreted=False)
 def test_sums_over_many_slots_stay_accurate(kernel: str, case: str) -> None:
     shape = Shape(1, 65_536, 40, 4, 4)
