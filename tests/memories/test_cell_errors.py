@@ -1,4 +1,4 @@
-"""What cells and sequences say: their repr, and errors that name the argument."""
+"""The repr of cells and sequence modules, and their errors, which name the argument."""
 
 from __future__ import annotations
 

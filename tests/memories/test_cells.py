@@ -1,4 +1,4 @@
-"""MANNCell: its equations by hand; controllers and what every module must do: of MANN, NTMCell and NTM too."""
+"""MANNCell by hand; and controllers, states, copies and torch.compile of MANNCell, MANN, NTMCell and NTM."""
 
 from __future__ import annotations
 
@@ -116,14 +116,14 @@ def test_no_state_is_the_initial_state(module: type, shape: tuple[int, ...]) -> 
     torch.testing.assert_close(model(x), model(x, model.initial_state(6)), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("module", "asked"), [(MANNCell, 18), (NTMCell, 3 * 4 + 2 * 4 + 3 * 6)])
-def test_initialisation(module: type, asked: int) -> None:
+@pytest.mark.parametrize(("module", "interface_size"), [(MANNCell, 18), (NTMCell, 3 * 4 + 2 * 4 + 3 * 6)])
+def test_initialisation(module: type, interface_size: int) -> None:
     cell = build(module)
     forget = cell.controller.bias_ih + cell.controller.bias_hh
     assert (forget[5:10] == 1).all()
     assert (cell.controller.bias_ih[:5] != 0.5).all()
     assert (cell.interface.bias == 0).all()
-    bound = (6 / (5 + asked)) ** 0.5  # Glorot and Bengio
+    bound = (6 / (5 + interface_size)) ** 0.5  # Glorot and Bengio
     assert 0.8 * bound < cell.interface.weight.abs().max() <= bound
     before = cell.interface.weight.clone()
     cell.reset_parameters()
@@ -273,13 +273,13 @@ def test_compile(module: type, options: dict[str, Any]) -> None:
 
 
 def test_threads(threads: Callable[[int], None]) -> None:
-    """What the cell asks of the memory is answered to the bit on any number of threads."""
-    cell, found = MANNCell(3, 5, backend="cpp"), []
+    """The memory step gives bit-equal results on any number of threads."""
+    cell, results = MANNCell(3, 5, backend="cpp"), []
     ask = [None if x is None else x.detach() for x in cell.interface_vector(torch.randn(16, 5))]
     state = cell.initial_state(16)
     for count in (1, 2):
         threads(count)
         leaves = [x.clone().requires_grad_() for x in (*state[1:4], *ask[:3])]
         step = functional.lrua_step(*leaves, backend="cpp")
-        found.append([*step, *torch.autograd.grad(sum(x.square().sum() for x in step), leaves)])
-    assert all(map(same, *found))
+        results.append([*step, *torch.autograd.grad(sum(x.square().sum() for x in step), leaves)])
+    assert all(map(same, *results))

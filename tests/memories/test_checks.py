@@ -1,4 +1,4 @@
-"""Errors of every function for every argument: they name it, say what came and what is needed; and empty batches."""
+"""The error of every function for every wrong argument names it, what came and what is needed; empty batches work."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_rank(function: str, name: str) -> None:
     ],
 )
 def test_size(function: str, name: str, axis: int) -> None:
-    """One too many and one too few on each axis. Axes that the argument itself fixes are blamed on the next one."""
+    """One too many and one too few on each axis. Where an argument sets a size itself, the error names the next one."""
     x = GIVEN[function][name]
     letter = LETTERS[function][name][axis]
     others = [n for n in list(GIVEN[function]) if letter in LETTERS[function][n]]

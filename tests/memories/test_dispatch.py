@@ -1,4 +1,4 @@
-"""Operations under opcheck, fake tensors, torch.compile and torch.export."""
+"""The operations work under opcheck, with fake tensors, and in torch.compile and torch.export."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ OPERATIONS = sorted(
 
 @pytest.fixture(scope="module")
 def calls() -> dict[str, list[Call]]:
-    """Calls of every operation as the package makes them, with and without what is optional."""
+    """Calls of every operation as the package makes them, with and without optional arguments."""
     recorder = Recorder()
     with recorder:
         for case in EVERY_CASE.values():
@@ -84,7 +84,7 @@ def fresh_compiler() -> Iterator[None]:
 
 
 def with_gradients(function: Callable[..., Tensors], tensors: Tensors, gradients: Tensors) -> Tensors:
-    """As tests.helpers.evaluate, of any function of named tensors."""
+    """Outputs and gradients of any function of named tensors, as tests.helpers.evaluate returns them."""
     leaves = {name: x.detach().requires_grad_(x.is_floating_point()) for name, x in tensors.items()}
     outputs = function(leaves)
     wanted = {name: x for name, x in leaves.items() if x.requires_grad}
@@ -111,7 +111,7 @@ def test_compile(case: str, shape: Shape, backend: str) -> None:
 @pytest.mark.usefixtures("fresh_compiler")
 @on_shapes(["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES], ODD, ["whole"], reference=True)
 def test_compile_without_gradients(case: str, shape: Shape, backend: str) -> None:
-    """Dynamo traces a Function another way where no argument requires a gradient, and under no_grad."""
+    """Dynamo traces a Function in another way where no argument requires a gradient, and under no_grad."""
     tensors = arguments(CASES[case], shape)
     compiled = torch.compile(lambda t: run_case(CASES[case], t, backend), fullgraph=True, backend="aot_eager")
     expected = run_case(CASES[case], tensors, backend)

@@ -1,4 +1,4 @@
-"""Gradients against finite differences, in float64 and on usages with a gap; and what a second derivative says."""
+"""Gradients equal finite differences in float64; a second derivative of a kernel raises an error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_second_derivative_of_the_reference(case: str) -> None:
 
 @on_kernels(name for name, case in CASES.items() if case.operation.name != "usage_update")
 def test_second_derivative_of_a_kernel_is_an_error(kernel: str, case: str) -> None:
-    """Not a value that leaves the penalty on the gradient out."""
+    """It must not be a value, which would leave out the penalty on the gradient."""
     function, values = as_function(case, SMALL, kernel)
     gradients = tuple(x.requires_grad_() for x in cotangents(CASES[case], SMALL, torch.float64).values())
     outputs = function(*values)

@@ -1,4 +1,4 @@
-"""What holds of every operation on every backend: independence of the batch, of threads and of earlier calls."""
+"""An operation's results do not depend on the rest of the batch, on the number of threads, or on earlier calls."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def test_splitting_the_batch_changes_nothing(kernel: str, case: str, shape: Shap
     axis = {**dict.fromkeys(("keys", "adds", "gates", "strengths", "reads"), 1)}
 
     def part(tensors: dict[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
-        found = {}
+        results = {}
         for name, x in tensors.items():
             at = axis.get(name.removeprefix("grad "), 0)
-            found[name] = x.narrow(at, start, stop - start)
-        return found
+            results[name] = x.narrow(at, start, stop - start)
+        return results
 
     tensors, gradients = arguments(CASES[case], whole), cotangents(CASES[case], whole)
     expected = evaluate(CASES[case], tensors, gradients, kernel, whole.n)

@@ -1,4 +1,4 @@
-"""A compiled loop, MANN's or NTM's, against looping its cell and the reference: outputs, last state, all gradients."""
+"""Fused episodes of MANN and NTM equal a loop over the cell and the reference: outputs, last state, all gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of MANN and NTM: tiles of the products, large batches in parts, threads and neighbours."""
+"""Fused episodes of many batch sizes: tiles of the matrix products, chunks of the batch, threads, other episodes."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ def test_threads_and_neighbours_change_no_bit(module: type[Sequence], threads: C
 def test_threads_change_no_bit_of_gradients(module: type[Sequence], threads: Callable[[int], None]) -> None:
     model = build(module, (20, 64, 128, 40, 4))
     input, state = episode(model, 5, B=16)
-    found = []
+    results = []
     for count in (1, 2):
         threads(count)
-        found.append(evaluate(model, "whole", input, state))
-    assert_close(*found, 0)
+        results.append(evaluate(model, "whole", input, state))
+    assert_close(*results, 0)
 
 
 @pytest.mark.slow

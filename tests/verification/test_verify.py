@@ -1,4 +1,4 @@
-"""``python -m mannkern verify``: it covers everything, repeats, and finds what is wrong."""
+"""``python -m mannkern verify``: it checks every operation, its seed repeats it, and it finds wrong results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def replace_function(monkeypatch: pytest.MonkeyPatch, name: str, function: Calla
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few shapes, and the CPU's kernels alone."""
+    """Check few shapes, and only the kernels for the CPU."""
     monkeypatch.setattr(module, "SHAPES", {"odd": Shape(3, 33, 17, 3, 3), "one": Shape(1, 1, 1, 1, 1)})
     monkeypatch.setattr(module, "BATCH", {})
     monkeypatch.setattr(episodes, "SIZES", {"odd": (7, 13, 33, 17, 3)})

@@ -1,4 +1,4 @@
-"""What holds of the NTM on every backend whatever the numbers: distributions, identities, no special slot."""
+"""Properties of the NTM for any numbers, on every backend: distributions, identities, no special slot."""
 
 from __future__ import annotations
 
