@@ -1,5 +1,6 @@
 # make demo   train a MANN on glyphs for a few minutes and show what it learnt; DATA=<folder> takes Omniglot
-# make test   lint, types and tests
+# make check  the inner loop, a minute: lint, types, the quick tests and three sizes on Triton's interpreter
+# make test   lint, types and all tests
 # make gpu-check   on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
 # make sanitize   the compiled kernels under AddressSanitizer, on sizes around those of vectors and blocks
 # make bench   time everything on the CPU (a quarter of an hour of an idle machine): bench/results, then the tables and the picture of it
@@ -15,15 +16,20 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo test sanitize bench build clean gpu-check
+.PHONY: demo check lint test sanitize bench build clean gpu-check
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
 
-test: build
+lint: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+check: lint build
+	$(RUN) -m pytest -n auto -m "not slow and not interpreter"
+
+test: lint build
 	GLIBC_TUNABLES=glibc.malloc.tcache_count=0 $(RUN) -m pytest -n auto # so that small allocations are poisoned too
 
 SANITIZED := build/sanitize

@@ -30,8 +30,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if name in metafunc.fixturenames and name not in _own_parameters(metafunc):
             kernels = [*first, *kernels_of(metafunc.definition.path.parent.name)]
             metafunc.parametrize(name, [parameter(kernel=kernel) for kernel in kernels], indirect=True)
+    parameters = [parameter(kernel=kernel) for kernel in CPP]
     if "isa" in metafunc.fixturenames and "isa" not in _own_parameters(metafunc):
-        metafunc.parametrize("isa", [isa for _, isa in CPP], indirect=True)
+        metafunc.parametrize("isa", [pytest.param(p.values[0][1], marks=p.marks) for p in parameters], indirect=True)
 
 
 def _own_parameters(metafunc: pytest.Metafunc) -> set[str]:

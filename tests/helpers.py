@@ -93,8 +93,12 @@ def is_interpreted(kernel: Kernel) -> bool:
 
 
 def parameter(*values: Any, kernel: Kernel, label: str | None = None) -> Any:
-    """A set of parameters that ends with ``kernel``, marked where an interpreter runs it; ``label`` is for its id."""
-    marks = [pytest.mark.interpreter] if is_interpreted(kernel) else []
+    """A set of parameters that ends with ``kernel``; ``label`` is for its id.
+
+    It is marked where an interpreter runs the kernel, and as slow for all instruction sets but the best of this
+    machine: they are compiled from the same source, so that the inner loop does without them.
+    """
+    marks = [pytest.mark.interpreter] if is_interpreted(kernel) else [pytest.mark.slow] if kernel in CPP[:-1] else []
     words = list(map(str, values)) if label is None else [label]
     return pytest.param(*values, kernel, marks=marks, id="-".join(filter(None, [*words, *kernel])))
 

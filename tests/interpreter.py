@@ -7,7 +7,7 @@ properties that the tests in tests/memories share run on these cells of the same
     a loss of one output; episodes of a batch apart;      whole, tiles    float32
     nothing left behind by an earlier call
     extreme values                                        whole, tiles    float32; whole also float64
-    gradients against differences                         whole           float64
+    gradients against differences, one case each          whole           float64
     views, expanded views, some gradients, half           whole           float32, half
     precision, repeated runs, threads of Python
 

@@ -1,4 +1,4 @@
-"""Which backend runs: explicit requests that are met or raise, the environment, and what `auto` falls back to."""
+"""The choice of the backend: explicit requests are met or raise, the environment is the default, `auto` falls back."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ from mannkern.backends import BACKENDS, REFERENCE, Backend, choose, native, why_
 from mannkern.memories.lrua import functional as lrua
 from mannkern.memories.ntm import functional as ntm
 from tests.helpers import CASES, EVERY_CASE, MISSING, SMALL, arguments, operations, run_case
+
+
+def test_example() -> None:
+    """Two slots on the CPU: nobody asks, so the compiled kernels run; and the reference, where it is requested."""
+    usage = torch.tensor([[2.0, 1.0]])
+    assert choose("lrua", None, usage.device).name == "cpp"
+    assert choose("lrua", "reference", usage.device).name == "reference"
+    for backend in (None, "reference", "cpp"):
+        assert functional.least_used_mask(usage, 1, backend=backend).tolist() == [[0, 1]]
+
 
 pytestmark = pytest.mark.usefixtures("no_choice_yet")
 
@@ -63,7 +73,7 @@ def test_request_on_another_device() -> None:
 
 @pytest.mark.parametrize("name", [name for name, backend in BACKENDS.items() if why_not(backend, "lrua", "cpu")])
 def test_request_that_cannot_be_met(name: str) -> None:
-    """Says what is missing; never runs something else."""
+    """The error says what is missing; nothing else runs instead."""
     with pytest.raises(RuntimeError, match=f"backend='{name}' cannot be met: .+"):
         functional.least_used_mask(torch.zeros(1, 2), 1, backend=name)
 
@@ -149,7 +159,7 @@ def test_backend_info_without_the_library() -> None:
 
 
 def test_operations_are_the_functions() -> None:
-    """Every public operation takes `backend` and is in what backend_info tells."""
+    """Every public operation takes `backend` and is listed by backend_info."""
     public = {
         name for name, f in vars(functional).items() if callable(f) and "backend" in getattr(f, "__annotations__", {})
     }

@@ -1,4 +1,4 @@
-"""Kernels that a backend has: by family of operations, by device, by size; and what `auto` takes instead."""
+"""A backend has kernels for some families, devices and sizes; for the others requests raise and `auto` falls back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ from mannkern import functional
 from mannkern.backends import BACKENDS, choice, choose, native, triton
 from mannkern.memories import registry
 from tests.helpers import CASES, MISSING, SMALL, Shape, arguments, assert_same, run_case
+
+
+def test_example() -> None:
+    """The NTM's write has kernels on the CPU, 3 (1 - 1/2 1) + 1/2 2 = 2.5; Triton has none of the NTM's."""
+    arguments = torch.tensor([[[3.0]]]), torch.tensor([[[0.5]]]), torch.tensor([[[1.0]]]), torch.tensor([[[2.0]]])
+    assert functional.ntm_write(*arguments, backend="cpp").item() == 2.5
+    with pytest.raises(RuntimeError, match="backend 'triton' has no kernels for 'ntm'"):
+        functional.ntm_write(*arguments, backend="triton")
+
 
 pytestmark = pytest.mark.usefixtures("no_choice_yet")
 
@@ -77,9 +86,9 @@ def test_sizes_that_triton_does_not_take(case: str, letter: str, size: int, monk
     monkeypatch.setattr(choice, "preferred", lambda family, device_type: BACKENDS["triton"])
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        found = [run_case(CASES[case], tensors, None, 1) for _ in range(2)]
+        results = [run_case(CASES[case], tensors, None, 1) for _ in range(2)]
     assert [str(warning.message) for warning in seen] == [f"mannkern runs on the reference on 'cpu': {reason}"]
-    assert_same(found[1], run_case(CASES[case], tensors, "reference", 1))
+    assert_same(results[1], run_case(CASES[case], tensors, "reference", 1))
 
 
 @pytest.mark.usefixtures("interpreter")
@@ -95,20 +104,20 @@ WITHOUT_KERNELS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "asked"),
+    ("name", "backend"),
     [
-        (name, asked)
-        for asked, (family, _) in WITHOUT_KERNELS.items()
+        (name, backend)
+        for backend, (family, _) in WITHOUT_KERNELS.items()
         for name in CASES
         if CASES[name].operation.family == family
     ],
 )
-def test_a_backend_without_kernels_of_the_family(name: str, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    reason, tensors = WITHOUT_KERNELS[asked][1], arguments(CASES[name], SMALL)
-    with pytest.raises(RuntimeError, match=f"^backend='{asked}' cannot be met: {reason}$"):
-        run_case(CASES[name], tensors, asked)
-    monkeypatch.setenv("MANNKERN_BACKEND", asked)
-    with pytest.raises(RuntimeError, match=f"^MANNKERN_BACKEND='{asked}' cannot be met: {reason}$"):
+def test_a_backend_without_kernels_of_the_family(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reason, tensors = WITHOUT_KERNELS[backend][1], arguments(CASES[name], SMALL)
+    with pytest.raises(RuntimeError, match=f"^backend='{backend}' cannot be met: {reason}$"):
+        run_case(CASES[name], tensors, backend)
+    monkeypatch.setenv("MANNKERN_BACKEND", backend)
+    with pytest.raises(RuntimeError, match=f"^MANNKERN_BACKEND='{backend}' cannot be met: {reason}$"):
         run_case(CASES[name], tensors, None)
 
 
@@ -128,7 +137,7 @@ def test_cuda_on_another_device(name: str) -> None:
 
 
 def test_auto_on_a_gpu_by_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each family takes its own kernels, and falls back on its own."""
+    """Each family has its own kernels on a GPU, and falls back independently of the other."""
     gpu = torch.device("cuda")
     monkeypatch.setattr(native, "cuda_reason", "")
     assert name_of("ntm", None, gpu) == "cuda"

@@ -53,23 +53,27 @@ def in_a_copy(tmp_path, break_library: Callable) -> str:
     )
 
 
+@pytest.mark.slow
 def test_importing_does_not_import_triton() -> None:
     """Importing Triton takes seconds, and it may not be installed."""
     code = "import sys, mannkern; mannkern.backend_info(); print('triton' in sys.modules)"
     assert run(code) == "False\n"
 
 
+@pytest.mark.slow
 def test_a_package_without_the_library(tmp_path) -> None:
     said = in_a_copy(tmp_path, lambda package: None)
     assert said.startswith("the compiled library was not built")
     assert said.endswith("|  | False | [[0.0, 1.0]]\n")
 
 
+@pytest.mark.slow
 def test_a_library_that_does_not_load(tmp_path) -> None:
     said = in_a_copy(tmp_path, lambda package: (package / "_C.abi3.so").write_bytes(b"not a library"))
     assert said.startswith("the compiled library does not load")
     assert said.endswith("|  | False | [[0.0, 1.0]]\n")
 
 
+@pytest.mark.slow
 def test_default_isa_is_the_best_that_runs() -> None:
     assert run("from mannkern.backends import native; print(native.isa())").strip() == ISAS[-1]

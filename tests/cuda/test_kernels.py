@@ -18,6 +18,7 @@ from tests.helpers import CASES, SHAPES, SMALL, Shape, arguments, assert_same, c
 
 pytestmark = [
     pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C++ compiler and Linux"),
+    pytest.mark.slow,
     pytest.mark.usefixtures("emulated"),
 ]
 NTM = [name for name, case in CASES.items() if case.operation.family == "ntm"]

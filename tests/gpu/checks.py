@@ -1,4 +1,4 @@
-"""What must hold on a GPU beside accuracy. Plain functions: they run where pytest is not installed, too."""
+"""Checks on a GPU: accuracy, determinism, streams, CUDA graphs. Plain functions, so that they need no pytest."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ OPERATIONS = {
 
 
 def backends() -> list[str]:
-    """Those that run here; ``every_backend`` says why not the others."""
+    """The backends that run here; ``every_backend`` says why the others do not."""
     return [backend for backend, names in OPERATIONS.items() if not reason(backend, names)]
 
 
 def reason(backend: str, names: tuple[str, ...]) -> str:
-    """Why a backend does not run."""
+    """Why a backend does not run, or "" where it does."""
     return why_not(BACKENDS[backend], CASES[names[0]].operation.family, "cuda")
 
 
 def every_backend() -> str | None:
-    """Triton's and the compiled kernels are both there."""
+    """Both Triton's and the compiled kernels run here."""
     missing = [
         f"{backend}: {reason(backend, names)}" for backend, names in OPERATIONS.items() if reason(backend, names)
     ]
@@ -48,7 +48,7 @@ def every_backend() -> str | None:
 
 
 def on(device: str, tensors: Tensors) -> Tensors:
-    """Tensors there."""
+    """The tensors on a device."""
     return {name: x.to(device) for name, x in tensors.items()}
 
 
@@ -61,7 +61,7 @@ def inputs(device: str = "cuda") -> Iterator[tuple[str, Case, Tensors, Tensors]]
 
 
 def expect_same(got: Tensors, expected: Tensors, what: str) -> None:
-    """Bit for bit."""
+    """Raise AssertionError unless all results are bit-equal."""
     different = [name for name in expected if not same(got[name], expected[name])]
     assert not different, f"{what}: {different}"
 
@@ -73,7 +73,7 @@ def accuracy() -> None:
 
 
 def determinism() -> None:
-    """Runs are alike, bit for bit."""
+    """Repeated runs give bit-equal results."""
     for backend, case, tensors, gradients in inputs():
         expected = evaluate(case, tensors, gradients, backend)
         for _ in range(5):
@@ -116,7 +116,7 @@ def split_batch() -> None:
 
 
 def nothing_recompiles() -> None:
-    """Triton: new batch sizes and lengths, and views at any offset, run what is compiled."""
+    """Triton compiles no kernel again for another batch size or length, or for a view at another offset."""
     from mannkern.triton import scan, step
 
     case, shape = CASES["scan"], Shape(4, 20, 8, 2, 2, T=5)
@@ -141,7 +141,7 @@ def nothing_recompiles() -> None:
 
 
 def cuda_graph() -> None:
-    """Captured and replayed on other values, an operation and its gradients give what they give without."""
+    """A CUDA graph of an operation and its gradients, replayed on other values, gives the same results as a call."""
     for backend, case, tensors, gradients in inputs():
         static = {k: x.clone() for k, x in tensors.items()}
         run = partial(evaluate_quietly, backend, case, static, gradients)
@@ -155,7 +155,7 @@ def cuda_graph() -> None:
 
 
 def evaluate_quietly(backend: str, case: Case, tensors: Tensors, gradients: Tensors) -> Tensors:
-    """As ``evaluate``, without looking at values."""
+    """As ``evaluate``, but without reading values, which a CUDA graph forbids."""
     leaves = {k: x.detach().requires_grad_(x.is_floating_point()) for k, x in tensors.items()}
     outputs = run_case(case, leaves, backend)
     wanted = [x for x in leaves.values() if x.requires_grad]
@@ -165,7 +165,7 @@ def evaluate_quietly(backend: str, case: Case, tensors: Tensors, gradients: Tens
 
 
 def other_stream() -> None:
-    """Work is queued on the current stream, whichever it is."""
+    """Work is queued on the current stream, also if it is not the default one."""
     for backend, case, tensors, gradients in inputs():
         expected = evaluate(case, tensors, gradients, backend)
         stream = torch.cuda.Stream()
@@ -181,7 +181,7 @@ def other_stream() -> None:
 
 
 def other_device() -> str | None:
-    """Tensors of a device that is not the current one."""
+    """Tensors may be on a device that is not the current one."""
     if torch.cuda.device_count() < 2:
         return "not run: needs two devices"
     for backend, case, tensors, gradients in inputs():
@@ -192,7 +192,7 @@ def other_device() -> str | None:
 
 
 def misuse() -> None:
-    """The compiled operations refuse what would be read or written where it is not."""
+    """The compiled operations raise for tensors that they would read or write out of bounds."""
     if "cuda" not in backends():
         return
     case = CASES["ntm_write"]
@@ -260,7 +260,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
 
 
 def run_all() -> dict[str, str]:
-    """What each check says: "holds", "not run: ..." or a traceback; accuracy has a command of its own."""
+    """The result of each check: "holds", "not run: ..." or a traceback. Accuracy has its own command."""
     found = {}
     for name, check in CHECKS.items():
         if check is accuracy:

@@ -1,4 +1,4 @@
-"""Sequence modules under test, MANN and NTM: options, random inputs and states, and gradients of all they have."""
+"""The sequence modules under test, MANN and NTM: their options, random inputs and states, outputs and gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mannkern import MANN, NTM, MANNState, NTMState
 from mannkern.memories.cell import FeedForward
@@ -46,8 +46,16 @@ def build(
     return module(*sizes, dtype=dtype, **{"backend": "cpp"} | options)
 
 
+def zero_interface(model: Any) -> Any:
+    """The cell or sequence with an interface vector of zeros whatever it sees, so that a step can be done by hand."""
+    interface = getattr(model, "cell", model).interface
+    nn.init.zeros_(interface.weight)
+    nn.init.zeros_(interface.bias)
+    return model
+
+
 def episode(model: Any, T: int, B: int) -> tuple[Tensor, Any]:
-    """Random input and state, usages 0.1 and more apart."""
+    """A random input and state, with usages at least 0.1 apart."""
     cell, g = model.cell, torch.Generator().manual_seed(1)
     D, N, W = cell.hidden_size, cell.memory_slots, cell.memory_width
     R = (cell.output_size - D) // W
@@ -75,7 +83,7 @@ def named(state: Any) -> Tensors:
 
 
 def loop(model: Any, input: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """What it is: its cell, step by step."""
+    """The definition of a sequence module: its cell, called at each step."""
     outputs = []
     for x in input.unbind(1 if model.batch_first else 0):
         output, state = model.cell(x, state)
@@ -85,7 +93,7 @@ def loop(model: Any, input: Tensor, state: Any) -> tuple[Tensor, Any]:
 
 
 def evaluate(model: Any, how: str, input: Tensor, state: Any) -> Tensors:
-    """Outputs, last state and, as "grad x", all gradients; ``how``: "whole", "cells" (a loop of them), "reference"."""
+    """Outputs, last state and, as "grad x", gradients, of the "whole" module, a loop of "cells", the "reference"."""
     if how == "reference":
         model = copy.deepcopy(model)
         model.cell.backend = "reference"
@@ -97,13 +105,13 @@ def evaluate(model: Any, how: str, input: Tensor, state: Any) -> Tensors:
     leaves |= dict(model.named_parameters())
     before = {name: x._version for name, x in leaves.items()}
     output, last = loop(model, input, state) if how == "cells" else model(input, state)
-    found = {"output": output} | named(last)
+    results = {"output": output} | named(last)
     loss, g = torch.zeros((), dtype=output.dtype), torch.Generator().manual_seed(2)
-    for x in found.values():
+    for x in results.values():
         loss = loss + (x * torch.randn(x.shape, generator=g).to(x.dtype)).sum()
-    found = {name: x.detach() for name, x in found.items()} | gradients(loss, leaves)
+    results = {name: x.detach() for name, x in results.items()} | gradients(loss, leaves)
     assert {name: x._version for name, x in leaves.items()} == before
-    return found
+    return results
 
 
 def assert_close(got: Tensors, expected: Tensors, bound: float = 1e-12) -> None:

@@ -1,4 +1,4 @@
-"""Every kernel against the float64 reference, on named shapes, views, dtypes and extreme values."""
+"""Every kernel is compared with the float64 reference: named shapes, views, one output or argument, half precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cells and sequences say: their repr, and errors that name the argument."""
+"""The repr of cells and sequence modules, and their errors, which name the argument."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from mannkern import MANN, NTM, NTMCell
+from mannkern import MANN, NTM, MANNCell, NTMCell
 from tests.memories.test_cells import CELLS, EVERY, MODULES, SIZES, build
+
+
+def test_example() -> None:
+    """A cell of three features says what came, two episodes of four, and what it needs."""
+    with pytest.raises(ValueError, match=r"^input: got shape \(2, 4\), need \(B, F\) with F = 3$"):
+        MANNCell(3, 5)(torch.zeros(2, 4))
 
 
 def test_repr_shows_every_size() -> None:

@@ -1,4 +1,4 @@
-"""MANNCell: its equations by hand; controllers and what every module must do: of MANN, NTMCell and NTM too."""
+"""MANNCell by hand; and controllers, states, copies and torch.compile of MANNCell, MANN, NTMCell and NTM."""
 
 from __future__ import annotations
 
@@ -15,6 +15,22 @@ from torch.nn import functional as F
 
 from mannkern import MANN, NTM, MANNCell, MANNState, NTMCell, functional
 from tests.helpers import same
+from tests.memories.sequences import zero_interface
+
+
+@torch.no_grad()
+def test_example() -> None:
+    """Two slots of one number, 4, and an interface vector of zeros. Usage is (1, 0), so slot 1 is set to zero.
+
+    The gate is 1/2, so write weights are (1, 0) / 2 + (0, 1) / 2; the add is 0. A key of zero reads the mean, 2.
+    Usage becomes 0.99 (1, 0) + (1/2, 1/2) + (1/2, 1/2).
+    """
+    cell = zero_interface(MANNCell(3, 5, 2, 1, 1, memory_init=4.0))
+    _, state = cell(torch.randn(1, 3))
+    assert state.memory.flatten().tolist() == [4, 0]
+    assert state.read.item() == 2
+    torch.testing.assert_close(state.usage, torch.tensor([[1.99, 1.0]]))
+
 
 SIZES = (3, 5, 8, 4, 2)  # F, D, N, W, R
 MODULES = {MANNCell: (6, 3), MANN: (4, 6, 3), NTMCell: (6, 3), NTM: (4, 6, 3)}
@@ -100,14 +116,14 @@ def test_no_state_is_the_initial_state(module: type, shape: tuple[int, ...]) -> 
     torch.testing.assert_close(model(x), model(x, model.initial_state(6)), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("module", "asked"), [(MANNCell, 18), (NTMCell, 3 * 4 + 2 * 4 + 3 * 6)])
-def test_initialisation(module: type, asked: int) -> None:
+@pytest.mark.parametrize(("module", "interface_size"), [(MANNCell, 18), (NTMCell, 3 * 4 + 2 * 4 + 3 * 6)])
+def test_initialisation(module: type, interface_size: int) -> None:
     cell = build(module)
     forget = cell.controller.bias_ih + cell.controller.bias_hh
     assert (forget[5:10] == 1).all()
     assert (cell.controller.bias_ih[:5] != 0.5).all()
     assert (cell.interface.bias == 0).all()
-    bound = (6 / (5 + asked)) ** 0.5  # Glorot and Bengio
+    bound = (6 / (5 + interface_size)) ** 0.5  # Glorot and Bengio
     assert 0.8 * bound < cell.interface.weight.abs().max() <= bound
     before = cell.interface.weight.clone()
     cell.reset_parameters()
@@ -215,6 +231,7 @@ GRADCHECKED: list[tuple[type, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "options"), GRADCHECKED)
 def test_gradcheck(module: type, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -240,6 +257,7 @@ COMPILED: list[tuple[type, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "options"), COMPILED)
 @pytest.mark.filterwarnings("ignore")  # what torch's tracing warns of itself
 def test_compile(module: type, options: dict[str, Any]) -> None:
@@ -255,13 +273,13 @@ def test_compile(module: type, options: dict[str, Any]) -> None:
 
 
 def test_threads(threads: Callable[[int], None]) -> None:
-    """What the cell asks of the memory is answered to the bit on any number of threads."""
-    cell, found = MANNCell(3, 5, backend="cpp"), []
+    """The memory step gives bit-equal results on any number of threads."""
+    cell, results = MANNCell(3, 5, backend="cpp"), []
     ask = [None if x is None else x.detach() for x in cell.interface_vector(torch.randn(16, 5))]
     state = cell.initial_state(16)
     for count in (1, 2):
         threads(count)
         leaves = [x.clone().requires_grad_() for x in (*state[1:4], *ask[:3])]
         step = functional.lrua_step(*leaves, backend="cpp")
-        found.append([*step, *torch.autograd.grad(sum(x.square().sum() for x in step), leaves)])
-    assert all(map(same, *found))
+        results.append([*step, *torch.autograd.grad(sum(x.square().sum() for x in step), leaves)])
+    assert all(map(same, *results))

@@ -1,4 +1,4 @@
-"""Errors of every function for every argument: they name it, say what came and what is needed; and empty batches."""
+"""The error of every function for every wrong argument names it, what came and what is needed; empty batches work."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ from tests.helpers import (
     operations,
     run_case,
 )
+
+
+def test_example() -> None:
+    """Read weights over five slots beside a usage of six: the message has the name, what came and what is needed."""
+    message = r"^read_weights: got shape \(2, 3, 5\), need \(B, R, N\) = \(2, 3, 6\)$"
+    with pytest.raises(ValueError, match=message):
+        functional.usage_update(torch.rand(2, 6), torch.rand(2, 3, 5), torch.rand(2, 3, 6))
+
 
 SHAPE = Shape(2, 6, 4, 3, 2)
 GIVEN = {name: arguments(Case(operation, True), SHAPE) for name, operation in operations().items()}
@@ -78,7 +86,7 @@ def test_rank(function: str, name: str) -> None:
     ],
 )
 def test_size(function: str, name: str, axis: int) -> None:
-    """One too many and one too few on each axis. Axes that the argument itself fixes are blamed on the next one."""
+    """One too many and one too few on each axis. Where an argument sets a size itself, the error names the next one."""
     x = GIVEN[function][name]
     letter = LETTERS[function][name][axis]
     others = [n for n in list(GIVEN[function]) if letter in LETTERS[function][n]]

@@ -1,4 +1,4 @@
-"""Operations under opcheck, fake tensors, torch.compile and torch.export."""
+"""The operations work under opcheck, with fake tensors, and in torch.compile and torch.export."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ from tests.helpers import (
 from tests.interpreter import on_shapes
 from tests.recorder import Call, Recorder
 
+
+def test_example() -> None:
+    """The operation of the usage: [1, 2] / 2 + [1, 0] + [0, 1] on the CPU, and a shape without values on "meta"."""
+    arguments = torch.tensor([[1.0, 2]]), torch.tensor([[[1.0, 0]]]), torch.tensor([[[0.0, 1]]])
+    assert torch.ops.mannkern.usage_update(*arguments, 0.5).tolist() == [[1.5, 2]]
+    assert torch.ops.mannkern.usage_update(*(x.to("meta") for x in arguments), 0.5).shape == (1, 2)
+
+
 # Warnings of PyTorch about itself: Dynamo makes a Function object to trace one, Inductor imports TorchScript
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*should not be instantiated:DeprecationWarning", "ignore:.torch.jit:DeprecationWarning"
@@ -43,7 +51,7 @@ OPERATIONS = sorted(
 
 @pytest.fixture(scope="module")
 def calls() -> dict[str, list[Call]]:
-    """Calls of every operation as the package makes them, with and without what is optional."""
+    """Calls of every operation as the package makes them, with and without optional arguments."""
     recorder = Recorder()
     with recorder:
         for case in EVERY_CASE.values():
@@ -55,6 +63,7 @@ def calls() -> dict[str, list[Call]]:
     return recorder.calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_opcheck(calls: dict[str, list[Call]], operation: str) -> None:
     assert calls[operation], f"no test calls {operation}"
@@ -75,7 +84,7 @@ def fresh_compiler() -> Iterator[None]:
 
 
 def with_gradients(function: Callable[..., Tensors], tensors: Tensors, gradients: Tensors) -> Tensors:
-    """As tests.helpers.evaluate, of any function of named tensors."""
+    """Outputs and gradients of any function of named tensors, as tests.helpers.evaluate returns them."""
     leaves = {name: x.detach().requires_grad_(x.is_floating_point()) for name, x in tensors.items()}
     outputs = function(leaves)
     wanted = {name: x for name, x in leaves.items() if x.requires_grad}
@@ -83,6 +92,7 @@ def with_gradients(function: Callable[..., Tensors], tensors: Tensors, gradients
     return {name: x.detach() for name, x in outputs.items()} | {f"grad {name}": x for name, x in zip(wanted, got)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 @on_shapes(
     ["write_reset", "read_strength", "usage", "step_strength", "step_per_head", *NTM_CASES],
@@ -97,10 +107,11 @@ def test_compile(case: str, shape: Shape, backend: str) -> None:
     assert_same(with_gradients(compiled, tensors, gradients), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 @on_shapes(["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES], ODD, ["whole"], reference=True)
 def test_compile_without_gradients(case: str, shape: Shape, backend: str) -> None:
-    """Dynamo traces a Function another way where no argument requires a gradient, and under no_grad."""
+    """Dynamo traces a Function in another way where no argument requires a gradient, and under no_grad."""
     tensors = arguments(CASES[case], shape)
     compiled = torch.compile(lambda t: run_case(CASES[case], t, backend), fullgraph=True, backend="aot_eager")
     expected = run_case(CASES[case], tensors, backend)
@@ -110,6 +121,7 @@ def test_compile_without_gradients(case: str, shape: Shape, backend: str) -> Non
         assert_same(compiled(leaves), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 @on_shapes(["step"], ODD, ["whole"], reference=True)
 def test_compile_where_the_key_is_written(case: str, shape: Shape, backend: str) -> None:
@@ -134,6 +146,7 @@ def test_compile_with_any_batch() -> None:
         assert_same(with_gradients(compiled, tensors, gradients), evaluate(case, tensors, gradients, "cpp"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compile_by_inductor() -> None:
     case, shape = CASES["step_strength"], SHAPES["odd"]
@@ -151,6 +164,7 @@ class Module(torch.nn.Module):
         return run_case(self.case, tensors, self.backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 @on_shapes(["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES], ODD, ["whole"], reference=True)
 def test_export(case: str, shape: Shape, backend: str, strict: bool) -> None:

@@ -1,4 +1,4 @@
-"""Gradients against finite differences, in float64 and on usages with a gap; and what a second derivative says."""
+"""Gradients equal finite differences in float64; a second derivative of a kernel raises an error."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers import CASES, SMALL, Shape, arguments, as_function, cotangents, on_kernels, run_case
-from tests.interpreter import on_shapes
+from mannkern import functional
+from tests.helpers import CASES, MAIN_CASES, SMALL, Shape, arguments, as_function, cotangents, on_kernels, run_case
+from tests.interpreter import cell, interpreted, on_shapes
+
+
+def test_example() -> None:
+    """Usage is u / 2 + w: of a gradient [1, 10], half goes to u and all of it to w."""
+    usage, weights = torch.zeros(1, 2, requires_grad=True), torch.zeros(1, 1, 2, requires_grad=True)
+    functional.usage_update(usage, weights, weights.detach(), 0.5).backward(torch.tensor([[1.0, 10]]))
+    assert usage.grad.tolist() == [[0.5, 5]]
+    assert weights.grad.tolist() == [[[1, 10]]]
+
 
 SHAPES = {
     "small": SMALL,
@@ -18,10 +28,17 @@ SHAPES = {
 TWICE = "twice|second time"  # what the error says
 
 
-@on_shapes(CASES, SHAPES, ["whole"], reference=True)
+@on_shapes(CASES, SHAPES, [], reference=True)
 def test_first_derivative(backend: str, case: str, shape: Shape) -> None:
-    function, values = as_function(case, shape, backend)
-    assert torch.autograd.gradcheck(function, values, fast_mode=backend == "triton")  # whose interpreter is slow
+    assert torch.autograd.gradcheck(*as_function(case, shape, backend))
+
+
+@interpreted
+@pytest.mark.parametrize("case", [name for name in MAIN_CASES if CASES[name].operation.family == "lrua"])
+def test_first_derivative_of_interpreted_kernels(case: str) -> None:
+    """One case of each operation, along one direction: tests/triton compares every path's gradients to 1e-12."""
+    function, values = as_function(case, cell(case, "whole").shape, "triton")
+    assert torch.autograd.gradcheck(function, values, fast_mode=True)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -33,7 +50,7 @@ def test_second_derivative_of_the_reference(case: str) -> None:
 
 @on_kernels(name for name, case in CASES.items() if case.operation.name != "usage_update")
 def test_second_derivative_of_a_kernel_is_an_error(kernel: str, case: str) -> None:
-    """Not a value that leaves the penalty on the gradient out."""
+    """It must not be a value, which would leave out the penalty on the gradient."""
     function, values = as_function(case, SMALL, kernel)
     gradients = tuple(x.requires_grad_() for x in cotangents(CASES[case], SMALL, torch.float64).values())
     outputs = function(*values)

@@ -1,4 +1,4 @@
-"""What holds of every operation on every backend: independence of the batch, of threads and of earlier calls."""
+"""An operation's results do not depend on the rest of the batch, on the number of threads, or on earlier calls."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ def test_example() -> None:
 
 @on_shapes(MAIN_CASES, {name: SHAPES[name] for name in ("standard", "odd", "one_slot", "nine_least_used")})
 def test_splitting_the_batch_changes_nothing(kernel: str, case: str, shape: Shape) -> None:
-    whole = shape._replace(B=5)
+    parts = ((0, 2), (2, 3), (3, 5)) if kernel == "cpp" else ((0, 1), (1, 3))  # an interpreter is slow
+    whole = shape._replace(B=parts[-1][-1])
     axis = {**dict.fromkeys(("keys", "adds", "gates", "strengths", "reads"), 1)}
 
     def part(tensors: dict[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
-        found = {}
+        results = {}
         for name, x in tensors.items():
             at = axis.get(name.removeprefix("grad "), 0)
-            found[name] = x.narrow(at, start, stop - start)
-        return found
+            results[name] = x.narrow(at, start, stop - start)
+        return results
 
     tensors, gradients = arguments(CASES[case], whole), cotangents(CASES[case], whole)
     expected = evaluate(CASES[case], tensors, gradients, kernel, whole.n)
-    for start, stop in ((0, 2), (2, 3), (3, 5)):
+    for start, stop in parts:
         got = evaluate(CASES[case], part(tensors, start, stop), part(gradients, start, stop), kernel, whole.n)
         assert_same(got, part(expected, start, stop))
 
@@ -77,7 +78,7 @@ def test_calls_leave_nothing_behind(kernel: str, case: str, shape: Shape) -> Non
     shape = shape._replace(B=max(shape.B, 2))
     tensors, gradients = arguments(CASES[case], shape), cotangents(CASES[case], shape)
     expected = evaluate(CASES[case], tensors, gradients, kernel)
-    larger = shape._replace(N=shape.N + 97, W=shape.W + 23, R=2 * shape.R)
+    larger = shape._replace(N=130, W=40, R=6) if kernel == "cpp" else shape._replace(N=shape.N + 3, R=shape.R + 1)
     filled = arguments(CASES[case], larger)
     filled = {
         k: torch.full_like(x, torch.nan) if x.is_floating_point() and "strength" not in k else x

@@ -1,4 +1,4 @@
-"""A memory family is one folder and one line: ``ring`` is registered as LRUA and the NTM are, and gets what they have.
+"""A memory family is one folder and one line: ``ring`` is registered as LRUA and the NTM are, and has what they have.
 
 CONTRIBUTING.md, "Adding a memory", says in words what this test does.
 """
@@ -24,7 +24,7 @@ SIZES = (3, 5, 4, 2, 2)  # F, D, N, W, R
 
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
-    """The line that a family in the package has in mannkern/memories/__init__.py; taken back after the test."""
+    """Register the family as a line of mannkern/memories/__init__.py would; remove it after the test."""
     register(ring.FAMILY)
     yield
     del FAMILIES["ring"]

@@ -1,4 +1,4 @@
-"""A compiled loop, MANN's or NTM's, against looping its cell and the reference: outputs, last state, all gradients."""
+"""Fused episodes of MANN and NTM equal a loop over the cell and the reference: outputs, last state, all gradients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,21 @@ from tests.memories.sequences import (
     evaluate,
     named,
     squares,
+    zero_interface,
 )
+
+
+@torch.no_grad()
+def test_example() -> None:
+    """The example of tests/memories/test_cells.py goes on for a second step; slot 1 is least used again.
+
+    Write weights are (1/2, 1/2) / 2 + (0, 1) / 2, so usage becomes 0.99 (1.99, 1) + (1/4, 3/4) + (1/2, 1/2).
+    """
+    mann = zero_interface(MANN(3, 5, 2, 1, 1, memory_init=4.0, dtype=torch.float64))
+    output, state = mann(torch.randn(2, 1, 3, dtype=torch.float64))
+    assert output[:, 0, 5].tolist() == [2, 2]
+    assert state.memory.flatten().tolist() == [4, 0]
+    assert state.usage.flatten().tolist() == pytest.approx([2.7201, 2.24])
 
 
 @BOTH

@@ -1,4 +1,4 @@
-"""Batches of MANN and NTM: tiles of the products, large batches in parts, threads and neighbours."""
+"""Fused episodes of many batch sizes: tiles of the matrix products, chunks of the batch, threads, other episodes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,27 @@ from typing import Any
 import pytest
 import torch
 
+from mannkern import MANN
 from tests.helpers import same
-from tests.memories.sequences import BOTH, Sequence, apply, assert_close, build, check, episode, evaluate, named
+from tests.memories.sequences import (
+    BOTH,
+    Sequence,
+    apply,
+    assert_close,
+    build,
+    check,
+    episode,
+    evaluate,
+    named,
+    zero_interface,
+)
+
+
+@torch.no_grad()
+def test_example() -> None:
+    """Of 130 episodes, more than a chunk, each reads the mean of its slots (4, 0), as one alone does."""
+    mann = zero_interface(MANN(3, 5, 2, 1, 1, memory_init=4.0))
+    assert mann(torch.randn(2, 130, 3))[0][..., 5].unique().tolist() == [2]
 
 
 @BOTH
@@ -62,13 +81,14 @@ def test_threads_and_neighbours_change_no_bit(module: type[Sequence], threads: C
 def test_threads_change_no_bit_of_gradients(module: type[Sequence], threads: Callable[[int], None]) -> None:
     model = build(module, (20, 64, 128, 40, 4))
     input, state = episode(model, 5, B=16)
-    found = []
+    results = []
     for count in (1, 2):
         threads(count)
-        found.append(evaluate(model, "whole", input, state))
-    assert_close(*found, 0)
+        results.append(evaluate(model, "whole", input, state))
+    assert_close(*results, 0)
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.filterwarnings("ignore")  # what torch's tracing warns of itself
 def test_parts_under_torch_compile(module: type[Sequence]) -> None:

@@ -1,4 +1,4 @@
-"""MANN and NTM in use: parts of a loss, truncation, hooks, other controllers, threads, torch.func, opcheck."""
+"""MANN and NTM in use: losses of some results, truncation, hooks, other controllers, torch.func, opcheck."""
 
 from __future__ import annotations
 
@@ -26,8 +26,16 @@ from tests.memories.sequences import (
     loop,
     named,
     squares,
+    zero_interface,
 )
 from tests.recorder import Recorder
+
+
+def test_example() -> None:
+    """The read is the mean of a slot and of one that is set to zero, so its gradients are 1/2 and 0."""
+    mann = zero_interface(MANN(3, 5, 2, 1, 1, memory_init="learned"))
+    mann(torch.randn(1, 1, 3))[1].read.sum().backward()
+    assert mann.cell.initial_memory.grad.flatten().tolist() == [0.5, 0]
 
 
 @BOTH
@@ -75,8 +83,8 @@ def test_loss_of_one_result(module: type[Sequence], part: str) -> None:
     for run in (model, lambda *arguments: loop(model, *arguments)):
         x = input.clone().requires_grad_()
         output, last = run(x, state)
-        found = ({"output": output} | named(last))[part]
-        grads.append(gradients(found.square().sum(), {"input": x} | dict(model.named_parameters())))
+        results = ({"output": output} | named(last))[part]
+        grads.append(gradients(results.square().sum(), {"input": x} | dict(model.named_parameters())))
     assert_close(*grads)
 
 
@@ -106,7 +114,7 @@ def test_a_detached_state_truncates(module: type[Sequence]) -> None:
 
 
 class Doubled(FeedForward):
-    """Somebody's own: what it does is not known."""
+    """A controller of the caller's own, so that the fused loop cannot know what it computes."""
 
     def forward(self, input: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
         hidden, state = super().forward(input, state)
@@ -139,7 +147,7 @@ HOOKS = ("register_forward_pre_hook", "register_forward_hook", "register_full_ba
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("where", ["controller", "interface", "controller.linear"])
 def test_hooks_are_called(module: type[Sequence], where: str, hook: str) -> None:
-    """Pruning and spectral norm live in hooks, so a loop that skips them is wrong in silence."""
+    """Pruning and spectral norm live in hooks, so a loop that skips them would be silently wrong."""
     model, calls = build(module, controller="feedforward" if "linear" in where else "lstm"), []
     getattr(model.cell.get_submodule(where), hook)(lambda *_: calls.append(1))
     input, state = episode(model, 3, B=2)
@@ -183,20 +191,21 @@ def test_torch_func_gradients(module: type[Sequence]) -> None:
     assert_close({f"grad {name}": g for name, g in torch.func.grad(loss)(parameters).items()}, expected)
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("options", ["plain", "most", "layer"])
 @pytest.mark.parametrize(("T", "B"), [(1, 2), (5, 2), (3, 0)])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_opcheck(module: type[Sequence], T: int, B: int, options: str) -> None:
-    """The episode's operation and its backward, with and without what is optional, as the module calls them."""
+    """The episode's operation and its backward, with and without optional arguments, as the module calls them."""
     model = build(module, dtype=torch.float32, **(OPTIONS[module] | {"plain": {}, "most": MOST[module]})[options])
     input, state = episode(model, T, B)
     with Recorder() as recorder:
         for wants_input in (False, True):
             for whole in (False, True):
                 output, last = model(input.clone().requires_grad_(wants_input), state)
-                found = named(last) | {"output": output} if whole else {"memory": last.memory}
-                sum(x.square().sum() for x in found.values()).backward()
+                results = named(last) | {"output": output} if whole else {"memory": last.memory}
+                sum(x.square().sum() for x in results.values()).backward()
     forward, backward = recorder.calls
     assert (len(recorder.calls[forward]), len(recorder.calls[backward])) == (4, 4)
     for name, calls in recorder.calls.items():

@@ -1,4 +1,4 @@
-"""Operations under torch.func: grad, vmap, and each within the other."""
+"""The operations work under torch.func: grad, vmap, and each within the other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mannkern import functional
 from tests.helpers import (
     CASES,
     MAIN_CASES,
@@ -20,6 +21,14 @@ from tests.helpers import (
     evaluate,
     run_case,
 )
+
+
+def test_example() -> None:
+    """A head writes its add to two slots with weights 1/2 and 1/4, so the sum's gradient is 3/4, for each memory."""
+    memory, weights, add = torch.zeros(3, 1, 2, 1), torch.tensor([[[0.5, 0.25]]]), torch.ones(1, 1, 1)
+    gradient = torch.func.grad(lambda a, m: functional.additive_write(m, weights, a).sum())
+    assert torch.func.vmap(gradient, (None, 0))(add, memory).flatten().tolist() == [0.75] * 3
+
 
 NTM_CASES = ("shift_sharpen", "ntm_address", "ntm_write")
 
@@ -64,7 +73,7 @@ def test_vmap(case: str, dim: int, shared: bool) -> None:
 
 @pytest.mark.parametrize("case", ["read_strength", "step_strength", "step_per_head", "scan", *NTM_CASES])
 def test_gradient_of_each_of_many(case: str) -> None:
-    """vmap of grad: a gradient of its own for every sample; and vmap of vmap."""
+    """vmap of grad gives every sample its own gradient; and so does vmap of vmap of grad."""
     many, gradients = stacked(CASES[case], 4), cotangents(CASES[case], SMALL, torch.float64)
     mapped = {name: torch.stack([tensors[name] for tensors in many]) for name in many[0]}
     gradient = torch.func.grad(loss_of(CASES[case], "cpp", gradients))
@@ -80,7 +89,7 @@ def test_gradient_of_each_of_many(case: str) -> None:
 
 @pytest.mark.parametrize("case", ["read_strength", "step_strength", "ntm_address", "ntm_write"])
 def test_gradient_through_many(case: str) -> None:
-    """grad of vmap, with a memory that all samples share."""
+    """grad of vmap is right for a memory that all samples share."""
     many = stacked(CASES[case], 3)
     mapped = {name: torch.stack([tensors[name] for tensors in many]) for name in many[0] if name != "memory"}
 
@@ -106,7 +115,7 @@ def test_vmap_over_empty_batches() -> None:
 @pytest.mark.parametrize("transform", ["jacrev", "vectorized", "row_by_row"])
 @pytest.mark.parametrize("case", ["write", "read_strength", "usage", "step_strength", *NTM_CASES])
 def test_jacobian(case: str, transform: str) -> None:
-    """Many gradients of one output at once: the backward pass is mapped, the forward pass is not."""
+    """vmap over gradients of one output: it maps the backward pass and not the forward pass."""
     tensors = arguments(CASES[case], SMALL, torch.float64)
     first = next(iter(tensors))
 

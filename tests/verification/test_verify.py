@@ -1,4 +1,4 @@
-"""``python -m mannkern verify``: it covers everything, repeats, and finds what is wrong."""
+"""``python -m mannkern verify``: it checks every operation, its seed repeats it, and it finds wrong results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def replace_function(monkeypatch: pytest.MonkeyPatch, name: str, function: Calla
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few shapes, and the CPU's kernels alone."""
+    """Check few shapes, and only the kernels for the CPU."""
     monkeypatch.setattr(module, "SHAPES", {"odd": Shape(3, 33, 17, 3, 3), "one": Shape(1, 1, 1, 1, 1)})
     monkeypatch.setattr(module, "BATCH", {})
     monkeypatch.setattr(episodes, "SIZES", {"odd": (7, 13, 33, 17, 3)})
@@ -58,6 +58,7 @@ def test_every_operation_is_verified() -> None:
     assert all(row.good for row in rows), [row for row in rows if not row.good]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["output", "memory", "gradient"])
 @pytest.mark.parametrize("name", ["lrua", "ntm"])
 def test_a_wrong_episode_is_found(name: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +92,7 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert set(content["absent"]) == {"triton", "cuda"}
 
 
+@pytest.mark.slow
 def test_seed() -> None:
     def errors(seed: int) -> list[tuple[float, str]]:
         return [(row.error, row.where) for row in verify("cpp", "cpu", seed)]

@@ -1,4 +1,4 @@
-"""Scans under test: how an episode begins, the same step by step, many steps."""
+"""What tests of the scan share: the arguments of an episode's start, the same scan step by step, many steps."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ def episode(case: Case, shape: Shape, dtype: torch.dtype, seed: int = 0) -> Tens
 
 
 def by_steps(case: Case, tensors: Tensors, gradients: Tensors, n: int, backend: str) -> Tensors:
-    """As evaluate, by a call of lrua_step at each step."""
+    """Outputs and gradients of the same scan by a call of lrua_step at each step."""
     leaves = {name: x.detach().requires_grad_() for name, x in tensors.items()}
     state, reads = {name: leaves[name] for name in STATE}, []
     for t in range(len(leaves["keys"])):
-        asked = {name.removesuffix("s"): x[t] for name, x in leaves.items() if name not in STATE}
-        step = run_case(Case(OPERATIONS["lrua_step"], case.optional, case.options), state | asked, backend, n)
+        interface = {name.removesuffix("s"): x[t] for name, x in leaves.items() if name not in STATE}
+        step = run_case(Case(OPERATIONS["lrua_step"], case.optional, case.options), state | interface, backend, n)
         state = {name: step[name] for name in STATE}
         reads.append(step["read"])
     outputs = {"reads": torch.stack(reads), **state}
-    found = torch.autograd.grad(list(outputs.values()), list(leaves.values()), list(gradients.values()))
-    return {name: x.detach() for name, x in outputs.items()} | {f"grad {k}": x for k, x in zip(leaves, found)}
+    results = torch.autograd.grad(list(outputs.values()), list(leaves.values()), list(gradients.values()))
+    return {name: x.detach() for name, x in outputs.items()} | {f"grad {k}": x for k, x in zip(leaves, results)}
 
 
 def slots(case: Case, tensors: Tensors, shape: Shape) -> Tensor:
     """The least used slot (T) of each step of one episode, by the reference."""
-    state, found = {name: tensors[name] for name in STATE}, []
+    state, results = {name: tensors[name] for name in STATE}, []
     for t in range(shape.T):
-        found.append(least_used_slots(state["usage"], 1)[0])
-        asked = {name.removesuffix("s"): x[t] for name, x in tensors.items() if name not in STATE}
-        step = run_case(Case(OPERATIONS["lrua_step"], options=case.options), state | asked, "reference", shape.n)
+        results.append(least_used_slots(state["usage"], 1)[0])
+        interface = {name.removesuffix("s"): x[t] for name, x in tensors.items() if name not in STATE}
+        step = run_case(Case(OPERATIONS["lrua_step"], options=case.options), state | interface, "reference", shape.n)
         state = {name: step[name] for name in STATE}
-    return torch.cat(found)
+    return torch.cat(results)
 
 
 def many_steps(backend: str, T: int) -> Tensor:
@@ -70,8 +70,8 @@ def many_steps(backend: str, T: int) -> Tensor:
     assert_accurate(got, truth, rounded)
     for part in (slice(10), slice(-10, None)):
         some = (
-            {f"grad {x}": found[f"grad {x}"][part] for x in ("keys", "adds", "gates")}
-            for found in (got, truth, rounded)
+            {f"grad {x}": results[f"grad {x}"][part] for x in ("keys", "adds", "gates")}
+            for results in (got, truth, rounded)
         )
         assert_accurate(*some)
     return chosen

@@ -38,6 +38,7 @@ def test_example(kernel: str) -> None:
     torch.testing.assert_close(weights, torch.tensor([[[8 / 40, 32 / 40]]]))
 
 
+@pytest.mark.slow
 @on_kernels(["step", "read", "write"], interpreted=False)
 def test_sums_over_many_slots_stay_accurate(kernel: str, case: str) -> None:
     shape = Shape(1, 65_536, 40, 4, 4)
@@ -108,7 +109,7 @@ def test_extreme_values(
 @interpreted
 @pytest.mark.parametrize("extreme", EXTREMES.values(), ids=EXTREMES)
 def test_extreme_values_in_tiles(extreme: Callable[[Tensors], Tensors]) -> None:
-    """Of Triton's kernels of a memory that takes more than one program."""
+    """The same for a memory that Triton's kernels divide into tiles."""
     case, shape = CASES["step_strength"], cell("step_strength", "tiles").shape
     check_kernel(case, extreme(arguments(case, shape)), cotangents(case, shape), "triton")
 

@@ -1,4 +1,4 @@
-"""Gradients of LRUA that need a word of their own: of the usage, of the choice of slots, of a norm under eps."""
+"""Gradients of LRUA at special places: a norm under eps, the usage twice, the choice of slots."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_gradients_of_the_norm_under_eps(backend: str) -> None:
 
 
 def test_second_derivative_of_usage_by_its_inputs_is_right(kernel: str) -> None:
-    """Its gradient is linear and holds none of its inputs, so a penalty on it moves none."""
+    """The gradient of usage does not depend on its inputs, so a penalty on that gradient has no gradient."""
     seconds = []
     for backend in (kernel, "reference"):
         function, values = as_function("usage", SMALL, backend)

@@ -1,12 +1,20 @@
-"""Half precision and autocast around the cell: the memory stays float32, the rest follows the parameters."""
+"""In half precision and under autocast a cell's memory stays float32; the rest has the dtype of the parameters."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from mannkern import MANN, MANNCell, MANNState
+from mannkern import MANN, MANNCell, MANNState, functional
 from tests.interpreter import interpreted
 from tests.triton.recorder import Recorder
+
+
+def test_example() -> None:
+    """1 + 2^-9: bfloat16 would round it to 1, but the memory that comes back is float32."""
+    one = torch.ones(1, 1, 1, dtype=torch.bfloat16)
+    memory = functional.additive_write(one, one, 2**-9 * one)
+    assert memory.dtype == torch.float32
+    assert memory.item() == 1 + 2**-9
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -45,7 +53,7 @@ def test_autocast_keeps_a_float32_memory(backend: str) -> None:
 @interpreted
 @pytest.mark.parametrize("key_strength", [False, True])
 def test_autocast_of_triton_keeps_a_float32_state(key_strength: bool) -> None:
-    """Keys, adds, gates and strengths reach the kernels as autocast makes them; outputs are near those without it."""
+    """The kernels get keys, adds, gates and strengths in bfloat16, and outputs are near those without autocast."""
     torch.manual_seed(0)
     cell = MANNCell(5, 8, 7, 4, 2, key_strength=key_strength, backend="triton")
     inputs = torch.randn(3, 2, 5)
@@ -55,13 +63,13 @@ def test_autocast_of_triton_keeps_a_float32_state(key_strength: bool) -> None:
         for x in inputs:
             output, state = cell(x, state)
             outputs.append(output.float())
-        found = torch.stack(outputs)
-        return found, state, list(torch.autograd.grad(found.sum(), list(cell.parameters())))
+        results = torch.stack(outputs)
+        return results, state, list(torch.autograd.grad(results.sum(), list(cell.parameters())))
 
     with torch.autocast("cpu", torch.bfloat16), Recorder() as recorder:
         outputs, state, gradients = run()
-    asked = [x for step in recorder.calls["lrua_step"] for x in step.args[3:7] if isinstance(x, Tensor)]
-    assert {x.dtype for x in asked} == {torch.bfloat16}
+    interface = [x for step in recorder.calls["lrua_step"] for x in step.args[3:7] if isinstance(x, Tensor)]
+    assert {x.dtype for x in interface} == {torch.bfloat16}
     assert {x.dtype for x in state[1:]} == {torch.float32}
     assert all(x.dtype == torch.float32 and x.isfinite().all() for x in gradients)
     expected, expected_state, expected_gradients = run()

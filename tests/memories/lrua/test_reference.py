@@ -1,4 +1,4 @@
-"""LRUA against hand-computed steps, and against its equations written as loops over numbers.
+"""LRUA equals steps that are computed by hand, and its equations as loops over numbers.
 
 Strengths of 5 ln 2 make every exponential a power of two, and all norms are 5, so that weights are fractions.
 """
@@ -50,7 +50,7 @@ def assert_equal(got: torch.Tensor, expected: list) -> None:
 )
 @pytest.mark.parametrize("padding", [0, 9, 40], ids="{}_more_slots".format)
 def test_least_used(backend: str, usage: list[float], n: int, expected: list[int], padding: int) -> None:
-    """Also within longer rows, where kernels read whole vectors, and beside an episode of another choice."""
+    """The same in longer rows, which kernels read by vectors, and beside an episode that chooses other slots."""
     rows = tensor([usage + [NAN] * padding, list(range(len(usage) + padding, 0, -1))])
     mask = functional.least_used_mask(rows, n, backend=backend)
     assert mask.dtype == torch.float64
@@ -59,7 +59,7 @@ def test_least_used(backend: str, usage: list[float], n: int, expected: list[int
 
 
 def test_least_used_by_sorting(backend: str) -> None:
-    """Many least used slots are found another way than few; the rule is the same."""
+    """Kernels search for many least used slots in another way than for few; the rule is the same."""
     usage = tensor([[NAN, 1.0, 0.0, -0.0, 1.0, -1.0, 1.0, INF, NAN, 1.0, 0.0, 2.0, 1.0, 1.0]])
     for n, chosen in [(9, {5, 2, 3, 10, 1, 4, 6, 9, 12}), (11, {5, 2, 3, 10, 1, 4, 6, 9, 12, 13, 11})]:
         mask = functional.least_used_mask(usage, n, backend=backend)

@@ -1,4 +1,4 @@
-"""The scan: what its steps are, whatever T; what it keeps; a thousand steps."""
+"""The scan equals its steps for any T and saves at most seven checkpoints; a thousand steps stay accurate."""
 
 from __future__ import annotations
 
@@ -26,13 +26,27 @@ from tests.helpers import (
 from tests.memories.lrua.scans import by_steps, episode, many_steps
 from tests.recorder import Recorder
 
+
+def test_example() -> None:
+    """A memory of one slot: each step sets it to zero and writes the add to it, whatever the gate, and reads that.
+
+    Both weights are always 1, so the usage is 0, then 0 / 2 + 2 = 2, then 2 / 2 + 2 = 3.
+    """
+    keys, adds = torch.tensor([[[[1.0, 0]]], [[[0.0, 1]]]]), torch.tensor([[[[5.0, 6]]], [[[7.0, 8]]]])
+    state = torch.tensor([[[1.0, 2]]]), torch.ones(1, 1, 1), torch.zeros(1, 1)
+    scan = functional.lrua_scan(*state, keys, adds, torch.zeros(2, 1, 1), decay=0.5, backend="cpp")
+    assert scan.reads.flatten().tolist() == [5, 6, 7, 8]
+    assert scan.memory.flatten().tolist() == [7, 8]
+    assert scan.usage.item() == 3
+
+
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
 
 @pytest.mark.parametrize("T", [1, 2, 5, 8, 9, 49, 64, 65, 200])
 @pytest.mark.parametrize("case", ["scan", "scan_strength_per_head"])
 def test_is_its_steps(case: str, T: int) -> None:
-    """One step; whole spans and not, by the root of T and, over 64, by its eighth."""
+    """One step, and last segments of full and of smaller length: segments have sqrt(T) steps, over T = 64 T/8 steps."""
     shape = Shape(3, 9, 5, 2, 2, T=T)
     tensors = (arguments if T < 9 else episode)(CASES[case], shape, torch.float64)
     gradients = cotangents(CASES[case], shape, torch.float64)
@@ -92,15 +106,15 @@ def test_what_another_instruction_set_kept_is_refused() -> None:
 def test_threads_and_neighbours_change_no_bit(threads: Callable[[int], None]) -> None:
     shape = Shape(7, 128, 40, 4, 4, T=20)  # work for two threads
     tensors, gradients = arguments(CASES["scan"], shape), cotangents(CASES["scan"], shape)
-    state, asked = list(tensors.values())[:3], list(tensors.values())[3:]
-    found = []
+    state, interface = list(tensors.values())[:3], list(tensors.values())[3:]
+    results = []
     for count in (1, 2):
         threads(count)
-        found.append(evaluate(CASES["scan"], tensors, gradients, "cpp", shape.n))
-    assert_same(*found)
-    whole = functional.lrua_scan(*state, *asked, backend="cpp")
+        results.append(evaluate(CASES["scan"], tensors, gradients, "cpp", shape.n))
+    assert_same(*results)
+    whole = functional.lrua_scan(*state, *interface, backend="cpp")
     for b in range(7):
         part = slice(b, b + 1)
-        alone = functional.lrua_scan(*(x[part] for x in state), *(x[:, part] for x in asked), backend="cpp")
+        alone = functional.lrua_scan(*(x[part] for x in state), *(x[:, part] for x in interface), backend="cpp")
         assert same(alone.reads[:, 0], whole.reads[:, b])
         assert same(alone.memory[0], whole.memory[b])

@@ -1,8 +1,9 @@
-"""NTMCell and NTM: the equations by hand, the order of heads, the state they start with, precision, and learning."""
+"""NTMCell and NTM by hand; the order of their heads, their initial state, their precision, and a task they learn."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,23 @@ from torch.nn import functional as F
 from mannkern import NTM, NTMCell, NTMState
 from mannkern.backends import native
 from tests.helpers import CPP, same
+
+
+@torch.no_grad()
+def test_example(backend: str) -> None:
+    """Two slots of one number, 1; an interface vector of zeros, but for a sharpness of 2; and no shift.
+
+    A key of zero gives content weights 1/2 and the gate is 1/2, so from slot 0 the weights become 3/4 and 1/4, then
+    squared 9/10 and 1/10. Erase is 1/2 and add 0: the memory is 1 - 0.45 and 1 - 0.05, the read 0.9 0.55 + 0.1 0.95.
+    """
+    cell = NTMCell(1, 1, 2, 1, shift_range=0, memory_init=1.0, backend=backend, dtype=torch.float64)
+    cell.interface.weight.zero_()
+    cell.interface.bias.zero_().split(cell._interface_sizes)[5].fill_(math.log(math.e - 1))  # softplus of it is 1
+    _, state = cell(torch.zeros(1, 1, dtype=torch.float64))
+    assert state.write_weights.flatten().tolist() == pytest.approx([0.9, 0.1])
+    assert state.memory.flatten().tolist() == pytest.approx([0.55, 0.95])
+    assert state.read.item() == pytest.approx(0.59)
+
 
 SIZES = (3, 5, 8, 4)  # F, D, N, W
 HEADS: list[dict[str, int]] = [
@@ -33,7 +51,7 @@ def build(module: type = NTMCell, dtype: torch.dtype = torch.float64, **options:
 
 
 def head(memory: Tensor, previous: Tensor, key: Tensor, z: dict[str, Tensor], h: int) -> Tensor:
-    """Equations 5 to 9 for one head of one episode."""
+    """The weights of one head of one episode: content, interpolation, shift, sharpening."""
     content = torch.softmax(F.softplus(z["strength"][h]) * F.cosine_similarity(key, memory, dim=-1), 0)
     gate, shares = z["gate"][h].sigmoid(), z["shift"][h].softmax(0)
     gated = gate * content + (1 - gate) * previous
@@ -54,19 +72,19 @@ def by_hand(cell: NTMCell, x: Tensor, state: NTMState) -> tuple[Tensor, NTMState
     episodes = []
     for e in range(B):
         sizes = {"key": (H, W), "add": (V, W), "erase": (V, W), "gate": (H,), "strength": (H,), "sharpness": (H,)}
-        asked, at = {}, 0
+        interface, at = {}, 0
         for name, size in (sizes | {"shift": (H, S)}).items():
             count = torch.Size(size).numel()
-            asked[name], at = z[e, at : at + count].reshape(size), at + count
+            interface[name], at = z[e, at : at + count].reshape(size), at + count
         assert at == z.shape[1]
-        keys, old = asked["key"], state.memory[e]
-        writes = torch.stack([head(old, state.write_weights[e, v], keys[v], asked, v) for v in range(V)])
+        keys, old = interface["key"], state.memory[e]
+        writes = torch.stack([head(old, state.write_weights[e, v], keys[v], interface, v) for v in range(V)])
         memory = old.clone()
         for v in range(V):
-            memory = memory * (1 - torch.outer(writes[v], asked["erase"][v].sigmoid()))
+            memory = memory * (1 - torch.outer(writes[v], interface["erase"][v].sigmoid()))
         for v in range(V):
-            memory = memory + torch.outer(writes[v], asked["add"][v].tanh())
-        reads = torch.stack([head(memory, state.read_weights[e, r], keys[V + r], asked, V + r) for r in range(R)])
+            memory = memory + torch.outer(writes[v], interface["add"][v].tanh())
+        reads = torch.stack([head(memory, state.read_weights[e, r], keys[V + r], interface, V + r) for r in range(R)])
         episodes.append((memory, reads, writes, reads @ memory))
     memory, reads, writes, read = map(torch.stack, zip(*episodes))
     return torch.cat([h, read.reshape(B, R * W)], 1), NTMState((h, c), memory, reads, writes, read)
@@ -93,7 +111,7 @@ def test_equals_the_specification_by_hand(backend: str, heads: dict[str, int]) -
 @pytest.mark.parametrize("module", [NTMCell, NTM])
 @torch.no_grad()
 def test_what_is_written_in_a_step_is_read_in_it(backend: str, module: type) -> None:
-    """Gates at 0, all shares on one shift, sharpness 1: one-hot weights that move as told; erase 1, add tanh(20) = 1.
+    """Gates are 0, all shares on one shift, sharpness 1: one-hot weights move by the shift; erase 1, add tanh(20) = 1.
 
     The write head stands at slot 7 and moves up, to slot 0; the read head stands at 1 and moves down, to 0.
     """
@@ -149,7 +167,7 @@ def test_every_parameter_learns_of_a_learned_memory() -> None:
 
 @pytest.mark.parametrize("value", [-60.0, 0.0, 60.0])
 def test_saturated_heads_pass_no_nan(backend: str, value: float) -> None:
-    """Interfaces far out: shares, gates and erases exactly 0 and 1, sharpness 61, strength 60."""
+    """Interface vectors far from 0: shifts, gates and erases are exactly 0 or 1, sharpness 61, strength 60."""
     for dtype in (torch.float32, torch.float64):
         model = build(NTM, dtype, backend=backend, num_write_heads=2)
         nn.init.constant_(model.cell.interface.bias, value)
@@ -194,7 +212,7 @@ def test_autocast_keeps_a_float32_memory(module: type) -> None:
 
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
-    """What is done within may be refused, for the one reason."""
+    """The block may raise, but only because of another instruction set."""
     try:
         yield
     except RuntimeError as error:
@@ -203,10 +221,10 @@ def refusing() -> Iterator[None]:
 
 
 def test_a_backward_pass_under_another_instruction_set_raises_or_is_right() -> None:
-    """What an episode keeps is laid out for the instruction set it ran under; it is never read as another's."""
+    """An episode saves tensors in the layout of its instruction set; another one must not read them as its own."""
     isas, before = [isa for _, isa in CPP], native.isa()
     model = build(NTM, backend="cpp")
-    input, found = torch.randn(5, 2, 3, dtype=torch.float64), {}
+    input, results = torch.randn(5, 2, 3, dtype=torch.float64), {}
     try:
         for isa in isas:
             native.set_isa(isa)
@@ -215,15 +233,15 @@ def test_a_backward_pass_under_another_instruction_set_raises_or_is_right() -> N
                 native.set_isa(other)
                 with contextlib.nullcontext() if isa == other else refusing():
                     gradients = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
-                    found[isa, other] = torch.cat([g.flatten() for g in gradients])
+                    results[isa, other] = torch.cat([g.flatten() for g in gradients])
     finally:
         native.set_isa(before)
-    for gradient in found.values():
-        torch.testing.assert_close(gradient, found[isas[0], isas[0]], rtol=1e-9, atol=1e-12)
+    for gradient in results.values():
+        torch.testing.assert_close(gradient, results[isas[0], isas[0]], rtol=1e-9, atol=1e-12)
 
 
 def copy_task(B: int) -> tuple[Tensor, Tensor]:
-    """Three vectors of 4 bits, a delimiter, then silence in which they are wanted."""
+    """Three vectors of 4 bits, a delimiter, then zeros while the vectors are to be returned."""
     g = torch.Generator().manual_seed(3)
     bits = torch.randint(2, (3, B, 4), generator=g).float()
     inputs = torch.zeros(7, B, 5)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mannkern import functional
 from tests.helpers import (
     CASES,
     SHAPES,
@@ -23,6 +24,14 @@ from tests.helpers import (
     run_case,
     strided,
 )
+
+
+def test_example(kernel: str) -> None:
+    """Weights 2/3 and 1/3 are as 4 to 1 at sharpness 2. At 1000 they are as 2^1000 to 1, which float32 cannot hold."""
+    rows, stay = torch.tensor([[[2 / 3, 1 / 3]] * 2]), torch.ones(1, 2, 1)
+    weights = functional.shift_sharpen(rows, stay, torch.tensor([[2.0, 1000.0]]), backend=kernel)
+    torch.testing.assert_close(weights, torch.tensor([[[0.8, 0.2], [1.0, 0.0]]]))
+
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
@@ -69,7 +78,7 @@ def test_sharpness(kernel: str, case: str, sharpness: float, dtype: torch.dtype)
 @FLOATS
 @pytest.mark.parametrize("sharpness", [50.0, 300.0, 1000.0])
 def test_sharpness_of_exact_weights(kernel: str, sharpness: float, dtype: torch.dtype) -> None:
-    """Without a shift nothing is rounded before the power, which multiplies what is: the power alone is measured."""
+    """Without a shift nothing is rounded before the power, which multiplies errors: only its own error is measured."""
     shape = SHAPES["past_a_block"]
     tensors = arguments(CASES["shift_sharpen"], shape, dtype)
     tensors["weights"] = (0.5 + tensors["weights"] / tensors["weights"].amax(-1, keepdim=True)) / shape.N
@@ -91,9 +100,9 @@ def test_near_ties_at_a_thousandfold_sharpness(kernel: str, N: int, sharpness: f
 
 
 def one_hot(x: Tensor) -> Tensor:
-    found = torch.zeros_like(x)
-    found[..., x.shape[-1] // 3] = 1
-    return found
+    results = torch.zeros_like(x)
+    results[..., x.shape[-1] // 3] = 1
+    return results
 
 
 def sparse(x: Tensor) -> Tensor:
@@ -189,7 +198,7 @@ def test_full_erasure(kernel: str, erase: float, heads: int, dtype: torch.dtype)
     ],
 )
 def test_each_argument_as_a_view(kernel: str, case: str, name: str) -> None:
-    """Of one head among many and of one place of a wider tensor, as a cell's slices are."""
+    """Views of a wider tensor and with strides, as the slices of a cell's interface vector are."""
     shape = SHAPES["more_heads_than_slots"]
     tensors, gradients = arguments(CASES[case], shape), cotangents(CASES[case], shape)
     expected = evaluate(CASES[case], tensors, gradients, kernel)
@@ -202,7 +211,7 @@ def test_each_argument_as_a_view(kernel: str, case: str, name: str) -> None:
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
 @pytest.mark.parametrize("case", ALL)
 def test_half_precision_is_float32(backend: str, case: str, half: torch.dtype) -> None:
-    """To the bit: it is widened, then all is done as in float32."""
+    """Results are bit-equal to those of float32, because half precision is widened first."""
     narrow = arguments(CASES[case], SHAPES["odd"], half)
     wide = {name: x.float() for name, x in narrow.items()}
     assert_same(run_case(CASES[case], narrow, backend), run_case(CASES[case], wide, backend))
@@ -210,15 +219,15 @@ def test_half_precision_is_float32(backend: str, case: str, half: torch.dtype) -
 
 @on_kernels(ALL)
 def test_threads_and_heads_change_nothing(kernel: str, case: str, threads: Callable[[int], None]) -> None:
-    """Many rows a thread, and a head alone is what it is among others."""
+    """A thread has many rows, and a head alone gets the same results as among others."""
     shape = Shape(40, 128, 20, 11, 1)
     tensors, gradients = arguments(CASES[case], shape), cotangents(CASES[case], shape)
-    found = []
+    results = []
     for count in (1, 2, 3):
         threads(count)
-        found.append(evaluate(CASES[case], tensors, gradients, kernel))
-    assert_same(found[1], found[0])
-    assert_same(found[2], found[0])
+        results.append(evaluate(CASES[case], tensors, gradients, kernel))
+    assert_same(results[1], results[0])
+    assert_same(results[2], results[0])
     if case != "ntm_write":
         alone = {name: x if name == "memory" else x[:, 4:5] for name, x in tensors.items()}
-        assert torch.equal(run_case(CASES[case], alone, kernel)["weights"], found[0]["weights"][:, 4:5])
+        assert torch.equal(run_case(CASES[case], alone, kernel)["weights"], results[0]["weights"][:, 4:5])

@@ -1,4 +1,4 @@
-"""What holds of the NTM on every backend whatever the numbers: distributions, identities, no special slot."""
+"""Properties of the NTM for any numbers, on every backend: distributions, identities, no special slot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from mannkern import functional
 from mannkern.backends import native
-from tests.helpers import CASES, CPP, SHAPES, Shape, arguments, run_case
+from tests.helpers import CASES, CPP, PLAIN, SHAPES, Shape, arguments, run_case
+
+
+def test_example(backend: str) -> None:
+    """A shift by one moves every weight to the next slot, and the last to the first; their sum stays 1."""
+    shift, sharpness = torch.tensor([[[0.0, 0, 1]]]), torch.ones(1, 1)
+    weights = functional.shift_sharpen(torch.tensor([[[0.5, 0.3, 0.2]]]), shift, sharpness, backend=backend)
+    torch.testing.assert_close(weights, torch.tensor([[[0.2, 0.5, 0.3]]]))
+
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
@@ -21,7 +29,9 @@ def weights_of(case: str) -> str:
     return "previous" if case == "ntm_address" else "weights"
 
 
-@pytest.mark.parametrize(("backend", "isa"), [("reference", ""), *CPP])
+@pytest.mark.parametrize(
+    ("backend", "isa"), [PLAIN, CPP[-1], *(pytest.param(*k, marks=pytest.mark.slow) for k in CPP[:-1])]
+)
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(
     B=st.integers(1, 3),

@@ -1,4 +1,4 @@
-"""The NTM's operations against hand-computed values and gradients, and against Graves' equations 3 to 9 as loops.
+"""The NTM's operations equal values and gradients computed by hand, and the equations of the paper as loops.
 
 Strengths of 5 ln 2 make every exponential a power of two, and all norms are 5, so that weights are fractions.
 """
@@ -34,7 +34,7 @@ def focus(weights: list, shift: list, sharpness: float, backend: str) -> list[fl
 
 
 def gradients(weights: list, shift: list, sharpness: float, grad: list, backend: str) -> list[Tensor]:
-    """Of weights, shift and sharpness of one row, where ``grad`` arrives."""
+    """Gradients of weights, shift and sharpness of one row, from the gradient ``grad`` of the result."""
     leaves = [tensor(x).requires_grad_() for x in ([[weights]], [[shift]], [[sharpness]])]
     out = functional.shift_sharpen(*leaves, backend=backend)
     return [x.flatten() for x in torch.autograd.grad(out, leaves, tensor([[grad]]))]
@@ -201,7 +201,7 @@ def test_gradients_of_a_slot_that_two_heads_erase(backend: str) -> None:
 
 
 def graves_weights(M, w_prev, k, b, g, s, y):
-    """Equations 5 to 9 on lists of numbers, for one head: s is given over all N places, as the paper has it."""
+    """The weights of one head, on lists of numbers; s has a value for each of N shifts, as in the paper."""
     slots = range(len(M))
 
     def K(u, v):  # equation 6
@@ -216,7 +216,7 @@ def graves_weights(M, w_prev, k, b, g, s, y):
 
 
 def over_all_places(shift: list[float], N: int) -> list[float]:
-    """What is shifted by 0, 1, ... N - 1 places, of shifts from -(S // 2) to S // 2."""
+    """Shares of shifts by 0, 1, ... N - 1 slots, from those of shifts by -(S // 2) to S // 2."""
     s = [0.0] * N
     for j, share in enumerate(shift):
         s[(j - len(shift) // 2) % N] += share
@@ -224,7 +224,7 @@ def over_all_places(shift: list[float], N: int) -> list[float]:
 
 
 def graves_memory(M, w, e, a):
-    """Equations 3 and 4, every head's erase before any head's add."""
+    """Erase and add, every head's erase before any head's add."""
     M = [list(row) for row in M]
     for head in range(len(w)):
         for i in range(len(M)):
@@ -265,7 +265,7 @@ def one_hot_rows(case: str, sharpness: float) -> dict[str, Tensor]:
 @pytest.mark.parametrize("sharpness", [1.0, 1.25, 2.0, 7.5, 1000.0])
 @pytest.mark.parametrize("case", ["shift_sharpen", "ntm_address"])
 def test_no_nan_at_one_hot_weights(backend: str, case: str, sharpness: float) -> None:
-    """How every sequence starts."""
+    """Every sequence starts with one-hot weights."""
     for dtype in (torch.float32, torch.float64):
         tensors = convert(one_hot_rows(case, sharpness), dtype)
         leaves = {name: x.requires_grad_() for name, x in tensors.items()}
