@@ -1,76 +1,34 @@
 """A core that is registered is a model of the command line: one line, and no other file knows of it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from mannkern.models.cores import CORES, Core, CoreSettings, register_core
+from mannkern.memories.core import CORES, CoreSettings, register_core
+from mannkern.models import build_core
 from mannkern.training.checkpoint import load_checkpoint
 from tests.commands.calls import COPY, SIZES, refused, run
-
-
-class RingState(NamedTuple):
-    memory: Tensor
-    read_weights: Tensor
-    write_weights: Tensor
-
-
-class RingCell(nn.Module):
-    """Step t writes the hidden state into slot t mod N, and reads all slots by a softmax of dot products."""
-
-    def __init__(self, input_size: int, hidden_size: int, slots: int) -> None:
-        super().__init__()
-        self.slots = slots
-        self.layer = nn.Linear(input_size, hidden_size)
-
-    def initial_state(self, batch_size: int) -> RingState:
-        first = torch.eye(self.slots)[-1:].expand(batch_size, 1, -1)  # so that the first write goes to slot 0
-        memory = torch.zeros(batch_size, self.slots, self.layer.out_features)
-        return RingState(memory, torch.zeros_like(first), first)
-
-    def step(self, input: Tensor, state: RingState) -> tuple[Tensor, RingState]:
-        hidden = torch.tanh(self.layer(input))
-        write = state.write_weights.roll(1, 2)
-        memory = torch.where(write[:, 0, :, None] > 0, hidden[:, None], state.memory)
-        read = torch.softmax(hidden[:, None] @ memory.mT, 2)
-        return torch.cat([hidden, (read @ memory)[:, 0]], 1), RingState(memory, read, write)
-
-
-class Ring(nn.Module):
-    def __init__(self, settings: CoreSettings) -> None:
-        super().__init__()
-        self.cell = RingCell(settings.input_size, settings.hidden_size, settings.memory_slots)
-        self.output_size = 2 * settings.hidden_size
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Any]:
-        state, outputs = self.cell.initial_state(inputs.shape[1]), []
-        for x in inputs:
-            output, state = self.cell.step(x, state)
-            outputs.append(output)
-        return torch.stack(outputs), state
+from tests.memories.ring import CORE
 
 
 @pytest.fixture(autouse=True)
 def ring() -> Iterator[None]:
-    register_core(Core("ring", Ring, has_memory=True, options=("decay",), even_reads=True))
+    """The ring buffer of tests/memories as a core that also understands LRUA's decay."""
+    register_core(replace(CORE, options=("decay",)))
     yield
     del CORES["ring"]
 
 
-def test_two_steps_of_the_ring_by_hand() -> None:
-    """Weight 1 and no bias: 0.5 goes into slot 0, then -0.5 into slot 1, which its own dot product favours."""
-    core = Ring(CoreSettings(1, hidden_size=1, memory_slots=2))
-    with torch.no_grad():
-        core.cell.layer.weight.fill_(1.0)
-        core.cell.layer.bias.zero_()
-    h = torch.tensor(0.5).tanh()
-    _, state = core(torch.tensor([0.5, -0.5]).view(2, 1, 1))
-    torch.testing.assert_close(state.memory.flatten(), torch.stack([h, -h]))
-    torch.testing.assert_close(state.read_weights.flatten(), torch.softmax(torch.stack([-h * h, h * h]), 0))
+def test_example() -> None:
+    """2 hidden units and one read of a slot of width 3: an output of a step has 5 numbers."""
+    core = build_core("ring", CoreSettings(1, hidden_size=2, memory_slots=4, memory_width=3, num_reads=1))
+    assert core.output_size == 5
+    assert core(torch.zeros(6, 2, 1))[0].shape == (6, 2, 5)
 
 
 @pytest.mark.parametrize(("task", "sizes"), [("glyphs", SIZES), ("copy", COPY)])
@@ -87,7 +45,7 @@ def test_a_registered_core_trains_resumes_and_is_drawn(
     checkpoint = load_checkpoint(folder)
     assert checkpoint is not None
     assert checkpoint["step"] == 5
-    assert "recurrent.cell.layer.weight" in checkpoint["model"]
+    assert "recurrent.cell.interface.weight" in checkpoint["model"]
 
 
 def test_its_settings_apply_to_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ CONTRIBUTING.md, "Adding a memory", says in words what this test does.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +15,12 @@ from torch import Tensor
 import mannkern
 from mannkern import functional
 from mannkern.__main__ import main
+from mannkern.memories.core import CORES
 from mannkern.memories.registry import FAMILIES, cases, register
 from mannkern.memories.sequence import MemorySequence
 from mannkern.verification.verify import available_backends, verify
+from tests.commands.calls import SIZES as EPISODES
+from tests.commands.calls import run
 from tests.memories import ring
 
 SIZES = (3, 5, 4, 2, 2)  # F, D, N, W, R
@@ -27,7 +31,7 @@ def registered() -> Iterator[None]:
     """Register the family as a line of mannkern/memories/__init__.py would; remove it after the test."""
     register(ring.FAMILY)
     yield
-    del FAMILIES["ring"]
+    del FAMILIES["ring"], CORES["ring"]
 
 
 def test_example() -> None:
@@ -77,7 +81,7 @@ def test_it_has_rows_of_verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         (name, d) for name in ring.FAMILY.operations for d in dtypes
     ]
     assert all(row.good for row in rows), rows
-    monkeypatch.setattr("mannkern.verification.commands.available_backends", lambda devices: [("reference", "cpu")])
+    monkeypatch.setattr("mannkern.commands.verify.available_backends", lambda devices: [("reference", "cpu")])
     assert main(["verify", "--seed", "0"]) == 0
     assert "8 of 8 rows are right" in capsys.readouterr().out
 
@@ -125,4 +129,9 @@ def test_gradients_of_its_sequence(controller: str) -> None:
     assert torch.autograd.gradcheck(run, (input, *parameters))
 
 
-# A model of the ring buffer under `python -m mannkern train`: its test goes here.
+def test_its_model_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train glyphs --model ring --steps 3 --episodes 4 --run", tmp_path / "run", EPISODES) == 0
+    out = capsys.readouterr().out
+    assert "RING on glyphs" in out
+    assert "RING: 3 steps" in out
+    assert (tmp_path / "run" / "pictures" / "memory.png").exists()

@@ -69,7 +69,9 @@ def test_a_name_that_no_core_has() -> None:
 
 
 def test_a_core_is_added_by_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mannkern.models.cores.CORES", dict(CORES))
+    cores = dict(CORES)
+    for module in ("mannkern.memories.core", "mannkern.models.cores"):
+        monkeypatch.setattr(f"{module}.CORES", cores)
     decays = understanding("decay")  # made before, as the settings of the tasks are
     register_core(Core("same", lambda settings: nn.Identity(), True, ("decay",)))
     assert with_memory() == ("mann", "ntm", "same")

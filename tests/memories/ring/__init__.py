@@ -5,8 +5,9 @@ It shows what a family needs. It has no fused kernels, so every operation runs o
 
 from mannkern.memories.registry import Family
 from tests.memories.ring.cell import RingCell, RingState
+from tests.memories.ring.core import CORE
 from tests.memories.ring.verification import CASES, OPERATIONS
 
-FAMILY = Family("ring", OPERATIONS, CASES, RingCell)
+FAMILY = Family("ring", OPERATIONS, CASES, RingCell, core=CORE)
 
-__all__ = ["FAMILY", "RingCell", "RingState"]
+__all__ = ["CORE", "FAMILY", "RingCell", "RingState"]
