@@ -5,6 +5,13 @@ import torch
 
 from mannkern import functional
 
+
+def test_example() -> None:
+    """Slot 1 is set to zero, then slots get 1/2 and 1/4 of 4: 1 + 2 = 3 and 0 + 1 = 1."""
+    memory, weights, add = torch.tensor([[[1.0], [2]]]), torch.tensor([[[0.5, 0.25]]]), torch.tensor([[[4.0]]])
+    assert torch.ops.mannkern.additive_write(memory, weights, add, torch.tensor([1])).tolist() == [[[3], [1]]]
+
+
 MEMORY, WEIGHTS, ADD = torch.randn(2, 3, 4), torch.rand(2, 1, 3), torch.randn(2, 1, 4)
 
 

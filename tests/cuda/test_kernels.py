@@ -55,6 +55,12 @@ def emulated(library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     return use
 
 
+def test_example() -> None:
+    """One slot of one number: 3 (1 - 1/2 1) + 1/2 2 = 2.5."""
+    arguments = torch.tensor([[[3.0]]]), torch.tensor([[[0.5]]]), torch.tensor([[[1.0]]]), torch.tensor([[[2.0]]])
+    assert functional.ntm_write(*arguments, backend="cuda").item() == 2.5
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", SHAPES | LARGE)
 @pytest.mark.parametrize("case", NTM)

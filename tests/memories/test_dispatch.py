@@ -136,6 +136,7 @@ def test_compile_where_the_key_is_written(case: str, shape: Shape, backend: str)
     assert_same(with_gradients(compiled, tensors, gradients), with_gradients(step, tensors, gradients))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compile_with_any_batch() -> None:
     case = CASES["step_strength"]

@@ -116,6 +116,7 @@ def off_by(part: float) -> Callable[[Tensor], Tensor]:
     return lambda x: x * (1 + part)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "harm", [off_by(1e-4), lambda x: torch.full_like(x, torch.nan), lambda x: x.float().double() + 1e-3 * x.detach()]
 )
