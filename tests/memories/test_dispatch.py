@@ -178,6 +178,7 @@ def test_export(case: str, shape: Shape, backend: str, strict: bool) -> None:
         assert_same(program.module()(tensors), module(tensors))
 
 
+@pytest.mark.slow
 def test_export_with_any_memory() -> None:
     """n = min(R, N) is a number that torch.export does not know yet."""
     module = Module(CASES["step"], "cpp")
