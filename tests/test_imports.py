@@ -117,6 +117,7 @@ for command in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_help_and_verify_need_torch_alone() -> None:
     commands = ("--help", "train copy --help", "evaluate --help", "verify --help")
     done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS, *commands], cwd=ROOT, capture_output=True, text=True)

@@ -38,6 +38,7 @@ def test_names_are_told_apart(workload: str) -> None:
         assert found[0].name != "reference"  # the first is mannkern's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workload", CONTESTANTS)
 def test_everybody_agrees_with_the_reference(workload: str) -> None:
     small = SMALL[workload] if workload in SMALL else problem(workload, 2)

@@ -14,6 +14,7 @@ from bench import gpu
 ROOT = Path(gpu.__file__).parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would run")
 def test_without_a_gpu() -> None:
     done = subprocess.run([sys.executable, "bench/gpu.py"], cwd=ROOT, capture_output=True, text=True)

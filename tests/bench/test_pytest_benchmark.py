@@ -59,6 +59,7 @@ def collected() -> str:
     return run_benchmarks("--collect-only")
 
 
+@pytest.mark.slow
 @needs_plugin
 def test_usage_update_by_hand(collected: str) -> None:
     """Each contestant at three batch sizes, on one and two threads."""
@@ -66,6 +67,7 @@ def test_usage_update_by_hand(collected: str) -> None:
     assert len(found) == 3 * 2 * len(contestants.of("usage_update"))
 
 
+@pytest.mark.slow
 @needs_plugin
 def test_every_contestant_is_collected(collected: str) -> None:
     for workload in (*CASES, "mann", "copy", *workloads.MODELS):
@@ -73,6 +75,7 @@ def test_every_contestant_is_collected(collected: str) -> None:
             assert f"-{workload}-{entrant.name}]" in collected
 
 
+@pytest.mark.slow
 @needs_plugin
 def test_small_operations_are_checked_and_run() -> None:
     assert "passed" in run_benchmarks(

@@ -51,6 +51,7 @@ def test_json_by_hand(tmp_path: Path) -> None:
     assert len(list((tmp_path / "new").iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_fields_are_those_of_the_results(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script: ModuleType = SCRIPTS[name]
@@ -72,6 +73,7 @@ def test_memory_of_each_case(name: str) -> None:
     memory.task(name, 2, 2)()
 
 
+@pytest.mark.slow
 def test_rehearsal_of_the_gpu_check(tmp_path: Path) -> None:
     saved = []
     report = harness.Report("gpu", repeats=1)

@@ -31,6 +31,7 @@ def test_complaints_by_hand() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", static.COMPILERS)
 def test_every_kernel_compiles_without_spills(compiler: str) -> None:
     """In a process of its own, where Triton's interpreter is off."""

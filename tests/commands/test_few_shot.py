@@ -8,6 +8,7 @@ from mannkern.training.checkpoint import load_checkpoint
 from tests.commands.calls import FEW_SHOT, refused, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["matching", "matching-fce", "meta-networks", "meta-memory"])
 def test_few_shot_trains_resumes_and_is_evaluated(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -25,6 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the memory allocator is glibc's")
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_large_tensor_takes_pages_of_the_one_before(keep: bool) -> None:

@@ -19,6 +19,7 @@ def test_names_by_hand() -> None:
     assert current_names(current_names(values)) == current_names(values)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_is_evaluated_and_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

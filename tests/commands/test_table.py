@@ -49,6 +49,7 @@ def test_every_row_is_trained_measured_and_drawn(tmp_path: Path, capsys: pytest.
         assert row["accuracy_by_instance"] == scores["accuracy_by_instance"]
 
 
+@pytest.mark.slow
 def test_the_same_command_again_trains_nothing_and_a_longer_one_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_table_that_was_stopped_goes_on(
     assert (record["labels"], record["chance"]) == ("strings", 1 / 3125), "settings come from the rows that began"
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "table"
     assert run("table glyphs --steps 1 --episodes 4 --run", root, SIZES) == 0

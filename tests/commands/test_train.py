@@ -65,6 +65,7 @@ def test_a_run_killed_before_its_first_checkpoint_resumes(tmp_path: Path) -> Non
     assert load_checkpoint(folder) is not None
 
 
+@pytest.mark.slow
 def test_the_baseline_stands_beside_the_mann(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     assert run("train glyphs --baseline --steps 4 --run", folder, SIZES) == 0
@@ -86,6 +87,7 @@ def test_the_baseline_stands_beside_the_mann(tmp_path: Path, capsys: pytest.Capt
         assert checkpoint["step"] == 6
 
 
+@pytest.mark.slow
 def test_strings_are_trained_evaluated_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     assert run("train glyphs --labels strings --steps 2 --run", folder, SIZES, "--length 7 --no-balanced") == 0
@@ -109,6 +111,7 @@ def test_a_curriculum_is_evaluated_by_classes(
     assert {classes: scores["episodes"] for classes, scores in record.items()} == {"2": 20, "3": 13, "4": 10}
 
 
+@pytest.mark.slow
 def test_copy_trains_resumes_and_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     assert run("train copy --baseline --steps 4 --sequences 4 --run", folder, COPY) == 0
@@ -137,6 +140,7 @@ def test_copy_trains_resumes_and_is_evaluated(tmp_path: Path, capsys: pytest.Cap
     assert not (folder / "lstm" / "evaluation.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "sizes"),
     [

@@ -30,12 +30,14 @@ def losses(name: str) -> list[float]:
     return [float(loss) for loss in re.findall(r"^step +\d+: loss ([\d.]+),", output(name), re.MULTILINE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "choices"), [("one_shot", 5), ("copy_task", 2)])
 def test_the_first_loss_is_that_of_a_guess(name: str, choices: int) -> None:
     """A guess among C choices costs ln C: 1.609 for five classes, 0.693 for a bit."""
     assert losses(name)[0] == pytest.approx(math.log(choices), abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_the_loss_falls(name: str) -> None:
     first, last = losses(name)

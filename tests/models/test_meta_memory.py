@@ -156,6 +156,7 @@ def test_gradients_reach_every_parameter(loss: str, first_order: bool) -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_norm", [0.1, math.inf])
 @pytest.mark.parametrize("shots", [1, 2])
 @pytest.mark.parametrize("loss", LOSSES)
@@ -261,6 +262,7 @@ def test_no_task_at_all(shots: int) -> None:
     assert build()(support, labels, queries).shape == (0, 4, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_order", [False, True])
 def test_training_lowers_the_loss_after_adaptation(first_order: bool) -> None:
     """Lines through the origin with a slope of their own: three points tell it."""

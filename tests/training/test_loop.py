@@ -143,6 +143,7 @@ def test_two_steps_by_hand(tmp_path: Path) -> None:
     assert checkpoint["running_sums"].tolist() == [0, 0, 0, 0], "the last line of the metrics has them"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{}, {"model": "lstm"}, {"optimizer": "rmsprop", "memory_init": 1e-6}])
 def test_resuming_equals_never_having_stopped(tmp_path: Path, change: dict[str, Any]) -> None:
     config = replace(SMALL, **change)
@@ -186,6 +187,7 @@ def test_resuming_a_sequence_task_equals_never_having_stopped(tmp_path: Path, ta
         assert ("optimal_bits_per_sequence" in line) == (task == "ngrams" and line["kind"] == "validation")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["matching", "matching-fce", "meta-networks"])
 def test_resuming_a_few_shot_task_equals_never_having_stopped(tmp_path: Path, model: str) -> None:
     config = FewShotConfig(
@@ -264,6 +266,7 @@ def resume_to(run: Path, steps: int) -> None:
     assert process.returncode == 0, errors
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     killed = tmp_path / "killed"
     process = start(killed, *OPTIONS, "--steps", "1000000", "--save-seconds", "0")
@@ -275,6 +278,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     assert_same_run(run_in(tmp_path, "straight", SMALL, step), killed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: int, code: int) -> None:
     run = tmp_path / "run"

@@ -83,6 +83,7 @@ def test_the_optimum_stands_beside_the_n_grams(ngrams: Evaluation) -> None:
     assert "optimal" in [line.get_label() for line in sequence(ngrams, "NTM", (12,)).axes[2].lines]
 
 
+@pytest.mark.slow
 def test_all_pictures_are_written(results: list[Evaluation], ngrams: Evaluation) -> None:
     paths = draw_all(results)
     assert [str(path.relative_to(results[0].run.parent)) for path in paths] == [

@@ -38,6 +38,7 @@ def test_the_model_has_the_settings_of_the_run() -> None:
     assert shapes["output.weight"] == (3, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shots", [1, 2])
 def test_the_command_line_trains_evaluates_and_draws(
     shots: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -52,6 +53,7 @@ def test_the_command_line_trains_evaluates_and_draws(
         assert (tmp_path / "run" / "pictures" / f"{name}.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_order", [False, True])
 def test_resuming_equals_never_having_stopped(tmp_path: Path, first_order: bool) -> None:
     states = []

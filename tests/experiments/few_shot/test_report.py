@@ -80,6 +80,7 @@ def test_a_run_without_checkpoint(tmp_path: Path) -> None:
         evaluate(tmp_path, SMALL, 20)
 
 
+@pytest.mark.slow
 def test_every_picture_is_drawn(results: list[Evaluation]) -> None:
     paths = draw_all(results)
     one, other = (item.run / "pictures" for item in results)

@@ -57,6 +57,7 @@ def test_two_weights_by_hand() -> None:
     assert (255 * pixels[1, 0]).round().tolist() == [0xD9, 0x62, 0x2B]
 
 
+@pytest.mark.slow
 def test_all_pictures_are_written(results: list[Evaluation]) -> None:
     paths = draw_all(results)
     assert [path.name for path in paths] == [

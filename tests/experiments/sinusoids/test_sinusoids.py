@@ -121,6 +121,7 @@ def test_the_table_has_a_column_for_each_run_and_says_where_it_diverges() -> Non
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pictures(results: list[Evaluation]) -> None:
     paths = draw_all(results)
     names = [path.relative_to(path.parents[2]).as_posix() for path in paths]
@@ -147,6 +148,7 @@ def test_the_picture_of_adaptation_shows_the_points_and_each_curve(results: list
         torch.testing.assert_close(curve_y[nearest], y, atol=0.15, rtol=0)  # half a step of x, of slope 5 at most
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_resumes_evaluates_and_compares(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +164,7 @@ def test_the_command_line_trains_resumes_evaluates_and_compares(
     assert "--inner-steps 2, not 3" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_order", [False, True])
 def test_resuming_equals_never_having_stopped(tmp_path: Path, first_order: bool) -> None:
     states = []
