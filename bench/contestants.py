@@ -72,9 +72,9 @@ def scan_by_steps(problem: Operation) -> Run:
         memory: Tensor, read_weights: Tensor, usage: Tensor, keys: Tensor, adds: Tensor, gates: Tensor
     ) -> list[Tensor]:
         reads = []
-        for asked in zip(keys, adds, gates, strict=True):
+        for interface in zip(keys, adds, gates, strict=True):
             memory, read, read_weights, usage, _ = functional.lrua_step(
-                memory, read_weights, usage, *asked, backend="triton"
+                memory, read_weights, usage, *interface, backend="triton"
             )
             reads.append(read)
         return [torch.stack(reads), memory, read_weights, usage]

@@ -54,7 +54,7 @@ def _cpu() -> str:
 
 def _git(*arguments: str) -> str:
     try:
-        found = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        completed = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown" if arguments[0] == "rev-parse" else ""
-    return found.stdout.strip()
+    return completed.stdout.strip()

@@ -56,9 +56,9 @@ def main() -> None:
     rows = []
     for name, steps, B in (*CASES, *SCANS):
         command = [sys.executable, __file__, "--one", name, str(steps), str(B)]
-        found = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        rows.append({"name": name, "T": steps, "B": B, "bytes": found})
-        print(f"{name:18} T = {steps:4}, B = {B:3}: {found / 2**20:8.1f} MiB", flush=True)
+        size = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        rows.append({"name": name, "T": steps, "B": B, "bytes": size})
+        print(f"{name:18} T = {steps:4}, B = {B:3}: {size / 2**20:8.1f} MiB", flush=True)
     if options.json:
         machine.write(options.json, {"benchmark": "memory", **machine.surroundings(), "rows": rows})
         print(f"\nwritten: {options.json}")

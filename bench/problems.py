@@ -22,7 +22,7 @@ class Operation:
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     gradients: dict[str, Tensor]
-    wanted: tuple[str, ...]  # inputs whose gradients are computed
+    needs_grad: tuple[str, ...]  # inputs whose gradients are computed
     options: dict[str, Any] = field(default_factory=dict)
     flops: float = 0.0  # of an episode, and the bytes that it must move
     moved: float = 0.0
@@ -35,7 +35,7 @@ class Operation:
     @property
     def names(self) -> list[str]:
         """Names of what a run returns."""
-        return [*self.outputs, *(f"grad {name}" for name in self.wanted if self.gradients)]
+        return [*self.outputs, *(f"grad {name}" for name in self.needs_grad if self.gradients)]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -48,8 +48,8 @@ class Operation:
 
     def run(self, function: Callable[..., Any]) -> Run:
         """A call of ``function`` with the inputs by name, forward and backward."""
-        inputs = {name: x.detach().requires_grad_(name in self.wanted) for name, x in self.inputs.items()}
-        leaves = [inputs[name] for name in self.wanted]
+        inputs = {name: x.detach().requires_grad_(name in self.needs_grad) for name, x in self.inputs.items()}
+        leaves = [inputs[name] for name in self.needs_grad]
         used = [self.outputs.index(name) for name in self.gradients]
         gradients = list(self.gradients.values())
 

@@ -93,9 +93,9 @@ def write() -> None:
     """
     for name, text in {PERFORMANCE: f"{table()}\n\n{memory_table()}", README: small_table()}.items():
         file, (first, last) = DOCUMENTS / name, MARKS[name]
-        before, found, rest = file.read_text().partition(first)
+        before, begun, rest = file.read_text().partition(first)
         _, ended, after = rest.partition(last)
-        if not found or not ended:
+        if not begun or not ended:
             raise ValueError(f"{name}: need the marks {first} and {last}, in this order")
         beside = file.with_name(f".{file.name}.{os.getpid()}")
         beside.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")

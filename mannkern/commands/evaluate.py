@@ -35,13 +35,13 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Evaluate runs and print them side by side."""
     require(EVALUATION_MODULES)
     check_episodes(args.episodes)
-    given = {name: getattr(args, name) for name in ("data", "device", "threads") if getattr(args, name) is not None}
+    settings = {name: getattr(args, name) for name in ("data", "device", "threads") if getattr(args, name) is not None}
     runs = []
     for run in args.runs:
         for path in (run, baseline_folder(run)):
             if path not in runs and (path == run or path.is_dir()):
                 runs.append(path)
-    configs = [changed(load_config(run), given) for run in runs]
+    configs = [changed(load_config(run), settings) for run in runs]
     if len({config.comparable for config in configs}) > 1:
         raise CommandError("runs differ in task or in the sizes of their data: their results do not compare")
     report(runs, configs, args.episodes)

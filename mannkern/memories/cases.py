@@ -163,5 +163,5 @@ def run_case(case: Case, tensors: Tensors, backend: str | None, n: int | None = 
 
 def cast(case: Case, tensors: Tensors, dtype: torch.dtype) -> Tensors:
     """Floats in ``dtype``, except the operation's ``state`` beside half precision."""
-    kept = case.operation.state if dtype.itemsize < 4 else ()
-    return {k: x.to(dtype) if x.is_floating_point() and k not in kept else x for k, x in tensors.items()}
+    state = case.operation.state if dtype.itemsize < 4 else ()
+    return {k: x.to(dtype) if x.is_floating_point() and k not in state else x for k, x in tensors.items()}

@@ -47,7 +47,7 @@ def pack_weights(cell: MemoryCell) -> tuple[Tensor, ...]:
     if isinstance(controller, FeedForward):
         weight, bias = controller.linear.weight, controller.linear.bias
         return weight[:, :F], bias, weight[:, F:], *interface
-    assert isinstance(controller, nn.LSTMCell)  # is_plain was asked first
+    assert isinstance(controller, nn.LSTMCell)  # the caller has checked is_plain
     recurrent = torch.cat([controller.weight_hh, controller.weight_ih[:, F:]], 1)
     return controller.weight_ih[:, :F], controller.bias_ih + controller.bias_hh, recurrent, *interface
 
@@ -114,7 +114,9 @@ def controller_gradients(
     return d_input, *d_weights, last_cell(cell, memory, interface_weight)
 
 
-def wanted_gradients(ctx: Any, out: tuple[Tensor, ...], saved: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+def gradients_for_autograd(
+    ctx: Any, out: tuple[Tensor, ...], saved: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
     """The gradients of a backward operation as autograd wants them.
 
     None for ``cell`` with a feed-forward controller (saved[5] is None), and for an input that needs no gradient.

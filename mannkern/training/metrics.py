@@ -55,8 +55,8 @@ class Journal:
     def __init__(self, run: Path, step: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter  # an extra: --help and verify work without it
 
-        kept = [json.dumps(line) + "\n" for line in read_metrics(run) if line["step"] <= step]
-        write_atomically(run / METRICS, lambda file: file.writelines(line.encode() for line in kept))
+        lines = [json.dumps(line) + "\n" for line in read_metrics(run) if line["step"] <= step]
+        write_atomically(run / METRICS, lambda file: file.writelines(line.encode() for line in lines))
         self.file = open(run / METRICS, "a")  # noqa: SIM115 - closed in __exit__
         self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
 
