@@ -35,8 +35,8 @@ __device__ void row_backward(const Row<T, Group>& team, T* d, T* moved, T* grad_
   softmax_backward(team, d, op.grad_heads.strength[h], d, content, op.cosine + at, op.heads.strength[h]);
 }
 
-// Turns the gradients of cosines, rows (heads,N), into the gradients of the dot products of slots and unit keys. shrink(i) M(i)
-// is what the gradient of a slot loses through its own norm.
+// Turns the gradients of cosines, rows (heads,N), into the gradients of the dot products of slots and unit keys.
+// shrink(i) M(i) is what the gradient of a slot loses through its own norm.
 template <int kThreads, class T>
 __device__ void pulls(T* rows, T* shrink, const NTMAddressBackward<T>& op, int64_t e, int64_t first, int heads) {
   const int N = int(op.shape.N);

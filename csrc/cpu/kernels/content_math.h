@@ -116,8 +116,8 @@ struct ReadScratch {
 };
 
 // Backward of content weights w and of the read r = sum_i w(i) X(i). Gradients of keys and strengths are written, the
-// gradient of X is added to D. grad_weights (R,Np) is overwritten: on entry it is the gradient of w without what r gives. A null
-// grad_read is zero; with a null grad_strength the strength's gradient is not computed.
+// gradient of X is added to D. grad_weights (R,Np) is overwritten: on entry it is the gradient of w without what r
+// gives. A null grad_read is zero; with a null grad_strength the strength's gradient is not computed.
 template <class T, class M, class ConstM>
 void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
                    const T* strength, const T* weights, const T* cosine, const T* norm, const ReadScratch<T>& scratch,

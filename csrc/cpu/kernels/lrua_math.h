@@ -70,7 +70,8 @@ __attribute__((always_inline)) inline void update_usage(T* usage_out, const T* u
 }
 
 // A step: least used, write weights, write, read, usage. X becomes the new memory; `previous` (R,Np) are the read
-// weights of the step before; usage_out may be usage. A null `read` stands for a step whose read vectors are not needed.
+// weights of the step before; usage_out may be usage. A null `read` stands for a step whose read vectors are not
+// needed.
 template <class T, class M>
 void step(M X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const T* previous, const T* usage,
           const InterfaceVector<T>& interface, const LRUAOptions& options, const ReadScratch<T>& scratch,

@@ -134,7 +134,8 @@ void erase_write_backward_heads(T* D, T* grad_weights, T* erase_lanes, T* add_la
 }
 
 // Backward of erase_write. D is in place: on entry the gradient of the memory after the write, on exit of the memory
-// before it. The gradient of the weights is added to grad_weights (R,Np). `lanes` is scratch for 2 R W vectors, `factors` for 2 R.
+// before it. The gradient of the weights is added to grad_weights (R,Np). `lanes` is scratch for 2 R W vectors,
+// `factors` for 2 R.
 template <class T>
 void erase_write_backward(T* D, T* grad_weights, T* grad_erase, T* grad_add, const T* X, const T* weights,
                           const T* erase, const T* add, T* lanes, T* factors, const Sizes<T>& s) {
