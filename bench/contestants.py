@@ -1,7 +1,8 @@
-"""Who is timed: the registry of contestants by workload. A new one is one line in :data:`CONTESTANTS`.
+"""The registry of contestants: the ways to compute each workload that are timed. A new one is one line in
+:data:`CONTESTANTS`.
 
-Every contestant is first held against its workload's "reference", in float64 and in float32, unless its mathematics is
-another (``checked=False``).
+Every contestant is first compared with its workload's "reference", in float64 and in float32, unless it computes
+something else (``checked=False``).
 """
 
 from __future__ import annotations

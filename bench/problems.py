@@ -1,4 +1,4 @@
-"""A problem: one workload at given sizes, with its inputs. A contestant turns it into a call that the clock is on."""
+"""A problem: a workload of certain sizes, with its inputs. A contestant turns it into the call that is timed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.timing import Run
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation on given inputs: its outputs and, where ``gradients`` of outputs are given, those of its inputs."""
+    """An operation with its inputs. A run returns its outputs and, with ``gradients``, the gradients of the inputs."""
 
     workload: str
     sizes: dict[str, int]  # B episodes, and the other letters of docs/equations.md

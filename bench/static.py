@@ -134,7 +134,7 @@ def compile_for(item: Compiled, target: str) -> dict[str, int]:
         kernel,
         item.signature,
         constexprs=item.constants,
-        attrs={(i,): [["tt.divisibility", 16]] for i in pointers},  # as launch.ready makes them
+        attrs={(i,): [["tt.divisibility", 16]] for i in pointers},  # as launch.common.make_aligned makes them
     )
     options: dict[str, Any] = {"num_warps": item.warps, "num_stages": 1}
     options |= compile_options(item.warps) if TARGETS[target].backend == "cuda" else {}
@@ -241,7 +241,7 @@ def main() -> int:
     sentences = [x for c in arguments.compilers for x in check(c, arguments.targets, arguments.accept)]
     print("\n".join(sentences))
     if sentences:
-        print("If this is meant and no spill: python bench/static.py --accept, and commit the file with the reason.")
+        print("If this is intended and nothing spills, run it with --accept and commit the file with the reason.")
     return int(bool(sentences))
 
 

@@ -1,7 +1,7 @@
-"""What is computed while the clock runs: operations with their gradient, and training steps of networks.
+"""The workloads that are timed: operations with their gradient, and training steps of networks.
 
-A workload is one function here, which draws the inputs for given sizes. Who computes it stands in
-:mod:`bench.contestants`, under the workload's name.
+A workload is one function here, which draws inputs of the sizes that it takes as arguments. The ways to compute it are
+in :mod:`bench.contestants`, under the workload's name.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def lrua_step(
 
 
 def lrua_scan(T: int, B: int, device: str = "cpu") -> Operation:
-    """T memory steps of MANN on given keys; the loss uses the reads, the first state needs no gradient."""
+    """T memory steps of MANN whose keys are inputs; the loss uses the reads, the first state needs no gradient."""
     problem = operation("scan", Shape(B, N, W, R, R, T=T), device)
     return replace(problem, moved=0 if device == "cpu" else bound.scan_kernel_bytes(T, N, W, R))
 

@@ -29,9 +29,9 @@ class TaskHelp(argparse.Action):
         papers = "; ".join(f"{kind.paper} for {', '.join(kind.tasks)}" for kind in KINDS)
         shown = argparse.ArgumentParser(
             prog=parser.prog,
-            description=f"Train on {task}, evaluate, draw. Defaults are the paper's or those of its replications, as "
-            f"each option says. The papers are {papers}. TASK is one of {', '.join(classes)} (default: "
-            f"{DEFAULT_TASK}); TASK --help shows the settings of another one.",
+            description=f"Trains a model on {task}, evaluates it and draws pictures. Defaults are the paper's or those "
+            f"of its replications, as each option says. The papers are {papers}. TASK is one of {', '.join(classes)} "
+            f"(default: {DEFAULT_TASK}); TASK --help shows the settings of another one.",
         )
         add_settings(shown, classes[task])
         shown.print_help()

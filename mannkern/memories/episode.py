@@ -1,4 +1,4 @@
-"""What the fused episodes of all families share: how a cell's controller is packed, and shapes of what is saved.
+"""What the fused episodes of all families share: how a cell's weights are packed, and the shapes of what is saved.
 
 An episode operation runs a whole loop over time in compiled code. Its first eight arguments are the same for every
 family; csrc/README.md draws their layouts and csrc/cpu/controller_loop.h reads them:
@@ -53,7 +53,7 @@ def pack_weights(cell: MemoryCell) -> tuple[Tensor, ...]:
 
 
 def pack_state(cell: MemoryCell, state: Any) -> tuple[Tensor, Tensor | None]:
-    """output and cell before the first step. h is zero for one tanh layer, which does not see it."""
+    """The arguments ``output`` and ``cell``. h is zero for one tanh layer, which does not see it."""
     read = state.read.flatten(1)
     hidden, c = state.controller or (read.new_zeros(read.shape[0], cell.hidden_size), None)
     return torch.cat([hidden, read], 1), c
@@ -70,8 +70,8 @@ def saved_shapes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Checkpoints, rows, gates, cells and interface vectors, as csrc/cpu allocates them.
 
-    rows: numbers a slot has in a step beside its memory: weights, and for the gradient cosines and a norm. Without
-    ``save_for_backward`` only the last step's are there.
+    rows: padded rows of N numbers in a step: weights and, for the gradient, cosines and norms. Without
+    ``save_for_backward`` there are those of the last step only.
     """
     T, B, _ = input.shape
     _, N, W = memory.shape
@@ -117,7 +117,7 @@ def controller_gradients(
 def gradients_for_autograd(
     ctx: Any, out: tuple[Tensor, ...], saved: tuple[Tensor | None, ...]
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of a backward operation as autograd wants them.
+    """The gradients of a backward operation in the form that autograd takes.
 
     None for ``cell`` with a feed-forward controller (saved[5] is None), and for an input that needs no gradient.
     """

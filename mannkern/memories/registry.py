@@ -1,4 +1,4 @@
-"""The memory families that there are. A family is one folder of this package, and one line that registers it."""
+"""The registry of memory families. A family is one folder of this package, and one line that registers it."""
 
 from __future__ import annotations
 

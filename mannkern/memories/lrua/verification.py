@@ -28,7 +28,7 @@ _STRENGTH = uniform(0, 4)
 
 
 def usage_gap(usage: Tensor, n: int) -> float:
-    """The smallest distance between the n + 1 smallest usages (B, N) of an episode; infinite without two."""
+    """The smallest distance between two of the n + 1 smallest usages (B, N) of an episode; infinite if N = 1."""
     lowest = usage.detach().sort(-1).values[:, : n + 1].diff(dim=-1)
     return float(lowest.min()) if lowest.numel() else float("inf")
 
