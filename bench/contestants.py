@@ -138,7 +138,7 @@ def loop(problem: Training) -> Run:
 
 
 def compiled_loop(problem: Training) -> Run:
-    """The same with its cell under torch.compile."""
+    """A loop over the cell on the reference, with the cell under torch.compile."""
     network = on("reference", problem.network)
     return problem.run(Loop(network, torch.compile(network.body.cell, dynamic=False)))
 
@@ -207,12 +207,12 @@ CONTESTANTS: dict[str, list[Contestant]] = {
 
 
 def of(workload: str, device: str = "cpu", names: Sequence[str] = ()) -> list[Contestant]:
-    """Contestants of a workload on a type of device; all, or those of the given names."""
+    """Contestants of a workload on a type of device: all, or those called ``names``."""
     return [c for c in CONTESTANTS[workload] if device in c.devices and (not names or c.name in names)]
 
 
 def graphs(contestants: Sequence[Contestant]) -> list[Contestant]:
-    """CUDA graphs of those that are timed as such."""
+    """Those ``contestants`` that are also timed as CUDA graphs, as contestants of their own."""
     return [
         c._replace(name=f"{c.name}, graph", build=lambda problem, c=c: captured(c.build(problem)))  # type: ignore[misc]
         for c in contestants
@@ -221,7 +221,7 @@ def graphs(contestants: Sequence[Contestant]) -> list[Contestant]:
 
 
 def reference(workload: str) -> Contestant:
-    """The contestant that a workload's others are held against."""
+    """The contestant that the others of a workload are compared with."""
     return next(c for c in CONTESTANTS[workload] if c.name == "reference")
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md and README.md, from the results beside: ``python bench/table.py`` prints them.
+"""The tables of docs/performance.md and README.md, from bench/results: ``python bench/table.py`` prints them.
 
 ``--write`` replaces what is between the marks of these documents with the tables of the CPU.
 """
@@ -97,9 +97,9 @@ def write() -> None:
         _, ended, after = rest.partition(last)
         if not begun or not ended:
             raise ValueError(f"{name}: need the marks {first} and {last}, in this order")
-        beside = file.with_name(f".{file.name}.{os.getpid()}")
-        beside.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")
-        beside.replace(file)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        temporary.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")
+        temporary.replace(file)
 
 
 def gpu_table(report: dict[str, Any]) -> str:
@@ -120,7 +120,7 @@ def gpu_table(report: dict[str, Any]) -> str:
 
 
 def gpu_tables() -> list[str]:
-    """Tables of every GPU whose results are beside."""
+    """Tables of every GPU that has results in bench/results."""
     reports = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
     return [gpu_table(report) for report in reports if report.get("benchmark") == "gpu" and "rows" in report]
 

@@ -53,7 +53,7 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
     validate_every: int = option(250, "steps between validations")
 
     GROUP: ClassVar[str] = "support sets, queries and the model"
-    FAMILY: ClassVar[str] = "lrua"  # of cosine_read
+    FAMILY: ClassVar[str] = "lrua"  # the family of cosine_read
     DEFAULT_STEPS: ClassVar[int] = 10_000
     COUNTS: ClassVar[tuple[str, ...]] = (
         "classes",
