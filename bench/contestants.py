@@ -212,7 +212,7 @@ def of(workload: str, device: str = "cpu", names: Sequence[str] = ()) -> list[Co
 
 
 def graphs(contestants: Sequence[Contestant]) -> list[Contestant]:
-    """Those ``contestants`` that are also timed as CUDA graphs, as contestants of their own."""
+    """Those ``contestants`` that are also timed as CUDA graphs, each as another contestant."""
     return [
         c._replace(name=f"{c.name}, graph", build=lambda problem, c=c: captured(c.build(problem)))  # type: ignore[misc]
         for c in contestants

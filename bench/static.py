@@ -76,7 +76,7 @@ class Compiled(NamedTuple):
 
 
 def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
-    """What the launchers would launch for every operation, forward and backward."""
+    """Every kernel that the launchers would launch, for all operations, forward and backward."""
     launched: list[Compiled] = []
 
     def record(kernel: Any, grid: tuple[int, ...], warps: int, *args: Any, **constants: Any) -> None:
@@ -204,7 +204,7 @@ def of_triton(targets: list[str]) -> tuple[str | None, dict[str, dict[str, dict[
 
 
 def of_cuda(targets: list[str]) -> tuple[str | None, dict[str, dict[str, dict[str, int]]]]:
-    """The same for nvcc and the CUDA kernels; the version is None without nvcc."""
+    """nvcc's version and the figures of every CUDA kernel; the version is None without nvcc."""
     version = static_cuda.nvcc_version()
     return version, static_cuda.compile_all([t for t in targets if t in CUDA_TARGETS]) if version else {}
 

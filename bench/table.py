@@ -103,7 +103,7 @@ def write() -> None:
 
 
 def gpu_table(report: dict[str, Any]) -> str:
-    """What one GPU measured: mannkern's time, its share of the bound, and the others' time divided by ours."""
+    """The results of one GPU: mannkern's time, its share of the bound, and the others' time divided by ours."""
     ours = [f"{name}{graph}" for name in ("triton", "cuda") for graph in ("", ", graph")]
     measured: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
     for row in report["rows"]:

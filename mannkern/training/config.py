@@ -155,7 +155,7 @@ class RunConfig:
 
     @property
     def comparable(self) -> tuple[Any, ...]:
-        """What two runs have to share for an evaluation on the same data."""
+        """The settings that two runs must share to be evaluated on the same data."""
         return (self.task,)
 
     @property

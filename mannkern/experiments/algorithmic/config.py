@@ -14,7 +14,7 @@ WITHOUT = ("mann", "feedforward")  # cores that the paper does not train on thes
 
 
 def models() -> tuple[str, ...]:
-    """Names of the cores for these tasks: the paper's, and those registered beside them."""
+    """Names of the cores for these tasks: all registered ones but ``WITHOUT``."""
     return tuple(name for name in core_names() if name not in WITHOUT)
 
 
@@ -81,7 +81,7 @@ class AlgorithmicConfig(RecurrentConfig):
 
     @property
     def comparable(self) -> tuple[Any, ...]:
-        """What two runs have to share for an evaluation on the same sequences."""
+        """The settings that two runs must share to be evaluated on the same sequences."""
         return self.task, self.make_task()
 
     def core_settings(self, input_size: int) -> CoreSettings:

@@ -75,5 +75,5 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
 
     @property
     def comparable(self) -> tuple[Any, ...]:
-        """What two runs have to share for an evaluation on the same episodes."""
+        """The settings that two runs must share to be evaluated on the same episodes."""
         return self.task, self.classes, self.shots, self.split

@@ -98,5 +98,5 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
 
     @property
     def comparable(self) -> tuple[Any, ...]:
-        """What two runs have to share for an evaluation on the same episodes."""
+        """The settings that two runs must share to be evaluated on the same episodes."""
         return self.task, self.classes, self.length, self.balanced, self.labels, self.split

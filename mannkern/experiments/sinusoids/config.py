@@ -34,5 +34,5 @@ class SinusoidConfig(MetaMemoryConfig):
 
     @property
     def comparable(self) -> tuple[Any, ...]:
-        """What two runs have to share for an evaluation on the same sinusoids."""
+        """The settings that two runs must share to be evaluated on the same sinusoids."""
         return self.task, self.shots

@@ -17,7 +17,7 @@ from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
 
 
 class MANNState(NamedTuple):
-    """What a MANNCell carries from step to step.
+    """The state of a MANNCell between two steps.
 
     controller:   (h, c), each (B, D), for an LSTM; () for a feed-forward controller
     memory:       (B, N, W)

@@ -148,5 +148,5 @@ STATE = {"memory": normal, "read_weights": simplex, "usage": spaced, "read": nor
 
 
 def choice_gap(cell: torch.nn.Module, state: Any) -> float:
-    """How far apart the usages are that choose a step's slots."""
+    """The smallest distance between the usages by which a step chooses its slots."""
     return usage_gap(state.usage, int(cell.num_least_used))  # type: ignore[arg-type]

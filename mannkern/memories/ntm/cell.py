@@ -17,7 +17,7 @@ from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
 
 
 class NTMState(NamedTuple):
-    """What an NTMCell carries from step to step. H = R + num_write_heads.
+    """The state of an NTMCell between two steps. H = R + num_write_heads.
 
     controller:    (h, c), each (B, D), for an LSTM; () for a feed-forward controller
     memory:        (B, N, W)
