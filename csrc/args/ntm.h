@@ -45,7 +45,7 @@ struct Heads {
   const T* sharpness;  // (B,H)
 };
 
-// Their gradients, of the same shapes.
+// The gradients of the numbers in Heads, of the same shapes.
 template <class T>
 struct HeadGradients {
   T *key, *strength, *gate, *shift, *sharpness;
