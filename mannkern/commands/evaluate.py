@@ -26,8 +26,8 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     add_episodes(parser)
     parser.add_argument("--data", help="folder of Omniglot, if it has moved since training")
-    parser.add_argument("--device", help="default: the run's")
-    parser.add_argument("--threads", type=int, help="default: the run's")
+    parser.add_argument("--device", help="device to measure on (default: the run's)")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: the run's)")
     parser.set_defaults(function=run_evaluate)
 
 

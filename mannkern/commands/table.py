@@ -35,10 +35,11 @@ def add_table(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "table",
         help="train each row of the MANN paper's table and print it",
         description="Trains a feed-forward network, an LSTM, a MANN with either controller and one with the NTM's "
-        "addressing, each in a folder of its own and as long as --minutes or --steps say; then prints their accuracy "
-        "by instance beside the nearest neighbours in pixels, as in Table 1 of Santoro et al. (2016), with --labels "
-        "strings as in Table 2 (for 15 classes: --classes 15 --length 100 --no-balanced), and writes table.json and a "
-        "picture. The same command again continues where it was stopped; rows that are done are not trained again.",
+        "addressing, each in a folder of its own and as long as --minutes or --steps say. Then prints their accuracy "
+        "by instance and that of the nearest neighbours in pixels, as in Table 1 of Santoro et al. (2016), or with "
+        "--labels strings as in Table 2 (for 15 classes: --classes 15 --length 100 --no-balanced), and writes "
+        "table.json and a picture. The same command again continues where it was stopped; rows that are done are not "
+        "trained again.",
     )
     parser.add_argument("task", nargs="?", choices=tuple(one_shot.KIND.tasks), help=f"default: {DEFAULT_TASK}")
     parser.add_argument("--run", type=Path, help="folder of the table (default: runs/table-TASK[-strings])")
