@@ -58,7 +58,7 @@ def operation(case: str, shape: Shape, device: str = "cpu", gradient: bool = Tru
     loss = {k: _many(x, shape.B, outputs[k].index("B")).to(device) for k, x in cotangents(what, drawn).items()}
     needs_grad = tuple(k for k, x in inputs.items() if x.is_floating_point())
     options = dict(what.options)
-    if what.operation.is_settled is not None:  # only what it computes step by step is timed
+    if what.operation.is_settled is not None:  # a scan: its reads have a loss, and its sequences need gradients
         needs_grad = tuple(k for k in needs_grad if k in SEQUENCES)
         loss = {"reads": loss["reads"]}
     if what.operation.slots_option is not None:

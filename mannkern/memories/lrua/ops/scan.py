@@ -137,7 +137,7 @@ lrua_scan_backward = _save_backward | _recompute_backward
 
 
 class _Gradient(OnceDifferentiable):
-    """The backward operation of the default overload. Its tensors count from 1, the operation being argument 0."""
+    """The backward operation of the default overload. Argument 0 is the operation, so its tensors count from 1."""
 
     batch_at_dim1 = ((1, 8, 9, 10, 11, 12), (3, 4, 5, 6))
 
