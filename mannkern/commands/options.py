@@ -30,7 +30,7 @@ class TaskHelp(argparse.Action):
         shown = argparse.ArgumentParser(
             prog=parser.prog,
             description=f"Trains a model on {task}, evaluates it and draws pictures. Defaults are the paper's or those "
-            f"of its replications, as each option says. The papers are {papers}. TASK is one of {', '.join(classes)} "
+            f"of its replications, as each option says. Papers: {papers}. TASK is one of {', '.join(classes)} "
             f"(default: {DEFAULT_TASK}); TASK --help shows the settings of another one.",
         )
         add_settings(shown, classes[task])
