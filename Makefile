@@ -1,9 +1,9 @@
-# make demo   train a MANN on glyphs for a few minutes and show what it learnt; DATA=<folder> takes Omniglot
+# make demo   train a MANN on glyphs for a few minutes and draw what it learned; DATA=<folder> takes Omniglot
 # make check  the inner loop, a minute: lint, types, the quick tests and three sizes on Triton's interpreter
 # make test   lint, types and all tests
-# make gpu-check   on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
-# make sanitize   the compiled kernels under AddressSanitizer, on sizes around those of vectors and blocks
-# make bench   time everything on the CPU (a quarter of an hour of an idle machine): bench/results, then the tables and the picture of it
+# make gpu-check  on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
+# make sanitize  run the compiled kernels under AddressSanitizer, on sizes around those of vectors and blocks
+# make bench  run all benchmarks on the CPU, a quarter of an hour of an idle machine; write bench/results, the tables and the picture
 # All but gpu-check set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0

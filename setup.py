@@ -111,8 +111,8 @@ def cuda_extension(cuda: str, torch_lib: str, include_paths: list[str]) -> list[
     release = subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout
     match = re.search(r"release (\d+)\.", release)
     if match is None or match[1] != cuda.split(".")[0]:
-        had = f"CUDA {match[1]}" if match else "another"
-        say(f"{nvcc} is of {had}, PyTorch of CUDA {cuda}; set CUDA_HOME", "CUDA library")
+        version = f"CUDA {match[1]}" if match else "another version"
+        say(f"{nvcc} belongs to {version}, PyTorch to CUDA {cuda}; set CUDA_HOME", "CUDA library")
         return []
     return [
         Extension(

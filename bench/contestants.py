@@ -1,7 +1,8 @@
-"""Who is timed: the registry of contestants by workload. A new one is one line in :data:`CONTESTANTS`.
+"""The registry of contestants: the ways to compute each workload that are timed. A new one is one line in
+:data:`CONTESTANTS`.
 
-Every contestant is first held against its workload's "reference", in float64 and in float32, unless its mathematics is
-another (``checked=False``).
+Every contestant is first compared with its workload's "reference", in float64 and in float32, unless it computes
+something else (``checked=False``).
 """
 
 from __future__ import annotations
@@ -72,9 +73,9 @@ def scan_by_steps(problem: Operation) -> Run:
         memory: Tensor, read_weights: Tensor, usage: Tensor, keys: Tensor, adds: Tensor, gates: Tensor
     ) -> list[Tensor]:
         reads = []
-        for asked in zip(keys, adds, gates, strict=True):
+        for interface in zip(keys, adds, gates, strict=True):
             memory, read, read_weights, usage, _ = functional.lrua_step(
-                memory, read_weights, usage, *asked, backend="triton"
+                memory, read_weights, usage, *interface, backend="triton"
             )
             reads.append(read)
         return [torch.stack(reads), memory, read_weights, usage]
@@ -137,7 +138,7 @@ def loop(problem: Training) -> Run:
 
 
 def compiled_loop(problem: Training) -> Run:
-    """The same with its cell under torch.compile."""
+    """A loop over the cell on the reference, with the cell under torch.compile."""
     network = on("reference", problem.network)
     return problem.run(Loop(network, torch.compile(network.body.cell, dynamic=False)))
 
@@ -206,12 +207,12 @@ CONTESTANTS: dict[str, list[Contestant]] = {
 
 
 def of(workload: str, device: str = "cpu", names: Sequence[str] = ()) -> list[Contestant]:
-    """Contestants of a workload on a type of device; all, or those of the given names."""
+    """Contestants of a workload on a type of device: all, or those called ``names``."""
     return [c for c in CONTESTANTS[workload] if device in c.devices and (not names or c.name in names)]
 
 
 def graphs(contestants: Sequence[Contestant]) -> list[Contestant]:
-    """CUDA graphs of those that are timed as such."""
+    """Those ``contestants`` that are also timed as CUDA graphs, each as another contestant."""
     return [
         c._replace(name=f"{c.name}, graph", build=lambda problem, c=c: captured(c.build(problem)))  # type: ignore[misc]
         for c in contestants
@@ -220,7 +221,7 @@ def graphs(contestants: Sequence[Contestant]) -> list[Contestant]:
 
 
 def reference(workload: str) -> Contestant:
-    """The contestant that a workload's others are held against."""
+    """The contestant that the others of a workload are compared with."""
     return next(c for c in CONTESTANTS[workload] if c.name == "reference")
 
 

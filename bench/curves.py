@@ -1,6 +1,6 @@
 """Cost against T, N, W and R on one thread, forward and backward.
 
-T: a training step of MANN and of torch.nn.LSTM as in episode.py, and lrua_scan on given keys, at B = 16, checked on
+T: a training step of MANN and of torch.nn.LSTM as in episode.py, and lrua_scan, at B = 16, checked on
 their first steps, since over many steps rounding decides near-ties of usage. N, W, R: the step as in step.py, the other
 two at their standard sizes, beside the eager reference.
 """

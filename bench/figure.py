@@ -1,4 +1,4 @@
-"""The picture of the benchmarks on the CPU, from the results beside: ``python bench/figure.py``."""
+"""The picture of the benchmarks on the CPU, from bench/results: ``python bench/figure.py`` draws it."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ def build() -> tuple[bool, str]:
     done = subprocess.run(
         command, cwd=root, env=os.environ | {"MANNKERN_FORCE_BUILD": "1"}, capture_output=True, text=True
     )
-    said = [line for line in done.stderr.splitlines() if line.startswith("mannkern: no")]
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("mannkern: no")]
     if done.returncode:
         return False, done.stderr[-2000:]
-    return True, "; ".join(said) or "built"
+    return True, "; ".join(warnings) or "built"
 
 
 def main() -> int:
@@ -40,20 +40,22 @@ def main() -> int:
         print("no GPU: torch.cuda.is_available() is False")
         return 1
     deadline = time.monotonic() + 60 * options.minutes
-    built, said = (True, "not asked for") if "build" in options.skip else build()
-    print(f"compiled libraries: {said}", flush=True)
+    built, message = (True, "not asked for") if "build" in options.skip else build()
+    print(f"compiled libraries: {message}", flush=True)
     from bench import gpu_contests, harness, machine  # they import mannkern, which loads what has just been built
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name().lower().replace(" ", "-") if device == "cuda" else "rehearsal"
     file = options.out / f"{name}.json"
     content: dict[str, Any] = {"benchmark": "gpu", **machine.surroundings(), "gpu": name, "triton": _triton_version()}
-    content["build"], failed = said, [] if built else ["build"]
+    content["build"], failed = message, [] if built else ["build"]
     if "checks" not in options.skip and device == "cuda":
         from tests.gpu.checks import run_all
 
         content["checks"] = run_all()
-        failed += [f"check {k}" for k, said in content["checks"].items() if not said.startswith(("holds", "not run"))]
+        failed += [
+            f"check {k}" for k, verdict in content["checks"].items() if not verdict.startswith(("holds", "not run"))
+        ]
         machine.write(file, content)  # after every stage, since the next may take too long
     if "verify" not in options.skip:
         from mannkern.verification.verify import available_backends, verify

@@ -49,12 +49,12 @@ class Accuracy:
 
     def check(self, run: Run) -> None:
         """Raise AssertionError, saying which results differ, where ``run`` breaks the rule."""
-        found = self._named(run)
+        results = self._named(run)
         if self.float32 is None:
             allowed = dict.fromkeys(self.truth, FLOAT64_TOLERANCE)
-            off = relative_errors(found, self.truth)
+            off = relative_errors(results, self.truth)
         else:
-            measured = errors(found, self.truth, self.float32)
+            measured = errors(results, self.truth, self.float32)
             off, allowed = ({k: x[i] for k, x in measured.items()} for i in (0, 1))
         wrong = [f"{k}: {off[k]:.2e}, allowed {allowed[k]:.2e}" for k in off if not off[k] <= allowed[k]]
         if wrong:
@@ -134,14 +134,14 @@ class Report:
 
     def _bound(self, problem: Problem) -> float:
         """Seconds that the problem's FLOPs take or, where that is longer, the bytes that it must move."""
-        found = 0.0
+        seconds = 0.0
         if problem.flops:
             rate = timing.product_rate()
             print(f"a matrix product runs at {rate / 1e9:.0f} GFLOP/s")
-            found = problem.flops / rate
+            seconds = problem.flops / rate
         if problem.moved:
-            found = max(found, problem.moved / (self.copy_rate or timing.copy_rate(self.device)))
-        return found * problem.B
+            seconds = max(seconds, problem.moved / (self.copy_rate or timing.copy_rate(self.device)))
+        return seconds * problem.B
 
     def _add(self, problem: Problem, times: dict[str, list[float]], bases: Sequence[str]) -> None:
         B, medians = problem.B, {name: statistics.median(samples) for name, samples in times.items()}

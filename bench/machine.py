@@ -22,9 +22,9 @@ LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # what else th
 def write(file: Path, content: dict[str, Any]) -> None:
     """JSON in a new file that then takes the old one's name, so that no file is ever half written."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=1) + "\n")
-    beside.replace(file)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(file)
 
 
 def surroundings() -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _cpu() -> str:
 
 def _git(*arguments: str) -> str:
     try:
-        found = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        completed = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown" if arguments[0] == "rev-parse" else ""
-    return found.stdout.strip()
+    return completed.stdout.strip()

@@ -1,4 +1,4 @@
-"""Peak memory of a training step: how far the resident set of a process of its own rises over where it began.
+"""Peak resident memory of a training step, above that at its start, each in a process of its own.
 
 A training step at T = 50 and B = 256 of MANN, of the same in eager PyTorch and of torch.nn.LSTM, and MANN without
 gradients; lrua_scan with its gradient at T = 50 and 1000, B = 16, and in eager PyTorch. Linux only: it reads /proc.
@@ -33,7 +33,7 @@ def task(name: str, T: int, B: int) -> Run:
 
 
 def peak(name: str, T: int, B: int) -> int:
-    """Bytes over the start, of the first call in this process at this size."""
+    """Peak bytes of the first call at this size in this process, above those before the call."""
     torch.set_num_threads(1)
     task(name, 2, 2)()  # so that libraries are loaded, and buffers of the threads are there
     run, status = task(name, T, B), Path("/proc/self/status")
@@ -56,9 +56,9 @@ def main() -> None:
     rows = []
     for name, steps, B in (*CASES, *SCANS):
         command = [sys.executable, __file__, "--one", name, str(steps), str(B)]
-        found = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        rows.append({"name": name, "T": steps, "B": B, "bytes": found})
-        print(f"{name:18} T = {steps:4}, B = {B:3}: {found / 2**20:8.1f} MiB", flush=True)
+        size = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        rows.append({"name": name, "T": steps, "B": B, "bytes": size})
+        print(f"{name:18} T = {steps:4}, B = {B:3}: {size / 2**20:8.1f} MiB", flush=True)
     if options.json:
         machine.write(options.json, {"benchmark": "memory", **machine.surroundings(), "rows": rows})
         print(f"\nwritten: {options.json}")

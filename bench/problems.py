@@ -1,4 +1,4 @@
-"""A problem: one workload at given sizes, with its inputs. A contestant turns it into a call that the clock is on."""
+"""A problem: a workload of certain sizes, with its inputs. A contestant turns it into the call that is timed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bench.timing import Run
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation on given inputs: its outputs and, where ``gradients`` of outputs are given, those of its inputs."""
+    """An operation with its inputs. A run returns its outputs and, with ``gradients``, the gradients of the inputs."""
 
     workload: str
     sizes: dict[str, int]  # B episodes, and the other letters of docs/equations.md
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     gradients: dict[str, Tensor]
-    wanted: tuple[str, ...]  # inputs whose gradients are computed
+    needs_grad: tuple[str, ...]  # inputs whose gradients are computed
     options: dict[str, Any] = field(default_factory=dict)
     flops: float = 0.0  # of an episode, and the bytes that it must move
     moved: float = 0.0
@@ -35,7 +35,7 @@ class Operation:
     @property
     def names(self) -> list[str]:
         """Names of what a run returns."""
-        return [*self.outputs, *(f"grad {name}" for name in self.wanted if self.gradients)]
+        return [*self.outputs, *(f"grad {name}" for name in self.needs_grad if self.gradients)]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -48,8 +48,8 @@ class Operation:
 
     def run(self, function: Callable[..., Any]) -> Run:
         """A call of ``function`` with the inputs by name, forward and backward."""
-        inputs = {name: x.detach().requires_grad_(name in self.wanted) for name, x in self.inputs.items()}
-        leaves = [inputs[name] for name in self.wanted]
+        inputs = {name: x.detach().requires_grad_(name in self.needs_grad) for name, x in self.inputs.items()}
+        leaves = [inputs[name] for name in self.needs_grad]
         used = [self.outputs.index(name) for name in self.gradients]
         gradients = list(self.gradients.values())
 

@@ -76,8 +76,8 @@ class Compiled(NamedTuple):
 
 
 def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
-    """What the launchers would launch for every operation, forward and backward."""
-    found: list[Compiled] = []
+    """Every kernel that the launchers would launch, for all operations, forward and backward."""
+    launched: list[Compiled] = []
 
     def record(kernel: Any, grid: tuple[int, ...], warps: int, *args: Any, **constants: Any) -> None:
         signature, fixed = {}, dict(constants)
@@ -87,13 +87,13 @@ def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
             else:
                 signature[argument] = TYPES[value.dtype] if isinstance(value, Tensor) else "i32"
         signature |= dict.fromkeys(constants, "constexpr")
-        found.append(Compiled(name, kernel.__name__, signature, fixed, warps))
+        launched.append(Compiled(name, kernel.__name__, signature, fixed, warps))
 
     with ExitStack() as patches:
         for module in (launch_least_used, launch_write_usage, launch_step, launch_scan):
             patches.enter_context(mock.patch.object(module, "run", record))
         _call_everything(configuration)
-    yield from {item.name: item for item in found}.values()
+    yield from {item.name: item for item in launched}.values()
 
 
 def _call_everything(c: Configuration) -> None:
@@ -122,8 +122,8 @@ def _call_everything(c: Configuration) -> None:
     reads, *_, marks, checkpoints, weights_checkpoints = launch_scan.lrua_scan(
         memory, weights, usage, *sequence, *options, True
     )  # fmt: skip
-    kept = (marks, checkpoints, weights_checkpoints)
-    launch_scan.lrua_scan_backward(reads, None, None, None, memory, weights, *sequence, *kept, *options)
+    saved_by_scan = (marks, checkpoints, weights_checkpoints)
+    launch_scan.lrua_scan_backward(reads, None, None, None, memory, weights, *sequence, *saved_by_scan, *options)
 
 
 def compile_for(item: Compiled, target: str) -> dict[str, int]:
@@ -134,14 +134,14 @@ def compile_for(item: Compiled, target: str) -> dict[str, int]:
         kernel,
         item.signature,
         constexprs=item.constants,
-        attrs={(i,): [["tt.divisibility", 16]] for i in pointers},  # as launch.ready makes them
+        attrs={(i,): [["tt.divisibility", 16]] for i in pointers},  # as launch.common.make_aligned makes them
     )
     options: dict[str, Any] = {"num_warps": item.warps, "num_stages": 1}
     options |= compile_options(item.warps) if TARGETS[target].backend == "cuda" else {}
-    found = triton.compile(source, target=TARGETS[target], options=options)
-    figures = {"warps": item.warps, "shared": found.metadata.shared}
+    compiled = triton.compile(source, target=TARGETS[target], options=options)
+    figures = {"warps": item.warps, "shared": compiled.metadata.shared}
     if TARGETS[target].backend == "hip":
-        text = found.asm["amdgcn"]
+        text = compiled.asm["amdgcn"]
         for name, field in (
             ("registers", "vgpr_count"),
             ("spills", "vgpr_spill_count"),
@@ -150,7 +150,7 @@ def compile_for(item: Compiled, target: str) -> dict[str, int]:
         ):
             figures[name] = int(re.search(rf"\.{field}:\s*(\d+)", text)[1])  # type: ignore[index]
         return figures
-    return figures | _nvidia(found.asm["cubin"])
+    return figures | _nvidia(compiled.asm["cubin"])
 
 
 def _nvidia(cubin: bytes) -> dict[str, int]:
@@ -170,32 +170,32 @@ def compile_all(targets: list[str]) -> dict[str, dict[str, dict[str, int]]]:
     jobs = [(item, target) for item in items for target in targets]
     figures: dict[str, dict[str, dict[str, int]]] = {item.name: {} for item in items}
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for (item, target), found in zip(jobs, pool.map(compile_for, *zip(*jobs), chunksize=8)):
-            figures[item.name][target] = found
+        for (item, target), measured in zip(jobs, pool.map(compile_for, *zip(*jobs), chunksize=8)):
+            figures[item.name][target] = measured
     return figures
 
 
 def complaints(figures: dict[str, dict[str, dict[str, int]]], recorded: dict[str, Any]) -> list[str]:
     """Sentences about every figure that is worse than recorded, and about spills, stack and too large programs."""
-    found = []
+    sentences = []
     for name, by_target in figures.items():
         for target, now in by_target.items():
             where = f"{name}, {target}"
-            found += [f"{where}: {now[k]} bytes of {k}" for k in ("spills", "stack") if now[k]]
+            sentences += [f"{where}: {now[k]} bytes of {k}" for k in ("spills", "stack") if now[k]]
             held = now["registers"] * now["warps"] * TARGETS[target].warp_size
             if TARGETS[target].backend == "cuda" and held > 65536:
-                found.append(f"{where}: {held} registers a program, of 65536 there are")
+                sentences.append(f"{where}: {held} registers a program, of 65536 there are")
             if now["shared"] > 65536:
-                found.append(f"{where}: {now['shared']} bytes of shared memory, of 65536 everywhere there are")
+                sentences.append(f"{where}: {now['shared']} bytes of shared memory, of 65536 everywhere there are")
             before = recorded.get(name, {}).get(target)
             if before is None:
-                found.append(f"{where}: not recorded")
+                sentences.append(f"{where}: not recorded")
                 continue
             for k in now:
                 if now[k] > before.get(k, 0) * 1.1:
-                    found.append(f"{where}: {k} {now[k]}, recorded {before.get(k, 0)}")
-    found += [f"{name}: recorded, but no longer compiled" for name in recorded.keys() - figures.keys()]
-    return found
+                    sentences.append(f"{where}: {k} {now[k]}, recorded {before.get(k, 0)}")
+    sentences += [f"{name}: recorded, but no longer compiled" for name in recorded.keys() - figures.keys()]
+    return sentences
 
 
 def of_triton(targets: list[str]) -> tuple[str | None, dict[str, dict[str, dict[str, int]]]]:
@@ -204,7 +204,7 @@ def of_triton(targets: list[str]) -> tuple[str | None, dict[str, dict[str, dict[
 
 
 def of_cuda(targets: list[str]) -> tuple[str | None, dict[str, dict[str, dict[str, int]]]]:
-    """The same for nvcc and the CUDA kernels; the version is None without nvcc."""
+    """nvcc's version and the figures of every CUDA kernel; the version is None without nvcc."""
     version = static_cuda.nvcc_version()
     return version, static_cuda.compile_all([t for t in targets if t in CUDA_TARGETS]) if version else {}
 
@@ -238,11 +238,11 @@ def main() -> int:
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--compilers", nargs="+", default=list(COMPILERS), choices=COMPILERS)
     arguments = parser.parse_args()
-    found = [x for c in arguments.compilers for x in check(c, arguments.targets, arguments.accept)]
-    print("\n".join(found))
-    if found:
-        print("If this is meant and no spill: python bench/static.py --accept, and commit the file with the reason.")
-    return int(bool(found))
+    sentences = [x for c in arguments.compilers for x in check(c, arguments.targets, arguments.accept)]
+    print("\n".join(sentences))
+    if sentences:
+        print("If this is intended and nothing spills, run it with --accept and commit the file with the reason.")
+    return int(bool(sentences))
 
 
 if __name__ == "__main__":

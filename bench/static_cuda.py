@@ -40,8 +40,8 @@ def nvcc_version() -> str | None:
     if nvcc is None:
         return None
     text = subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout
-    found = re.search(r"V([\d.]+)", text)
-    return found[1] if found else "unknown"
+    match = re.search(r"V([\d.]+)", text)
+    return match[1] if match else "unknown"
 
 
 def compile_all(targets: list[str]) -> Figures:
@@ -87,10 +87,10 @@ def _kernel(mangled: str, library: Path) -> tuple[str, int, int]:
     """A kernel's name, the warps of its block and the block's shared memory."""
     tool = shutil.which("c++filt") or "cu++filt"
     plain = subprocess.run([tool, mangled], check=True, capture_output=True, text=True).stdout
-    found = KERNEL.search(plain.replace("mannkern::", ""))
-    if found is None:
+    match = KERNEL.search(plain.replace("mannkern::", ""))
+    if match is None:
         raise RuntimeError(f"not a kernel of the NTM: {plain}")
-    base, backward, team, number = found.groups()
+    base, backward, team, number = match.groups()
     operation = ("" if base == "shift_sharpen" else "ntm_") + base + (backward or "")
     dtype = torch.float32 if number == "float" else torch.float64
     sizes = LONG if team == "Block" else STANDARD

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md and README.md, from the results beside: ``python bench/table.py`` prints them.
+"""The tables of docs/performance.md and README.md, from bench/results: ``python bench/table.py`` prints them.
 
 ``--write`` replaces what is between the marks of these documents with the tables of the CPU.
 """
@@ -93,17 +93,17 @@ def write() -> None:
     """
     for name, text in {PERFORMANCE: f"{table()}\n\n{memory_table()}", README: small_table()}.items():
         file, (first, last) = DOCUMENTS / name, MARKS[name]
-        before, found, rest = file.read_text().partition(first)
+        before, begun, rest = file.read_text().partition(first)
         _, ended, after = rest.partition(last)
-        if not found or not ended:
+        if not begun or not ended:
             raise ValueError(f"{name}: need the marks {first} and {last}, in this order")
-        beside = file.with_name(f".{file.name}.{os.getpid()}")
-        beside.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")
-        beside.replace(file)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        temporary.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")
+        temporary.replace(file)
 
 
 def gpu_table(report: dict[str, Any]) -> str:
-    """What one GPU measured: mannkern's time, its share of the bound, and the others' time divided by ours."""
+    """The results of one GPU: mannkern's time, its share of the bound, and the others' time divided by ours."""
     ours = [f"{name}{graph}" for name in ("triton", "cuda") for graph in ("", ", graph")]
     measured: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
     for row in report["rows"]:
@@ -120,7 +120,7 @@ def gpu_table(report: dict[str, Any]) -> str:
 
 
 def gpu_tables() -> list[str]:
-    """Tables of every GPU whose results are beside."""
+    """Tables of every GPU that has results in bench/results."""
     reports = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
     return [gpu_table(report) for report in reports if report.get("benchmark") == "gpu" and "rows" in report]
 

@@ -50,7 +50,7 @@ def gpu_seconds(run: Run, repeats: int) -> list[float]:
 
 
 def captured(run: Run) -> Run:
-    """The same run as a CUDA graph: every call writes to the tensors that it returns."""
+    """``run`` as a CUDA graph: every call writes to the tensors that it returns."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

@@ -1,7 +1,7 @@
-"""What is computed while the clock runs: operations with their gradient, and training steps of networks.
+"""The workloads that are timed: operations with their gradient, and training steps of networks.
 
-A workload is one function here, which draws the inputs for given sizes. Who computes it stands in
-:mod:`bench.contestants`, under the workload's name.
+A workload is one function here, which draws inputs of the sizes that it takes as arguments. The ways to compute it are
+in :mod:`bench.contestants`, under the workload's name.
 """
 
 from __future__ import annotations
@@ -49,40 +49,40 @@ class Network(nn.Module):
 
 
 def operation(case: str, shape: Shape, device: str = "cpu", gradient: bool = True) -> Operation:
-    """A case of the verification, on its random inputs. ``gradient=False``: the forward pass alone."""
+    """A case of the verification, on random inputs. ``gradient=False``: the forward pass alone."""
     what = cases()[case]
-    inputs = {name: argument.letters for name, argument in what.operation.arguments.items()}
+    letters = {name: argument.letters for name, argument in what.operation.arguments.items()}
     outputs = what.operation.outputs
     drawn = shape._replace(B=min(shape.B, DRAWN))
-    given = {k: _many(x, shape.B, inputs[k].index("B")).to(device) for k, x in arguments(what, drawn).items()}
+    inputs = {k: _many(x, shape.B, letters[k].index("B")).to(device) for k, x in arguments(what, drawn).items()}
     loss = {k: _many(x, shape.B, outputs[k].index("B")).to(device) for k, x in cotangents(what, drawn).items()}
-    wanted = tuple(k for k, x in given.items() if x.is_floating_point())
+    needs_grad = tuple(k for k, x in inputs.items() if x.is_floating_point())
     options = dict(what.options)
-    if what.operation.is_settled is not None:  # only what it computes step by step is timed
-        wanted = tuple(k for k in wanted if k in SEQUENCES)
+    if what.operation.is_settled is not None:  # a scan: its reads have a loss, and its sequences need gradients
+        needs_grad = tuple(k for k in needs_grad if k in SEQUENCES)
         loss = {"reads": loss["reads"]}
     if what.operation.slots_option is not None:
         options[what.operation.slots_option] = shape.n
     gradient = gradient and what.operation.differentiable
-    sizes = {letter: getattr(shape, letter) for letter in dict.fromkeys("B" + "".join(inputs.values()))}
-    return Operation(what.operation.name, sizes, given, tuple(outputs), loss if gradient else {}, wanted, options)
+    sizes = {letter: getattr(shape, letter) for letter in dict.fromkeys("B" + "".join(letters.values()))}
+    return Operation(what.operation.name, sizes, inputs, tuple(outputs), loss if gradient else {}, needs_grad, options)
 
 
 def lrua_step(
     B: int, N: int = N, W: int = W, R: int = R, device: str = "cpu", gradient: bool = True
 ) -> Operation:  # fmt: skip
     """The memory step of MANN alone."""
-    found = operation("step", Shape(B, N, W, R, min(R, N)), device, gradient)
+    problem = operation("step", Shape(B, N, W, R, min(R, N)), device, gradient)
     if device == "cpu":
-        return replace(found, flops=3 * bound.lrua_flops(N, W, R), moved=bound.lrua_bytes(N, W, R))
+        return replace(problem, flops=3 * bound.lrua_flops(N, W, R), moved=bound.lrua_bytes(N, W, R))
     forward, backward = bound.lrua_kernel_bytes(N, W, R)
-    return replace(found, moved=forward + backward if gradient else forward)
+    return replace(problem, moved=forward + backward if gradient else forward)
 
 
 def lrua_scan(T: int, B: int, device: str = "cpu") -> Operation:
-    """T memory steps of MANN on given keys; the loss uses the reads, the first state needs no gradient."""
-    found = operation("scan", Shape(B, N, W, R, R, T=T), device)
-    return replace(found, moved=0 if device == "cpu" else bound.scan_kernel_bytes(T, N, W, R))
+    """T memory steps of MANN whose keys are inputs; the loss uses the reads, the first state needs no gradient."""
+    problem = operation("scan", Shape(B, N, W, R, R, T=T), device)
+    return replace(problem, moved=0 if device == "cpu" else bound.scan_kernel_bytes(T, N, W, R))
 
 
 def ntm_step(B: int, device: str = "cpu", gradient: bool = True) -> Operation:
@@ -140,8 +140,8 @@ def model(name: str, B: int, device: str = "cpu", T: int = T) -> Training:
             inputs: tuple[Tensor, ...] = (torch.rand(T, B, F),)
             loss, targets = class_loss, torch.randint(C, (T, B))
         elif name == "Transducer":
-            found, targets = _bits(B)
-            inputs, loss = (found,), bit_loss
+            bits, targets = _bits(B)
+            inputs, loss = (bits,), bit_loss
         else:
             support, queries = torch.rand(B, C, 28, 28), torch.rand(B, C, 28, 28)
             inputs, targets = (support, torch.arange(C).expand(B, C), queries), torch.arange(C).expand(B, C)

@@ -18,53 +18,40 @@ from torch.nn import functional as F
 
 from mannkern import NTM
 
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--steps", type=int, default=3000, help="training steps (default: %(default)s)")
+steps = parser.parse_args().steps
+
 batch_size = 16  # B, sequences in a training step
 bits = 8  # of each vector
 max_length = 20  # vectors in the longest sequence of training; the shortest has 1
-hidden_size = 100  # D, units of the LSTM controller
-memory_slots, memory_width = 128, 20  # N, W
-learning_rate = 1e-3
+
+torch.manual_seed(0)
+ntm = NTM(bits + 1, hidden_size=100, memory_slots=128, memory_width=20, memory_init="uniform")  # F, D, N, W
+head = nn.Linear(ntm.output_size, bits)
+parameters = [*ntm.parameters(), *head.parameters()]
+# The large eps lets steps vanish with the gradient: with a small one, a copy that was learned is forgotten again.
+optimizer = torch.optim.RMSprop(parameters, lr=1e-3, alpha=0.95, momentum=0.9, centered=True, eps=1e-4)
 
 
-class Copier(nn.Module):
-    """An NTM with a linear layer on top: inputs (T, B, bits + 1) -> logits of the bits (T, B, bits)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ntm = NTM(bits + 1, hidden_size, memory_slots, memory_width, memory_init="uniform")
-        self.head = nn.Linear(self.ntm.output_size, bits)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        output, _ = self.ntm(inputs)  # every sequence starts with the same memory
-        return self.head(output)
-
-
-def copy(model: nn.Module, length: int) -> tuple[Tensor, float]:
+def copy(length: int) -> tuple[Tensor, float]:
     """Copy a fresh batch of sequences of ``length`` vectors: mean loss of a bit, and % of the bits that are right."""
     vectors = torch.randint(2, (length, batch_size, bits)).float()
     inputs = torch.zeros(2 * length + 1, batch_size, bits + 1)
     inputs[:length, :, :bits] = vectors
     inputs[length, :, bits] = 1  # the delimiter, on a channel of its own
-    logits = model(inputs)[length + 1 :]  # only the answer counts
+    output, _ = ntm(inputs)  # every sequence starts with the same memory
+    logits = head(output[length + 1 :])  # only the answer counts
     right = ((logits > 0) == (vectors > 0.5)).float().mean().item()
     return F.binary_cross_entropy_with_logits(logits, vectors), 100 * right
 
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--steps", type=int, default=3000, help="training steps (default: %(default)s)")
-steps = parser.parse_args().steps
-
-torch.manual_seed(0)
-model = Copier()
-# The large eps lets steps vanish with the gradient: with a small one, a copy that was learned is forgotten again.
-optimizer = torch.optim.RMSprop(model.parameters(), learning_rate, alpha=0.95, momentum=0.9, centered=True, eps=1e-4)
-
 history = []
 for step in range(1, steps + 1):
-    loss, right = copy(model, length=int(torch.randint(1, max_length + 1, ())))
+    loss, right = copy(length=int(torch.randint(1, max_length + 1, ())))
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), max_norm=10)
+    nn.utils.clip_grad_norm_(parameters, max_norm=10)
     optimizer.step()
     history.append((loss.item(), right))
     if step % 100 == 0 or step in (1, steps):
@@ -73,5 +60,5 @@ for step in range(1, steps + 1):
 
 with torch.no_grad():
     for length in (max_length, 2 * max_length, 6 * max_length):
-        loss, right = copy(model, length)
+        loss, right = copy(length)
         print(f"length {length:3}: loss {loss.item():.4f}, bits right {right:.1f}%")

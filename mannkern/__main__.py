@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command_line() -> int:
-    """``main`` for a process of its own, which it first lets keep freed memory."""
+    """``main`` in a process of its own, whose malloc is first told to keep freed memory."""
     keep_freed_memory()
     return main()
 

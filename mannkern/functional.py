@@ -2,13 +2,14 @@
 
 B episodes, N memory slots, W width of a slot, R read heads of LRUA, H heads and S shifts of the NTM. Tensors are
 float32 or float64, all the same; float16 and bfloat16 are accepted and widened, so results are float32 then. Inputs may
-be strided views and are never written to; B = 0 works. ``backend`` is one of :func:`mannkern.backend_info`'s, None for
-the process's choice (MANNKERN_BACKEND, else "auto").
+be strided views and are never written to; B = 0 works. ``backend`` is the name of a backend, such as "cpp" or
+"reference", or "auto", which takes the fastest one that runs on the device; None stands for the environment variable
+MANNKERN_BACKEND, or "auto" if that is not set. :func:`mannkern.backend_info` tells which backends run here.
 
 Every function raises ValueError or TypeError for a wrong rank, size, dtype, device or value, naming the argument,
-before any work; RuntimeError where an explicit backend cannot be had. Values of GPU tensors (a negative strength, a
-slot out of range) are not read, because that would wait for the GPU. Gradients of the fused backends are not
-differentiable a second time; backend="reference" is.
+before any work, and RuntimeError if the backend that was named cannot run the call. Values of GPU tensors (a negative
+strength, a slot out of range) are not read, because that would wait for the GPU. Gradients of the fused backends cannot
+be differentiated a second time; those of backend="reference" can.
 """
 
 from __future__ import annotations

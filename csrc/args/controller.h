@@ -1,4 +1,4 @@
-// Arguments of the pointwise kernels of a controller: what stands between its matrix products. args/shape.h says how to
+// Arguments of the pointwise kernels of a controller, which run between its matrix products. args/shape.h says how to
 // read them. Outputs [h, r] are rows of O numbers; `output_stride` is O, and h their first D.
 #pragma once
 

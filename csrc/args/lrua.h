@@ -8,9 +8,9 @@
 namespace mannkern {
 
 struct LRUAOptions {
-  int64_t n;      // least used slots of a step, at most N
+  int64_t n;      // the number of least used slots, at most N
   bool per_head;  // head h writes to slot h mod n of them; false: every head writes to all n
-  double decay;   // of the usage
+  double decay;   // gamma of the usage
 };
 
 // The interface vector of each episode, in parts.

@@ -54,8 +54,8 @@ struct MANNStepBackward {
   T* grad_interface;       // (B,I), with respect to product + bias
 };
 
-// The memories after each of `steps` steps, from the checkpoint before the first: backward reads them. All pointers are
-// those of the first step, with the steps behind each other.
+// Computes the memories after each of `steps` steps again for the backward pass, from the checkpoint before the first.
+// All pointers are those of the first step, with the steps behind each other.
 template <class T>
 struct MANNRecompute {
   MANNInterface layout;

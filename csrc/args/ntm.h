@@ -45,7 +45,7 @@ struct Heads {
   const T* sharpness;  // (B,H)
 };
 
-// Their gradients, of the same shapes.
+// The gradients of the numbers in Heads, of the same shapes.
 template <class T>
 struct HeadGradients {
   T *key, *strength, *gate, *shift, *sharpness;
@@ -151,8 +151,8 @@ struct NTMStepBackward {
   T* grad_interface;       // (B,I), with respect to product + bias
 };
 
-// The memories after each of `steps` steps, from the checkpoint before the first: backward reads them. All pointers are
-// those of the first step, with the steps behind each other.
+// Computes the memories after each of `steps` steps again for the backward pass, from the checkpoint before the first.
+// All pointers are those of the first step, with the steps behind each other.
 template <class T>
 struct NTMRecompute {
   NTMInterface layout;

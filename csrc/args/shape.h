@@ -6,6 +6,9 @@
 // csrc/README.md draws the other layouts. A kernel gets (op, begin, end) and reads and writes episodes [begin, end)
 // only.
 //
+// Names. An output `x_out` is the new value of the input `x`. `grad_x` is the gradient with respect to x, whether x is
+// an input or an output. (Python and Triton call the gradient with respect to an input `d_x`.)
+//
 // A `const` pointer is an input, which a kernel never writes. An output overlaps no input and no other output unless
 // its line says so, and a kernel writes all of it. A kernel keeps no pointer: a buffer may be reused once the call is
 // over. "In place" marks a gradient: on entry gradients with respect to outputs, on exit with respect to inputs.

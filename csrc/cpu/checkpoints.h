@@ -44,13 +44,13 @@ struct Checkpoints {
   explicit Checkpoints(const EpisodeShape& s)
       : s(s), memories(allocate_large<T>({s.checkpoints(), s.B, s.Np / s.block, s.shape.W * s.block})),
         rows(allocate_large<T>({s.save_for_backward ? s.T + 1 : 2, s.B, s.rows, s.Np})) {}
-  // From the tensors that a forward pass of this shape saved.
+  // Takes the tensors that a forward pass of this shape saved.
   Checkpoints(const EpisodeShape& s, const Tensor& memories, const Tensor& rows)
       : s(s), memories(memories), rows(rows) {
     STD_TORCH_CHECK(memories.dim() == 4 && rows.dim() == 4 && memories.is_contiguous() && rows.is_contiguous(),
                     "mannkern: backward needs what the episode saved, unchanged");
     STD_TORCH_CHECK(memories.size(0) == s.checkpoints() && rows.size(0) == s.T + 1,
-                    "mannkern: the episode kept nothing for a backward pass");
+                    "mannkern: the episode saved nothing for a backward pass");
     STD_TORCH_CHECK(rows.size(2) == s.rows && rows.size(3) == s.Np && memories.size(3) == s.shape.W * s.block,
                     "mannkern: the episode saved this for another instruction set");
   }

@@ -1,7 +1,8 @@
-// The controller of an episode, an LSTM or one tanh layer, and the interface behind it, step by step.
+// The controller of an episode, an LSTM or one tanh layer, and the linear layer behind it that gives the interface
+// vector, step by step.
 //
-// The input's product is one over all steps, and the weights' gradients are products over a few hundred rows. A step
-// has the recurrent product, the activation and the interface's product, and allocates nothing.
+// The product with the input is one for all steps, and the gradients of the weights are products over a few hundred
+// rows. So a step has only the recurrent product, the activation and the interface's product, and allocates nothing.
 #pragma once
 
 #include "weight_gradients.h"
@@ -17,11 +18,11 @@ Matrix<T> weight(Call<T>& call, const Tensor& t, const char* name, int64_t rows,
 // rows are outputs, and the four gates of an LSTM follow each other.
 struct ControllerArgs {
   const Tensor& input;             // (T,B,F)
-  const Tensor& input_weight;      // (4D,F); of a layer (D,F)
-  const Tensor& recurrent_weight;  // (4D,O), for [h, r]; of a layer (D,O - D), for r
+  const Tensor& input_weight;      // (4D,F); of a tanh layer (D,F)
+  const Tensor& recurrent_weight;  // (4D,O), for [h, r]; of a tanh layer (D,O - D), for r
   const Tensor& interface_weight;  // (I,D)
   const Tensor& output;            // (B,O): [h, r] before the first step
-  const Maybe& cell;               // (B,D); none with a layer
+  const Maybe& cell;               // (B,D): c before the first step; none with a tanh layer
 };
 
 template <class T>
@@ -67,9 +68,9 @@ class ControllerLoop {
   T* output(int64_t t) const { return data<T>(outputs) + t * s_.B * s_.O; }
   T* interface_at(int64_t t) const { return data<T>(interface) + (save_for_backward_ ? t : 0) * s_.B * s_.I; }
 
-  // The activated gates, for backward; (0,B,D) with a layer, whose output is enough.
+  // The activated gates, for backward; (0,B,D) with a tanh layer, whose output is enough.
   Tensor saved_gates() const { return s_.lstm ? gates_ : Call<T>::allocate({0, s_.B, s_.D}, Call<T>::kType); }
-  // The cell after the last step; (0,D) with a layer.
+  // The cell after the last step; (0,D) with a tanh layer.
   Tensor last_cell() const {
     const int64_t B = s_.lstm ? s_.B : 0;
     const Tensor last = Call<T>::allocate({B, s_.D}, Call<T>::kType);
@@ -78,14 +79,14 @@ class ControllerLoop {
   }
 
   const Tensor outputs;    // (T,B,O)
-  const Tensor cells;      // (T,B,D), or (1,B,D) where nothing is saved for backward; (0,B,D) with a layer
+  const Tensor cells;      // (T,B,D), or (1,B,D) where nothing is saved for backward; (0,B,D) with a tanh layer
   const Tensor interface;  // (T,B,I), or (1,B,I) where nothing is saved for backward
   const T* const interface_bias;
 
  private:
   const ControllerShape s_;
   const bool save_for_backward_;
-  const Tensor gates_, recurrent_gates_, interface_product_;  // of all steps, of one, of one
+  const Tensor gates_, recurrent_gates_, interface_product_;  // gates of all steps; the others of one step
   const PackedMatrix<T> recurrent_, to_interface_;
   const T *bias_, *output_, *cell_;  // output and cell are those of the step before
 };
@@ -96,8 +97,8 @@ class ControllerLoopBackward {
   // outputs, gates and cells are those that ControllerLoop saved.
   ControllerLoopBackward(Call<T>& call, const ControllerShape& s, const ControllerArgs& args, const Tensor& outputs,
                          const Tensor& gates, const Tensor& cells, const Maybe& grad_outputs, const Maybe& grad_cell,
-                         bool wants_input)
-      : weights(s, wants_input), output(copy_or_zeros(call, std::nullopt, {s.B, s.O})),
+                         bool needs_input_grad)
+      : weights(s, needs_input_grad), output(copy_or_zeros(call, std::nullopt, {s.B, s.O})),
         cell(copy_or_zeros(call, grad_cell, {s.lstm ? s.B : 0, s.D})), s_(s), grad_hidden_(call.out({s.B, s.D})),
         to_output_(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.O - s.seen()), s.gates(),
                    s.O - s.seen()),
@@ -107,14 +108,15 @@ class ControllerLoopBackward {
         gates_(s.lstm ? call.in(gates, "gates", {s.T, s.B, s.gates()}) : nullptr),
         cells_(s.lstm ? call.in(cells, "cells", {s.T, s.B, s.D}) : nullptr),
         grad_outputs_(call.in(grad_outputs, "grad_outputs", {s.T, s.B, s.O})) {
-    if (wants_input) to_input_.emplace(weight(call, args.input_weight, "input_weight", s.gates(), s.F), s.gates(), s.F);
+    if (needs_input_grad)
+      to_input_.emplace(weight(call, args.input_weight, "input_weight", s.gates(), s.F), s.gates(), s.F);
   }
 
   const T* grad_outputs(int64_t t) const { return offset_or_null(grad_outputs_, t * s_.B * s_.O); }
 
-  // Step t, which must follow step t + 1, from the gradients of its output and of its interface vector, which the
-  // memory's kernel wrote to weights.grad_interface(t). `output` becomes the gradient that the step gives the output
-  // before it.
+  // Backward of step t, which must follow that of step t + 1. The gradient of the step's output is in `output`, and the
+  // memory's kernel has written that of its interface vector to weights.grad_interface(t). On exit, `output` is the
+  // gradient with respect to the output of step t - 1.
   void step(int64_t t) {
     const auto [T_, B, F, D, O, I, lstm] = s_;
     const int64_t G = s_.gates();
@@ -129,15 +131,15 @@ class ControllerLoopBackward {
       over_batch(B, 4 * D, kernels<T>().tanh_layer_backward,
                  TanhLayerBackward<T>{D, O, d_output, d_hidden, outputs_ + t * B * O, d_gates});
     to_output_.multiply(rows_of<T>(d_gates, G), B, d_output + s_.seen(), O);
-    if (!lstm)  // a layer does not see h
+    if (!lstm)  // a tanh layer does not see h
       for (int64_t e = 0; e < B; ++e) std::fill_n(d_output + e * O, D, T(0));
     if (t % weights.steps() == 0)
       weights.add(t, std::min(t + weights.steps(), s_.T), input_, to_input_ ? &*to_input_ : nullptr, first_, outputs_);
   }
 
   WeightGradients<T> weights;
-  // In place: on entry gradients with respect to what a step gives, on exit with respect to what it takes.
-  const Tensor output, cell;  // (B,O), (B,D); cell is (0,D) with a layer
+  // In place: on entry gradients with respect to a step's outputs, on exit with respect to its inputs.
+  const Tensor output, cell;  // (B,O), (B,D); cell is (0,D) with a tanh layer
 
  private:
   const ControllerShape s_;

@@ -1,4 +1,4 @@
-// How an operation reaches its kernel: the kernels of the instruction set in use, and threads over the batch.
+// Dispatch: the kernels of the instruction set in use, and the threads that run one over the batch.
 #pragma once
 
 #include "../host/tensors.h"
@@ -20,8 +20,8 @@ inline int64_t block_slots(int64_t bytes) { return 2 * instruction_set->bytes / 
 
 inline int64_t padded_slots(int64_t N, int64_t block) { return (N + block - 1) / block * block; }
 
-// Runs a kernel on B episodes, shared among the threads. `work` is that of one episode; waking a thread pays for the
-// work of about three standard steps.
+// Runs a kernel on B episodes, shared among the threads. `work` is about N W R for a step of one episode. A thread gets
+// at least the work of about three standard steps, because waking it takes as long.
 template <class Op>
 void over_batch(int64_t B, int64_t work, void (*kernel)(const Op&, int64_t, int64_t), const Op& op) {
   const int64_t grain = 65536 / std::max<int64_t>(work, 1) + 1;

@@ -69,16 +69,16 @@ Forward mann_episode(const Tensor& input, const Tensor& input_weight, const Tens
 
 using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-// From gradients of the outputs and of memory, read weights, usage and cell after the last step (null: zero), the
-// inputs, and what mann_episode saved for backward. Returns the gradients of its inputs in their order; that of `input`
-// is (0,B,F) without `wants_input`.
+// Arguments are the gradients of the outputs and of memory, read weights, usage and cell after the last step (null:
+// zero), the inputs, and what mann_episode saved for backward. Returns the gradients of the inputs in their order; that
+// of `input` is (0,B,F) without `needs_input_grad`.
 Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memory, const Maybe& grad_read_weights,
                                const Maybe& grad_usage, const Maybe& grad_cell, const Tensor& input,
                                const Tensor& input_weight, const Tensor& recurrent_weight,
                                const Tensor& interface_weight, const Tensor& output, const Maybe& cell,
                                const Tensor& memory, const Tensor& outputs, const Tensor& memory_checkpoints,
                                const Tensor& rows, const Tensor& gates, const Tensor& cells, const Tensor& interface,
-                               const Tensor& least_used, bool per_head, double decay, bool wants_input) {
+                               const Tensor& least_used, bool per_head, double decay, bool needs_input_grad) {
   return by_dtype(memory, [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
@@ -92,7 +92,7 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
     const T* interface_rows = call.in(interface, "interface", {s.T, B, c.I});
     const int64_t* slots = call.slots(least_used, "least_used", {s.T, B, n}, N);
     ControllerLoopBackward<T> loop(call, c, {input, input_weight, recurrent_weight, interface_weight, output, cell},
-                                   outputs, gates, cells, grad_outputs, grad_cell, wants_input);
+                                   outputs, gates, cells, grad_outputs, grad_cell, needs_input_grad);
     const Tensor D_M = call.out({B, s.memory_size()}), d_rows = call.out({B, R, s.Np});
     over_batch(B, N * W, kernels<T>().to_blocks,
                ToBlocks<T>{layout.shape, R * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),

@@ -10,14 +10,14 @@
 namespace mannkern {
 namespace {
 
-NTMInterface interface_of(const ControllerShape& c, const Tensor& memory, const Tensor& weights, int64_t write_heads,
-                          int64_t shifts) {
+NTMInterface interface_of(const ControllerShape& c, const Tensor& memory, const Tensor& weights,
+                          int64_t num_write_heads, int64_t num_shifts) {
   const Shape s = shape_of(memory, weights);
-  const NTMInterface layout{{s.N, s.W, s.R, shifts}, write_heads};
-  STD_TORCH_CHECK(shifts % 2 == 1, "mannkern: the number of shifts is even");
-  STD_TORCH_CHECK(
-      0 < write_heads && write_heads < s.R && c.I == layout.size() && c.O == c.D + (s.R - write_heads) * s.W,
-      "mannkern: heads do not fit the interface or the output");
+  const NTMInterface layout{{s.N, s.W, s.R, num_shifts}, num_write_heads};
+  STD_TORCH_CHECK(num_shifts % 2 == 1, "mannkern: the number of shifts is even");
+  STD_TORCH_CHECK(0 < num_write_heads && num_write_heads < s.R && c.I == layout.size() &&
+                      c.O == c.D + (s.R - num_write_heads) * s.W,
+                  "mannkern: heads do not fit the interface or the output");
   return layout;
 }
 
@@ -26,13 +26,13 @@ using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
 // As mann_episode, but the state is memory (B,N,W) and weights (B,H,N), those of the write heads first.
 Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tensor& bias, const Tensor& recurrent_weight,
                     const Tensor& interface_weight, const Tensor& interface_bias, const Tensor& output,
-                    const Maybe& cell, const Tensor& memory, const Tensor& weights, int64_t write_heads, int64_t shifts,
-                    bool save_for_backward) {
+                    const Maybe& cell, const Tensor& memory, const Tensor& weights, int64_t num_write_heads,
+                    int64_t num_shifts, bool save_for_backward) {
   return by_dtype(memory, [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
-    const NTMInterface layout = interface_of(c, memory, weights, write_heads, shifts);
+    const NTMInterface layout = interface_of(c, memory, weights, num_write_heads, num_shifts);
     const auto [N, W, H, S] = layout.shape;
     const EpisodeShape s(input, memory, H, 3 * H + 1, save_for_backward);
     const int64_t B = s.B;
@@ -64,33 +64,33 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
 
 using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-// From gradients of the outputs and of memory, weights and cell after the last step (null: zero), the inputs, and what
-// ntm_episode saved for backward. Returns the gradients of its inputs in their order; that of `input` is (0,B,F)
-// without `wants_input`.
+// Arguments are the gradients of the outputs and of memory, weights and cell after the last step (null: zero), the
+// inputs, and what ntm_episode saved for backward. Returns the gradients of the inputs in their order; that of `input`
+// is (0,B,F) without `needs_input_grad`.
 Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memory, const Maybe& grad_weights,
                               const Maybe& grad_cell, const Tensor& input, const Tensor& input_weight,
                               const Tensor& recurrent_weight, const Tensor& interface_weight, const Tensor& output,
                               const Maybe& cell, const Tensor& memory, const Tensor& weights, const Tensor& outputs,
                               const Tensor& memory_checkpoints, const Tensor& rows, const Tensor& gates,
-                              const Tensor& cells, const Tensor& interface, int64_t write_heads, int64_t shifts,
-                              bool wants_input) {
+                              const Tensor& cells, const Tensor& interface, int64_t num_write_heads, int64_t num_shifts,
+                              bool needs_input_grad) {
   return by_dtype(memory, [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
-    const NTMInterface layout = interface_of(c, memory, weights, write_heads, shifts);
+    const NTMInterface layout = interface_of(c, memory, weights, num_write_heads, num_shifts);
     const auto [N, W, H, S] = layout.shape;
     const EpisodeShape s(input, memory, H, 3 * H + 1, true);
     const int64_t B = s.B, size = B * s.memory_size();
     const Checkpoints<T> checkpoints(s, memory_checkpoints, rows);
     const T* interface_rows = call.in(interface, "interface", {s.T, B, c.I});
     ControllerLoopBackward<T> loop(call, c, {input, input_weight, recurrent_weight, interface_weight, output, cell},
-                                   outputs, gates, cells, grad_outputs, grad_cell, wants_input);
+                                   outputs, gates, cells, grad_outputs, grad_cell, needs_input_grad);
     const Tensor D_M = call.out({B, s.memory_size()}), d_rows = call.out({B, H, s.Np});
     over_batch(B, N * W, kernels<T>().to_blocks,
                ToBlocks<T>{s.shape, H * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
                            call.in(grad_weights, "grad_weights", {B, H, N}), data<T>(D_M), data<T>(d_rows), nullptr});
-    // the memories after each step from one checkpoint to the next
+    // the memories after each step between two checkpoints
     const Tensor memories = allocate_large<T>({s.checkpoint_every, B, s.memory_size()});
     for (int64_t t = s.T - 1; t >= 0; --t) {
       const int64_t begin = t / s.checkpoint_every * s.checkpoint_every;

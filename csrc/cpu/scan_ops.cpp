@@ -9,7 +9,7 @@
 namespace mannkern {
 namespace {
 
-// keys and adds (T,B,R,W), gates and strengths (T,B,R).
+// The interface vectors of all steps: keys and adds (T,B,R,W), gates and strengths (T,B,R).
 template <class T>
 InterfaceVector<T> interface_vectors(Call<T>& call, int64_t steps, int64_t B, const Shape& s, const Tensor& keys,
                                      const Tensor& adds, const Tensor& gates, const Maybe& strengths) {
@@ -73,7 +73,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
     const int64_t B = memory.size(0), steps = keys.size(0), every = scan_checkpoint_every(steps);
     const LRUAOptions options{n, per_head, decay};
     STD_TORCH_CHECK(checkpoints.dim() == 3 && checkpoints.size(0) == (steps - 1) / every && checkpoints.size(1) == B,
-                    "mannkern: the scan kept nothing for a backward pass");
+                    "mannkern: the scan saved nothing for a backward pass");
     STD_TORCH_CHECK(checkpoints.size(2) == state_size<T>(s),
                     "mannkern: lrua_scan saved this for another instruction set");
     const Tensor grad_memory = call.out({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), grad_usage = call.out({B, s.N});

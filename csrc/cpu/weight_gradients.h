@@ -1,6 +1,5 @@
-// Gradients of a controller's and an interface's weights and biases, and of the input where it needs one. They are
-// products over a few steps at a time, whose factors are still in the cache and need not be saved for the whole
-// episode.
+// Gradients of the weights and biases of a controller and its interface, and of the input if it needs one. Each is a
+// product over a few steps at a time, whose factors are still in the cache and need not be saved for the whole episode.
 #pragma once
 
 #include "allocate.h"
@@ -20,17 +19,17 @@ struct ControllerShape {
     STD_TORCH_CHECK(O > D, "mannkern: the output has no columns for the reads");
   }
   int64_t gates() const { return lstm ? 4 * D : D; }
-  // The first column of [h, r] that the controller sees: a layer sees r only.
+  // The first column of [h, r] that the controller sees: a tanh layer sees r only.
   int64_t seen() const { return lstm ? 0 : D; }
 };
 
 template <class T>
 class WeightGradients {
  public:
-  WeightGradients(const ControllerShape& s, bool wants_input)
+  WeightGradients(const ControllerShape& s, bool needs_input_grad)
       : input_weight(zeros({s.gates(), s.F})), bias(zeros({s.gates()})),
         recurrent_weight(zeros({s.gates(), s.O - s.seen()})), interface_weight(zeros({s.I, s.D})),
-        interface_bias(zeros({s.I})), input(allocate_large<T>({wants_input ? s.T : 0, s.B, s.F})), s_(s),
+        interface_bias(zeros({s.I})), input(allocate_large<T>({needs_input_grad ? s.T : 0, s.B, s.F})), s_(s),
         steps_(std::min(s.T, 512 / std::max<int64_t>(s.B, 1) + 1)),
         grad_gates_(allocate_large<T>({steps_ * s.B, s.gates()})),
         grad_interface_(allocate_large<T>({steps_ * s.B, s.I})) {}

@@ -6,7 +6,7 @@
 
 namespace mannkern {
 
-// Where a block's shared memory holds what, in numbers of T: partial sums of its warps, norms of keys, the unit keys of
+// The layout of a block's shared memory, in numbers of T: partial sums of its warps, norms of keys, the unit keys of
 // a tile's columns, the tile, and the rows.
 template <class T, int kThreads>
 struct AddressSharedLayout {
@@ -20,7 +20,7 @@ MANNKERN_HOST_TOO int address_rows(int heads) {
   return heads + (Group::kPerBlock == 1 ? 1 : heads);
 }
 
-// Norms of keys, one warp each.
+// The norms of keys; a warp computes one.
 template <class T>
 __device__ void norms_of_keys(T* norms, const T* keys, int heads, int W) {
   const Warp<T> warp{nullptr};

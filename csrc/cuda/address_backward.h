@@ -6,7 +6,7 @@
 
 namespace mannkern {
 
-// Where a block's shared memory holds what, in numbers of T: partial sums of its warps, norms of keys, one sum per head
+// The layout of a block's shared memory, in numbers of T: partial sums of its warps, norms of keys, one sum per head
 // and thread, and the rows.
 template <int kThreads>
 struct AddressBackwardSharedLayout {
@@ -19,7 +19,7 @@ MANNKERN_HOST_TOO int address_backward_rows(int heads) {
   return heads + 2 * (Group::kPerBlock == 1 ? 1 : heads);
 }
 
-// Backward of a row of weights, that of head h counted over all episodes: writes the gradient of its cosines to `d`,
+// Backward of the row of weights of head h, which counts over all episodes: writes the gradient of its cosines to `d`,
 // and all other gradients but those of memory and key.
 template <class Group, class T>
 __device__ void row_backward(const Row<T, Group>& team, T* d, T* moved, T* grad_shifted,
@@ -35,8 +35,8 @@ __device__ void row_backward(const Row<T, Group>& team, T* d, T* moved, T* grad_
   softmax_backward(team, d, op.grad_heads.strength[h], d, content, op.cosine + at, op.heads.strength[h]);
 }
 
-// Turns the gradients of cosines, rows (heads,N), into those of the dot products of slots and unit keys. shrink(i) M(i)
-// is what the gradient of a slot loses through its own norm.
+// Turns the gradients of cosines, rows (heads,N), into the gradients of the dot products of slots and unit keys.
+// shrink(i) M(i) is what the gradient of a slot loses through its own norm.
 template <int kThreads, class T>
 __device__ void pulls(T* rows, T* shrink, const NTMAddressBackward<T>& op, int64_t e, int64_t first, int heads) {
   const int N = int(op.shape.N);
@@ -93,7 +93,7 @@ __device__ void columns_backward(const T* rows, const T* shrink, const T* key_no
   __syncthreads();
 }
 
-// Turns the gradients of unit keys into those of keys, one warp each.
+// Turns the gradients of unit keys into the gradients of keys, one warp for each key.
 template <class T>
 __device__ void keys_backward(const T* key_norms, const NTMAddressBackward<T>& op, int64_t first, int heads) {
   const Warp<T> warp{nullptr};

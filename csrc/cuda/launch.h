@@ -1,7 +1,7 @@
 // Which kernel an operation of the NTM launches, in how many blocks, and where its rows are.
 //
-// A Gpu launches kernels and lends device memory until they are done. ntm.cu has the real one, tests/cuda one that
-// emulates. It has
+// A Gpu launches kernels and lends device memory until they are done. ntm.cu has the real one, tests/cuda an
+// emulated one. A Gpu has
 //   launch(name, kernel, blocks, threads, bytes of shared memory, arguments...)
 //   workspace<T>(count)
 #pragma once
@@ -14,8 +14,8 @@ namespace mannkern {
 
 constexpr int kMostOfWarp = 256;  // the longest row that a warp works on; a longer one takes a block
 
-// Launches blocks that have `numbers` of T in shared memory, and there too `rows` rows of N, or in device memory if
-// they are too long.
+// Launches blocks that have `numbers` of T in shared memory. Their `rows` rows of N numbers are there too, or in device
+// memory if they are too long.
 template <class Group, class T, class Gpu, class Op>
 void launch_rows(Gpu& gpu, const char* name, void (*kernel)(Op, int64_t, T*), int64_t blocks, int64_t numbers,
                  int64_t rows, const Op& op, int64_t count, int64_t N) {

@@ -9,8 +9,8 @@
 namespace mannkern {
 namespace {
 
-// The Gpu of launch.h. At its end the workspaces go back to the allocator, which gives them only to later work of the
-// same stream.
+// The Gpu of launch.h. When it is destroyed, its workspaces go back to the allocator, which gives them only to later
+// work of the same stream.
 class Gpu {
  public:
   explicit Gpu(Device device) : device_(device), guard_(device.index) {

@@ -6,7 +6,7 @@
 
 namespace mannkern {
 
-// Where a block's shared memory holds what, in numbers of T: sums of columns, weights of a tile's slots, erase and add
+// The layout of a block's shared memory, in numbers of T: sums of columns, weights of a tile's slots, erase and add
 // of its columns, and the two tiles.
 template <class T>
 struct WriteBackwardSharedLayout {
@@ -29,8 +29,8 @@ __device__ T factors_beside(const NTMWriteBackward<T>& op, int64_t e, int h0, in
   return product;
 }
 
-// For each of four heads the product of the other heads' factors; returns the product of all. No division, which a
-// factor of 0 would break.
+// For each of four heads the product of the other heads' factors; returns the product of all. Dividing the product of
+// all would fail for a factor of 0.
 template <class T>
 __device__ T products_of_others(T* others, const T* factor, T beside) {
   static_assert(kHeads == 4);

@@ -1,4 +1,6 @@
-"""The backends: a file and a record each, and the choice between them. No backend's name stands outside this folder.
+"""The backends: a file with a record for each, and the choice between them.
+
+Outside this folder the package names no backend but the reference.
 
 To add one, write its record and add it to BACKENDS in ``choice.py``.
 """

@@ -1,4 +1,4 @@
-"""What a backend says of itself: which families of operations it has kernels for, and where they run."""
+"""The record of a backend: which families of operations it has kernels for, and where they run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Backend(NamedTuple):
     families:       memory families, such as "lrua", whose operations it has kernels for
     devices:        device types, such as "cpu", where ``auto`` takes it
     why_not:        (device type, sizes) -> why it cannot run there, and how to change that; "" where it can
-    overload:       the overload of each operation that its kernels are registered for: "default" saves for backward
-    what
-                    the gradient reads, "recompute" saves little and computes it again; None calls the plain reference
+    overload:       the overload of each operation that its kernels are registered for: kernels of "default" save for
+                    backward all that the gradient reads, those of "recompute" save little and compute the rest again;
+                    None for the reference, which is called without the dispatcher
     takes_half:     whether its kernels convert float16 and bfloat16 on load, so that nothing is widened before
-    fuses_episodes: whether a whole episode of a cell is one operation
+    fuses_episodes: whether it computes a whole episode of a cell as one operation
     """
 
     name: str

@@ -16,7 +16,7 @@ _warned: set[str] = set()
 
 
 def preferred(family: str, device_type: str) -> Backend:
-    """The backend that ``auto`` wants for a family's operations on a device type: the reference where none is made."""
+    """The backend that ``auto`` takes on a device type if it can run: the first that has kernels for the family."""
     for backend in BACKENDS.values():
         if family in backend.families and device_type in backend.devices:
             return backend
@@ -28,7 +28,8 @@ def why_not(backend: Backend, family: str, device_type: str, N: int = 1, W: int 
     if backend is REFERENCE or family in backend.families:
         return backend.why_not(device_type, Sizes(N, W, R))
     others = [repr(other.name) for other in BACKENDS.values() if family in other.families]
-    have = f"{' and '.join(others)} {'have' if len(others) > 1 else 'has'} them" if others else "only the reference has"
+    verb = "have" if len(others) > 1 else "has"
+    have = f"{' and '.join(others)} {verb} them" if others else "only the reference has them"
     return f"backend {backend.name!r} has no kernels for {family!r}; {have}"
 
 

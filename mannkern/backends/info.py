@@ -1,4 +1,4 @@
-"""The answer to: what runs on which backend, and why do the other backends not run?"""
+"""``mannkern.backend_info()``: which backend runs each operation here, and why the other backends do not run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from mannkern.memories.registry import FAMILIES
 
 
 class BackendInfo(NamedTuple):
-    """used: backend of each operation by device type under ``auto``; missing: why each other backend is not used.
+    """The result of ``backend_info()``; printed, it is a few readable lines.
 
-    isa: the instruction set of the compiled CPU kernels, "" where they are missing.
+    used:    device type -> operation -> the backend that ``auto`` takes
+    missing: backend -> why it cannot run on this machine
+    isa:     the instruction set of the compiled CPU kernels; "" if they are missing
     """
 
     used: dict[str, dict[str, str]]
@@ -32,7 +34,7 @@ class BackendInfo(NamedTuple):
 
 
 def backend_info() -> BackendInfo:
-    """What is used for what under ``auto``, and why not the rest. Prints as a few readable lines."""
+    """Which backend ``auto`` takes for each operation on this machine, and why each missing backend cannot run."""
     device_types = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     used: dict[str, dict[str, str]] = {}
     for device_type in device_types:

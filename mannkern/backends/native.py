@@ -11,7 +11,7 @@ _BUILD = "pip install --no-build-isolation ."
 
 
 def _load(name: str, needs: str) -> tuple[ctypes.CDLL | None, str]:
-    """The library, and why it is not loaded; "" where it is."""
+    """The library, and why it is not loaded ("" if it is)."""
     path = Path(__file__).parents[1] / name
     if not path.exists():
         return None, f"the compiled library was not built; with {needs}: {_BUILD}"

@@ -26,8 +26,8 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     add_episodes(parser)
     parser.add_argument("--data", help="folder of Omniglot, if it has moved since training")
-    parser.add_argument("--device", help="default: the run's")
-    parser.add_argument("--threads", type=int, help="default: the run's")
+    parser.add_argument("--device", help="device to measure on (default: the run's)")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: the run's)")
     parser.set_defaults(function=run_evaluate)
 
 
@@ -35,13 +35,13 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Evaluate runs and print them side by side."""
     require(EVALUATION_MODULES)
     check_episodes(args.episodes)
-    given = {name: getattr(args, name) for name in ("data", "device", "threads") if getattr(args, name) is not None}
+    settings = {name: getattr(args, name) for name in ("data", "device", "threads") if getattr(args, name) is not None}
     runs = []
     for run in args.runs:
         for path in (run, baseline_folder(run)):
             if path not in runs and (path == run or path.is_dir()):
                 runs.append(path)
-    configs = [changed(load_config(run), given) for run in runs]
+    configs = [changed(load_config(run), settings) for run in runs]
     if len({config.comparable for config in configs}) > 1:
         raise CommandError("runs differ in task or in the sizes of their data: their results do not compare")
     report(runs, configs, args.episodes)

@@ -1,4 +1,4 @@
-"""The options of the command line, made from the settings of the tasks, and the checks of what it was given."""
+"""The options of the command line, made from the settings of the tasks, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class TaskHelp(argparse.Action):
         papers = "; ".join(f"{kind.paper} for {', '.join(kind.tasks)}" for kind in KINDS)
         shown = argparse.ArgumentParser(
             prog=parser.prog,
-            description=f"Train on {task}, evaluate, draw. Defaults are the paper's or those of its replications, as "
-            f"each option says. The papers are {papers}. TASK is one of {', '.join(classes)} (default: "
-            f"{DEFAULT_TASK}); TASK --help shows the settings of another one.",
+            description=f"Trains a model on {task}, evaluates it and draws pictures. Defaults are the paper's or those "
+            f"of its replications, as each option says. Papers: {papers}. TASK is one of {', '.join(classes)} "
+            f"(default: {DEFAULT_TASK}); TASK --help shows the settings of another one.",
         )
         add_settings(shown, classes[task])
         shown.print_help()
@@ -122,25 +122,25 @@ def add_episodes(parser: argparse.ArgumentParser) -> None:
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line gives, by their names."""
     names = {entry.name for cls in config_classes().values() for entry in fields(cls)}
-    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
-    if given.get("data") is not None:
-        given["data"] = os.path.abspath(given["data"])  # a run may resume from another folder
-    return given
+    settings = {name: value for name, value in vars(args).items() if name in names and value is not None}
+    if settings.get("data") is not None:
+        settings["data"] = os.path.abspath(settings["data"])  # a run may resume from another folder
+    return settings
 
 
-def check_apply(cls: type[RunConfig], given: dict[str, Any]) -> None:
-    """Raises ``CommandError`` for the first of ``given`` that is no setting of ``cls``."""
-    for name in given:
+def check_apply(cls: type[RunConfig], settings: dict[str, Any]) -> None:
+    """Raises ``CommandError`` for the first of ``settings`` that ``cls`` does not have."""
+    for name in settings:
         if name not in {entry.name for entry in fields(cls)}:
-            raise CommandError(f"{flag(name)} does not apply to {given.get('task', 'this run')}")
+            raise CommandError(f"{flag(name)} does not apply to {settings.get('task', 'this run')}")
 
 
-def check_used(cls: type[RunConfig], given: dict[str, Any]) -> None:
-    """Raises ``CommandError`` for the first of ``given`` that changes nothing with the model, or on the task, given."""
-    chosen = {"task": cls().task, "model": cls().model} | given
+def check_used(cls: type[RunConfig], settings: dict[str, Any]) -> None:
+    """Raises ``CommandError`` for the first of ``settings`` that has no effect with the chosen model or task."""
+    chosen = {"task": cls().task, "model": cls().model} | settings
     for entry in fields(cls):
         kind, users = _users(cls, entry)
-        if entry.name in given and users and chosen[kind] in _choices(cls, kind) and chosen[kind] not in users:
+        if entry.name in settings and users and chosen[kind] in _choices(cls, kind) and chosen[kind] not in users:
             raise CommandError(f"{flag(entry.name)} does not apply to {chosen[kind]}, only to {', '.join(users)}")
 
 

@@ -20,12 +20,12 @@ from mannkern.training.metrics import EVENTS, METRICS
 from mannkern.training.tables import EVALUATION
 
 
-def new_run(run: Path, given: dict[str, Any], overwrite: bool) -> RunConfig:
+def new_run(run: Path, settings: dict[str, Any], overwrite: bool) -> RunConfig:
     """Begin a run in ``run``, an empty folder or, with ``overwrite``, one that holds a run. Returns its settings."""
-    cls = config_classes()[given.get("task", DEFAULT_TASK)]
-    check_apply(cls, given)
+    cls = config_classes()[settings.get("task", DEFAULT_TASK)]
+    check_apply(cls, settings)
     try:
-        config = cls(**given)
+        config = cls(**settings)
     except ValueError as error:
         raise CommandError(str(error)) from None
     config.check_new()
@@ -44,27 +44,30 @@ def new_run(run: Path, given: dict[str, Any], overwrite: bool) -> RunConfig:
     return config
 
 
-def resumed_run(run: Path, given: dict[str, Any]) -> RunConfig:
-    """The run's settings, with what may change taken from ``given``; the rest of ``given`` has to agree."""
+def resumed_run(run: Path, settings: dict[str, Any]) -> RunConfig:
+    """The settings of ``run``, where those of ``settings`` that may change replace its own.
+
+    Raises ``CommandError`` where another one of ``settings`` differs from the run's.
+    """
     config = load_config(run)
-    fixed = [entry for entry in fields(config) if entry.name in given and entry.name not in CHANGEABLE]
+    fixed = [entry for entry in fields(config) if entry.name in settings and entry.name not in CHANGEABLE]
     for entry in fixed:
-        if given[entry.name] != getattr(config, entry.name):
+        if settings[entry.name] != getattr(config, entry.name):
             raise CommandError(
-                f"{run} was trained with {flag(entry.name)} {getattr(config, entry.name)}, not {given[entry.name]}; "
+                f"{run} was trained with {flag(entry.name)} {getattr(config, entry.name)}, not {settings[entry.name]}; "
                 "leave the option out to resume it, or begin another run with --run"
             )
-    check_apply(type(config), given)
-    config = changed(config, {name: value for name, value in given.items() if name in CHANGEABLE})
+    check_apply(type(config), settings)
+    config = changed(config, {name: value for name, value in settings.items() if name in CHANGEABLE})
     save_config(run, config)
     return config
 
 
-def changed(config: RunConfig, given: dict[str, Any]) -> RunConfig:
-    """The settings with those ``given`` in place of its own. Raises ``CommandError`` for one that cannot be."""
-    check_apply(type(config), given)
+def changed(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
+    """``config`` with ``settings`` in place of its own. Raises ``CommandError`` for an impossible value."""
+    check_apply(type(config), settings)
     try:
-        return replace(config, **given)
+        return replace(config, **settings)
     except ValueError as error:
         raise CommandError(str(error)) from None
 

@@ -35,10 +35,11 @@ def add_table(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "table",
         help="train each row of the MANN paper's table and print it",
         description="Trains a feed-forward network, an LSTM, a MANN with either controller and one with the NTM's "
-        "addressing, each in a folder of its own and as long as --minutes or --steps say; then prints their accuracy "
-        "by instance beside the nearest neighbours in pixels, as in Table 1 of Santoro et al. (2016), with --labels "
-        "strings as in Table 2 (for 15 classes: --classes 15 --length 100 --no-balanced), and writes table.json and a "
-        "picture. The same command again continues where it was stopped; rows that are done are not trained again.",
+        "addressing, each in a folder of its own and as long as --minutes or --steps say. Then prints their accuracy "
+        "by instance and that of the nearest neighbours in pixels, as in Table 1 of Santoro et al. (2016), or with "
+        "--labels strings as in Table 2 (for 15 classes: --classes 15 --length 100 --no-balanced), and writes "
+        "table.json and a picture. The same command again continues where it was stopped; rows that are done are not "
+        "trained again.",
     )
     parser.add_argument("task", nargs="?", choices=tuple(one_shot.KIND.tasks), help=f"default: {DEFAULT_TASK}")
     parser.add_argument("--run", type=Path, help="folder of the table (default: runs/table-TASK[-strings])")
@@ -52,10 +53,10 @@ def run_table(args: argparse.Namespace) -> int:
     """Train the rows that lack training, then measure and print all. Exit code 0, or 130 and 143 after a signal."""
     require(TRAINING_MODULES)
     check_episodes(args.episodes)
-    given = settings_of(args)
-    strings = "-strings" if given.get("labels") == "strings" else ""
-    root: Path = args.run or Path("runs", f"table-{given.get('task', DEFAULT_TASK)}{strings}")
-    configs = _rows(root, given, args.overwrite)
+    settings = settings_of(args)
+    strings = "-strings" if settings.get("labels") == "strings" else ""
+    root: Path = args.run or Path("runs", f"table-{settings.get('task', DEFAULT_TASK)}{strings}")
+    configs = _rows(root, settings, args.overwrite)
     for folder, config in configs.items():
         name, run = ROWS[folder][0], root / folder
         state = load_checkpoint(run)
@@ -77,7 +78,7 @@ def run_table(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(root: Path, given: dict[str, Any], overwrite: bool) -> dict[str, OneShotConfig]:
+def _rows(root: Path, settings: dict[str, Any], overwrite: bool) -> dict[str, OneShotConfig]:
     """The settings of each row by its folder: the row's own where it has begun, else new ones, which are written."""
     if root.exists() and not root.is_dir():
         raise CommandError(f"{root} is a file, not a folder")
@@ -86,15 +87,15 @@ def _rows(root: Path, given: dict[str, Any], overwrite: bool) -> dict[str, OneSh
         raise CommandError(f"{root} holds other files, no table; choose another folder with --run")
     begun = [folder for folder in known if (root / folder / CHECKPOINT).exists() and not overwrite]
     first = begun[0] if begun else next(iter(ROWS))
-    base = resumed_run(root / first, given) if begun else new_run(root / first, given | ROWS[first][1], overwrite)
+    base = resumed_run(root / first, settings) if begun else new_run(root / first, settings | ROWS[first][1], overwrite)
     if base.task not in one_shot.KIND.tasks:
         raise CommandError(f"{root / first} holds a run on {base.task}, no row of the table; choose another --run")
     if overwrite:
         (root / TABLE).unlink(missing_ok=True)
         shutil.rmtree(root / PICTURES, ignore_errors=True)
     configs: dict[str, OneShotConfig] = {}
-    for folder, (_, settings) in ROWS.items():
-        config = replace(cast(OneShotConfig, base), **settings)
+    for folder, (_, row_settings) in ROWS.items():
+        config = replace(cast(OneShotConfig, base), **row_settings)
         run = root / folder
         if folder in begun:
             config = cast(OneShotConfig, resumed_run(run, config.to_dict()))

@@ -36,13 +36,13 @@ def run_train(args: argparse.Namespace) -> int:
     """Train, then evaluate and draw. Exit code 0, or 130 after Ctrl-C and 143 after SIGTERM, both with a checkpoint."""
     require(TRAINING_MODULES)
     check_episodes(args.episodes)
-    given = settings_of(args)
-    task = given.get("task", DEFAULT_TASK)
+    settings = settings_of(args)
+    task = settings.get("task", DEFAULT_TASK)
     cls = config_classes()[task]
-    run: Path = args.run or Path("runs", f"{task}-{given.get('model', cls().model)}")
+    run: Path = args.run or Path("runs", f"{task}-{settings.get('model', cls().model)}")
     if not args.resume:  # a run that resumes has settings of its own
-        check_used(cls, given)
-    config = resumed_run(run, given) if args.resume else new_run(run, given, args.overwrite)
+        check_used(cls, settings)
+    config = resumed_run(run, settings) if args.resume else new_run(run, settings, args.overwrite)
 
     print(f"{config.model.upper()} on {config.task}, in {run} (Ctrl-C stops and saves; --resume continues)")
     outcome = registry.train(config, run)

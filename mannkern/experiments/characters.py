@@ -35,7 +35,7 @@ class CharacterConfig(RunConfig):
 
     @property
     def omniglot(self) -> bool:
-        """Whether the episodes come from Omniglot, which is a folder of the user's."""
+        """Whether the drawings come from Omniglot, which the user has to download."""
         return self.task in OMNIGLOT
 
     def check_new(self) -> None:

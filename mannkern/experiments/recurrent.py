@@ -1,4 +1,4 @@
-"""What the experiments with a core share: which core it is, its memory, and the LSTM to train beside it."""
+"""What the experiments with a core share: the core's settings, and the LSTM to train beside it as a baseline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RecurrentConfig(RunConfig):
 
     memory_slots: int = option(128, "slots N of the memory (paper)", only=with_memory)
     memory_init: float | str = option(
-        1e-6, "a number (1e-6: replications), uniform or learned", kind=number_or_name, only=with_memory
+        1e-6, "initial memory: a number (1e-6: replications), uniform or learned", kind=number_or_name, only=with_memory
     )
     baseline: bool = option(False, "then train an LSTM alone on the same data, in RUN/lstm, and compare")
 
@@ -26,12 +26,12 @@ class RecurrentConfig(RunConfig):
 
     @property
     def core(self) -> Core:
-        """What the registry knows of the model."""
+        """The record of the model's core."""
         return CORES[self.model]
 
     @property
     def family(self) -> str:
-        """The core's family of operations, else the one of the task's usual core."""
+        """The core's family of operations; without one, that of the task's usual core."""
         return self.core.family or self.FAMILY
 
     def core_settings(self, input_size: int) -> CoreSettings:

@@ -32,7 +32,7 @@ def kind_of(task: str) -> Kind:
 
 
 def load_config(run: Path) -> RunConfig:
-    """The settings of ``run``. Raises ``CommandError`` where the folder is no run, or one of a task that is unknown."""
+    """The settings of ``run``. Raises ``CommandError`` if the folder is no run or its task is unknown."""
     values = read_config(run)
     classes, task = config_classes(), values.get("task", DEFAULT_TASK)
     if task not in classes:

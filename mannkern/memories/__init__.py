@@ -1,8 +1,8 @@
-"""The memory families: one folder each, and one line below that registers it.
+"""The memory families: a folder for each, and one line below that registers it.
 
-``content``, ``cell``, ``sequence`` and ``episode`` are what every family shares; ``checks``, ``library`` and
-``function`` what its operations are made with; ``cases`` how it says what is verified. CONTRIBUTING.md tells how to add
-a family.
+The other modules are shared. Networks use ``content``, ``cell``, ``sequence``, ``episode`` and ``core``; operations use
+``checks``, ``library`` and ``function``; and with ``cases`` a family describes what is verified of it. CONTRIBUTING.md
+tells how to add a family.
 """
 
 from mannkern.memories import lrua, ntm

@@ -1,6 +1,6 @@
-"""What tests and ``verify`` know of an operation: its arguments and results, cases of it, shapes, random inputs.
+"""Records that describe an operation to the tests and to ``verify``: arguments, results, cases and random inputs.
 
-A family describes its operations with these records in its ``verification.py``; nothing here knows a family.
+A family describes its operations with them in its ``verification.py``; nothing here knows a family.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ SHAPES = {
     "one_head": Shape(3, 20, 8, 1, 1),
     "one_of_each": Shape(1, 1, 1, 1, 1, T=1, S=1),
     "every_slot_least_used": Shape(2, 12, 6, 4, 12),
-    "eight_least_used": Shape(2, 20, 7, 3, 8),  # the last that the compiled kernels find by rounds of minimum
-    "nine_least_used": Shape(2, 20, 7, 3, 9),  # the first that they sort
+    "eight_least_used": Shape(2, 20, 7, 3, 8),  # the most that the compiled kernels search by rounds of minimum
+    "nine_least_used": Shape(2, 20, 7, 3, 9),  # the fewest that they sort
     "odd": Shape(3, 33, 17, 3, 3, S=5),
     "past_a_block": Shape(2, 130, 9, 5, 2, S=1),
     "many_heads": Shape(2, 24, 8, 11, 11),
@@ -99,13 +99,13 @@ class Argument(NamedTuple):
 class Operation(NamedTuple):
     """A public operation.
 
-    function:    called with its tensors and options by keyword, and ``backend``
-    arguments:   its tensor arguments, in order
-    outputs:     the dimensions of its results, in order
-    slots_option: the keyword of the number n of least used slots, where it has one
-    state:       arguments that stay float32 beside half precision, because steps choose slots by them
-    is_settled:  (case, tensors, n) -> whether rounding cannot decide a choice of slots on these inputs; None: never
-    does
+    function:     called with its tensors and options by keyword, and ``backend``
+    arguments:    its tensor arguments by name, in order
+    outputs:      the dimensions of its results by name, in order
+    slots_option: the keyword of the number n of least used slots, if it has one
+    state:        arguments that stay float32 beside half precision, because later steps choose slots by them
+    is_settled:   (case, tensors, n) -> whether the choices of slots on these inputs do not depend on rounding; None if
+                  that holds for all inputs
     """
 
     name: str
@@ -133,7 +133,7 @@ def sizes(letters: str, shape: Shape) -> tuple[int, ...]:
 
 
 def arguments(case: Case, shape: Shape, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensors:
-    """Random arguments of a case, floats in ``dtype``; how each is drawn is part of the operation's record."""
+    """Random arguments of a case, floats in ``dtype``, drawn as the operation's record says."""
     g = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, argument in case.operation.arguments.items():
@@ -163,5 +163,5 @@ def run_case(case: Case, tensors: Tensors, backend: str | None, n: int | None = 
 
 def cast(case: Case, tensors: Tensors, dtype: torch.dtype) -> Tensors:
     """Floats in ``dtype``, except the operation's ``state`` beside half precision."""
-    kept = case.operation.state if dtype.itemsize < 4 else ()
-    return {k: x.to(dtype) if x.is_floating_point() and k not in kept else x for k, x in tensors.items()}
+    state = case.operation.state if dtype.itemsize < 4 else ()
+    return {k: x.to(dtype) if x.is_floating_point() and k not in state else x for k, x in tensors.items()}

@@ -1,4 +1,4 @@
-"""What the cells of all families share: sizes, a controller, the interface behind it, and the initial memory."""
+"""``MemoryCell``, the base class of every family's cell: a controller, the interface vector and the initial memory."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ class FeedForward(nn.Module):
 
 
 class MemoryCell(nn.Module):
-    """A controller on ``[x_t, r_{t-1}]``, a linear interface of its hidden state, and an initial memory (N, W).
+    """Base class of the cells: a controller beside a memory (N, W).
 
-    A family's cell adds its state, its ``step`` and its own options. num_reads is R, the number of read vectors of
-    width W that the controller sees; interface_size is the width I of the interface vector, which the step reads its
-    keys, gates and so on from. See :class:`mannkern.MANNCell` for the other arguments.
+    The controller sees ``[x_t, r_{t-1}]``, and a linear layer maps its hidden state to the interface vector, which
+    consists of keys, gates and so on. A family's cell adds its state, its ``step`` and its own options. num_reads is R,
+    the number of read vectors of width W that the controller sees; interface_size is I, the width of the interface
+    vector. See :class:`mannkern.MANNCell` for the other arguments.
     """
 
     family: ClassVar[str]  # the name of its memory family
@@ -165,12 +166,12 @@ class MemoryCell(nn.Module):
 
     def run_controller(self, input: Tensor, read: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Hidden state (B, D) and new state of the controller on ``[input, read]``: input (B, F), read (B, R, W)."""
-        seen = torch.cat([input, read.flatten(1).to(input.dtype)], -1)
+        controller_input = torch.cat([input, read.flatten(1).to(input.dtype)], -1)
         if isinstance(self.controller, nn.LSTMCell):
-            state = self.controller(seen, state)
+            state = self.controller(controller_input, state)
             return state[0], state
         if isinstance(self.controller, (nn.GRUCell, nn.RNNCell)):
-            hidden = self.controller(seen, state)
+            hidden = self.controller(controller_input, state)
             return hidden, hidden
-        hidden, state = self.controller(seen, state)
+        hidden, state = self.controller(controller_input, state)
         return hidden, state

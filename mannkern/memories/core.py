@@ -1,7 +1,8 @@
-"""Cores: the recurrent modules of models under ``train``, by name. A family brings its own.
+"""Cores: a core is the recurrent module of a model, such as a MANN or an LSTM. ``--model`` chooses it by name.
 
-A core maps an episode (T, B, F) to outputs (T, B, ``output_size``). Once it is registered, the settings of the tasks
-offer its name for ``--model``, and every setting that it understands applies to it.
+It maps an episode (T, B, F) to outputs (T, B, ``output_size``). A memory family brings its own. Once a core is
+registered, the settings of the tasks offer its name for ``--model``, and every setting that it understands applies to
+it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ MEMORY_SETTINGS = ("controller", "memory_slots", "memory_width", "num_reads", "m
 
 @dataclass(frozen=True)
 class Core:
-    """What the registry knows of a core.
+    """The record of a core.
 
     name:       what ``--model`` calls it
     build:      settings -> a module (T, B, F) -> output (T, B, D') or (output, state), with D' as its ``output_size``;

@@ -1,4 +1,4 @@
-"""What the fused episodes of all families share: how a cell's controller is packed, and shapes of what is saved.
+"""What the fused episodes of all families share: how a cell's weights are packed, and the shapes of what is saved.
 
 An episode operation runs a whole loop over time in compiled code. Its first eight arguments are the same for every
 family; csrc/README.md draws their layouts and csrc/cpu/controller_loop.h reads them:
@@ -47,13 +47,13 @@ def pack_weights(cell: MemoryCell) -> tuple[Tensor, ...]:
     if isinstance(controller, FeedForward):
         weight, bias = controller.linear.weight, controller.linear.bias
         return weight[:, :F], bias, weight[:, F:], *interface
-    assert isinstance(controller, nn.LSTMCell)  # is_plain was asked first
+    assert isinstance(controller, nn.LSTMCell)  # the caller has checked is_plain
     recurrent = torch.cat([controller.weight_hh, controller.weight_ih[:, F:]], 1)
     return controller.weight_ih[:, :F], controller.bias_ih + controller.bias_hh, recurrent, *interface
 
 
 def pack_state(cell: MemoryCell, state: Any) -> tuple[Tensor, Tensor | None]:
-    """output and cell before the first step. h is zero for one tanh layer, which does not see it."""
+    """The arguments ``output`` and ``cell``. h is zero for one tanh layer, which does not see it."""
     read = state.read.flatten(1)
     hidden, c = state.controller or (read.new_zeros(read.shape[0], cell.hidden_size), None)
     return torch.cat([hidden, read], 1), c
@@ -70,8 +70,8 @@ def saved_shapes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Checkpoints, rows, gates, cells and interface vectors, as csrc/cpu allocates them.
 
-    rows: numbers a slot has in a step beside its memory: weights, and for the gradient cosines and a norm. Without
-    ``save_for_backward`` only the last step's are there.
+    rows: padded rows of N numbers in a step: weights and, for the gradient, cosines and norms. Without
+    ``save_for_backward`` there are those of the last step only.
     """
     T, B, _ = input.shape
     _, N, W = memory.shape
@@ -114,8 +114,10 @@ def controller_gradients(
     return d_input, *d_weights, last_cell(cell, memory, interface_weight)
 
 
-def wanted_gradients(ctx: Any, out: tuple[Tensor, ...], saved: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-    """The gradients of a backward operation as autograd wants them.
+def gradients_for_autograd(
+    ctx: Any, out: tuple[Tensor, ...], saved: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
+    """The gradients of a backward operation in the form that autograd takes.
 
     None for ``cell`` with a feed-forward controller (saved[5] is None), and for an input that needs no gradient.
     """

@@ -1,4 +1,4 @@
-"""What the autograd Functions of all operations share: fast calls, vmap, and gradients that are differentiated once."""
+"""Base classes of the autograd Functions: fast calls, vmap, and an error where a gradient is differentiated again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.autograd import Function
 def takes(operation: Mapping[str, Any], *others: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a ``forward(*args)`` the signature of an operation, with ``others`` after its arguments.
 
-    torch.compile counts the parameters to find out whether a forward takes a ctx. Function.apply reads them too, and
-    would compute them at every call, 20 us for ten arguments.
+    torch.compile counts the parameters to find out whether a forward takes a ctx. Function.apply reads them too;
+    without a stored signature it would compute one at every call, which takes 20 us for ten arguments.
     """
     names = [argument.name for argument in next(iter(operation.values()))._schema.arguments]
 
@@ -89,5 +89,5 @@ class OnceDifferentiable(MemoryFunction):
 def call_backward(
     operation: Callable[..., Any], *args: Any, function: type[OnceDifferentiable] = OnceDifferentiable
 ) -> Any:
-    """Call a backward operation; with create_graph by way of ``function``, so that a second derivative raises."""
+    """Call a backward operation; under create_graph through ``function``, so that a second derivative is an error."""
     return function.apply(operation, *args) if torch.is_grad_enabled() else operation(*args)

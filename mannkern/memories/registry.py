@@ -1,4 +1,4 @@
-"""The memory families that there are. A family is one folder of this package, and one line that registers it."""
+"""The registry of memory families. A family is one folder of this package, and one line that registers it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from mannkern.memories.core import Core, register_core
 
 
 class Episode(NamedTuple):
-    """How the fused episodes of a family's cell are verified, against looping the cell on the reference.
+    """How the fused episodes of a family's cell are verified: against a loop over the cell on the reference.
 
     sequence:   the module that runs them, such as mannkern.MANN, built with sizes F, D, N, W, R
     options:    its other options, by a name for each set of them
     state:      how each part of a random state is drawn
-    choice_gap: (cell, state) -> how far apart the numbers are that choose a step's slots; None: no choice is made
+    choice_gap: (cell, state) -> the smallest distance between the numbers by which a step chooses its slots; None if it
+                chooses none
     """
 
     sequence: Callable[..., Any]

@@ -1,4 +1,4 @@
-"""A cell over the T steps of an episode: one operation where a backend has it, else a loop over the cell's steps."""
+"""A cell over the T steps of an episode: one operation if the backend fuses episodes, else a loop over the cell."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Trace(NamedTuple):
 
 
 class MemorySequence(nn.Module):
-    """A memory cell over the T steps of an episode, step by step what looping the cell gives.
+    """A memory cell over the T steps of an episode. It gives, step by step, what a loop over the cell gives.
 
     cell: any :class:`mannkern.memories.cell.MemoryCell`; the sequence's parameters are the cell's. batch_first: inputs
     and outputs are (B, T, ·) in place of (T, B, ·).
@@ -92,8 +92,8 @@ class MemorySequence(nn.Module):
     def _in_batch_chunks(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The fused episode on chunks of the batch, one after the other.
 
-        What 1,024 episodes save for backward is memory that the system gives and takes back at every call, so in one
-        chunk they take up to 70% longer (docs/facts.md).
+        In one chunk, 1,024 episodes take up to 70% longer (docs/facts.md): they save so much for backward that the
+        system takes the memory back after every call.
         """
         threads = _THREADS if torch.compiler.is_compiling() else torch.get_num_threads()
         size, B = 64 * max(2, threads), input.shape[1]

@@ -1,4 +1,4 @@
-"""Models over episodes and sequences."""
+"""Models: the networks of the papers, over episodes, sequences and support sets."""
 
 from mannkern.models.classifier import EpisodeClassifier
 from mannkern.models.cores import CORES, Core, CoreSettings, build_core, register_core

@@ -1,4 +1,4 @@
-"""The recurrent module of a model, chosen by the name that ``--model`` has for it.
+"""Cores by name: ``build_core`` builds the recurrent module of a model that ``--model`` names.
 
 The memory families bring their cores (``mann``, ``ntm``); the baselines without a memory are here.
 """
@@ -36,17 +36,17 @@ def build_core(name: str, settings: CoreSettings) -> nn.Module:
 
 
 def core_names() -> tuple[str, ...]:
-    """Names of all cores that are registered by now."""
+    """Names of all registered cores."""
     return tuple(CORES)
 
 
 def with_memory() -> tuple[str, ...]:
-    """Names of all cores with a memory that are registered by now."""
+    """Names of all registered cores with a memory."""
     return tuple(name for name, core in CORES.items() if core.has_memory)
 
 
 def understanding(setting: str) -> Callable[[], tuple[str, ...]]:
-    """A function that names the cores which understand ``setting``, of all that are registered when it is called."""
+    """A function that returns the names of the cores that understand ``setting`` at the time of its call."""
     return lambda: tuple(name for name, core in CORES.items() if core.understands(setting))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Trace(NamedTuple):
-    """What a core with a memory does step by step.
+    """The logits of a model and the weights of its memory, step by step.
 
     logits: (T, B, O);  read_weights: (T, B, R, N);  write_weights: (T, B, write heads, N)
     """

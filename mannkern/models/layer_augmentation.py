@@ -21,8 +21,8 @@ class AugmentedNetwork(nn.Module):
     The network has ``blocks`` blocks of 3 x 3 convolution, ReLU and max pooling 2 x 2, then ``hidden``, ``width``
     ReLUs, and ``output``, C logits, all without bias. ``hidden``, ``output`` and the last ``augmented_blocks`` blocks
     are augmented. The other blocks have slow weights alone and batch norm; augmented blocks have no batch norm, because
-    they see one example at a time. Both are as in the authors' code. The mean over the positions after the blocks goes
-    on; of an image of 16 to 31 pixels a side one position is left after four blocks.
+    they see one example at a time. Both are as in the authors' code. ``hidden`` sees the mean over the positions that
+    the blocks leave; after four blocks an image of 16 to 31 pixels a side has one.
 
     Inputs are E groups of n examples; the examples of a group share their fast weights.
     """

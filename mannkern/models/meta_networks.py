@@ -42,12 +42,16 @@ class MetaNetwork(nn.Module):
     are divided by the root of the number of a layer's inputs, d and m start as odd functions of the gradient, and slow
     output layers start small.
 
-    num_classes C; width of the layers; augmented_blocks: the last so many of ``blocks`` have fast weights, as the two
-    layers after them always have. The authors augment all five of their blocks for Omniglot and the last two for
-    mini-ImageNet. Every augmented weight costs T steps of an LSTM and an MLP for each example, so on a CPU 0 learns
-    most in a given time. steps T; meta_size: hidden units of d and m, which exist once for convolutions and once for
-    the other layers; strength b of the attention, 1 in the paper; backend: of
-    :func:`mannkern.functional.cosine_read`, which computes the attention.
+    num_classes:      C
+    width:            filters of a convolution, and units of the layer after them
+    augmented_blocks: how many of the ``blocks``, from the last one back, have fast weights; the two layers after them
+        always have. The authors augment all five of their blocks for Omniglot and the last two for mini-ImageNet.
+        Every augmented weight costs T steps of an LSTM and an MLP for each example, so on a CPU a network with 0
+        augmented blocks learns most in the same time.
+    steps:            T
+    meta_size:        hidden units of d and m, which exist once for convolutions and once for the other layers
+    strength:         b, the sharpness of the attention; 1 in the paper
+    backend:          of :func:`mannkern.functional.cosine_read`, which computes the attention
 
     In training, batch norm takes its statistics over the support sets and queries of a batch together. In evaluation
     no prediction depends on other queries or episodes.

@@ -32,10 +32,10 @@ class NearestNeighbours(nn.Module):
         Logits that are all 0 answer with the first symbols, which is a guess, because each episode draws its labels.
         Needs memory for B * T * (T + k * label_size) numbers.
         """
-        pixels, given = inputs.transpose(0, 1).split([inputs.shape[-1] - self.label_size, self.label_size], -1)
-        logits = torch.zeros_like(given)
-        if given.shape[1] > 1:
-            logits[:, 1:] = self._winners(pixels, given[:, 1:])
+        pixels, labels = inputs.transpose(0, 1).split([inputs.shape[-1] - self.label_size, self.label_size], -1)
+        logits = torch.zeros_like(labels)
+        if labels.shape[1] > 1:
+            logits[:, 1:] = self._winners(pixels, labels[:, 1:])
         return logits.transpose(0, 1)
 
     def _winners(self, pixels: Tensor, labels: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""The engine: it trains an experiment that it is given, saves it and resumes it, and knows none by name."""
+"""The training engine: it trains, saves and resumes any experiment, which it takes as an argument."""

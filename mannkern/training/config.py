@@ -40,7 +40,7 @@ def option(
 
     about: what ``--help`` says; kind: reads the value from the command line, by default the type of ``default`` does
     choices: the values that it may have, by default any
-    only: the models, or the tasks, that the setting applies to, by default all; it changes nothing with the others
+    only: the models, or the tasks, that the setting applies to, by default all; it has no effect with the others
     """
     metadata = {"about": about, "kind": kind or type(default), "choices": choices, "only": only}
     return field(default=default, metadata=metadata)
@@ -129,7 +129,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
-        """The reverse of ``to_dict``; names of earlier versions are welcome.
+        """The reverse of ``to_dict``, which also takes the names of earlier versions.
 
         Raises ``CommandError`` for a setting that this version does not know.
         """
@@ -145,7 +145,7 @@ class RunConfig:
         """Raises ``CommandError`` where a new run with these settings cannot begin, for lack of data for instance."""
 
     def baseline_at(self, step: int) -> RunConfig | None:
-        """Settings of the baseline to train for ``step`` steps beside this run; None: the run wants none."""
+        """Settings of the baseline to train for ``step`` steps beside this run; None if it has no baseline."""
         return None
 
     @property
@@ -155,7 +155,7 @@ class RunConfig:
 
     @property
     def comparable(self) -> tuple[Any, ...]:
-        """What two runs have to share for an evaluation on the same data."""
+        """The settings that two runs must share to be evaluated on the same data."""
         return (self.task,)
 
     @property

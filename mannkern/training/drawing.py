@@ -110,6 +110,6 @@ def draw_curve(
 
 
 def name_training_axis(axes: Axes, unit: str) -> None:
-    """Name the horizontal axis of a learning curve, with thousands apart."""
+    """Name the horizontal axis of a learning curve, and write its numbers with thousands separators."""
     axes.set_xlabel(f"{unit} of training")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class CommandError(Exception):
-    """A command cannot do what the user wants. The message is one line and says what would help. Exit code 2."""
+    """The error of a command that cannot go on. Its message is one line that says what would help; exit code 2."""

@@ -48,7 +48,9 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
 
     def check_finite() -> None:
         if not bool(torch.isfinite(running_sums).all()):
-            raise CommandError(f"loss or gradient is not finite by step {step}; the checkpoint before it is kept")
+            raise CommandError(
+                f"loss or gradient is not finite by step {step}; the last checkpoint is from before that"
+            )
 
     def position(now: float) -> dict[str, Any]:
         return {"step": step, experiment.unit: step * config.batch_size, "seconds": now - began}

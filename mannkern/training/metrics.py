@@ -19,12 +19,12 @@ EVENTS = "tensorboard"
 
 
 def empty_sums(num_sums: int) -> Tensor:
-    """Sums over no step, float64: loss, gradient norm, steps, then ``num_sums`` of the experiment's own."""
+    """The sums before the first step, float64: loss, gradient norm, steps, and ``num_sums`` of the experiment's own."""
     return torch.zeros(3 + num_sums, dtype=torch.float64)
 
 
 def step_sums(loss: Tensor, norm: Tensor, sums: Tensor) -> Tensor:
-    """One step's addition to them, on the device of its loss (), gradient norm () and the experiment's sums (K,)."""
+    """What one step adds to the sums: loss (), gradient norm (), 1 for the step, and the experiment's sums (K,)."""
     return torch.cat((torch.stack((loss.detach(), norm, torch.ones_like(norm))).double(), sums))
 
 
@@ -50,13 +50,13 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 class Journal:
-    """``metrics.jsonl`` and the TensorBoard events of a run at ``step``. It first drops the lines beyond that step."""
+    """The journal of a run: ``metrics.jsonl`` and TensorBoard events. It first drops the lines after ``step``."""
 
     def __init__(self, run: Path, step: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter  # an extra: --help and verify work without it
 
-        kept = [json.dumps(line) + "\n" for line in read_metrics(run) if line["step"] <= step]
-        write_atomically(run / METRICS, lambda file: file.writelines(line.encode() for line in kept))
+        lines = [json.dumps(line) + "\n" for line in read_metrics(run) if line["step"] <= step]
+        write_atomically(run / METRICS, lambda file: file.writelines(line.encode() for line in lines))
         self.file = open(run / METRICS, "a")  # noqa: SIM115 - closed in __exit__
         self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
 

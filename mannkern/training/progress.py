@@ -12,7 +12,7 @@ from mannkern.training.config import RunConfig
 
 
 class StopSignals:
-    """Inside, the first SIGINT or SIGTERM only sets ``number``; a second one acts as it did before."""
+    """A context in which the first SIGINT or SIGTERM only sets ``number``; a second one acts as usual."""
 
     def __init__(self) -> None:
         self.number: int | None = None

@@ -53,7 +53,7 @@ def load_model(run: Path, experiment: Experiment, device: torch.device) -> tuple
 
 @contextmanager
 def eval_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Inside, ``model`` is in evaluation mode without gradients. Torch's generator comes back as it was."""
+    """A context in which ``model`` is in evaluation mode without gradients. Torch's generator stays as it was."""
     training = model.training
     model.eval()
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():

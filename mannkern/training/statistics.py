@@ -1,4 +1,4 @@
-"""Means with 95% intervals: normal, over draws that are independent of each other."""
+"""Means with 95% intervals, by the normal distribution over independent draws."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The equations of LRUA on the block of slots that a program holds, forward and backward.
 
-Step and scan compose them into kernels, so that each equation stands once; the search for the least used slots is in
-``least_used``. Pointers point at one episode: weights (R, N), keys and adds (R, W), gates and strengths (R). ``i_n``
-holds the indices of the block's slots, and ``m_n`` is true where such a slot exists. ``mark`` is 1 at the first least
-used slot, above 1 at the others (1 + rank, if they were searched by rounds), and 0 elsewhere. ``p_grad_x`` points at an
-incoming gradient, that of a result x; ``p_d_x`` points at an outgoing one, that of an argument x.
+Step and scan compose these functions into kernels. The search for the least used slots is in ``least_used``, and usage,
+a sum of three terms, is in the kernels. Pointers point at one episode: weights (R, N), keys and adds (R, W), gates and
+strengths (R). ``i_n`` holds the indices of the block's slots, and ``m_n`` is true where such a slot exists. ``mark`` is
+1 at the first least used slot, above 1 at the others (1 + rank, if they were searched by rounds), and 0 elsewhere.
+``p_grad_x`` points at an incoming gradient, that of a result x; ``p_d_x`` at an outgoing one, that of an argument x.
 """
 
 from __future__ import annotations

@@ -22,14 +22,14 @@ def evaluate(
     differentiable = [k for k, x in tensors.items() if x.is_floating_point()] if only is None else [only]
     leaves = {name: x.detach().requires_grad_(name in differentiable) for name, x in tensors.items()}
     outputs = run_case(case, leaves, backend, n)
-    wanted = {name: leaves[name] for name in differentiable}
+    inputs = {name: leaves[name] for name in differentiable}
     used = [name for name in gradients if outputs[name].requires_grad]
-    got = (
+    grads = (
         ()
         if not used
         else torch.autograd.grad(
             [outputs[name] for name in used],
-            list(wanted.values()),
+            list(inputs.values()),
             [gradients[name].to(outputs[name].dtype) for name in used],
             materialize_grads=True,
             allow_unused=True,
@@ -38,7 +38,7 @@ def evaluate(
     for name, (value, version) in before.items():
         if tensors[name]._version != version or not same(tensors[name], value):
             raise AssertionError(f"{name} was written to")
-    return {name: x.detach() for name, x in outputs.items()} | {f"grad {k}": x for k, x in zip(wanted, got)}
+    return {name: x.detach() for name, x in outputs.items()} | {f"grad {k}": x for k, x in zip(inputs, grads)}
 
 
 def convert(tensors: Tensors, dtype: torch.dtype) -> Tensors:
@@ -58,8 +58,8 @@ def _norm(*tensors: Tensor) -> float:
     return largest * (x / largest).norm().item() if largest else 0.0
 
 
-def relative_errors(got: Tensors, truth: Tensors) -> dict[str, float]:
-    """|got - truth| / |truth| in the L2 norm, of each tensor; 0/0 is 0.
+def relative_errors(results: Tensors, truth: Tensors) -> dict[str, float]:
+    """|results - truth| / |truth| in the L2 norm, of each tensor; 0/0 is 0.
 
     A gradient that is zero but for the rounding of float64 (of a key of width 1) has no size of its own: its error is
     measured against all gradients together.
@@ -67,7 +67,7 @@ def relative_errors(got: Tensors, truth: Tensors) -> dict[str, float]:
     whole = _norm(*(x for name, x in truth.items() if name.startswith("grad")))
     errors = {}
     for name, expected in truth.items():
-        size, error = _norm(expected), _norm(got[name].double() - expected.double())
+        size, error = _norm(expected), _norm(results[name].double() - expected.double())
         if name.startswith("grad") and size <= 1e-12 * whole:
             size = whole
         errors[name] = error / size if size else float("inf") if error else 0.0
@@ -81,13 +81,17 @@ class Error(NamedTuple):
     allowed: float
 
 
-def errors(got: Tensors, truth: Tensors, float32_reference: Tensors | None) -> dict[str, Error]:
+def errors(results: Tensors, truth: Tensors, float32_reference: Tensors | None) -> dict[str, Error]:
     """Each error beside what is allowed: 4 x that of the float32 reference + 1e-6, or 1e-12 for a float64 result."""
     allowed = dict.fromkeys(truth, 1e-12)
     if float32_reference is not None:
         allowed = {name: 4 * error + 1e-6 for name, error in relative_errors(float32_reference, truth).items()}
-    whole = {k for k, x in truth.items() if k in got and got[k].shape == x.shape and bool(got[k].isfinite().all())}
-    measured = relative_errors({k: got[k] if k in whole else x for k, x in truth.items()}, truth)
+    whole = {
+        k
+        for k, x in truth.items()
+        if k in results and results[k].shape == x.shape and bool(results[k].isfinite().all())
+    }
+    measured = relative_errors({k: results[k] if k in whole else x for k, x in truth.items()}, truth)
     return {name: Error(measured[name] if name in whole else float("inf"), allowed[name]) for name in truth}
 
 
@@ -95,8 +99,8 @@ def measure(
     case: Case, tensors: Tensors, gradients: Tensors, backend: str, n: int | None = None
 ) -> tuple[Tensors, dict[str, Error]]:
     """Results of ``backend``, and their errors beside the references in float64 and float32."""
-    got = evaluate(case, tensors, gradients, backend, n)
+    results = evaluate(case, tensors, gradients, backend, n)
     truth = evaluate(case, convert(tensors, torch.float64), gradients, "reference", n)
     if next(iter(tensors.values())).dtype == torch.float64:
-        return got, errors(got, truth, None)
-    return got, errors(got, truth, evaluate(case, tensors, gradients, "reference", n))
+        return results, errors(results, truth, None)
+    return results, errors(results, truth, evaluate(case, tensors, gradients, "reference", n))

@@ -1,4 +1,4 @@
-"""Fused episodes are compared with looping the cell on the reference: output, last state and all gradients."""
+"""Fused episodes against a loop over the cell on the reference: output, last state and all gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ATTEMPTS = 100
 def episode_errors(
     episode: Episode, backend: str, options: str, size: str, length: str, dtype: torch.dtype, seed: int
 ) -> dict[str, Error]:
-    """Errors of each result of the fused episode, beside looping the cell in float64 and, for float32, in float32."""
+    """Errors of the fused episode's results, beside a loop over the cell in float64 and, for float32, in float32."""
     T, B = LENGTHS[length]
     for attempt in range(ATTEMPTS):
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Every operation on every backend of this machine is compared with the float64 reference."""
+"""``verify``: compares every operation on every backend of this machine with the float64 reference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LARGE = {
     "largest_memory": Shape(1, 65536, 8, 2, 16, T=2),
     "widest": Shape(2, 50, 512, 16, 16, T=2),
 }
-INTERPRETED = ("odd", "one_of_each", "more_heads_than_slots")  # as many as a minute has time for
+INTERPRETED = ("odd", "one_of_each", "more_heads_than_slots")  # shapes for an interpreter, which is slow
 ATTEMPTS = 100
 EPISODES = 8  # of each shape: in fewer, a gradient of two or three numbers is right or wrong by luck
 SETTLED_EPISODES = 4  # of an operation that chooses slots step by step: in more, rounding may decide a near-tie
@@ -111,7 +111,7 @@ def _episodes(family: Family, backend: str, device: str, seed: int) -> Iterator[
 
 
 def _worst(checks: Mapping[str, Callable[[], dict[str, Error]]]) -> tuple[float, float, str]:
-    """The error that is largest beside what is allowed, of all results of all checks; and where it was."""
+    """Of all results of all checks, the error that is the largest multiple of what is allowed; and where it was."""
     worst, where = Error(-1.0, 1.0), ""
     for name, check in checks.items():
         try:

@@ -96,7 +96,7 @@ def test_cuda_library_that_cannot_be_built_is_left_out_and_said(source: Path) ->
 
 def test_nvcc_of_another_cuda_is_not_used(source: Path) -> None:
     said = build_with_nvcc(source, release="12.6")
-    assert "is of CUDA 12, PyTorch of CUDA 13.0; set CUDA_HOME" in said
+    assert "belongs to CUDA 12, PyTorch to CUDA 13.0; set CUDA_HOME" in said
     assert not list(source.rglob("*.so"))
 
 

@@ -1,5 +1,5 @@
-// What a memory gives a key, on one episode: norms, cosines and content weights, and the backward pass of a read. LRUA
-// and the NTM share them.
+// Content addressing on one episode: norms, cosines and content weights, and the backward pass of a read. LRUA and the
+// NTM share it.
 //
 // A memory X, or its gradient D, is of a type M: a pointer to slot blocks, or RowMajor. Rows of weights are padded to
 // Np.
@@ -42,7 +42,7 @@ T sum_of_squares(const T* x, int64_t count) {
   return sum;
 }
 
-// Unit keys k / max(|k|, eps) (R,W), and those norms (R).
+// Unit keys k / max(|k|, eps) (R,W), and the norms max(|k|, eps) (R).
 template <class T>
 void normalise_keys(T* unit, T* norms, const T* keys, const Sizes<T>& s) {
   for (int64_t h = 0; h < s.R; ++h) {
@@ -55,7 +55,8 @@ void normalise_keys(T* unit, T* norms, const T* keys, const Sizes<T>& s) {
   }
 }
 
-// Turns a row of sums of squares into norms max(|X(i)|, eps). Slots whose squares overflow are done again, scaled.
+// Turns a row of sums of squares into norms max(|X(i)|, eps). The norms of slots whose squares
+// overflow are computed again, scaled.
 template <class T, class M>
 void root_norms(T* norm, M X, const Sizes<T>& s) {
   Vec<T> largest = {};
@@ -98,7 +99,7 @@ void content_weights(T* weights, T* cosine, T* unit, T* key_norm, const T* X, co
   softmax_cosines(weights, cosine, norm, strength, s);
 }
 
-// The same, and the norms of X (Np), in one pass over it.
+// As content_weights, when the norms of X (Np) are not known: it computes them in the same pass over X.
 template <class T, class M>
 void norms_and_content_weights(T* weights, T* cosine, T* norm, T* unit, T* key_norm, M X, const T* key,
                                const T* strength, const Sizes<T>& s) {
@@ -114,9 +115,9 @@ struct ReadScratch {
   T *unit, *key_norm, *pull, *shrink, *lanes;  // (R,W), R, (R,Np), Np, R W vectors
 };
 
-// Backward of content weights w and of the read r = sum_i w(i) X(i). Gradients of keys and strengths are written, that
-// of X is added to D. grad_weights (R,Np) is overwritten: on entry it is the gradient of w without what r gives. A null
-// grad_read is zero; with a null grad_strength the strength's gradient is not computed.
+// Backward of content weights w and of the read r = sum_i w(i) X(i). Gradients of keys and strengths are written, the
+// gradient of X is added to D. grad_weights (R,Np) is overwritten: on entry it is the gradient of w without what r
+// gives. A null grad_read is zero; with a null grad_strength the strength's gradient is not computed.
 template <class T, class M, class ConstM>
 void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
                    const T* strength, const T* weights, const T* cosine, const T* norm, const ReadScratch<T>& scratch,

@@ -88,7 +88,7 @@ void tile_of(int64_t rows, const Product<T>& op, const T* a, const T* panel, T* 
   }
 }
 
-// The columns of C that panels [begin, end) give.
+// Computes the columns of C that belong to panels [begin, end) of B.
 template <class T>
 void gemm(const Product<T>& op, int64_t begin, int64_t end) {
   constexpr int64_t P = kPanel<T>;

@@ -1,7 +1,7 @@
-// The table of all kernels that an instruction set compiles: what a host file knows of them.
+// The table of kernels, one for each instruction set. It is all that a host file knows of them.
 //
-// Each takes the struct of its operation and works on episodes [begin, end); pack and gemm on panels, shift_sharpen on
-// rows.
+// A kernel takes the struct of its operation and works on episodes [begin, end); pack and gemm on panels, shift_sharpen
+// on rows.
 #pragma once
 
 #include "../../args/blocks.h"

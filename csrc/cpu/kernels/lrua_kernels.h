@@ -9,7 +9,7 @@ namespace {
 
 using namespace mannkern;
 
-// Scratch of the largest kernel, the backward pass of a step.
+// Numbers of scratch that the largest kernel needs, the backward pass of a step.
 template <class T>
 int64_t scratch_size(const Sizes<T>& s) {
   return 2 * (blocks_size(s) + copy_size(s)) + (6 * s.R + 3) * s.Np + (Lanes<T>::L + 1) * s.R * s.W + 2 * s.R;
@@ -26,7 +26,7 @@ ReadScratch<T> take_read_scratch(Arena<T>& arena, const Sizes<T>& s) {
   return scratch;
 }
 
-// Norms (N) to a padded row, with 1 in the padding, so that dividing by it is harmless.
+// Loads norms (N) into a padded row, with 1 in the padding, so that a division by the padding is harmless.
 template <class T>
 void load_norms(T* out, const T* norm, const Sizes<T>& s) {
   load_rows(out, norm, 1, s);

@@ -1,6 +1,6 @@
 // The equations of LRUA on one episode: write weights, write, read and usage, and a step of them. Single operations,
-// the scan and MANN's episode share them. docs/equations.md defines them by these names; least_used.h has the first
-// one.
+// the scan and MANN's episode share them. docs/equations.md defines them by these names; The first one,
+// least used, is in least_used.h.
 #pragma once
 
 #include "../../args/lrua.h"
@@ -23,7 +23,7 @@ template <class T>
 int64_t rows_size(const Sizes<T>& s) {
   return (3 * s.R + 1) * s.Np;
 }
-// The same, behind each other. P is T or const T.
+// These rows in one buffer of rows_size numbers at `at`. P is T or const T.
 template <class T, class P>
 Rows<P> rows_at(P* at, const Sizes<T>& s) {
   return {at, at + s.R * s.Np, at + 2 * s.R * s.Np, at + 3 * s.R * s.Np};
@@ -70,7 +70,8 @@ __attribute__((always_inline)) inline void update_usage(T* usage_out, const T* u
 }
 
 // A step: least used, write weights, write, read, usage. X becomes the new memory; `previous` (R,Np) are the read
-// weights of the step before; usage_out may be usage. With a null `read` nothing is read but the weights.
+// weights of the step before; usage_out may be usage. A null `read` stands for a step whose read vectors are not
+// needed.
 template <class T, class M>
 void step(M X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const T* previous, const T* usage,
           const InterfaceVector<T>& interface, const LRUAOptions& options, const ReadScratch<T>& scratch,
@@ -84,8 +85,8 @@ void step(M X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const
   update_usage(usage_out, usage, rows.read_weights, rows.write_weights, T(options.decay), s.N, s.R, s.Np);
 }
 
-// Backward of step. D, the gradient of the memory, grad_w (R,Np), that of the read weights, and grad_u (Np), that of
-// the usage, are in place: on entry gradients with respect to outputs, on exit with respect to inputs. X is the memory
+// Backward of step. The gradients of the memory (D), the read weights (grad_w (R,Np)) and the usage (grad_u (Np)) are
+// in place: on entry gradients with respect to outputs, on exit with respect to inputs. X is the memory
 // after the step. A null grad_read or grad_write_weights (R,N) is zero.
 template <class T, class M, class ConstM>
 void step_backward(M D, T* grad_w, T* grad_u, const InterfaceGradients<T>& grad, const T* grad_read,

@@ -32,8 +32,8 @@ void activate(T* row, const T* product, const T* bias, const MANNInterface& layo
   }
 }
 
-// Backward of activate, from its result. grad is in place: on entry with respect to it, on exit with respect to product
-// + bias.
+// Backward of activate, from its result. grad is in place: on entry with respect to that result, on exit with respect
+// to product + bias.
 template <class T>
 void activate_backward(T* grad, const T* row, const MANNInterface& layout) {
   for (int64_t j = 0; j < layout.gates(); ++j) grad[j] *= 1 - row[j] * row[j];
@@ -41,13 +41,13 @@ void activate_backward(T* grad, const T* row, const MANNInterface& layout) {
     grad[h] *= mannkern::softplus_slope<ScalarMath<T>>(1 - row[h]);
 }
 
-// The padded rows that a step saves for backward, behind each other. Write weights are recomputed where they are
-// needed.
+// Numbers of the padded rows that a step saves for backward. Write weights are not saved: the backward pass computes
+// them again.
 template <class T>
 int64_t step_rows_size(const Sizes<T>& s) {
   return (2 * s.R + 1) * s.Np;
 }
-// P is T or const T.
+// The saved rows at `at`, and the write weights in a buffer of their own. P is T or const T.
 template <class T, class P>
 Rows<P> step_rows(P* at, P* write_weights, const Sizes<T>& s) {
   return {at, write_weights, at + s.R * s.Np, at + 2 * s.R * s.Np};

@@ -6,8 +6,8 @@
 
 namespace {
 
-// The S numbers of a head's shift, softmax(x + b). Not row_math.h's softmax: S numbers are no padded row, and are
-// divided by their sum.
+// The S shift weights of a head, softmax(x + b). The softmax of row_math.h cannot serve, because S numbers are not a
+// padded row.
 template <class T>
 void activate_shift(T* s, const T* x, const T* b, int64_t S) {
   T top = x[0] + b[0], sum = 0;

@@ -6,7 +6,7 @@
 
 namespace {
 
-// Scratch of the largest kernel, the backward pass of a step.
+// Numbers of scratch that the largest kernel needs, the backward pass of a step.
 template <class T>
 int64_t scratch_size(const Sizes<T>& s, const Row<T>& team) {
   return 2 * blocks_size(s) + (8 * s.R + 4) * s.Np + (2 * Lanes<T>::L + 1) * s.R * s.W + (2 * Lanes<T>::L + 2) * s.R +

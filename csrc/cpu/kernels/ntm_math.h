@@ -17,8 +17,8 @@ struct AddressScratch {
   ReadScratch<T> read;
 };
 
-// Weights of s.R heads on the memory X: content weights, interpolation, shift, sharpen. Also their content weights and
-// cosines, all (R,Np).
+// Addressing: the weights of s.R heads on the memory X, by content weights, interpolation, shift and sharpen. It also
+// writes the content weights and cosines, which backward reads. All are (R,Np).
 template <class T>
 void address(T* weights, T* contents, T* cosine, const T* X, const T* norm, const T* previous, const Heads<T>& heads,
              const AddressScratch<T>& scratch, const Sizes<T>& s, const Row<T>& team, int64_t S) {
@@ -31,8 +31,8 @@ void address(T* weights, T* contents, T* cosine, const T* X, const T* norm, cons
   }
 }
 
-// Backward of address, from grad_weights (R,Np), which is overwritten. The gradient of X is added to D; the others are
-// written.
+// Backward of address, from grad_weights (R,Np), which is overwritten. The gradient of X is added to D; all other
+// gradients are written.
 template <class T>
 void address_backward(T* D, T* grad_previous, const HeadGradients<T>& grad, T* grad_weights, const T* X, const T* norm,
                       const T* previous, const Heads<T>& heads, const T* weights, const T* contents, const T* cosine,
@@ -52,7 +52,8 @@ void address_backward(T* D, T* grad_previous, const HeadGradients<T>& grad, T* g
                 contents, cosine, norm, scratch.read, s);
 }
 
-// Erase and add of H heads, a constant, so that their loop unrolls; with H = 0 of s.R heads.
+// Erase and add of H heads. H is a compile-time constant, so that the loop over heads unrolls; H = 0 stands for s.R
+// heads.
 template <class T, int H>
 void erase_write_heads(T* Y, const T* X, const T* weights, const T* erase, const T* add, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
@@ -97,8 +98,8 @@ void erase_write_backward_columns(T* D, T* grad_weights, T* erase_lanes, T* add_
   for (int c = 0; c < J; ++c) store(erase_lanes + (j + c) * L, erased[c]), store(add_lanes + (j + c) * L, added[c]);
 }
 
-// Backward of erase and add with any number of heads. The product of the other heads' factors is that of the heads
-// before one times that of the heads after it: no division, which a factor of 0 would break.
+// Backward of erase and add with any number of heads. The product of the other heads' factors is the product over the
+// heads before times the product over the heads after. Dividing the product of all would fail for a factor of 0.
 template <class T>
 void erase_write_backward_heads(T* D, T* grad_weights, T* erase_lanes, T* add_lanes, const T* X, const T* weights,
                                 const T* erase, const T* add, T* factors, const Sizes<T>& s) {
@@ -133,7 +134,8 @@ void erase_write_backward_heads(T* D, T* grad_weights, T* erase_lanes, T* add_la
 }
 
 // Backward of erase_write. D is in place: on entry the gradient of the memory after the write, on exit of the memory
-// before. That of the weights is added to grad_weights (R,Np). `lanes` is scratch for 2 R W vectors, `factors` for 2 R.
+// before it. The gradient of the weights is added to grad_weights (R,Np). `lanes` is scratch for 2 R W vectors,
+// `factors` for 2 R.
 template <class T>
 void erase_write_backward(T* D, T* grad_weights, T* grad_erase, T* grad_add, const T* X, const T* weights,
                           const T* erase, const T* add, T* lanes, T* factors, const Sizes<T>& s) {

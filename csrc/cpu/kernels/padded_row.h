@@ -59,7 +59,7 @@ class Row {
   const int64_t N, Np;
 
  private:
-  // v with `rest` in the lanes beyond N.
+  // v, with the value `rest` in the lanes beyond N.
   Value within(Value v, int64_t i, T rest) const {
     if (i + L <= N) return v;
     for (int e = 0; e < L; ++e) v[e] = i + e < N ? v[e] : rest;

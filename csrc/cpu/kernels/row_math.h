@@ -33,7 +33,7 @@ MANNKERN_BOTH V sigmoid(V x) {
   return (x > 0 ? V{} + T(1) : e) / (1 + e);
 }
 
-// least + softplus(x), where softplus(x) = log(1 + exp(x)): a strength with least 0, one that starts at 1 with least 1.
+// least + softplus(x), where softplus(x) = log(1 + exp(x)): a number that is at least 0 or 1, such as a strength.
 template <class Math, class V>
 MANNKERN_BOTH V softplus(V x, typename Math::Number least) {
   return least + (x > 0 ? x : V{}) + Math::log1p_exp(x > 0 ? -x : x);

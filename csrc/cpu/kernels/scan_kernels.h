@@ -16,7 +16,7 @@ struct State {
   static int64_t size(const Sizes<T>& s) { return (s.W + s.R + 1) * s.Np; }
 };
 
-// Null stands for zeros. `blocks` is scratch of blocks_size.
+// Loads the state of an episode; a null tensor stands for zeros. `blocks` is scratch for blocks_size numbers.
 template <class T>
 void load_state(const State<T>& state, T* blocks, const T* memory, const T* read_weights, const T* usage,
                 const Sizes<T>& s) {
@@ -34,7 +34,7 @@ void store_state(T* memory, T* read_weights, T* usage, const State<T>& state, co
   store_rows(usage, state.usage, 1, s);
 }
 
-// The interface vector of a step. Those of an episode's steps are B rows apart, so each is on other pages.
+// Prefetches the interface vector of a step. Those of an episode's steps are B rows apart, on different pages.
 template <class T>
 __attribute__((always_inline)) inline void prefetch_interface(const InterfaceVector<T>& interface, const Sizes<T>& s) {
   prefetch(interface.key, s.R * s.W), prefetch(interface.add, s.R * s.W);
@@ -69,8 +69,8 @@ void lrua_scan(const LRUAScan<T>& op, int64_t begin, int64_t end) {
   }
 }
 
-// From each checkpoint on, the last one first, it recomputes the steps up to the next, saves their memories and rows,
-// and goes back through them.
+// For each checkpoint, the last one first, it computes the steps up to the next checkpoint again, saves their memories
+// and rows, and goes back through them.
 template <class T>
 void lrua_scan_backward(const LRUAScanBackward<T>& op, int64_t begin, int64_t end) {
   const Sizes<T> s(op.shape.N, op.shape.W, op.shape.R);

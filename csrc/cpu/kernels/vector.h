@@ -1,8 +1,8 @@
 // Vectors of L lanes of T, on the vector extension of GCC and Clang: loads, shuffles, transposes, sums over lanes.
 //
 // Each isa_*.cpp chooses its instruction set and then includes this file and all other kernel headers, once. Everything
-// in them is in an unnamed namespace: of a function that several files share, the linker keeps one copy, which could be
-// the AVX-512 one, on every machine.
+// in them is in an unnamed namespace. Otherwise the linker would keep one copy of each function for all of them, and
+// that could be the AVX-512 one.
 #pragma once
 
 #include <cstdint>

@@ -14,7 +14,7 @@ WITHOUT = ("mann", "feedforward")  # cores that the paper does not train on thes
 
 
 def models() -> tuple[str, ...]:
-    """Names of the cores for these tasks: the paper's, and those registered beside them."""
+    """Names of the cores for these tasks: all registered ones but ``WITHOUT``."""
     return tuple(name for name in core_names() if name not in WITHOUT)
 
 
@@ -32,12 +32,10 @@ class AlgorithmicConfig(RecurrentConfig):
     Raises as ``RunConfig``, and ``ValueError`` for impossible sizes of the task.
     """
 
-    model: str = option(
-        "ntm", "the model: LSTM or MLP with an NTM's memory, or an LSTM alone as baseline", choices=models
-    )
+    model: str = option("ntm", "the model: an NTM, or the paper's baseline, an LSTM", choices=models)
     controller: str = option(
         "lstm",
-        "controller of the memory: the paper's table 2 (lstm) or 1",
+        "controller of the memory, with the sizes of the paper's table 2 (lstm) or 1 (feedforward)",
         choices=("lstm", "feedforward"),
         only=with_memory,
     )
@@ -50,7 +48,9 @@ class AlgorithmicConfig(RecurrentConfig):
     )
     lstm_size: int = option(256, "units in a layer of the baseline, an LSTM (paper)")
     lstm_layers: int = option(3, "layers of the baseline, an LSTM (paper)")
-    memory_init: float | str = option("uniform", "a number, uniform or learned", kind=number_or_name, only=with_memory)
+    memory_init: float | str = option(
+        "uniform", "initial memory: a number, uniform or learned", kind=number_or_name, only=with_memory
+    )
     optimizer: str = option(
         "rmsprop",
         "adam, or rmsprop (paper: decay 0.95, momentum 0.9; centered, so that steps vanish with the gradient)",
@@ -81,11 +81,11 @@ class AlgorithmicConfig(RecurrentConfig):
 
     @property
     def comparable(self) -> tuple[Any, ...]:
-        """What two runs have to share for an evaluation on the same sequences."""
+        """The settings that two runs must share to be evaluated on the same sequences."""
         return self.task, self.make_task()
 
     def core_settings(self, input_size: int) -> CoreSettings:
-        """A core without memory has the sizes of the paper's baseline."""
+        """The settings of the core. One without a memory has the sizes of the paper's baseline."""
         settings = super().core_settings(input_size)
         return settings if self.core.has_memory else replace(settings, hidden_size=self.lstm_size)
 

@@ -27,11 +27,11 @@ from mannkern.training.statistics import mean_and_interval
 
 VALIDATION_SEQUENCES = 100
 BATCH = 100
-MOST_BATCHES = 1 << 16  # of one size; the numbers of the next size's batches start there
+MOST_BATCHES = 1 << 16  # of one size: the batches of the next size are numbered from there on
 
 
 class SizeScores(NamedTuple):
-    """Over ``sequences`` sequences of one size: bits per sequence, and half the width of its 95% interval (normal).
+    """Scores on ``sequences`` sequences of one size; ``interval`` is half the width of the 95% interval of the bits.
 
     answer_bits: bits of the answer to a sequence; guessing costs as many
     wrong_bits:  mean number of them that are wrong after rounding
@@ -47,7 +47,7 @@ class SizeScores(NamedTuple):
     optimal: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, fit for JSON."""
+        """All fields, fit for JSON."""
         values = {**self._asdict(), "size": list(self.size)}
         values["interval_95"] = values.pop("interval")
         values["optimal_bits_per_sequence"] = values.pop("optimal")

@@ -53,7 +53,7 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
     validate_every: int = option(250, "steps between validations")
 
     GROUP: ClassVar[str] = "support sets, queries and the model"
-    FAMILY: ClassVar[str] = "lrua"  # of cosine_read
+    FAMILY: ClassVar[str] = "lrua"  # the family of cosine_read
     DEFAULT_STEPS: ClassVar[int] = 10_000
     COUNTS: ClassVar[tuple[str, ...]] = (
         "classes",
@@ -75,5 +75,5 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
 
     @property
     def comparable(self) -> tuple[Any, ...]:
-        """What two runs have to share for an evaluation on the same episodes."""
+        """The settings that two runs must share to be evaluated on the same episodes."""
         return self.task, self.classes, self.shots, self.split

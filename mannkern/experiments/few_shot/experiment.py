@@ -50,7 +50,7 @@ def test_sampler(config: FewShotConfig, images: Tensor, seed: int) -> FewShotSam
 
 
 class FewShotScores(NamedTuple):
-    """Over ``episodes`` episodes: cross entropy in nats, accuracy, and half the width of its 95% interval (normal).
+    """Scores on ``episodes`` episodes: cross entropy in nats, accuracy, and half the width of its 95% interval.
 
     The interval is over the episodes' own accuracies, because the queries of one episode are not independent.
     """
@@ -61,7 +61,7 @@ class FewShotScores(NamedTuple):
     interval: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, fit for JSON."""
+        """All fields, fit for JSON."""
         values = self._asdict()
         values["interval_95"] = values.pop("interval")
         return values

@@ -82,21 +82,21 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
             raise ValueError("--curriculum needs --labels strings: a one-hot label has as many entries as classes")
 
     def with_classes(self, classes: int) -> OneShotConfig:
-        """The same with so many classes in an episode, each shown as often as before."""
+        """These settings with another number of classes in an episode, each shown as often as before."""
         return replace(self, classes=classes, length=self.length * classes // self.classes)
 
     def at_step(self, step: int) -> OneShotConfig:
-        """Settings of the episodes of a training step: the curriculum's, section 4.2.2 of the paper."""
+        """Settings of the episodes of a training step. Under a curriculum (paper, section 4.2.2) their classes grow."""
         if not self.curriculum:
             return self
         classes = self.classes + step * self.batch_size // CURRICULUM_EPISODES
         return self.with_classes(max(self.classes, min(classes, CURRICULUM_CLASSES)))
 
     def core_settings(self, input_size: int) -> CoreSettings:
-        """As many write heads as read heads, whatever the core, so that cores compare."""
+        """The settings of the core, with as many write heads as read heads, so that cores compare."""
         return replace(super().core_settings(input_size), num_writes=self.num_reads)
 
     @property
     def comparable(self) -> tuple[Any, ...]:
-        """What two runs have to share for an evaluation on the same episodes."""
+        """The settings that two runs must share to be evaluated on the same episodes."""
         return self.task, self.classes, self.length, self.balanced, self.labels, self.split

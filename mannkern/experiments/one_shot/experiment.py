@@ -83,7 +83,7 @@ class Scores(NamedTuple):
         return {"loss": self.loss, "accuracy": self.accuracy, "accuracy_by_instance": chosen}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, fit for JSON (None instead of NaN)."""
+        """All fields, fit for JSON (None instead of NaN)."""
         intervals = {str(k): _or_none(value) for k, value in enumerate(self.interval, 1)}
         summary = self.summary(range(1, MAX_INSTANCE + 1))
         return {"episodes": self.episodes, **summary, "interval_95_by_instance": intervals}

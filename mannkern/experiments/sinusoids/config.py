@@ -28,11 +28,11 @@ class SinusoidConfig(MetaMemoryConfig):
     validate_every: int = option(500, "steps between validations")
 
     GROUP: ClassVar[str] = "sinusoids and the model"
-    FAMILY: ClassVar[str] = "lrua"  # of cosine_read
+    FAMILY: ClassVar[str] = "lrua"  # the family of cosine_read
     DEFAULT_STEPS: ClassVar[int] = 20_000
     COUNTS: ClassVar[tuple[str, ...]] = ("shots", "queries", "width", *MetaMemoryConfig.COUNTS)
 
     @property
     def comparable(self) -> tuple[Any, ...]:
-        """What two runs have to share for an evaluation on the same sinusoids."""
+        """The settings that two runs must share to be evaluated on the same sinusoids."""
         return self.task, self.shots

@@ -60,7 +60,7 @@ class SinusoidScores(NamedTuple):
     interval: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, fit for JSON (None where the error is not finite)."""
+        """All fields, fit for JSON (None where the error is not finite)."""
         error, interval = (value if math.isfinite(value) else None for value in (self.error, self.interval))
         return {"steps": self.steps, "tasks": self.tasks, "mean_squared_error": error, "interval_95": interval}
 

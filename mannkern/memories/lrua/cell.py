@@ -17,7 +17,7 @@ from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
 
 
 class MANNState(NamedTuple):
-    """What a MANNCell carries from step to step.
+    """The state of a MANNCell between two steps.
 
     controller:   (h, c), each (B, D), for an LSTM; () for a feed-forward controller
     memory:       (B, N, W)
@@ -49,15 +49,21 @@ class MANNCell(MemoryCell):
     add (tanh), gate and, with ``key_strength``, strength (1 + softplus). The memory step is
     :func:`mannkern.functional.lrua_step`.
 
-    input_size F, hidden_size D, memory_slots N, memory_width W and num_reads R; the paper has N = 128, W = 40, R = 4.
-    controller: "lstm" (torch.nn.LSTMCell), "feedforward" (one tanh layer), or a module: a torch.nn.LSTMCell, GRUCell or
-        RNNCell, or one called as ``controller(input (B, F + R W), state) -> (hidden (B, D), state)`` with state None at
-        the start of an episode.
-    num_least_used: n, by default min(R, N). least_used: "shared" (the paper's) or "per_head".
-    decay: gamma; 0.99 is the paper's, the replications use 0.95. key_strength: off in the paper.
-    memory_init: a constant (1e-6, as the replications start), "uniform" (drawn once within 1/sqrt(N + W), kept in the
-        state_dict) or "learned" (a parameter (N, W), drawn likewise).
-    backend: see :mod:`mannkern.functional`.
+    input_size:     F
+    hidden_size:    D, units of the controller
+    memory_slots:   N; the defaults of N, W and R are the paper's
+    memory_width:   W
+    num_reads:      R, read heads
+    controller:     "lstm" (torch.nn.LSTMCell), "feedforward" (one tanh layer), or a module: a torch.nn.LSTMCell,
+                    GRUCell or RNNCell, or one called as ``controller(input (B, F + R W), state) -> (hidden (B, D),
+                    state)``, with state None at the start of an episode
+    num_least_used: n, by default min(R, N)
+    least_used:     "shared" (the paper's rule) or "per_head" (docs/equations.md, least used)
+    decay:          gamma; 0.99 is the paper's, the replications use 0.95
+    key_strength:   whether the cell learns a strength b for each key; the paper has none, so b = 1
+    memory_init:    a constant (1e-6, as the replications start), "uniform" (drawn once within 1/sqrt(N + W) and part of
+                    the state_dict) or "learned" (a parameter (N, W), drawn likewise)
+    backend:        see :mod:`mannkern.functional`
 
     Parameters are drawn as those of torch.nn.LSTMCell, except that the two biases of the forget gate add up to 1
     (Jozefowicz et al. 2015). The interface is drawn Xavier-uniform with zero bias (Glorot and Bengio 2010), so that the

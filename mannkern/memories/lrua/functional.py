@@ -29,7 +29,10 @@ from mannkern.memories.lrua.ops.usage_update import UsageUpdateFunction
 
 
 class LRUAStep(NamedTuple):
-    """memory (B, N, W), read (B, R, W), read_weights (B, R, N), usage (B, N), write_weights (B, R, N)."""
+    """The results of a step.
+
+    memory (B, N, W), read (B, R, W), read_weights (B, R, N), usage (B, N), write_weights (B, R, N)
+    """
 
     memory: Tensor
     read: Tensor
@@ -39,7 +42,10 @@ class LRUAStep(NamedTuple):
 
 
 class LRUAScan(NamedTuple):
-    """reads (T, B, R, W), and the state after the last step: memory (B, N, W), read_weights (B, R, N), usage (B, N)."""
+    """The results of a scan.
+
+    reads (T, B, R, W), and after the last step memory (B, N, W), read_weights (B, R, N) and usage (B, N)
+    """
 
     reads: Tensor
     memory: Tensor
@@ -71,10 +77,10 @@ def additive_write(
     B, N, W = check_first("memory", memory, "BNW")
     R = check_first("write_weights", write_weights, "BRN")[1]
     chosen = choose("lrua", backend, memory.device, N, W, R)
-    half = chosen.takes_half
-    memory = memory if half else widen(memory)
-    write_weights = check_tensor(memory, "write_weights", write_weights, "BRN", (B, R, N), half)
-    add = check_tensor(memory, "add", add, "BRW", (B, R, W), half)
+    takes_half = chosen.takes_half
+    memory = memory if takes_half else widen(memory)
+    write_weights = check_tensor(memory, "write_weights", write_weights, "BRN", (B, R, N), takes_half)
+    add = check_tensor(memory, "add", add, "BRW", (B, R, W), takes_half)
     reset = check_slots(memory, "reset", reset, B, N)
     if chosen.overload is None:
         return reference.additive_write(memory, write_weights, add, reset)
@@ -92,10 +98,10 @@ def cosine_read(
     B, N, W = check_first("memory", memory, "BNW")
     R = check_first("key", key, "BRW")[1]
     chosen = choose("lrua", backend, memory.device, N, W, R)
-    half = chosen.takes_half
-    memory = memory if half else widen(memory)
-    key = check_tensor(memory, "key", key, "BRW", (B, R, W), half)
-    strength = check_strength(memory, "strength", strength, "BR", (B, R), half)
+    takes_half = chosen.takes_half
+    memory = memory if takes_half else widen(memory)
+    key = check_tensor(memory, "key", key, "BRW", (B, R, W), takes_half)
+    strength = check_strength(memory, "strength", strength, "BR", (B, R), takes_half)
     if chosen.overload is None:
         return reference.cosine_read(memory, key, strength)
     read, read_weights, *_ = CosineReadFunction.apply_fast(memory, key, strength, chosen.overload)
@@ -113,10 +119,10 @@ def usage_update(
     B, N = check_first("usage", usage, "BN")
     R = check_first("read_weights", read_weights, "BRN")[1]
     chosen = choose("lrua", backend, usage.device, N, R=R)
-    half = chosen.takes_half
-    usage, decay = usage if half else widen(usage), check_decay(decay)
-    read_weights = check_tensor(usage, "read_weights", read_weights, "BRN", (B, R, N), half)
-    write_weights = check_tensor(usage, "write_weights", write_weights, "BRN", (B, R, N), half)
+    takes_half = chosen.takes_half
+    usage, decay = usage if takes_half else widen(usage), check_decay(decay)
+    read_weights = check_tensor(usage, "read_weights", read_weights, "BRN", (B, R, N), takes_half)
+    write_weights = check_tensor(usage, "write_weights", write_weights, "BRN", (B, R, N), takes_half)
     if chosen.overload is None:
         return reference.usage_update(usage, read_weights, write_weights, decay)
     return UsageUpdateFunction.apply_fast(usage, read_weights, write_weights, decay, chosen.overload)
@@ -148,14 +154,14 @@ def lrua_step(
     B, N, W = check_first("memory", memory, "BNW")
     R = check_first("key", key, "BRW")[1]
     chosen = choose("lrua", backend, memory.device, N, W, R)
-    half = chosen.takes_half
-    memory = memory if half else widen(memory)
-    read_weights = check_tensor(memory, "read_weights", read_weights, "BRN", (B, R, N), half)
-    usage = check_tensor(memory, "usage", usage, "BN", (B, N), half)
-    key = check_tensor(memory, "key", key, "BRW", (B, R, W), half)
-    add = check_tensor(memory, "add", distinct(add, key), "BRW", (B, R, W), half)
-    gate = check_tensor(memory, "gate", gate, "BR", (B, R), half)
-    strength = check_strength(memory, "strength", strength, "BR", (B, R), half)
+    takes_half = chosen.takes_half
+    memory = memory if takes_half else widen(memory)
+    read_weights = check_tensor(memory, "read_weights", read_weights, "BRN", (B, R, N), takes_half)
+    usage = check_tensor(memory, "usage", usage, "BN", (B, N), takes_half)
+    key = check_tensor(memory, "key", key, "BRW", (B, R, W), takes_half)
+    add = check_tensor(memory, "add", distinct(add, key), "BRW", (B, R, W), takes_half)
+    gate = check_tensor(memory, "gate", gate, "BR", (B, R), takes_half)
+    strength = check_strength(memory, "strength", strength, "BR", (B, R), takes_half)
     options = _options(R, N, num_least_used, least_used, decay)
     arguments = (memory, read_weights, usage, key, add, gate, strength, *options)
     if chosen.overload is None:
@@ -191,14 +197,14 @@ def lrua_scan(
     B, N, W = check_first("memory", memory, "BNW")
     T, _, R, _ = check_first("keys", keys, "TBRW")
     chosen = choose("lrua", backend, memory.device, N, W, R)
-    half = chosen.takes_half
-    memory = memory if half and T else widen(memory)
-    read_weights = check_tensor(memory, "read_weights", read_weights, "BRN", (B, R, N), half and T > 0)
-    usage = check_tensor(memory, "usage", usage, "BN", (B, N), half and T > 0)
-    keys = check_tensor(memory, "keys", keys, "TBRW", (T, B, R, W), half)
-    adds = check_tensor(memory, "adds", distinct(adds, keys), "TBRW", (T, B, R, W), half)
-    gates = check_tensor(memory, "gates", gates, "TBR", (T, B, R), half)
-    strengths = check_strength(memory, "strengths", strengths, "TBR", (T, B, R), half)
+    takes_half = chosen.takes_half
+    memory = memory if takes_half and T else widen(memory)
+    read_weights = check_tensor(memory, "read_weights", read_weights, "BRN", (B, R, N), takes_half and T > 0)
+    usage = check_tensor(memory, "usage", usage, "BN", (B, N), takes_half and T > 0)
+    keys = check_tensor(memory, "keys", keys, "TBRW", (T, B, R, W), takes_half)
+    adds = check_tensor(memory, "adds", distinct(adds, keys), "TBRW", (T, B, R, W), takes_half)
+    gates = check_tensor(memory, "gates", gates, "TBR", (T, B, R), takes_half)
+    strengths = check_strength(memory, "strengths", strengths, "TBR", (T, B, R), takes_half)
     options = _options(R, N, num_least_used, least_used, decay)
     arguments = (memory, read_weights, usage, keys, adds, gates, strengths, *options)
     if chosen.overload is None or T == 0:

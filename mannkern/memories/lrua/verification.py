@@ -28,7 +28,7 @@ _STRENGTH = uniform(0, 4)
 
 
 def usage_gap(usage: Tensor, n: int) -> float:
-    """The smallest distance between the n + 1 smallest usages (B, N) of an episode; infinite without two."""
+    """The smallest distance between two of the n + 1 smallest usages (B, N) of an episode; infinite if N = 1."""
     lowest = usage.detach().sort(-1).values[:, : n + 1].diff(dim=-1)
     return float(lowest.min()) if lowest.numel() else float("inf")
 
@@ -148,5 +148,5 @@ STATE = {"memory": normal, "read_weights": simplex, "usage": spaced, "read": nor
 
 
 def choice_gap(cell: torch.nn.Module, state: Any) -> float:
-    """How far apart the usages are that choose a step's slots."""
+    """The smallest distance between the usages by which a step chooses its slots."""
     return usage_gap(state.usage, int(cell.num_least_used))  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
 
 
 class NTMState(NamedTuple):
-    """What an NTMCell carries from step to step. H = R + num_write_heads.
+    """The state of an NTMCell between two steps. H = R + num_write_heads.
 
     controller:    (h, c), each (B, D), for an LSTM; () for a feed-forward controller
     memory:        (B, N, W)
@@ -56,11 +56,17 @@ class NTMCell(MemoryCell):
     each, and erase (sigmoid) and add (tanh) of the write heads. The write heads act first, all at once, with
     :func:`mannkern.functional.ntm_address` and ``ntm_write``; then the read heads read the new memory.
 
-    input_size F, hidden_size D, memory_slots N and memory_width W; 128 x 20 is the paper's memory. num_read_heads (R)
-    and num_write_heads are at least 1. shift_range is how far a head can move in a step, so there are S = 2 shift_range
-    + 1 shifts; 1 is the paper's, and with 0 a head cannot move. controller, memory_init and backend are those of
-    :class:`mannkern.MANNCell`. Reports on the copy task disagree about a constant initial memory (1e-6): in one it
-    learns twice as fast, in another it never breaks the symmetry of the slots.
+    input_size:      F
+    hidden_size:     D, units of the controller
+    memory_slots:    N; the defaults of N and W are the paper's
+    memory_width:    W
+    num_read_heads:  R, at least 1
+    num_write_heads: V, at least 1
+    shift_range:     how far a head can move in a step, so that there are S = 2 shift_range + 1 shifts; 1 is the
+                     paper's, and with 0 a head cannot move
+    memory_init:     as in :class:`mannkern.MANNCell`. Reports on the copy task disagree about a constant (1e-6): in one
+                     the NTM learns twice as fast, in another it never breaks the symmetry of the slots.
+    controller, backend: as in :class:`mannkern.MANNCell`
 
     Weights start one-hot at slot 0; reads and the controller's state start at 0. Parameters are drawn as those of
     :class:`mannkern.MANNCell` are.

@@ -62,8 +62,8 @@ class CharacterSampler:
         self, images: Tensor, *, classes_per_episode: int, rotate_classes: bool, augment: bool, seed: int
     ) -> None:
         if not isinstance(images, Tensor) or images.dtype != torch.uint8:
-            got = images.dtype if isinstance(images, Tensor) else type(images).__name__
-            raise TypeError(f"images: got {got}, need a tensor of torch.uint8")
+            kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise TypeError(f"images: got {kind}, need a tensor of torch.uint8")
         if images.dim() != 4 or images.shape[2] != images.shape[3] or images.shape[2] == 0:
             raise ValueError(f"images: got shape {tuple(images.shape)}, need (classes, drawings, P, P)")
         check_integer("classes_per_episode", classes_per_episode, 1)

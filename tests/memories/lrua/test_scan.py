@@ -84,7 +84,7 @@ def test_keeps_nothing_without_gradients() -> None:
     (((*_, keep), _),) = recorder.calls["lrua_scan"]
     assert keep is False
     ((kept, _),) = recorded(50).calls["lrua_scan_backward"]
-    with pytest.raises(RuntimeError, match="kept nothing for a backward pass"):
+    with pytest.raises(RuntimeError, match="saved nothing for a backward pass"):
         torch.ops.mannkern.lrua_scan_backward(*kept[:11], kept[11][:0], *kept[12:])
 
 

@@ -21,7 +21,7 @@ def _save(memory: Tensor, key: Tensor, strength: Tensor | None) -> tuple[Tensor,
 
 @operation("cosine_read", "recompute")
 def _recompute(memory: Tensor, key: Tensor, strength: Tensor | None) -> tuple[Tensor, Tensor]:
-    """As above, without cosines and norms."""
+    """Read (B, R, W) and read weights (B, R, N)."""
     weights, dtype = (memory.shape[0], key.shape[1], memory.shape[1]), compute_dtype(memory)
     return memory.new_empty(key.shape, dtype=dtype), memory.new_empty(weights, dtype=dtype)
 
@@ -59,7 +59,7 @@ def _gradients(memory: Tensor, key: Tensor, strength: Tensor | None) -> tuple[Te
 
 
 def strength_gradient(key: Tensor, strength: Tensor | None) -> Tensor:
-    """(B, R), or (B, 0) where no strength is given."""
+    """The gradient of strength (B, R), or (B, 0) without strengths."""
     return key.new_empty((key.shape[0], 0)) if strength is None else strength.new_empty(strength.shape)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from mannkern.memories.episode import controller_gradients, last_cell, saved_shapes, wanted_gradients
+from mannkern.memories.episode import controller_gradients, gradients_for_autograd, last_cell, saved_shapes
 from mannkern.memories.function import call_backward, takes
 from mannkern.memories.library import empty_like, operation
 
@@ -104,4 +104,4 @@ class MANNEpisodeFunction(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved, options = ctx.saved_tensors, (ctx.per_head, ctx.decay, ctx.needs_input_grad[0])
         out = call_backward(mann_episode_backward["default"], *grads[:5], *saved, *options)
-        return (*wanted_gradients(ctx, out, saved), None, None, None, None)
+        return (*gradients_for_autograd(ctx, out, saved), None, None, None, None)

@@ -1,4 +1,4 @@
-"""The operation ``lrua_scan``: T memory steps of LRUA on given keys, adds and gates, with its gradient."""
+"""The operation ``lrua_scan``: T memory steps of LRUA with interface vectors known beforehand, with its gradient."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def checkpoint_every(T: int) -> int:
-    """Steps between two checkpoints of the default overload, at most 7 in all, as csrc/cpu/scan_ops.cpp has it."""
+    """Steps between two checkpoints of the default overload, as in csrc/cpu/scan_ops.cpp: at most 7 checkpoints."""
     return max(math.ceil(math.sqrt(min(T, 64))), (T + 7) // 8)
 
 
 def recompute_checkpoint_every(T: int) -> int:
     """Steps between two checkpoints of the overload "recompute": twice the square root of T.
 
-    Its backward pass computes these steps again in scratch memory of its programs, which are fewer than the episodes of
-    a large batch, so fewer checkpoints than sqrt(T) need the least memory.
+    The steps between two checkpoints are computed again in scratch memory, which each program has, not each episode. A
+    large batch has more episodes than programs, so the least memory takes fewer checkpoints than sqrt(T).
     """
     return min(math.ceil(2 * math.sqrt(T)), T)
 
@@ -121,7 +121,7 @@ def _recompute_backward(
     per_head: bool,
     decay: float,
 ) -> Gradients:
-    """As above. Usage is not an argument, since the marks of every step were saved."""
+    """The same gradients. Usage is not an argument, since the marks of every step were saved."""
     dtype = compute_dtype(memory)
     d_memory, d_usage = memory.new_empty(memory.shape, dtype=dtype), memory.new_empty(marks.shape[1:], dtype=dtype)
     d_read_weights, *interface = empty_like(read_weights, keys, adds, gates)
@@ -137,7 +137,7 @@ lrua_scan_backward = _save_backward | _recompute_backward
 
 
 class _Gradient(OnceDifferentiable):
-    """The backward operation of the default overload. Its tensors count from 1, the operation being argument 0."""
+    """The backward operation of the default overload. Argument 0 is the operation, so its tensors count from 1."""
 
     batch_at_dim1 = ((1, 8, 9, 10, 11, 12), (3, 4, 5, 6))
 

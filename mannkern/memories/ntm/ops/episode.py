@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd import Function
 
-from mannkern.memories.episode import controller_gradients, last_cell, saved_shapes, wanted_gradients
+from mannkern.memories.episode import controller_gradients, gradients_for_autograd, last_cell, saved_shapes
 from mannkern.memories.function import call_backward, takes
 from mannkern.memories.library import empty_like, operation
 
@@ -95,4 +95,4 @@ class NTMEpisodeFunction(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved, options = ctx.saved_tensors, (ctx.num_write_heads, ctx.num_shifts, ctx.needs_input_grad[0])
         out = call_backward(ntm_episode_backward["default"], *grads[:4], *saved, *options)
-        return (*wanted_gradients(ctx, out, saved), None, None, None)
+        return (*gradients_for_autograd(ctx, out, saved), None, None, None)
