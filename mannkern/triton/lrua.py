@@ -108,6 +108,12 @@ def read(
 
 
 @triton.jit
+def update_usage(usage, reads, writes, DECAY: tl.constexpr):
+    """Usage of the slots after a step; ``reads`` and ``writes`` are sums of weights over the heads."""
+    return DECAY * usage + reads + writes
+
+
+@triton.jit
 def read_weights_gradient(
     X, h, i_n, m_n, grad_usage, p_grad_read, p_grad_weights,
     N: tl.constexpr, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,

@@ -69,7 +69,7 @@ def scan_forward(
             X, i_n, m_n, p_keys + i_tb * R * W, p_b, p_reads + i_tb * R * W, p_w,
             N, W, R, W0, W1, ACC,
         )  # fmt: skip
-        usage = DECAY * usage + reads + writes
+        usage = lrua.update_usage(usage, reads, writes, DECAY)
         tl.debug_barrier()  # every thread has written the weights
     store_rows(p_memory_out + i_b * N * W, X, i_n, m_n, W, W0, W1)
     tl.store(p_usage_out + i_b * N + i_n, usage, mask=m_n)

@@ -66,7 +66,7 @@ def step_forward(
         )  # fmt: skip
         if p_gate is not None:
             usage = load_slots(p_usage + i_b * N, i_n, m_n, ACC)
-            tl.store(p_usage_out + i_b * N + i_n, DECAY * usage + reads + writes, mask=m_n)
+            tl.store(p_usage_out + i_b * N + i_n, lrua.update_usage(usage, reads, writes, DECAY), mask=m_n)
     else:
         if p_gate is not None:
             tl.store(p_usage_out + i_b * N + i_n, writes, mask=m_n)
@@ -107,7 +107,7 @@ def step_finish(
     if p_usage is not None:
         usage = load_slots(p_usage + i_b * N, i_n, m_n, ACC)
         writes = tl.load(p_usage_out + i_b * N + i_n, mask=m_n, other=0.0)
-        tl.store(p_usage_out + i_b * N + i_n, DECAY * usage + reads + writes, mask=m_n)
+        tl.store(p_usage_out + i_b * N + i_n, lrua.update_usage(usage, reads, writes, DECAY), mask=m_n)
 
 
 @triton.jit

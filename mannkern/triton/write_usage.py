@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from mannkern.triton import lrua
 from mannkern.triton.block_math import (
     add_outer,
     clear,
@@ -88,5 +89,5 @@ def usage_forward(
     for h in range(R):
         reads += load_slots(p_read_weights + (i_b * R + h) * N, i_n, m_n, ACC)
         writes += load_slots(p_write_weights + (i_b * R + h) * N, i_n, m_n, ACC)
-    usage = DECAY * load_slots(p_usage + i_b * N, i_n, m_n, ACC) + reads + writes
+    usage = lrua.update_usage(load_slots(p_usage + i_b * N, i_n, m_n, ACC), reads, writes, DECAY)
     tl.store(p_usage_out + i_b * N + i_n, usage, mask=m_n)
