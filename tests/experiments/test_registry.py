@@ -177,13 +177,13 @@ def test_help_shows_a_new_kind(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         with pytest.raises(SystemExit):
             run(command)
-        text = " ".join(capsys.readouterr().out.split())
+        text = " ".join(capsys.readouterr().out.split()).replace("- ", "-")  # argparse breaks lines at hyphens
         assert all(word in text for word in words), command
 
 
 def test_tasks_have_one_kind_and_their_settings_name_them() -> None:
     classes = config_classes()
-    assert len(classes) == sum(len(kind.tasks) for kind in registry.KINDS) == 10
+    assert len(classes) == sum(len(kind.tasks) for kind in registry.KINDS)
     for task, cls in classes.items():
         assert task in kind_of(task).tasks
         assert cls(task=task).task == task

@@ -7,6 +7,7 @@ from mannkern.memories.lrua.sequence import MANN
 
 
 def build(settings: CoreSettings) -> MANN:
+    """A MANN of these settings."""
     return MANN(
         settings.input_size,
         settings.hidden_size,

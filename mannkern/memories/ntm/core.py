@@ -7,6 +7,7 @@ from mannkern.memories.ntm.sequence import NTM
 
 
 def build(settings: CoreSettings) -> NTM:
+    """An NTM of these settings."""
     return NTM(
         settings.input_size,
         settings.hidden_size,
