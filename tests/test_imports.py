@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mannkern.backends import BACKENDS
+
 ROOT = Path(__file__).parents[1]
 Graph = dict[str, set[str]]
 
@@ -130,3 +132,18 @@ def test_importing_mannkern_imports_no_extra_and_no_experiment() -> None:
     assert "mannkern.functional" in done.stdout
     for folder in ("training", "experiments", "commands", "tasks", "models"):
         assert f"mannkern.{folder}" not in done.stdout
+
+
+def texts_of(source: str) -> set[str]:
+    """The strings of a file; docstrings are among them, whole."""
+    return {x.value for x in ast.walk(ast.parse(source)) if isinstance(x, ast.Constant) and isinstance(x.value, str)}
+
+
+def test_no_backend_is_named_outside_its_folder() -> None:
+    """A new backend is one file and one entry; "reference" is the definition, and "cuda" also a type of device."""
+    assert texts_of('x = backend == "cpp"') == {"cpp"}
+    names = BACKENDS.keys() - {"reference", "cuda"}
+    assert names == {"cpp", "triton"}
+    files = [x for x in (ROOT / "mannkern").rglob("*.py") if "backends" not in x.parts]
+    assert len(files) > 100
+    assert [str(x) for x in files if texts_of(x.read_text(encoding="utf-8")) & names] == []
