@@ -105,11 +105,11 @@ def parameter(*values: Any, kernel: Kernel, label: str | None = None) -> Any:
 
 def pairs(cases: Iterable[str], *, reference: bool = False, interpreted: bool = True) -> list[tuple[str, Kernel]]:
     """Each case with each kernel of its family; with ``reference``, also with the reference."""
-    found = []
+    every_pair = []
     for name in cases:
         kernels = kernels_of(EVERY_CASE[name].operation.family)
-        found += [(name, kernel) for kernel in ([PLAIN] if reference else []) + kernels]
-    return [(name, kernel) for name, kernel in found if interpreted or not is_interpreted(kernel)]
+        every_pair += [(name, kernel) for kernel in ([PLAIN] if reference else []) + kernels]
+    return [(name, kernel) for name, kernel in every_pair if interpreted or not is_interpreted(kernel)]
 
 
 def on_kernels(cases: Iterable[str], *, interpreted: bool = True) -> pytest.MarkDecorator:

@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +24,16 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+
+
+def test_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """M_MMAP_MAX (-4) becomes 0, M_TRIM_THRESHOLD (-1) the largest int: up to 2,147,483,647 freed bytes stay."""
+    settings = {}
+    malloc = SimpleNamespace(mallopt=settings.__setitem__)
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", lambda name: malloc)
+    freed_memory.keep_freed_memory()
+    assert settings == {-4: 0, -1: 2_147_483_647}
 
 
 @pytest.mark.slow

@@ -8,11 +8,17 @@ from mannkern.commands import options
 from tests.commands.calls import COPY, FEW_SHOT, SIZES, refused, run
 
 
+def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The copy task has an NTM and an LSTM, so ``--model mann`` is refused in one line, with exit code 2."""
+    message = refused(capsys, "train copy --model mann --run", tmp_path / "new")
+    assert message == "mannkern: --model is mann, needs to be one of ntm, lstm"
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
+
+
 def test_settings_of_another_task_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = f"--run {tmp_path / 'new'}"
     assert "--classes does not apply to copy" in refused(capsys, "train copy --classes 5", new)
     assert "--num-writes does not apply to glyphs" in refused(capsys, "train glyphs --num-writes 2", new)
-    assert "--model is mann, needs to be one of ntm, lstm" in refused(capsys, "train copy --model mann", new)
     assert "max_length: got 0" in refused(capsys, "train copy --max-length 0", new)
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
     assert "hidden_size" in refused(capsys, "train copy --steps 1 --hidden-size 0", new)

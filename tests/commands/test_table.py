@@ -25,6 +25,13 @@ def steps(root: Path) -> list[int]:
     return [-1 if state is None else state["step"] for state in states]
 
 
+def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An interval needs the deviation of two episodes or more, so ``--episodes 1`` is refused, with exit code 2."""
+    message = refused(capsys, "table --episodes 1 --run", tmp_path / "new")
+    assert message == "mannkern: --episodes is 1, needs to be at least 2"
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
+
+
 def test_every_row_is_trained_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "deep" / "table"
     assert run("table glyphs --steps 3 --episodes 20 --run", root, SIZES) == 0
@@ -117,7 +124,6 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
     new = f"--run {tmp_path / 'new'} --threads 1"
     assert "--data" in refused(capsys, "table omniglot", new)
     assert "no Omniglot at" in refused(capsys, "table omniglot --data", tmp_path / "nowhere", new)
-    assert "--episodes is 1" in refused(capsys, "table --episodes 1", new)
     assert "--batch-size is 0" in refused(capsys, "table --batch-size 0", new)
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
     (tmp_path / "file").write_text("x")

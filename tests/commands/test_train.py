@@ -11,6 +11,13 @@ from mannkern.training.checkpoint import load_checkpoint
 from tests.commands.calls import COPY, EPISODES, SIZES, refused, run
 
 
+def test_example(tmp_path: Path) -> None:
+    """A run that is logged every 2 steps and validated every 4 has, after 4 steps, metrics of steps 2, 4 and 4."""
+    assert run("train glyphs --steps 4 --no-evaluate --run", tmp_path, SIZES) == 0
+    metrics = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in metrics] == [2, 4, 4]
+
+
 def test_train_evaluates_draws_and_leaves_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "deep" / "run"
     assert run("train glyphs --steps 5 --run", folder, SIZES) == 0

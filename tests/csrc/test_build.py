@@ -1,4 +1,4 @@
-"""The build: without a working compiler, without torch, with stand-ins for nvcc; and what the library needs to load."""
+"""The build without a compiler, without torch and with stand-ins for nvcc, and what the library needs to load."""
 
 import os
 import platform
@@ -32,25 +32,6 @@ def build(source: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=source, env=clean | environment, capture_output=True, text=True, timeout=120)
 
 
-def test_failed_compile_leaves_a_pure_python_package_and_says_so(source: Path) -> None:
-    done = build(source, CC="false", CXX="false")
-    assert done.returncode == 0
-    assert "no compiled library" in done.stderr
-    assert not list(source.rglob("*.so"))
-
-
-def test_failed_compile_is_an_error_when_forced(source: Path) -> None:
-    assert build(source, CC="false", CXX="false", MANNKERN_FORCE_BUILD="1").returncode != 0
-
-
-@pytest.mark.parametrize(("forced", "code"), [("0", 0), ("1", 1)])
-def test_build_without_torch(source: Path, forced: str, code: int) -> None:
-    (source / "torch.py").write_text("raise ImportError('hidden for this test')")
-    done = build(source, MANNKERN_FORCE_BUILD=forced, PYTHONPATH=str(source))
-    assert done.returncode == code
-    assert ("torch is not importable" in done.stderr) or ("needs torch at build time" in done.stderr)
-
-
 NVCC = """#!/bin/sh
 case "$1" in
   --version) echo "Cuda compilation tools, release {release}, V{release}" ;;
@@ -73,6 +54,32 @@ def build_with_nvcc(source: Path, release: str = "13.0", code: int = 0, **enviro
     return done.stdout + done.stderr
 
 
+def test_example(source: Path) -> None:
+    """For "8.6;9.0+PTX" nvcc makes machine code for GPUs 8.6 and 9.0, and PTX of 9.0 for later ones."""
+    said = build_with_nvcc(source, TORCH_CUDA_ARCH_LIST="8.6;9.0+PTX")
+    gpus = [word.removeprefix("-gencode=arch=") for word in said.split() if word.startswith("-gencode")]
+    assert gpus == ["compute_86,code=sm_86", "compute_90,code=sm_90", "compute_90,code=compute_90"]
+
+
+def test_failed_compile_leaves_a_pure_python_package_and_says_so(source: Path) -> None:
+    done = build(source, CC="false", CXX="false")
+    assert done.returncode == 0
+    assert "no compiled library" in done.stderr
+    assert not list(source.rglob("*.so"))
+
+
+def test_failed_compile_is_an_error_when_forced(source: Path) -> None:
+    assert build(source, CC="false", CXX="false", MANNKERN_FORCE_BUILD="1").returncode != 0
+
+
+@pytest.mark.parametrize(("forced", "code"), [("0", 0), ("1", 1)])
+def test_build_without_torch(source: Path, forced: str, code: int) -> None:
+    (source / "torch.py").write_text("raise ImportError('hidden for this test')")
+    done = build(source, MANNKERN_FORCE_BUILD=forced, PYTHONPATH=str(source))
+    assert done.returncode == code
+    assert ("torch is not importable" in done.stderr) or ("needs torch at build time" in done.stderr)
+
+
 def test_cuda_library_is_built_beside_a_torch_of_cuda(source: Path) -> None:
     said = build_with_nvcc(source)
     gpus = [word for word in said.split() if word.startswith("-gencode")]
@@ -80,12 +87,6 @@ def test_cuda_library_is_built_beside_a_torch_of_cuda(source: Path) -> None:
         "-gencode=arch=compute_100,code=compute_100"
     ]
     assert [file.name for file in (source / "mannkern").glob("*.so")] == ["_CUDA.abi3.so"]
-
-
-def test_cuda_library_is_for_the_gpus_that_were_asked_for(source: Path) -> None:
-    said = build_with_nvcc(source, TORCH_CUDA_ARCH_LIST="8.6;9.0+PTX")
-    gpus = [word.removeprefix("-gencode=arch=") for word in said.split() if word.startswith("-gencode")]
-    assert gpus == ["compute_86,code=sm_86", "compute_90,code=sm_90", "compute_90,code=compute_90"]
 
 
 def test_cuda_library_that_cannot_be_built_is_left_out_and_said(source: Path) -> None:
@@ -111,7 +112,7 @@ def test_library_needs_no_python_and_only_the_stable_interface_of_torch() -> Non
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86 instructions")
 def test_prefetches_are_in_the_compiled_library() -> None:
-    """GCC deletes calls to functions that only prefetch unless they are inlined: a scan once lost most of its own."""
+    """GCC deletes calls to functions that only prefetch unless they are inlined: a scan once lost most prefetches."""
     command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", str(ROOT / "mannkern" / "_C.abi3.so")]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     functions = [function.partition(":\n") for function in listing.split("\n\n")]

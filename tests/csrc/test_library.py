@@ -25,7 +25,8 @@ def restored_isa() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("restored_isa")
-def test_instruction_sets() -> None:
+def test_example() -> None:
+    """Each instruction set of this machine can be chosen, the best one last; an unknown name changes nothing."""
     for isa in ISAS:
         assert native.set_isa(isa)
         assert native.isa() == isa
@@ -41,7 +42,7 @@ def run(code: str) -> str:
 
 
 def in_a_copy(tmp_path, break_library: Callable) -> str:
-    """The output of a copy of the package whose library is broken by ``break_library``."""
+    """The output of a copy of the package whose library ``break_library`` removes or damages."""
     package = Path(mannkern.__file__).parent
     shutil.copytree(package, tmp_path / "mannkern", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     break_library(tmp_path / "mannkern")

@@ -56,7 +56,7 @@ def emulated(library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
 
 def test_example() -> None:
-    """One slot of one number: 3 (1 - 1/2 1) + 1/2 2 = 2.5."""
+    """A write to one slot of one number: 3 (1 - 1/2 1) + 1/2 2 = 2.5."""
     arguments = torch.tensor([[[3.0]]]), torch.tensor([[[0.5]]]), torch.tensor([[[1.0]]]), torch.tensor([[[2.0]]])
     assert functional.ntm_write(*arguments, backend="cuda").item() == 2.5
 

@@ -25,6 +25,20 @@ from tests.interpreter import on_shapes
 
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
+
+@on_kernels(["write"])
+def test_example(kernel: str, case: str) -> None:
+    """Two heads write to two slots: [[1, 2], [3, 4]] + [[1/2], [0]] [4, 8] + [[0], [1]] [1, 1]."""
+    tensors = {
+        "memory": torch.tensor([[[1.0, 2], [3, 4]]]),
+        "write_weights": torch.tensor([[[0.5, 0], [0, 1]]]),
+        "add": torch.tensor([[[4.0, 8], [1, 1]]]),
+    }
+    got = check_kernel(CASES[case], tensors, {"memory": torch.ones(1, 2, 2)}, kernel)
+    assert got["memory"].tolist() == [[[3, 6], [4, 5]]]
+    assert got["grad add"].tolist() == [[[0.5, 0.5], [1, 1]]]  # each head's weights added up
+
+
 FLOATS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 
 
@@ -41,19 +55,6 @@ def test_fresh_allocations_hold_nan(count: int) -> None:
 
 def only(*names: str) -> dict[str, Shape]:
     return {name: SHAPES[name] for name in names}
-
-
-@on_kernels(["write"])
-def test_example(kernel: str, case: str) -> None:
-    """Two heads write to two slots: [[1, 2], [3, 4]] + [[1/2], [0]] [4, 8] + [[0], [1]] [1, 1]."""
-    tensors = {
-        "memory": torch.tensor([[[1.0, 2], [3, 4]]]),
-        "write_weights": torch.tensor([[[0.5, 0], [0, 1]]]),
-        "add": torch.tensor([[[4.0, 8], [1, 1]]]),
-    }
-    got = check_kernel(CASES[case], tensors, {"memory": torch.ones(1, 2, 2)}, kernel)
-    assert got["memory"].tolist() == [[[3, 6], [4, 5]]]
-    assert got["grad add"].tolist() == [[[0.5, 0.5], [1, 1]]]  # each head's weights added up
 
 
 @FLOATS

@@ -11,12 +11,18 @@ from torch import Tensor
 from tests.models.meta_memory import build, task
 
 
+def test_example() -> None:
+    """Three classes with two shots are six examples, so that four labels of each task are refused."""
+    support, labels, queries = task(shots=2)
+    with pytest.raises(ValueError, match=r"^labels: got shape \(3, 4\), need \(3, 6\)"):
+        build()(support, labels[:, :4], queries)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         (lambda s, y, q: (s[0], y, q), ValueError, r"^support: got shape \(6, 5\), need \(B, K, \.\.\.\)"),
         (lambda s, y, q: (s[:, :0], y[:, :0], q), ValueError, r"^support: .* with K at least 1"),
-        (lambda s, y, q: (s, y[:, :4], q), ValueError, r"^labels: got shape \(3, 4\), need \(3, 6\)"),
         (lambda s, y, q: (s, y.float(), q), TypeError, r"^labels: got torch.float32, need torch.int64"),
         (lambda s, y, q: (s, y + 1, q), ValueError, r"^labels: got 1 to 3, need 0 to 2"),
         (lambda s, y, q: (s, y - 1, q), ValueError, r"^labels: got -1 to 1, need 0 to 2"),

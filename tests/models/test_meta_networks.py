@@ -20,7 +20,8 @@ AUGMENTED = pytest.mark.parametrize("augmented", [0, 1, 2])
 # The pieces, by hand
 
 
-def test_preprocess() -> None:
+def test_example() -> None:
+    """From |g| = e^-7 on it is (log|g| / 7, sign g), so -e^-3.5 becomes (-1/2, -1); below, it is (-1, e^7 g)."""
     g = torch.tensor([1.0, -math.exp(-3.5), math.exp(-8), -math.exp(-9), 0.0, 20.0], dtype=torch.float64)
     log = [0, -0.5, -1, -1, -1, math.log(20) / 7]
     sign = [1, -1, math.exp(-1), -math.exp(-2), 0, 1]

@@ -5,6 +5,11 @@ import torch
 from mannkern.tasks import seeds
 
 
+def test_example() -> None:
+    """SHA-256 of "0" begins with 5f ec eb 66, so batch 1 has the seed 0x66ebec5f + 0x9e3779b1 modulo 2^32."""
+    assert seeds.generator(0, 1).initial_seed() == 0x05236610
+
+
 def test_streams_stay_what_they_are() -> None:
     """Runs resume under later versions: these numbers are never to change."""
     drawn = torch.randint(1000, (4,), generator=seeds.generator(0, 1)).tolist()

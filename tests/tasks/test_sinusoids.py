@@ -10,6 +10,12 @@ import torch
 from mannkern.tasks.sinusoids import SinusoidSampler, sinusoid
 
 
+def test_example() -> None:
+    """2 sin(0 - pi/2) = -2 and 2 sin(pi - pi/2) = 2."""
+    y = sinusoid(torch.tensor([[[0.0], [math.pi]]]), torch.tensor([2.0]), torch.tensor([math.pi / 2]))
+    torch.testing.assert_close(y, torch.tensor([[[-2.0], [2.0]]]))
+
+
 def test_shapes_and_values() -> None:
     batch = SinusoidSampler(shots=5, queries=7).sample(3, 0)
     assert batch.support.shape == batch.labels.shape == (3, 5, 1)
@@ -19,11 +25,6 @@ def test_shapes_and_values() -> None:
             expected = batch.amplitudes[task] * torch.sin(x[task] - batch.phases[task])
             torch.testing.assert_close(y[task], expected)
     assert SinusoidSampler().sample(0, 0).support.shape == (0, 10, 1)
-
-
-def test_a_sinusoid_by_hand() -> None:
-    found = sinusoid(torch.tensor([[[0.0], [math.pi]]]), torch.tensor([2.0]), torch.tensor([math.pi / 2]))
-    torch.testing.assert_close(found, torch.tensor([[[-2.0], [2.0]]]))
 
 
 def test_the_ranges_are_the_papers_and_filled_evenly() -> None:

@@ -13,8 +13,14 @@ from mannkern.training.checkpoint import load_checkpoint, save_checkpoint
 from mannkern.training.errors import CommandError
 
 
-def test_a_checkpoint_comes_back_equal(tmp_path: Path) -> None:
-    state = {"model": {"w": torch.randn(3)}, "step": 7, "config": OneShotConfig().to_dict(), "cuda_rng": None}
+def test_example(tmp_path: Path) -> None:
+    """Weights (1, 2, 3) at step 7 are saved, and the same weights, step and settings are loaded."""
+    state = {
+        "model": {"w": torch.tensor([1.0, 2, 3])},
+        "step": 7,
+        "config": OneShotConfig().to_dict(),
+        "cuda_rng": None,
+    }
     save_checkpoint(tmp_path, state)
     loaded = load_checkpoint(tmp_path)
     assert loaded is not None

@@ -167,7 +167,7 @@ BORDERS: dict[str, tuple[tuple[str, ...], Shape]] = {
 
 
 def _half(where: str) -> torch.dtype:
-    """Both half types are loaded by the same code, so that one memory path has the one and one the other."""
+    """The half type that is tested on a path: the same code loads both types, so that one of them suffices."""
     return BFLOAT16 if "til" in where or where == "sort" else FLOAT16
 
 

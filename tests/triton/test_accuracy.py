@@ -1,4 +1,4 @@
-"""The rule of accuracy for every cell of the table, against the reference in float64; and the types of all results."""
+"""The accuracy rule and the types of all results, for every cell of the table, against the reference in float64."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_cell(cell: Cell) -> None:
 
 
 def check_forward(cell: Cell, tensors: Tensors) -> Tensors:
-    """Results under no_grad: accurate, and those of the mask equal."""
+    """Without gradients results keep the accuracy rule, and the mask equals the reference's. Returns the results."""
     case = CASES[cell.case]
     with torch.no_grad():
         got = run_case(case, tensors, "triton", cell.shape.n)

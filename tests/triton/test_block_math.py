@@ -1,4 +1,4 @@
-"""Block mathematics, in a kernel made for these tests."""
+"""The mathematics of blocks, which a kernel made for these tests calls."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def row_kernel(p_x, p_y, p_out, W: tl.constexpr):
 
 
 def rows(x: list[float], y: list[float]) -> list[float]:
-    """The norm of x, x . y, the same of rows of two parts (x, x) and (y, y), and the sigmoid of each x."""
+    """The norm of x, x . y, the dot product of rows of two parts (x, x) and (y, y), and the sigmoid of each x."""
     out = torch.empty(3 + len(x))
     row_kernel[(1,)](torch.tensor(x), torch.tensor(y), out, len(x))
     return out.tolist()
 
 
 def test_example() -> None:
-    """|(3, 4)| = 5, (3, 4) . (1, 2) = 11, and twice that of two parts."""
+    """|(3, 4)| = 5 and (3, 4) . (1, 2) = 3 + 8 = 11; rows of two such parts have the dot product 22."""
     assert rows([3.0, 4.0], [1.0, 2.0])[:3] == [5, 11, 22]
 
 
@@ -36,7 +36,7 @@ def test_example() -> None:
     ("x", "expected"), [([3.0, 4.0], 5.0), ([0.0, 0.0], 1e-8), ([3e30, 4e30], 5e30), ([3e-9, 4e-9], 1e-8)]
 )
 def test_norm(x: list[float], expected: float) -> None:
-    """It is at least eps, and finite where the squares overflow."""
+    """The norm is at least eps, and finite where the squares overflow."""
     assert rows(x, [0.0, 0.0])[0] == pytest.approx(expected)
 
 

@@ -1,4 +1,4 @@
-"""Launchers: they pass tensors as the kernels want them, and nothing that a new B, T or view compiles again."""
+"""Launchers pass aligned contiguous tensors, and no argument for which a new B, T or view compiles a kernel again."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_example() -> None:
 
 
 def test_sum_of_tiles() -> None:
-    """One episode, two tiles, a gradient of two numbers."""
+    """The gradients (1, 2) of one tile and (10, 20) of another add up to (11, 22); those of a single tile stay."""
     assert common.sum_tiles(torch.tensor([[[1.0, 2], [10, 20]]]), torch.float64).tolist() == [[11, 22]]
     assert common.sum_tiles(torch.tensor([[[1.0, 2]]]), torch.float64).tolist() == [[1, 2]]
 
@@ -80,7 +80,7 @@ def test_empty_tensors_are_aligned() -> None:
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """Every tensor that a kernel is launched with."""
+    """The list of all tensors with which kernels are launched."""
     tensors: list[Tensor] = []
 
     def run(kernel: Any, grid: tuple[int, ...], warps: int, *args: Any, **constants: Any) -> None:
@@ -97,7 +97,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 def test_kernels_get_aligned_tensors(
     case: str, where: str, launched: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Triton compiles a kernel again for a pointer that is aligned otherwise; unaligned views change no bit."""
+    """Triton would compile a kernel again for an unaligned pointer, so views are copied; they change no bit."""
     monkeypatch.setattr(operation, "recompute_checkpoint_every", lambda T: 1)  # several checkpoints
     shape = SHAPES[where]
     if case != "usage":
@@ -144,7 +144,8 @@ STATE = ("memory", "usage", "read_weights", "write_weights")
 @pytest.mark.parametrize("where", SHAPES)
 @pytest.mark.parametrize("case", [name for name in LRUA_CASES if name not in ("usage", "scan")])
 def test_half_precision_beside_a_float32_state(case: str, where: str) -> None:
-    """As under autocast. Kernels convert on load, so that half the bytes are read; gradients have the argument's type.
+    """Inputs have half precision, as under autocast. Kernels convert on load and so read half the bytes; a gradient has
+    the type of its argument.
 
     The usage update has no half-precision argument there, and the scan is in test_scan.py.
     """

@@ -66,7 +66,7 @@ def test_rounds_and_bisection_mark_the_same(n: int) -> None:
 
 
 def usages(N: int, dtype: torch.dtype) -> torch.Tensor:
-    """Five episodes: two with many ties and special values, one with ties alone, one with NaN alone, one without."""
+    """Five rows of usage: two have many ties and special values, one has only ties, one only NaN, one neither."""
     g = torch.Generator().manual_seed(N)
     mixed = torch.randint(-4, 5, (2, N), generator=g).to(dtype) / 4
     mixed[torch.rand(2, N, generator=g) < 0.1] = torch.nan

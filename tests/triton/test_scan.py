@@ -55,7 +55,7 @@ def test_example() -> None:
 
 @pytest.mark.parametrize("where", SHAPES)
 def test_scan_is_its_steps(where: str) -> None:
-    """In float64, from the initial state of a cell."""
+    """From the initial state of a cell, a float64 scan and its gradients equal those of its steps."""
     case = CASES["scan_strength_per_head"]
     N = min(SHAPES[where].N, first_tiled(SHAPES[where].W, torch.float64))
     shape = SHAPES[where]._replace(N=N, R=2, T=3 if where == "whole" else 2)
@@ -68,7 +68,7 @@ def test_scan_is_its_steps(where: str) -> None:
 
 @pytest.mark.parametrize("T", [1, SHORT_SEGMENT, WHOLE_SEGMENTS])
 def test_lengths(T: int) -> None:
-    """One step, a last segment shorter than the others, and segments of equal length."""
+    """The lengths are one step, a last segment shorter than the others, and segments of equal length."""
     case, shape = CASES["scan_strength_per_head"], SHAPES["whole"]._replace(T=T)
     check_kernel(case, episode(case, shape, torch.float64), cotangents(case, shape, torch.float64), "triton", shape.n)
 
@@ -107,7 +107,7 @@ def test_gradient_of_one_result(where: str, used: str) -> None:
 @pytest.mark.parametrize("T", [1, SHORT_SEGMENT])
 @pytest.mark.parametrize("where", SHAPES)
 def test_what_is_saved(where: str, T: int) -> None:
-    """Marks of every step and a few checkpoints of the memory; nothing under no_grad."""
+    """A scan saves the marks of every step and a few checkpoints of the memory; under no_grad it saves nothing."""
     case, shape = CASES["scan"], SHAPES[where]._replace(T=T)
     assert path(case, shape, torch.float32).startswith(where)
     tensors = arguments(case, shape)
@@ -129,7 +129,7 @@ def test_what_is_saved(where: str, T: int) -> None:
 
 @pytest.mark.parametrize(("where", "dtype"), [("whole", torch.float16), ("tiles", torch.bfloat16)])
 def test_half_precision_beside_a_float32_state(where: str, dtype: torch.dtype) -> None:
-    """Results are those of the same values in float32; gradients have the type of their argument."""
+    """Results are those of the same values in float32; a gradient has the type of its argument."""
     case, shape = CASES["scan_strength_per_head"], SHAPES[where]._replace(R=2, T=2)
     tensors, gradients = arguments(case, shape), cotangents(case, shape)
     half = {name: x if name in STATE else x.to(dtype) for name, x in tensors.items()}
@@ -145,7 +145,7 @@ def test_half_precision_beside_a_float32_state(where: str, dtype: torch.dtype) -
 
 
 def test_many_steps_mark_the_right_slots() -> None:
-    """As many as the interpreter has time for: tests/memories/lrua has a thousand on the compiled kernels."""
+    """The interpreter has time for 80 steps; tests/memories/lrua runs a thousand on the compiled kernels."""
     with Recorder() as recorder:
         chosen = many_steps("triton", 80)
     marks = recorder.calls["lrua_scan"][0].outputs[4]

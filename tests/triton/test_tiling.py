@@ -63,7 +63,7 @@ def test_columns_of_every_width() -> None:
 
 
 def elements(BN: int, W: int, dtype: torch.dtype) -> int:
-    """The float32 values that a program holds; a float64 counts twice."""
+    """The number of float32 values that a program holds; a float64 value counts twice."""
     return BN * (sum(tiling.columns(W)) + tiling.SLOT_VECTORS) * dtype.itemsize // 4
 
 
@@ -100,7 +100,7 @@ def test_float64_takes_tiles_earlier(W: int) -> None:
 
 @pytest.mark.parametrize("per_thread", [tiling.STEP_ELEMENTS_PER_THREAD, tiling.SCAN_ELEMENTS_PER_THREAD])
 def test_the_scan_has_the_blocks_of_the_step(per_thread: int) -> None:
-    """Only its warps differ, so that a scan in tiles can run the step's kernels."""
+    """Only the scan's warps differ, so that a scan in tiles can run the step's kernels."""
     for N in SIZES:
         blocks, step = tiling.memory_blocks(N, 40, FLOAT32, per_thread), tiling.memory_blocks(N, 40, FLOAT32)
         assert blocks[:-1] == step[:-1]
@@ -116,7 +116,7 @@ def test_slot_blocks(N: int) -> None:
 
 
 def test_warps() -> None:
-    """Powers of two that CUDA has, at most 1024 threads; more elements never get fewer warps."""
+    """The number of warps is a power of two and at most 32, CUDA's limit; more elements never get fewer warps."""
     for per_thread in (tiling.STEP_ELEMENTS_PER_THREAD, tiling.SCAN_ELEMENTS_PER_THREAD):
         warps = [tiling._warps(count, per_thread) for count in (1, 10, 100, 1000, 3000, 10**4, 10**5, 10**6)]
         assert all(is_power_of_two(x) and x <= 32 for x in warps)
@@ -129,7 +129,7 @@ def test_warps() -> None:
 
 
 def test_blocks_do_not_depend_on_the_batch() -> None:
-    """So a new batch size compiles nothing, and splitting a batch changes no bit."""
+    """No rule takes B, so that a new batch size compiles nothing, and splitting a batch changes no bit."""
     rules = (
         tiling.columns,
         tiling.memory_blocks,
@@ -169,7 +169,7 @@ def test_search_constants() -> None:
 
 
 def test_checkpoints_grow_as_the_root_of_T() -> None:
-    """Both the checkpoints of an episode and the steps that are computed again between two of them."""
+    """The checkpoints of an episode grow so, and the steps that are computed again between two of them."""
     for T in range(1, 3000):
         every = operation.recompute_checkpoint_every(T)
         assert 1 <= every <= T
@@ -178,7 +178,7 @@ def test_checkpoints_grow_as_the_root_of_T() -> None:
 
 
 def test_scan_programs_of_the_interpreter() -> None:
-    """More than one, so that the tests run more than one, and few enough that tests can have more episodes."""
+    """The tests run more than one program, and few enough that a test can have more episodes than programs."""
     assert tiling.scan_programs(torch.device("cpu")) == tiling.INTERPRETED_PROGRAMS
     assert 1 < tiling.INTERPRETED_PROGRAMS < 8
 

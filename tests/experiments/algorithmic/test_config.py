@@ -10,6 +10,13 @@ from mannkern.experiments.registry import load_config
 from mannkern.files import write_json
 from mannkern.training.errors import CommandError
 
+
+def test_example() -> None:
+    """A run lasts 100,000 steps; a run of 2 minutes has no limit of steps."""
+    assert CopyConfig().step_limit == 100_000
+    assert CopyConfig(minutes=2).step_limit == float("inf")
+
+
 PAPER = {  # heads and hidden units by controller (tables 2 and 1), units of the LSTM (table 3)
     "copy": ((1, 100), (1, 100), 256),
     "repeat-copy": ((1, 100), (1, 100), 512),
@@ -67,8 +74,3 @@ def test_runs_compare_where_their_sequences_are_the_same() -> None:
     assert CopyConfig().comparable == CopyConfig(model="lstm", hidden_size=3, lr=1.0).comparable
     assert CopyConfig().comparable != CopyConfig(max_length=10).comparable
     assert NGramsConfig().comparable != PrioritySortConfig().comparable != OneShotConfig().comparable
-
-
-def test_how_long_a_run_lasts() -> None:
-    assert CopyConfig().step_limit == 100_000
-    assert CopyConfig(minutes=2).step_limit == float("inf")

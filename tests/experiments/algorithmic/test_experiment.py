@@ -34,7 +34,8 @@ def copied(inputs: Tensor, sure: float) -> Tensor:
     return (2 * bits - 1)[..., :-1] * sure
 
 
-def test_the_loss_is_the_sum_over_an_answer_and_the_mean_over_sequences() -> None:
+def test_example() -> None:
+    """Seven bits at probability 1/2 cost 1 each, one at 1/4 costs 2: 9 bits in two sequences, which is 4.5 each."""
     experiment = AlgorithmicExperiment(CopyConfig(bits=2))
     targets = torch.zeros(5, 2, 2)
     mask = torch.tensor([False] * 3 + [True] * 2).unsqueeze(1).expand(5, 2)

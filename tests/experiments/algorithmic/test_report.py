@@ -24,6 +24,27 @@ NGRAMS = NGramsConfig(
 )  # fmt: skip
 
 
+def scores(size: tuple[int, ...], bits: float, optimal: float | None = None) -> SizeScores:
+    return SizeScores(size, 1000, 909, bits, 0.25, 1.5, optimal)
+
+
+def test_example() -> None:
+    """12 steps of 4 sequences are 48; training has lengths up to 10, so that 20 x 10 gets a star."""
+    config = ALGORITHMIC_CONFIGS["repeat-copy"]()
+    sizes = [(10, 10), (20, 10)]
+    runs = [
+        Evaluation(Path(model), replace(config, model=model), 12, [scores(size, bits) for size in sizes])
+        for model, bits in (("ntm", 0.5), ("lstm", 400.0))
+    ]
+    lines = table(runs).splitlines()
+    assert "1,000 sequences of each size" in lines[0]
+    assert lines[1:3] == [f"{name}: 12 steps, 48 sequences of training" for name in ("NTM", "LSTM")]
+    assert lines[4].split() == "length x repeats NTM bits wrong LSTM bits wrong guessing".split()  # noqa: SIM905
+    assert lines[5].split() == "10 x 10 0.50 ± 0.25 1.50 400.00 ± 0.25 1.50 909".split()  # noqa: SIM905
+    assert lines[6].split()[:3] == ["20", "x", "10*"]
+    assert lines[-1] == "*: larger than any in training"
+
+
 def trained(run: Path, config: AlgorithmicConfig) -> Evaluation:
     run.mkdir()
     train(config, run)
@@ -41,22 +62,6 @@ def ngrams(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     return trained(tmp_path_factory.mktemp("runs") / "ngrams", NGRAMS)
 
 
-def test_the_table_has_columns_for_each_run() -> None:
-    config = ALGORITHMIC_CONFIGS["repeat-copy"]()
-    sizes = [(10, 10), (20, 10)]
-    runs = [
-        Evaluation(Path(model), replace(config, model=model), 12, [scores(size, bits) for size in sizes])
-        for model, bits in (("ntm", 0.5), ("lstm", 400.0))
-    ]
-    lines = table(runs).splitlines()
-    assert "1,000 sequences of each size" in lines[0]
-    assert lines[1:3] == [f"{name}: 12 steps, 48 sequences of training" for name in ("NTM", "LSTM")]
-    assert lines[4].split() == "length x repeats NTM bits wrong LSTM bits wrong guessing".split()  # noqa: SIM905
-    assert lines[5].split() == "10 x 10 0.50 ± 0.25 1.50 400.00 ± 0.25 1.50 909".split()  # noqa: SIM905
-    assert lines[6].split()[:3] == ["20", "x", "10*"]
-    assert lines[-1] == "*: larger than any in training"
-
-
 def test_the_record_has_every_size(results: list[Evaluation]) -> None:
     record = json.loads((results[0].run / "evaluation.json").read_text())
     assert [size["size"] for size in record["sizes"]] == [[3], [10], [20], [30], [50], [120]]
@@ -66,10 +71,6 @@ def test_the_record_has_every_size(results: list[Evaluation]) -> None:
     assert (first["sequences"], first["answer_bits"], first["optimal_bits_per_sequence"]) == (4, 6, None)
     assert first["bits_per_sequence"] == pytest.approx(6, abs=1.5)
     assert first["interval_95"] > 0
-
-
-def scores(size: tuple[int, ...], bits: float, optimal: float | None = None) -> SizeScores:
-    return SizeScores(size, 1000, 909, bits, 0.25, 1.5, optimal)
 
 
 def test_the_optimum_stands_beside_the_n_grams(ngrams: Evaluation) -> None:

@@ -54,7 +54,8 @@ def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glyphs, "load", lambda: split)
 
 
-def test_scores_of_two_batches_add_up() -> None:
+def test_example() -> None:
+    """Of 3 queries 2 are right, then 3: 5/6. A wrong answer costs log(1 + e), a right one log(1 + 1/e)."""
     experiment = FewShotExperiment(FewShotConfig(classes=2))
     targets = torch.tensor([[0, 1, 0]])
     batch = FewShotEpisodes(torch.zeros(1, 2, 4, 4), torch.tensor([[0, 1]]), torch.zeros(1, 3, 4, 4), targets)

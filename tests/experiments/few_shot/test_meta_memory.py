@@ -26,7 +26,8 @@ def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glyphs, "load", lambda: split)
 
 
-def test_the_model_has_the_settings_of_the_run() -> None:
+def test_example() -> None:
+    """Reasoning takes an embedding and a read of 4 numbers each and a value for each of 3 classes: 11 inputs."""
     config = replace(SMALL, classes=3, layers=2, inner_steps=4, step_size=0.02, first_order=True, backend="reference")
     model = FewShotExperiment(config).make_model()
     assert isinstance(model, MetaMemoryNetwork)

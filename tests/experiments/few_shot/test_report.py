@@ -20,6 +20,22 @@ SMALL = FewShotConfig(
 )
 
 
+def result(run: str, config: FewShotConfig, level: float) -> Evaluation:
+    scores = FewShotScores(1000, 1.0, level, 0.01)
+    return Evaluation(Path(run), config, 12, scores, scores._replace(accuracy=level + 0.1))
+
+
+def test_example() -> None:
+    """12 steps of 16 episodes are 192 episodes of training; among 5 classes chance is 1/5."""
+    config = FewShotConfig(shots=5, batch_size=16)
+    lines = table([result("a", config, 0.8), result("b", replace(config, model="matching-fce"), 0.6)]).splitlines()
+    assert lines[0].startswith("few-shot-glyphs, accuracy 5-way 5-shot: 1,000 episodes")
+    assert lines[1] == "MATCHING: 12 steps, 192 episodes of training"
+    assert lines[4].split() == ["MATCHING", "MATCHING-FCE", "chance"]
+    assert lines[5].split() == ["unseen", "classes", "80.0%", "±", "1.0%", "60.0%", "±", "1.0%", "20.0%"]
+    assert lines[6].split()[:3] == ["training", "classes", "90.0%"]
+
+
 @pytest.fixture(autouse=True)
 def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     split = glyphs.load(num_train=6, num_test=4)
@@ -36,21 +52,6 @@ def results(tmp_path: Path) -> list[Evaluation]:
         train(config, run)
         found.append(evaluate(run, config, 20))
     return found
-
-
-def result(run: str, config: FewShotConfig, level: float) -> Evaluation:
-    scores = FewShotScores(1000, 1.0, level, 0.01)
-    return Evaluation(Path(run), config, 12, scores, scores._replace(accuracy=level + 0.1))
-
-
-def test_the_table_has_a_column_for_each_run_and_chance() -> None:
-    config = FewShotConfig(shots=5, batch_size=16)
-    lines = table([result("a", config, 0.8), result("b", replace(config, model="matching-fce"), 0.6)]).splitlines()
-    assert lines[0].startswith("few-shot-glyphs, accuracy 5-way 5-shot: 1,000 episodes")
-    assert lines[1] == "MATCHING: 12 steps, 192 episodes of training"
-    assert lines[4].split() == ["MATCHING", "MATCHING-FCE", "chance"]
-    assert lines[5].split() == ["unseen", "classes", "80.0%", "±", "1.0%", "60.0%", "±", "1.0%", "20.0%"]
-    assert lines[6].split()[:3] == ["training", "classes", "90.0%"]
 
 
 def test_the_papers_figure_stands_where_it_compares() -> None:

@@ -26,7 +26,8 @@ class Always(nn.Module):
         return self.logits
 
 
-def test_scores_of_two_batches_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two batches have 4 first instances and 2 second; one first is wrong: 5/6 are right, of the first 3/4."""
     split = glyphs.load(num_train=6, num_test=4)
     monkeypatch.setattr(glyphs, "load", lambda: split)
     experiment = OneShotExperiment(OneShotConfig(classes=2, length=6))

@@ -54,14 +54,18 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[Evaluation]:
     return found
 
 
-def test_the_loss_is_the_mean_squared_error_of_the_queries() -> None:
+def test_example() -> None:
+    """Answers of 0 to targets 1 and 7 have a mean squared error of (1 + 49) / 2 = 25, whose root is 5."""
     experiment = SinusoidExperiment(SMALL)
     batch = experiment.sample(0, CPU)
     loss, sums = experiment.loss_and_sums(Zero(), batch)
     torch.testing.assert_close(loss, batch.targets.square().mean())
+    targets = torch.tensor([1.0, 7]).repeat(2).view(4, 1).expand(3, 4, 1)
+    loss, sums = experiment.loss_and_sums(Zero(), batch._replace(targets=targets))
+    assert loss.item() == 25
     assert sums.shape == (experiment.num_sums,)
     found = experiment.summarize((sums + sums).tolist(), 2.0)
-    assert found == {"root_mean_squared_error": pytest.approx(math.sqrt(loss.item()))}
+    assert found == {"root_mean_squared_error": pytest.approx(5)}
     assert experiment.progress_text({"root_mean_squared_error": 1.234}) == "y to within 1.23"
 
 

@@ -8,7 +8,7 @@ from mannkern import functional
 from tests.helpers import CASES, SMALL, as_function, cotangents
 
 
-def test_gradients_of_the_norm_under_eps(backend: str) -> None:
+def test_example(backend: str) -> None:
     """Under eps the norm is the constant eps: scaling a short key scales its cosine, and that slope is the gradient."""
     memory = torch.tensor([[[0.6, 0.8], [0, 0]]], dtype=torch.float64)
     key = torch.tensor([[[3e-9, 4e-9]]], dtype=torch.float64, requires_grad=True)

@@ -27,6 +27,14 @@ def assert_equal(got: torch.Tensor, expected: list) -> None:
     torch.testing.assert_close(got, tensor(expected), rtol=1e-14, atol=1e-15)
 
 
+def test_example(backend: str) -> None:
+    """Half of the usage [1, 2], read weights [3/4, 5/4] and write weights [1, 1] add up to [9/4, 13/4]."""
+    usage = functional.usage_update(
+        tensor([[1, 2]]), tensor([[[0.25, 0.75], [0.5, 0.5]]]), tensor([[[0, 1], [1, 0]]]), 0.5, backend=backend
+    )
+    assert_equal(usage, [[2.25, 3.25]])
+
+
 @pytest.mark.parametrize(
     ("usage", "n", "expected"),
     [
@@ -113,13 +121,6 @@ def test_norm_under_eps(backend: str) -> None:
     memory, key = tensor([[[0.6, 0.8], [0, 0]]]), tensor([[[3e-9, 4e-9]]])
     _, weights = functional.cosine_read(memory, key, tensor([[2 * math.log(3)]]), backend=backend)
     assert_equal(weights, [[[0.75, 0.25]]])
-
-
-def test_usage_update(backend: str) -> None:
-    usage = functional.usage_update(
-        tensor([[1, 2]]), tensor([[[0.25, 0.75], [0.5, 0.5]]]), tensor([[[0, 1], [1, 0]]]), 0.5, backend=backend
-    )
-    assert_equal(usage, [[2.25, 3.25]])  # 0.5 + 0.75 + 1 and 1 + 1.25 + 1
 
 
 # usage [0.5, 0.1, 0.2]: slots 1 and 2 are least used, slot 1 is zeroed. The gates let sigmoid = 1/2 or 3/4 through.

@@ -33,6 +33,11 @@ def focus(weights: list, shift: list, sharpness: float, backend: str) -> list[fl
     ).tolist()[0][0]
 
 
+def test_example(backend: str) -> None:
+    """w_s(0) = 1/4 1/4 + 1/4 1/2 + 1/2 1/4 = 5/16, w_s(1) = 6/16, w_s(2) = 5/16; their squares are as 25 : 36 : 25."""
+    assert focus(ROW, ROW_SHIFT, 2.0, backend) == pytest.approx([25 / 86, 36 / 86, 25 / 86], rel=1e-14)
+
+
 def gradients(weights: list, shift: list, sharpness: float, grad: list, backend: str) -> list[Tensor]:
     """Gradients of weights, shift and sharpness of one row, from the gradient ``grad`` of the result."""
     leaves = [tensor(x).requires_grad_() for x in ([[weights]], [[shift]], [[sharpness]])]
@@ -68,13 +73,8 @@ def test_one_hot_shift_is_roll(backend: str, N: int, S: int) -> None:
     torch.testing.assert_close(got, rolled, rtol=1e-14, atol=0)
 
 
-def test_shift_and_sharpen(backend: str) -> None:
-    """w_s(0) = 1/4 1/4 + 1/4 1/2 + 1/2 1/4 = 5/16, w_s(1) = 6/16, w_s(2) = 5/16; their squares are as 25 : 36 : 25."""
-    assert focus(ROW, ROW_SHIFT, 2.0, backend) == pytest.approx([25 / 86, 36 / 86, 25 / 86], rel=1e-14)
-
-
 def test_gradients_of_shift_and_sharpen(backend: str) -> None:
-    """Of the first weight of the test above, 25/86.
+    """Of the first weight of test_example, 25/86.
 
     By w_s: v(i) = 2 w_s(i) / (86/256) (d(i) - 25/86) = [2440, -1200, -1000] / 1849. By w(k): sum_j s_j v(k + j - 1);
     by s_j: sum_i v(i) w(i - j + 1); by y: 25/86 36/86 (ln 5 - ln 6).

@@ -10,6 +10,16 @@ from mannkern.tasks.characters.episodes import EpisodeSampler
 from mannkern.tasks.characters.labels import OneHotLabels, StringLabels, answered_right, encode, label_loss
 
 
+def test_example() -> None:
+    """A wrong letter costs log(e + 2), a right one log(e^2 + 2) - 2, and one of three equal logits log 3."""
+    symbols = torch.tensor([[0, 2], [1, 1]])
+    logits = torch.zeros(2, 6)
+    logits[0, 2] = 1.0  # of the first letter's three logits, the one of symbol 2, which is wrong
+    logits[1, 4] = 2.0  # of the second letter's, symbol 1, which is right
+    expected = [math.log(2 + math.e) + math.log(3), math.log(3) + math.log(2 + math.exp(2)) - 2]
+    assert label_loss(logits, symbols).tolist() == pytest.approx(expected)
+
+
 def images(classes: int) -> Tensor:
     return torch.randint(256, (classes, 20, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -68,15 +78,6 @@ def test_drawing_strings_leaves_the_drawings_as_they_are() -> None:
     one, other = (EpisodeSampler(images(9), labels=labels).sample(5, 2) for labels in (OneHotLabels(), StringLabels()))
     assert torch.equal(one.inputs[..., :9], other.inputs[..., :9])
     assert torch.equal(one.targets, other.targets)
-
-
-def test_the_loss_is_the_sum_over_letters() -> None:
-    symbols = torch.tensor([[0, 2], [1, 1]])
-    logits = torch.zeros(2, 6)
-    logits[0, 2] = 1.0  # of the first letter's three logits, the one of symbol 2, which is wrong
-    logits[1, 4] = 2.0  # of the second letter's, symbol 1, which is right
-    expected = [math.log(2 + math.e) + math.log(3), math.log(3) + math.log(2 + math.exp(2)) - 2]
-    assert label_loss(logits, symbols).tolist() == pytest.approx(expected)
 
 
 def test_one_symbol_costs_its_cross_entropy() -> None:

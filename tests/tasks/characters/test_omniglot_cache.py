@@ -29,7 +29,8 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def test_decoded_once(root: Path, cache: Path, decodings: list[str]) -> None:
+def test_example(root: Path, cache: Path, decodings: list[str]) -> None:
+    """The first of three loads decodes the two archives; the others read the cache, which is one file."""
     first = omniglot.load(root, cache=cache)
     assert len(decodings) == 2
     second = omniglot.load(str(root), cache=str(cache))
