@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree
 
 from mannkern.memories.checks import check_controller, check_dtype, check_input, check_tensor, widen
+
+State = TypeVar("State", bound=type[Any])
+
+
+def register_state(state: State) -> State:
+    """Let torch.load(weights_only=True) and torch.export.load read a cell's state; a decorator of its NamedTuple."""
+    torch.serialization.add_safe_globals([state])
+    # PyTorch has no public function for a NamedTuple; its error for one without a name asks for this call.
+    _pytree._register_namedtuple(state, serialized_type_name=f"mannkern.{state.__name__}")
+    return state
 
 
 class FeedForward(nn.Module):
