@@ -46,6 +46,7 @@ class MemoryCell(nn.Module):
     family: ClassVar[str]  # the name of its memory family
     state_type: ClassVar[type[Any]]  # a NamedTuple: controller, then tensors
     state_letters: ClassVar[dict[str, str]]  # the dimensions of these tensors
+    initial_memory: Tensor | None  # (N, W), or None if it is a constant
 
     def __init__(
         self,
@@ -83,13 +84,12 @@ class MemoryCell(nn.Module):
         else:
             raise ValueError(f"controller: got {controller!r}, need 'lstm', 'feedforward' or a torch.nn.Module")
         self.interface = nn.Linear(hidden_size, interface_size, **factory)
-        initial = torch.empty(memory_slots, memory_width, **factory)
         if memory_init == "learned":
-            self.initial_memory = nn.Parameter(initial)
+            self.initial_memory = nn.Parameter(torch.empty(memory_slots, memory_width, **factory))
         elif memory_init == "uniform":
-            self.register_buffer("initial_memory", initial)
+            self.register_buffer("initial_memory", torch.empty(memory_slots, memory_width, **factory))
         elif isinstance(memory_init, (int, float)) and not isinstance(memory_init, bool) and math.isfinite(memory_init):
-            self.register_buffer("initial_memory", initial, persistent=False)
+            self.initial_memory = None  # a buffer outside the state_dict would be lost on the meta device
         else:
             raise ValueError(f"memory_init: got {memory_init!r}, need a finite number, 'uniform' or 'learned'")
         self.reset_parameters()
@@ -113,11 +113,37 @@ class MemoryCell(nn.Module):
         nn.init.xavier_uniform_(self.interface.weight)
         nn.init.zeros_(self.interface.bias)
         with torch.no_grad():
-            if isinstance(self.memory_init, str):
+            if self.initial_memory is not None:
                 bound = 1 / math.sqrt(self.memory_slots + self.memory_width)
                 self.initial_memory.uniform_(-bound, bound)
-            else:
-                self.initial_memory.fill_(self.memory_init)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Beside the weights, the metadata of the state_dict says which constant the memory starts with."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.initial_memory is None and hasattr(destination, "_metadata"):
+            destination._metadata[prefix[:-1]]["memory_init"] = float(self.memory_init)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Refuse weights that were trained with another constant, as those of another size are refused."""
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        theirs = local_metadata.get("memory_init", self.memory_init)
+        if self.initial_memory is None and theirs != self.memory_init:
+            error_msgs.append(f"memory_init: got {theirs} from the state_dict, need {self.memory_init}, this cell's")
+
+    def any_parameter(self) -> Tensor:
+        """A parameter of the cell, because states and inputs have its device and dtype."""
+        return self.interface.weight
 
     def initial_state(self, batch_size: int) -> Any:
         """The state of ``batch_size`` episodes before their first step."""
@@ -137,7 +163,7 @@ class MemoryCell(nn.Module):
 
     def forward(self, input: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """input (B, F), state None for the initial one -> output (B, D + R W) = [h_t, r_t], state."""
-        check_input(input, self.input_size, self.interface.weight)
+        check_input(input, self.input_size, self.any_parameter())
         B = input.shape[0]
         output, state, _ = self.step(input, self.initial_state(B) if state is None else self.check_state(state, B))
         return output, state
@@ -152,26 +178,29 @@ class MemoryCell(nn.Module):
         name = self.state_type.__name__
         if not isinstance(state, self.state_type):
             raise TypeError(f"state: got {type(state).__name__}, need the {name} that initial_state or a step returns")
-        first, sizes = widen(self.initial_memory), self.sizes(batch_size)
+        first, sizes = self.any_parameter(), self.sizes(batch_size)
         for part, letters in self.state_letters.items():
             expected = tuple(sizes[letter] for letter in letters)
             check_tensor(first, f"state.{part}", getattr(state, part), letters, expected)
         if isinstance(self.controller, nn.LSTMCell):
             for part, x in zip("hc", state.controller, strict=True):
                 expected = (batch_size, self.hidden_size)
-                check_tensor(self.initial_memory, f"state.controller {part}", x, "BD", expected)
+                check_tensor(first, f"state.controller {part}", x, "BD", expected)
         return state
 
     def first_memory(self, batch_size: int) -> Tensor:
         """Memory (B, N, W) before the first step, float32 beside half-precision parameters."""
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 0:
             raise ValueError(f"batch_size: got {batch_size!r}, need an int, at least 0")
-        return widen(self.initial_memory).expand(batch_size, self.memory_slots, self.memory_width)
+        initial = self.initial_memory
+        if initial is None:
+            initial = self.any_parameter().new_full((), float(self.memory_init))
+        return widen(initial).expand(batch_size, self.memory_slots, self.memory_width)
 
     def first_controller_state(self, batch_size: int) -> Any:
         """(h, c) of zeros for an LSTM, () for a feed-forward controller, None for a module that the caller passed."""
         if isinstance(self.controller, nn.LSTMCell):
-            h = self.initial_memory.new_zeros(batch_size, self.hidden_size)
+            h = self.any_parameter().new_zeros(batch_size, self.hidden_size)
             return h, torch.zeros_like(h)
         return () if isinstance(self.controller, FeedForward) else None
 
