@@ -190,7 +190,7 @@ class MemoryCell(nn.Module):
 
     def first_memory(self, batch_size: int) -> Tensor:
         """Memory (B, N, W) before the first step, float32 beside half-precision parameters."""
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 0:
+        if not isinstance(batch_size, (int, torch.SymInt)) or isinstance(batch_size, bool) or batch_size < 0:
             raise ValueError(f"batch_size: got {batch_size!r}, need an int, at least 0")
         initial = self.initial_memory
         if initial is None:

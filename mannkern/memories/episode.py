@@ -88,7 +88,7 @@ def saved_shapes(
 
 def checkpoint_every(T: int) -> int:
     """Steps between two checkpoints of the memory: the square root of T, as csrc/cpu/checkpoints.h has it."""
-    return max(1, math.ceil(math.sqrt(T)))
+    return torch.sym_max(1, math.ceil(torch.sym_sqrt(T)))  # T may be symbolic, under torch.compile
 
 
 def last_cell(cell: Tensor | None, memory: Tensor, interface_weight: Tensor) -> Tensor:
