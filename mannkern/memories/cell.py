@@ -22,6 +22,10 @@ def register_state(state: State) -> State:
     return state
 
 
+STEP_METHODS = ("forward", "step", "interface_vector", "run_controller")
+"""The methods whose work a compiled loop does. The cell of a family need not have an interface_vector."""
+
+
 class FeedForward(nn.Module):
     """The feed-forward controller: one tanh layer without a state of its own."""
 
@@ -47,6 +51,15 @@ class MemoryCell(nn.Module):
     state_type: ClassVar[type[Any]]  # a NamedTuple: controller, then tensors
     state_letters: ClassVar[dict[str, str]]  # the dimensions of these tensors
     initial_memory: Tensor | None  # (N, W), or None if it is a constant
+    fused_episode_is_current: ClassVar[bool] = False  # whether it computes what the class's own step does
+
+    def __init_subclass__(cls) -> None:
+        """A subclass that overrides a step, or a part of one, leaves the compiled loop unless it brings its own."""
+        super().__init_subclass__()
+        owner = next(base for base in cls.__mro__ if "fused_episode" in vars(base))
+        cls.fused_episode_is_current = all(
+            getattr(cls, name, None) is getattr(owner, name, None) for name in STEP_METHODS
+        )
 
     def __init__(
         self,
@@ -100,7 +113,7 @@ class MemoryCell(nn.Module):
         return self.hidden_size + self._read_size
 
     def reset_parameters(self) -> None:
-        """Draw all parameters again, except those of a controller that the caller passed; see the class."""
+        """Draw all parameters again, except those of a controller or interface of the caller's own; see the class."""
         if self._has_own_controller:
             pass
         elif isinstance(self.controller, nn.LSTMCell):
@@ -110,8 +123,9 @@ class MemoryCell(nn.Module):
                     bias[self.hidden_size : 2 * self.hidden_size].fill_(0.5)
         elif isinstance(self.controller, FeedForward):
             self.controller.linear.reset_parameters()
-        nn.init.xavier_uniform_(self.interface.weight)
-        nn.init.zeros_(self.interface.bias)
+        if type(self.interface) is nn.Linear:
+            nn.init.xavier_uniform_(self.interface.weight)
+            nn.init.zeros_(self.interface.bias)
         with torch.no_grad():
             if self.initial_memory is not None:
                 bound = 1 / math.sqrt(self.memory_slots + self.memory_width)
@@ -142,8 +156,14 @@ class MemoryCell(nn.Module):
             error_msgs.append(f"memory_init: got {theirs} from the state_dict, need {self.memory_init}, this cell's")
 
     def any_parameter(self) -> Tensor:
-        """A parameter of the cell, because states and inputs have its device and dtype."""
-        return self.interface.weight
+        """A parameter of the cell, because states and inputs have its device and dtype.
+
+        It is the interface's weight, or the first of a float type where another module has replaced the interface.
+        """
+        weight = getattr(self.interface, "weight", None)
+        if isinstance(weight, Tensor) and weight.is_floating_point():
+            return weight
+        return next(x for x in self.parameters() if x.is_floating_point())
 
     def initial_state(self, batch_size: int) -> Any:
         """The state of ``batch_size`` episodes before their first step."""
