@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from mannkern.memories.checks import check_controller, check_dtype, check_input, check_tensor, widen
+from mannkern.memories.checks import check_controller, check_dense, check_dtype, check_input, check_tensor, widen
 
 State = TypeVar("State", bound=type[Any])
 
@@ -194,19 +194,37 @@ class MemoryCell(nn.Module):
         return {"B": batch_size, "N": self.memory_slots, "W": W, "R": self._read_size // W}
 
     def check_state(self, state: Any, batch_size: int) -> Any:
-        """The state, if it fits ``batch_size`` episodes of this cell; else ValueError or TypeError, naming the part."""
+        """The state, if it fits ``batch_size`` episodes of this cell; else ValueError or TypeError, naming the part.
+
+        Parts of half precision are widened to float32, apart from the controller's.
+        """
         name = self.state_type.__name__
         if not isinstance(state, self.state_type):
             raise TypeError(f"state: got {type(state).__name__}, need the {name} that initial_state or a step returns")
         first, sizes = self.any_parameter(), self.sizes(batch_size)
         for part, letters in self.state_letters.items():
             expected = tuple(sizes[letter] for letter in letters)
-            check_tensor(first, f"state.{part}", getattr(state, part), letters, expected)
-        if isinstance(self.controller, nn.LSTMCell):
-            for part, x in zip("hc", state.controller, strict=True):
-                expected = (batch_size, self.hidden_size)
-                check_tensor(first, f"state.controller {part}", x, "BD", expected)
+            x = check_dense(f"state.{part}", getattr(state, part))
+            wide = check_tensor(first, f"state.{part}", x, letters, expected)
+            if wide is not x:
+                state = state._replace(**{part: wide})  # the compiled loop takes no half precision
+        self._check_controller_state(first, state.controller, batch_size)
         return state
+
+    def _check_controller_state(self, first: Tensor, state: Any, batch_size: int) -> None:
+        """The controller's part of a state; a controller of the caller's own type may have any."""
+        parts: dict[str, Any] = {}
+        if isinstance(self.controller, nn.LSTMCell):
+            if not isinstance(state, (tuple, list)) or len(state) != 2:
+                raise TypeError(f"state.controller: got {_describe(state)}, need (h, c), each (B, D)")
+            parts = {"state.controller h": state[0], "state.controller c": state[1]}
+        elif isinstance(self.controller, FeedForward):
+            if not isinstance(state, (tuple, list)) or len(state) != 0:
+                raise TypeError(f"state.controller: got {_describe(state)}, need (), since it has no state")
+        elif isinstance(self.controller, (nn.GRUCell, nn.RNNCell)) and state is not None:
+            parts = {"state.controller": state}
+        for name, x in parts.items():
+            check_tensor(first, name, check_dense(name, x), "BD", (batch_size, self.hidden_size))
 
     def first_memory(self, batch_size: int) -> Tensor:
         """Memory (B, N, W) before the first step, float32 beside half-precision parameters."""
@@ -235,3 +253,7 @@ class MemoryCell(nn.Module):
             return hidden, hidden
         hidden, state = self.controller(controller_input, state)
         return hidden, state
+
+
+def _describe(state: Any) -> str:
+    return f"{len(state)} parts" if isinstance(state, (tuple, list)) else type(state).__name__
