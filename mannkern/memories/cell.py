@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree
 
-from mannkern.memories.checks import check_controller, check_dtype, check_input, check_tensor, widen
+from mannkern.memories.checks import check_controller, check_dense, check_dtype, check_input, check_tensor, widen
+
+State = TypeVar("State", bound=type[Any])
+
+
+def register_state(state: State) -> State:
+    """Let torch.load(weights_only=True) and torch.export.load read a cell's state; a decorator of its NamedTuple."""
+    torch.serialization.add_safe_globals([state])
+    # PyTorch has no public function for a NamedTuple; its error for one without a name asks for this call.
+    _pytree._register_namedtuple(state, serialized_type_name=f"mannkern.{state.__name__}")
+    return state
+
+
+STEP_METHODS = ("forward", "step", "interface_vector", "run_controller")
+"""The methods whose work a compiled loop does. The cell of a family need not have an interface_vector."""
 
 
 class FeedForward(nn.Module):
@@ -35,6 +50,16 @@ class MemoryCell(nn.Module):
     family: ClassVar[str]  # the name of its memory family
     state_type: ClassVar[type[Any]]  # a NamedTuple: controller, then tensors
     state_letters: ClassVar[dict[str, str]]  # the dimensions of these tensors
+    initial_memory: Tensor | None  # (N, W), or None if it is a constant
+    fused_episode_is_current: ClassVar[bool] = False  # whether it computes what the class's own step does
+
+    def __init_subclass__(cls) -> None:
+        """A subclass that overrides a step, or a part of one, leaves the compiled loop unless it brings its own."""
+        super().__init_subclass__()
+        owner = next(base for base in cls.__mro__ if "fused_episode" in vars(base))
+        cls.fused_episode_is_current = all(
+            getattr(cls, name, None) is getattr(owner, name, None) for name in STEP_METHODS
+        )
 
     def __init__(
         self,
@@ -72,13 +97,12 @@ class MemoryCell(nn.Module):
         else:
             raise ValueError(f"controller: got {controller!r}, need 'lstm', 'feedforward' or a torch.nn.Module")
         self.interface = nn.Linear(hidden_size, interface_size, **factory)
-        initial = torch.empty(memory_slots, memory_width, **factory)
         if memory_init == "learned":
-            self.initial_memory = nn.Parameter(initial)
+            self.initial_memory = nn.Parameter(torch.empty(memory_slots, memory_width, **factory))
         elif memory_init == "uniform":
-            self.register_buffer("initial_memory", initial)
+            self.register_buffer("initial_memory", torch.empty(memory_slots, memory_width, **factory))
         elif isinstance(memory_init, (int, float)) and not isinstance(memory_init, bool) and math.isfinite(memory_init):
-            self.register_buffer("initial_memory", initial, persistent=False)
+            self.initial_memory = None  # a buffer outside the state_dict would be lost on the meta device
         else:
             raise ValueError(f"memory_init: got {memory_init!r}, need a finite number, 'uniform' or 'learned'")
         self.reset_parameters()
@@ -89,7 +113,7 @@ class MemoryCell(nn.Module):
         return self.hidden_size + self._read_size
 
     def reset_parameters(self) -> None:
-        """Draw all parameters again, except those of a controller that the caller passed; see the class."""
+        """Draw all parameters again, except those of a controller or interface of the caller's own; see the class."""
         if self._has_own_controller:
             pass
         elif isinstance(self.controller, nn.LSTMCell):
@@ -99,14 +123,47 @@ class MemoryCell(nn.Module):
                     bias[self.hidden_size : 2 * self.hidden_size].fill_(0.5)
         elif isinstance(self.controller, FeedForward):
             self.controller.linear.reset_parameters()
-        nn.init.xavier_uniform_(self.interface.weight)
-        nn.init.zeros_(self.interface.bias)
+        if type(self.interface) is nn.Linear:
+            nn.init.xavier_uniform_(self.interface.weight)
+            nn.init.zeros_(self.interface.bias)
         with torch.no_grad():
-            if isinstance(self.memory_init, str):
+            if self.initial_memory is not None:
                 bound = 1 / math.sqrt(self.memory_slots + self.memory_width)
                 self.initial_memory.uniform_(-bound, bound)
-            else:
-                self.initial_memory.fill_(self.memory_init)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Beside the weights, the metadata of the state_dict says which constant the memory starts with."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.initial_memory is None and hasattr(destination, "_metadata"):
+            destination._metadata[prefix[:-1]]["memory_init"] = float(self.memory_init)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Refuse weights that were trained with another constant, as those of another size are refused."""
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        theirs = local_metadata.get("memory_init", self.memory_init)
+        if self.initial_memory is None and theirs != self.memory_init:
+            error_msgs.append(f"memory_init: got {theirs} from the state_dict, need {self.memory_init}, this cell's")
+
+    def any_parameter(self) -> Tensor:
+        """A parameter of the cell, because states and inputs have its device and dtype.
+
+        It is the interface's weight, or the first of a float type where another module has replaced the interface.
+        """
+        weight = getattr(self.interface, "weight", None)
+        if isinstance(weight, Tensor) and weight.is_floating_point():
+            return weight
+        return next(x for x in self.parameters() if x.is_floating_point())
 
     def initial_state(self, batch_size: int) -> Any:
         """The state of ``batch_size`` episodes before their first step."""
@@ -126,7 +183,7 @@ class MemoryCell(nn.Module):
 
     def forward(self, input: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """input (B, F), state None for the initial one -> output (B, D + R W) = [h_t, r_t], state."""
-        check_input(input, self.input_size, self.interface.weight)
+        check_input(input, self.input_size, self.any_parameter())
         B = input.shape[0]
         output, state, _ = self.step(input, self.initial_state(B) if state is None else self.check_state(state, B))
         return output, state
@@ -137,30 +194,51 @@ class MemoryCell(nn.Module):
         return {"B": batch_size, "N": self.memory_slots, "W": W, "R": self._read_size // W}
 
     def check_state(self, state: Any, batch_size: int) -> Any:
-        """The state, if it fits ``batch_size`` episodes of this cell; else ValueError or TypeError, naming the part."""
+        """The state, if it fits ``batch_size`` episodes of this cell; else ValueError or TypeError, naming the part.
+
+        Parts of half precision are widened to float32, apart from the controller's.
+        """
         name = self.state_type.__name__
         if not isinstance(state, self.state_type):
             raise TypeError(f"state: got {type(state).__name__}, need the {name} that initial_state or a step returns")
-        first, sizes = widen(self.initial_memory), self.sizes(batch_size)
+        first, sizes = self.any_parameter(), self.sizes(batch_size)
         for part, letters in self.state_letters.items():
             expected = tuple(sizes[letter] for letter in letters)
-            check_tensor(first, f"state.{part}", getattr(state, part), letters, expected)
-        if isinstance(self.controller, nn.LSTMCell):
-            for part, x in zip("hc", state.controller, strict=True):
-                expected = (batch_size, self.hidden_size)
-                check_tensor(self.initial_memory, f"state.controller {part}", x, "BD", expected)
+            x = check_dense(f"state.{part}", getattr(state, part))
+            wide = check_tensor(first, f"state.{part}", x, letters, expected)
+            if wide is not x:
+                state = state._replace(**{part: wide})  # the compiled loop takes no half precision
+        self._check_controller_state(first, state.controller, batch_size)
         return state
+
+    def _check_controller_state(self, first: Tensor, state: Any, batch_size: int) -> None:
+        """The controller's part of a state; a controller of the caller's own type may have any."""
+        parts: dict[str, Any] = {}
+        if isinstance(self.controller, nn.LSTMCell):
+            if not isinstance(state, (tuple, list)) or len(state) != 2:
+                raise TypeError(f"state.controller: got {_describe(state)}, need (h, c), each (B, D)")
+            parts = {"state.controller h": state[0], "state.controller c": state[1]}
+        elif isinstance(self.controller, FeedForward):
+            if not isinstance(state, (tuple, list)) or len(state) != 0:
+                raise TypeError(f"state.controller: got {_describe(state)}, need (), since it has no state")
+        elif isinstance(self.controller, (nn.GRUCell, nn.RNNCell)) and state is not None:
+            parts = {"state.controller": state}
+        for name, x in parts.items():
+            check_tensor(first, name, check_dense(name, x), "BD", (batch_size, self.hidden_size))
 
     def first_memory(self, batch_size: int) -> Tensor:
         """Memory (B, N, W) before the first step, float32 beside half-precision parameters."""
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 0:
+        if not isinstance(batch_size, (int, torch.SymInt)) or isinstance(batch_size, bool) or batch_size < 0:
             raise ValueError(f"batch_size: got {batch_size!r}, need an int, at least 0")
-        return widen(self.initial_memory).expand(batch_size, self.memory_slots, self.memory_width)
+        initial = self.initial_memory
+        if initial is None:
+            initial = self.any_parameter().new_full((), float(self.memory_init))
+        return widen(initial).expand(batch_size, self.memory_slots, self.memory_width)
 
     def first_controller_state(self, batch_size: int) -> Any:
         """(h, c) of zeros for an LSTM, () for a feed-forward controller, None for a module that the caller passed."""
         if isinstance(self.controller, nn.LSTMCell):
-            h = self.initial_memory.new_zeros(batch_size, self.hidden_size)
+            h = self.any_parameter().new_zeros(batch_size, self.hidden_size)
             return h, torch.zeros_like(h)
         return () if isinstance(self.controller, FeedForward) else None
 
@@ -175,3 +253,7 @@ class MemoryCell(nn.Module):
             return hidden, hidden
         hidden, state = self.controller(controller_input, state)
         return hidden, state
+
+
+def _describe(state: Any) -> str:
+    return f"{len(state)} parts" if isinstance(state, (tuple, list)) else type(state).__name__

@@ -52,6 +52,13 @@ def check_tensor(
     return x
 
 
+def check_dense(name: str, x: Tensor) -> Tensor:
+    """``x``, if it is no sparse or nested tensor, which have no memory layout that a kernel could read."""
+    if isinstance(x, Tensor) and (x.layout is not torch.strided or x.is_nested):
+        raise TypeError(f"{name}: got {'a nested tensor' if x.is_nested else x.layout}, need a dense tensor")
+    return x
+
+
 def distinct(x: Tensor, other: Tensor) -> Tensor:
     """``x``, or a view of it where it is the same tensor as ``other``: torch.compile needs two tensors."""
     return x.view_as(x) if x is other else x

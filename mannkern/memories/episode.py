@@ -22,14 +22,19 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.backends import native
-from mannkern.memories.cell import FeedForward, MemoryCell
+from mannkern.memories.cell import STEP_METHODS, FeedForward, MemoryCell
 from mannkern.memories.library import empty_like
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def is_plain(cell: MemoryCell) -> bool:
-    """Whether the fused loops compute what the cell computes: no module of another type, and none with a hook."""
+    """Whether the fused loops compute what the cell computes.
+
+    They do not with a method or module of the user's own, nor with a hook.
+    """
+    if not type(cell).fused_episode_is_current or any(name in cell.__dict__ for name in STEP_METHODS):
+        return False
     controller: nn.Module = cell.controller
     linears: list[Any] = [cell.interface]
     if type(controller) is FeedForward:
@@ -37,7 +42,12 @@ def is_plain(cell: MemoryCell) -> bool:
     elif type(controller) is not nn.LSTMCell or not controller.bias:
         return False
     plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in linears)
-    return plain and not any(getattr(part, hook) for part in (cell, controller, *linears) for hook in _HOOKS)
+    return plain and not any(has_hooks(part) for part in (cell, controller, *linears))
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a call of the module runs hooks, which a call of its methods would not."""
+    return any(getattr(module, hook) for hook in _HOOKS)
 
 
 def pack_weights(cell: MemoryCell) -> tuple[Tensor, ...]:
@@ -88,7 +98,7 @@ def saved_shapes(
 
 def checkpoint_every(T: int) -> int:
     """Steps between two checkpoints of the memory: the square root of T, as csrc/cpu/checkpoints.h has it."""
-    return max(1, math.ceil(math.sqrt(T)))
+    return torch.sym_max(1, math.ceil(torch.sym_sqrt(T)))  # T may be symbolic, under torch.compile
 
 
 def last_cell(cell: Tensor | None, memory: Tensor, interface_weight: Tensor) -> Tensor:

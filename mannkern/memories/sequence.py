@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mannkern.backends import choose
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import check_input
-from mannkern.memories.episode import is_plain, pack_weights
+from mannkern.memories.episode import has_hooks, is_plain, pack_weights
 
 _THREADS = torch.get_num_threads()  # a constant for torch.compile, which cannot trace the call
 
@@ -50,7 +50,7 @@ class MemorySequence(nn.Module):
         With batch_first, (B, T, F) and (B, T, D + R W). T = 0 returns the state as it came.
         """
         cell = self.cell
-        check_input(input, cell.input_size, cell.interface.weight, "BTF" if self.batch_first else "TBF")
+        check_input(input, cell.input_size, cell.any_parameter(), "BTF" if self.batch_first else "TBF")
         if self.batch_first:
             input = input.transpose(0, 1)
         B = input.shape[1]
@@ -71,9 +71,10 @@ class MemorySequence(nn.Module):
         return Trace(torch.stack(outputs), torch.stack(reads), torch.stack(writes))
 
     def _loop(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
-        outputs = []
+        outputs, cell = [], self.cell
+        whole_call = has_hooks(cell) or type(cell).forward is not MemoryCell.forward or "forward" in cell.__dict__
         for x in input:
-            output, state, _ = self.cell.step(x, state)
+            output, state = cell(x, state) if whole_call else cell.step(x, state)[:2]
             outputs.append(output)
         empty = input.new_empty(0, input.shape[1], self.output_size)
         return torch.stack(outputs) if outputs else empty, state

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.integers import check_integer
-from mannkern.memories.cell import MemoryCell
+from mannkern.memories.cell import MemoryCell, register_state
 from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots
 from mannkern.memories.episode import pack_state
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
 
 
+@register_state
 class MANNState(NamedTuple):
     """The state of a MANNCell between two steps.
 

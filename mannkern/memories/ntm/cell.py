@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.integers import check_integer
-from mannkern.memories.cell import MemoryCell
+from mannkern.memories.cell import MemoryCell, register_state
 from mannkern.memories.content import read
 from mannkern.memories.episode import pack_state
 from mannkern.memories.ntm.functional import ntm_address, ntm_write
 from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
 
 
+@register_state
 class NTMState(NamedTuple):
     """The state of an NTMCell between two steps. H = R + num_write_heads.
 

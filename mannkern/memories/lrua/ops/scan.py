@@ -18,7 +18,7 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 def checkpoint_every(T: int) -> int:
     """Steps between two checkpoints of the default overload, as in csrc/cpu/scan_ops.cpp: at most 7 checkpoints."""
-    return max(math.ceil(math.sqrt(min(T, 64))), (T + 7) // 8)
+    return torch.sym_max(math.ceil(torch.sym_sqrt(torch.sym_min(T, 64))), (T + 7) // 8)  # T may be symbolic
 
 
 def recompute_checkpoint_every(T: int) -> int:
@@ -27,7 +27,7 @@ def recompute_checkpoint_every(T: int) -> int:
     The steps between two checkpoints are computed again in scratch memory, which each program has, not each episode. A
     large batch has more episodes than programs, so the least memory takes fewer checkpoints than sqrt(T).
     """
-    return min(math.ceil(2 * math.sqrt(T)), T)
+    return torch.sym_min(math.ceil(2 * torch.sym_sqrt(T)), T)  # T may be symbolic, under torch.compile
 
 
 @operation("lrua_scan", "default")

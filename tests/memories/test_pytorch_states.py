@@ -1,0 +1,105 @@
+"""States of another kind: an error names the part, and half precision is taken as the cells take it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mannkern import MANN, NTM, MANNCell, NTMCell
+from tests.helpers import same
+
+SHAPES: dict[type, tuple[int, ...]] = {MANN: (4, 2, 3), MANNCell: (2, 3), NTM: (4, 2, 3), NTMCell: (2, 3)}
+EVERY = pytest.mark.parametrize(("module", "shape"), SHAPES.items())
+BACKENDS = pytest.mark.parametrize("backend", ["cpp", "reference"])
+H = torch.zeros(2, 5)
+
+
+def build(module: Any, controller: Any, backend: str = "cpp") -> Any:
+    return module(3, 5, 8, 4, 2, controller=nn.GRUCell(11, 5) if controller == "gru" else controller, backend=backend)
+
+
+def nested(x: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nested tensors are a prototype
+        return torch.nested.nested_tensor(list(x))
+
+
+@EVERY
+@BACKENDS
+@pytest.mark.parametrize("change", [tuple, list, lambda s: s._asdict(), lambda s: s.memory], ids=str)
+def test_states_of_another_type(module: Any, shape: tuple[int, ...], backend: str, change: Callable[..., Any]) -> None:
+    model = build(module, "lstm", backend)
+    with pytest.raises(TypeError, match=r"^state: got (tuple|list|dict|Tensor), need the (MANN|NTM)State"):
+        model(torch.zeros(shape), change(model.initial_state(2)))
+
+
+CONTROLLER_STATES: dict[str, list[tuple[Any, str]]] = {
+    "lstm": [
+        (None, r"\.controller: got NoneType, need \(h, c\)"),
+        ((), r"\.controller: got 0 parts, need \(h, c\)"),
+        (H, r"\.controller: got Tensor, need \(h, c\)"),
+        ((H, H, H), r"\.controller: got 3 parts, need \(h, c\)"),
+        ({"h": H, "c": H}, r"\.controller: got dict, need \(h, c\)"),
+        ((H, None), r"\.controller c: got NoneType"),
+        ((H.double(), H), r"\.controller h: got torch.float64"),
+        ((H.to_sparse(), H), r"\.controller h: got torch.sparse_coo"),
+    ],
+    "feedforward": [
+        (None, r"\.controller: got NoneType, need \(\)"),
+        (H, r"\.controller: got Tensor, need \(\)"),
+        ((H, H), r"\.controller: got 2 parts, need \(\)"),
+    ],
+    "gru": [
+        ((), r"\.controller: got tuple, need a tensor"),
+        ((H, H), r"\.controller: got tuple, need a tensor"),
+        (H[:1], r"\.controller: got shape \(1, 5\)"),
+        (H.double(), r"\.controller: got torch.float64"),
+    ],
+}
+
+
+@EVERY
+@BACKENDS
+@pytest.mark.parametrize(
+    ("controller", "part", "text"), [(c, *case) for c, cases in CONTROLLER_STATES.items() for case in cases]
+)
+def test_controller_parts(
+    module: Any, shape: tuple[int, ...], backend: str, controller: str, part: Any, text: str
+) -> None:
+    model = build(module, controller, backend)
+    with pytest.raises((TypeError, ValueError), match="^state" + text):
+        model(torch.zeros(shape), model.initial_state(2)._replace(controller=part))
+
+
+@EVERY
+@BACKENDS
+@pytest.mark.parametrize("part", ["memory", "read_weights", "read"])
+@pytest.mark.parametrize(
+    "change",
+    [Tensor.to_sparse, nested, Tensor.to_mkldnn, Tensor.long, Tensor.cfloat, Tensor.double, lambda x: None],
+    ids=["sparse", "nested", "mkldnn", "integer", "complex", "float64", "None"],
+)
+def test_tensors_of_another_kind(
+    module: Any, shape: tuple[int, ...], backend: str, part: str, change: Callable[[Tensor], Any]
+) -> None:
+    model = build(module, "lstm", backend)
+    state = model.initial_state(2)
+    bad = state._replace(**{part: change(getattr(state, part).contiguous())})
+    with pytest.raises(TypeError, match=rf"^state\.{part}: got .*need"):
+        model(torch.zeros(shape), bad)
+
+
+@EVERY
+@BACKENDS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_widened(module: Any, shape: tuple[int, ...], backend: str, dtype: torch.dtype) -> None:
+    model, x = build(module, "lstm", backend), torch.randn(shape)
+    state = model(x)[1]
+    half = type(state)(state.controller, *(part.to(dtype) for part in state[1:]))
+    wide = type(state)(state.controller, *(part.float() for part in half[1:]))
+    assert same(model(x, half)[0].detach(), model(x, wide)[0].detach())
