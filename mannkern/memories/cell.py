@@ -203,9 +203,9 @@ class MemoryCell(nn.Module):
             raise TypeError(f"state: got {type(state).__name__}, need the {name} that initial_state or a step returns")
         first, sizes = self.any_parameter(), self.sizes(batch_size)
         for part, letters in self.state_letters.items():
-            expected = tuple(sizes[letter] for letter in letters)
-            x = check_dense(f"state.{part}", getattr(state, part))
-            wide = check_tensor(first, f"state.{part}", x, letters, expected)
+            x, part_name = getattr(state, part), "state." + part
+            check_dense(part_name, x)
+            wide = check_tensor(first, part_name, x, letters, tuple([sizes[letter] for letter in letters]))
             if wide is not x:
                 state = state._replace(**{part: wide})  # the compiled loop takes no half precision
         self._check_controller_state(first, state.controller, batch_size)
@@ -213,18 +213,21 @@ class MemoryCell(nn.Module):
 
     def _check_controller_state(self, first: Tensor, state: Any, batch_size: int) -> None:
         """The controller's part of a state; a controller of the caller's own type may have any."""
-        parts: dict[str, Any] = {}
-        if isinstance(self.controller, nn.LSTMCell):
+        controller = self.controller
+        if isinstance(controller, nn.LSTMCell):
             if not isinstance(state, (tuple, list)) or len(state) != 2:
                 raise TypeError(f"state.controller: got {_describe(state)}, need (h, c), each (B, D)")
-            parts = {"state.controller h": state[0], "state.controller c": state[1]}
-        elif isinstance(self.controller, FeedForward):
+            self._check_hidden(first, "state.controller h", state[0], batch_size)
+            self._check_hidden(first, "state.controller c", state[1], batch_size)
+        elif isinstance(controller, FeedForward):
             if not isinstance(state, (tuple, list)) or len(state) != 0:
                 raise TypeError(f"state.controller: got {_describe(state)}, need (), since it has no state")
-        elif isinstance(self.controller, (nn.GRUCell, nn.RNNCell)) and state is not None:
-            parts = {"state.controller": state}
-        for name, x in parts.items():
-            check_tensor(first, name, check_dense(name, x), "BD", (batch_size, self.hidden_size))
+        elif isinstance(controller, (nn.GRUCell, nn.RNNCell)) and state is not None:
+            self._check_hidden(first, "state.controller", state, batch_size)
+
+    def _check_hidden(self, first: Tensor, name: str, x: Any, batch_size: int) -> None:
+        check_dense(name, x)
+        check_tensor(first, name, x, "BD", (batch_size, self.hidden_size))
 
     def first_memory(self, batch_size: int) -> Tensor:
         """Memory (B, N, W) before the first step, float32 beside half-precision parameters."""
