@@ -59,7 +59,8 @@ struct Checkpoints {
         rows(allocate_large<T>({s.save_for_backward ? s.T + 1 : 2, s.B, s.rows, s.Np})) {}
   // Takes the tensors that a forward pass of this shape saved.
   Checkpoints(Call<T>& call, const EpisodeShape& s, const Tensor& memories, const Tensor& rows)
-      : s(s), memories(saved(call, memories, "checkpoints", {s.checkpoints(), s.B, s.Np / s.block, s.shape.W * s.block})),
+      : s(s),
+        memories(saved(call, memories, "checkpoints", {s.checkpoints(), s.B, s.Np / s.block, s.shape.W * s.block})),
         rows(saved(call, rows, "rows", {s.T + 1, s.B, s.rows, s.Np})) {}
   // The checkpoint at or before step t.
   T* memory(int64_t t) const { return data<T>(memories) + t / s.checkpoint_every * s.B * s.memory_size(); }

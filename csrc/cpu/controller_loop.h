@@ -99,7 +99,8 @@ class ControllerLoopBackward {
                          const Tensor& gates, const Tensor& cells, const Maybe& grad_outputs, const Maybe& grad_cell,
                          bool needs_input_grad)
       : weights(s, needs_input_grad), output(copy_or_zeros(call, std::nullopt, "output", {s.B, s.O})),
-        cell(copy_or_zeros(call, grad_cell, "grad_cell", {s.lstm ? s.B : 0, s.D})), s_(s), grad_hidden_(call.out({s.B, s.D})),
+        cell(copy_or_zeros(call, grad_cell, "grad_cell", {s.lstm ? s.B : 0, s.D})), s_(s),
+        grad_hidden_(call.out({s.B, s.D})),
         to_output_(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.O - s.seen()), s.gates(),
                    s.O - s.seen()),
         to_hidden_(weight(call, args.interface_weight, "interface_weight", s.I, s.D), s.I, s.D),

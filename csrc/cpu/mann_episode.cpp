@@ -15,7 +15,8 @@ MANNInterface interface_of(const ControllerShape& c, const Tensor& memory) {
   const int64_t W = memory.size(2), R = (c.O - c.D) / W;
   const MANNInterface layout{{memory.size(1), W, R}, c.I == 2 * R * W + 2 * R};
   if (R == 0 || c.O != c.D + R * W)
-    refuse("output", "O = " + std::to_string(c.O), "D + R W with D = " + std::to_string(c.D) + ", W = " + std::to_string(W));
+    refuse("output", "O = " + std::to_string(c.O),
+           "D + R W with D = " + std::to_string(c.D) + ", W = " + std::to_string(W));
   if (c.I != layout.size())
     refuse("interface_weight", "I = " + std::to_string(c.I),
            "2 R W + R, or 2 R W + 2 R with strengths, with R = " + std::to_string(R) + ", W = " + std::to_string(W));

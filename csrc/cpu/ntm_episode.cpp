@@ -18,7 +18,8 @@ NTMInterface interface_of(const ControllerShape& c, const Tensor& memory, const 
   if (num_shifts % 2 == 0) refuse("num_shifts", std::to_string(num_shifts), "an odd number: the middle one stays");
   const NTMInterface layout{{s.N, s.W, s.R, num_shifts}, num_write_heads};
   if (c.I != layout.size())
-    refuse("interface_weight", "I = " + std::to_string(c.I), std::to_string(layout.size()) + " for these heads and shifts");
+    refuse("interface_weight", "I = " + std::to_string(c.I),
+           std::to_string(layout.size()) + " for these heads and shifts");
   if (c.O != c.D + (s.R - num_write_heads) * s.W)
     refuse("output", "O = " + std::to_string(c.O), "D + R W = " + std::to_string(c.D + (s.R - num_write_heads) * s.W));
   return layout;

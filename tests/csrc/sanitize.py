@@ -1,7 +1,8 @@
 """Runs every compiled operation, forward and backward, under AddressSanitizer, on sizes around vectors and blocks.
 
 ``make sanitize`` runs it with a library built for the sanitizer. Tensors are exactly as large as their numbers, so the
-sanitizer sees a number that is read or written outside one, says where, and ends the run.
+sanitizer sees a number that is read or written outside one, says where, and ends the run. Then come wrong calls, chosen
+at random from a fixed seed: each must be refused by name or give finite numbers.
 """
 
 from __future__ import annotations
