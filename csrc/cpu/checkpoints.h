@@ -37,8 +37,8 @@ struct EpisodeShape {
 
 // Checks the sizes of what a forward pass saved, and says which mistake explains others.
 inline void check_saved(const Tensor& t, const char* name, Sizes sizes) {
-  check_defined(t, name);
   if (has_shape(t, sizes)) return;
+  check_defined(t, name);
   const auto have = t.sizes();
   const bool same_rank = have.size() == sizes.size();
   const char* why = "";

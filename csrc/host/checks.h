@@ -53,29 +53,28 @@ inline void check_range(int64_t value, const char* name, int64_t least, int64_t 
 // Checks the rank of a tensor, and that only the sizes B, T and F are 0. `letters` has one for each dimension, as in
 // "BNW". Sizes under 2^31 keep a product of two of them in an int64.
 inline void check_sizes(const Tensor& t, const char* name, std::string_view letters) {
-  check_defined(t, name);
   const auto have = t.sizes();
   bool right = have.size() == letters.size();
   for (size_t d = 0; right && d < have.size(); ++d)
     right = have[d] < int64_t(1) << 31 && (have[d] > 0 || std::string_view("BTF").find(letters[d]) != letters.npos);
   if (right) return;
+  check_defined(t, name);
   std::string need;
   for (const char letter : letters) need += (need.empty() ? "(" : ", ") + std::string(1, letter);
   refuse(name, shape_text(t), need + "), each under 2^31; only B may be 0");
 }
 
-// Checks that a tensor's storage holds all its numbers: storage may have been freed or shrunk under it.
-inline void check_storage(const Tensor& t, const char* name) {
-  int64_t bytes, end = t.storage_offset() + 1;
-  const auto sizes = t.sizes(), strides = t.strides();
-  for (size_t d = 0; d < sizes.size(); ++d) {
-    if (sizes[d] == 0) return;
-    end += (sizes[d] - 1) * strides[d];
-  }
+// Checks that a tensor's storage holds all its numbers, each of `width` bytes: it may have been freed or shrunk.
+inline void check_storage(const Tensor& t, const char* name, Sizes sizes, bool is_contiguous, int64_t width) {
+  int64_t bytes, end = 1, count = 1, d = 0;
+  for (const int64_t size : sizes) count *= size;
+  if (is_contiguous) end = count;
+  else
+    for (const int64_t size : sizes) end += (size - 1) * t.stride(d++);
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(t.get(), &bytes));
-  const int64_t width = t.scalar_type() == ScalarType::Float ? 4 : 8;
-  if (bytes < end * width)
-    refuse(name, "a storage of " + std::to_string(bytes) + " bytes", std::to_string(end * width) + " bytes");
+  const int64_t needed = (end + t.storage_offset()) * width;
+  if (count > 0 && bytes < needed)
+    refuse(name, "a storage of " + std::to_string(bytes) + " bytes", std::to_string(needed) + " bytes");
 }
 
 }  // namespace mannkern

@@ -54,18 +54,18 @@ class Call {
     if (wrong != end) refuse(name, "slot " + std::to_string(*wrong), "0 to N - 1 = " + std::to_string(N - 1));
     return slots;
   }
-  // Checks an input of which the operation needs no number, or needs them later.
+  // Checks an input whose numbers are not read.
   void check(const Tensor& t, const char* name, Sizes sizes, ScalarType type = kType) const {
-    check_defined(t, name);
-    if (!has_shape(t, sizes)) refuse(name, shape_text(t), text(sizes));
+    if (!has_shape(t, sizes)) check_defined(t, name), refuse(name, shape_text(t), text(sizes));
     if (t.scalar_type() != type) refuse(name, text(t.scalar_type()), text(type));
     if (!(Device::of(t) == device_)) refuse(name, "a tensor on another device", "that of the others");
-    check_storage(t, name);
   }
   // The checked input, contiguous.
   const Tensor& hold(const Tensor& t, const char* name, Sizes sizes, ScalarType type = kType) {
     check(t, name, sizes, type);
-    held_.push_back(t.is_contiguous() ? t : torch::stable::contiguous(t));
+    const bool is_contiguous = t.is_contiguous();
+    check_storage(t, name, sizes, is_contiguous, type == ScalarType::Float ? 4 : 8);
+    held_.push_back(is_contiguous ? t : torch::stable::contiguous(t));
     return held_.back();
   }
   Tensor out(Sizes sizes) { return allocate(sizes, kType, device_); }
