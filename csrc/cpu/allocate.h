@@ -12,7 +12,7 @@ namespace mannkern {
 // A tensor that may be large, in pages of 2 MB where the system has them. A fresh page costs a fault: with pages of 4
 // kB faults take a tenth of an episode, and most of a step on a memory of 65,536 slots.
 template <class T>
-Tensor allocate_large(std::initializer_list<int64_t> sizes) {
+Tensor allocate_large(Sizes sizes) {
   const Tensor out = Call<T>::allocate(sizes, Call<T>::kType);
 #if defined(MADV_HUGEPAGE)
   constexpr uintptr_t page = uintptr_t(1) << 21;
@@ -25,9 +25,9 @@ Tensor allocate_large(std::initializer_list<int64_t> sizes) {
 
 // A gradient to be updated in place, step by step: a copy of the outgoing one, or zeros where there is none.
 template <class T>
-Tensor copy_or_zeros(Call<T>& call, const Maybe& grad, std::initializer_list<int64_t> sizes) {
+Tensor copy_or_zeros(Call<T>& call, const Maybe& grad, const char* name, Sizes sizes) {
   const Tensor out = call.out(sizes);
-  const T* outgoing = call.in(grad, "grad", sizes);
+  const T* outgoing = call.in(grad, name, sizes);
   if (outgoing) std::copy_n(outgoing, out.numel(), data<T>(out));
   else std::fill_n(data<T>(out), out.numel(), T(0));
   return out;

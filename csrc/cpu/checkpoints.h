@@ -35,6 +35,19 @@ struct EpisodeShape {
   int64_t work() const { return shape.N * shape.W * shape.R; }
 };
 
+// Checks the sizes of what a forward pass saved, and says which mistake explains others.
+inline void check_saved(const Tensor& t, const char* name, Sizes sizes) {
+  if (has_shape(t, sizes)) return;
+  check_defined(t, name);
+  const auto have = t.sizes();
+  const bool same_rank = have.size() == sizes.size();
+  const char* why = "";
+  if (same_rank && have[0] < sizes.begin()[0]) why = ": the forward pass saved nothing for a backward pass";
+  else if (same_rank && std::equal(have.begin(), have.begin() + 2, sizes.begin()))
+    why = ": another instruction set saves another layout";
+  refuse(name, shape_text(t), text(sizes) + why);
+}
+
 template <class T>
 struct Checkpoints {
   const EpisodeShape& s;
@@ -45,19 +58,20 @@ struct Checkpoints {
       : s(s), memories(allocate_large<T>({s.checkpoints(), s.B, s.Np / s.block, s.shape.W * s.block})),
         rows(allocate_large<T>({s.save_for_backward ? s.T + 1 : 2, s.B, s.rows, s.Np})) {}
   // Takes the tensors that a forward pass of this shape saved.
-  Checkpoints(const EpisodeShape& s, const Tensor& memories, const Tensor& rows)
-      : s(s), memories(memories), rows(rows) {
-    STD_TORCH_CHECK(memories.dim() == 4 && rows.dim() == 4 && memories.is_contiguous() && rows.is_contiguous(),
-                    "mannkern: backward needs what the episode saved, unchanged");
-    STD_TORCH_CHECK(memories.size(0) == s.checkpoints() && rows.size(0) == s.T + 1,
-                    "mannkern: the episode saved nothing for a backward pass");
-    STD_TORCH_CHECK(rows.size(2) == s.rows && rows.size(3) == s.Np && memories.size(3) == s.shape.W * s.block,
-                    "mannkern: the episode saved this for another instruction set");
-  }
+  Checkpoints(Call<T>& call, const EpisodeShape& s, const Tensor& memories, const Tensor& rows)
+      : s(s),
+        memories(saved(call, memories, "checkpoints", {s.checkpoints(), s.B, s.Np / s.block, s.shape.W * s.block})),
+        rows(saved(call, rows, "rows", {s.T + 1, s.B, s.rows, s.Np})) {}
   // The checkpoint at or before step t.
   T* memory(int64_t t) const { return data<T>(memories) + t / s.checkpoint_every * s.B * s.memory_size(); }
   // The rows before step t. Without save_for_backward two steps take turns.
   T* row(int64_t t) const { return data<T>(rows) + (s.save_for_backward ? t : t % 2) * s.B * s.row_stride(); }
+
+ private:
+  static Tensor saved(Call<T>& call, const Tensor& t, const char* name, Sizes sizes) {
+    check_saved(t, name, sizes);
+    return call.hold(t, name, sizes);
+  }
 };
 
 }  // namespace mannkern

@@ -98,16 +98,18 @@ class ControllerLoopBackward {
   ControllerLoopBackward(Call<T>& call, const ControllerShape& s, const ControllerArgs& args, const Tensor& outputs,
                          const Tensor& gates, const Tensor& cells, const Maybe& grad_outputs, const Maybe& grad_cell,
                          bool needs_input_grad)
-      : weights(s, needs_input_grad), output(copy_or_zeros(call, std::nullopt, {s.B, s.O})),
-        cell(copy_or_zeros(call, grad_cell, {s.lstm ? s.B : 0, s.D})), s_(s), grad_hidden_(call.out({s.B, s.D})),
+      : weights(s, needs_input_grad), output(copy_or_zeros(call, std::nullopt, "output", {s.B, s.O})),
+        cell(copy_or_zeros(call, grad_cell, "grad_cell", {s.lstm ? s.B : 0, s.D})), s_(s),
+        grad_hidden_(call.out({s.B, s.D})),
         to_output_(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.O - s.seen()), s.gates(),
                    s.O - s.seen()),
         to_hidden_(weight(call, args.interface_weight, "interface_weight", s.I, s.D), s.I, s.D),
         input_(call.in(args.input, "input", {s.T, s.B, s.F})), first_(call.in(args.output, "output", {s.B, s.O})),
         first_cell_(call.in(args.cell, "cell", {s.B, s.D})), outputs_(call.in(outputs, "outputs", {s.T, s.B, s.O})),
-        gates_(s.lstm ? call.in(gates, "gates", {s.T, s.B, s.gates()}) : nullptr),
-        cells_(s.lstm ? call.in(cells, "cells", {s.T, s.B, s.D}) : nullptr),
+        gates_(call.in(gates, "gates", {s.lstm ? s.T : 0, s.B, s.gates()})),
+        cells_(call.in(cells, "cells", {s.lstm ? s.T : 0, s.B, s.D})),
         grad_outputs_(call.in(grad_outputs, "grad_outputs", {s.T, s.B, s.O})) {
+    call.check(args.input_weight, "input_weight", {s.gates(), s.F});
     if (needs_input_grad)
       to_input_.emplace(weight(call, args.input_weight, "input_weight", s.gates(), s.F), s.gates(), s.F);
   }

@@ -14,12 +14,12 @@ namespace mannkern {
 namespace {
 
 Tensor least_used_mask(const Tensor& usage, int64_t n) {
-  return by_dtype(usage, [&](auto zero) {
+  return by_dtype(usage, "usage", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
-    STD_TORCH_CHECK(usage.dim() == 2, "mannkern: usage needs two dimensions");
+    check_sizes(usage, "usage", "BN");
     const int64_t B = usage.size(0), N = usage.size(1);
-    STD_TORCH_CHECK(1 <= n && n <= N, "mannkern: n is out of range");
+    check_range(n, "n", 1, N);
     const Tensor slots = Call<T>::allocate({B, n}, ScalarType::Long), mask = call.out({B, N});
     over_batch(B, N, kernels<T>().least_used_slots,
                LeastUsedSlots<T>{N, n, call.in(usage, "usage", {B, N}), data<int64_t>(slots)});
@@ -30,10 +30,10 @@ Tensor least_used_mask(const Tensor& usage, int64_t n) {
 }
 
 Tensor additive_write(const Tensor& memory, const Tensor& write_weights, const Tensor& add, const Maybe& reset) {
-  return by_dtype(memory, [&](auto zero) {
+  return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
-    const Shape s = shape_of(memory, add);
+    const Shape s = shape_of(memory, add, "add");
     const int64_t B = memory.size(0);
     const Tensor out = allocate_large<T>({B, s.N, s.W});
     over_batch(
@@ -47,10 +47,10 @@ Tensor additive_write(const Tensor& memory, const Tensor& write_weights, const T
 
 std::tuple<Tensor, Tensor, Tensor> additive_write_backward(const Tensor& grad, const Tensor& write_weights,
                                                            const Tensor& add, const Maybe& reset) {
-  return by_dtype(grad, [&](auto zero) {
+  return by_dtype(grad, "grad", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
-    const Shape s = shape_of(grad, add);
+    const Shape s = shape_of(grad, add, "add");
     const int64_t B = grad.size(0);
     const Tensor memory = allocate_large<T>({B, s.N, s.W}), weights = call.out({B, s.R, s.N});
     const Tensor grad_add = call.out({B, s.R, s.W});
@@ -64,10 +64,10 @@ std::tuple<Tensor, Tensor, Tensor> additive_write_backward(const Tensor& grad, c
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> cosine_read(const Tensor& memory, const Tensor& key, const Maybe& strength) {
-  return by_dtype(memory, [&](auto zero) {
+  return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
-    const Shape s = shape_of(memory, key);
+    const Shape s = shape_of(memory, key, "key");
     const int64_t B = memory.size(0);
     const Tensor read = call.out({B, s.R, s.W}), weights = call.out({B, s.R, s.N}), cosine = call.out({B, s.R, s.N});
     const Tensor norm = call.out({B, s.N});
@@ -83,10 +83,10 @@ std::tuple<Tensor, Tensor, Tensor> cosine_read_backward(const Maybe& grad_read, 
                                                         const Tensor& memory, const Tensor& key, const Maybe& strength,
                                                         const Tensor& read_weights, const Tensor& cosine,
                                                         const Tensor& norm) {
-  return by_dtype(memory, [&](auto zero) {
+  return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
-    const Shape s = shape_of(memory, key);
+    const Shape s = shape_of(memory, key, "key");
     const int64_t B = memory.size(0);
     const Tensor grad_memory = allocate_large<T>({B, s.N, s.W}), grad_key = call.out({B, s.R, s.W});
     const Tensor grad_strength = call.out({B, strength ? s.R : 0});
@@ -112,12 +112,12 @@ InterfaceVector<T> interface_vector(Call<T>& call, int64_t B, const Shape& s, co
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step(
     const Tensor& memory, const Tensor& read_weights, const Tensor& usage, const Tensor& key, const Tensor& add,
     const Tensor& gate, const Maybe& strength, int64_t n, bool per_head, double decay) {
-  return by_dtype(memory, [&](auto zero) {
+  return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
-    const Shape s = shape_of(memory, key);
+    const Shape s = shape_of(memory, key, "key");
     const int64_t B = memory.size(0);
-    STD_TORCH_CHECK(1 <= n && n <= s.N, "mannkern: num_least_used is out of range");
+    check_range(n, "num_least_used", 1, s.N);
     const LRUAOptions options{n, per_head, decay};
     const Tensor memory_out = allocate_large<T>({B, s.N, s.W}), read = call.out({B, s.R, s.W});
     const Tensor w_r = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N}), w_w = call.out({B, s.R, s.N});
@@ -139,11 +139,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step_bac
     const Tensor& add, const Tensor& gate, const Maybe& strength, const Tensor& memory_out,
     const Tensor& read_weights_out, const Tensor& write_weights, const Tensor& cosine, const Tensor& norm,
     const Tensor& slots, bool per_head, double decay) {
-  return by_dtype(memory_out, [&](auto zero) {
+  return by_dtype(memory_out, "memory_out", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
-    const Shape s = shape_of(memory_out, key);
+    const Shape s = shape_of(memory_out, key, "key");
+    check_sizes(slots, "least_used", "Bn");
     const int64_t B = memory_out.size(0), n = slots.size(1);
+    check_range(n, "least_used.shape[1]", 1, s.N);
     const LRUAOptions options{n, per_head, decay};
     const Tensor memory = allocate_large<T>({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), usage = call.out({B, s.N});
     const Tensor grad_key = call.out({B, s.R, s.W}), grad_add = call.out({B, s.R, s.W});
@@ -156,7 +158,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step_bac
                                    call.in(grad_read_weights_out, "grad_read_weights", {B, s.R, s.N}),
                                    call.in(grad_usage_out, "grad_usage", {B, s.N}),
                                    call.in(grad_write_weights, "grad_write_weights", {B, s.R, s.N}),
-                                   call.in(read_weights, "read_weights", {B, s.R, s.N}),
+                                   call.in(read_weights, "previous_read_weights", {B, s.R, s.N}),
                                    interface_vector(call, B, s, key, add, gate, strength),
                                    call.in(memory_out, "memory", {B, s.N, s.W}),
                                    call.in(read_weights_out, "read_weights", {B, s.R, s.N}),
@@ -174,9 +176,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step_bac
 }
 
 Tensor usage_update(const Tensor& usage, const Tensor& read_weights, const Tensor& write_weights, double decay) {
-  return by_dtype(usage, [&](auto zero) {
+  return by_dtype(usage, "usage", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
+    check_sizes(usage, "usage", "BN");
+    check_sizes(read_weights, "read_weights", "BRN");
     const int64_t B = usage.size(0), N = usage.size(1), R = read_weights.size(1);
     const Tensor out = call.out({B, N});
     over_batch(
@@ -188,9 +192,11 @@ Tensor usage_update(const Tensor& usage, const Tensor& read_weights, const Tenso
 }
 
 std::tuple<Tensor, Tensor, Tensor> usage_update_backward(const Tensor& grad, int64_t R, double decay) {
-  return by_dtype(grad, [&](auto zero) {
+  return by_dtype(grad, "grad", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
+    check_sizes(grad, "grad", "BN");
+    check_range(R, "num_heads", 1, (int64_t(1) << 31) - 1);
     const int64_t B = grad.size(0), N = grad.size(1);
     const T* g = call.in(grad, "grad", {B, N});
     const Tensor usage = call.out({B, N}), read_weights = call.out({B, R, N}), write_weights = call.out({B, R, N});

@@ -11,11 +11,15 @@ namespace mannkern {
 namespace {
 
 MANNInterface interface_of(const ControllerShape& c, const Tensor& memory) {
-  STD_TORCH_CHECK(memory.dim() == 3 && memory.size(1) > 0 && memory.size(2) > 0, "mannkern: an empty memory");
+  check_sizes(memory, "memory", "BNW");
   const int64_t W = memory.size(2), R = (c.O - c.D) / W;
   const MANNInterface layout{{memory.size(1), W, R}, c.I == 2 * R * W + 2 * R};
-  STD_TORCH_CHECK(c.I == layout.size() && c.O == c.D + R * W,
-                  "mannkern: the interface or the output has the wrong width");
+  if (R == 0 || c.O != c.D + R * W)
+    refuse("output", "O = " + std::to_string(c.O),
+           "D + R W with D = " + std::to_string(c.D) + ", W = " + std::to_string(W));
+  if (c.I != layout.size())
+    refuse("interface_weight", "I = " + std::to_string(c.I),
+           "2 R W + R, or 2 R W + 2 R with strengths, with R = " + std::to_string(R) + ", W = " + std::to_string(W));
   return layout;
 }
 
@@ -29,7 +33,7 @@ Forward mann_episode(const Tensor& input, const Tensor& input_weight, const Tens
                      const Tensor& recurrent_weight, const Tensor& interface_weight, const Tensor& interface_bias,
                      const Tensor& output, const Maybe& cell, const Tensor& memory, const Tensor& read_weights,
                      const Tensor& usage, int64_t n, bool per_head, double decay, bool save_for_backward) {
-  return by_dtype(memory, [&](auto zero) {
+  return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
@@ -37,7 +41,7 @@ Forward mann_episode(const Tensor& input, const Tensor& input_weight, const Tens
     const auto [N, W, R] = layout.shape;
     const EpisodeShape s(input, memory, R, 2 * R + 1, save_for_backward);
     const int64_t B = s.B;
-    STD_TORCH_CHECK(1 <= n && n <= N, "mannkern: num_least_used is out of range");
+    check_range(n, "num_least_used", 1, N);
     const LRUAOptions options{n, per_head, decay};
     const T *M0 = call.in(memory, "memory", {B, N, W}), *w_r = call.in(read_weights, "read_weights", {B, R, N});
     const T* u = call.in(usage, "usage", {B, N});
@@ -79,16 +83,19 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
                                const Tensor& memory, const Tensor& outputs, const Tensor& memory_checkpoints,
                                const Tensor& rows, const Tensor& gates, const Tensor& cells, const Tensor& interface,
                                const Tensor& least_used, bool per_head, double decay, bool needs_input_grad) {
-  return by_dtype(memory, [&](auto zero) {
+  return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
     const MANNInterface layout = interface_of(c, memory);
     const auto [N, W, R] = layout.shape;
     const EpisodeShape s(input, memory, R, 2 * R + 1, true);
+    check_sizes(least_used, "least_used", "TBn");
     const int64_t B = s.B, n = least_used.size(2);
+    check_range(n, "least_used.shape[2]", 1, N);
     const LRUAOptions options{n, per_head, decay};
-    const Checkpoints<T> checkpoints(s, memory_checkpoints, rows);
+    call.check(memory, "memory", {B, N, W});
+    const Checkpoints<T> checkpoints(call, s, memory_checkpoints, rows);
     const T* interface_rows = call.in(interface, "interface", {s.T, B, c.I});
     const int64_t* slots = call.slots(least_used, "least_used", {s.T, B, n}, N);
     ControllerLoopBackward<T> loop(call, c, {input, input_weight, recurrent_weight, interface_weight, output, cell},
@@ -98,7 +105,7 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
                ToBlocks<T>{layout.shape, R * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
                            call.in(grad_read_weights, "grad_read_weights", {B, R, N}), data<T>(D_M), data<T>(d_rows),
                            nullptr});
-    const Tensor d_u = copy_or_zeros(call, grad_usage, {B, N});
+    const Tensor d_u = copy_or_zeros(call, grad_usage, "grad_usage", {B, N});
     // the memories after each step from one checkpoint to the next
     const Tensor memories = allocate_large<T>({s.checkpoint_every, B, s.memory_size()});
     for (int64_t t = s.T - 1; t >= 0; --t) {

@@ -12,12 +12,16 @@ namespace {
 
 NTMInterface interface_of(const ControllerShape& c, const Tensor& memory, const Tensor& weights,
                           int64_t num_write_heads, int64_t num_shifts) {
-  const Shape s = shape_of(memory, weights);
+  const Shape s = shape_of(memory, weights, "weights", "BHN");
+  check_range(num_write_heads, "num_write_heads", 1, s.R - 1);
+  check_range(num_shifts, "num_shifts", 1, c.I);
+  if (num_shifts % 2 == 0) refuse("num_shifts", std::to_string(num_shifts), "an odd number: the middle one stays");
   const NTMInterface layout{{s.N, s.W, s.R, num_shifts}, num_write_heads};
-  STD_TORCH_CHECK(num_shifts % 2 == 1, "mannkern: the number of shifts is even");
-  STD_TORCH_CHECK(0 < num_write_heads && num_write_heads < s.R && c.I == layout.size() &&
-                      c.O == c.D + (s.R - num_write_heads) * s.W,
-                  "mannkern: heads do not fit the interface or the output");
+  if (c.I != layout.size())
+    refuse("interface_weight", "I = " + std::to_string(c.I),
+           std::to_string(layout.size()) + " for these heads and shifts");
+  if (c.O != c.D + (s.R - num_write_heads) * s.W)
+    refuse("output", "O = " + std::to_string(c.O), "D + R W = " + std::to_string(c.D + (s.R - num_write_heads) * s.W));
   return layout;
 }
 
@@ -28,7 +32,7 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
                     const Tensor& interface_weight, const Tensor& interface_bias, const Tensor& output,
                     const Maybe& cell, const Tensor& memory, const Tensor& weights, int64_t num_write_heads,
                     int64_t num_shifts, bool save_for_backward) {
-  return by_dtype(memory, [&](auto zero) {
+  return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
@@ -74,7 +78,7 @@ Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memor
                               const Tensor& memory_checkpoints, const Tensor& rows, const Tensor& gates,
                               const Tensor& cells, const Tensor& interface, int64_t num_write_heads, int64_t num_shifts,
                               bool needs_input_grad) {
-  return by_dtype(memory, [&](auto zero) {
+  return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
@@ -82,7 +86,9 @@ Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memor
     const auto [N, W, H, S] = layout.shape;
     const EpisodeShape s(input, memory, H, 3 * H + 1, true);
     const int64_t B = s.B, size = B * s.memory_size();
-    const Checkpoints<T> checkpoints(s, memory_checkpoints, rows);
+    call.check(memory, "memory", {B, N, W});
+    call.check(weights, "weights", {B, H, N});
+    const Checkpoints<T> checkpoints(call, s, memory_checkpoints, rows);
     const T* interface_rows = call.in(interface, "interface", {s.T, B, c.I});
     ControllerLoopBackward<T> loop(call, c, {input, input_weight, recurrent_weight, interface_weight, output, cell},
                                    outputs, gates, cells, grad_outputs, grad_cell, needs_input_grad);

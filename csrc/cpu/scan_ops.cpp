@@ -18,9 +18,9 @@ InterfaceVector<T> interface_vectors(Call<T>& call, int64_t steps, int64_t B, co
 }
 
 Shape scan_shape(const Tensor& memory, const Tensor& keys) {
-  STD_TORCH_CHECK(memory.dim() == 3 && keys.dim() == 4, "mannkern: memory needs three dimensions and keys four");
-  STD_TORCH_CHECK(memory.size(1) > 0 && memory.size(2) > 0 && keys.size(2) > 0 && keys.size(0) > 0,
-                  "mannkern: only B may be 0");
+  check_sizes(memory, "memory", "BNW");
+  check_sizes(keys, "keys", "TBRW");
+  if (keys.size(0) == 0) refuse("keys", shape_text(keys), "(T, B, R, W) with T at least 1");
   return {memory.size(1), memory.size(2), keys.size(2)};
 }
 
@@ -41,13 +41,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan(const Tensor& memor
                                                              const Tensor& adds, const Tensor& gates,
                                                              const Maybe& strengths, int64_t n, bool per_head,
                                                              double decay, bool save_for_backward) {
-  return by_dtype(memory, [&](auto zero) {
+  return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
     const Shape s = scan_shape(memory, keys);
     const int64_t B = memory.size(0), steps = keys.size(0), every = scan_checkpoint_every(steps);
     const LRUAOptions options{n, per_head, decay};
-    STD_TORCH_CHECK(1 <= n && n <= s.N, "mannkern: num_least_used is out of range");
+    check_range(n, "num_least_used", 1, s.N);
     const Tensor reads = allocate_large<T>({steps, B, s.R, s.W}), memory_out = call.out({B, s.N, s.W});
     const Tensor weights_out = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N});
     const Tensor checkpoints = allocate_large<T>({save_for_backward ? (steps - 1) / every : 0, B, state_size<T>(s)});
@@ -66,16 +66,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
     const Maybe& grad_usage_out, const Tensor& memory, const Tensor& read_weights, const Tensor& usage,
     const Tensor& keys, const Tensor& adds, const Tensor& gates, const Maybe& strengths, const Tensor& checkpoints,
     int64_t n, bool per_head, double decay) {
-  return by_dtype(memory, [&](auto zero) {
+  return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
     const Shape s = scan_shape(memory, keys);
     const int64_t B = memory.size(0), steps = keys.size(0), every = scan_checkpoint_every(steps);
     const LRUAOptions options{n, per_head, decay};
-    STD_TORCH_CHECK(checkpoints.dim() == 3 && checkpoints.size(0) == (steps - 1) / every && checkpoints.size(1) == B,
-                    "mannkern: the scan saved nothing for a backward pass");
-    STD_TORCH_CHECK(checkpoints.size(2) == state_size<T>(s),
-                    "mannkern: lrua_scan saved this for another instruction set");
+    check_range(n, "num_least_used", 1, s.N);
+    check_saved(checkpoints, "checkpoints", {(steps - 1) / every, B, state_size<T>(s)});
     const Tensor grad_memory = call.out({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), grad_usage = call.out({B, s.N});
     const Tensor grad_keys = allocate_large<T>({steps, B, s.R, s.W}),
                  grad_adds = allocate_large<T>({steps, B, s.R, s.W});

@@ -12,11 +12,12 @@ struct ControllerShape {
   bool lstm;                 // false: one tanh layer
 
   ControllerShape(const Tensor& input, const Tensor& interface_weight, const Tensor& output, bool lstm) : lstm(lstm) {
-    STD_TORCH_CHECK(input.dim() == 3 && interface_weight.dim() == 2 && output.dim() == 2,
-                    "mannkern: wrong rank of an episode's tensors");
+    check_sizes(input, "input", "TBF");
+    check_sizes(interface_weight, "interface_weight", "ID");
+    check_sizes(output, "output", "BO");
     T = input.size(0), B = input.size(1), F = input.size(2);
     D = interface_weight.size(1), I = interface_weight.size(0), O = output.size(1);
-    STD_TORCH_CHECK(O > D, "mannkern: the output has no columns for the reads");
+    if (O <= D) refuse("output", shape_text(output), "more than D = " + std::to_string(D) + " columns, for the reads");
   }
   int64_t gates() const { return lstm ? 4 * D : D; }
   // The first column of [h, r] that the controller sees: a tanh layer sees r only.
@@ -67,7 +68,7 @@ class WeightGradients {
   const Tensor input_weight, bias, recurrent_weight, interface_weight, interface_bias, input;
 
  private:
-  static Tensor zeros(std::initializer_list<int64_t> sizes) {
+  static Tensor zeros(Sizes sizes) {
     const Tensor out = Call<T>::allocate(sizes, Call<T>::kType);
     std::fill_n(data<T>(out), out.numel(), T(0));
     return out;

@@ -16,7 +16,7 @@ namespace mannkern {
 template <class Backend>
 struct NTMOperations {
   static Tensor shift_sharpen(const Tensor& weights, const Tensor& shift, const Tensor& sharpness) {
-    return by_dtype(weights, [&](auto zero) {
+    return by_dtype(weights, "weights", [&](auto zero) {
       using T = decltype(zero);
       Call<T> call(Device::of(weights));
       const NTMShape s = ntm_shape(weights, shift);
@@ -36,7 +36,7 @@ struct NTMOperations {
   static std::tuple<Tensor, Tensor, Tensor> shift_sharpen_backward(const Tensor& grad, const Tensor& weights,
                                                                    const Tensor& shift, const Tensor& sharpness,
                                                                    const Tensor& sharpened) {
-    return by_dtype(weights, [&](auto zero) {
+    return by_dtype(weights, "weights", [&](auto zero) {
       using T = decltype(zero);
       Call<T> call(Device::of(weights));
       const NTMShape s = ntm_shape(weights, shift);
@@ -62,7 +62,7 @@ struct NTMOperations {
                                                                 const Tensor& key, const Tensor& strength,
                                                                 const Tensor& gate, const Tensor& shift,
                                                                 const Tensor& sharpness) {
-    return by_dtype(memory, [&](auto zero) {
+    return by_dtype(memory, "memory", [&](auto zero) {
       using T = decltype(zero);
       Call<T> call(Device::of(memory));
       const NTMShape s = ntm_shape(memory, key, shift);
@@ -86,7 +86,7 @@ struct NTMOperations {
       const Tensor& grad, const Tensor& memory, const Tensor& previous, const Tensor& key, const Tensor& strength,
       const Tensor& gate, const Tensor& shift, const Tensor& sharpness, const Tensor& weights, const Tensor& content,
       const Tensor& cosine, const Tensor& norm) {
-    return by_dtype(memory, [&](auto zero) {
+    return by_dtype(memory, "memory", [&](auto zero) {
       using T = decltype(zero);
       Call<T> call(Device::of(memory));
       const NTMShape s = ntm_shape(memory, key, shift);
@@ -113,10 +113,10 @@ struct NTMOperations {
   }
 
   static Tensor ntm_write(const Tensor& memory, const Tensor& weights, const Tensor& erase, const Tensor& add) {
-    return by_dtype(memory, [&](auto zero) {
+    return by_dtype(memory, "memory", [&](auto zero) {
       using T = decltype(zero);
       Call<T> call(Device::of(memory));
-      const Shape s = shape_of(memory, add);
+      const Shape s = shape_of(memory, add, "add", "BHW");
       const int64_t B = memory.size(0);
       const Tensor out = call.out({B, s.N, s.W});
       const NTMWrite<T> op = {{s.N, s.W, s.R, 1},
@@ -133,10 +133,10 @@ struct NTMOperations {
   static std::tuple<Tensor, Tensor, Tensor, Tensor> ntm_write_backward(const Tensor& grad, const Tensor& memory,
                                                                        const Tensor& weights, const Tensor& erase,
                                                                        const Tensor& add) {
-    return by_dtype(memory, [&](auto zero) {
+    return by_dtype(memory, "memory", [&](auto zero) {
       using T = decltype(zero);
       Call<T> call(Device::of(memory));
-      const Shape s = shape_of(memory, add);
+      const Shape s = shape_of(memory, add, "add", "BHW");
       const int64_t B = memory.size(0);
       const Tensor d_memory = call.out({B, s.N, s.W}), d_weights = call.out({B, s.R, s.N});
       const Tensor d_erase = call.out({B, s.R, s.W}), d_add = call.out({B, s.R, s.W});

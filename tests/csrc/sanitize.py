@@ -1,7 +1,8 @@
 """Runs every compiled operation, forward and backward, under AddressSanitizer, on sizes around vectors and blocks.
 
 ``make sanitize`` runs it with a library built for the sanitizer. Tensors are exactly as large as their numbers, so the
-sanitizer sees a number that is read or written outside one, says where, and ends the run.
+sanitizer sees a number that is read or written outside one, says where, and ends the run. Then come wrong calls, chosen
+at random from a fixed seed: each must be refused by name or give finite numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from wrong_calls import run_at_random
 
 from mannkern import MANN, NTM, functional
 from mannkern.backends import native
@@ -21,6 +23,7 @@ HEADS = (1, 3, 5)
 DTYPES = (torch.float32, torch.float64)
 EPISODES = ((128, 40, 4), (128, 20, 1), (33, 17, 3), (16, 8, 2), (5, 3, 2), (1, 1, 1))
 B, T = 2, 9
+WRONG_CALLS = 5000
 
 
 def leaf(*sizes: int, dtype: torch.dtype) -> Tensor:
@@ -72,6 +75,8 @@ def main() -> None:
         for (N, W, R), dtype in itertools.product(EPISODES, DTYPES):
             episodes(N, W, R, dtype)
         print(f"{isa}: nothing read or written beside a tensor", flush=True)
+        outcomes = run_at_random(WRONG_CALLS)
+        print(f"{isa}: {WRONG_CALLS} wrong calls: {dict(outcomes)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,111 @@
+"""Wrong calls of the compiled operations are refused by name, before they touch memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mannkern import MANN, NTM, functional
+from tests.csrc.wrong_calls import right_calls
+
+FILE = Path(__file__).with_name("wrong_calls.py")
+RIGHT = {(call.operation, call.arguments.get("cell") is None): call for call in right_calls()}
+# argument of a call that has more right values: a size or a number that another argument does not fix
+FREE = {
+    "usage_update_backward": {"grad", "num_heads"},
+    "least_used_mask": {"usage", "n"},
+    "cosine_read": {"memory"},
+    "shift_sharpen": {"weights"},
+    "lrua_step": {"num_least_used"},
+    "lrua_step_backward": {"least_used"},
+    "lrua_scan": {"num_least_used"},
+    "lrua_scan_backward": {"num_least_used"},
+    "mann_episode": {"input", "num_least_used"},
+    "mann_episode_backward": {"least_used"},
+    "ntm_episode": {"input"},
+}
+# inputs of which backward checks the sizes and reads no number
+UNREAD = {
+    ("mann_episode_backward", "memory"),
+    ("ntm_episode_backward", "memory"),
+    ("ntm_episode_backward", "weights"),
+    ("mann_episode_backward", "input_weight"),
+    ("ntm_episode_backward", "input_weight"),
+}
+
+
+def test_an_error_names_the_argument_what_came_and_what_is_needed() -> None:
+    scan, mann = RIGHT["lrua_scan_backward", True], RIGHT["mann_episode_backward", False]
+    for wrong, said in (
+        (scan.change("num_least_used", 0), "mannkern: num_least_used: got 0, need 1 to 5"),
+        (scan.change("usage", torch.rand(2, 6)), "mannkern: usage: got shape [2, 6], need [2, 5]"),
+        (scan.change("usage", torch.rand(2, 5).double()), "mannkern: usage: got float64, need float32"),
+        (mann.change("rows", mann.arguments["rows"][0]), "mannkern: rows: got shape [2, 5, "),
+        (mann.change("memory", torch.rand(2)), "mannkern: memory: got shape [2], need (B, N, W), each under 2^31;"),
+        (mann.change("least_used", torch.full((7, 2, 2), 5)), "mannkern: least_used: got slot 5, need 0 to N - 1 = 4"),
+    ):
+        with pytest.raises(RuntimeError) as error:
+            wrong()
+        assert str(error.value).startswith(said)
+
+
+def test_every_change_of_one_argument_is_refused_or_right() -> None:
+    """In a process of its own, so that a crash is a failed test."""
+    root = FILE.parents[2]
+    run = subprocess.run([sys.executable, "-m", "tests.csrc.wrong_calls"], cwd=root, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    calls = [tuple(call) for call in json.loads(run.stdout)]
+    assert len(calls) > 5000
+    assert [call for call in calls if call[3] not in ("refused", "finite")] == []
+    assert [call for call in calls if call[2].startswith("right") and call[3] == "refused"] == []
+    optional = {
+        (name, argument.name)
+        for name, _ in RIGHT
+        for argument in getattr(torch.ops.mannkern, name).default._schema.arguments
+        if isinstance(argument.type, torch.OptionalType)
+    }
+    for name, argument, change, said in calls:
+        if said == "finite" and not change.startswith("right") and change not in ("meta", "flat"):
+            free = change == "no tensor" and (name, argument) in optional
+            free |= change == "without storage" and (name, argument) in UNREAD
+            assert free or argument in FREE.get(name, ()) or (argument, change) == ("num_shifts", "3"), (name, argument)
+
+
+CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "dtype": lambda x: x.double(),
+    "half": lambda x: x.half(),
+    "rank": lambda x: x[None],
+    "size": lambda x: x[..., :-1],
+    "larger": lambda x: torch.cat([x, x]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("module", [MANN, NTM])
+@pytest.mark.parametrize("controller", ["lstm", "feedforward"])
+def test_a_hook_that_changes_saved_tensors_is_refused(change: str, module: type[MANN | NTM], controller: str) -> None:
+    model = module(3, 4, 5, 3, 2, controller=controller)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, CHANGES[change]):
+        output, _ = model(torch.rand(7, 2, 3))
+    with pytest.raises(RuntimeError, match="mannkern: "):
+        output.sum().backward()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_hook_around_a_scan_and_a_read_is_refused(change: str) -> None:
+    memory, keys, gates = torch.rand(2, 5, 3, requires_grad=True), torch.rand(7, 2, 2, 3), torch.rand(7, 2, 2)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, CHANGES[change]):
+        outputs = (
+            functional.lrua_scan(memory, torch.rand(2, 2, 5), torch.rand(2, 5), keys, keys, gates)[0],
+            functional.cosine_read(memory, keys[0])[0],
+        )
+    for output in outputs:
+        with pytest.raises(RuntimeError, match="mannkern: "):
+            output.sum().backward()
