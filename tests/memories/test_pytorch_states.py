@@ -31,7 +31,9 @@ def nested(x: Tensor) -> Tensor:
 
 @EVERY
 @BACKENDS
-@pytest.mark.parametrize("change", [tuple, list, lambda s: s._asdict(), lambda s: s.memory], ids=["tuple", "list", "dict", "tensor"])
+@pytest.mark.parametrize(
+    "change", [tuple, list, lambda s: s._asdict(), lambda s: s.memory], ids=["tuple", "list", "dict", "tensor"]
+)
 def test_states_of_another_type(module: Any, shape: tuple[int, ...], backend: str, change: Callable[..., Any]) -> None:
     model = build(module, "lstm", backend)
     with pytest.raises(TypeError, match=r"^state: got (tuple|list|dict|Tensor), need the (MANN|NTM)State"):
