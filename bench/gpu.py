@@ -32,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON")
     parser.add_argument("--minutes", type=float, default=8, help="time after which nothing new begins")
-    parser.add_argument("--skip", nargs="*", default=[], choices=["build", "checks", "verify", "bench"])
+    parser.add_argument("--skip", nargs="*", default=[], choices=["build", "checks", "verify", "bench", "sanitizer"])
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--tiny", action="store_true", help="a rehearsal with small sizes, which also runs on a CPU")
     options = parser.parse_args()
@@ -43,6 +43,7 @@ def main() -> int:
     built, message = (True, "not asked for") if "build" in options.skip else build()
     print(f"compiled libraries: {message}", flush=True)
     from bench import gpu_contests, harness, machine  # they import mannkern, which loads what has just been built
+    from tests.gpu import checks
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name().lower().replace(" ", "-") if device == "cuda" else "rehearsal"
@@ -50,12 +51,7 @@ def main() -> int:
     content: dict[str, Any] = {"benchmark": "gpu", **machine.surroundings(), "gpu": name, "triton": _triton_version()}
     content["build"], failed = message, [] if built else ["build"]
     if "checks" not in options.skip and device == "cuda":
-        from tests.gpu.checks import run_all
-
-        content["checks"] = run_all()
-        failed += [
-            f"check {k}" for k, verdict in content["checks"].items() if not verdict.startswith(("holds", "not run"))
-        ]
+        content["checks"] = checks.run(name for name in checks.CHECKS if name not in ("accuracy", "sanitizer"))
         machine.write(file, content)  # after every stage, since the next may take too long
     if "verify" not in options.skip:
         from mannkern.verification.verify import available_backends, verify
@@ -70,6 +66,11 @@ def main() -> int:
         content |= {"copy_bandwidth": report.copy_rate, "rows": report.rows, "not_timed": report.not_timed}
         gpu_contests.run(report, options.tiny, lambda: machine.write(file, content))
         failed += ["bench: a contestant differs from the reference"] if report.differs else []
+    if "sanitizer" not in options.skip and device == "cuda":  # last, because it takes longest
+        content["checks"] = content.get("checks", {}) | checks.run(["sanitizer"])
+    failed += [
+        f"check {k}" for k, found in content.get("checks", {}).items() if not found.startswith(("holds", "not run"))
+    ]
     content["failed"] = failed
     machine.write(file, content)
     print(f"written: {file}\n" + "\n".join(f"FAILED: {what}" for what in failed))

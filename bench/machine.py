@@ -40,8 +40,12 @@ def surroundings() -> dict[str, Any]:
             "python": platform.python_version(),
             "isa": mannkern.backend_info().isa,
         },
-        "commit": _git("rev-parse", "HEAD") + (" with changes" if _git("status", "--porcelain", "-uno") else ""),
+        "commit": os.environ.get("COMMIT") or _commit(),  # COMMIT names it for a copy of the files without .git
     }
+
+
+def _commit() -> str:
+    return _git("rev-parse", "HEAD") + (" with changes" if _git("status", "--porcelain", "-uno") else "")
 
 
 def _cpu() -> str:

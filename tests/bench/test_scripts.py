@@ -82,7 +82,7 @@ def test_rehearsal_of_the_gpu_check(tmp_path: Path) -> None:
     assert report.not_timed == []
     whats = list(dict.fromkeys(row["what"] for row in report.rows))
     assert whats == [
-        "ntm forward", "ntm with gradient", "step forward", "step with gradient", "scan, T = 3", "training, T = 3",
+        "training, T = 3", "step forward", "step with gradient", "scan, T = 3", "ntm forward", "ntm with gradient",
     ]  # fmt: skip
     assert saved == sorted(saved)
     assert saved[-1] == len(report.rows)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mannkern.verification.accuracy import evaluate, same
 from mannkern.verification.verify import verify
 
 CASES = registry.cases()
+SANITIZER_SECONDS = 200  # for each of its tools
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"whole": Shape(64, 128, 40, 4, 4), "tiles": Shape(2, 2000, 40, 4, 4), "other": Shape(5, 33, 17, 3, 3)}
 OPERATIONS = {
@@ -234,7 +236,7 @@ def sanitizer() -> str | None:
     for kind in ("memcheck", "racecheck"):
         done = subprocess.run(
             [tool, "--tool", kind, "--error-exitcode", "99", sys.executable, "-c", code],
-            cwd=ROOT, capture_output=True, text=True,
+            cwd=ROOT, capture_output=True, text=True, timeout=SANITIZER_SECONDS,
         )  # fmt: skip
         assert done.returncode == 0, f"{kind}: {done.stdout[-3000:]}{done.stderr[-1000:]}"
     return None
@@ -259,15 +261,15 @@ CHECKS: dict[str, Callable[[], str | None]] = {
 }
 
 
-def run_all() -> dict[str, str]:
-    """The result of each check: "holds", "not run: ..." or a traceback. Accuracy has its own command."""
+def run(checks: Iterable[str]) -> dict[str, str]:
+    """The result of each check by name: "holds", "not run: ..." or a traceback."""
     found = {}
-    for name, check in CHECKS.items():
-        if check is accuracy:
-            continue
+    for name in checks:
+        check = CHECKS[name]
+        begin = time.monotonic()
         try:
             found[name] = check() or "holds"
         except Exception:  # whatever goes wrong is the answer
             found[name] = traceback.format_exc()
-        print(f"{name}: {found[name]}", flush=True)
+        print(f"{name}: {found[name]} ({time.monotonic() - begin:.0f} s)", flush=True)
     return found
