@@ -1,4 +1,8 @@
-"""The GPU check: build, checks on the GPU, ``verify``, benchmarks, into bench/results/<gpu>.json. Installs nothing."""
+"""The GPU check: build, checks on the GPU, ``verify``, benchmarks, into bench/results/<gpu>.json. Installs nothing.
+
+Compilers take most of the time of the checks, so several processes run them side by side; the benchmarks come after
+them, alone on the GPU.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,15 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+STAGES = ("build", "checks", "verify", "bench", "sanitizer")
 
 
 def build() -> tuple[bool, str]:
@@ -28,51 +35,49 @@ def build() -> tuple[bool, str]:
     return True, "; ".join(warnings) or "built"
 
 
-def main() -> int:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON")
-    parser.add_argument("--minutes", type=float, default=8, help="time after which nothing new begins")
-    parser.add_argument("--skip", nargs="*", default=[], choices=["build", "checks", "verify", "bench", "sanitizer"])
+    parser.add_argument("--minutes", type=float, default=15, help="time after which nothing new begins")
+    parser.add_argument("--check-minutes", type=float, default=8, help="of which the checks may take so many")
+    parser.add_argument("--only", nargs="+", default=STAGES, choices=STAGES, help="stages")
+    parser.add_argument("--contests", nargs="+", help="benchmarks: mann, step, scan, ntm (default: all)")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--tiny", action="store_true", help="a rehearsal with small sizes, which also runs on a CPU")
-    options = parser.parse_args()
+    return parser.parse_args(given)
+
+
+def main() -> int:
+    options = arguments()
     if not torch.cuda.is_available() and not options.tiny:
         print("no GPU: torch.cuda.is_available() is False")
         return 1
-    deadline = time.monotonic() + 60 * options.minutes
-    built, message = (True, "not asked for") if "build" in options.skip else build()
+    begin = time.monotonic()
+    built, message = build() if "build" in options.only else (True, "not asked for")
     print(f"compiled libraries: {message}", flush=True)
-    from bench import gpu_contests, harness, machine  # they import mannkern, which loads what has just been built
-    from tests.gpu import checks
+    from bench import gpu_contests, gpu_jobs, harness, machine  # they import mannkern, which loads what was just built
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name().lower().replace(" ", "-") if device == "cuda" else "rehearsal"
     file = options.out / f"{name}.json"
     content: dict[str, Any] = {"benchmark": "gpu", **machine.surroundings(), "gpu": name, "triton": _triton_version()}
-    content["build"], failed = message, [] if built else ["build"]
-    if "checks" not in options.skip and device == "cuda":
-        content["checks"] = checks.run(name for name in checks.CHECKS if name not in ("accuracy", "sanitizer"))
-        machine.write(file, content)  # after every stage, since the next may take too long
-    if "verify" not in options.skip:
-        from mannkern.verification.verify import available_backends, verify
-
-        rows = [row for b, d in available_backends([device]) for row in verify(b, d, seed=int(time.time()))]
-        content["verify"] = [row._asdict() | {"good": row.good} for row in rows]
-        failed += [f"verify {row.operation} {row.dtype}" for row in rows if not row.good]
-        print(f"verify: {sum(row.good for row in rows)} of {len(rows)} rows are right", flush=True)
-        machine.write(file, content)
-    if "bench" not in options.skip:
-        report = harness.Report("gpu", options.repeats, device, deadline)
+    content["build"] = message
+    names = [c for c in gpu_contests.contests() if c in (options.contests or gpu_contests.contests())]
+    jobs = gpu_jobs.jobs(device, options.only, names, options.tiny)
+    found = gpu_jobs.run(jobs, begin + 60 * options.check_minutes)
+    content |= gpu_jobs.summary(found)
+    machine.write(file, content)  # after every stage, since the next may take too long
+    if "bench" in options.only:
+        report = harness.Report("gpu", options.repeats, device, begin + 60 * options.minutes)
         content |= {"copy_bandwidth": report.copy_rate, "rows": report.rows, "not_timed": report.not_timed}
-        gpu_contests.run(report, options.tiny, lambda: machine.write(file, content))
-        failed += ["bench: a contestant differs from the reference"] if report.differs else []
-    if "sanitizer" not in options.skip and device == "cuda":  # last, because it takes longest
-        content["checks"] = content.get("checks", {}) | checks.run(["sanitizer"])
-    failed += [
-        f"check {k}" for k, found in content.get("checks", {}).items() if not found.startswith(("holds", "not run"))
-    ]
-    content["failed"] = failed
-    machine.write(file, content)
+        report.not_timed += content.pop("unfit")
+        good = {name: content["may_be_timed"].get(name, []) for name in names}
+        gpu_contests.run(report, lambda: machine.write(file, content), good, options.tiny)
+    if "sanitizer" in options.only and device == "cuda":  # last, because it takes longest
+        content["checks"] |= gpu_jobs.sanitizer()
+    failed = ([] if built else ["build"]) + gpu_jobs.failures(content)
+    machine.write(file, content | {"failed": failed})
     print(f"written: {file}\n" + "\n".join(f"FAILED: {what}" for what in failed))
     return int(bool(failed))
 

@@ -6,7 +6,9 @@ copy in the same run. Without a GPU the same contests run on the CPU's contestan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 from bench import contestants, episode, harness, workloads
 from bench.contestants import Contestant
@@ -16,31 +18,93 @@ CHECKED = 64  # episodes of a step whose results are compared before anything is
 CHECKED_SCAN = 4  # steps of a scan, and episodes: in more, rounding may decide a near-tie of usage
 
 
-def run(report: harness.Report, tiny: bool, save: Callable[[], None]) -> None:
-    """All contests, the largest sizes first; ``save`` is called after each, since the next may take too long."""
-    device, T = report.device, 3 if tiny else workloads.T
+class Contest(NamedTuple):
+    """Contestants of one workload at several batch sizes.
 
-    def contest(what: str, problem: Problem, entrants: list[Contestant]) -> None:
-        report.begin({"what": what, "B": problem.B})
-        graphs = contestants.graphs(entrants) if device == "cuda" else []
-        report.time(problem, [*entrants, *graphs], bases=[x.name for x in entrants[:1]])
-        save()
+    checked:  the problems, by device, whose results are compared before anything is timed
+    problems: what is timed: a title -> the problem, by batch size and device
+    """
 
-    report.begin({"what": "check"})
-    entrants = episode.check_first_steps(report, episode.CHECKED_BATCH, episode.check_whole(report, device), device)
-    for B in (2,) if tiny else (4096, 256, 16):
-        contest(f"training, T = {T}", workloads.mann(B, T, device), entrants)
-    report.begin({"what": "check"})
-    entrants = report.check(workloads.lrua_step(CHECKED, device=device), contestants.of("lrua_step", device))
-    for B in (2, 3) if tiny else (16384, 256):
-        contest("step forward", workloads.lrua_step(B, device=device, gradient=False), entrants)
-        contest("step with gradient", workloads.lrua_step(B, device=device), entrants)
-    report.begin({"what": "check"})
-    scan = workloads.lrua_scan(CHECKED_SCAN, CHECKED_SCAN, device)
-    entrants = report.check(scan, contestants.of("lrua_scan", device))
-    contest(f"scan, T = {T}", workloads.lrua_scan(T, 2 if tiny else 4096, device), entrants)
-    report.begin({"what": "check"})
-    entrants = report.check(workloads.ntm_step(CHECKED, device), contestants.of("ntm_step", device))
-    for B in (2, 3) if tiny else (16384, 256):
-        contest("ntm forward", workloads.ntm_step(B, device, gradient=False), entrants)
-        contest("ntm with gradient", workloads.ntm_step(B, device), entrants)
+    workload: str
+    batches: tuple[int, ...]
+    checked: tuple[Callable[[str], Problem], ...]
+    problems: Mapping[str, Callable[[int, str], Problem]]
+
+
+def contests(tiny: bool = False) -> dict[str, Contest]:
+    """All contests, those that users ask for first; with ``tiny``, those of a rehearsal."""
+    T = 3 if tiny else workloads.T
+
+    def with_and_without_gradient(what: str, make: Callable[..., Problem]) -> dict[str, Callable[[int, str], Problem]]:
+        def timed(B: int, device: str, gradient: bool) -> Problem:
+            return make(B, device=device, gradient=gradient)
+
+        return {
+            f"{what} with gradient": partial(timed, gradient=True),
+            f"{what} forward": partial(timed, gradient=False),
+        }
+
+    every = {
+        "mann": Contest(
+            "mann",
+            (16, 256, 4096),
+            (
+                lambda device: workloads.mann(episode.CHECKED_EPISODES, device=device).double(),
+                lambda device: workloads.mann(episode.CHECKED_BATCH, episode.CHECKED_STEPS, device),
+            ),
+            {f"training, T = {T}": lambda B, device: workloads.mann(B, T, device)},
+        ),
+        "step": Contest(
+            "lrua_step",
+            (16384, 256),
+            (lambda device: workloads.lrua_step(CHECKED, device=device),),
+            with_and_without_gradient("step", workloads.lrua_step),
+        ),
+        "scan": Contest(
+            "lrua_scan",
+            (4096,),
+            (lambda device: workloads.lrua_scan(CHECKED_SCAN, CHECKED_SCAN, device),),
+            {f"scan, T = {T}": lambda B, device: workloads.lrua_scan(T, B, device)},
+        ),
+        "ntm": Contest(
+            "ntm_step",
+            (16384, 256),
+            (lambda device: workloads.ntm_step(CHECKED, device),),
+            with_and_without_gradient("ntm", workloads.ntm_step),
+        ),
+    }
+    return {k: c._replace(batches=(2, 3)[: len(c.batches)]) for k, c in every.items()} if tiny else every
+
+
+def check(name: str, device: str, tiny: bool = False) -> tuple[list[str], list[dict[str, str]], bool]:
+    """Names of the contest's contestants that may be timed; why the others may not; whether one differs."""
+    report = harness.Report("gpu", repeats=1)  # of a CPU: it measures no bandwidth
+    report.begin({"what": f"check of {name}"})
+    contest = contests(tiny)[name]
+    entrants = contestants.of(contest.workload, device)
+    for problem in contest.checked:
+        entrants = report.check(problem(device), entrants)
+    return [entrant.name for entrant in entrants], report.not_timed, report.differs
+
+
+def compile_ahead(name: str, title: str, B: int, device: str) -> None:
+    """Run what compiles for its sizes once, so that timing finds it in the compilers' caches."""
+    contest = contests()[name]
+    for entrant in contestants.of(contest.workload, device):
+        if entrant.graph or entrant.name == "compiled":
+            entrant.build(contest.problems[title](B, device))()
+
+
+def run(
+    report: harness.Report, save: Callable[[], None], good: Mapping[str, list[str]], tiny: bool = False
+) -> None:  # fmt: skip
+    """Time the contestants called ``good`` of each contest; ``save`` is called after each batch size."""
+    for name, contest in contests(tiny).items():
+        entrants: list[Contestant] = contestants.of(contest.workload, report.device, good.get(name, ["none"]))
+        for B in contest.batches:
+            for title, make in contest.problems.items():
+                report.begin({"what": title, "B": B})
+                graphs = contestants.graphs(entrants) if report.device == "cuda" else []
+                problem = make(B, report.device)
+                report.time(problem, [*entrants, *graphs], bases=[x.name for x in entrants[:1]])
+                save()

@@ -127,6 +127,7 @@ class Report:
                 continue
             try:
                 times[entrant.name] = timing.gpu_seconds(entrant.build(problem), self.repeats)
+                print(f"{entrant.name}: {statistics.median(times[entrant.name]) * 1e3:.3f} ms", flush=True)
             except RuntimeError as error:  # out of memory, or an operation that a graph cannot hold
                 self.drop(entrant.name, f"cannot run: {_first_line(error)}")
             torch.cuda.empty_cache()

@@ -20,7 +20,14 @@ ATTEMPTS = 100
 
 
 def episode_errors(
-    episode: Episode, backend: str, options: str, size: str, length: str, dtype: torch.dtype, seed: int
+    episode: Episode,
+    backend: str,
+    device: str,
+    options: str,
+    size: str,
+    length: str,
+    dtype: torch.dtype,
+    seed: int,
 ) -> dict[str, Error]:
     """Errors of the fused episode's results, beside a loop over the cell in float64 and, for float32, in float32."""
     T, B = LENGTHS[length]
@@ -29,6 +36,7 @@ def episode_errors(
             torch.manual_seed(seed + attempt)
             model = episode.sequence(*SIZES[size], **episode.options[options], backend=backend, dtype=dtype)
             input, state = torch.randn(T, B, SIZES[size][0]), _random_state(episode, model, B)
+        model, input, state = model.to(device), input.to(device), _to(state, dtype, device)
         exact = _Loop(episode, model, torch.float64)
         truth = _results(exact, input.double(), _to(state, torch.float64))
         if exact.gap > GAP:
@@ -68,8 +76,9 @@ def _random_state(episode: Episode, model: MemorySequence, B: int) -> Any:
     return type(first)(controller, **{name: x.to(first.memory.dtype) for name, x in parts.items()})
 
 
-def _to(state: Any, dtype: torch.dtype) -> Any:
-    return type(state)(tuple(x.to(dtype) for x in state.controller), *(x.to(dtype) for x in state[1:]))
+def _to(state: Any, dtype: torch.dtype, device: str | None = None) -> Any:
+    controller = tuple(x.to(device, dtype) for x in state.controller)
+    return type(state)(controller, *(x.to(device, dtype) for x in state[1:]))
 
 
 def _results(model: torch.nn.Module, input: Tensor, state: Any) -> Tensors:
@@ -80,7 +89,7 @@ def _results(model: torch.nn.Module, input: Tensor, state: Any) -> Tensors:
     output, last = model(leaves["input"], type(state)(tuple(parts[:count]), *parts[count:]))
     results = {"output": output} | {f"last {name}": x for name, x in _named(last).items()}
     generator = torch.Generator().manual_seed(0)
-    weights = [torch.randn(x.shape, generator=generator).to(x.dtype) for x in results.values()]
+    weights = [torch.randn(x.shape, generator=generator).to(x) for x in results.values()]
     leaves |= {name.removeprefix("cell."): x for name, x in model.named_parameters()}
     grads = torch.autograd.grad(
         list(results.values()), list(leaves.values()), weights, allow_unused=True, materialize_grads=True

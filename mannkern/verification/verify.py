@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import time
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from mannkern.backends import BACKENDS, REFERENCE, Backend, why_not
-from mannkern.memories.cases import SHAPES, SMALL, Case, Shape, Tensors, arguments, cast, cotangents, run_case
+from mannkern.memories.cases import SHAPES, Shape
 from mannkern.memories.registry import FAMILIES, Family
 from mannkern.verification import episodes
-from mannkern.verification.accuracy import Error, measure
+from mannkern.verification.accuracy import Error
+from mannkern.verification.checks import DTYPES, GRADCHECK, Check, Outcome, run
 
 BATCH = {"batch": Shape(170, 33, 17, 3, 3)}  # work for a second thread
 # Sizes that fill a GPU, and memories that the Triton kernels take in tiles
@@ -26,10 +26,8 @@ LARGE = {
     "widest": Shape(2, 50, 512, 16, 16, T=2),
 }
 INTERPRETED = ("odd", "one_of_each", "more_heads_than_slots")  # shapes for an interpreter, which is slow
-ATTEMPTS = 100
+MOST_PROCESSES = 16  # beside one GPU, whose memory each takes a part of
 EPISODES = 8  # of each shape: in fewer, a gradient of two or three numbers is right or wrong by luck
-SETTLED_EPISODES = 4  # of an operation that chooses slots step by step: in more, rounding may decide a near-tie
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Row(NamedTuple):
@@ -71,61 +69,82 @@ def _families(backend: Backend, device: str) -> list[Family]:
 
 def verify(backend: str, device: str, seed: int) -> Iterator[Row]:
     """Rows of every operation on one backend, inputs drawn from ``seed``."""
-    families = _families(BACKENDS[backend], device)
-    shapes = _shapes(backend, device)
-    for family in families:
-        for operation in family.operations.values():
-            cases = {name: case for name, case in family.cases.items() if case.operation is operation}
-            for dtype in DTYPES:
-                begin = time.perf_counter()
-                checks = {
-                    f"{name}, {shape_name}": partial(_errors, case, shape, DTYPES[dtype], backend, device, seed)
-                    for name, case in cases.items()
-                    for shape_name, shape in shapes.items()
-                }
-                yield Row(operation.name, backend, device, dtype, *_worst(checks), time.perf_counter() - begin)
-            if operation.differentiable:
-                begin = time.perf_counter()
-                failed = [name for name, case in cases.items() if not _gradcheck(case, backend, device, seed)]
-                seconds, where = time.perf_counter() - begin, ", ".join(failed)
-                yield Row(operation.name, backend, device, "gradcheck", float(len(failed)), 0.0, where, seconds)
-    if BACKENDS[backend].fuses_episodes:
-        for family in families:
-            yield from _episodes(family, backend, device, seed)
+    rows = rows_of(backend, device, seed)
+    with _outcomes([check for _, _, checks in rows for check in checks], device) as outcomes:
+        for operation, dtype, checks in rows:
+            found = list(zip(checks, outcomes))  # takes as many outcomes as there are checks
+            yield row_of(operation, backend, device, dtype, found)
 
 
-def _episodes(family: Family, backend: str, device: str, seed: int) -> Iterator[Row]:
-    """The family's fused episodes, in float64 and float32."""
-    if family.episode is None:
+def rows_of(backend: str, device: str, seed: int) -> list[tuple[str, str, list[Check]]]:
+    """The rows of a backend before they are run: operation, dtype, checks."""
+    return [row for family in _families(BACKENDS[backend], device) for row in _rows(family, backend, device, seed)]
+
+
+def row_of(operation: str, backend: str, device: str, dtype: str, found: list[tuple[Check, Outcome]]) -> Row:
+    """The row that sums up checks."""
+    seconds = sum(outcome.seconds for _, outcome in found)
+    return Row(operation, backend, device, dtype, *(_failed(found) if dtype == GRADCHECK else _worst(found)), seconds)
+
+
+@contextlib.contextmanager
+def _outcomes(checks: list[Check], device: str) -> Iterator[Iterator[Outcome]]:
+    """The outcomes of checks, in order.
+
+    On a GPU several processes run them, because compiling a kernel for each case and shape takes most of the time.
+    """
+    if device != "cuda":
+        yield map(run, checks)
         return
-    for dtype in ("float64", "float32"):
-        begin = time.perf_counter()
-        checks = {
-            ", ".join(names): partial(
-                episodes.episode_errors, family.episode, backend, *names, dtype=DTYPES[dtype], seed=seed
-            )
-            for names in itertools.product(family.episode.options, episodes.SIZES, episodes.LENGTHS)
-        }
-        name = family.episode.sequence.__name__
-        yield Row(name, backend, device, dtype, *_worst(checks), time.perf_counter() - begin)
+    context = multiprocessing.get_context("spawn")  # a forked process cannot use the GPU
+    pool = ProcessPoolExecutor(min(MOST_PROCESSES, os.cpu_count() or 1), context)
+    try:
+        yield pool.map(run, checks)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _worst(checks: Mapping[str, Callable[[], dict[str, Error]]]) -> tuple[float, float, str]:
+def _rows(family: Family, backend: str, device: str, seed: int) -> Iterator[tuple[str, str, list[Check]]]:
+    """The rows of a family: operation, dtype, checks."""
+    shapes, fast = _shapes(backend, device), _is_interpreted(backend, device)
+    for operation in family.operations.values():
+        cases = [name for name, case in family.cases.items() if case.operation is operation]
+        for dtype in DTYPES:
+            checks = [
+                Check(family.name, backend, device, dtype, name, f"{name}, {shape_name}", seed, shape)
+                for name in cases
+                for shape_name, shape in shapes.items()
+            ]
+            yield operation.name, dtype, checks
+        if operation.differentiable:
+            checks = [Check(family.name, backend, device, GRADCHECK, name, name, seed, fast=fast) for name in cases]
+            yield operation.name, GRADCHECK, checks
+    if BACKENDS[backend].fuses_episodes and family.episode is not None:
+        for dtype in ("float64", "float32"):
+            checks = [
+                Check(family.name, backend, device, dtype, options, f"{options}, {size}, {length}", seed,
+                      episode=(size, length))
+                for options, size, length in itertools.product(
+                    family.episode.options, episodes.SIZES, episodes.LENGTHS
+                )
+            ]  # fmt: skip
+            yield family.episode.sequence.__name__, dtype, checks
+
+
+def _worst(found: list[tuple[Check, Outcome]]) -> tuple[float, float, str]:
     """Of all results of all checks, the error that is the largest multiple of what is allowed; and where it was."""
     worst, where = Error(-1.0, 1.0), ""
-    for name, check in checks.items():
-        try:
-            measured = check()
-        except Exception as error:  # a kernel that does not compile or run is wrong, whatever it raises
-            measured = {_message(error): Error(float("inf"), 1.0)}
-        for result, error_of_result in measured.items():
-            if _ratio(error_of_result) > _ratio(worst):
-                worst, where = error_of_result, f"{result} of {name}"
+    for check, outcome in found:
+        for result, error in outcome.errors.items():
+            if _ratio(error) > _ratio(worst):
+                worst, where = error, f"{result} of {check.where}"
     return *worst, where
 
 
-def _message(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}: result"
+def _failed(found: list[tuple[Check, Outcome]]) -> tuple[float, float, str]:
+    """The number of cases whose gradients are wrong; none is allowed."""
+    failed = [check.where for check, outcome in found if outcome.errors]
+    return float(len(failed)), 0.0, ", ".join(failed)
 
 
 def _ratio(error: Error) -> float:
@@ -143,36 +162,3 @@ def _shapes(backend: str, device: str) -> dict[str, Shape]:
         return {name: SHAPES[name] for name in INTERPRETED}
     several = {name: shape._replace(B=EPISODES if shape.B else 0) for name, shape in SHAPES.items()}
     return several | (LARGE if device == "cuda" else BATCH)
-
-
-def _errors(case: Case, shape: Shape, dtype: torch.dtype, backend: str, device: str, seed: int) -> dict[str, Error]:
-    n = min(shape.n, shape.N)
-    if case.operation.is_settled is not None:
-        shape = shape._replace(B=min(shape.B, SETTLED_EPISODES))
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    for attempt in range(ATTEMPTS):
-        tensors = cast(case, arguments(case, shape, wide, seed + attempt), dtype)
-        if case.operation.is_settled is None or case.operation.is_settled(case, tensors, n):
-            gradients = cotangents(case, shape, wide, seed + 1)
-            return measure(case, _to(tensors, device), _to(gradients, device), backend, n)[1]
-    raise RuntimeError(f"{shape}: no inputs of {ATTEMPTS} that keep the choices of slots apart")
-
-
-def _to(tensors: Tensors, device: str) -> Tensors:
-    return {name: x.to(device) for name, x in tensors.items()}
-
-
-def _gradcheck(case: Case, backend: str, device: str, seed: int) -> bool:
-    tensors = _to(arguments(case, SMALL, torch.float64, seed), device)
-    names = [name for name, x in tensors.items() if x.is_floating_point()]
-
-    def outputs(*values: Tensor) -> tuple[Tensor, ...]:
-        return tuple(run_case(case, tensors | dict(zip(names, values)), backend, SMALL.n).values())
-
-    values = [tensors[name].requires_grad_() for name in names]
-    try:
-        return bool(
-            torch.autograd.gradcheck(outputs, values, raise_exception=False, fast_mode=_is_interpreted(backend, device))
-        )
-    except Exception:  # as above; the other rows say what it is
-        return False

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import gpu
 from mannkern.__main__ import main
 from tests.docs.markdown import files, text
 
@@ -35,6 +36,8 @@ def known() -> frozenset[str]:
     for command in [["train", task] for task in TASKS] + [["evaluate"], ["table"], ["verify"]]:
         with redirect_stdout(printed), pytest.raises(SystemExit):
             main([*command, "--help"])
+    with redirect_stdout(printed), pytest.raises(SystemExit):
+        gpu.arguments(["--help"])
     return frozenset(options(printed.getvalue()))
 
 
