@@ -121,21 +121,21 @@ def weighted_sum(rows, weights):
 @triton.jit
 def add_outer(rows, weights, row):
     """rows(i) + weights(i) row."""
-    part = rows[0] + weights[:, None] * row[0][None, :]
+    part = tl.fma(weights[:, None], row[0][None, :], rows[0])
     if len(rows) == 1:
         return (part,)
     else:
-        return part, rows[1] + weights[:, None] * row[1][None, :]
+        return part, tl.fma(weights[:, None], row[1][None, :], rows[1])
 
 
 @triton.jit
 def add_scaled(rows, weights, others):
     """rows(i) + weights(i) others(i)."""
-    part = rows[0] + weights[:, None] * others[0]
+    part = tl.fma(weights[:, None], others[0], rows[0])
     if len(rows) == 1:
         return (part,)
     else:
-        return part, rows[1] + weights[:, None] * others[1]
+        return part, tl.fma(weights[:, None], others[1], rows[1])
 
 
 @triton.jit
@@ -161,9 +161,9 @@ def scale_row(row, x):
 def subtract_scaled(row, x, other):
     """row - x other."""
     if len(row) == 1:
-        return (row[0] - x * other[0],)
+        return (tl.fma(-x, other[0], row[0]),)
     else:
-        return row[0] - x * other[0], row[1] - x * other[1]
+        return tl.fma(-x, other[0], row[0]), tl.fma(-x, other[1], row[1])
 
 
 @triton.jit

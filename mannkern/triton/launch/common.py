@@ -28,9 +28,14 @@ def run(kernel: Any, grid: tuple[int, ...], warps: int, *args: Any, **constants:
         kernel[grid](*args, **constants, num_warps=warps, num_stages=1, **compile_options(warps))
 
 
-def compile_options(warps: int) -> dict[str, int]:
-    """The register limit for NVIDIA's assembler: all that fit, because by default it spills to raise occupancy."""
-    return {"maxnreg": min(255, 65536 // (32 * warps))} if torch.version.hip is None else {}
+def compile_options(warps: int) -> dict[str, Any]:
+    """Options of the compiler, of which the second is NVIDIA's alone.
+
+    It fuses no product with a sum, because it would fuse one lane's product and not its partner's, so that equal slots
+    got unequal bits. The register limit is all that fit, because by default the assembler spills to raise occupancy.
+    """
+    options: dict[str, Any] = {"enable_fp_fusion": False}
+    return options | ({"maxnreg": min(255, 65536 // (32 * warps))} if torch.version.hip is None else {})
 
 
 def make_aligned(x: Tensor) -> Tensor:
