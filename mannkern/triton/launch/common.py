@@ -32,8 +32,8 @@ def run(kernel: Any, grid: tuple[int, ...], warps: int, *args: Any, **constants:
 def compile_options(warps: int, backend: str) -> dict[str, Any]:
     """Options of the compiler for the backend "cuda" or "hip".
 
-    It fuses no product with a sum, because it would fuse one lane's product and not its partner's, and equal slots would
-    get unequal bits. For NVIDIA's assembler, the register limit is all that fit: by default it spills for occupancy.
+    It fuses no product with a sum, because it would fuse one lane's product and not its partner's, so that equal slots
+    got unequal bits. For NVIDIA's assembler, the register limit is all that fit: by default it spills for occupancy.
     """
     options: dict[str, Any] = {"enable_fp_fusion": False}
     return options | {"maxnreg": min(255, 65536 // (32 * warps))} if backend == "cuda" else options
