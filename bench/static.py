@@ -1,5 +1,6 @@
 """Compiles every GPU kernel ahead of time, without a GPU, and compares registers, spills and shared memory.
 
+It also looks for products that a compiler fused with a sum, because equal slots then get unequal bits.
 The launchers run here on tensors without storage, and the Triton kernels that they would launch are compiled, with the
 types and sizes that they ask for. Needs Triton with its interpreter off and, for the CUDA kernels, nvcc and a C++
 compiler.
@@ -10,10 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -32,6 +30,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from bench import static_cuda
 from bench.machine import write
 from bench.static_configurations import CONFIGURATIONS, Configuration
+from bench.static_figures import figures_of
 from mannkern.triton import least_used, scan, step, write_usage
 from mannkern.triton.launch import least_used as launch_least_used
 from mannkern.triton.launch import scan as launch_scan
@@ -44,9 +43,16 @@ TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
     "sm_100": GPUTarget("cuda", 100, 32),
+    "sm_120": GPUTarget("cuda", 120, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 CUDA_TARGETS = ("sm_80", "sm_90", "sm_100")
+FORBIDDEN = {
+    "spills": "bytes of spills",
+    "stack": "bytes of stack",
+    "asymmetric": "sums over lanes that give lanes unequal bits",
+    "unrounded": "products and sums that the assembler may fuse",
+}
 TYPES = {
     torch.float32: "*fp32",
     torch.float64: "*fp64",
@@ -127,7 +133,7 @@ def _call_everything(c: Configuration) -> None:
 
 
 def compile_for(item: Compiled, target: str) -> dict[str, int]:
-    """Compile for a target, and read registers, spills, stack and shared memory from the machine code."""
+    """Compile for a target, and read the figures of the machine code."""
     kernel = next(getattr(m, item.kernel) for m in (step, scan, least_used, write_usage) if hasattr(m, item.kernel))
     pointers = [i for i, name in enumerate(kernel.arg_names) if item.signature[name].startswith("*")]
     source = ASTSource(
@@ -136,32 +142,9 @@ def compile_for(item: Compiled, target: str) -> dict[str, int]:
         constexprs=item.constants,
         attrs={(i,): [["tt.divisibility", 16]] for i in pointers},  # as launch.common.make_aligned makes them
     )
-    options: dict[str, Any] = {"num_warps": item.warps, "num_stages": 1}
-    options |= compile_options(item.warps) if TARGETS[target].backend == "cuda" else {}
+    options = {"num_warps": item.warps, "num_stages": 1} | compile_options(item.warps, TARGETS[target].backend)
     compiled = triton.compile(source, target=TARGETS[target], options=options)
-    figures = {"warps": item.warps, "shared": compiled.metadata.shared}
-    if TARGETS[target].backend == "hip":
-        text = compiled.asm["amdgcn"]
-        for name, field in (
-            ("registers", "vgpr_count"),
-            ("spills", "vgpr_spill_count"),
-            ("stack", "private_segment_fixed_size"),
-            ("scalars_in_vectors", "sgpr_spill_count"),
-        ):
-            figures[name] = int(re.search(rf"\.{field}:\s*(\d+)", text)[1])  # type: ignore[index]
-        return figures
-    return figures | _nvidia(compiled.asm["cubin"])
-
-
-def _nvidia(cubin: bytes) -> dict[str, int]:
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        command = [str(tool), "--dump-resource-usage", file.name]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    usage = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
-    return {"registers": usage["REG"], "spills": usage["LOCAL"], "stack": usage["STACK"]}
+    return figures_of(compiled, TARGETS[target].backend, item.warps)
 
 
 def compile_all(targets: list[str]) -> dict[str, dict[str, dict[str, int]]]:
@@ -176,12 +159,12 @@ def compile_all(targets: list[str]) -> dict[str, dict[str, dict[str, int]]]:
 
 
 def complaints(figures: dict[str, dict[str, dict[str, int]]], recorded: dict[str, Any]) -> list[str]:
-    """Sentences about every figure that is worse than recorded, and about spills, stack and too large programs."""
+    """Sentences about what no kernel may have, about too large programs, and about every figure worse than recorded."""
     sentences = []
     for name, by_target in figures.items():
         for target, now in by_target.items():
             where = f"{name}, {target}"
-            sentences += [f"{where}: {now[k]} bytes of {k}" for k in ("spills", "stack") if now[k]]
+            sentences += [f"{where}: {now[k]} {what}" for k, what in FORBIDDEN.items() if now.get(k)]
             held = now["registers"] * now["warps"] * TARGETS[target].warp_size
             if TARGETS[target].backend == "cuda" and held > 65536:
                 sentences.append(f"{where}: {held} registers a program, of 65536 there are")

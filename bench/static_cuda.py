@@ -16,6 +16,7 @@ from torch.utils.cpp_extension import include_paths
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from bench.static_ptx import asymmetric_sums
 from setup import CUDA_SOURCE, find_nvcc, nvcc_flags
 from tests.cuda import emulated
 
@@ -65,20 +66,24 @@ def _compile(targets: list[str]) -> Figures:
     gpus = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in numbers]
     with tempfile.TemporaryDirectory() as folder:
         command = nvcc_flags(str(find_nvcc()), include_paths())
-        command += [*gpus, "--threads=0", "-Werror=all-warnings", "-Xptxas=-v", "-c", CUDA_SOURCE, "-o", f"{folder}/o"]
+        command += [*gpus, "--threads=0", "-Werror=all-warnings", "-Xptxas=-v", "--keep", f"--keep-dir={folder}"]
+        command += ["-c", CUDA_SOURCE, "-o", f"{folder}/o"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stdout + done.stderr)
         library = emulated.build(Path(folder))
         figures: Figures = {}
+        ptx = {x.stem.split("_")[-1]: x.read_text() for x in Path(folder).glob("*.ptx")}
         for mangled, target, stack, *spilled, registers in ENTRY.findall(done.stderr):
             name, warps, shared = _kernel(mangled, library)
+            _, _, body = ptx[target.removeprefix("sm_")].partition(f".entry {mangled}(")
             figures.setdefault(name, {})[target] = {
                 "warps": warps,
                 "shared": shared,
                 "registers": int(registers),
                 "spills": max(map(int, spilled)),
                 "stack": int(stack),
+                "asymmetric": len(asymmetric_sums(body.partition(".entry ")[0])),
             }
     return figures
 

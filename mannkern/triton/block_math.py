@@ -80,62 +80,103 @@ def store_row(p, row, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr):
 
 
 @triton.jit
-def sum_columns(x):
-    """Sum over the columns of a block (BN) or of one row (a number). Parts are added before lanes exchange values."""
-    AXIS: tl.constexpr = len(x[0].shape) - 1
-    if len(x) == 1:
-        return tl.sum(x[0], AXIS)
-    else:
-        folded = tl.reshape(x[0], x[1].shape + [x[0].shape[AXIS] // x[1].shape[AXIS]])
-        return tl.sum(tl.sum(folded, AXIS + 1) + x[1], AXIS)
+def halves_of_columns(x):
+    """The even and the odd columns of a block or row."""
+    AXIS: tl.constexpr = len(x.shape) - 1
+    return tl.split(tl.reshape(x, x.shape[:AXIS] + [x.shape[AXIS] // 2, 2]))
 
 
 @triton.jit
-def dot(rows, row):
+def add_products(total, x, y):
+    """total + x y, where each column of total takes the sum over as many neighbouring columns as x has for it."""
+    if x.shape[-1] == total.shape[-1]:
+        return tl.fma(x, y, total)
+    else:
+        x_even, x_odd = halves_of_columns(x)
+        y_even, y_odd = halves_of_columns(y)
+        return add_products(add_products(total, x_even, y_even), x_odd, y_odd)
+
+
+@triton.jit
+def sum_products(x, y, ACC: tl.constexpr):
+    """The sum over columns of x y: (BN) of blocks, a number of rows. A thread adds its columns before lanes do."""
+    AXIS: tl.constexpr = len(x[0].shape) - 1
+    W0: tl.constexpr = x[0].shape[AXIS]
+    LANES: tl.constexpr = max(W0 // (2 if ACC == tl.float64 else 4), 1)  # a thread loads 16 bytes of a row
+    total = add_products(tl.full(x[0].shape[:AXIS] + [LANES], 0.0, ACC), x[0], y[0])
+    if len(x) == 1:
+        return tl.sum(total, AXIS)
+    elif x[1].shape[AXIS] >= LANES:
+        return tl.sum(add_products(total, x[1], y[1]), AXIS)
+    else:
+        folded = tl.reshape(total, x[1].shape + [LANES // x[1].shape[AXIS]])
+        return tl.sum(tl.fma(x[1], y[1], tl.sum(folded, AXIS + 1)), AXIS)
+
+
+@triton.jit
+def dot(rows, row, ACC: tl.constexpr):
     """The dot product of each row with one row: (BN)."""
     if len(rows) == 1:
-        return sum_columns((rows[0] * row[0][None, :],))
+        return sum_products(rows, (tl.broadcast_to(row[0][None, :], rows[0].shape),), ACC)
     else:
-        return sum_columns((rows[0] * row[0][None, :], rows[1] * row[1][None, :]))
+        first = tl.broadcast_to(row[0][None, :], rows[0].shape)
+        return sum_products(rows, (first, tl.broadcast_to(row[1][None, :], rows[1].shape)), ACC)
 
 
 @triton.jit
-def row_dot(row, other):
-    """The dot product of two rows: a number."""
-    if len(row) == 1:
-        return sum_columns((row[0] * other[0],))
-    else:
-        return sum_columns((row[0] * other[0], row[1] * other[1]))
+def halves_of_slots(x):
+    """The first and the second half of the slots of a block (BN, columns)."""
+    return tl.split(tl.permute(tl.reshape(x, [2, x.shape[0] // 2, x.shape[1]]), (1, 2, 0)))
 
 
 @triton.jit
-def weighted_sum(rows, weights):
+def add_weighted(total, part, weights):
+    """total + weights part, where each row of total takes the sum over as many rows of part as there are for it."""
+    if part.shape[0] == total.shape[0]:
+        return tl.fma(part, weights, total)
+    else:
+        first, second = halves_of_slots(part)
+        first_weights, second_weights = halves_of_slots(weights)
+        return add_weighted(add_weighted(total, first, first_weights), second, second_weights)
+
+
+@triton.jit
+def weighted_sum_part(part, weights, ACC: tl.constexpr):
+    """sum_i weights(i) part(i). A thread adds its slots before lanes do."""
+    BN: tl.constexpr = part.shape[0]
+    SLOTS: tl.constexpr = max(1, min(4, BN // 8, BN * part.shape[1] // 1024))  # of a thread, of 8 warps, at least
+    total = tl.full([BN // SLOTS, part.shape[1]], 0.0, ACC)
+    return tl.sum(add_weighted(total, part, tl.broadcast_to(weights[:, None], part.shape)), 0)
+
+
+@triton.jit
+def weighted_sum(rows, weights, ACC: tl.constexpr):
     """sum_i weights(i) rows(i): one row."""
-    part = tl.sum(rows[0] * weights[:, None], 0)
+    part = weighted_sum_part(rows[0], weights, ACC)
     if len(rows) == 1:
         return (part,)
     else:
-        return part, tl.sum(rows[1] * weights[:, None], 0)
+        return part, weighted_sum_part(rows[1], weights, ACC)
 
 
 @triton.jit
 def add_outer(rows, weights, row):
     """rows(i) + weights(i) row."""
-    part = rows[0] + weights[:, None] * row[0][None, :]
+    part = tl.fma(weights[:, None], row[0][None, :], rows[0])
     if len(rows) == 1:
         return (part,)
     else:
-        return part, rows[1] + weights[:, None] * row[1][None, :]
+        return part, tl.fma(weights[:, None], row[1][None, :], rows[1])
 
 
 @triton.jit
 def add_scaled(rows, weights, others):
     """rows(i) + weights(i) others(i)."""
-    part = rows[0] + weights[:, None] * others[0]
+    part = tl.fma(weights[:, None], others[0], rows[0])
     if len(rows) == 1:
         return (part,)
     else:
-        return part, rows[1] + weights[:, None] * others[1]
+        return part, tl.fma(weights[:, None], others[1], rows[1])
 
 
 @triton.jit
@@ -161,9 +202,9 @@ def scale_row(row, x):
 def subtract_scaled(row, x, other):
     """row - x other."""
     if len(row) == 1:
-        return (row[0] - x * other[0],)
+        return (tl.fma(-x, other[0], row[0]),)
     else:
-        return row[0] - x * other[0], row[1] - x * other[1]
+        return tl.fma(-x, other[0], row[0]), tl.fma(-x, other[1], row[1])
 
 
 @triton.jit
@@ -173,21 +214,24 @@ def eps(ACC: tl.constexpr):
 
 
 @triton.jit
-def sum_of_squares(x, SCALE: tl.constexpr):
-    """The sum over columns of (SCALE x)^2."""
-    if len(x) == 1:
-        return sum_columns(((x[0] * SCALE) * (x[0] * SCALE),))
-    else:
-        return sum_columns(((x[0] * SCALE) * (x[0] * SCALE), (x[1] * SCALE) * (x[1] * SCALE)))
-
-
-@triton.jit
 def norm(x, ACC: tl.constexpr):
     """max(|x|, eps) of each row of a block, or of one row. If the squares overflow, they are summed scaled down."""
     DOWN: tl.constexpr = 2.0**-600 if ACC == tl.float64 else 2.0**-70
-    square = sum_of_squares(x, 1)
-    size = tl.where(square < float("inf"), tl.sqrt(square), tl.sqrt(sum_of_squares(x, DOWN)) * (1 / DOWN))
+    square = sum_products(x, x, ACC)
+    size = tl.sqrt(square)
+    if has_infinity(square):
+        y = scale_row(x, DOWN)
+        size = tl.where(square < float("inf"), size, tl.sqrt(sum_products(y, y, ACC)) * (1 / DOWN))
     return tl.maximum(size, eps(ACC))
+
+
+@triton.jit
+def has_infinity(x):
+    """Whether a number, or one of the numbers (BN), is infinite."""
+    if len(x.shape) == 0:
+        return x == float("inf")
+    else:
+        return tl.max(x, 0) == float("inf")
 
 
 @triton.jit

@@ -21,11 +21,11 @@ from mannkern.triton.block_math import (
     load_row,
     load_slots,
     norm,
-    row_dot,
     scale_row,
     sigmoid,
     store_row,
     subtract_scaled,
+    sum_products,
     weighted_sum,
 )
 
@@ -83,7 +83,7 @@ def logits(
 ):
     """The logits b cos(k, X(i)) of head h, -inf at slots that do not exist. ``inverse`` is 1 / norm of each X(i)."""
     k = load_row(p_key + h * W, W, W0, W1, ACC)
-    cos = dot(X, scale_row(k, 1 / norm(k, ACC))) * inverse
+    cos = dot(X, scale_row(k, 1 / norm(k, ACC)), ACC) * inverse
     return tl.where(m_n, load_strength(p_strength, h, ACC) * cos, float("-inf"))
 
 
@@ -102,7 +102,7 @@ def read(
         w_r = e * scale
         tl.store(p_weights + h * N + i_n, w_r, mask=m_n)
         if p_read is not None:
-            store_row(p_read + h * W, scale_row(weighted_sum(X, e), scale), W, W0, W1)
+            store_row(p_read + h * W, scale_row(weighted_sum(X, e, ACC), scale), W, W0, W1)
         total += w_r
     return total
 
@@ -123,7 +123,7 @@ def read_weights_gradient(
     if p_grad_weights is not None:
         grad += load_slots(p_grad_weights + h * N, i_n, m_n, ACC)
     if p_grad_read is not None:
-        grad += dot(X, load_row(p_grad_read + h * W, W, W0, W1, ACC))
+        grad += dot(X, load_row(p_grad_read + h * W, W, W0, W1, ACC), ACC)
     return grad
 
 
@@ -145,7 +145,7 @@ def read_backward(
         k = load_row(p_key + h * W, W, W0, W1, ACC)
         key_norm = norm(k, ACC)
         unit = scale_row(k, 1 / key_norm)
-        cos = dot(X, unit) * inverse
+        cos = dot(X, unit, ACC) * inverse
         grad = read_weights_gradient(X, h, i_n, m_n, grad_usage, p_grad_read, p_grad_weights, N, W, W0, W1, ACC)
         w_r = load_slots(p_weights + h * N, i_n, m_n, ACC)
         if p_grad_read is not None:
@@ -160,13 +160,13 @@ def read_backward(
         if p_strength is not None:
             tl.store(p_d_strength + h, tl.sum(dz_cos, 0))
         d_dot = dz * b * inverse
-        d_unit = weighted_sum(X, d_dot)
+        d_unit = weighted_sum(X, d_dot, ACC)
         if W == 1:  # the cosine of one column is a sign: its gradient is 0, and the formula would leave rounding
             d_dot = tl.where(slot_norm > eps(ACC), 0.0, d_dot)
             d_key = scale_row(d_unit, tl.where(key_norm > eps(ACC), 0.0, 1 / key_norm))
         else:
             d_norm += dz_cos * b
-            along = tl.where(key_norm > eps(ACC), row_dot(d_unit, unit), 0.0)
+            along = tl.where(key_norm > eps(ACC), sum_products(d_unit, unit, ACC), 0.0)
             d_key = scale_row(subtract_scaled(d_unit, along, unit), 1 / key_norm)
         D = add_outer(D, d_dot, unit)
         store_row(p_d_key + h * W, d_key, W, W0, W1)
@@ -189,10 +189,10 @@ def write_backward(
         s = sigmoid(tl.load(p_gate + h).to(ACC))
         w_r = load_slots(p_weights + h * N, i_n, m_n, ACC)
         w_lu = least_used_weights(mark, h, n, PER_HEAD, ACC)
-        grad = grad_usage + dot(D, load_row(p_add + h * W, W, W0, W1, ACC))
+        grad = grad_usage + dot(D, load_row(p_add + h * W, W, W0, W1, ACC), ACC)
         if p_grad_write_weights is not None:
             grad += load_slots(p_grad_write_weights + h * N, i_n, m_n, ACC)
-        store_row(p_d_add + h * W, weighted_sum(D, write_weights(s, w_r, w_lu)), W, W0, W1)
+        store_row(p_d_add + h * W, weighted_sum(D, write_weights(s, w_r, w_lu), ACC), W, W0, W1)
         tl.store(p_d_weights + h * N + i_n, s * grad, mask=m_n)
         tl.store(p_d_gate + h, s * (1 - s) * tl.sum(grad * (w_r - w_lu), 0))
     return clear(D, mark == 1)

@@ -63,6 +63,8 @@ def test_every_kernel_and_target_is_recorded() -> None:
     [
         ("spills", 8, "8 bytes of spills"),
         ("stack", 16, "16 bytes of stack"),
+        ("asymmetric", 2, "2 sums over lanes that give lanes unequal bits"),
+        ("unrounded", 3, "3 products and sums that the assembler may fuse"),
         ("registers", 4000, "registers a program, of 65536 there are"),
         ("shared", 70000, "bytes of shared memory, of 65536"),
     ],

@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from mannkern.triton.block_math import norm, row_dot, sigmoid
+from mannkern.triton.block_math import norm, sigmoid, sum_products
 
 
 @triton.jit
@@ -15,8 +15,8 @@ def row_kernel(p_x, p_y, p_out, W: tl.constexpr):
     i_w = tl.arange(0, W)
     x, y = tl.load(p_x + i_w), tl.load(p_y + i_w)
     tl.store(p_out, norm((x,), tl.float32))
-    tl.store(p_out + 1, row_dot((x,), (y,)))
-    tl.store(p_out + 2, row_dot((x, x), (y, y)))
+    tl.store(p_out + 1, sum_products((x,), (y,), tl.float32))
+    tl.store(p_out + 2, sum_products((x, x), (y, y), tl.float32))
     tl.store(p_out + 3 + i_w, sigmoid(x))
 
 

@@ -53,6 +53,13 @@ def test_sum_of_tiles() -> None:
     assert common.sum_tiles(torch.tensor([[[1.0, 2]]]), torch.float64).tolist() == [[1, 2]]
 
 
+def test_options_of_the_compiler() -> None:
+    """No compiler may fuse products with sums; 8 warps share 65536 registers, so that a thread gets at most 255."""
+    assert common.compile_options(8, "hip") == {"enable_fp_fusion": False}
+    assert common.compile_options(8, "cuda") == {"enable_fp_fusion": False, "maxnreg": 255}
+    assert common.compile_options(16, "cuda")["maxnreg"] == 128
+
+
 def shifted(x: Tensor) -> Tensor:
     """The values of x, contiguous, one element past an aligned address."""
     view = torch.empty(x.numel() + 1, dtype=x.dtype)[1:].view(x.shape)

@@ -17,6 +17,7 @@ from mannkern.memories.checks import compute_dtype
 from mannkern.triton.tiling import Blocks
 
 Maybe = Tensor | None
+BACKEND = "cuda" if torch.version.hip is None else "hip"
 
 
 def run(kernel: Any, grid: tuple[int, ...], warps: int, *args: Any, **constants: Any) -> None:
@@ -25,12 +26,17 @@ def run(kernel: Any, grid: tuple[int, ...], warps: int, *args: Any, **constants:
         return
     device = next(x.device for x in args if isinstance(x, Tensor))
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        kernel[grid](*args, **constants, num_warps=warps, num_stages=1, **compile_options(warps))
+        kernel[grid](*args, **constants, num_warps=warps, num_stages=1, **compile_options(warps, BACKEND))
 
 
-def compile_options(warps: int) -> dict[str, int]:
-    """The register limit for NVIDIA's assembler: all that fit, because by default it spills to raise occupancy."""
-    return {"maxnreg": min(255, 65536 // (32 * warps))} if torch.version.hip is None else {}
+def compile_options(warps: int, backend: str) -> dict[str, Any]:
+    """Options of the compiler for the backend "cuda" or "hip".
+
+    It fuses no product with a sum, because it would fuse one lane's product and not its partner's, so that equal slots
+    got unequal bits. For NVIDIA's assembler, the register limit is all that fit: by default it spills for occupancy.
+    """
+    options: dict[str, Any] = {"enable_fp_fusion": False}
+    return options | {"maxnreg": min(255, 65536 // (32 * warps))} if backend == "cuda" else options
 
 
 def make_aligned(x: Tensor) -> Tensor:
