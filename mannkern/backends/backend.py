@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
+
 
 class Sizes(NamedTuple):
     """Sizes of a call that a backend may limit: slots N, width W, heads R (H of the NTM)."""
@@ -25,7 +27,7 @@ class Backend(NamedTuple):
                     backward all that the gradient reads, those of "recompute" save little and compute the rest again;
                     None for the reference, which is called without the dispatcher
     takes_half:     whether its kernels convert float16 and bfloat16 on load, so that nothing is widened before
-    fuses_episodes: whether it computes a whole episode of a cell as one operation
+    fuses_episodes: (family, sizes, dtype) -> whether it computes a whole episode of a cell as one operation
     """
 
     name: str
@@ -34,4 +36,4 @@ class Backend(NamedTuple):
     why_not: Callable[[str, Sizes], str]
     overload: str | None = "default"
     takes_half: bool = False
-    fuses_episodes: bool = False
+    fuses_episodes: Callable[[str, Sizes, torch.dtype], bool] = lambda family, sizes, dtype: False

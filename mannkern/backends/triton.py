@@ -30,6 +30,8 @@ _LAUNCHERS = {  # operation -> module of mannkern.triton.launch with its launche
     "lrua_step_backward": "step",
     "lrua_scan": "scan",
     "lrua_scan_backward": "scan",
+    "mann_episode": "episode",
+    "mann_episode_backward": "episode",
 }
 
 
@@ -55,6 +57,18 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
     )
 
 
+def _fuses_episodes(family: str, sizes: Sizes, dtype: torch.dtype) -> bool:
+    """LRUA's, where one program holds the memory of an episode."""
+    N, W, R = sizes
+    return family == "lrua" and not tiling.unsupported(N, W, R) and tiling.memory_blocks(N, W, dtype).whole
+
+
 BACKEND = Backend(
-    "triton", families=("lrua",), devices=("cuda",), why_not=_why_not, overload="recompute", takes_half=True
+    "triton",
+    families=("lrua",),
+    devices=("cuda",),
+    why_not=_why_not,
+    overload="recompute",
+    takes_half=True,
+    fuses_episodes=_fuses_episodes,
 )

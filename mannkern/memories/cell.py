@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from mannkern.backends import Sizes
 from mannkern.memories.checks import check_controller, check_dense, check_dtype, check_input, check_tensor, widen
 
 State = TypeVar("State", bound=type[Any])
@@ -111,6 +112,11 @@ class MemoryCell(nn.Module):
     def output_size(self) -> int:
         """Width of a step's output: D + R W."""
         return self.hidden_size + self._read_size
+
+    @property
+    def memory_sizes(self) -> Sizes:
+        """N, W and R, which a backend may limit."""
+        return Sizes(self.memory_slots, self.memory_width, self._read_size // self.memory_width)
 
     def reset_parameters(self) -> None:
         """Draw all parameters again, except those of a controller or interface of the caller's own; see the class."""

@@ -85,7 +85,9 @@ class MemorySequence(nn.Module):
             is_plain(cell)
             and cell.interface.weight.dtype in (torch.float32, torch.float64)
             and input.shape[0] > 0
-            and choose(cell.family, cell.backend, input.device).fuses_episodes
+            and choose(cell.family, cell.backend, input.device).fuses_episodes(
+                cell.family, cell.memory_sizes, cell.interface.weight.dtype
+            )
             and not torch.is_autocast_enabled(input.device.type)
             and not torch._C._are_functorch_transforms_active()
         )
@@ -99,7 +101,7 @@ class MemorySequence(nn.Module):
         threads = _THREADS if torch.compiler.is_compiling() else torch.get_num_threads()
         size, B = 64 * max(2, threads), input.shape[1]
         weights = pack_weights(self.cell)
-        if size >= B:
+        if size >= B or input.device.type != "cpu":
             return self.cell.fused_episode(input, weights, state)
         count = -(-B // size)
         inputs, states = input.tensor_split(count, 1), _split(state, count)

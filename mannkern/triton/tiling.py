@@ -66,6 +66,21 @@ def memory_blocks(N: int, W: int, dtype: torch.dtype, per_thread: int = STEP_ELE
     return Blocks(BN, W0, W1, -(-N // BN), _warps(BN * row, per_thread))
 
 
+class ProductBlocks(NamedTuple):
+    """Block sizes of a matrix product of an episode's step: BB episodes, BO columns, sums in chunks of BK terms."""
+
+    BB: int
+    BO: int
+    BK: int
+    warps: int
+
+
+def product_blocks(B: int, K: int, dtype: torch.dtype) -> ProductBlocks:
+    """The blocks of a matrix product of K terms for B episodes. Both sizes sum in the same order: B changes no bit."""
+    BK = min(max(power_of_two(K), 16), 64 if dtype == torch.float32 else 32)
+    return ProductBlocks(16, 16, BK, 4) if B <= 64 else ProductBlocks(32, 32, BK, 4)
+
+
 def slot_blocks(N: int) -> Blocks:
     """The blocks of a kernel over slots that reads no memory, so that they have no columns."""
     BN = min(power_of_two(N), 1024)

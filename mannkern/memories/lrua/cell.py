@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mannkern.backends import choose
 from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell, register_state
 from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots
 from mannkern.memories.episode import pack_state
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
+from mannkern.memories.lrua.ops.episode_recompute import MANNEpisodeRecomputeFunction
 
 
 @register_state
@@ -167,7 +169,9 @@ class MANNCell(MemoryCell):
 
     def fused_episode(self, input: Tensor, weights: tuple[Tensor, ...], state: MANNState) -> tuple[Tensor, MANNState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
-        outputs, memory, read_weights, usage, c, *_ = MANNEpisodeFunction.apply(
+        overload = choose(self.family, self.backend, input.device).overload
+        function = MANNEpisodeRecomputeFunction if overload == "recompute" else MANNEpisodeFunction
+        outputs, memory, read_weights, usage, c, *_ = function.apply(
             input,
             *weights,
             *pack_state(self, state),

@@ -1,0 +1,145 @@
+"""Kernels of the memory's part of a MANN's episode: a step of all episodes, forward and backward. Grid (B).
+
+A program holds the whole memory of an episode. Buffers of all steps are (T, B, ...). An interface vector (I) has keys
+(R, W), adds (R, W), gates (R) and, with STRENGTHS, strengths (R), all activated; read weights (., B, R, N) have those
+before the first step in front, so that slot t is before and slot t + 1 after step t.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from mannkern.triton import lrua
+from mannkern.triton.block_math import load_rows, load_slots, store_rows
+from mannkern.triton.least_used import smallest, sort_key
+
+
+@triton.jit(do_not_specialize=["t", "slot", "slot_after", "i_interface", "i_checkpoint", "B"])
+def mann_step(
+    p_memory, p_usage, p_memory_out, p_usage_out, p_interface, p_weights, p_outputs, p_marks, p_checkpoints,
+    t, slot, slot_after, i_interface, i_checkpoint, B,
+    N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, D: tl.constexpr, STRENGTHS: tl.constexpr,
+    n: tl.constexpr, PER_HEAD: tl.constexpr, DECAY: tl.constexpr,
+    BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Step t of the memory. p_memory and p_memory_out (B, N, W) may be one buffer, and so may those of usage (B, N).
+
+    The read vectors go to the columns of p_outputs (T, B, D + R W) behind h. For backward it stores the marks of the
+    least used slots in p_marks (T, B, N), None where nothing is saved, and the memory before the step at i_checkpoint
+    of p_checkpoints, unless that is negative.
+
+    Bytes per episode in float32: memory read and written 8 N W, read weights read and written 8 R N, usage 8 N, the
+    interface vector 8 R W, read vectors 4 R W, marks N. FLOPs: N W (6 R + 4), and about 12 N R.
+    """
+    i_b = tl.program_id(0).to(tl.int64)
+    i_n = tl.arange(0, BN)
+    m_n = i_n < N
+    I: tl.constexpr = 2 * R * W + (2 * R if STRENGTHS else R)
+    p_key = p_interface + (i_interface.to(tl.int64) * B + i_b) * I
+    p_w = p_weights + (slot.to(tl.int64) * B + i_b) * R * N
+    p_w_after = p_weights + (slot_after.to(tl.int64) * B + i_b) * R * N
+    i_tb = t.to(tl.int64) * B + i_b
+    X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
+    if p_marks is not None:
+        if i_checkpoint >= 0:
+            store_rows(p_checkpoints + (i_checkpoint.to(tl.int64) * B + i_b) * N * W, X, i_n, m_n, W, W0, W1)
+    usage = load_slots(p_usage + i_b * N, i_n, m_n, ACC)
+    mark = smallest(sort_key(usage, ACC), i_n, m_n, n, ACC)
+    if p_marks is not None:
+        tl.store(p_marks + i_tb * N + i_n, mark, mask=m_n)
+    X, writes = lrua.write(
+        X, mark, i_n, m_n, p_w, p_key + 2 * R * W, p_key + R * W, None, N, W, R, n, PER_HEAD, W0, W1, ACC
+    )
+    store_rows(p_memory_out + i_b * N * W, X, i_n, m_n, W, W0, W1)
+    p_b = p_key + 2 * R * W + R if STRENGTHS else None
+    reads = lrua.read(
+        X, i_n, m_n, p_key, p_b, p_outputs + i_tb * (D + R * W) + D, p_w_after, N, W, R, W0, W1, ACC
+    )
+    tl.store(p_usage_out + i_b * N + i_n, lrua.update_usage(usage, reads, writes, DECAY), mask=m_n)
+
+
+@triton.jit(do_not_specialize=["begin", "end", "B"])
+def mann_recompute(
+    p_memory, p_interface, p_weights, p_marks, p_memories, begin, end, B,
+    N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, STRENGTHS: tl.constexpr,
+    n: tl.constexpr, PER_HEAD: tl.constexpr,
+    BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """The memories after steps begin to end - 1 again, bit for bit, in p_memories (end - begin, B, N, W).
+
+    p_memory (B, N, W) is the memory before the first of them.
+
+    Bytes per episode and step in float32: memory written 4 N W, read weights 4 R N, adds 4 R W, marks N. FLOPs:
+    2 N W R.
+    """
+    i_b = tl.program_id(0).to(tl.int64)
+    i_n = tl.arange(0, BN)
+    m_n = i_n < N
+    I: tl.constexpr = 2 * R * W + (2 * R if STRENGTHS else R)
+    X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
+    for t in tl.range(begin, end, disable_licm=True):
+        i_tb = i_b + t * B.to(tl.int64)
+        p_add = p_interface + i_tb * I + R * W
+        mark = tl.load(p_marks + i_tb * N + i_n, mask=m_n, other=0).to(tl.int32)
+        X, _ = lrua.write(
+            X, mark, i_n, m_n, p_weights + i_tb * R * N, p_add + R * W, p_add, None, N, W, R, n, PER_HEAD, W0, W1, ACC
+        )
+        i_memory = i_b + (t - begin) * B.to(tl.int64)
+        store_rows(p_memories + i_memory * N * W, X, i_n, m_n, W, W0, W1)
+
+
+@triton.jit(do_not_specialize=["t", "i_memory", "B"])
+def mann_step_backward(
+    p_d_output, p_memories, p_interface, p_weights, p_marks, p_d_memory, p_d_weights, p_d_usage, p_d_interface,
+    t, i_memory, B,
+    N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, D: tl.constexpr, STRENGTHS: tl.constexpr,
+    n: tl.constexpr, PER_HEAD: tl.constexpr, DECAY: tl.constexpr,
+    BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, BI: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Backward of step t of the memory, and of the activation of its interface vector.
+
+    p_d_output (B, D + R W) is the gradient of the step's output, of which it reads the columns behind h. The memory
+    after the step is at i_memory of p_memories. In place, on entry with respect to what the step gave, on exit to what
+    it took: p_d_memory (B, N, W), p_d_weights (B, R, N) and p_d_usage (B, N). p_d_interface (T, B, I) gets the gradient
+    before the activation.
+
+    Bytes per episode in float32: memory read, its gradient read and written 12 N W; weights before and after read,
+    their gradient read and written 16 R N; usage's gradient 8 N; the interface vector and its gradient, which is read
+    again, 32 R W; marks N. FLOPs: N W (12 R + 10), and about 20 N R.
+    """
+    i_b = tl.program_id(0).to(tl.int64)
+    i_n = tl.arange(0, BN)
+    m_n = i_n < N
+    I: tl.constexpr = 2 * R * W + (2 * R if STRENGTHS else R)
+    i_tb = t.to(tl.int64) * B + i_b
+    p_key = p_interface + i_tb * I
+    p_d_key = p_d_interface + i_tb * I
+    p_w = p_weights + i_tb * R * N
+    p_w_after = p_weights + (i_tb + B) * R * N
+    p_d_w = p_d_weights + i_b * R * N
+    D_M = load_rows(p_d_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
+    X = load_rows(p_memories + (i_memory.to(tl.int64) * B + i_b) * N * W, i_n, m_n, W, W0, W1, ACC)
+    grad_usage = load_slots(p_d_usage + i_b * N, i_n, m_n, ACC)
+    p_b = p_key + 2 * R * W + R if STRENGTHS else None
+    p_d_b = p_d_key + 2 * R * W + R if STRENGTHS else None
+    D_M = lrua.read_backward(
+        D_M, X, i_n, m_n, grad_usage, p_d_output + i_b * (D + R * W) + D, p_d_w, None, p_key, p_b, p_w_after,
+        p_d_key, p_d_b, N, W, R, W0, W1, ACC,
+    )  # fmt: skip
+    tl.debug_barrier()  # every thread has read the gradient of read weights
+    mark = tl.load(p_marks + i_tb * N + i_n, mask=m_n, other=0).to(tl.int32)
+    D_M = lrua.write_backward(
+        D_M, mark, i_n, m_n, grad_usage, None, p_w, p_key + 2 * R * W, p_key + R * W,
+        p_d_w, p_d_key + 2 * R * W, p_d_key + R * W, N, W, R, n, PER_HEAD, W0, W1, ACC,
+    )  # fmt: skip
+    tl.store(p_d_usage + i_b * N + i_n, DECAY * grad_usage, mask=m_n)
+    store_rows(p_d_memory + i_b * N * W, D_M, i_n, m_n, W, W0, W1)
+    tl.debug_barrier()  # every thread has written the gradient of the interface vector
+    i_i = tl.arange(0, BI)
+    y = tl.load(p_key + i_i, mask=i_i < I, other=0.0)
+    slope = tl.where(i_i < 2 * R * W, 1 - y * y, 1.0)
+    if STRENGTHS:
+        slope = tl.where(i_i >= 2 * R * W + R, 1 - tl.exp(1 - y), slope)  # of softplus, from its value
+    d_y = tl.load(p_d_key + i_i, mask=i_i < I, other=0.0)
+    tl.store(p_d_key + i_i, d_y * slope, mask=i_i < I)

@@ -1,0 +1,90 @@
+"""CUDA graphs of an operation that launches many small kernels, one graph for each set of shapes and options.
+
+The first call with a set runs as it is, which also compiles the kernels and warms up the libraries; the second one
+captures a graph, and it and all further ones replay that. Arguments are copied to the graph's own tensors and results
+are copied from them to new ones, so that a caller may keep results, and two calls before a backward pass do not touch
+each other's. A graph holds once the memory of its arguments, results and buffers: of a MANN of the standard sizes, with
+50 steps, about 0.7 MB an episode forward and 1 MB backward. The last ``CAPACITY`` sets are remembered.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CAPACITY = 8
+
+Operation = Callable[..., tuple[Tensor, ...]]
+_lock = threading.Lock()
+_graphs: OrderedDict[Any, Graph | None] = OrderedDict()
+
+
+class Graph:
+    """A captured operation with its own arguments and results."""
+
+    def __init__(self, operation: Operation, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> None:
+        self.tensors = [None if x is None else x.contiguous().clone() for x in tensors]
+        self.done = torch.cuda.Event()
+        self.graph = torch.cuda.CUDAGraph()
+        current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            self.graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                self.results = operation(*self.tensors, *options)
+            finally:
+                self.graph.capture_end()
+        current.wait_stream(stream)
+
+    def __call__(self, tensors: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+        stream = torch.cuda.current_stream()
+        stream.wait_event(self.done)  # of a call on another stream
+        _copy([x for x in self.tensors if x is not None], [x for x in tensors if x is not None])
+        self.graph.replay()
+        results = tuple(torch.empty_like(x) for x in self.results)
+        _copy(list(results), list(self.results))
+        self.done.record(stream)
+        return results
+
+
+def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
+    pairs = [(x, y) for x, y in zip(targets, sources, strict=True) if x.numel()]
+    for dtype in {x.dtype for x, _ in pairs}:
+        same = [(x, y) for x, y in pairs if x.dtype == dtype]
+        torch._foreach_copy_([x for x, _ in same], [y for _, y in same])
+
+
+def replay(operation: Operation, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """``operation(*tensors, *options)``, by a graph where there is one or can be one.
+
+    operation: a function whose results are new tensors, and whose launches depend only on shapes, dtypes and options
+    """
+    device = next(x.device for x in tensors if x is not None)
+    if device.type != "cuda" or not any(x is not None and x.numel() for x in tensors[:1]):
+        return operation(*tensors, *options)
+    with torch.cuda.device(device):
+        if torch.cuda.is_current_stream_capturing():
+            return operation(*tensors, *options)
+        key = _key(operation, tensors, options, device)
+        with _lock:
+            known, graph = key in _graphs, _graphs.pop(key, None)
+            if known and graph is None:
+                graph = Graph(operation, tensors, options)
+            _graphs[key] = graph
+            while len(_graphs) > CAPACITY:
+                _, oldest = _graphs.popitem(last=False)
+                if oldest is not None:
+                    oldest.done.synchronize()
+            if graph is not None:
+                return graph(tensors)
+        return operation(*tensors, *options)
+
+
+def _key(operation: Operation, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...], device: torch.device) -> Any:
+    shapes = tuple(None if x is None else (x.shape, x.dtype) for x in tensors)
+    return operation, device, shapes, options, torch.backends.cuda.matmul.fp32_precision

@@ -1,0 +1,235 @@
+"""Launchers of the operation ``mann_episode``, forward and backward: a loop of a few launches a step.
+
+Nothing is allocated within the loop. On a GPU the whole loop is captured as a CUDA graph (mannkern/triton/graph.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mannkern.memories.episode import checkpoint_every
+from mannkern.triton import controller, episode
+from mannkern.triton.graph import replay
+from mannkern.triton.launch.common import Maybe, make_all_aligned, memory_constants, num_ranked_slots, run, triton_dtype
+from mannkern.triton.tiling import memory_blocks, power_of_two, product_blocks
+
+
+def mann_episode(*args: Any) -> tuple[Tensor, ...]:
+    """See ``mann_episode`` of :mod:`mannkern.memories.lrua.ops.episode_recompute`."""
+    return replay(_forward, args[:11], args[11:])
+
+
+def mann_episode_backward(*args: Any) -> tuple[Tensor, ...]:
+    """See ``mann_episode_backward`` of :mod:`mannkern.memories.lrua.ops.episode_recompute`."""
+    return replay(_backward, args[:19], args[19:])
+
+
+class _Sizes(NamedTuple):
+    """Sizes of an episode, in the letters of :mod:`mannkern.triton.controller`."""
+
+    T: int
+    B: int
+    D: int
+    O: int  # noqa: E741
+    I: int  # noqa: E741
+    G: int
+    N: int
+    W: int
+    R: int
+    lstm: bool
+
+    @property
+    def strengths(self) -> bool:
+        return 2 * self.R * (self.W + 1) == self.I
+
+    @property
+    def first(self) -> int:
+        """The first column of [h, r] that the controller sees: a tanh layer does not see h."""
+        return 0 if self.lstm else self.D
+
+
+def _sizes(input: Tensor, input_weight: Tensor, interface_weight: Tensor, output: Tensor, cell: Maybe, memory: Tensor):  # type: ignore[no-untyped-def]
+    (T, B, _), (I, D), O, (_, N, W) = input.shape, interface_weight.shape, output.shape[1], memory.shape  # noqa: E741
+    return _Sizes(T, B, D, O, I, input_weight.shape[0], N, W, (O - D) // W, cell is not None)
+
+
+def _product(B: int, columns: int, K: int, memory: Tensor) -> tuple[tuple[int, int], int, dict[str, Any]]:
+    """Grid, warps and constants of a kernel with a matrix product of K summands for ``columns`` columns."""
+    blocks = product_blocks(B, K, memory.dtype)
+    tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    constants = {"BB": blocks.BB, "BO": blocks.BO, "BK": blocks.BK, "ACC": triton_dtype(memory.dtype)}
+    grid = (-(-columns // blocks.BO), -(-B // blocks.BB))
+    return grid, blocks.warps, constants | {"PRECISION": "tf32" if tf32 else "ieee"}
+
+
+def _forward(
+    input: Tensor,
+    input_weight: Tensor,
+    bias: Tensor,
+    recurrent_weight: Tensor,
+    interface_weight: Tensor,
+    interface_bias: Tensor,
+    output: Tensor,
+    cell: Maybe,
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    num_least_used: int,
+    per_head: bool,
+    decay: float,
+    save_for_backward: bool,
+) -> tuple[Tensor, ...]:
+    s = _sizes(input, input_weight, interface_weight, output, cell, memory)
+    T, B, every, empty = s.T, s.B, checkpoint_every(s.T), memory.new_empty
+    recurrent_weight, interface_weight, interface_bias, output, memory, usage = make_all_aligned(
+        recurrent_weight, interface_weight, interface_bias, output, memory, usage
+    )
+    gates = torch.addmm(bias, input.flatten(0, 1), input_weight.t()).view(T, B, s.G)
+    slots = T + 1 if save_for_backward else 2
+    cells, weights = empty(slots if s.lstm else 0, B, s.D), empty(slots, B, s.R, s.N)
+    weights[0] = read_weights
+    if cell is not None:
+        cells[0] = cell
+    steps = T if save_for_backward else 1
+    outputs, interface = empty(T, B, s.O), empty(steps, B, s.I)
+    marks = empty(steps if save_for_backward else 0, B, s.N, dtype=torch.int8)
+    checkpoints = empty(-(-T // every) - 1 if save_for_backward else 0, B, s.N, s.W)
+    last_memory, last_usage = torch.empty_like(memory), torch.empty_like(usage)
+    p_saved = (marks, checkpoints) if save_for_backward else (None, None)
+
+    layer = _product(B, 4 * s.D if s.lstm else s.D, s.O - s.first, memory)
+    heads = _product(B, s.I, s.D, memory)
+    layout = {"D": s.D, "O": s.O}
+    columns = {"I": s.I, "TANH": 2 * s.R * s.W, "RAW": s.R}
+    blocks = memory_blocks(s.N, s.W, memory.dtype)
+    step = _memory_constants(memory, s, num_least_used, per_head) | {"D": s.D, "DECAY": decay}
+    for t in range(T):
+        before, i_before = (outputs, t - 1) if t else (output, 0)
+        slot, after, i_interface = (t, t + 1, t) if save_for_backward else (t % 2, 1 - t % 2, 0)
+        if s.lstm:
+            run(
+                controller.lstm_forward, *layer[:2], before, recurrent_weight, gates, cells, outputs,
+                t, i_before, slot, after, B, **layout, **layer[2],
+            )  # fmt: skip
+        else:
+            run(
+                controller.layer_forward, *layer[:2], before, recurrent_weight, gates, outputs, t, i_before, B,
+                **layout, **layer[2],
+            )  # fmt: skip
+        run(
+            controller.interface_forward, *heads[:2], outputs, interface_weight, interface_bias, interface,
+            t, i_interface, B, **layout, **columns, **heads[2],
+        )  # fmt: skip
+        state = (last_memory, last_usage) if t else (memory, usage)
+        i_checkpoint = t // every - 1 if t and t % every == 0 else -1
+        run(
+            episode.mann_step, (B,), blocks.warps, *state, last_memory, last_usage, interface, weights, outputs,
+            *p_saved, t, slot, after, i_interface, i_checkpoint, B, **step,
+        )  # fmt: skip
+    last = T if save_for_backward else T % 2
+    last_cell = cells[last].clone() if s.lstm else empty(0, s.D)
+    results = outputs, last_memory, weights[last].clone(), last_usage, last_cell
+    if save_for_backward:
+        return *results, gates if s.lstm else gates[:0].clone(), cells, weights, interface, marks, checkpoints
+    nothing = (x.new_empty(0, *x.shape[1:]) for x in (gates, cells, weights, interface))
+    return *results, *nothing, marks, checkpoints
+
+
+def _memory_constants(memory: Tensor, s: _Sizes, num_least_used: int, per_head: bool) -> dict[str, Any]:
+    constants = memory_constants(memory, s.R, memory_blocks(s.N, s.W, memory.dtype))
+    n = num_ranked_slots(num_least_used, per_head, s.R)
+    return constants | {"STRENGTHS": s.strengths, "n": n, "PER_HEAD": per_head}
+
+
+def _backward(
+    grad_outputs: Maybe,
+    grad_memory: Maybe,
+    grad_read_weights: Maybe,
+    grad_usage: Maybe,
+    grad_cell: Maybe,
+    input: Tensor,
+    input_weight: Tensor,
+    recurrent_weight: Tensor,
+    interface_weight: Tensor,
+    output: Tensor,
+    cell: Maybe,
+    memory: Tensor,
+    outputs: Tensor,
+    gates: Tensor,
+    cells: Tensor,
+    weights: Tensor,
+    interface: Tensor,
+    marks: Tensor,
+    checkpoints: Tensor,
+    num_least_used: int,
+    per_head: bool,
+    decay: float,
+    needs_input_grad: bool,
+) -> tuple[Tensor, ...]:
+    s = _sizes(input, input_weight, interface_weight, output, cell, memory)
+    T, B, every, empty = s.T, s.B, checkpoint_every(s.T), memory.new_empty
+    grad_outputs, recurrent_weight, interface_weight, memory, outputs, gates, cells, weights, interface, marks = (
+        make_all_aligned(
+            grad_outputs, recurrent_weight, interface_weight, memory, outputs, gates, cells, weights, interface, marks
+        )
+    )
+    d_memory, d_weights = _start(grad_memory, memory), _start(grad_read_weights, weights[0])
+    d_usage, d_cell = _start(grad_usage, empty(B, s.N)), _start(grad_cell, empty(B if s.lstm else 0, s.D))
+    d_output = torch.zeros_like(output, memory_format=torch.contiguous_format)
+    if grad_outputs is not None:
+        d_output[:, s.first :] = grad_outputs[-1, :, s.first :]
+    d_gates, d_interface = empty(T, B, s.G), empty(T, B, s.I)
+    memories = empty(min(every, T), B, s.N, s.W)  # after each step from one checkpoint to the next
+
+    hidden = _product(B, s.D, s.I, memory)
+    recurrent = _product(B, s.O - s.first, s.G, memory)
+    blocks = memory_blocks(s.N, s.W, memory.dtype)
+    write = _memory_constants(memory, s, num_least_used, per_head)
+    step = write | {"D": s.D, "DECAY": decay, "BI": power_of_two(s.I)}
+    layout = {"D": s.D, "O": s.O, "I": s.I}
+    for t in reversed(range(T)):
+        begin = t // every * every
+        if t == T - 1 or t % every == every - 1:
+            first = checkpoints[begin // every - 1] if begin else memory
+            run(
+                episode.mann_recompute, (B,), blocks.warps, first, interface, weights, marks, memories, begin, t + 1, B,
+                **write,
+            )  # fmt: skip
+        run(
+            episode.mann_step_backward, (B,), blocks.warps, d_output, memories, interface, weights, marks,
+            d_memory, d_weights, d_usage, d_interface, t, t - begin, B, **step,
+        )  # fmt: skip
+        if s.lstm:
+            run(
+                controller.lstm_backward, *hidden[:2], d_interface, interface_weight, d_output, gates, cells, d_cell,
+                d_gates, t, 0, B, **layout, **hidden[2],
+            )  # fmt: skip
+        else:
+            run(
+                controller.layer_backward, *hidden[:2], d_interface, interface_weight, grad_outputs, outputs, d_gates,
+                t, t, B, **layout, **hidden[2],
+            )  # fmt: skip
+        run(
+            controller.output_backward, *recurrent[:2], d_gates, recurrent_weight, grad_outputs, d_output, t, B,
+            G=s.G, O=s.O, FIRST=s.first, **recurrent[2],
+        )  # fmt: skip
+    d_rows, x = d_gates.flatten(0, 1), input.flatten(0, 1)
+    d_recurrent = d_gates[0].t() @ output[:, s.first :]
+    if T > 1:
+        d_recurrent.addmm_(d_gates[1:].flatten(0, 1).t(), outputs[:-1, :, s.first :].flatten(0, 1))
+    d_vectors, hidden_rows = d_interface.flatten(0, 1), outputs[..., : s.D].flatten(0, 1)
+    return (
+        (d_rows @ input_weight).view(input.shape) if needs_input_grad else empty(0, *input.shape[1:]),
+        d_rows.t() @ x, d_rows.sum(0), d_recurrent, d_vectors.t() @ hidden_rows, d_vectors.sum(0),
+        d_output, d_cell, d_memory, d_weights, d_usage,
+    )  # fmt: skip
+
+
+def _start(gradient: Maybe, like: Tensor) -> Tensor:
+    """A buffer for a gradient that is updated in place: it begins as that after the last step, zero without one."""
+    if gradient is None:
+        return torch.zeros_like(like, memory_format=torch.contiguous_format)
+    return gradient.clone(memory_format=torch.contiguous_format)
