@@ -66,11 +66,16 @@ __device__ inline float add(float a, float b) { return __fadd_rn(a, b); }
 // Clock cycles of the parts of a step, which bench/persistent_trial.py prints.
 #if defined(MANNKERN_PHASES)
 __device__ long long phase_cycles[16];
+__device__ inline long long clock_cycles() {
+  long long now;
+  asm volatile("mov.u64 %0, %%clock64;" : "=l"(now)::"memory");
+  return now;
+}
 struct Phases {
   long long before;
-  __device__ Phases() : before(clock64()) {}
+  __device__ Phases() : before(clock_cycles()) {}
   __device__ void mark(int phase) {
-    const long long now = clock64();
+    const long long now = clock_cycles();
     if (blockIdx.x == 0 && threadIdx.x == 0) phase_cycles[phase] += now - before;
     before = now;
   }
