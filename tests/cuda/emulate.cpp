@@ -24,9 +24,9 @@ struct Emulated {
     gridDim.x = unsigned(blocks < most_blocks ? blocks : most_blocks);
     blockDim.x = unsigned(threads);
     emulator::body = [&] { kernel(arguments...); };
-    for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) {
+    for (unsigned block = 0; block < gridDim.x; ++block) {
       std::memset(dynamic_shared, 0xff, sizeof dynamic_shared);
-      emulator::run_block();
+      emulator::run_blocks(block, 1);
       for (size_t at = size_t(bytes); at < sizeof dynamic_shared; ++at)
         if (reinterpret_cast<unsigned char*>(dynamic_shared)[at] != 0xff) emulator::fail("shared memory overrun");
     }

@@ -1,4 +1,5 @@
-// Emulates a block of a GPU on a CPU, one thread at a time: as much of CUDA as the kernels of csrc/cuda use.
+// Emulates a block of a GPU on a CPU, or the blocks of a cluster, one thread at a time: as much of CUDA as the kernels of
+// csrc/cuda use. cluster_emulator.h has what only clusters use.
 //
 // Threads are fibres. Each runs until it waits for others; threads and warps take turns in the order of their numbers or in
 // reverse, and a result that depends on the order shows a race. A barrier that some thread never reaches ends the process.
@@ -7,6 +8,7 @@
 
 #include <ucontext.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -35,26 +37,35 @@ struct Fibre {
   ucontext_t context;
   std::vector<char> stack = std::vector<char>(64 * 1024);
   bool done;
-  int waits;  // how many threads it waits for: 0, those of a warp or those of a block
+  unsigned waits;    // how many threads it waits for: 0, those of a warp, of some warps or of a block; or kCluster
+  unsigned arrived;  // how often it came to a barrier of the cluster
 };
+constexpr unsigned kCluster = ~0u;  // waits until every thread has arrived as often as it has
 
 inline std::vector<std::unique_ptr<Fibre>> fibres;
 inline ucontext_t scheduler;
 inline std::function<void()> body;
 inline bool backwards = false;
-inline unsigned char exchanged[1024][8];
+inline unsigned current, first_block;  // the running fibre's number, counted over all blocks that run
+inline std::vector<std::array<unsigned char, 8>> exchanged;
 
 inline void enter() {
   body();
-  fibres[threadIdx.x]->done = true;
+  fibres[current]->done = true;
 }
 
-inline void wait(int size) {
-  Fibre& own = *fibres[threadIdx.x];
+inline void resume(unsigned fibre) {
+  current = fibre;
+  threadIdx.x = fibre % blockDim.x;
+  blockIdx.x = first_block + fibre / blockDim.x;
+  swapcontext(&scheduler, &fibres[fibre]->context);
+}
+
+// Waits for the `size` threads around the running one, whose numbers begin at a multiple of `size`.
+inline void wait(unsigned size) {
+  Fibre& own = *fibres[current];
   own.waits = size;
-  const unsigned x = threadIdx.x;
   swapcontext(&own.context, &scheduler);
-  threadIdx.x = x;
 }
 
 inline void fail(const char* what) {
@@ -65,7 +76,7 @@ inline void fail(const char* what) {
 // Lets threads go on that all wait for each other; a thread that waits for one that is done waits for ever.
 inline bool release(unsigned begin, unsigned size) {
   for (unsigned t = begin; t < begin + size; ++t)
-    if (fibres[t]->done || fibres[t]->waits != int(size)) return false;
+    if (fibres[t]->done || fibres[t]->waits != size) return false;
   for (unsigned t = begin; t < begin + size; ++t) fibres[t]->waits = 0;
   return true;
 }
@@ -77,16 +88,34 @@ inline bool run_warp(unsigned begin) {
     for (unsigned k = 0; k < 32; ++k) {
       const unsigned t = begin + (backwards ? 31 - k : k);
       if (fibres[t]->done || fibres[t]->waits != 0) continue;
-      threadIdx.x = t;
-      swapcontext(&scheduler, &fibres[t]->context);
+      resume(t);
       moved = true;
     }
   } while (release(begin, 32));
   return moved;
 }
 
-inline void run_block() {
-  const unsigned threads = blockDim.x;
+// Releases the groups of more than a warp that all wait. False if there are none.
+inline bool release_groups(unsigned threads) {
+  bool released = false;
+  unsigned least = ~0u;
+  for (unsigned t = 0; t < threads; ++t) least = fibres[t]->arrived < least ? fibres[t]->arrived : least;
+  for (unsigned t = 0; t < threads; ++t) {
+    Fibre& fibre = *fibres[t];
+    if (fibre.waits == kCluster) {
+      if (fibre.arrived == least) fibre.waits = 0, released = true;
+    } else if (fibre.waits > 32 && t % fibre.waits == 0) {
+      released = release(t, fibre.waits) || released;
+    }
+  }
+  return released;
+}
+
+// Runs `blocks` blocks side by side, from block `first` on.
+inline void run_blocks(unsigned first, unsigned blocks) {
+  const unsigned threads = blocks * blockDim.x;
+  first_block = first;
+  exchanged.resize(threads);
   while (fibres.size() < threads) fibres.push_back(std::make_unique<Fibre>());
   for (unsigned t = 0; t < threads; ++t) {
     Fibre& fibre = *fibres[t];
@@ -96,7 +125,7 @@ inline void run_block() {
     fibre.context.uc_link = &scheduler;
     makecontext(&fibre.context, enter, 0);
     fibre.done = false;
-    fibre.waits = 0;
+    fibre.waits = fibre.arrived = 0;
   }
   for (;;) {
     bool ran = false;
@@ -104,21 +133,27 @@ inline void run_block() {
     for (unsigned k = 0; k < threads / 32; ++k) ran = run_warp(32 * (backwards ? threads / 32 - 1 - k : k)) || ran;
     for (unsigned t = 0; t < threads; ++t) done += fibres[t]->done;
     if (done == threads) return;
-    if (!release(0, threads) && !ran) fail("threads wait for others that do not come");
+    if (!release_groups(threads) && !ran) fail("threads wait for others that do not come");
   }
 }
 
 }  // namespace emulator
 
-inline void __syncthreads() { emulator::wait(int(blockDim.x)); }
+inline void __syncthreads() { emulator::wait(blockDim.x); }
 inline void __syncwarp() { emulator::wait(32); }
+
+// The number that thread `from` of all running ones passes to a shuffle of its warp.
 template <class T>
-T __shfl_xor_sync(unsigned mask, T v, int lane) {
+T exchange(unsigned mask, T v, unsigned from) {
   if (mask != 0xffffffffu) emulator::fail("a shuffle of less than a warp");
-  std::memcpy(emulator::exchanged[threadIdx.x], &v, sizeof v);
+  std::memcpy(emulator::exchanged[emulator::current].data(), &v, sizeof v);
   emulator::wait(32);
   T other;
-  std::memcpy(&other, emulator::exchanged[threadIdx.x ^ unsigned(lane)], sizeof other);
+  std::memcpy(&other, emulator::exchanged[from].data(), sizeof other);
   emulator::wait(32);
   return other;
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T v, int lane) {
+  return exchange(mask, v, emulator::current ^ unsigned(lane));
 }

@@ -1,0 +1,16 @@
+// The launch of the persistent kernels. A Gpu of launch.h has for them also
+//   launch_clusters(name, kernel, clusters, blocks of a cluster, threads, bytes of shared memory, argument)
+#pragma once
+
+#include "persistent_forward.h"
+
+namespace mannkern {
+
+template <class Gpu>
+void run_persistent(Gpu& gpu, const MANNPersistent& op) {
+  if (op.sizes.B == 0 || op.sizes.T == 0) return;
+  gpu.launch_clusters("mann_persistent", mann_persistent_kernel, divide_up(int(op.sizes.B), kEpisodes), kCluster,
+                      kPersistentThreads, PersistentLayout(op.sizes).bytes(), op);
+}
+
+}  // namespace mannkern
