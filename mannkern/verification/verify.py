@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mannkern.backends import BACKENDS, REFERENCE, Backend, why_not
+from mannkern.backends import BACKENDS, REFERENCE, Backend, Sizes, why_not
 from mannkern.memories.cases import SHAPES, SMALL, Case, Shape, Tensors, arguments, cast, cotangents, run_case
 from mannkern.memories.registry import FAMILIES, Family
 from mannkern.verification import episodes
@@ -89,8 +89,8 @@ def verify(backend: str, device: str, seed: int) -> Iterator[Row]:
                 failed = [name for name, case in cases.items() if not _gradcheck(case, backend, device, seed)]
                 seconds, where = time.perf_counter() - begin, ", ".join(failed)
                 yield Row(operation.name, backend, device, "gradcheck", float(len(failed)), 0.0, where, seconds)
-    if BACKENDS[backend].fuses_episodes:
-        for family in families:
+    for family in families:
+        if BACKENDS[backend].fuses_episodes(family.name, Sizes(), torch.float32):
             yield from _episodes(family, backend, device, seed)
 
 
@@ -98,13 +98,16 @@ def _episodes(family: Family, backend: str, device: str, seed: int) -> Iterator[
     """The family's fused episodes, in float64 and float32."""
     if family.episode is None:
         return
+    interpreted = _is_interpreted(backend, device)
+    sizes = episodes.INTERPRETED_SIZES if interpreted else tuple(episodes.SIZES)
+    lengths = episodes.INTERPRETED_LENGTHS if interpreted else episodes.LENGTHS
     for dtype in ("float64", "float32"):
         begin = time.perf_counter()
         checks = {
             ", ".join(names): partial(
-                episodes.episode_errors, family.episode, backend, *names, dtype=DTYPES[dtype], seed=seed
+                episodes.episode_errors, family.episode, backend, device, *names, dtype=DTYPES[dtype], seed=seed
             )
-            for names in itertools.product(family.episode.options, episodes.SIZES, episodes.LENGTHS)
+            for names in itertools.product(family.episode.options, sizes, lengths)
         }
         name = family.episode.sequence.__name__
         yield Row(name, backend, device, dtype, *_worst(checks), time.perf_counter() - begin)

@@ -19,6 +19,7 @@ from mannkern.memories import registry
 from mannkern.memories.cases import Case, Shape, Tensors, arguments, cotangents, run_case
 from mannkern.verification.accuracy import evaluate, same
 from mannkern.verification.verify import verify
+from tests.gpu import episodes
 
 CASES = registry.cases()
 ROOT = Path(__file__).resolve().parents[2]
@@ -254,6 +255,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
         other_device,
         misuse,
         modules,
+        *episodes.CHECKS,
         sanitizer,
     )
 }
