@@ -31,12 +31,14 @@ from bench import static_cuda
 from bench.machine import write
 from bench.static_configurations import CONFIGURATIONS, Configuration
 from bench.static_figures import figures_of
-from mannkern.triton import least_used, scan, step, write_usage
+from mannkern.triton import controller, episode, least_used, scan, step, write_usage
+from mannkern.triton.launch import episode as launch_episode
 from mannkern.triton.launch import least_used as launch_least_used
 from mannkern.triton.launch import scan as launch_scan
 from mannkern.triton.launch import step as launch_step
 from mannkern.triton.launch import write_usage as launch_write_usage
 from mannkern.triton.launch.common import compile_options
+from mannkern.triton.tiling import product_blocks
 
 RESULTS = Path(__file__).parent / "results" / "static.json"
 TARGETS = {
@@ -46,6 +48,7 @@ TARGETS = {
     "sm_120": GPUTarget("cuda", 120, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
+LARGE_BATCH = 1024  # of an episode, whose products have other blocks then
 CUDA_TARGETS = ("sm_80", "sm_90", "sm_100")
 FORBIDDEN = {
     "spills": "bytes of spills",
@@ -78,7 +81,9 @@ class Compiled(NamedTuple):
         without = ", read alone" if self.kernel.startswith("step") and self.constants.get("p_gate", 0) is None else ""
         without += ", no usage" if self.kernel == "step_finish" and self.constants.get("p_usage", 0) is None else ""
         stage = ", second stage" if self.signature.get("p_slots") == "*i32" else ""
-        return f"{self.kernel}: {self.configuration}{without}{stage}"
+        batch = ", large batch" if self.constants.get("BB", 0) > product_blocks(1, 1, torch.float32).BB else ""
+        saved = ", nothing saved" if self.kernel == "mann_step" and self.constants.get("p_marks", 0) is None else ""
+        return f"{self.kernel}: {self.configuration}{without}{stage}{batch}{saved}"
 
 
 def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
@@ -96,7 +101,7 @@ def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
         launched.append(Compiled(name, kernel.__name__, signature, fixed, warps))
 
     with ExitStack() as patches:
-        for module in (launch_least_used, launch_write_usage, launch_step, launch_scan):
+        for module in (launch_least_used, launch_write_usage, launch_step, launch_scan, launch_episode):
             patches.enter_context(mock.patch.object(module, "run", record))
         _call_everything(configuration)
     yield from {item.name: item for item in launched}.values()
@@ -130,11 +135,30 @@ def _call_everything(c: Configuration) -> None:
     )  # fmt: skip
     saved_by_scan = (marks, checkpoints, weights_checkpoints)
     launch_scan.lrua_scan_backward(reads, None, None, None, memory, weights, *sequence, *saved_by_scan, *options)
+    for batch in (B, LARGE_BATCH) if c.hidden else ():
+        _call_episode(c, T, batch)
+
+
+def _call_episode(c: Configuration, T: int, B: int) -> None:
+    def empty(*size: int) -> Tensor:
+        return torch.empty(size, dtype=c.dtype, device="meta")
+
+    F, D, reads, options = 7, c.hidden, c.R * c.W, (c.n, c.per_head, 0.99)
+    gates, heads = 4 * D if c.lstm else D, 2 * reads + c.R * (2 if c.strength else 1)
+    recurrent, interface = empty(gates, D + reads if c.lstm else reads), empty(heads, D)
+    weights = (empty(gates, F), empty(gates), recurrent, interface, empty(heads))
+    first, cell = empty(B, D + reads), empty(B, D) if c.lstm else None
+    state = (first, cell, empty(B, c.N, c.W), empty(B, c.R, c.N), empty(B, c.N))
+    launch_episode.mann_episode(empty(T, B, F), *weights, *state, *options, False)
+    outputs, _, _, _, _, *saved = launch_episode.mann_episode(empty(T, B, F), *weights, *state, *options, True)
+    arguments = (empty(T, B, F), weights[0], recurrent, interface, *state[:3], outputs, *saved, *options, True)
+    launch_episode.mann_episode_backward(outputs, None, None, None, None, *arguments)
 
 
 def compile_for(item: Compiled, target: str) -> dict[str, int]:
     """Compile for a target, and read the figures of the machine code."""
-    kernel = next(getattr(m, item.kernel) for m in (step, scan, least_used, write_usage) if hasattr(m, item.kernel))
+    modules = (controller, episode, step, scan, least_used, write_usage)
+    kernel = next(getattr(m, item.kernel) for m in modules if hasattr(m, item.kernel))
     pointers = [i for i, name in enumerate(kernel.arg_names) if item.signature[name].startswith("*")]
     source = ASTSource(
         kernel,

@@ -8,7 +8,10 @@ import torch
 
 
 class Configuration(NamedTuple):
-    """Sizes and types that a user may bring. ``interface`` is the type of keys, adds, gates and strengths."""
+    """Sizes and types that a user may bring. ``interface`` is the type of keys, adds, gates and strengths.
+
+    hidden: D of a MANN whose episode is compiled, with an LSTM or one tanh layer; 0 for none
+    """
 
     N: int
     W: int
@@ -18,15 +21,19 @@ class Configuration(NamedTuple):
     interface: torch.dtype = torch.float32
     strength: bool = False
     per_head: bool = False
+    hidden: int = 0
+    lstm: bool = True
 
 
 CONFIGURATIONS = {
-    "standard": Configuration(128, 40, 4, 4),
+    "standard": Configuration(128, 40, 4, 4, hidden=200),
     "autocast": Configuration(128, 40, 4, 4, interface=torch.bfloat16, strength=True),
-    "per head": Configuration(128, 40, 4, 4, per_head=True),
+    "per head": Configuration(128, 40, 4, 4, per_head=True, hidden=200, lstm=False),
     "many heads, n sorted by bisection": Configuration(128, 40, 16, 20),
     "width a power of two": Configuration(128, 64, 1, 1),
-    "small, float64": Configuration(33, 17, 3, 3, dtype=torch.float64, interface=torch.float64),
+    "small, float64": Configuration(
+        33, 17, 3, 3, dtype=torch.float64, interface=torch.float64, strength=True, hidden=13
+    ),
     "small": Configuration(33, 17, 3, 3),
     "wide": Configuration(16, 512, 2, 2),
     "narrow": Configuration(1024, 1, 2, 2),

@@ -1,6 +1,6 @@
-"""Kernels of an episode's controller, an LSTM or one tanh layer, and of the linear layer that gives the interface vector.
+"""Kernels of an episode's controller, an LSTM or one tanh layer, and of the layer that gives the interface vector.
 
-Each is one matrix product for a step, with the activation behind it, or its gradient, in the same kernel. A program
+Each is one matrix product of a step, with the activation behind it, or its gradient, in the same kernel. A program
 owns BB episodes and a few columns of the result. Letters: D hidden units, O = D + R W columns of an output [h, r], I
 columns of the interface vector, G columns of gates. Buffers of all steps are (T, B, ...), and ``t`` is the step.
 
@@ -91,9 +91,7 @@ def lstm_forward(
     i_unit = tl.program_id(0) * (BO // 4) + i_o // 4  # the four gates of a unit lie side by side
     m_o = i_unit < D
     i_gate = (i_o % 4) * D + i_unit
-    acc = product(
-        p_before + t_before.to(tl.int64) * B * O, p_w, i_b, m_b, i_gate, m_o, O, 1, O, O, BK, ACC, PRECISION
-    )
+    acc = product(p_before + t_before.to(tl.int64) * B * O, p_w, i_b, m_b, i_gate, m_o, O, 1, O, O, BK, ACC, PRECISION)
     m_gates = m_b[:, None] & m_o[None, :]
     p_g = p_gates + t.to(tl.int64) * B * (4 * D) + i_b[:, None] * (4 * D) + i_gate[None, :]
     x = acc + tl.load(p_g, mask=m_gates, other=0.0)
@@ -197,9 +195,7 @@ def lstm_backward(
     """
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_d, m_d = block(tl.program_id(0) * BO, D, BO)
-    d_h = hidden_gradient(
-        p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, BK, ACC, PRECISION
-    )
+    d_h = hidden_gradient(p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, BK, ACC, PRECISION)
     m = m_b[:, None] & m_d[None, :]
     i_gate = t.to(tl.int64) * B * (4 * D) + i_b[:, None] * (4 * D) + i_d[None, :]
     i = tl.load(p_gates + i_gate, mask=m, other=0.0)
@@ -233,9 +229,7 @@ def layer_backward(
     """
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_d, m_d = block(tl.program_id(0) * BO, D, BO)
-    d_h = hidden_gradient(
-        p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, BK, ACC, PRECISION
-    )
+    d_h = hidden_gradient(p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, BK, ACC, PRECISION)
     m = m_b[:, None] & m_d[None, :]
     h = tl.load(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], mask=m, other=0.0)
     tl.store(p_d_gates + t.to(tl.int64) * B * D + i_b[:, None] * D + i_d[None, :], d_h * (1 - h * h), mask=m)

@@ -53,9 +53,7 @@ def mann_step(
     )
     store_rows(p_memory_out + i_b * N * W, X, i_n, m_n, W, W0, W1)
     p_b = p_key + 2 * R * W + R if STRENGTHS else None
-    reads = lrua.read(
-        X, i_n, m_n, p_key, p_b, p_outputs + i_tb * (D + R * W) + D, p_w_after, N, W, R, W0, W1, ACC
-    )
+    reads = lrua.read(X, i_n, m_n, p_key, p_b, p_outputs + i_tb * (D + R * W) + D, p_w_after, N, W, R, W0, W1, ACC)
     tl.store(p_usage_out + i_b * N + i_n, lrua.update_usage(usage, reads, writes, DECAY), mask=m_n)
 
 

@@ -85,6 +85,8 @@ def replay(operation: Operation, tensors: tuple[Tensor | None, ...], options: tu
         return operation(*tensors, *options)
 
 
-def _key(operation: Operation, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...], device: torch.device) -> Any:
+def _key(
+    operation: Operation, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...], device: torch.device
+) -> Any:
     shapes = tuple(None if x is None else (x.shape, x.dtype) for x in tensors)
     return operation, device, shapes, options, torch.backends.cuda.matmul.fp32_precision

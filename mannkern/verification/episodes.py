@@ -15,28 +15,21 @@ from mannkern.verification.accuracy import Error, errors
 
 SIZES = {"odd": (7, 13, 33, 17, 3), "standard_memory": (40, 64, 128, 40, 4)}  # F, D, N, W, R
 LENGTHS = {"one_step": (1, 3), "spans": (7, 16), "parts": (2, 150)}  # T, B
+INTERPRETED_SIZES, INTERPRETED_LENGTHS = ("odd",), {"few_steps": (2, 2)}  # for an interpreter, which is slow
 GAP = 1e-5  # between the numbers that choose slots, so that rounding chooses none
 ATTEMPTS = 100
 
 
 def episode_errors(
-    episode: Episode,
-    backend: str,
-    device: str,
-    options: str,
-    size: str,
-    length: str,
-    dtype: torch.dtype,
-    seed: int,
+    episode: Episode, backend: str, device: str, options: str, size: str, length: str, dtype: torch.dtype, seed: int
 ) -> dict[str, Error]:
     """Errors of the fused episode's results, beside a loop over the cell in float64 and, for float32, in float32."""
-    T, B = LENGTHS[length]
+    T, B = (LENGTHS | INTERPRETED_LENGTHS)[length]
     for attempt in range(ATTEMPTS):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + attempt)
             model = episode.sequence(*SIZES[size], **episode.options[options], backend=backend, dtype=dtype)
             input, state = torch.randn(T, B, SIZES[size][0]), _random_state(episode, model, B)
-        model, input, state = model.to(device), input.to(device), _to(state, dtype, device)
         exact = _Loop(episode, model, torch.float64)
         truth = _results(exact, input.double(), _to(state, torch.float64))
         if exact.gap > GAP:
@@ -45,7 +38,8 @@ def episode_errors(
         raise RuntimeError(f"{size}, {length}: no inputs of {ATTEMPTS} that keep the choices of slots apart")
     input, state = input.to(dtype), _to(state, dtype)
     float32 = None if dtype == torch.float64 else _results(_Loop(episode, model, dtype), input, state)
-    return errors(_results(model, input, state), truth, float32)
+    got = _results(model.to(device), input.to(device), _to(state, device))
+    return errors({name: x.cpu() for name, x in got.items()}, truth, float32)
 
 
 class _Loop(torch.nn.Module):
@@ -76,9 +70,8 @@ def _random_state(episode: Episode, model: MemorySequence, B: int) -> Any:
     return type(first)(controller, **{name: x.to(first.memory.dtype) for name, x in parts.items()})
 
 
-def _to(state: Any, dtype: torch.dtype, device: str | None = None) -> Any:
-    controller = tuple(x.to(device, dtype) for x in state.controller)
-    return type(state)(controller, *(x.to(device, dtype) for x in state[1:]))
+def _to(state: Any, where: torch.dtype | str) -> Any:
+    return type(state)(tuple(x.to(where) for x in state.controller), *(x.to(where) for x in state[1:]))
 
 
 def _results(model: torch.nn.Module, input: Tensor, state: Any) -> Tensors:

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
-from mannkern.backends import BACKENDS, REFERENCE, Backend, why_not
+import torch
+
+from mannkern.backends import BACKENDS, REFERENCE, Backend, Sizes, why_not
 from mannkern.memories.cases import SHAPES, Shape
 from mannkern.memories.registry import FAMILIES, Family
 from mannkern.verification import episodes
@@ -119,14 +121,14 @@ def _rows(family: Family, backend: str, device: str, seed: int) -> Iterator[tupl
         if operation.differentiable:
             checks = [Check(family.name, backend, device, GRADCHECK, name, name, seed, fast=fast) for name in cases]
             yield operation.name, GRADCHECK, checks
-    if BACKENDS[backend].fuses_episodes and family.episode is not None:
+    if BACKENDS[backend].fuses_episodes(family.name, Sizes(), torch.float32) and family.episode is not None:
+        sizes = episodes.INTERPRETED_SIZES if fast else tuple(episodes.SIZES)
+        lengths = episodes.INTERPRETED_LENGTHS if fast else episodes.LENGTHS
         for dtype in ("float64", "float32"):
             checks = [
                 Check(family.name, backend, device, dtype, options, f"{options}, {size}, {length}", seed,
                       episode=(size, length))
-                for options, size, length in itertools.product(
-                    family.episode.options, episodes.SIZES, episodes.LENGTHS
-                )
+                for options, size, length in itertools.product(family.episode.options, sizes, lengths)
             ]  # fmt: skip
             yield family.episode.sequence.__name__, dtype, checks
 

@@ -49,6 +49,8 @@ def test_every_kernel_and_target_is_recorded() -> None:
     assert names == {
         "step_forward", "step_backward", "step_finish", "step_mean", "scan_forward", "scan_backward",
         "write_forward", "write_backward", "usage_forward", "mark_least_used", "select_least_used",
+        "lstm_forward", "lstm_backward", "layer_forward", "layer_backward", "interface_forward", "output_backward",
+        "mann_step", "mann_recompute", "mann_step_backward",
     }  # fmt: skip
     assert all(by_target.keys() == static.TARGETS.keys() for by_target in RECORDED.values())
     rows, writes = ("shift_sharpen", "ntm_address"), ("ntm_write",)

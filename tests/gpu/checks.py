@@ -20,6 +20,7 @@ from mannkern.memories import registry
 from mannkern.memories.cases import Case, Shape, Tensors, arguments, cotangents, run_case
 from mannkern.verification.accuracy import evaluate, same
 from mannkern.verification.verify import verify
+from tests.gpu import episodes
 
 CASES = registry.cases()
 SANITIZER_SECONDS = 200  # for each of its tools
@@ -256,6 +257,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
         other_device,
         misuse,
         modules,
+        *episodes.CHECKS,
         sanitizer,
     )
 }

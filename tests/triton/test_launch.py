@@ -120,8 +120,8 @@ def test_kernels_get_aligned_tensors(
 
 KERNELS = """
 import inspect
-from mannkern.triton import least_used, scan, step, write_usage
-for module in (least_used, scan, step, write_usage):
+from mannkern.triton import controller, episode, least_used, scan, step, write_usage
+for module in (controller, episode, least_used, scan, step, write_usage):
     for name, f in vars(module).items():
         if getattr(f, "__module__", "") == module.__name__ and "tl.program_id(0)" in f.src:
             numbers = [x for x in f.params if not x.is_constexpr and not x.name.startswith("p_")]
@@ -130,7 +130,7 @@ for module in (least_used, scan, step, write_usage):
 
 
 def test_no_number_is_compiled_for() -> None:
-    """B, T and checkpoint_every change from call to call and are not specialized; no kernel takes another number."""
+    """B, T, the step and other numbers that change from call to call are not specialized."""
     environment = {name: x for name, x in os.environ.items() if name != "TRITON_INTERPRET"}
     root = Path(mannkern.__file__).parents[1]
     said = subprocess.run(
@@ -140,9 +140,16 @@ def test_no_number_is_compiled_for() -> None:
     assert kernels.keys() == {
         "mark_least_used", "select_least_used", "write_forward", "write_backward", "usage_forward",
         "step_forward", "step_finish", "step_mean", "step_backward", "scan_forward", "scan_backward",
+        "lstm_forward", "layer_forward", "interface_forward", "lstm_backward", "layer_backward", "output_backward",
+        "mann_step", "mann_recompute", "mann_step_backward",
     }  # fmt: skip
     numbers = {name: x for name, x in kernels.items() if x}
-    assert numbers == dict.fromkeys(("scan_forward", "scan_backward"), "B:True T:True checkpoint_every:True")
+    scans = dict.fromkeys(("scan_forward", "scan_backward"), "B:True T:True checkpoint_every:True")
+    assert {name: x for name, x in numbers.items() if name in scans} == scans
+    assert all(word.endswith(":True") for x in numbers.values() for word in x.split())
+    assert all(
+        "B:True" in x and ("t:True" in x or "begin:True" in x) for name, x in numbers.items() if name not in scans
+    )
 
 
 STATE = ("memory", "usage", "read_weights", "write_weights")

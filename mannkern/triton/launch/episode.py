@@ -33,8 +33,8 @@ class _Sizes(NamedTuple):
     T: int
     B: int
     D: int
-    O: int  # noqa: E741
-    I: int  # noqa: E741
+    O: int
+    I: int
     G: int
     N: int
     W: int
@@ -51,18 +51,28 @@ class _Sizes(NamedTuple):
         return 0 if self.lstm else self.D
 
 
-def _sizes(input: Tensor, input_weight: Tensor, interface_weight: Tensor, output: Tensor, cell: Maybe, memory: Tensor):  # type: ignore[no-untyped-def]
-    (T, B, _), (I, D), O, (_, N, W) = input.shape, interface_weight.shape, output.shape[1], memory.shape  # noqa: E741
+def _sizes(
+    input: Tensor, input_weight: Tensor, interface_weight: Tensor, output: Tensor, cell: Maybe, memory: Tensor
+) -> _Sizes:
+    (T, B, _), (I, D), O, (_, N, W) = input.shape, interface_weight.shape, output.shape[1], memory.shape
     return _Sizes(T, B, D, O, I, input_weight.shape[0], N, W, (O - D) // W, cell is not None)
 
 
-def _product(B: int, columns: int, K: int, memory: Tensor) -> tuple[tuple[int, int], int, dict[str, Any]]:
-    """Grid, warps and constants of a kernel with a matrix product of K summands for ``columns`` columns."""
-    blocks = product_blocks(B, K, memory.dtype)
-    tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32"
-    constants = {"BB": blocks.BB, "BO": blocks.BO, "BK": blocks.BK, "ACC": triton_dtype(memory.dtype)}
+class _Product(NamedTuple):
+    """How a kernel with a matrix product is launched."""
+
+    grid: tuple[int, int]
+    warps: int
+    constants: dict[str, Any]
+
+
+def _product(B: int, columns: int, K: int, dtype: torch.dtype) -> _Product:
+    """A product of K summands for ``columns`` columns. TF32 is taken where the user allows it, off by default."""
+    blocks = product_blocks(B, K, dtype)
+    precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+    sizes = {"BB": blocks.BB, "BO": blocks.BO, "BK": blocks.BK}
     grid = (-(-columns // blocks.BO), -(-B // blocks.BB))
-    return grid, blocks.warps, constants | {"PRECISION": "tf32" if tf32 else "ieee"}
+    return _Product(grid, blocks.warps, sizes | {"ACC": triton_dtype(dtype), "PRECISION": precision})
 
 
 def _forward(
@@ -84,8 +94,8 @@ def _forward(
 ) -> tuple[Tensor, ...]:
     s = _sizes(input, input_weight, interface_weight, output, cell, memory)
     T, B, every, empty = s.T, s.B, checkpoint_every(s.T), memory.new_empty
-    recurrent_weight, interface_weight, interface_bias, output, memory, usage = make_all_aligned(
-        recurrent_weight, interface_weight, interface_bias, output, memory, usage
+    input, input_weight, recurrent_weight, interface_weight, interface_bias, output, memory, usage = make_all_aligned(
+        input, input_weight, recurrent_weight, interface_weight, interface_bias, output, memory, usage
     )
     gates = torch.addmm(bias, input.flatten(0, 1), input_weight.t()).view(T, B, s.G)
     slots = T + 1 if save_for_backward else 2
@@ -100,8 +110,8 @@ def _forward(
     last_memory, last_usage = torch.empty_like(memory), torch.empty_like(usage)
     p_saved = (marks, checkpoints) if save_for_backward else (None, None)
 
-    layer = _product(B, 4 * s.D if s.lstm else s.D, s.O - s.first, memory)
-    heads = _product(B, s.I, s.D, memory)
+    layer = _product(B, 4 * s.D if s.lstm else s.D, s.O - s.first, memory.dtype)
+    heads = _product(B, s.I, s.D, memory.dtype)
     layout = {"D": s.D, "O": s.O}
     columns = {"I": s.I, "TANH": 2 * s.R * s.W, "RAW": s.R}
     blocks = memory_blocks(s.N, s.W, memory.dtype)
@@ -111,17 +121,20 @@ def _forward(
         slot, after, i_interface = (t, t + 1, t) if save_for_backward else (t % 2, 1 - t % 2, 0)
         if s.lstm:
             run(
-                controller.lstm_forward, *layer[:2], before, recurrent_weight, gates, cells, outputs,
-                t, i_before, slot, after, B, **layout, **layer[2],
+                controller.lstm_forward, layer.grid, layer.warps,
+                before, recurrent_weight, gates, cells, outputs,
+                t, i_before, slot, after, B, **layout, **layer.constants,
             )  # fmt: skip
         else:
             run(
-                controller.layer_forward, *layer[:2], before, recurrent_weight, gates, outputs, t, i_before, B,
-                **layout, **layer[2],
+                controller.layer_forward, layer.grid, layer.warps,
+                before, recurrent_weight, gates, outputs, t, i_before, B,
+                **layout, **layer.constants,
             )  # fmt: skip
         run(
-            controller.interface_forward, *heads[:2], outputs, interface_weight, interface_bias, interface,
-            t, i_interface, B, **layout, **columns, **heads[2],
+            controller.interface_forward, heads.grid, heads.warps,
+            outputs, interface_weight, interface_bias, interface,
+            t, i_interface, B, **layout, **columns, **heads.constants,
         )  # fmt: skip
         state = (last_memory, last_usage) if t else (memory, usage)
         i_checkpoint = t // every - 1 if t and t % every == 0 else -1
@@ -171,21 +184,22 @@ def _backward(
 ) -> tuple[Tensor, ...]:
     s = _sizes(input, input_weight, interface_weight, output, cell, memory)
     T, B, every, empty = s.T, s.B, checkpoint_every(s.T), memory.new_empty
-    grad_outputs, recurrent_weight, interface_weight, memory, outputs, gates, cells, weights, interface, marks = (
-        make_all_aligned(
-            grad_outputs, recurrent_weight, interface_weight, memory, outputs, gates, cells, weights, interface, marks
-        )
+    grad_outputs, input, input_weight, recurrent_weight, interface_weight, output, memory = make_all_aligned(
+        grad_outputs, input, input_weight, recurrent_weight, interface_weight, output, memory
+    )
+    outputs, gates, cells, weights, interface, marks, checkpoints = make_all_aligned(
+        outputs, gates, cells, weights, interface, marks, checkpoints
     )
     d_memory, d_weights = _start(grad_memory, memory), _start(grad_read_weights, weights[0])
     d_usage, d_cell = _start(grad_usage, empty(B, s.N)), _start(grad_cell, empty(B if s.lstm else 0, s.D))
-    d_output = torch.zeros_like(output, memory_format=torch.contiguous_format)
+    d_output = torch.zeros_like(output)
     if grad_outputs is not None:
         d_output[:, s.first :] = grad_outputs[-1, :, s.first :]
     d_gates, d_interface = empty(T, B, s.G), empty(T, B, s.I)
     memories = empty(min(every, T), B, s.N, s.W)  # after each step from one checkpoint to the next
 
-    hidden = _product(B, s.D, s.I, memory)
-    recurrent = _product(B, s.O - s.first, s.G, memory)
+    hidden = _product(B, s.D, s.I, memory.dtype)
+    recurrent = _product(B, s.O - s.first, s.G, memory.dtype)
     blocks = memory_blocks(s.N, s.W, memory.dtype)
     write = _memory_constants(memory, s, num_least_used, per_head)
     step = write | {"D": s.D, "DECAY": decay, "BI": power_of_two(s.I)}
@@ -204,17 +218,20 @@ def _backward(
         )  # fmt: skip
         if s.lstm:
             run(
-                controller.lstm_backward, *hidden[:2], d_interface, interface_weight, d_output, gates, cells, d_cell,
-                d_gates, t, 0, B, **layout, **hidden[2],
+                controller.lstm_backward, hidden.grid, hidden.warps,
+                d_interface, interface_weight, d_output, gates, cells, d_cell, d_gates,
+                t, 0, B, **layout, **hidden.constants,
             )  # fmt: skip
         else:
             run(
-                controller.layer_backward, *hidden[:2], d_interface, interface_weight, grad_outputs, outputs, d_gates,
-                t, t, B, **layout, **hidden[2],
+                controller.layer_backward, hidden.grid, hidden.warps,
+                d_interface, interface_weight, grad_outputs, outputs, d_gates,
+                t, t, B, **layout, **hidden.constants,
             )  # fmt: skip
         run(
-            controller.output_backward, *recurrent[:2], d_gates, recurrent_weight, grad_outputs, d_output, t, B,
-            G=s.G, O=s.O, FIRST=s.first, **recurrent[2],
+            controller.output_backward, recurrent.grid, recurrent.warps,
+            d_gates, recurrent_weight, grad_outputs, d_output, t, B,
+            G=s.G, O=s.O, FIRST=s.first, **recurrent.constants,
         )  # fmt: skip
     d_rows, x = d_gates.flatten(0, 1), input.flatten(0, 1)
     d_recurrent = d_gates[0].t() @ output[:, s.first :]

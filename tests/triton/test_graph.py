@@ -1,0 +1,152 @@
+"""Graphs of an operation, with stand-ins for CUDA's: when one is captured, what it copies, which are forgotten."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mannkern.triton import graph
+
+
+class Device:
+    """Stands in for torch.cuda: a graph records nothing, and its replay runs the operation again in place."""
+
+    def __init__(self) -> None:
+        self.capturing = False
+        self.log: list[str] = []
+
+    def is_current_stream_capturing(self) -> bool:
+        return self.capturing
+
+
+class Replayed:
+    """Stands in for ``graph.Graph``: the operation runs on the graph's own tensors, its results stay in place."""
+
+    device: Device
+
+    def __init__(self, operation: Any, tensors: Any, options: Any) -> None:
+        self.device.log.append("capture")
+        self.tensors = [None if x is None else x.clone() for x in tensors]
+        self.results = operation(*self.tensors, *options)
+        self.again = lambda: operation(*self.tensors, *options)
+        self.done, self.graph = self, self
+
+    def wait(self, *_: Any) -> None:
+        self.device.log.append("wait")
+
+    def record(self, *_: Any) -> None:
+        self.device.log.append("record")
+
+    def synchronize(self) -> None:
+        self.device.log.append("synchronize")
+
+    def replay(self) -> None:
+        self.device.log.append("replay")
+        for x, y in zip(self.results, self.again(), strict=True):
+            x.copy_(y)
+
+    __call__ = graph.Graph.__call__
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    stand_in = Device()
+    monkeypatch.setattr(Replayed, "device", stand_in, raising=False)
+    monkeypatch.setattr(graph, "Graph", Replayed)
+    monkeypatch.setattr(graph, "_graphs", type(graph._graphs)())
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", stand_in.is_current_stream_capturing)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream(stand_in))
+    return stand_in
+
+
+class Stream:
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def wait_event(self, event: Any) -> None:
+        event.wait()
+
+
+class OnGPU(torch.Tensor):
+    """A tensor of the CPU that says it is on a GPU."""
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("cuda", 0)
+
+
+def tensor(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).as_subclass(OnGPU)
+
+
+def double(x: Tensor, y: Tensor | None, factor: float) -> tuple[Tensor, ...]:
+    return x.as_subclass(Tensor) * factor, torch.zeros(0) if y is None else y.as_subclass(Tensor) + 1
+
+
+def test_example(device: Device) -> None:
+    """The first call runs, the second captures and replays, the third replays: each doubles its own argument."""
+    results = [graph.replay(double, (tensor(x), None), (2.0,)) for x in (1.0, 2, 3)]
+    assert device.log == ["capture", "wait", "replay", "record", "wait", "replay", "record"]
+    assert [float(x[0]) for x in results] == [2, 4, 6]  # no call has overwritten the results of another
+
+
+def test_on_the_cpu_there_is_no_graph(device: Device) -> None:
+    for _ in range(3):
+        assert graph.replay(double, (torch.ones(1), None), (2.0,))[0].item() == 2
+    assert device.log == []
+
+
+def test_within_a_capture_of_the_users(device: Device) -> None:
+    device.capturing = True
+    for _ in range(3):
+        assert graph.replay(double, (tensor(1), None), (2.0,))[0].item() == 2
+    assert device.log == []
+    assert not graph._graphs
+
+
+def test_no_episodes(device: Device) -> None:
+    for _ in range(3):
+        graph.replay(double, (tensor(), None), (2.0,))
+    assert device.log == []
+
+
+def test_other_shapes_types_options_and_missing_arguments_are_other_graphs(
+    device: Device,
+) -> None:
+    calls: list[Any] = [
+        ((tensor(1), None), (2.0,)),
+        ((tensor(1, 2), None), (2.0,)),
+        ((tensor(1).double().as_subclass(OnGPU), None), (2.0,)),
+        ((tensor(1), tensor(1)), (2.0,)),
+        ((tensor(1), None), (3.0,)),
+    ]
+    for arguments in calls * 2:
+        graph.replay(double, *arguments)
+    assert device.log.count("capture") == len(calls)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        for _ in range(2):
+            graph.replay(double, *calls[0])
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    assert device.log.count("capture") == len(calls) + 1
+
+
+def test_the_oldest_graph_is_forgotten(device: Device) -> None:
+    """One more set of shapes than are remembered: the first one, which was not used since, is captured again."""
+    for size in range(1, graph.CAPACITY + 2):
+        for _ in range(2):
+            graph.replay(double, (tensor(*range(size)), None), (2.0,))
+    assert len(graph._graphs) == graph.CAPACITY
+    assert device.log.count("synchronize") == 1
+    captured = device.log.count("capture")
+    graph.replay(double, (tensor(*range(graph.CAPACITY + 1)), None), (2.0,))
+    assert device.log.count("capture") == captured
+    for _ in range(2):
+        assert graph.replay(double, (tensor(5), None), (2.0,))[0].item() == 10
+    assert device.log.count("capture") == captured + 1
