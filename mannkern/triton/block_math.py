@@ -102,7 +102,7 @@ def sum_products(x, y, ACC: tl.constexpr):
     """The sum over columns of x y: (BN) of blocks, a number of rows. A thread adds its columns before lanes do."""
     AXIS: tl.constexpr = len(x[0].shape) - 1
     W0: tl.constexpr = x[0].shape[AXIS]
-    LANES: tl.constexpr = max(W0 // (2 if ACC == tl.float64 else 4), 1)  # a thread loads 16 bytes of a row
+    LANES: tl.constexpr = W0 if ACC == tl.float64 else max(W0 // 4, 1)  # a thread loads 16 bytes; float64 would spill
     total = add_products(tl.full(x[0].shape[:AXIS] + [LANES], 0.0, ACC), x[0], y[0])
     if len(x) == 1:
         return tl.sum(total, AXIS)
@@ -144,7 +144,7 @@ def add_weighted(total, part, weights):
 def weighted_sum_part(part, weights, ACC: tl.constexpr):
     """sum_i weights(i) part(i). A thread adds its slots before lanes do."""
     BN: tl.constexpr = part.shape[0]
-    SLOTS: tl.constexpr = max(1, min(4, BN // 8, BN * part.shape[1] // 1024))  # of a thread, of 8 warps, at least
+    SLOTS: tl.constexpr = max(1, min(2, BN // 8, BN * part.shape[1] // 1024))  # of a thread, of 8 warps, at least
     total = tl.full([BN // SLOTS, part.shape[1]], 0.0, ACC)
     return tl.sum(add_weighted(total, part, tl.broadcast_to(weights[:, None], part.shape)), 0)
 

@@ -97,7 +97,9 @@ def read(
     total = tl.zeros_like(i_n).to(ACC)
     for h in tl.range(R, disable_licm=True):
         z = logits(X, inverse, p_key, p_strength, h, m_n, W, W0, W1, ACC)
-        e = tl.exp(z - tl.max(z, 0))
+        if p_strength is not None:
+            z -= tl.max(z, 0)
+        e = tl.exp(z)  # without strengths the logits are cosines, whose exponentials cannot overflow
         scale = 1 / tl.sum(e, 0)
         w_r = e * scale
         tl.store(p_weights + h * N + i_n, w_r, mask=m_n)

@@ -42,7 +42,7 @@ def step_forward(
     """
     i_b = tl.program_id(0).to(tl.int64)
     i_tile = tl.program_id(1)
-    i_n = i_tile * BN + tl.arange(0, BN)
+    i_n = tl.arange(0, BN) if WHOLE else i_tile * BN + tl.arange(0, BN)  # the compiler then knows which slots exist
     m_n = i_n < N
     X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
     writes = tl.zeros_like(i_n).to(ACC)
@@ -157,7 +157,7 @@ def step_backward(
     i_b = tl.program_id(0).to(tl.int64)
     i_tile = tl.program_id(1)
     i_part = i_b * tl.num_programs(1) + i_tile
-    i_n = i_tile * BN + tl.arange(0, BN)
+    i_n = tl.arange(0, BN) if p_mean is None else i_tile * BN + tl.arange(0, BN)
     m_n = i_n < N
     if p_grad_memory is not None:
         D = load_rows(p_grad_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
