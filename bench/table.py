@@ -1,6 +1,6 @@
 """The tables of docs/performance.md and README.md, from bench/results: ``python bench/table.py`` prints them.
 
-``--write`` replaces what is between the marks of these documents with the tables of the CPU.
+``--write`` replaces what is between the marks of these documents.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ MARKS = {
 COLUMNS = {"reference": "reference", "compiled": "`torch.compile`", "matmul": "eager, products", "lstm": "`nn.LSTM`"}
 NAMES = {"step": "step alone", "episode": "training step", "copy": "training step, NTM"}
 SMALL_BATCHES, SMALL_COLUMNS = (1, 16, 64, 256, 1024), ("reference", "compiled", "lstm")
+OURS_ON_A_GPU = ("triton", "triton, graph", "cuda", "cuda, graph")
 Configuration = tuple[int, int]  # episodes B, threads
 
 
@@ -87,46 +88,61 @@ def memory_table() -> str:
 
 
 def write() -> None:
-    """Put the tables between the marks of docs/performance.md, and the small table between those of README.md.
+    """Put the tables between the marks of docs/performance.md, and the small tables between those of README.md.
 
     Raises ValueError where a document lacks its marks.
     """
-    for name, text in {PERFORMANCE: f"{table()}\n\n{memory_table()}", README: small_table()}.items():
+    texts = {
+        PERFORMANCE: [table(), memory_table(), *(gpu_table(report) for report in gpu_reports())],
+        README: [small_table(), *(small_gpu_table(report) for report in gpu_reports())],
+    }
+    for name, tables in texts.items():
         file, (first, last) = DOCUMENTS / name, MARKS[name]
         before, begun, rest = file.read_text().partition(first)
         _, ended, after = rest.partition(last)
         if not begun or not ended:
             raise ValueError(f"{name}: need the marks {first} and {last}, in this order")
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")
+        temporary.write_text("\n\n".join([before + first, *tables, last + after]))
         temporary.replace(file)
 
 
-def gpu_table(report: dict[str, Any]) -> str:
-    """The results of one GPU: mannkern's time, its share of the bound, and the others' time divided by ours."""
-    ours = [f"{name}{graph}" for name in ("triton", "cuda") for graph in ("", ", graph")]
+def gpu_table(report: dict[str, Any], only: str = "", columns: Mapping[str, str] | None = None) -> str:
+    """The results of one GPU: mannkern's time, its share of the bound, and the others' time divided by ours.
+
+    only: what the names of the rows begin with. columns: contestant -> title; by default all that were timed
+    """
     measured: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
     for row in report["rows"]:
-        measured.setdefault((row["what"], row["B"]), {})[row["name"]] = row
-    others = list(dict.fromkeys(row["name"] for row in report["rows"] if row["name"] not in [*ours, "bound"]))
+        if row["what"].startswith(only):
+            measured.setdefault((row["what"], row["B"]), {})[row["name"]] = row
+    if columns is None:
+        names = dict.fromkeys(row["name"] for row in report["rows"])
+        columns = {name: name for name in names if name not in [*OURS_ON_A_GPU, "bound"]}
     lines = []
     for (what, B), named in measured.items():
-        best = min((named[name] for name in ours if name in named), key=lambda row: row["seconds"], default=None)
+        best = min((named[name] for name in OURS_ON_A_GPU if name in named), key=lambda x: x["seconds"], default=None)
         if best is None:
             continue
-        ratios = [f"{named[name]['seconds'] / best['seconds']:.2f}" if name in named else "" for name in others]
+        ratios = [f"{named[name]['seconds'] / best['seconds']:.2f}" if name in named else "" for name in columns]
         lines.append([what, f"{B}", f"{1e6 * best['seconds']:,.0f} us", f"{100 * best['of_bound']:.0f}%", *ratios])
-    return markdown([report["gpu"], "B", "mannkern", "of the bound", *others], lines)
+    return markdown([report["gpu"], "B", "mannkern", "of the bound", *columns.values()], lines)
 
 
-def gpu_tables() -> list[str]:
-    """Tables of every GPU that has results in bench/results."""
+def small_gpu_table(report: dict[str, Any]) -> str:
+    """The training steps of one GPU, beside the reference, torch.compile with CUDA graphs and torch.nn.LSTM."""
+    columns = {"reference": "reference", "compiled, graph": "`torch.compile`, CUDA graph", "lstm": "`nn.LSTM`"}
+    return gpu_table(report, "training", columns)
+
+
+def gpu_reports() -> list[dict[str, Any]]:
+    """The results of every GPU that has a file in bench/results."""
     reports = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
-    return [gpu_table(report) for report in reports if report.get("benchmark") == "gpu" and "rows" in report]
+    return [report for report in reports if report.get("benchmark") == "gpu" and report.get("rows")]
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
         write()
     else:
-        print("\n\n".join([table(), memory_table(), small_table(), *gpu_tables()]))
+        print("\n\n".join([table(), memory_table(), small_table(), *map(gpu_table, gpu_reports())]))

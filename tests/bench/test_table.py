@@ -70,8 +70,30 @@ def test_table_of_a_gpu() -> None:
     named = {"triton": 2e-3, "triton, graph": 1e-3, "reference": 8e-3, "compiled": 3e-3, "bound": 5e-4}
     rows = [{"what": "step", "B": 16, "name": name, "seconds": x, "of_bound": 5e-4 / x} for name, x in named.items()]
     rows.append({"what": "step", "B": 64, "name": "reference", "seconds": 1.0, "of_bound": 0.1})  # alone: no ratio
-    assert table.gpu_table({"gpu": "some-gpu", "rows": rows}).splitlines() == [
+    report = {"gpu": "some-gpu", "rows": rows}
+    assert table.gpu_table(report).splitlines() == [
         "| some-gpu | B | mannkern | of the bound | reference | compiled |",
         "|---|---|---|---|---|---|",
         "| step | 16 | 1,000 us | 50% | 8.00 | 3.00 |",
     ]
+    assert table.gpu_table(report, "other", {"reference": "eager"}).splitlines() == [
+        "| some-gpu | B | mannkern | of the bound | eager |",
+        "|---|---|---|---|---|",
+    ]
+
+
+def test_a_gpu_that_was_timed_is_in_both_documents(documents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {"triton": 2e-3, "reference": 8e-3, "compiled, graph": 3e-3, "lstm": 1e-3, "bound": 5e-4}
+    rows = [
+        {"what": what, "B": 16, "name": name, "seconds": x, "of_bound": 5e-4 / x}
+        for what in ("training, T = 50", "step forward")
+        for name, x in named.items()
+    ]
+    monkeypatch.setattr(table, "gpu_reports", lambda: [{"gpu": "some-gpu", "rows": rows}])
+    table.write()
+    performance, readme = ((documents / name).read_text() for name in (table.PERFORMANCE, table.README))
+    line = "| training, T = 50 | 16 | 2,000 us | 25% | 4.00 | 1.50 | 0.50 |"
+    assert line in performance
+    assert line in readme
+    assert "step forward" in performance
+    assert "step forward" not in readme
