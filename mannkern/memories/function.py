@@ -119,8 +119,9 @@ def pull_back(
         present[:] = [g for x, g in zip(out, grads, strict=True) if x is not None]
         return tuple(x for x in out if x is not None)
 
-    outputs, pull = torch.func.vjp(results, *(args[i] for i in places))
-    got = pull(tuple(torch.zeros_like(x) if g is None else g.to(x.dtype) for x, g in zip(outputs, present, strict=True)))
+    outputs, pull, *_ = torch.func.vjp(results, *(args[i] for i in places))
+    pairs = zip(outputs, present, strict=True)
+    got = pull(tuple(torch.zeros_like(x) if g is None else g.to(x.dtype) for x, g in pairs))
     by_place = dict(zip(places, got, strict=True))
     return tuple(by_place.get(i) for i in range(len(args)))
 

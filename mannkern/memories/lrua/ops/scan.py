@@ -13,7 +13,7 @@ from mannkern.memories.checks import compute_dtype
 from mannkern.memories.function import Gradient, MemoryFunction, call_backward, pull_back, takes
 from mannkern.memories.library import empty_like, operation
 from mannkern.memories.lrua import reference
-from mannkern.memories.lrua.ops.step import LRUAStepFunction, slots_of_marks
+from mannkern.memories.lrua.ops.step import slots_of_marks
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -152,15 +152,16 @@ def _reference_recompute_backward(*args: Any) -> tuple[Tensor | None, ...]:
     return _reference_backward(grads, arguments, slots_of_marks(marks, n), per_head, decay)
 
 
+@torch.no_grad()
 def _slots(arguments: tuple[Any, ...], n: int, per_head: bool, decay: float) -> Tensor:
-    """The least used slots (T, B, n) by steps of the kernel: rounding in the reference could choose others."""
-    memory, read_weights, usage, *interface = (x if x is None else x.detach() for x in arguments)
+    """The least used slots (T, B, n) of the kernel's own usages: those of the reference round to other choices."""
+    memory, read_weights, usage, *interface = arguments
     slots = []
     for t in range(len(interface[0])):
-        step = (x if x is None else x[t] for x in interface)
-        out = LRUAStepFunction.apply_fast(memory, read_weights, usage, *step, n, per_head, decay, "default")
-        memory, read_weights, usage = out[0], out[2], out[3]
-        slots.append(out[7])
+        slots.append(reference.least_used_slots(usage, n))
+        step = (x if x is None else x[t : t + 1] for x in interface)
+        args = (memory, read_weights, usage, *step, n, per_head, decay, False, "default")
+        _, memory, read_weights, usage, _ = LRUAScanFunction.apply_fast(*args)
     return torch.stack(slots)
 
 

@@ -136,7 +136,8 @@ def _reference_backward(
     grads: Sequence[Tensor | None], saved: Sequence[Any], slots: Tensor, per_head: bool, decay: float
 ) -> tuple[Tensor | None, ...]:
     """saved: read weights before the step, key, add, gate and strength, and the memory after it."""
-    read_weights, key, add, gate, strength, memory = (x if x is None else widen(x) for x in saved)
+    read_weights, key, add, gate, memory = (widen(saved[i]) for i in (0, 1, 2, 3, 5))
+    strength = saved[4]
     written = reference.additive_write(
         torch.zeros_like(memory), reference.write_weights(read_weights, gate, slots, per_head), add
     )
