@@ -6,6 +6,7 @@ import os
 import warnings
 
 import torch
+from torch.autograd import forward_ad
 
 from mannkern.backends import cpp, cuda, reference, triton
 from mannkern.backends.backend import Backend, Sizes
@@ -37,6 +38,7 @@ def choose(family: str, requested: str | None, device: torch.device, N: int = 1,
     """The backend of one call: ``backend=``, else MANNKERN_BACKEND, else ``auto``. Only ``auto`` falls back.
 
     N, W and R are the call's sizes, because kernels may not take all of them; ``family`` is a memory family's name.
+    Where forward-mode derivatives are taken, it is the reference, because no kernel has them.
 
     Raises ValueError for an unknown name and RuntimeError where an explicit request cannot be met.
     """
@@ -48,14 +50,14 @@ def choose(family: str, requested: str | None, device: torch.device, N: int = 1,
         if reason:
             _warn_once(f"mannkern runs on the reference on {device.type!r}: {reason}")
             return REFERENCE
-        return backend
+        return backend if forward_ad._current_level < 0 else REFERENCE
     if name not in BACKENDS:
         raise ValueError(f"{source}: got {name!r}, need 'auto' or one of {', '.join(map(repr, BACKENDS))}")
     backend = BACKENDS[name]
     reason = why_not(backend, family, device.type, N, W, R)
     if reason:
         raise RuntimeError(f"{source}={name!r} cannot be met: {reason}")
-    return backend
+    return backend if forward_ad._current_level < 0 else REFERENCE
 
 
 def _warn_once(message: str) -> None:

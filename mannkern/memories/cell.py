@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from mannkern.backends import Sizes
+from mannkern.memories import controllers
 from mannkern.memories.checks import check_controller, check_dense, check_dtype, check_input, check_tensor, widen
 
 State = TypeVar("State", bound=type[Any])
@@ -253,14 +254,13 @@ class MemoryCell(nn.Module):
 
     def run_controller(self, input: Tensor, read: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Hidden state (B, D) and new state of the controller on ``[input, read]``: input (B, F), read (B, R, W)."""
-        controller_input = torch.cat([input, read.flatten(1).to(input.dtype)], -1)
-        if isinstance(self.controller, nn.LSTMCell):
-            state = self.controller(controller_input, state)
-            return state[0], state
-        if isinstance(self.controller, (nn.GRUCell, nn.RNNCell)):
-            hidden = self.controller(controller_input, state)
-            return hidden, hidden
-        hidden, state = self.controller(controller_input, state)
+        controller, controller_input = self.controller, torch.cat([input, read.flatten(1).to(input.dtype)], -1)
+        result = controllers.call(controller, controller_input, state)
+        if isinstance(controller, nn.LSTMCell):
+            return result[0], result
+        if isinstance(controller, (nn.GRUCell, nn.RNNCell)):
+            return result, result
+        hidden, state = result
         return hidden, state
 
 

@@ -171,6 +171,7 @@ def _values_known(x: Tensor) -> bool:
     """Whether reading values is cheap: on a CPU in eager mode, not under torch.compile or torch.func, nor on a GPU."""
     return (
         not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
         and x.device.type == "cpu"
         and type(x) in (Tensor, torch.nn.Parameter)
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)

@@ -20,8 +20,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mannkern.backends import native
+from mannkern.memories import controllers
 from mannkern.memories.cell import STEP_METHODS, FeedForward, MemoryCell
 from mannkern.memories.library import empty_like
 
@@ -67,6 +69,15 @@ def pack_state(cell: MemoryCell, state: Any) -> tuple[Tensor, Tensor | None]:
     read = state.read.flatten(1)
     hidden, c = state.controller or (read.new_zeros(read.shape[0], cell.hidden_size), None)
     return torch.cat([hidden, read], 1), c
+
+
+def packed_controller(
+    x: Tensor, output: Tensor, cell: Tensor | None, input_weight: Tensor, bias: Tensor, recurrent_weight: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """A step of the controller with packed weights in plain PyTorch: h (B, D), and c or None."""
+    recurrent = output if cell is not None else output[:, output.shape[1] - recurrent_weight.shape[1] :]
+    gates = F.linear(x, input_weight, bias) + F.linear(recurrent, recurrent_weight)
+    return (torch.tanh(gates), None) if cell is None else controllers.lstm(gates, cell)
 
 
 def saved_shapes(

@@ -1,14 +1,16 @@
-"""Base classes of the autograd Functions: fast calls, vmap, and an error where a gradient is differentiated again."""
+"""What the autograd Functions share: fast calls, vmap, and derivatives of gradients, taken through the reference."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
+
+from mannkern.memories.checks import widen
 
 
 def takes(operation: Mapping[str, Any], *others: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -68,26 +70,83 @@ def _unfold(x: Tensor, K: int, axis: int) -> Tensor:
     return x.unflatten(axis, (K, x.shape[axis] // K))
 
 
-class OnceDifferentiable(MemoryFunction):
-    """A backward operation whose own derivative raises an error, so that it is never silently zero."""
+class Gradient(MemoryFunction):
+    """A backward operation, whose own derivatives of any order are those of the reference.
+
+    Its arguments are the operation, a function that computes the same gradients in plain PyTorch from the same
+    arguments, and these arguments: tensors or None, then options.
+    """
 
     @staticmethod
-    def forward(operation: Callable[..., Any], *args: Any) -> Any:
+    def forward(operation: Callable[..., Any], reference: Callable[..., Any], *args: Any) -> Any:
         return operation(*args)
 
     forward.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]  # computed once, as by ``takes``
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
+        _, ctx.reference, *args = inputs
+        tensors = [x for x in args if x is None or isinstance(x, Tensor)]
+        ctx.options = args[len(tensors) :]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError("mannkern: a fused gradient cannot be differentiated a second time; backend='reference' can")
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        args = (*ctx.saved_tensors, *ctx.options)
+        return None, None, *pull_back(ctx.reference, args, grads, ctx.needs_input_grad[2:])
+
+
+def pull_back(
+    function: Callable[..., Any], args: Sequence[Any], grads: Sequence[Tensor | None], needed: Sequence[bool] = ()
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the arguments of ``function`` from those of its results, by autograd; differentiable again.
+
+    A gradient of None counts as zeros. Arguments that are no float tensor have none, nor have those that are not
+    ``needed``, by default all of them. Half precision is widened first, as the kernels widen it.
+    """
+    args, grads = _alive(args), _alive(grads)
+    places = [i for i, x in enumerate(args) if isinstance(x, Tensor) and x.is_floating_point()]
+    places = [i for i in places if not needed or needed[i]]
+    present: list[Tensor | None] = []  # gradients of the results that are not None
+
+    def results(*values: Tensor) -> tuple[Tensor, ...]:
+        wide = [widen(x) if isinstance(x, Tensor) else x for x in args]
+        for i, x in zip(places, values, strict=True):
+            wide[i] = widen(x)
+        out = function(*wide)
+        out = out if isinstance(out, tuple) else (out,)
+        present[:] = [g for x, g in zip(out, grads, strict=True) if x is not None]
+        return tuple(x for x in out if x is not None)
+
+    outputs, pull, *_ = torch.func.vjp(results, *(args[i] for i in places))
+    pairs = zip(outputs, present, strict=True)
+    got = pull(tuple(torch.zeros_like(x) if g is None else g.to(x.dtype) for x, g in pairs))
+    by_place = dict(zip(places, got, strict=True))
+    return tuple(by_place.get(i) for i in range(len(args)))
+
+
+def _alive(args: Sequence[Any]) -> list[Any]:
+    """The arguments without wrappers of transforms that have ended, as those of torch.func.vjp when its result runs."""
+    return [torch._C._functorch.unwrap_if_dead(x) if isinstance(x, Tensor) else x for x in args]
+
+
+def gradient_of(function: Callable[..., Any], results: int, arguments: int) -> Callable[..., tuple[Tensor | None, ...]]:
+    """The gradients of ``function``, which take those of its results, its arguments, and more that they ignore."""
+    return lambda *args: pull_back(function, args[results : results + arguments], args[:results])
+
+
+def is_differentiated_again() -> bool:
+    """Whether a backward pass is itself differentiated: under create_graph, or with tangents of forward mode."""
+    return (torch.is_grad_enabled() and not torch.compiler.is_compiling()) or forward_ad._current_level >= 0
 
 
 def call_backward(
-    operation: Callable[..., Any], *args: Any, function: type[OnceDifferentiable] = OnceDifferentiable
+    operation: Callable[..., Any], reference: Callable[..., Any], *args: Any, function: type[Gradient] = Gradient
 ) -> Any:
-    """Call a backward operation; under create_graph through ``function``, so that a second derivative is an error."""
-    return function.apply(operation, *args) if torch.is_grad_enabled() else operation(*args)
+    """Call a backward operation; ``reference`` computes the same gradients where they are differentiated again."""
+    if forward_ad._current_level >= 0:
+        return reference(*args)
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return function.apply(operation, reference, *args)
+    return operation(*args)

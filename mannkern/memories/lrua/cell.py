@@ -6,7 +6,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mannkern.backends import choose
 from mannkern.integers import check_integer
@@ -14,6 +13,7 @@ from mannkern.memories.cell import MemoryCell, register_state
 from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots
 from mannkern.memories.episode import pack_state
 from mannkern.memories.lrua.functional import lrua_step
+from mannkern.memories.lrua.interface import InterfaceVector, activate, interface_sizes
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
 from mannkern.memories.lrua.ops.episode_recompute import MANNEpisodeRecomputeFunction
 
@@ -34,15 +34,6 @@ class MANNState(NamedTuple):
     read_weights: Tensor
     usage: Tensor
     read: Tensor
-
-
-class InterfaceVector(NamedTuple):
-    """The interface vector, split and activated: key and add (B, R, W) in (-1, 1), gate logits and strength (B, R)."""
-
-    key: Tensor
-    add: Tensor
-    gate: Tensor
-    strength: Tensor | None
 
 
 class MANNCell(MemoryCell):
@@ -111,7 +102,7 @@ class MANNCell(MemoryCell):
         check_decay(decay)
         if not isinstance(key_strength, bool):
             raise TypeError(f"key_strength: got {type(key_strength).__name__}, need True or False")
-        sizes = [num_reads * memory_width] * 2 + [num_reads] * (2 if key_strength else 1)
+        sizes = interface_sizes(num_reads, memory_width, key_strength)
         super().__init__(
             input_size,
             hidden_size,
@@ -146,10 +137,7 @@ class MANNCell(MemoryCell):
 
     def interface_vector(self, hidden: Tensor) -> InterfaceVector:
         """Key, add, gate and strength of the hidden state (B, D)."""
-        B, R, W = hidden.shape[0], self.num_reads, self.memory_width
-        key, add, gate, *strength = self.interface(hidden).split(self._interface_sizes, -1)
-        b = 1 + F.softplus(strength[0]) if strength else None
-        return InterfaceVector(torch.tanh(key).view(B, R, W), torch.tanh(add).view(B, R, W), gate, b)
+        return activate(self.interface(hidden), self._interface_sizes, self.num_reads, self.memory_width)
 
     def step(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState, Tensor]:
         """One step without checks of input and state: output (B, D + R W), state, write weights (B, R, N)."""

@@ -6,13 +6,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell, register_state
 from mannkern.memories.content import read
 from mannkern.memories.episode import pack_state
 from mannkern.memories.ntm.functional import ntm_address, ntm_write
+from mannkern.memories.ntm.interface import InterfaceVector, activate, interface_sizes
 from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
 
 
@@ -32,21 +32,6 @@ class NTMState(NamedTuple):
     read_weights: Tensor
     write_weights: Tensor
     read: Tensor
-
-
-class InterfaceVector(NamedTuple):
-    """The interface vector, split and activated, the write heads first: see :func:`mannkern.functional.ntm_address`.
-
-    key (B, H, W), strength, gate and sharpness (B, H), shift (B, H, S); erase and add (B, H - R, W) of the write heads.
-    """
-
-    key: Tensor
-    strength: Tensor
-    gate: Tensor
-    shift: Tensor
-    sharpness: Tensor
-    erase: Tensor
-    add: Tensor
 
 
 class NTMCell(MemoryCell):
@@ -111,8 +96,7 @@ class NTMCell(MemoryCell):
             check_integer(name, size)
         check_integer("shift_range", shift_range, 0)
         H, S = num_read_heads + num_write_heads, 2 * shift_range + 1
-        # key, add, erase, gate, strength, sharpness, shift: the order that csrc/args/ntm.h reads
-        sizes = [H * memory_width, *[num_write_heads * memory_width] * 2, H, H, H, H * S]
+        sizes = interface_sizes(H, num_write_heads, memory_width, S)
         super().__init__(
             input_size,
             hidden_size,
@@ -149,18 +133,8 @@ class NTMCell(MemoryCell):
 
     def interface_vector(self, hidden: Tensor) -> InterfaceVector:
         """Keys, strengths and so on of all heads, from the hidden state (B, D)."""
-        B, W, V = hidden.shape[0], self.memory_width, self.num_write_heads
-        H, S = self.num_read_heads + V, 2 * self.shift_range + 1
-        key, add, erase, gate, strength, sharpness, shift = self.interface(hidden).split(self._interface_sizes, -1)
-        return InterfaceVector(
-            key.view(B, H, W),
-            F.softplus(strength),
-            torch.sigmoid(gate),
-            torch.softmax(shift.view(B, H, S), -1),
-            1 + F.softplus(sharpness),
-            torch.sigmoid(erase).view(B, V, W),
-            torch.tanh(add).view(B, V, W),
-        )
+        V, W, S = self.num_write_heads, self.memory_width, 2 * self.shift_range + 1
+        return activate(self.interface(hidden), self._interface_sizes, self.num_read_heads + V, V, W, S)
 
     def step(self, input: Tensor, state: NTMState) -> tuple[Tensor, NTMState, Tensor]:
         """One step without checks of input and state: output (B, D + R W), state, write weights (B, H - R, N)."""

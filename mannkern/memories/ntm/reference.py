@@ -18,11 +18,10 @@ def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor) -> Tensor:
     Sharpen is written as powers of w_s / max w_s. Like softmax(y log w_s) it does not underflow to 0/0; but at w_s = 0
     a power has the gradient of the formula, also for y = 1, where the gradient of the logarithm is NaN.
     """
-    S, N = shift.shape[-1], weights.shape[-1]
-    places = torch.arange(N, device=weights.device)
+    S = shift.shape[-1]
     shifted = torch.zeros_like(weights)
     for j in range(S):
-        shifted = shifted + shift[..., j : j + 1] * weights[..., (places - (j - S // 2)) % N]
+        shifted = shifted + shift[..., j : j + 1] * weights.roll(j - S // 2, -1)
     powers = (shifted / shifted.detach().amax(-1, keepdim=True)) ** sharpness.unsqueeze(-1)
     return powers / powers.sum(-1, keepdim=True)
 

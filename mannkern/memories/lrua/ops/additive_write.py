@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, call_backward, takes
+from mannkern.memories.function import MemoryFunction, call_backward, pull_back, takes
 from mannkern.memories.library import empty_like, operation
+from mannkern.memories.lrua import reference
 
 
 @operation("additive_write", "default", "recompute")
@@ -24,6 +26,12 @@ def additive_write_backward(
     """The gradient of the result -> those of memory, write weights and add."""
     d_memory, d_write_weights, d_add = empty_like(grad, write_weights, add)
     return d_memory, d_write_weights, d_add
+
+
+def _reference_backward(grad: Tensor, write_weights: Tensor, add: Tensor, reset: Tensor | None) -> Any:
+    """The same gradients; they do not depend on the memory, in which the write is linear."""
+    arguments = torch.zeros_like(grad), write_weights, add, reset
+    return pull_back(reference.additive_write, arguments, (grad,))[:3]
 
 
 class AdditiveWriteFunction(MemoryFunction):
@@ -42,4 +50,5 @@ class AdditiveWriteFunction(MemoryFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*call_backward(additive_write_backward[ctx.overload], grad, *ctx.saved_tensors), None, None)
+        operation = additive_write_backward[ctx.overload]
+        return (*call_backward(operation, _reference_backward, grad, *ctx.saved_tensors), None, None)

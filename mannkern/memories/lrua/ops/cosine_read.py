@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, call_backward, takes
+from mannkern.memories.function import MemoryFunction, call_backward, gradient_of, takes
 from mannkern.memories.library import empty_like, operation
+from mannkern.memories.lrua import reference
 
 
 @operation("cosine_read", "default")
@@ -65,6 +66,7 @@ def strength_gradient(key: Tensor, strength: Tensor | None) -> Tensor:
 
 cosine_read = _save | _recompute
 cosine_read_backward = _save_backward | _recompute_backward
+_reference_backward = gradient_of(reference.cosine_read, 2, 3)
 
 
 class CosineReadFunction(MemoryFunction):
@@ -86,5 +88,6 @@ class CosineReadFunction(MemoryFunction):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        d_memory, d_key, d_strength = call_backward(cosine_read_backward[ctx.overload], *grads[:2], *saved)
+        operation = cosine_read_backward[ctx.overload]
+        d_memory, d_key, d_strength = call_backward(operation, _reference_backward, *grads[:2], *saved)
         return d_memory, d_key, None if saved[2] is None else d_strength, None

@@ -7,10 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import functional as F
 
-from mannkern.memories.episode import controller_gradients, gradients_for_autograd, last_cell, saved_shapes
-from mannkern.memories.function import call_backward, takes
+from mannkern.memories.episode import (
+    controller_gradients,
+    gradients_for_autograd,
+    last_cell,
+    packed_controller,
+    saved_shapes,
+)
+from mannkern.memories.function import is_differentiated_again, pull_back, takes
 from mannkern.memories.library import empty_like, operation
+from mannkern.memories.lrua import reference
+from mannkern.memories.lrua.interface import activate, interface_sizes
 
 Eleven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -83,6 +92,37 @@ def mann_episode_backward(
     return *controller, *empty_like(memory), d_read_weights, memory.new_empty((B, N))
 
 
+def _reference_episode(
+    input: Tensor,
+    input_weight: Tensor,
+    bias: Tensor,
+    recurrent_weight: Tensor,
+    interface_weight: Tensor,
+    interface_bias: Tensor,
+    output: Tensor,
+    cell: Tensor | None,
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    least_used: Tensor,
+    per_head: bool,
+    decay: float,
+) -> tuple[Tensor | None, ...]:
+    """The episode in plain PyTorch, with the least used slots (T, B, n) of its steps: rounding could choose others."""
+    R, W, n = read_weights.shape[1], memory.shape[2], least_used.shape[2]
+    sizes = interface_sizes(R, W, key_strength=len(interface_bias) > 2 * R * W + R)
+    outputs = []
+    for x, slots in zip(input, least_used, strict=True):
+        hidden, cell = packed_controller(x, output, cell, input_weight, bias, recurrent_weight)
+        vector = activate(F.linear(hidden, interface_weight, interface_bias), sizes, R, W)
+        memory, read, read_weights, usage, _ = reference.lrua_step(
+            memory, read_weights, usage, *vector, n, per_head, decay, slots
+        )
+        output = torch.cat([hidden, read.flatten(1)], 1)
+        outputs.append(output)
+    return torch.stack(outputs), memory, read_weights, usage, cell
+
+
 class MANNEpisodeFunction(Function):
     """The arguments of ``mann_episode`` -> its results."""
 
@@ -93,15 +133,23 @@ class MANNEpisodeFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, _, recurrent_weight, interface_weight, _, *state, _, ctx.per_head, ctx.decay, _ = inputs
+        input, input_weight, bias, recurrent_weight, interface_weight, interface_bias, *state = inputs[:11]
+        _, ctx.per_head, ctx.decay, _ = inputs[11:]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[5:])
-        ctx.save_for_backward(
-            input, input_weight, recurrent_weight, interface_weight, *state[:3], output[0], *output[5:]
-        )
+        weights = input_weight, recurrent_weight, interface_weight
+        for_reference = bias, interface_bias, state[3]
+        ctx.save_for_backward(input, *weights, *state[:3], output[0], *output[5:], *for_reference)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved, options = ctx.saved_tensors, (ctx.per_head, ctx.decay, ctx.needs_input_grad[0])
-        out = call_backward(mann_episode_backward["default"], *grads[:5], *saved, *options)
+        *saved, bias, interface_bias, read_weights = ctx.saved_tensors
+        options = ctx.per_head, ctx.decay
+        if is_differentiated_again():
+            input, input_weight, recurrent_weight, interface_weight, output, cell, memory = saved[:7]
+            weights = input_weight, bias, recurrent_weight, interface_weight, interface_bias
+            usage = torch.zeros_like(read_weights[:, 0])  # its values do not matter, because the slots are known
+            args = (input, *weights, output, cell, memory, read_weights, usage, saved[-1], *options)
+            return (*pull_back(_reference_episode, args, grads[:5], ctx.needs_input_grad)[:11], None, None, None, None)
+        out = mann_episode_backward["default"](*grads[:5], *saved, *options, ctx.needs_input_grad[0])
         return (*gradients_for_autograd(ctx, out, saved), None, None, None, None)

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from mannkern.backends import native
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, OnceDifferentiable, call_backward, takes
+from mannkern.memories.function import Gradient, MemoryFunction, call_backward, pull_back, takes
 from mannkern.memories.library import empty_like, operation
+from mannkern.memories.lrua import reference
+from mannkern.memories.lrua.ops.step import slots_of_marks
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -136,16 +138,55 @@ lrua_scan = _save | _recompute
 lrua_scan_backward = _save_backward | _recompute_backward
 
 
-class _Gradient(OnceDifferentiable):
-    """The backward operation of the default overload. Argument 0 is the operation, so its tensors count from 1."""
+def _reference_save_backward(*args: Any) -> tuple[Tensor | None, ...]:
+    """The gradients of the default overload in plain PyTorch."""
+    *_, n, per_head, decay = args
+    return _reference_backward(args[:4], args[4:11], _slots(args[4:11], n, per_head, decay), per_head, decay)
 
-    batch_at_dim1 = ((1, 8, 9, 10, 11, 12), (3, 4, 5, 6))
+
+def _reference_recompute_backward(*args: Any) -> tuple[Tensor | None, ...]:
+    """The gradients of the overload "recompute" in plain PyTorch."""
+    grads, (memory, read_weights, *interface), (marks, _, _, n, per_head, decay) = args[:4], args[4:10], args[10:]
+    usage = memory.new_zeros(memory.shape[:2])  # its values do not matter, because the slots are known
+    arguments = memory, read_weights, usage, *interface
+    return _reference_backward(grads, arguments, slots_of_marks(marks, n), per_head, decay)
 
 
-class _RecomputeGradient(OnceDifferentiable):
+@torch.no_grad()
+def _slots(arguments: tuple[Any, ...], n: int, per_head: bool, decay: float) -> Tensor:
+    """The least used slots (T, B, n) of the kernel's own usages: those of the reference round to other choices."""
+    memory, read_weights, usage, *interface = arguments
+    slots = []
+    for t in range(len(interface[0])):
+        slots.append(reference.least_used_slots(usage, n))
+        step = (x if x is None else x[t : t + 1] for x in interface)
+        args = (memory, read_weights, usage, *step, n, per_head, decay, False, "default")
+        _, memory, read_weights, usage, _ = LRUAScanFunction.apply_fast(*args)
+    return torch.stack(slots)
+
+
+def _reference_backward(
+    grads: tuple[Tensor | None, ...], arguments: tuple[Any, ...], slots: Tensor, per_head: bool, decay: float
+) -> tuple[Tensor | None, ...]:
+    return pull_back(reference.lrua_scan, (*arguments, slots.shape[-1], per_head, decay, slots), grads)[:7]
+
+
+class _Gradient(Gradient):
+    """The backward operation of the default overload. Two functions come first, so its tensors count from 2."""
+
+    batch_at_dim1 = ((2, 9, 10, 11, 12, 13), (3, 4, 5, 6))
+
+
+class _RecomputeGradient(Gradient):
     """The backward operation of the overload "recompute"."""
 
-    batch_at_dim1 = ((1, 7, 8, 9, 10, 11, 12, 13), (3, 4, 5, 6))
+    batch_at_dim1 = ((2, 8, 9, 10, 11, 12, 13, 14), (3, 4, 5, 6))
+
+
+_DIFFERENTIATED_AGAIN = {
+    "default": (_reference_save_backward, _Gradient),
+    "recompute": (_reference_recompute_backward, _RecomputeGradient),
+}
 
 
 class LRUAScanFunction(MemoryFunction):
@@ -171,7 +212,7 @@ class LRUAScanFunction(MemoryFunction):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        function = _Gradient if ctx.overload == "default" else _RecomputeGradient
-        operation = lrua_scan_backward[ctx.overload]
-        out = call_backward(operation, *grads[:4], *ctx.saved_tensors, *ctx.options, function=function)
+        reference_backward, function = _DIFFERENTIATED_AGAIN[ctx.overload]
+        args = (*grads[:4], *ctx.saved_tensors, *ctx.options)
+        out = call_backward(lrua_scan_backward[ctx.overload], reference_backward, *args, function=function)
         return (*out[:6], out[6] if ctx.has_strengths else None, None, None, None, None, None)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, call_backward, takes
+from mannkern.memories.checks import compute_dtype, widen
+from mannkern.memories.function import MemoryFunction, call_backward, pull_back, takes
 from mannkern.memories.library import empty_like, operation
+from mannkern.memories.lrua import reference
 from mannkern.memories.lrua.ops.cosine_read import strength_gradient
 
 Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # memory, read, read weights, usage, write weights
@@ -113,6 +115,38 @@ lrua_step = _save | _recompute
 lrua_step_backward = _save_backward | _recompute_backward
 
 
+def slots_of_marks(marks: Tensor, n: int) -> Tensor:
+    """The n least used slots (..., n) of marks (..., N); in any order where a mark is no rank, which no step reads."""
+    return torch.where(marks > 0, marks.short(), 128).sort(dim=-1, stable=True).indices[..., :n]
+
+
+def _reference_save_backward(*args: Any) -> tuple[Tensor | None, ...]:
+    """The gradients of the default overload in plain PyTorch."""
+    *_, slots, per_head, decay = args
+    return _reference_backward(args[:5], args[5:11], slots, per_head, decay)
+
+
+def _reference_recompute_backward(*args: Any) -> tuple[Tensor | None, ...]:
+    """The gradients of the overload "recompute" in plain PyTorch."""
+    *_, marks, n, per_head, decay = args
+    return _reference_backward(args[:5], args[5:11], slots_of_marks(marks, n), per_head, decay)
+
+
+def _reference_backward(
+    grads: Sequence[Tensor | None], saved: Sequence[Any], slots: Tensor, per_head: bool, decay: float
+) -> tuple[Tensor | None, ...]:
+    """saved: read weights before the step, key, add, gate and strength, and the memory after it."""
+    read_weights, key, add, gate, memory = (widen(saved[i]) for i in (0, 1, 2, 3, 5))
+    strength = saved[4]
+    written = reference.additive_write(
+        torch.zeros_like(memory), reference.write_weights(read_weights, gate, slots, per_head), add
+    )
+    before = memory - written  # the memory before the step, which is not saved, but for the slot that was reset
+    usage = memory.new_zeros(memory.shape[:2])  # its values do not matter, because the slots are known
+    arguments = before, read_weights, usage, key, add, gate, strength, slots.shape[-1], per_head, decay, slots
+    return pull_back(reference.lrua_step, arguments, grads)[:7]
+
+
 class LRUAStepFunction(MemoryFunction):
     """The arguments of ``lrua_step`` and the overload -> its five results, and what that overload saves besides."""
 
@@ -136,5 +170,6 @@ class LRUAStepFunction(MemoryFunction):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        out = call_backward(lrua_step_backward[ctx.overload], *grads[:5], *saved, *ctx.options)
+        reference_backward = _reference_save_backward if ctx.overload == "default" else _reference_recompute_backward
+        out = call_backward(lrua_step_backward[ctx.overload], reference_backward, *grads[:5], *saved, *ctx.options)
         return (*out[:6], None if saved[4] is None else out[6], None, None, None, None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, call_backward, takes
+from mannkern.memories.function import MemoryFunction, call_backward, pull_back, takes
 from mannkern.memories.library import operation
+from mannkern.memories.lrua import reference
 
 
 @operation("usage_update", "default", "recompute")
@@ -22,6 +24,12 @@ def usage_update_backward(grad: Tensor, num_heads: int, decay: float) -> tuple[T
     """The gradient of the result -> those of usage, read weights and write weights."""
     weights = (grad.shape[0], num_heads, grad.shape[1])
     return grad.new_empty(grad.shape), grad.new_empty(weights), grad.new_empty(weights)
+
+
+def _reference_backward(grad: Tensor, num_heads: int, decay: float) -> Any:
+    """The same gradients; they do not depend on the arguments, in which usage is linear."""
+    weights = grad.new_zeros((grad.shape[0], num_heads, grad.shape[1]))
+    return pull_back(reference.usage_update, (torch.zeros_like(grad), weights, weights, decay), (grad,))[:3]
 
 
 class UsageUpdateFunction(MemoryFunction):
@@ -39,4 +47,5 @@ class UsageUpdateFunction(MemoryFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*call_backward(usage_update_backward[ctx.overload], grad, ctx.num_heads, ctx.decay), None, None)
+        operation = usage_update_backward[ctx.overload]
+        return (*call_backward(operation, _reference_backward, grad, ctx.num_heads, ctx.decay), None, None)

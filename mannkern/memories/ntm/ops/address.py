@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mannkern.memories.function import MemoryFunction, call_backward, takes
+from mannkern.memories.function import MemoryFunction, call_backward, gradient_of, takes
 from mannkern.memories.library import empty_like, operation
+from mannkern.memories.ntm import reference
 
 
 @operation("ntm_address", "default")
@@ -37,6 +38,9 @@ def ntm_address_backward(
     return empty_like(memory, previous, key, strength, gate, shift, sharpness)
 
 
+_reference_backward = gradient_of(reference.ntm_address, 1, 7)
+
+
 class NTMAddressFunction(MemoryFunction):
     """The arguments of ``ntm_address`` -> weights, and what is saved for backward."""
 
@@ -55,4 +59,4 @@ class NTMAddressFunction(MemoryFunction):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if grads[0] is None:
             return (None,) * 7
-        return call_backward(ntm_address_backward["default"], grads[0], *ctx.saved_tensors)
+        return call_backward(ntm_address_backward["default"], _reference_backward, grads[0], *ctx.saved_tensors)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import functional as F
 
-from mannkern.memories.episode import controller_gradients, gradients_for_autograd, last_cell, saved_shapes
-from mannkern.memories.function import call_backward, takes
+from mannkern.memories.content import read
+from mannkern.memories.episode import (
+    controller_gradients,
+    gradients_for_autograd,
+    last_cell,
+    packed_controller,
+    saved_shapes,
+)
+from mannkern.memories.function import is_differentiated_again, pull_back, takes
 from mannkern.memories.library import empty_like, operation
+from mannkern.memories.ntm import reference
+from mannkern.memories.ntm.interface import activate, interface_sizes
 
 Nine = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 Ten = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -75,6 +86,36 @@ def ntm_episode_backward(
     return *controller, *empty_like(memory, weights)
 
 
+def _reference_episode(
+    input: Tensor,
+    input_weight: Tensor,
+    bias: Tensor,
+    recurrent_weight: Tensor,
+    interface_weight: Tensor,
+    interface_bias: Tensor,
+    output: Tensor,
+    cell: Tensor | None,
+    memory: Tensor,
+    weights: Tensor,
+    num_write_heads: int,
+    num_shifts: int,
+) -> tuple[Tensor | None, ...]:
+    """The episode in plain PyTorch."""
+    H, V, W, S = weights.shape[1], num_write_heads, memory.shape[2], num_shifts
+    sizes = interface_sizes(H, V, W, S)
+    outputs = []
+    for x in input:
+        hidden, cell = packed_controller(x, output, cell, input_weight, bias, recurrent_weight)
+        *heads, erase, add = activate(F.linear(hidden, interface_weight, interface_bias), sizes, H, V, W, S)
+        write_weights = reference.ntm_address(memory, weights[:, :V], *(part[:, :V] for part in heads))
+        memory = reference.ntm_write(memory, write_weights, erase, add)
+        read_weights = reference.ntm_address(memory, weights[:, V:], *(part[:, V:] for part in heads))
+        weights = torch.cat([write_weights, read_weights], 1)
+        output = torch.cat([hidden, read(read_weights, memory).flatten(1)], 1)
+        outputs.append(output)
+    return torch.stack(outputs), memory, weights, cell
+
+
 class NTMEpisodeFunction(Function):
     """The arguments of ``ntm_episode`` -> its results."""
 
@@ -85,14 +126,20 @@ class NTMEpisodeFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, _, recurrent_weight, interface_weight, _, *state, heads, shifts, _ = inputs
+        input, input_weight, bias, recurrent_weight, interface_weight, interface_bias, *state, heads, shifts, _ = inputs
         ctx.num_write_heads, ctx.num_shifts = heads, shifts
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[4:])
-        ctx.save_for_backward(input, input_weight, recurrent_weight, interface_weight, *state, output[0], *output[4:])
+        weights, for_reference = (input_weight, recurrent_weight, interface_weight), (bias, interface_bias)
+        ctx.save_for_backward(input, *weights, *state, output[0], *output[4:], *for_reference)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved, options = ctx.saved_tensors, (ctx.num_write_heads, ctx.num_shifts, ctx.needs_input_grad[0])
-        out = call_backward(ntm_episode_backward["default"], *grads[:4], *saved, *options)
+        *saved, bias, interface_bias = ctx.saved_tensors
+        options = ctx.num_write_heads, ctx.num_shifts
+        if is_differentiated_again():
+            input, input_weight, recurrent_weight, interface_weight, *state = saved[:8]
+            args = (input, input_weight, bias, recurrent_weight, interface_weight, interface_bias, *state, *options)
+            return (*pull_back(_reference_episode, args, grads[:4], ctx.needs_input_grad)[:10], None, None, None)
+        out = ntm_episode_backward["default"](*grads[:4], *saved, *options, ctx.needs_input_grad[0])
         return (*gradients_for_autograd(ctx, out, saved), None, None, None)

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mannkern.memories.function import MemoryFunction, call_backward, takes
+from mannkern.memories.function import MemoryFunction, call_backward, gradient_of, takes
 from mannkern.memories.library import empty_like, operation
+from mannkern.memories.ntm import reference
 
 
 @operation("shift_sharpen", "default")
@@ -24,6 +25,9 @@ def shift_sharpen_backward(
     return empty_like(weights, shift, sharpness)
 
 
+_reference_backward = gradient_of(reference.shift_sharpen, 1, 3)
+
+
 class ShiftSharpenFunction(MemoryFunction):
     """The arguments of ``shift_sharpen`` -> weights."""
 
@@ -38,4 +42,4 @@ class ShiftSharpenFunction(MemoryFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        return call_backward(shift_sharpen_backward["default"], grad, *ctx.saved_tensors)
+        return call_backward(shift_sharpen_backward["default"], _reference_backward, grad, *ctx.saved_tensors)

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mannkern.memories.function import MemoryFunction, call_backward, takes
+from mannkern.memories.function import MemoryFunction, call_backward, gradient_of, takes
 from mannkern.memories.library import empty_like, operation
+from mannkern.memories.ntm import reference
 
 
 @operation("ntm_write", "default")
@@ -24,6 +25,9 @@ def ntm_write_backward(
     return empty_like(memory, weights, erase, add)
 
 
+_reference_backward = gradient_of(reference.ntm_write, 1, 4)
+
+
 class NTMWriteFunction(MemoryFunction):
     """The arguments of ``ntm_write`` -> memory."""
 
@@ -38,4 +42,4 @@ class NTMWriteFunction(MemoryFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        return call_backward(ntm_write_backward["default"], grad, *ctx.saved_tensors)
+        return call_backward(ntm_write_backward["default"], _reference_backward, grad, *ctx.saved_tensors)
