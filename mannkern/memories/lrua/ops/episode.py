@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -123,6 +124,26 @@ def _reference_episode(
     return torch.stack(outputs), memory, read_weights, usage, cell
 
 
+def differentiable_gradients(
+    grads: Sequence[Tensor | None],
+    saved: Sequence[Any],
+    others: Sequence[Tensor],
+    least_used: Tensor,
+    options: tuple[bool, float],
+    needed: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """The gradients of an episode's 15 arguments through the reference, so that they can be differentiated again.
+
+    saved: input, three weights, output, cell and memory. others: the two biases and the read weights.
+    """
+    input, input_weight, recurrent_weight, interface_weight, output, cell, memory = saved
+    bias, interface_bias, read_weights = others
+    weights = input_weight, bias, recurrent_weight, interface_weight, interface_bias
+    usage = torch.zeros_like(read_weights[:, 0])  # its values do not matter, because the slots are known
+    args = (input, *weights, output, cell, memory, read_weights, usage, least_used, *options)
+    return (*pull_back(_reference_episode, args, grads, needed)[:11], None, None, None, None)
+
+
 class MANNEpisodeFunction(Function):
     """The arguments of ``mann_episode`` -> its results."""
 
@@ -146,10 +167,7 @@ class MANNEpisodeFunction(Function):
         *saved, bias, interface_bias, read_weights = ctx.saved_tensors
         options = ctx.per_head, ctx.decay
         if is_differentiated_again():
-            input, input_weight, recurrent_weight, interface_weight, output, cell, memory = saved[:7]
-            weights = input_weight, bias, recurrent_weight, interface_weight, interface_bias
-            usage = torch.zeros_like(read_weights[:, 0])  # its values do not matter, because the slots are known
-            args = (input, *weights, output, cell, memory, read_weights, usage, saved[-1], *options)
-            return (*pull_back(_reference_episode, args, grads[:5], ctx.needs_input_grad)[:11], None, None, None, None)
+            args = (saved[:7], (bias, interface_bias, read_weights), saved[-1], options)
+            return differentiable_gradients(grads[:5], *args, ctx.needs_input_grad)
         out = mann_episode_backward["default"](*grads[:5], *saved, *options, ctx.needs_input_grad[0])
         return (*gradients_for_autograd(ctx, out, saved), None, None, None, None)

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from mannkern.memories.episode import checkpoint_every, controller_gradients, gradients_for_autograd, last_cell
-from mannkern.memories.function import call_backward, takes
+from mannkern.memories.function import is_differentiated_again, takes
 from mannkern.memories.library import empty_like, operation
-from mannkern.memories.lrua.ops.episode import Eleven
+from mannkern.memories.lrua.ops.episode import Eleven, differentiable_gradients
+from mannkern.memories.lrua.ops.step import slots_of_marks
 
 
 @operation("mann_episode", "recompute")
@@ -99,16 +100,20 @@ class MANNEpisodeRecomputeFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, _, recurrent_weight, interface_weight, _, *state = inputs[:11]
+        input, input_weight, bias, recurrent_weight, interface_weight, interface_bias, *state = inputs[:11]
         *ctx.options, _ = inputs[11:]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[5:])
-        ctx.save_for_backward(
-            input, input_weight, recurrent_weight, interface_weight, *state[:3], output[0], *output[5:]
-        )
+        weights = input_weight, recurrent_weight, interface_weight
+        for_reference = bias, interface_bias, state[3]
+        ctx.save_for_backward(input, *weights, *state[:3], output[0], *output[5:], *for_reference)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved, options = ctx.saved_tensors, (*ctx.options, ctx.needs_input_grad[0])
-        out = call_backward(mann_episode_backward["recompute"], *grads[:5], *saved, *options)
+        *saved, bias, interface_bias, read_weights = ctx.saved_tensors
+        if is_differentiated_again():
+            n, *options = ctx.options
+            args = (saved[:7], (bias, interface_bias, read_weights), slots_of_marks(saved[-2], n), options)
+            return differentiable_gradients(grads[:5], *args, ctx.needs_input_grad)
+        out = mann_episode_backward["recompute"](*grads[:5], *saved, *ctx.options, ctx.needs_input_grad[0])
         return (*gradients_for_autograd(ctx, out, saved), None, None, None, None)
