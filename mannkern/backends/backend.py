@@ -26,6 +26,7 @@ class Backend(NamedTuple):
                     None for the reference, which is called without the dispatcher
     takes_half:     whether its kernels convert float16 and bfloat16 on load, so that nothing is widened before
     fuses_episodes: whether it computes a whole episode of a cell as one operation
+    fuses_lengths:  whether that operation takes lengths and resets; without, such episodes run step by step
     """
 
     name: str
@@ -35,3 +36,4 @@ class Backend(NamedTuple):
     overload: str | None = "default"
     takes_half: bool = False
     fuses_episodes: bool = False
+    fuses_lengths: bool = False

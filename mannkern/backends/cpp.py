@@ -10,4 +10,11 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
     return native.reason if device_type == "cpu" else f"backend 'cpp' runs on the CPU, not on {device_type!r}"
 
 
-BACKEND = Backend("cpp", families=("lrua", "ntm"), devices=("cpu",), why_not=_why_not, fuses_episodes=True)
+BACKEND = Backend(
+    "cpp",
+    families=("lrua", "ntm"),
+    devices=("cpu",),
+    why_not=_why_not,
+    fuses_episodes=True,
+    fuses_lengths=True,
+)

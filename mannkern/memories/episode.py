@@ -11,6 +11,12 @@ family; csrc/README.md draws their layouts and csrc/cpu/controller_loop.h reads 
     interface_bias    (I)
     output            (B, D + R W) [h, r] before the first step
     cell              (B, D)       c before the first step; None for one tanh layer
+
+Behind the state, and before the options, come three that may be None:
+
+    lengths           (B), int64   steps of each episode, the longest first; None: all T
+    reset             (T, B), bool whether an episode starts anew before a step; None: nowhere
+    initial_memory    (N, W)       what the memory of an episode that starts anew is; None without resets
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.backends import native
-from mannkern.memories.cell import STEP_METHODS, FeedForward, MemoryCell
+from mannkern.memories.cell import START_METHODS, STEP_METHODS, FeedForward, MemoryCell
 from mannkern.memories.library import empty_like
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -43,6 +49,11 @@ def is_plain(cell: MemoryCell) -> bool:
         return False
     plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in linears)
     return plain and not any(has_hooks(part) for part in (cell, controller, *linears))
+
+
+def starts_plain(cell: MemoryCell) -> bool:
+    """Whether episodes start anew in the fused loops as they do in the cell: by no method of the user's."""
+    return type(cell).starts_as_defined and not any(name in cell.__dict__ for name in START_METHODS)
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -90,7 +101,7 @@ def saved_shapes(
     return (
         memory.new_empty((1 + (T - 1) // every if save_for_backward else 0, B, blocks, W * block)),
         memory.new_empty((steps + 1, B, rows, blocks * block)),
-        memory.new_empty((T if cell is not None else 0, B, bias.shape[0])),
+        memory.new_empty((T if cell is not None and save_for_backward else 0, B, bias.shape[0])),
         memory.new_empty((0, B, bias.shape[0]) if cell is None else (steps, *cell.shape)),
         memory.new_empty((steps, B, interface_bias.shape[0])),
     )
@@ -104,6 +115,19 @@ def checkpoint_every(T: int) -> int:
 def last_cell(cell: Tensor | None, memory: Tensor, interface_weight: Tensor) -> Tensor:
     """c (B, D) after the last step, or its gradient; (0, D) for one tanh layer."""
     return memory.new_empty((0, interface_weight.shape[1]) if cell is None else cell.shape)
+
+
+def last_outputs(outputs: Tensor, output: Tensor, lengths: Tensor | None) -> Tensor:
+    """The output (B, D + R W) of the last step of each episode; ``output`` for an episode without steps."""
+    if lengths is None:
+        return outputs[-1]
+    last = outputs[(lengths - 1).clamp(min=0), torch.arange(lengths.shape[0], device=lengths.device)]
+    return torch.where(lengths.unsqueeze(1) > 0, last, output)
+
+
+def initial_memory_gradient(memory: Tensor, reset: Tensor | None) -> Tensor:
+    """The gradient (N, W) of the initial memory; (0, W) without resets."""
+    return memory.new_empty((memory.shape[1] if reset is not None else 0, memory.shape[2]))
 
 
 def controller_gradients(
@@ -127,9 +151,11 @@ def controller_gradients(
 def gradients_for_autograd(
     ctx: Any, out: tuple[Tensor, ...], saved: tuple[Tensor | None, ...]
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of a backward operation in the form that autograd takes.
+    """The gradients of a backward operation in the form that autograd takes, up to that of initial_memory.
 
-    None for ``cell`` with a feed-forward controller (saved[5] is None), and for an input that needs no gradient.
+    None for ``cell`` with a feed-forward controller (saved[5] is None), for an input that needs no gradient, for
+    lengths and reset, and for the initial memory without resets (saved[-1] is None).
     """
     d_input, *others, d_cell = out[:8]
-    return (d_input if ctx.needs_input_grad[0] else None, *others, None if saved[5] is None else d_cell, *out[8:])
+    controller = (d_input if ctx.needs_input_grad[0] else None, *others, None if saved[5] is None else d_cell)
+    return *controller, *out[8:-1], None, None, None if saved[-1] is None else out[-1]

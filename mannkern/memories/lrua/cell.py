@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell, register_state
 from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots
-from mannkern.memories.episode import pack_state
+from mannkern.memories.episode import last_outputs, pack_state
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
 
@@ -165,21 +165,33 @@ class MANNCell(MemoryCell):
         output = torch.cat([hidden, new.read.flatten(1).to(hidden.dtype)], -1)
         return output, MANNState(controller, new.memory, new.read_weights, new.usage, new.read), new.write_weights
 
-    def fused_episode(self, input: Tensor, weights: tuple[Tensor, ...], state: MANNState) -> tuple[Tensor, MANNState]:
+    def fused_episode(
+        self,
+        input: Tensor,
+        weights: tuple[Tensor, ...],
+        state: MANNState,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, MANNState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
+        output, cell = pack_state(self, state)
         outputs, memory, read_weights, usage, c, *_ = MANNEpisodeFunction.apply(
             input,
             *weights,
-            *pack_state(self, state),
+            output,
+            cell,
             state.memory,
             state.read_weights,
             state.usage,
+            lengths,
+            reset,
+            None if reset is None else self.first_memory(1)[0],
             self.num_least_used,
             self.least_used == "per_head",
             self.decay,
             torch.is_grad_enabled(),
         )
-        hidden, read = outputs[-1].split([self.hidden_size, self._read_size], -1)
+        hidden, read = last_outputs(outputs, output, lengths).split([self.hidden_size, self._read_size], -1)
         controller = (hidden, c) if state.controller else ()
         return outputs, MANNState(controller, memory, read_weights, usage, read.unflatten(-1, state.read.shape[1:]))
 

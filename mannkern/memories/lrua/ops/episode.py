@@ -8,11 +8,18 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from mannkern.memories.episode import controller_gradients, gradients_for_autograd, last_cell, saved_shapes
+from mannkern.memories.episode import (
+    controller_gradients,
+    gradients_for_autograd,
+    initial_memory_gradient,
+    last_cell,
+    saved_shapes,
+)
 from mannkern.memories.function import call_backward, takes
 from mannkern.memories.library import empty_like, operation
 
 Eleven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Twelve = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @operation("mann_episode", "default")
@@ -28,6 +35,9 @@ def mann_episode(
     memory: Tensor,
     read_weights: Tensor,
     usage: Tensor,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    initial_memory: Tensor | None,
     num_least_used: int,
     per_head: bool,
     decay: float,
@@ -70,17 +80,21 @@ def mann_episode_backward(
     cells: Tensor,
     interface: Tensor,
     least_used: Tensor,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    initial_memory: Tensor | None,
     per_head: bool,
     decay: float,
     needs_input_grad: bool,
-) -> Eleven:
-    """Gradients of the first eight arguments, and of memory, read weights and usage."""
+) -> Twelve:
+    """Gradients of the first eight arguments, and of memory, read weights, usage and initial memory."""
     B, N, _ = memory.shape
     controller = controller_gradients(
         input, input_weight, recurrent_weight, interface_weight, output, cell, memory, needs_input_grad
     )
     d_read_weights = memory.new_empty((B, rows.shape[2] // 2, N))
-    return *controller, *empty_like(memory), d_read_weights, memory.new_empty((B, N))
+    d_initial = initial_memory_gradient(memory, reset)
+    return *controller, *empty_like(memory), d_read_weights, memory.new_empty((B, N)), d_initial
 
 
 class MANNEpisodeFunction(Function):
@@ -93,12 +107,12 @@ class MANNEpisodeFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, _, recurrent_weight, interface_weight, _, *state, _, ctx.per_head, ctx.decay, _ = inputs
+        input, input_weight, _, recurrent_weight, interface_weight, _, *others, _, ctx.per_head, ctx.decay, _ = inputs
+        output_before, cell, memory, _, _, lengths, reset, initial = others
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[5:])
-        ctx.save_for_backward(
-            input, input_weight, recurrent_weight, interface_weight, *state[:3], output[0], *output[5:]
-        )
+        controller = input, input_weight, recurrent_weight, interface_weight, output_before, cell
+        ctx.save_for_backward(*controller, memory, output[0], *output[5:], lengths, reset, initial)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:

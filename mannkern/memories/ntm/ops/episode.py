@@ -7,12 +7,18 @@ from typing import Any
 from torch import Tensor
 from torch.autograd import Function
 
-from mannkern.memories.episode import controller_gradients, gradients_for_autograd, last_cell, saved_shapes
+from mannkern.memories.episode import (
+    controller_gradients,
+    gradients_for_autograd,
+    initial_memory_gradient,
+    last_cell,
+    saved_shapes,
+)
 from mannkern.memories.function import call_backward, takes
 from mannkern.memories.library import empty_like, operation
 
 Nine = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-Ten = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Eleven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @operation("ntm_episode", "default")
@@ -27,6 +33,9 @@ def ntm_episode(
     cell: Tensor | None,
     memory: Tensor,
     weights: Tensor,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    initial_memory: Tensor | None,
     num_write_heads: int,
     num_shifts: int,
     save_for_backward: bool,
@@ -64,15 +73,18 @@ def ntm_episode_backward(
     gates: Tensor,
     cells: Tensor,
     interface: Tensor,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    initial_memory: Tensor | None,
     num_write_heads: int,
     num_shifts: int,
     needs_input_grad: bool,
-) -> Ten:
-    """Gradients of the first eight arguments, and of memory and weights."""
+) -> Eleven:
+    """Gradients of the first eight arguments, and of memory, weights and initial memory."""
     controller = controller_gradients(
         input, input_weight, recurrent_weight, interface_weight, output, cell, memory, needs_input_grad
     )
-    return *controller, *empty_like(memory, weights)
+    return *controller, *empty_like(memory, weights), initial_memory_gradient(memory, reset)
 
 
 class NTMEpisodeFunction(Function):
@@ -85,11 +97,13 @@ class NTMEpisodeFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, _, recurrent_weight, interface_weight, _, *state, heads, shifts, _ = inputs
+        input, input_weight, _, recurrent_weight, interface_weight, _, *others, heads, shifts, _ = inputs
+        *state, lengths, reset, initial = others
         ctx.num_write_heads, ctx.num_shifts = heads, shifts
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[4:])
-        ctx.save_for_backward(input, input_weight, recurrent_weight, interface_weight, *state, output[0], *output[4:])
+        controller = input, input_weight, recurrent_weight, interface_weight
+        ctx.save_for_backward(*controller, *state, output[0], *output[4:], lengths, reset, initial)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
