@@ -17,6 +17,15 @@ struct ToBlocks {
   T* norm;             // (Np) of each episode, row_stride apart, in `rows`: norms of the memory; null: not computed
 };
 
+// Where episodes start anew before a step, and the state that they start from, one for all episodes.
+template <class T>
+struct Restart {
+  const bool* reset;  // (B), or (steps,B); null: no episode starts anew
+  const T* memory;    // slot blocks
+  const T* rows;      // the padded rows of an episode's step: weights, zeros, and norms where a step reads them
+  bool at(int64_t i) const { return reset && reset[i]; }
+};
+
 template <class T>
 struct FromBlocks {
   Shape shape;

@@ -5,6 +5,7 @@
 // read weights, the R rows of cosines, and the norms of the memory after the step. csrc/README.md draws both.
 #pragma once
 
+#include "blocks.h"
 #include "lrua.h"
 
 namespace mannkern {
@@ -34,6 +35,7 @@ struct MANNStep {
   T* rows;                 // (B,2R+1,Np), saved for backward; not `previous_rows`
   T* read;                 // (R,W) of each episode, output_stride apart: the columns of an output behind h
   int64_t* slots;          // (B,n): the least used slots, saved for backward
+  Restart<T> restart;      // of `memory` and `previous_rows`; the caller has set the usage
 };
 
 template <class T>
@@ -52,20 +54,23 @@ struct MANNStepBackward {
   T* grad_weights;         // (B,R,Np), of the read weights, in place as above
   T* grad_usage;           // (B,N), in place as above
   T* grad_interface;       // (B,I), with respect to product + bias
+  Restart<T> restart;      // as MANNStep had it; the gradients of what an episode started from are not added up
 };
 
 // Computes the memories after each of `steps` steps again for the backward pass, from the checkpoint before the first.
-// All pointers are those of the first step, with the steps behind each other.
+// All pointers are those of the first step and of the first of `episodes`, with the steps behind each other: of B
+// episodes in what was saved, of `episodes` in the memories.
 template <class T>
 struct MANNRecompute {
   MANNInterface layout;
   LRUAOptions options;
-  int64_t B, steps;
+  int64_t B, episodes, steps;
   const T* memory;         // slot blocks: the checkpoint
   const T* interface;      // (steps,B,I), activated
   const T* previous_rows;  // (steps,B,2R+1,Np): each step's rows of the step before it
   const int64_t* slots;    // (steps,B,n)
-  T* memories;             // (steps,B,...) in slot blocks, bit-equal to the forward pass
+  T* memories;             // (steps,episodes,...) in slot blocks, bit-equal to the forward pass
+  Restart<T> restart;      // (steps,B)
 };
 
 }  // namespace mannkern

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "blocks.h"
+
 namespace mannkern {
 
 struct NTMShape {
@@ -133,6 +135,7 @@ struct NTMStep {
   T* interface;            // (B,I), activated, saved for backward
   T* rows;                 // (B,3H+1,Np), saved for backward; not `previous_rows`
   T* read;                 // (H-V,W) of each episode, output_stride apart: the columns of an output behind h
+  Restart<T> restart;      // of `memory` and `previous_rows`
 };
 
 template <class T>
@@ -149,18 +152,21 @@ struct NTMStepBackward {
   T* grad_memory;          // slot blocks. In place: on entry gradients w.r.t. outputs, on exit w.r.t. inputs
   T* grad_weights;         // (B,H,Np), in place as above
   T* grad_interface;       // (B,I), with respect to product + bias
+  Restart<T> restart;      // as NTMStep had it; the gradients of what an episode started from are not added up
 };
 
 // Computes the memories after each of `steps` steps again for the backward pass, from the checkpoint before the first.
-// All pointers are those of the first step, with the steps behind each other.
+// All pointers are those of the first step and of the first of `episodes`, with the steps behind each other: of B
+// episodes in what was saved, of `episodes` in the memories.
 template <class T>
 struct NTMRecompute {
   NTMInterface layout;
-  int64_t B, steps;
+  int64_t B, episodes, steps;
   const T* memory;     // slot blocks: the checkpoint
   const T* interface;  // (steps,B,I), activated
   const T* rows;       // (steps,B,3H+1,Np)
-  T* memories;         // (steps,B,...) in slot blocks, bit-equal to the forward pass
+  T* memories;         // (steps,episodes,...) in slot blocks, bit-equal to the forward pass
+  Restart<T> restart;  // (steps,B)
 };
 
 }  // namespace mannkern

@@ -9,7 +9,7 @@
 #include <cmath>
 
 #include "allocate.h"
-#include "dispatch.h"
+#include "batch.h"
 
 namespace mannkern {
 
@@ -62,16 +62,66 @@ struct Checkpoints {
       : s(s),
         memories(saved(call, memories, "checkpoints", {s.checkpoints(), s.B, s.Np / s.block, s.shape.W * s.block})),
         rows(saved(call, rows, "rows", {s.T + 1, s.B, s.rows, s.Np})) {}
-  // The checkpoint at or before step t.
-  T* memory(int64_t t) const { return data<T>(memories) + t / s.checkpoint_every * s.B * s.memory_size(); }
-  // The rows before step t. Without save_for_backward two steps take turns.
-  T* row(int64_t t) const { return data<T>(rows) + (s.save_for_backward ? t : t % 2) * s.B * s.row_stride(); }
+  // The checkpoint at or before step t, of episode b and those behind it.
+  T* memory(int64_t t, int64_t b) const {
+    return data<T>(memories) + (t / s.checkpoint_every * s.B + b) * s.memory_size();
+  }
+  // The rows before step t, of episode b and those behind it. Without save_for_backward two steps take turns.
+  T* row(int64_t t, int64_t b) const {
+    return data<T>(rows) + ((s.save_for_backward ? t : t % 2) * s.B + b) * s.row_stride();
+  }
 
  private:
   static Tensor saved(Call<T>& call, const Tensor& t, const char* name, Sizes sizes) {
     check_saved(t, name, sizes);
     return call.hold(t, name, sizes);
   }
+};
+
+// The state that episodes start anew from: the initial memory, and weights that are one-hot at slot 0. Backward sums
+// the gradient of that memory in float64, because a chain of float32 would lose digits.
+template <class T>
+class FirstState {
+ public:
+  // memory (N,W) is there if there are resets. has_norm: whether a step reads the norms of the memory before it, which
+  // are the last of its rows.
+  FirstState(Call<T>& call, const EpisodeShape& s, const Maybe& reset, const Maybe& memory, bool has_norm) : s_(s) {
+    if (!reset) return;
+    if (!memory) refuse("initial_memory", "None", "a tensor (N, W) for the episodes that start anew");
+    const auto [N, W, R] = s.shape;
+    std::vector<T> weights(R * N);
+    for (int64_t h = 0; h < R; ++h) weights[h * N] = 1;
+    memory_.resize(s.memory_size()), rows_.resize(s.row_stride()), grad_.resize(s.memory_size());
+    kernels<T>().to_blocks(ToBlocks<T>{s.shape, s.row_stride(), call.in(*memory, "initial_memory", {N, W}),
+                                       weights.data(), memory_.data(), rows_.data(),
+                                       has_norm ? rows_.data() + (s.rows - 1) * s.Np : nullptr},
+                           0, 1);
+  }
+  Restart<T> restart(const bool* reset) const { return {reset, memory_.data(), rows_.data()}; }
+
+  // Moves the gradient of the memory before a step to that of the initial memory, for each of the first `count` episodes
+  // that start anew at the step; the gradients of its weights (heads,Np) end there.
+  void add_gradients(T* grad_memory, T* grad_weights, const bool* reset, int64_t count) {
+    for (int64_t e = 0; reset && e < count; ++e)
+      for (int64_t i = 0; reset[e] && i < s_.memory_size(); ++i) grad_[i] += grad_memory[e * s_.memory_size() + i];
+    clear_restarted(grad_memory, s_.memory_size(), reset, count);
+    clear_restarted(grad_weights, s_.shape.R * s_.Np, reset, count);
+  }
+  // The gradient of the initial memory (N,W); (0,W) without resets.
+  Tensor gradient() const {
+    const auto [N, W, R] = s_.shape;
+    const int64_t block = s_.block;
+    const Tensor out = Call<T>::allocate({grad_.empty() ? 0 : N, W}, Call<T>::kType);
+    for (int64_t i = 0; i < out.size(0); ++i)
+      for (int64_t j = 0; j < W; ++j)
+        data<T>(out)[i * W + j] = T(grad_[i / block * block * W + j * block + i % block]);
+    return out;
+  }
+
+ private:
+  const EpisodeShape& s_;
+  std::vector<T> memory_, rows_;
+  std::vector<double> grad_;
 };
 
 }  // namespace mannkern

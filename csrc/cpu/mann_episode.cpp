@@ -26,13 +26,15 @@ MANNInterface interface_of(const ControllerShape& c, const Tensor& memory) {
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // Inputs are those of ControllerArgs; bias (4D), the sum of an LSTM's two, or (D); interface_bias (I); memory (B,N,W),
-// read_weights (B,R,N) and usage (B,N) before the first step. Returns outputs (T,B,O); memory, read weights, usage and
+// read_weights (B,R,N) and usage (B,N) before the first step; lengths and reset as batch.h has them; initial_memory (N,W),
+// from which episodes start anew. Returns outputs (T,B,O); memory, read weights, usage and
 // cell after the last step; and, for backward, checkpoints, padded rows, gates, cells, interface vectors and least used
 // slots.
 Forward mann_episode(const Tensor& input, const Tensor& input_weight, const Tensor& bias,
                      const Tensor& recurrent_weight, const Tensor& interface_weight, const Tensor& interface_bias,
                      const Tensor& output, const Maybe& cell, const Tensor& memory, const Tensor& read_weights,
-                     const Tensor& usage, int64_t n, bool per_head, double decay, bool save_for_backward) {
+                     const Tensor& usage, const Maybe& lengths, const Maybe& reset, const Maybe& initial_memory, int64_t n,
+                     bool per_head, double decay, bool save_for_backward) {
   return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
@@ -41,48 +43,72 @@ Forward mann_episode(const Tensor& input, const Tensor& input_weight, const Tens
     const auto [N, W, R] = layout.shape;
     const EpisodeShape s(input, memory, R, 2 * R + 1, save_for_backward);
     const int64_t B = s.B;
+    const Batch batch(call, s.T, B, lengths, reset);
+    const FirstState<T> first(call, s, reset, initial_memory, false);
     check_range(n, "num_least_used", 1, N);
     const LRUAOptions options{n, per_head, decay};
     const T *M0 = call.in(memory, "memory", {B, N, W}), *w_r = call.in(read_weights, "read_weights", {B, R, N});
     const T* u = call.in(usage, "usage", {B, N});
-    ControllerLoop<T> loop(call, c, {input, input_weight, recurrent_weight, interface_weight, output, cell}, bias,
-                           interface_bias, save_for_backward);
+    ControllerLoop<T> loop(call, c, batch, {input, input_weight, recurrent_weight, interface_weight, output, cell},
+                           bias, interface_bias, save_for_backward);
     const Checkpoints<T> checkpoints(s);
     const Tensor least_used = Call<T>::allocate({save_for_backward ? s.T : 1, B, n}, ScalarType::Long);
     const Tensor last_memory = call.out({B, N, W}), last_weights = call.out({B, R, N}), last_usage = call.out({B, N});
-    const Tensor current = call.out({B, s.memory_size()});
-    over_batch(B, N * W, kernels<T>().to_blocks,
-               ToBlocks<T>{layout.shape, s.row_stride(), M0, w_r, data<T>(current), checkpoints.row(0), nullptr});
     std::copy_n(u, B * N, data<T>(last_usage));
-    for (int64_t t = 0; t < s.T; ++t) {
-      const T* product = loop.step(t);
-      over_batch(B, s.work(), kernels<T>().mann_step,
-                 MANNStep<T>{layout, options, c.O, product, loop.interface_bias, checkpoints.row(t), data<T>(current),
-                             data<T>(last_usage),
-                             save_for_backward && t % s.checkpoint_every == 0 ? checkpoints.memory(t) : nullptr,
-                             loop.interface_at(t), checkpoints.row(t + 1), loop.output(t) + c.D,
-                             data<int64_t>(least_used) + (save_for_backward ? t : 0) * B * n});
+    const Tensor current = call.out({batch.largest(), s.memory_size()});
+    for (const Chunk& chunk : batch.chunks) {
+      const int64_t b = chunk.begin;
+      T* chunk_usage = data<T>(last_usage) + b * N;
+      // the state of episodes [from, to), which have ended, is their last one; their rows are those before step t
+      const auto keep_last = [&](int64_t t, int64_t from, int64_t to) {
+        over_batch(to - from, N * W, kernels<T>().from_blocks,
+                   FromBlocks<T>{layout.shape, s.row_stride(), data<T>(current) + from * s.memory_size(),
+                                 checkpoints.row(t, b + from), data<T>(last_memory) + (b + from) * N * W,
+                                 data<T>(last_weights) + (b + from) * R * N});
+      };
+      over_batch(chunk.B, N * W, kernels<T>().to_blocks,
+                 ToBlocks<T>{layout.shape, s.row_stride(), M0 + b * N * W, w_r + b * R * N, data<T>(current),
+                             checkpoints.row(0, b), nullptr});
+      loop.begin(chunk);
+      keep_last(0, chunk.active[0], chunk.B);
+      for (int64_t t = 0; t < s.T; ++t) {
+        const int64_t count = chunk.active[t];
+        const bool* anew = batch.reset(chunk, t);
+        T* checkpoint = save_for_backward && t % s.checkpoint_every == 0 ? checkpoints.memory(t, b) : nullptr;
+        int64_t* slots = data<int64_t>(least_used) + ((save_for_backward ? t : 0) * B + b) * n;
+        clear_restarted(chunk_usage, N, anew, count);
+        for (int64_t e = 0; anew && e < count; ++e)
+          if (anew[e]) chunk_usage[e * N] = 1;
+        const T* product = loop.step(t);
+        over_batch(count, s.work(), kernels<T>().mann_step,
+                   MANNStep<T>{layout, options, c.O, product, loop.interface_bias, checkpoints.row(t, b),
+                               data<T>(current), chunk_usage, checkpoint, loop.interface_at(t),
+                               checkpoints.row(t + 1, b), loop.output(t) + c.D, slots, first.restart(anew)});
+        keep_last(t + 1, chunk.active[t + 1], count);
+        chunk.clear_ended(checkpoint, s.memory_size(), t);
+        chunk.clear_ended(checkpoints.row(t + 1, b), s.row_stride(), t);
+        chunk.clear_ended(slots, n, t);
+      }
     }
-    over_batch(B, N * W, kernels<T>().from_blocks,
-               FromBlocks<T>{layout.shape, s.row_stride(), data<T>(current), checkpoints.row(s.T), data<T>(last_memory),
-                             data<T>(last_weights)});
-    return std::make_tuple(loop.outputs, last_memory, last_weights, last_usage, loop.last_cell(), checkpoints.memories,
+    return std::make_tuple(loop.outputs, last_memory, last_weights, last_usage, loop.last_cell, checkpoints.memories,
                            checkpoints.rows, loop.saved_gates(), loop.cells, loop.interface, least_used);
   });
 }
 
-using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Backward =
+    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // Arguments are the gradients of the outputs and of memory, read weights, usage and cell after the last step (null:
 // zero), the inputs, and what mann_episode saved for backward. Returns the gradients of the inputs in their order; that
-// of `input` is (0,B,F) without `needs_input_grad`.
+// of `input` is (0,B,F) without `needs_input_grad`, that of initial_memory (0,W) without resets.
 Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memory, const Maybe& grad_read_weights,
                                const Maybe& grad_usage, const Maybe& grad_cell, const Tensor& input,
                                const Tensor& input_weight, const Tensor& recurrent_weight,
                                const Tensor& interface_weight, const Tensor& output, const Maybe& cell,
                                const Tensor& memory, const Tensor& outputs, const Tensor& memory_checkpoints,
                                const Tensor& rows, const Tensor& gates, const Tensor& cells, const Tensor& interface,
-                               const Tensor& least_used, bool per_head, double decay, bool needs_input_grad) {
+                               const Tensor& least_used, const Maybe& lengths, const Maybe& reset,
+                               const Maybe& initial_memory, bool per_head, double decay, bool needs_input_grad) {
   return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
@@ -90,6 +116,8 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
     const MANNInterface layout = interface_of(c, memory);
     const auto [N, W, R] = layout.shape;
     const EpisodeShape s(input, memory, R, 2 * R + 1, true);
+    const Batch batch(call, s.T, s.B, lengths, reset);
+    FirstState<T> first(call, s, reset, initial_memory, false);
     check_sizes(least_used, "least_used", "TBn");
     const int64_t B = s.B, n = least_used.size(2);
     check_range(n, "least_used.shape[2]", 1, N);
@@ -98,38 +126,51 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
     const Checkpoints<T> checkpoints(call, s, memory_checkpoints, rows);
     const T* interface_rows = call.in(interface, "interface", {s.T, B, c.I});
     const int64_t* slots = call.slots(least_used, "least_used", {s.T, B, n}, N);
-    ControllerLoopBackward<T> loop(call, c, {input, input_weight, recurrent_weight, interface_weight, output, cell},
-                                   outputs, gates, cells, grad_outputs, grad_cell, needs_input_grad);
-    const Tensor D_M = call.out({B, s.memory_size()}), d_rows = call.out({B, R, s.Np});
-    over_batch(B, N * W, kernels<T>().to_blocks,
-               ToBlocks<T>{layout.shape, R * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
-                           call.in(grad_read_weights, "grad_read_weights", {B, R, N}), data<T>(D_M), data<T>(d_rows),
-                           nullptr});
+    ControllerLoopBackward<T> loop(call, c, batch,
+                                   {input, input_weight, recurrent_weight, interface_weight, output, cell}, outputs, gates, cells, grad_outputs, grad_cell, needs_input_grad);
+    const T* grad_M = call.in(grad_memory, "grad_memory", {B, N, W});
+    const T* grad_w = call.in(grad_read_weights, "grad_read_weights", {B, R, N});
     const Tensor d_u = copy_or_zeros(call, grad_usage, "grad_usage", {B, N});
-    // the memories after each step from one checkpoint to the next
-    const Tensor memories = allocate_large<T>({s.checkpoint_every, B, s.memory_size()});
-    for (int64_t t = s.T - 1; t >= 0; --t) {
-      const int64_t begin = t / s.checkpoint_every * s.checkpoint_every;
-      if (t == s.T - 1 || t % s.checkpoint_every == s.checkpoint_every - 1)
-        over_batch(B, s.work() * (t + 1 - begin), kernels<T>().mann_recompute,
-                   MANNRecompute<T>{layout, options, B, t + 1 - begin, checkpoints.memory(begin),
-                                    interface_rows + begin * B * c.I, checkpoints.row(begin), slots + begin * B * n,
-                                    data<T>(memories)});
-      over_batch(B, s.work(), kernels<T>().mann_step_backward,
-                 MANNStepBackward<T>{layout, options, c.O, c.D, loop.grad_outputs(t),
-                                     data<T>(memories) + (t - begin) * B * s.memory_size(), checkpoints.row(t),
-                                     checkpoints.row(t + 1), interface_rows + t * B * c.I, slots + t * B * n,
-                                     data<T>(loop.output), data<T>(D_M), data<T>(d_rows), data<T>(d_u),
-                                     loop.weights.grad_interface(t)});
-      loop.step(t);
-    }
     const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, R, N});
-    over_batch(
-        B, N * W, kernels<T>().from_blocks,
-        FromBlocks<T>{layout.shape, R * s.Np, data<T>(D_M), data<T>(d_rows), data<T>(d_memory), data<T>(d_weights)});
+    const int64_t size = batch.largest();
+    const Tensor D_M = call.out({size, s.memory_size()}), d_rows = call.out({size, R, s.Np});
+    // the memories after each step from one checkpoint to the next
+    const Tensor memories = allocate_large<T>({s.checkpoint_every, size, s.memory_size()});
+    for (auto chunk = batch.chunks.rbegin(); chunk != batch.chunks.rend(); ++chunk) {
+      const int64_t b = chunk->begin;
+      loop.begin(*chunk);
+      over_batch(chunk->B, N * W, kernels<T>().to_blocks,
+                 ToBlocks<T>{layout.shape, R * s.Np, offset_or_null(grad_M, b * N * W),
+                             offset_or_null(grad_w, b * R * N), data<T>(D_M), data<T>(d_rows), nullptr});
+      for (int64_t t = s.T - 1; t >= 0; --t) {
+        const int64_t begin = t / s.checkpoint_every * s.checkpoint_every, count = chunk->active[t];
+        const bool* anew = batch.reset(*chunk, t);
+        if (t == s.T - 1 || t % s.checkpoint_every == s.checkpoint_every - 1)
+          over_batch(chunk->active[begin], s.work() * (t + 1 - begin), kernels<T>().mann_recompute,
+                     MANNRecompute<T>{layout, options, B, chunk->B, t + 1 - begin, checkpoints.memory(begin, b),
+                                      interface_rows + (begin * B + b) * c.I, checkpoints.row(begin, b),
+                                      slots + (begin * B + b) * n, data<T>(memories),
+                                      first.restart(batch.reset(*chunk, begin))});
+        over_batch(count, s.work(), kernels<T>().mann_step_backward,
+                   MANNStepBackward<T>{layout, options, c.O, c.D, loop.grad_outputs(t),
+                                       data<T>(memories) + (t - begin) * chunk->B * s.memory_size(),
+                                       checkpoints.row(t, b), checkpoints.row(t + 1, b),
+                                       interface_rows + (t * B + b) * c.I, slots + (t * B + b) * n, loop.grad_output(),
+                                       data<T>(D_M), data<T>(d_rows), data<T>(d_u) + b * N,
+                                       loop.weights.grad_interface(t), first.restart(anew)});
+        loop.step(t);
+        first.add_gradients(data<T>(D_M), data<T>(d_rows), anew, count);
+        clear_restarted(data<T>(d_u) + b * N, N, anew, count);
+      }
+      loop.weights.end();
+      over_batch(chunk->B, N * W, kernels<T>().from_blocks,
+                 FromBlocks<T>{layout.shape, R * s.Np, data<T>(D_M), data<T>(d_rows), data<T>(d_memory) + b * N * W,
+                               data<T>(d_weights) + b * R * N});
+    }
     const WeightGradients<T>& grads = loop.weights;
-    return std::make_tuple(grads.input, grads.input_weight, grads.bias, grads.recurrent_weight, grads.interface_weight,
-                           grads.interface_bias, loop.output, loop.cell, d_memory, d_weights, d_u);
+    return std::make_tuple(grads.input, grads.input_weight(), grads.bias(), grads.recurrent_weight(),
+                           grads.interface_weight(), grads.interface_bias(), loop.output, loop.cell, d_memory,
+                           d_weights, d_u, first.gradient());
   });
 }
 

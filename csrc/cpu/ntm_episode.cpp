@@ -30,8 +30,9 @@ using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
 // As mann_episode, but the state is memory (B,N,W) and weights (B,H,N), those of the write heads first.
 Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tensor& bias, const Tensor& recurrent_weight,
                     const Tensor& interface_weight, const Tensor& interface_bias, const Tensor& output,
-                    const Maybe& cell, const Tensor& memory, const Tensor& weights, int64_t num_write_heads,
-                    int64_t num_shifts, bool save_for_backward) {
+                    const Maybe& cell, const Tensor& memory, const Tensor& weights, const Maybe& lengths,
+                    const Maybe& reset, const Maybe& initial_memory, int64_t num_write_heads, int64_t num_shifts,
+                    bool save_for_backward) {
   return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
@@ -40,43 +41,61 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
     const auto [N, W, H, S] = layout.shape;
     const EpisodeShape s(input, memory, H, 3 * H + 1, save_for_backward);
     const int64_t B = s.B;
+    const Batch batch(call, s.T, B, lengths, reset);
+    const FirstState<T> first(call, s, reset, initial_memory, true);
     const T *M0 = call.in(memory, "memory", {B, N, W}), *w0 = call.in(weights, "weights", {B, H, N});
-    ControllerLoop<T> loop(call, c, {input, input_weight, recurrent_weight, interface_weight, output, cell}, bias,
-                           interface_bias, save_for_backward);
+    ControllerLoop<T> loop(call, c, batch, {input, input_weight, recurrent_weight, interface_weight, output, cell},
+                           bias, interface_bias, save_for_backward);
     const Checkpoints<T> checkpoints(s);
     const Tensor last_memory = call.out({B, N, W}), last_weights = call.out({B, H, N});
-    const Tensor current = call.out({B, s.memory_size()});
-    T* M = save_for_backward ? checkpoints.memory(0) : data<T>(current);
-    over_batch(B, N * W, kernels<T>().to_blocks,
-               ToBlocks<T>{s.shape, s.row_stride(), M0, w0, M, checkpoints.row(0), checkpoints.row(0) + 3 * H * s.Np});
-    for (int64_t t = 0; t < s.T; ++t) {
-      const bool checkpoint = save_for_backward && t + 1 < s.T && (t + 1) % s.checkpoint_every == 0;
-      T* after = checkpoint ? checkpoints.memory(t + 1) : data<T>(current);
-      const T* product = loop.step(t);
-      over_batch(B, s.work(), kernels<T>().ntm_step,
-                 NTMStep<T>{layout, c.O, product, loop.interface_bias, M, checkpoints.row(t), after,
-                            loop.interface_at(t), checkpoints.row(t + 1), loop.output(t) + c.D});
-      M = after;
+    const Tensor current = call.out({batch.largest(), s.memory_size()});
+    for (const Chunk& chunk : batch.chunks) {
+      const int64_t b = chunk.begin;
+      T* M = save_for_backward ? checkpoints.memory(0, b) : data<T>(current);
+      // the state of episodes [from, to), which have ended, is their last one; their rows are those before step t
+      const auto keep_last = [&](int64_t t, int64_t from, int64_t to) {
+        over_batch(to - from, N * W, kernels<T>().from_blocks,
+                   FromBlocks<T>{s.shape, s.row_stride(), M + from * s.memory_size(), checkpoints.row(t, b + from),
+                                 data<T>(last_memory) + (b + from) * N * W,
+                                 data<T>(last_weights) + (b + from) * H * N});
+      };
+      over_batch(chunk.B, N * W, kernels<T>().to_blocks,
+                 ToBlocks<T>{s.shape, s.row_stride(), M0 + b * N * W, w0 + b * H * N, M, checkpoints.row(0, b),
+                             checkpoints.row(0, b) + 3 * H * s.Np});
+      loop.begin(chunk);
+      keep_last(0, chunk.active[0], chunk.B);
+      for (int64_t t = 0; t < s.T; ++t) {
+        const int64_t count = chunk.active[t];
+        const bool is_checkpoint = save_for_backward && t + 1 < s.T && (t + 1) % s.checkpoint_every == 0;
+        T* after = is_checkpoint ? checkpoints.memory(t + 1, b) : data<T>(current);
+        const T* product = loop.step(t);
+        over_batch(count, s.work(), kernels<T>().ntm_step,
+                   NTMStep<T>{layout, c.O, product, loop.interface_bias, M, checkpoints.row(t, b), after,
+                              loop.interface_at(t), checkpoints.row(t + 1, b), loop.output(t) + c.D,
+                              first.restart(batch.reset(chunk, t))});
+        M = after;
+        keep_last(t + 1, chunk.active[t + 1], count);
+        chunk.clear_ended(after, s.memory_size(), t);
+        chunk.clear_ended(checkpoints.row(t + 1, b), s.row_stride(), t);
+      }
     }
-    over_batch(
-        B, N * W, kernels<T>().from_blocks,
-        FromBlocks<T>{s.shape, s.row_stride(), M, checkpoints.row(s.T), data<T>(last_memory), data<T>(last_weights)});
-    return std::make_tuple(loop.outputs, last_memory, last_weights, loop.last_cell(), checkpoints.memories,
+    return std::make_tuple(loop.outputs, last_memory, last_weights, loop.last_cell, checkpoints.memories,
                            checkpoints.rows, loop.saved_gates(), loop.cells, loop.interface);
   });
 }
 
-using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // Arguments are the gradients of the outputs and of memory, weights and cell after the last step (null: zero), the
 // inputs, and what ntm_episode saved for backward. Returns the gradients of the inputs in their order; that of `input`
-// is (0,B,F) without `needs_input_grad`.
+// is (0,B,F) without `needs_input_grad`, that of initial_memory (0,W) without resets.
 Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memory, const Maybe& grad_weights,
                               const Maybe& grad_cell, const Tensor& input, const Tensor& input_weight,
                               const Tensor& recurrent_weight, const Tensor& interface_weight, const Tensor& output,
                               const Maybe& cell, const Tensor& memory, const Tensor& weights, const Tensor& outputs,
                               const Tensor& memory_checkpoints, const Tensor& rows, const Tensor& gates,
-                              const Tensor& cells, const Tensor& interface, int64_t num_write_heads, int64_t num_shifts,
+                              const Tensor& cells, const Tensor& interface, const Maybe& lengths, const Maybe& reset,
+                              const Maybe& initial_memory, int64_t num_write_heads, int64_t num_shifts,
                               bool needs_input_grad) {
   return by_dtype(memory, "memory", [&](auto zero) {
     using T = decltype(zero);
@@ -85,39 +104,55 @@ Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memor
     const NTMInterface layout = interface_of(c, memory, weights, num_write_heads, num_shifts);
     const auto [N, W, H, S] = layout.shape;
     const EpisodeShape s(input, memory, H, 3 * H + 1, true);
-    const int64_t B = s.B, size = B * s.memory_size();
+    const int64_t B = s.B;
+    const Batch batch(call, s.T, B, lengths, reset);
+    FirstState<T> first(call, s, reset, initial_memory, true);
     call.check(memory, "memory", {B, N, W});
     call.check(weights, "weights", {B, H, N});
     const Checkpoints<T> checkpoints(call, s, memory_checkpoints, rows);
     const T* interface_rows = call.in(interface, "interface", {s.T, B, c.I});
-    ControllerLoopBackward<T> loop(call, c, {input, input_weight, recurrent_weight, interface_weight, output, cell},
-                                   outputs, gates, cells, grad_outputs, grad_cell, needs_input_grad);
-    const Tensor D_M = call.out({B, s.memory_size()}), d_rows = call.out({B, H, s.Np});
-    over_batch(B, N * W, kernels<T>().to_blocks,
-               ToBlocks<T>{s.shape, H * s.Np, call.in(grad_memory, "grad_memory", {B, N, W}),
-                           call.in(grad_weights, "grad_weights", {B, H, N}), data<T>(D_M), data<T>(d_rows), nullptr});
-    // the memories after each step between two checkpoints
-    const Tensor memories = allocate_large<T>({s.checkpoint_every, B, s.memory_size()});
-    for (int64_t t = s.T - 1; t >= 0; --t) {
-      const int64_t begin = t / s.checkpoint_every * s.checkpoint_every;
-      T* after = data<T>(memories) + (t - begin) * size;
-      if (t == s.T - 1 || t % s.checkpoint_every == s.checkpoint_every - 1)
-        over_batch(B, s.work() * (t + 1 - begin), kernels<T>().ntm_recompute,
-                   NTMRecompute<T>{layout, B, t + 1 - begin, checkpoints.memory(begin),
-                                   interface_rows + begin * B * c.I, checkpoints.row(begin + 1), data<T>(memories)});
-      over_batch(
-          B, s.work(), kernels<T>().ntm_step_backward,
-          NTMStepBackward<T>{layout, c.O, c.D, loop.grad_outputs(t), t > begin ? after - size : checkpoints.memory(t),
-                             after, checkpoints.row(t), checkpoints.row(t + 1), interface_rows + t * B * c.I,
-                             data<T>(loop.output), data<T>(D_M), data<T>(d_rows), loop.weights.grad_interface(t)});
-      loop.step(t);
-    }
+    ControllerLoopBackward<T> loop(call, c, batch,
+                                   {input, input_weight, recurrent_weight, interface_weight, output, cell}, outputs, gates, cells, grad_outputs, grad_cell, needs_input_grad);
+    const T* grad_M = call.in(grad_memory, "grad_memory", {B, N, W});
+    const T* grad_w = call.in(grad_weights, "grad_weights", {B, H, N});
     const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, H, N});
-    over_batch(B, N * W, kernels<T>().from_blocks,
-               FromBlocks<T>{s.shape, H * s.Np, data<T>(D_M), data<T>(d_rows), data<T>(d_memory), data<T>(d_weights)});
+    const int64_t largest = batch.largest();
+    const Tensor D_M = call.out({largest, s.memory_size()}), d_rows = call.out({largest, H, s.Np});
+    // the memories after each step between two checkpoints
+    const Tensor memories = allocate_large<T>({s.checkpoint_every, largest, s.memory_size()});
+    for (auto chunk = batch.chunks.rbegin(); chunk != batch.chunks.rend(); ++chunk) {
+      const int64_t b = chunk->begin, size = chunk->B * s.memory_size();
+      loop.begin(*chunk);
+      over_batch(chunk->B, N * W, kernels<T>().to_blocks,
+                 ToBlocks<T>{s.shape, H * s.Np, offset_or_null(grad_M, b * N * W), offset_or_null(grad_w, b * H * N),
+                             data<T>(D_M), data<T>(d_rows), nullptr});
+      for (int64_t t = s.T - 1; t >= 0; --t) {
+        const int64_t begin = t / s.checkpoint_every * s.checkpoint_every, count = chunk->active[t];
+        const bool* anew = batch.reset(*chunk, t);
+        T* after = data<T>(memories) + (t - begin) * size;
+        if (t == s.T - 1 || t % s.checkpoint_every == s.checkpoint_every - 1)
+          over_batch(chunk->active[begin], s.work() * (t + 1 - begin), kernels<T>().ntm_recompute,
+                     NTMRecompute<T>{layout, B, chunk->B, t + 1 - begin, checkpoints.memory(begin, b),
+                                     interface_rows + (begin * B + b) * c.I, checkpoints.row(begin + 1, b),
+                                     data<T>(memories), first.restart(batch.reset(*chunk, begin))});
+        over_batch(count, s.work(), kernels<T>().ntm_step_backward,
+                   NTMStepBackward<T>{layout, c.O, c.D, loop.grad_outputs(t),
+                                      t > begin ? after - size : checkpoints.memory(t, b), after,
+                                      checkpoints.row(t, b), checkpoints.row(t + 1, b),
+                                      interface_rows + (t * B + b) * c.I, loop.grad_output(), data<T>(D_M),
+                                      data<T>(d_rows), loop.weights.grad_interface(t), first.restart(anew)});
+        loop.step(t);
+        first.add_gradients(data<T>(D_M), data<T>(d_rows), anew, count);
+      }
+      loop.weights.end();
+      over_batch(chunk->B, N * W, kernels<T>().from_blocks,
+                 FromBlocks<T>{s.shape, H * s.Np, data<T>(D_M), data<T>(d_rows), data<T>(d_memory) + b * N * W,
+                               data<T>(d_weights) + b * H * N});
+    }
     const WeightGradients<T>& grads = loop.weights;
-    return std::make_tuple(grads.input, grads.input_weight, grads.bias, grads.recurrent_weight, grads.interface_weight,
-                           grads.interface_bias, loop.output, loop.cell, d_memory, d_weights);
+    return std::make_tuple(grads.input, grads.input_weight(), grads.bias(), grads.recurrent_weight(),
+                           grads.interface_weight(), grads.interface_bias(), loop.output, loop.cell, d_memory,
+                           d_weights, first.gradient());
   });
 }
 

@@ -28,6 +28,7 @@ class Backend(NamedTuple):
                     None for the reference, which is called without the dispatcher
     takes_half:     whether its kernels convert float16 and bfloat16 on load, so that nothing is widened before
     fuses_episodes: (family, sizes, dtype) -> whether it computes a whole episode of a cell as one operation
+    fuses_lengths:  whether that operation takes lengths and resets; without, such episodes run step by step
     """
 
     name: str
@@ -37,3 +38,4 @@ class Backend(NamedTuple):
     overload: str | None = "default"
     takes_half: bool = False
     fuses_episodes: Callable[[str, Sizes, torch.dtype], bool] = lambda family, sizes, dtype: False
+    fuses_lengths: bool = False

@@ -16,4 +16,5 @@ BACKEND = Backend(
     devices=("cpu",),
     why_not=_why_not,
     fuses_episodes=lambda family, sizes, dtype: True,
+    fuses_lengths=True,
 )

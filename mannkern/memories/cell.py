@@ -26,6 +26,8 @@ def register_state(state: State) -> State:
 
 STEP_METHODS = ("forward", "step", "interface_vector", "run_controller")
 """The methods whose work a compiled loop does. The cell of a family need not have an interface_vector."""
+START_METHODS = ("initial_state", "first_memory", "first_controller_state")
+"""The methods whose work a compiled loop does where an episode starts anew."""
 
 
 class FeedForward(nn.Module):
@@ -54,6 +56,7 @@ class MemoryCell(nn.Module):
     state_letters: ClassVar[dict[str, str]]  # the dimensions of these tensors
     initial_memory: Tensor | None  # (N, W), or None if it is a constant
     fused_episode_is_current: ClassVar[bool] = False  # whether it computes what the class's own step does
+    starts_as_defined: ClassVar[bool] = False  # likewise, of where episodes start anew
 
     def __init_subclass__(cls) -> None:
         """A subclass that overrides a step, or a part of one, leaves the compiled loop unless it brings its own."""
@@ -62,6 +65,7 @@ class MemoryCell(nn.Module):
         cls.fused_episode_is_current = all(
             getattr(cls, name, None) is getattr(owner, name, None) for name in STEP_METHODS
         )
+        cls.starts_as_defined = all(getattr(cls, name) is getattr(owner, name) for name in START_METHODS)
 
     def __init__(
         self,
@@ -180,11 +184,18 @@ class MemoryCell(nn.Module):
         """One step without checks of input and state: output (B, D + R W), state, write weights (B, heads, N)."""
         raise NotImplementedError
 
-    def fused_episode(self, input: Tensor, weights: tuple[Tensor, ...], state: Any) -> tuple[Tensor, Any]:
+    def fused_episode(
+        self,
+        input: Tensor,
+        weights: tuple[Tensor, ...],
+        state: Any,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
         """All steps of input (T, B, F) as one operation, on a backend that has it: outputs (T, B, D + R W), state.
 
-        weights: this cell's, from :func:`mannkern.memories.episode.pack_weights`, packed once for all chunks of a
-        batch.
+        weights: this cell's, from :func:`mannkern.memories.episode.pack_weights`. lengths (B,), the longest first, and
+        reset (T, B): as :meth:`mannkern.memories.sequence.MemorySequence.forward` has them.
         """
         raise NotImplementedError
 

@@ -76,7 +76,7 @@ def check_at_least(
 ) -> Tensor:
     """``x`` as ``check_tensor`` returns it, if no value is under ``least``."""
     x = check_tensor(memory, name, x, letters, sizes, takes_half)
-    if _values_known(x) and bool((x < least).any()):
+    if values_known(x) and bool((x < least).any()):
         raise ValueError(f"{name}: got {x.min().item():g}, need at least {least:g}")
     return x
 
@@ -103,7 +103,7 @@ def check_slots(memory: Tensor, name: str, x: Tensor | None, B: int, N: int) -> 
         raise ValueError(f"{name}: got shape {tuple(x.shape)}, need (B) = ({B},)")
     if x.device != memory.device:
         raise ValueError(f"{name}: got device {x.device}, need {memory.device} as the others")
-    if _values_known(x) and bool(((x < 0) | (x >= N)).any()):
+    if values_known(x) and bool(((x < 0) | (x >= N)).any()):
         raise ValueError(f"{name}: got slots from {x.min().item()} to {x.max().item()}, need 0 to N - 1 = {N - 1}")
     return x
 
@@ -167,7 +167,7 @@ def check_least_used(least_used: str) -> bool:
     return least_used == "per_head"
 
 
-def _values_known(x: Tensor) -> bool:
+def values_known(x: Tensor) -> bool:
     """Whether reading values is cheap: on a CPU in eager mode, not under torch.compile or torch.func, nor on a GPU."""
     return (
         not torch.compiler.is_compiling()

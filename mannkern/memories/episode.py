@@ -11,11 +11,18 @@ family; csrc/README.md draws their layouts and csrc/cpu/controller_loop.h reads 
     interface_bias    (I)
     output            (B, D + R W) [h, r] before the first step
     cell              (B, D)       c before the first step; None for one tanh layer
+
+Behind the state, and before the options, come three that may be None:
+
+    lengths           (B), int64   steps of each episode, the longest first; None: all T
+    reset             (T, B), bool whether an episode starts anew before a step; None: nowhere
+    initial_memory    (N, W)       what the memory of an episode that starts anew is; None without resets
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,9 +31,10 @@ from torch.nn import functional as F
 
 from mannkern.backends import native
 from mannkern.memories import controllers
-from mannkern.memories.cell import STEP_METHODS, FeedForward, MemoryCell
+from mannkern.memories.cell import START_METHODS, STEP_METHODS, FeedForward, MemoryCell
 from mannkern.memories.library import empty_like
 
+State = tuple[Any, ...]
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -45,6 +53,11 @@ def is_plain(cell: MemoryCell) -> bool:
         return False
     plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in linears)
     return plain and not any(has_hooks(part) for part in (cell, controller, *linears))
+
+
+def starts_plain(cell: MemoryCell) -> bool:
+    """Whether episodes start anew in the fused loops as they do in the cell: by no method of the user's."""
+    return type(cell).starts_as_defined and not any(name in cell.__dict__ for name in START_METHODS)
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -80,6 +93,43 @@ def packed_controller(
     return (torch.tanh(gates), None) if cell is None else controllers.lstm(gates, cell)
 
 
+def reference_loop(
+    step: Callable[[int, Tensor, State], State],
+    input: Tensor,
+    state: State,
+    start: tuple[Tensor | None, ...],
+    lengths: Tensor | None,
+    reset: Tensor | None,
+) -> tuple[Tensor, State]:
+    """An episode in plain PyTorch: outputs (T, B, D + R W), and the state after it.
+
+    step:  (t, x (B, F), state) -> state. A state is output, cell and the parts of the memory's state
+    start: these parts where an episode starts anew, the first of them (N, W); [h, r] and c are 0 then
+    """
+    outputs = []
+    for t, x in enumerate(input):
+        before = state
+        if reset is not None:
+            anew = (torch.zeros_like(state[0]), None if state[1] is None else torch.zeros_like(state[1]), *start)
+            before = tuple(_select(reset[t], a, b) for a, b in zip(anew, state, strict=True))
+        if lengths is None:
+            state = step(t, x, before)
+            outputs.append(state[0])
+        else:
+            runs = t < lengths
+            after = step(t, torch.where(runs.unsqueeze(1), x, 0), before)
+            state = tuple(_select(runs, a, b) for a, b in zip(after, state, strict=True))
+            outputs.append(torch.where(runs.unsqueeze(1), after[0], 0))
+    return torch.stack(outputs), state
+
+
+def _select(chosen: Tensor, x: Tensor | None, y: Tensor | None) -> Tensor | None:
+    """x (B, ...) or (...) in the episodes that are ``chosen`` (B), y (B, ...) in the others."""
+    if x is None or y is None:
+        return None
+    return torch.where(chosen.view(-1, *[1] * (y.dim() - 1)), x, y)
+
+
 def saved_shapes(
     input: Tensor,
     bias: Tensor,
@@ -101,7 +151,7 @@ def saved_shapes(
     return (
         memory.new_empty((1 + (T - 1) // every if save_for_backward else 0, B, blocks, W * block)),
         memory.new_empty((steps + 1, B, rows, blocks * block)),
-        memory.new_empty((T if cell is not None else 0, B, bias.shape[0])),
+        memory.new_empty((T if cell is not None and save_for_backward else 0, B, bias.shape[0])),
         memory.new_empty((0, B, bias.shape[0]) if cell is None else (steps, *cell.shape)),
         memory.new_empty((steps, B, interface_bias.shape[0])),
     )
@@ -115,6 +165,19 @@ def checkpoint_every(T: int) -> int:
 def last_cell(cell: Tensor | None, memory: Tensor, interface_weight: Tensor) -> Tensor:
     """c (B, D) after the last step, or its gradient; (0, D) for one tanh layer."""
     return memory.new_empty((0, interface_weight.shape[1]) if cell is None else cell.shape)
+
+
+def last_outputs(outputs: Tensor, output: Tensor, lengths: Tensor | None) -> Tensor:
+    """The output (B, D + R W) of the last step of each episode; ``output`` for an episode without steps."""
+    if lengths is None:
+        return outputs[-1]
+    last = outputs[(lengths - 1).clamp(min=0), torch.arange(lengths.shape[0], device=lengths.device)]
+    return torch.where(lengths.unsqueeze(1) > 0, last, output)
+
+
+def initial_memory_gradient(memory: Tensor, reset: Tensor | None) -> Tensor:
+    """The gradient (N, W) of the initial memory; (0, W) without resets."""
+    return memory.new_empty((memory.shape[1] if reset is not None else 0, memory.shape[2]))
 
 
 def controller_gradients(
@@ -136,11 +199,13 @@ def controller_gradients(
 
 
 def gradients_for_autograd(
-    ctx: Any, out: tuple[Tensor, ...], saved: tuple[Tensor | None, ...]
+    ctx: Any, out: Sequence[Tensor | None], saved: Sequence[Tensor | None]
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of a backward operation in the form that autograd takes.
+    """The gradients of a backward operation in the form that autograd takes, up to that of initial_memory.
 
-    None for ``cell`` with a feed-forward controller (saved[5] is None), and for an input that needs no gradient.
+    None for ``cell`` with a feed-forward controller (saved[5] is None), for an input that needs no gradient, for
+    lengths and reset, and for the initial memory without resets (saved[-1] is None).
     """
     d_input, *others, d_cell = out[:8]
-    return (d_input if ctx.needs_input_grad[0] else None, *others, None if saved[5] is None else d_cell, *out[8:])
+    controller = (d_input if ctx.needs_input_grad[0] else None, *others, None if saved[5] is None else d_cell)
+    return *controller, *out[8:-1], None, None, None if saved[-1] is None else out[-1]

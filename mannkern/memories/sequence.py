@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from mannkern.backends import choose
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import check_input
-from mannkern.memories.episode import has_hooks, is_plain, pack_weights
+from mannkern.memories.ends import check_lengths, check_reset, is_longest_first, reorder, select, start_of
+from mannkern.memories.episode import has_hooks, is_plain, pack_weights, starts_plain
 
-_THREADS = torch.get_num_threads()  # a constant for torch.compile, which cannot trace the call
+Input = TypeVar("Input", Tensor, PackedSequence)
 
 
 class Trace(NamedTuple):
@@ -44,19 +46,66 @@ class MemorySequence(nn.Module):
         """State of ``batch_size`` episodes before their first step."""
         return self.cell.initial_state(batch_size)
 
-    def forward(self, input: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(
+        self, input: Input, state: Any = None, *, lengths: Tensor | list[int] | None = None, reset: Tensor | None = None
+    ) -> tuple[Input, Any]:
         """input (T, B, F), state None for the initial one -> output (T, B, D + R W), state after the last step.
 
         With batch_first, (B, T, F) and (B, T, D + R W). T = 0 returns the state as it came.
+
+        input may be a PackedSequence, as ``pack_padded_sequence`` and ``pack_sequence`` of torch.nn.utils.rnn return
+        it, sorted or not. Then the output is packed likewise, and the state has the order of the batch before packing,
+        as of torch.nn.LSTM; batch_first does not count.
+
+        lengths: (B,), int64 or a list of ints from 0 to T: the steps of each episode. Its state stops behind its last
+                 step; outputs behind that are 0, inputs there may be anything, and no gradient comes from them.
+        reset:   (T, B), with batch_first (B, T), bool: before a step where it is True the episode starts anew from
+                 ``initial_state``, as trajectories in reinforcement learning do. No gradient goes back through it,
+                 except to a learned initial memory. It does not count behind an episode's end.
+
+        Raises ValueError or TypeError for an argument that does not fit, naming it.
         """
-        cell = self.cell
-        check_input(input, cell.input_size, cell.any_parameter(), "BTF" if self.batch_first else "TBF")
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ValueError(f"lengths: got {type(lengths).__name__}, need None: a PackedSequence has its own")
+            return self._run_packed(input, state, reset)
+        cell, letters = self.cell, "BT" if self.batch_first else "TB"
+        check_input(input, cell.input_size, cell.any_parameter(), letters + "F")
+        reset = check_reset(reset, (input.shape[0], input.shape[1]), letters, input.device)
         if self.batch_first:
-            input = input.transpose(0, 1)
-        B = input.shape[1]
-        state = cell.initial_state(B) if state is None else cell.check_state(state, B)
-        output, state = self._in_batch_chunks(input, state) if self._can_fuse(input) else self._loop(input, state)
+            input, reset = input.transpose(0, 1), None if reset is None else reset.t()
+        T, B, _ = input.shape
+        output, state = self._run(input, state, check_lengths(lengths, T, B, input.device), reset)
         return output.transpose(0, 1) if self.batch_first else output, state
+
+    def _run(self, input: Tensor, state: Any, lengths: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Any]:
+        """Checked input (T, B, F), lengths (B,) and reset (T, B) -> outputs (T, B, D + R W), last state."""
+        cell, B = self.cell, input.shape[1]
+        state = cell.initial_state(B) if state is None else cell.check_state(state, B)
+        if not self._can_fuse(input, lengths, reset):
+            return self._loop(input, state, lengths, reset)
+        weights = pack_weights(cell)
+        if lengths is None or is_longest_first(lengths):
+            return cell.fused_episode(input, weights, state, lengths, reset)
+        order = lengths.argsort(descending=True, stable=True)
+        back, reset = order.argsort(), None if reset is None else reset[:, order]
+        output, state = cell.fused_episode(input[:, order], weights, reorder(state, order), lengths[order], reset)
+        return output[:, back], reorder(state, back)
+
+    def _run_packed(self, input: PackedSequence, state: Any, reset: Tensor | None) -> tuple[PackedSequence, Any]:
+        data, batch_sizes, order, back = input
+        padded, lengths = pad_packed_sequence(
+            PackedSequence(data, batch_sizes)
+        )  # the longest first, as they are packed
+        check_input(padded, self.cell.input_size, self.cell.any_parameter(), "TBF")
+        T, B, _ = padded.shape
+        reset = check_reset(reset, (T, B), "TB", padded.device)
+        state = None if state is None else self.cell.check_state(state, B)
+        if reset is not None and order is not None:
+            reset = reset[:, order]
+        output, state = self._run(padded, reorder(state, order), lengths.to(padded.device), reset)
+        packed = pack_padded_sequence(output, lengths)
+        return PackedSequence(packed.data, batch_sizes, order, back), reorder(state, back)
 
     @torch.no_grad()
     def trace(self, input: Tensor, state: Any = None) -> Trace:
@@ -70,58 +119,40 @@ class MemorySequence(nn.Module):
             writes.append(write_weights)
         return Trace(torch.stack(outputs), torch.stack(reads), torch.stack(writes))
 
-    def _loop(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
-        outputs, cell = [], self.cell
+    def _loop(
+        self, input: Tensor, state: Any, lengths: Tensor | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        outputs, cell, (T, B, _) = [], self.cell, input.shape
         whole_call = has_hooks(cell) or type(cell).forward is not MemoryCell.forward or "forward" in cell.__dict__
-        for x in input:
-            output, state = cell(x, state) if whole_call else cell.step(x, state)[:2]
+        start = None if reset is None else start_of(cell, B)
+        runs = None if lengths is None else torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
+        if runs is not None:  # padding may be NaN, which a gradient of zero would not stop
+            input = torch.where(runs.unsqueeze(2), input, 0)
+        for t, x in enumerate(input):
+            before = state if reset is None else select(reset[t], start, state)
+            output, after = cell(x, before) if whole_call else cell.step(x, before)[:2]
+            if runs is None:
+                state = after
+            else:
+                output, state = torch.where(runs[t].unsqueeze(1), output, 0), select(runs[t], after, state)
             outputs.append(output)
-        empty = input.new_empty(0, input.shape[1], self.output_size)
+        empty = input.new_empty(0, B, self.output_size)
         return torch.stack(outputs) if outputs else empty, state
 
-    def _can_fuse(self, input: Tensor) -> bool:
+    def _can_fuse(self, input: Tensor, lengths: Tensor | None, reset: Tensor | None) -> bool:
         cell = self.cell
-        return (
-            is_plain(cell)
-            and cell.interface.weight.dtype in (torch.float32, torch.float64)
-            and input.shape[0] > 0
-            and choose(cell.family, cell.backend, input.device).fuses_episodes(
-                cell.family, cell.memory_sizes, cell.interface.weight.dtype
-            )
-            and not torch.is_autocast_enabled(input.device.type)
-            and not torch._C._are_functorch_transforms_active()
-        )
-
-    def _in_batch_chunks(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """The fused episode on chunks of the batch, one after the other.
-
-        In one chunk, 1,024 episodes take up to 70% longer (docs/facts.md): they save so much for backward that the
-        system takes the memory back after every call.
-        """
-        threads = _THREADS if torch.compiler.is_compiling() else torch.get_num_threads()
-        size, B = 64 * max(2, threads), input.shape[1]
-        weights = pack_weights(self.cell)
-        if size >= B or input.device.type != "cpu":
-            return self.cell.fused_episode(input, weights, state)
-        count = -(-B // size)
-        inputs, states = input.tensor_split(count, 1), _split(state, count)
-        chunks = [self.cell.fused_episode(x, weights, chunk) for x, chunk in zip(inputs, states, strict=True)]
-        outputs, last = zip(*chunks, strict=True)
-        return torch.cat(outputs, 1), _join(last)
+        if (
+            not is_plain(cell)
+            or cell.interface.weight.dtype not in (torch.float32, torch.float64)
+            or input.shape[0] == 0
+            or torch.is_autocast_enabled(input.device.type)
+            or torch._C._are_functorch_transforms_active()
+        ):
+            return False
+        backend = choose(cell.family, cell.backend, input.device)
+        is_whole = lengths is None and reset is None
+        fuses = backend.fuses_episodes(cell.family, cell.memory_sizes, cell.interface.weight.dtype)
+        return fuses and (is_whole or (backend.fuses_lengths and (reset is None or starts_plain(cell))))
 
     def extra_repr(self) -> str:
         return f"batch_first={self.batch_first}"
-
-
-def _split(state: Any, count: int) -> list[Any]:
-    """States of ``count`` chunks of the batch."""
-    controllers = (
-        zip(*(x.tensor_split(count) for x in state.controller), strict=True) if state.controller else [()] * count
-    )
-    return [type(state)(*part) for part in zip(controllers, *(x.tensor_split(count) for x in state[1:]), strict=True)]
-
-
-def _join(states: tuple[Any, ...]) -> Any:
-    controllers, *parts = zip(*states, strict=True)
-    controller = tuple(torch.cat(x) for x in zip(*controllers, strict=True))
-    return type(states[0])(controller, *(torch.cat(x) for x in parts))

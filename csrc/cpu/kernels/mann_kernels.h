@@ -62,12 +62,15 @@ void mann_recompute(const MANNRecompute<T>& op, int64_t begin, int64_t end) {
   T* w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
     const T* before = op.memory + e * size;
-    for (int64_t i = e; i < op.steps * op.B; i += op.B) {
-      T* X = op.memories + i * size;
-      std::memcpy(X, before, size * sizeof(T));
+    for (int64_t t = 0; t < op.steps; ++t) {
+      const int64_t i = t * op.B + e;
+      const bool anew = op.restart.at(i);
+      T* X = op.memories + (t * op.episodes + e) * size;
+      std::memcpy(X, anew ? op.restart.memory : before, size * sizeof(T));
       const InterfaceVector<T> interface = interface_in(op.interface, i, layout);
       const int64_t* slots = op.slots + i * op.options.n;
-      write_weights(w, op.previous_rows + i * step_rows_size(s), interface.gate, slots, op.options, s);
+      const T* previous = anew ? op.restart.rows : op.previous_rows + i * step_rows_size(s);
+      write_weights(w, previous, interface.gate, slots, op.options, s);
       write(X, w, interface.add, slots[0], s);
       before = X;
     }
@@ -84,10 +87,13 @@ void mann_step(const MANNStep<T>& op, int64_t begin, int64_t end) {
   T* w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
     T *X = op.memory + e * size, *usage = op.usage + e * s.N;
+    const bool anew = op.restart.at(e);
+    const T* previous = anew ? op.restart.rows : op.previous_rows + e * row_size;
+    if (anew) std::memcpy(X, op.restart.memory, size * sizeof(T));
     if (op.checkpoint) std::memcpy(op.checkpoint + e * size, X, size * sizeof(T));
     activate(op.interface + e * layout.size(), op.product + e * layout.size(), op.bias, layout);
     step(X, step_rows(op.rows + e * row_size, w, s), op.slots + e * op.options.n, usage, op.read + e * op.output_stride,
-         op.previous_rows + e * row_size, usage, interface_in<T>(op.interface, e, layout), op.options, scratch, s);
+         previous, usage, interface_in<T>(op.interface, e, layout), op.options, scratch, s);
   }
 }
 
@@ -103,7 +109,7 @@ void mann_step_backward(const MANNStepBackward<T>& op, int64_t begin, int64_t en
     T *grad_output = op.grad_output + e * op.output_stride, *grad_interface = op.grad_interface + e * layout.size();
     if (op.grad_outputs)
       for (int64_t i = 0; i < op.output_stride; ++i) grad_output[i] += op.grad_outputs[e * op.output_stride + i];
-    const T* previous = op.previous_rows + e * row_size;
+    const T* previous = op.restart.at(e) ? op.restart.rows : op.previous_rows + e * row_size;
     const int64_t* slots = op.slots + e * op.options.n;
     const InterfaceVector<T> interface = interface_in(op.interface, e, layout);
     write_weights(w, previous, interface.gate, slots, op.options, s);

@@ -74,11 +74,13 @@ void ntm_recompute(const NTMRecompute<T>& op, int64_t begin, int64_t end) {
   const int64_t size = memory_size(s), row_size = (3 * layout.shape.H + 1) * s.Np;
   for (int64_t e = begin; e < end; ++e) {
     const T* before = op.memory + e * size;
-    for (int64_t i = e; i < op.steps * op.B; i += op.B) {
+    for (int64_t t = 0; t < op.steps; ++t) {
+      const int64_t i = t * op.B + e;
       const T* row = op.interface + i * layout.size();
-      erase_write(op.memories + i * size, before, op.rows + i * row_size, row + layout.erases(), row + layout.adds(),
+      T* Y = op.memories + (t * op.episodes + e) * size;
+      erase_write(Y, op.restart.at(i) ? op.restart.memory : before, op.rows + i * row_size, row + layout.erases(), row + layout.adds(),
                   s);
-      before = op.memories + i * size;
+      before = Y;
     }
   }
 }
@@ -93,7 +95,9 @@ void ntm_step(const NTMStep<T>& op, int64_t begin, int64_t end) {
   const AddressScratch<T> scratch = take_address_scratch(arena, all, team);
   const int64_t Np = all.Np, first_read = layout.V * Np, row_stride = (3 * H + 1) * Np;
   for (int64_t e = begin; e < end; ++e) {
-    const T *X = op.memory + e * memory_size(all), *previous = op.previous_rows + e * row_stride;
+    const bool anew = op.restart.at(e);
+    const T* X = anew ? op.restart.memory : op.memory + e * memory_size(all);
+    const T* previous = anew ? op.restart.rows : op.previous_rows + e * row_stride;
     T *Y = op.memory_out + e * memory_size(all), *interface = op.interface + e * layout.size();
     T *weights = op.rows + e * row_stride, *contents = weights + H * Np, *cosine = contents + H * Np;
     T* norm = cosine + H * Np;
@@ -120,8 +124,10 @@ void ntm_step_backward(const NTMStepBackward<T>& op, int64_t begin, int64_t end)
   T* factors = arena.take(2 * layout.V * Lanes<T>::L);
   const int64_t Np = all.Np, first_read = layout.V * Np, row_stride = (3 * H + 1) * Np;
   for (int64_t e = begin; e < end; ++e) {
-    const T *X = op.memory + e * memory_size(all), *Y = op.memory_out + e * memory_size(all);
-    const T *previous = op.previous_rows + e * row_stride, *weights = op.rows + e * row_stride;
+    const bool anew = op.restart.at(e);
+    const T *X = anew ? op.restart.memory : op.memory + e * memory_size(all), *Y = op.memory_out + e * memory_size(all);
+    const T* previous = anew ? op.restart.rows : op.previous_rows + e * row_stride;
+    const T* weights = op.rows + e * row_stride;
     const T *contents = weights + H * Np, *cosine = contents + H * Np, *norm = cosine + H * Np;
     const T* interface = op.interface + e * layout.size();
     const T* outgoing = offset_or_null(op.grad_outputs, e * op.output_stride);

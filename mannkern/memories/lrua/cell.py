@@ -6,12 +6,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from mannkern.backends import choose
 from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell, register_state
 from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots
-from mannkern.memories.episode import pack_state
+from mannkern.memories.episode import last_outputs, pack_state
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.interface import InterfaceVector, activate, interface_sizes
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
@@ -155,23 +156,36 @@ class MANNCell(MemoryCell):
         output = torch.cat([hidden, new.read.flatten(1).to(hidden.dtype)], -1)
         return output, MANNState(controller, new.memory, new.read_weights, new.usage, new.read), new.write_weights
 
-    def fused_episode(self, input: Tensor, weights: tuple[Tensor, ...], state: MANNState) -> tuple[Tensor, MANNState]:
+    def fused_episode(
+        self,
+        input: Tensor,
+        weights: tuple[Tensor, ...],
+        state: MANNState,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, MANNState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
-        overload = choose(self.family, self.backend, input.device).overload
-        function = MANNEpisodeRecomputeFunction if overload == "recompute" else MANNEpisodeFunction
+        output, cell = pack_state(self, state)
+        function: type[Function] = MANNEpisodeRecomputeFunction
+        ends: tuple[Tensor | None, ...] = ()
+        if choose(self.family, self.backend, input.device).overload == "default":
+            function = MANNEpisodeFunction
+            ends = lengths, reset, None if reset is None else self.first_memory(1)[0]
         outputs, memory, read_weights, usage, c, *_ = function.apply(
             input,
             *weights,
-            *pack_state(self, state),
+            output,
+            cell,
             state.memory,
             state.read_weights,
             state.usage,
+            *ends,
             self.num_least_used,
             self.least_used == "per_head",
             self.decay,
             torch.is_grad_enabled(),
         )
-        hidden, read = outputs[-1].split([self.hidden_size, self._read_size], -1)
+        hidden, read = last_outputs(outputs, output, lengths).split([self.hidden_size, self._read_size], -1)
         controller = (hidden, c) if state.controller else ()
         return outputs, MANNState(controller, memory, read_weights, usage, read.unflatten(-1, state.read.shape[1:]))
 

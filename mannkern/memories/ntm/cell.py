@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell, register_state
 from mannkern.memories.content import read
-from mannkern.memories.episode import pack_state
+from mannkern.memories.episode import last_outputs, pack_state
 from mannkern.memories.ntm.functional import ntm_address, ntm_write
 from mannkern.memories.ntm.interface import InterfaceVector, activate, interface_sizes
 from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
@@ -148,19 +148,31 @@ class NTMCell(MemoryCell):
         output = torch.cat([hidden, new_read.flatten(1).to(hidden.dtype)], -1)
         return output, NTMState(controller, memory, read_weights, write_weights, new_read), write_weights
 
-    def fused_episode(self, input: Tensor, weights: tuple[Tensor, ...], state: NTMState) -> tuple[Tensor, NTMState]:
+    def fused_episode(
+        self,
+        input: Tensor,
+        weights: tuple[Tensor, ...],
+        state: NTMState,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, NTMState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
+        output, cell = pack_state(self, state)
         outputs, memory, head_weights, c, *_ = NTMEpisodeFunction.apply(
             input,
             *weights,
-            *pack_state(self, state),
+            output,
+            cell,
             state.memory,
             torch.cat([state.write_weights, state.read_weights], 1),
+            lengths,
+            reset,
+            None if reset is None else self.first_memory(1)[0],
             self.num_write_heads,
             2 * self.shift_range + 1,
             torch.is_grad_enabled(),
         )
-        hidden, new_read = outputs[-1].split([self.hidden_size, self._read_size], -1)
+        hidden, new_read = last_outputs(outputs, output, lengths).split([self.hidden_size, self._read_size], -1)
         write_weights, read_weights = head_weights.split([self.num_write_heads, self.num_read_heads], 1)
         controller = (hidden, c) if state.controller else ()
         return outputs, NTMState(controller, memory, read_weights, write_weights, new_read.view_as(state.read))

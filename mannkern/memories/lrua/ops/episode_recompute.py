@@ -113,7 +113,11 @@ class MANNEpisodeRecomputeFunction(Function):
         *saved, bias, interface_bias, read_weights = ctx.saved_tensors
         if is_differentiated_again():
             n, *options = ctx.options
-            args = (saved[:7], (bias, interface_bias, read_weights), slots_of_marks(saved[-2], n), options)
-            return differentiable_gradients(grads[:5], *args, ctx.needs_input_grad)
+            others = bias, interface_bias, read_weights
+            args = (saved[:7], (None, None, None), others, slots_of_marks(saved[-2], n), options)
+            needed = (*ctx.needs_input_grad[:11], False, False, False)
+            return (*differentiable_gradients(grads[:5], *args, needed)[:11], None, None, None, None)
         out = mann_episode_backward["recompute"](*grads[:5], *saved, *ctx.options, ctx.needs_input_grad[0])
-        return (*gradients_for_autograd(ctx, out, saved), None, None, None, None)
+        no_ends = (None,)
+        gradients = gradients_for_autograd(ctx, (*out, *no_ends), (*saved, *no_ends))[:11]
+        return (*gradients, None, None, None, None)

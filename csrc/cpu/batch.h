@@ -1,0 +1,88 @@
+// How an episode operation goes through a batch: in chunks of episodes, one after the other. Within a chunk an episode
+// stops at its length, and it may start anew at some steps.
+//
+// Why chunks: a step of 1,024 episodes goes through 20 MB of memories, which no cache holds; docs/facts.md has figures.
+// Every tensor of an episode has all episodes of a step behind each other, so that no layout depends on the chunks.
+#pragma once
+
+#include "dispatch.h"
+
+namespace mannkern {
+
+struct Chunk {
+  int64_t begin, B;             // the first episode, and how many
+  std::vector<int64_t> active;  // (T + 1): how many run at step t, which are the first ones; number T is 0
+  std::vector<int64_t> rows;    // (T + 1): how many run at the steps before t, all steps together
+
+  // What a step has of an episode that has ended is zeros: `width` numbers of each episode, from that of the chunk's
+  // first.
+  template <class T>
+  void clear_ended(T* at, int64_t width, int64_t t) const {
+    if (at) std::fill(at + active[t] * width, at + B * width, T(0));
+  }
+};
+
+class Batch {
+ public:
+  // lengths (B), int64, must not increase, so that the episodes that run at a step are the first ones of a chunk; null:
+  // all T. reset (T,B), bool: where an episode starts anew before a step; null: nowhere.
+  template <class Call>
+  Batch(Call& call, int64_t T, int64_t B, const Maybe& lengths, const Maybe& reset) : B_(B) {
+    const int64_t* length = nullptr;
+    if (lengths) {
+      length = static_cast<const int64_t*>(call.hold(*lengths, "lengths", {B}, ScalarType::Long).const_data_ptr());
+      for (int64_t e = 0; e < B; ++e) {
+        check_range(length[e], "lengths", 0, T);
+        if (e > 0 && length[e] > length[e - 1])
+          refuse("lengths", std::to_string(length[e]) + " behind " + std::to_string(length[e - 1]),
+                 "the longest first");
+      }
+    }
+    if (reset)
+      reset_ = static_cast<const bool*>(call.hold(*reset, "reset", {T, B}, ScalarType::Bool).const_data_ptr());
+    const int64_t size = 64 * std::max<int64_t>(2, torch::stable::get_num_threads());
+    const int64_t count = std::max<int64_t>(1, (B + size - 1) / size);
+    for (int64_t i = 0, begin = 0; i < count; begin += chunks[i++].B) {
+      Chunk chunk{begin, B / count + (i < B % count), std::vector<int64_t>(T + 1), std::vector<int64_t>(T + 1)};
+      for (int64_t t = 0, n = chunk.B; t < T; ++t) {
+        while (length && n > 0 && length[begin + n - 1] <= t) --n;
+        chunk.active[t] = n;
+        chunk.rows[t + 1] = chunk.rows[t] + n;
+      }
+      chunks.push_back(std::move(chunk));
+    }
+  }
+  int64_t largest() const { return chunks.front().B; }
+  // Whether a chunk's rows of all steps are behind each other, and every episode runs at every step from its start on.
+  bool is_whole() const { return chunks.size() == 1 && !reset_ && chunks[0].rows.back() == whole_rows(); }
+  // (B) of a chunk at step t: whether an episode starts anew; null: none does.
+  const bool* reset(const Chunk& chunk, int64_t t) const {
+    return offset_or_null(reset_, t * B_ + chunk.begin);
+  }
+
+  std::vector<Chunk> chunks;  // their sizes differ by one at most, the larger ones first
+
+ private:
+  int64_t whole_rows() const { return B_ * (int64_t(chunks[0].rows.size()) - 1); }
+  const int64_t B_;
+  const bool* reset_ = nullptr;
+};
+
+// c before a step: zeros where an episode starts anew, in `scratch`; where none does, the cell as it is.
+template <class T>
+const T* restarted(const T* cell, const bool* reset, int64_t count, int64_t width, T* scratch) {
+  if (!cell || !reset || std::none_of(reset, reset + count, [](bool anew) { return anew; })) return cell;
+  for (int64_t e = 0; e < count; ++e)
+    if (reset[e]) std::fill_n(scratch + e * width, width, T(0));
+    else std::copy_n(cell + e * width, width, scratch + e * width);
+  return scratch;
+}
+
+// Zeros in the rows of episodes that start anew.
+template <class T>
+void clear_restarted(T* rows, int64_t width, const bool* reset, int64_t count) {
+  for (int64_t e = 0; reset && e < count; ++e)
+    if (reset[e]) std::fill_n(rows + e * width, width, T(0));
+}
+
+}  // namespace mannkern
