@@ -231,6 +231,8 @@ class MemoryCell(nn.Module):
 
     def first_memory(self, batch_size: int) -> Tensor:
         """Memory (B, N, W) before the first step, float32 beside half-precision parameters."""
+        if isinstance(batch_size, Tensor):
+            raise TypeError("batch_size: got a Tensor, as torch.jit traces it, need an int: use torch.export instead")
         if not isinstance(batch_size, (int, torch.SymInt)) or isinstance(batch_size, bool) or batch_size < 0:
             raise ValueError(f"batch_size: got {batch_size!r}, need an int, at least 0")
         initial = self.initial_memory

@@ -50,6 +50,11 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, hook) for hook in _HOOKS)
 
 
+def saves_for_backward() -> bool:
+    """Whether an episode saves what its gradient reads. An exported program has no backward pass."""
+    return torch.is_grad_enabled() and not torch.compiler.is_exporting()
+
+
 def pack_weights(cell: MemoryCell) -> tuple[Tensor, ...]:
     """The packed weights of a plain cell, from input_weight to interface_bias."""
     controller, F = cell.controller, cell.input_size
@@ -67,6 +72,15 @@ def pack_state(cell: MemoryCell, state: Any) -> tuple[Tensor, Tensor | None]:
     read = state.read.flatten(1)
     hidden, c = state.controller or (read.new_zeros(read.shape[0], cell.hidden_size), None)
     return torch.cat([hidden, read], 1), c
+
+
+def split_last(outputs: Tensor, hidden_size: int, read: Tensor) -> tuple[Tensor, Tensor]:
+    """h (B, D) and r (B, R, W) of the last step of outputs (T, B, D + R W); ``read`` has the sizes of r.
+
+    They are copies: a view would keep the outputs of all steps in memory, and FSDP2 warns of views.
+    """
+    hidden, last_read = outputs[-1].tensor_split([hidden_size], -1)
+    return hidden.clone(), last_read.unflatten(-1, read.shape[1:]).clone()
 
 
 def saved_shapes(

@@ -11,6 +11,7 @@ from mannkern.backends import choose
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import check_input
 from mannkern.memories.episode import has_hooks, is_plain, pack_weights
+from mannkern.memories.export import exported_loop, is_dynamic
 
 _THREADS = torch.get_num_threads()  # a constant for torch.compile, which cannot trace the call
 
@@ -54,9 +55,15 @@ class MemorySequence(nn.Module):
         if self.batch_first:
             input = input.transpose(0, 1)
         B = input.shape[1]
-        state = cell.initial_state(B) if state is None else cell.check_state(state, B)
+        if state is not None:
+            state = cell.check_state(state, B)
+        elif input.shape[0] == 0 or not self._calls_cell():
+            state = cell.initial_state(B)  # else the cell's first call makes it: only there are sharded weights whole
         output, state = self._in_batch_chunks(input, state) if self._can_fuse(input) else self._loop(input, state)
-        return output.transpose(0, 1) if self.batch_first else output, state
+        if self.batch_first:
+            output = output.transpose(0, 1)
+            output = output.contiguous() if has_hooks(self) else output  # FSDP2, a hook, warns of views
+        return output, state
 
     @torch.no_grad()
     def trace(self, input: Tensor, state: Any = None) -> Trace:
@@ -72,12 +79,19 @@ class MemorySequence(nn.Module):
 
     def _loop(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
         outputs, cell = [], self.cell
-        whole_call = has_hooks(cell) or type(cell).forward is not MemoryCell.forward or "forward" in cell.__dict__
+        step = cell if self._calls_cell() else cell.step
+        if is_dynamic(input.shape[0]):
+            return exported_loop(step, input, cell.initial_state(input.shape[1]) if state is None else state)
         for x in input:
-            output, state = cell(x, state) if whole_call else cell.step(x, state)[:2]
+            output, state = step(x, state)[:2]
             outputs.append(output)
         empty = input.new_empty(0, input.shape[1], self.output_size)
         return torch.stack(outputs) if outputs else empty, state
+
+    def _calls_cell(self) -> bool:
+        """Whether the loop calls the cell as a module, for its hooks or a forward of the user's own."""
+        cell = self.cell
+        return has_hooks(cell) or type(cell).forward is not MemoryCell.forward or "forward" in cell.__dict__
 
     def _can_fuse(self, input: Tensor) -> bool:
         cell = self.cell

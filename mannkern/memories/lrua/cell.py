@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell, register_state
 from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots
-from mannkern.memories.episode import pack_state
+from mannkern.memories.episode import pack_state, saves_for_backward, split_last
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
 
@@ -177,11 +177,10 @@ class MANNCell(MemoryCell):
             self.num_least_used,
             self.least_used == "per_head",
             self.decay,
-            torch.is_grad_enabled(),
+            saves_for_backward(),
         )
-        hidden, read = outputs[-1].split([self.hidden_size, self._read_size], -1)
-        controller = (hidden, c) if state.controller else ()
-        return outputs, MANNState(controller, memory, read_weights, usage, read.unflatten(-1, state.read.shape[1:]))
+        hidden, read = split_last(outputs, self.hidden_size, state.read)
+        return outputs, MANNState((hidden, c) if state.controller else (), memory, read_weights, usage, read)
 
     def extra_repr(self) -> str:
         return (

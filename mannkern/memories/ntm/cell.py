@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell, register_state
 from mannkern.memories.content import read
-from mannkern.memories.episode import pack_state
+from mannkern.memories.episode import pack_state, saves_for_backward, split_last
 from mannkern.memories.ntm.functional import ntm_address, ntm_write
 from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
 
@@ -184,12 +184,12 @@ class NTMCell(MemoryCell):
             torch.cat([state.write_weights, state.read_weights], 1),
             self.num_write_heads,
             2 * self.shift_range + 1,
-            torch.is_grad_enabled(),
+            saves_for_backward(),
         )
-        hidden, new_read = outputs[-1].split([self.hidden_size, self._read_size], -1)
+        hidden, new_read = split_last(outputs, self.hidden_size, state.read)
         write_weights, read_weights = head_weights.split([self.num_write_heads, self.num_read_heads], 1)
-        controller = (hidden, c) if state.controller else ()
-        return outputs, NTMState(controller, memory, read_weights, write_weights, new_read.view_as(state.read))
+        weights_of_heads = read_weights.clone(), write_weights.clone()
+        return outputs, NTMState((hidden, c) if state.controller else (), memory, *weights_of_heads, new_read)
 
     def extra_repr(self) -> str:
         return (
