@@ -28,7 +28,7 @@ from mannkern.memories.library import empty_like
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def is_plain(cell: MemoryCell) -> bool:
+def is_plain(cell: MemoryCell[Any]) -> bool:
     """Whether the fused loops compute what the cell computes.
 
     They do not with a method or module of the user's own, nor with a hook.
@@ -55,7 +55,7 @@ def saves_for_backward() -> bool:
     return torch.is_grad_enabled() and not torch.compiler.is_exporting()
 
 
-def pack_weights(cell: MemoryCell) -> tuple[Tensor, ...]:
+def pack_weights(cell: MemoryCell[Any]) -> tuple[Tensor, ...]:
     """The packed weights of a plain cell, from input_weight to interface_bias."""
     controller, F = cell.controller, cell.input_size
     interface = cell.interface.weight, cell.interface.bias
@@ -67,7 +67,7 @@ def pack_weights(cell: MemoryCell) -> tuple[Tensor, ...]:
     return controller.weight_ih[:, :F], controller.bias_ih + controller.bias_hh, recurrent, *interface
 
 
-def pack_state(cell: MemoryCell, state: Any) -> tuple[Tensor, Tensor | None]:
+def pack_state(cell: MemoryCell[Any], state: Any) -> tuple[Tensor, Tensor | None]:
     """The arguments ``output`` and ``cell``. h is zero for one tanh layer, which does not see it."""
     read = state.read.flatten(1)
     hidden, c = state.controller or (read.new_zeros(read.shape[0], cell.hidden_size), None)

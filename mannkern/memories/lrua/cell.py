@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.integers import check_integer
-from mannkern.memories.cell import MemoryCell, register_state
+from mannkern.memories import state as states
+from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots
 from mannkern.memories.episode import pack_state, saves_for_backward, split_last
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
 
 
-@register_state
+@states.register_state
 class MANNState(NamedTuple):
     """The state of a MANNCell between two steps.
 
@@ -33,6 +34,14 @@ class MANNState(NamedTuple):
     usage: Tensor
     read: Tensor
 
+    def detach(self) -> MANNState:
+        """The state without its history, for truncated backpropagation through time."""
+        return states.detach(self)
+
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> MANNState:
+        """The state on another device or in another dtype, which may also be passed as the first argument."""
+        return states.to(self, device, dtype)
+
 
 class InterfaceVector(NamedTuple):
     """The interface vector, split and activated: key and add (B, R, W) in (-1, 1), gate logits and strength (B, R)."""
@@ -43,7 +52,7 @@ class InterfaceVector(NamedTuple):
     strength: Tensor | None
 
 
-class MANNCell(MemoryCell):
+class MANNCell(MemoryCell[MANNState]):
     """One step of MANN, a memory-augmented neural network (Santoro et al. 2016) with LRUA addressing.
 
     The controller sees ``[x_t, r_{t-1}]``. One linear layer maps its hidden state to the interface vector: key (tanh),

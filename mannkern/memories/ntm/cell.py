@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.integers import check_integer
-from mannkern.memories.cell import MemoryCell, register_state
+from mannkern.memories import state as states
+from mannkern.memories.cell import MemoryCell
 from mannkern.memories.content import read
 from mannkern.memories.episode import pack_state, saves_for_backward, split_last
 from mannkern.memories.ntm.functional import ntm_address, ntm_write
 from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
 
 
-@register_state
+@states.register_state
 class NTMState(NamedTuple):
     """The state of an NTMCell between two steps. H = R + num_write_heads.
 
@@ -32,6 +33,14 @@ class NTMState(NamedTuple):
     read_weights: Tensor
     write_weights: Tensor
     read: Tensor
+
+    def detach(self) -> NTMState:
+        """The state without its history, for truncated backpropagation through time."""
+        return states.detach(self)
+
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> NTMState:
+        """The state on another device or in another dtype, which may also be passed as the first argument."""
+        return states.to(self, device, dtype)
 
 
 class InterfaceVector(NamedTuple):
@@ -49,7 +58,7 @@ class InterfaceVector(NamedTuple):
     add: Tensor
 
 
-class NTMCell(MemoryCell):
+class NTMCell(MemoryCell[NTMState]):
     """One step of a Neural Turing Machine (Graves et al. 2014).
 
     The controller sees ``[x_t, r_{t-1}]``. One linear layer maps its hidden state to the interface vector of H = R +
