@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 
 from mannkern.backends import cpp, cuda, reference, triton
 from mannkern.backends.backend import Backend, Sizes
+from mannkern.backends.onnx import for_onnx
 
 REFERENCE = reference.BACKEND
 BACKENDS = {backend.name: backend for backend in (REFERENCE, cpp.BACKEND, triton.BACKEND, cuda.BACKEND)}
@@ -40,10 +41,14 @@ def choose(family: str, requested: str | None, device: torch.device, N: int = 1,
     N, W and R are the call's sizes, because kernels may not take all of them; ``family`` is a memory family's name.
     Where forward-mode derivatives are taken, it is the reference, because no kernel has them.
 
+    In torch.onnx.export it is the reference, whatever was requested, because ONNX has no fused operations.
+
     Raises ValueError for an unknown name and RuntimeError where an explicit request cannot be met.
     """
     source = "backend" if requested is not None else "MANNKERN_BACKEND"
     name = requested if requested is not None else os.environ.get("MANNKERN_BACKEND", "auto")
+    if for_onnx():
+        return REFERENCE
     if name == "auto":
         backend = preferred(family, device.type)
         reason = why_not(backend, family, device.type, N, W, R)

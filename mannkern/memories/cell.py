@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree
 
 from mannkern.backends import Sizes
 from mannkern.memories import controllers
 from mannkern.memories.checks import check_controller, check_dense, check_dtype, check_input, check_tensor, widen
+from mannkern.memories.state import add_batch, drop_batch
 
-State = TypeVar("State", bound=type[Any])
-
-
-def register_state(state: State) -> State:
-    """Let torch.load(weights_only=True) and torch.export.load read a cell's state; a decorator of its NamedTuple."""
-    torch.serialization.add_safe_globals([state])
-    # PyTorch has no public function for a NamedTuple; its error for one without a name asks for this call.
-    _pytree._register_namedtuple(state, serialized_type_name=f"mannkern.{state.__name__}")
-    return state
-
+State = TypeVar("State", bound=tuple[Any, ...])
 
 STEP_METHODS = ("forward", "step", "interface_vector", "run_controller")
 """The methods whose work a compiled loop does. The cell of a family need not have an interface_vector."""
@@ -42,7 +33,7 @@ class FeedForward(nn.Module):
         return torch.tanh(self.linear(input)), state
 
 
-class MemoryCell(nn.Module):
+class MemoryCell(nn.Module, Generic[State]):
     """Base class of the cells: a controller beside a memory (N, W).
 
     The controller sees ``[x_t, r_{t-1}]``, and a linear layer maps its hidden state to the interface vector, which
@@ -199,12 +190,31 @@ class MemoryCell(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, input: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """input (B, F), state None for the initial one -> output (B, D + R W) = [h_t, r_t], state."""
+    def forward(self, input: Tensor | None, state: State | None = None) -> tuple[Tensor, State]:
+        """input (B, F), state None for the initial one -> output (B, D + R W) = [h_t, r_t], state.
+
+        An input (F) is one episode's: output and state have no B then. An input None, beside a state, is one of zeros.
+        """
+        x = self._zeros(state) if input is None else input
+        if isinstance(x, Tensor) and x.dim() == 1:
+            output, last = self._checked_step(x.unsqueeze(0), add_batch(state))
+            return drop_batch(output), drop_batch(last)
+        return self._checked_step(x, state)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def _checked_step(self, input: Tensor, state: State | None) -> tuple[Tensor, State]:
         check_input(input, self.input_size, self.any_parameter())
         B = input.shape[0]
-        output, state, _ = self.step(input, self.initial_state(B) if state is None else self.check_state(state, B))
-        return output, state
+        output, last, _ = self.step(input, self.initial_state(B) if state is None else self.check_state(state, B))
+        return output, last
+
+    def _zeros(self, state: Any) -> Tensor:
+        """The input of a step without one: zeros for the episodes of the state."""
+        if not isinstance(state, self.state_type):
+            raise TypeError(f"input: got None beside state {type(state).__name__}, need a tensor, or a state to go on")
+        return self.any_parameter().new_zeros(*state.memory.shape[:-2], self.input_size)
 
     def sizes(self, batch_size: int) -> dict[str, int]:
         """The sizes of a state by their letters."""
@@ -249,6 +259,8 @@ class MemoryCell(nn.Module):
 
     def first_memory(self, batch_size: int) -> Tensor:
         """Memory (B, N, W) before the first step, float32 beside half-precision parameters."""
+        if isinstance(batch_size, Tensor):
+            raise TypeError("batch_size: got a Tensor, as torch.jit traces it, need an int: use torch.export instead")
         if not isinstance(batch_size, (int, torch.SymInt)) or isinstance(batch_size, bool) or batch_size < 0:
             raise ValueError(f"batch_size: got {batch_size!r}, need an int, at least 0")
         initial = self.initial_memory

@@ -143,8 +143,10 @@ def check_input(x: Tensor, F: int, parameter: Tensor, letters: str = "BF") -> No
     """A module's input must have the right rank and features, and the device and dtype of its parameters."""
     if not isinstance(x, Tensor):
         raise TypeError(f"input: got {type(x).__name__}, need a tensor ({', '.join(letters)})")
+    check_dense("input", x)
     if x.dim() != len(letters) or x.shape[-1] != F:
-        raise ValueError(f"input: got shape {tuple(x.shape)}, need ({', '.join(letters)}) with F = {F}")
+        one = ", ".join(letters.replace("B", ""))
+        raise ValueError(f"input: got shape {tuple(x.shape)}, need ({', '.join(letters)}) or ({one}) with F = {F}")
     if x.device != parameter.device:
         raise ValueError(f"input: got device {x.device}, need {parameter.device}, the module's")
     if x.dtype != parameter.dtype and not torch.is_autocast_enabled(x.device.type):

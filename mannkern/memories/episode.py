@@ -38,7 +38,7 @@ State = tuple[Any, ...]
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def is_plain(cell: MemoryCell) -> bool:
+def is_plain(cell: MemoryCell[Any]) -> bool:
     """Whether the fused loops compute what the cell computes.
 
     They do not with a method or module of the user's own, nor with a hook.
@@ -55,7 +55,7 @@ def is_plain(cell: MemoryCell) -> bool:
     return plain and not any(has_hooks(part) for part in (cell, controller, *linears))
 
 
-def starts_plain(cell: MemoryCell) -> bool:
+def starts_plain(cell: MemoryCell[Any]) -> bool:
     """Whether episodes start anew in the fused loops as they do in the cell: by no method of the user's."""
     return type(cell).starts_as_defined and not any(name in cell.__dict__ for name in START_METHODS)
 
@@ -65,7 +65,12 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, hook) for hook in _HOOKS)
 
 
-def pack_weights(cell: MemoryCell) -> tuple[Tensor, ...]:
+def saves_for_backward() -> bool:
+    """Whether an episode saves what its gradient reads. An exported program has no backward pass."""
+    return torch.is_grad_enabled() and not torch.compiler.is_exporting()
+
+
+def pack_weights(cell: MemoryCell[Any]) -> tuple[Tensor, ...]:
     """The packed weights of a plain cell, from input_weight to interface_bias."""
     controller, F = cell.controller, cell.input_size
     interface = cell.interface.weight, cell.interface.bias
@@ -77,7 +82,7 @@ def pack_weights(cell: MemoryCell) -> tuple[Tensor, ...]:
     return controller.weight_ih[:, :F], controller.bias_ih + controller.bias_hh, recurrent, *interface
 
 
-def pack_state(cell: MemoryCell, state: Any) -> tuple[Tensor, Tensor | None]:
+def pack_state(cell: MemoryCell[Any], state: Any) -> tuple[Tensor, Tensor | None]:
     """The arguments ``output`` and ``cell``. h is zero for one tanh layer, which does not see it."""
     read = state.read.flatten(1)
     hidden, c = state.controller or (read.new_zeros(read.shape[0], cell.hidden_size), None)
@@ -128,6 +133,17 @@ def _select(chosen: Tensor, x: Tensor | None, y: Tensor | None) -> Tensor | None
     if x is None or y is None:
         return None
     return torch.where(chosen.view(-1, *[1] * (y.dim() - 1)), x, y)
+
+
+def split_last(outputs: Tensor, output: Tensor, lengths: Tensor | None, read: Tensor) -> tuple[Tensor, Tensor]:
+    """h (B, D) and r (B, R, W) of the last step of each episode; ``read`` has the sizes of r.
+
+    outputs: (T, B, D + R W). output: (B, D + R W) before the first step, which an episode without steps keeps.
+    They are copies: a view would keep the outputs of all steps in memory, and FSDP2 warns of views.
+    """
+    last = last_outputs(outputs, output, lengths)
+    hidden, last_read = last.tensor_split([last.shape[1] - read[0].numel()], -1)
+    return hidden.clone(), last_read.unflatten(-1, read.shape[1:]).clone()
 
 
 def saved_shapes(

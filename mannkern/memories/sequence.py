@@ -1,20 +1,26 @@
-"""A cell over the T steps of an episode: one operation if the backend fuses episodes, else a loop over the cell."""
+"""``MemorySequence``, the base class of MANN and NTM: cells over the T steps of an episode, in one or more layers."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from mannkern.backends import choose
-from mannkern.memories.cell import MemoryCell
+from mannkern.integers import check_integer
+from mannkern.memories.cell import MemoryCell, State
 from mannkern.memories.checks import check_input
-from mannkern.memories.ends import check_lengths, check_reset, is_longest_first, reorder, select, start_of
-from mannkern.memories.episode import has_hooks, is_plain, pack_weights, starts_plain
+from mannkern.memories.ends import check_lengths, check_reset
+from mannkern.memories.episode import has_hooks
+from mannkern.memories.layer import run
+from mannkern.memories.state import add_batch, drop_batch
 
 Input = TypeVar("Input", Tensor, PackedSequence)
+Cell = TypeVar("Cell", bound=MemoryCell[Any])
 
 
 class Trace(NamedTuple):
@@ -25,37 +31,90 @@ class Trace(NamedTuple):
     write_weights: Tensor
 
 
-class MemorySequence(nn.Module):
+def of_cell(name: str) -> Any:
+    """An attribute of a sequence that is its cell's."""
+    return property(lambda sequence: getattr(sequence.cell, name), doc=f"``{name}`` of the cell.")
+
+
+def build_cells(
+    build: Callable[[int], Cell], input_size: int, num_layers: int, controller: str | nn.Module
+) -> list[Cell]:
+    """The cells of all layers, the lowest first; build: input size -> cell. Each layer sees the output below it."""
+    check_integer("num_layers", num_layers)
+    if num_layers > 1 and isinstance(controller, nn.Module):
+        raise ValueError(
+            f"num_layers: got {num_layers} beside a controller of your own, need 1: layers share no module"
+        )
+    cells = [build(input_size)]
+    while len(cells) < num_layers:
+        cells.append(build(cells[-1].output_size))
+    return cells
+
+
+class MemorySequence(nn.Module, Generic[State]):
     """A memory cell over the T steps of an episode. It gives, step by step, what a loop over the cell gives.
 
     cell: any :class:`mannkern.memories.cell.MemoryCell`; the sequence's parameters are the cell's. batch_first: inputs
-    and outputs are (B, T, ·) in place of (T, B, ·).
+    and outputs are (B, T, ·) in place of (T, B, ·). upper_cells: those of further layers, each of which sees the output
+    of the layer below. dropout: the probability with which a number of these outputs is set to 0 in training.
     """
 
-    def __init__(self, cell: MemoryCell, *, batch_first: bool = False) -> None:
+    def __init__(
+        self, cell: MemoryCell[State], *upper_cells: MemoryCell[State], batch_first: bool = False, dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
+            raise ValueError(f"dropout: got {dropout!r}, need a number from 0 to 1")
+        if dropout > 0 and not upper_cells:
+            warnings.warn(f"dropout: got {dropout} with num_layers = 1; it acts between layers alone", stacklevel=3)
         self.batch_first = batch_first
+        self.num_layers = 1 + len(upper_cells)
+        self.dropout = float(dropout)
         self.cell = cell
+        self.upper_layers: Any = ()
+        if upper_cells:
+            self.upper_layers = nn.ModuleList(MemorySequence(upper, batch_first=batch_first) for upper in upper_cells)
+
+    input_size: int = of_cell("input_size")
+    hidden_size: int = of_cell("hidden_size")
+    memory_slots: int = of_cell("memory_slots")
+    memory_width: int = of_cell("memory_width")
+    memory_init: float | str = of_cell("memory_init")
+    backend: str | None = of_cell("backend")
+    output_size: int = of_cell("output_size")
 
     @property
-    def output_size(self) -> int:
-        """Width of a step's output: D + R W."""
-        return self.cell.output_size
+    def cells(self) -> list[MemoryCell[State]]:
+        """The cells of all layers, the lowest first."""
+        return [self.cell, *(layer.cell for layer in self.upper_layers)]
 
-    def initial_state(self, batch_size: int) -> Any:
-        """State of ``batch_size`` episodes before their first step."""
-        return self.cell.initial_state(batch_size)
+    def reset_parameters(self) -> None:
+        """Draw the parameters of all cells again."""
+        for cell in self.cells:
+            cell.reset_parameters()
+
+    def initial_state(self, batch_size: int) -> State:
+        """State of ``batch_size`` episodes before their first step; with more than one layer a tuple of the layers'."""
+        states: Any = tuple(cell.initial_state(batch_size) for cell in self.cells)
+        return states if self.upper_layers else states[0]
 
     def forward(
-        self, input: Input, state: Any = None, *, lengths: Tensor | list[int] | None = None, reset: Tensor | None = None
-    ) -> tuple[Input, Any]:
+        self,
+        input: Input,
+        state: State | None = None,
+        *,
+        lengths: Tensor | list[int] | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Input, State]:
         """input (T, B, F), state None for the initial one -> output (T, B, D + R W), state after the last step.
 
-        With batch_first, (B, T, F) and (B, T, D + R W). T = 0 returns the state as it came.
+        With batch_first, (B, T, F) and (B, T, D + R W). An input (T, F) is one episode's: output, state and reset have
+        no B then. With more than one layer the state is a tuple of the layers' states. T = 0 returns the state as it
+        came.
 
         input may be a PackedSequence, as ``pack_padded_sequence`` and ``pack_sequence`` of torch.nn.utils.rnn return
         it, sorted or not. Then the output is packed likewise, and the state has the order of the batch before packing,
-        as of torch.nn.LSTM; batch_first does not count.
+        as of torch.nn.LSTM.
 
         lengths: (B,), int64 or a list of ints from 0 to T: the steps of each episode. Its state stops behind its last
                  step; outputs behind that are 0, inputs there may be anything, and no gradient comes from them.
@@ -66,50 +125,66 @@ class MemorySequence(nn.Module):
         Raises ValueError or TypeError for an argument that does not fit, naming it.
         """
         if isinstance(input, PackedSequence):
-            if lengths is not None:
-                raise ValueError(f"lengths: got {type(lengths).__name__}, need None: a PackedSequence has its own")
-            return self._run_packed(input, state, reset)
+            return self._run_packed(input, state, lengths, reset)
+        if isinstance(input, Tensor) and input.dim() == 2:
+            batch = 0 if self.batch_first else 1
+            reset = reset.unsqueeze(batch) if isinstance(reset, Tensor) else reset
+            batched = input.unsqueeze(batch)
+            output, last = MemorySequence.forward(self, batched, add_batch(state), lengths=lengths, reset=reset)
+            return output.squeeze(batch), drop_batch(last)
+        if not self.upper_layers:
+            return self._run_lowest(input, state, lengths, reset)
+        first, *others = self._layer_states(state)
+        output, last = self._run_lowest(input, first, lengths, reset)
+        states: Any = [last]
+        for layer, layer_state in zip(self.upper_layers, others, strict=True):
+            seen = F.dropout(output, self.dropout, self.training)
+            output, last = layer(seen, layer_state, lengths=lengths, reset=reset)
+            states.append(last)
+        return output, tuple(states)  # type: ignore[return-value]
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def _layer_states(self, state: Any) -> Any:
+        if state is None:
+            return [None] * self.num_layers
+        if type(state) not in (tuple, list) or len(state) != self.num_layers:
+            got = f"{len(state)} states" if type(state) in (tuple, list) else type(state).__name__
+            raise TypeError(f"state: got {got}, need a tuple of {self.num_layers}, one for each layer")
+        return state
+
+    def _run_lowest(self, input: Tensor, state: Any, lengths: Any, reset: Any) -> tuple[Tensor, Any]:
+        """The lowest layer on input (T, B, F), or (B, T, F) with batch_first."""
         cell, letters = self.cell, "BT" if self.batch_first else "TB"
         check_input(input, cell.input_size, cell.any_parameter(), letters + "F")
         reset = check_reset(reset, (input.shape[0], input.shape[1]), letters, input.device)
         if self.batch_first:
             input, reset = input.transpose(0, 1), None if reset is None else reset.t()
         T, B, _ = input.shape
-        output, state = self._run(input, state, check_lengths(lengths, T, B, input.device), reset)
-        return output.transpose(0, 1) if self.batch_first else output, state
+        output, state = run(cell, input, state, check_lengths(lengths, T, B, input.device), reset)
+        if self.batch_first:
+            output = output.transpose(0, 1)
+            output = output.contiguous() if has_hooks(self) else output  # FSDP2, a hook, warns of views
+        return output, state
 
-    def _run(self, input: Tensor, state: Any, lengths: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Any]:
-        """Checked input (T, B, F), lengths (B,) and reset (T, B) -> outputs (T, B, D + R W), last state."""
-        cell, B = self.cell, input.shape[1]
-        state = cell.initial_state(B) if state is None else cell.check_state(state, B)
-        if not self._can_fuse(input, lengths, reset):
-            return self._loop(input, state, lengths, reset)
-        weights = pack_weights(cell)
-        if lengths is None or is_longest_first(lengths):
-            return cell.fused_episode(input, weights, state, lengths, reset)
-        order = lengths.argsort(descending=True, stable=True)
-        back, reset = order.argsort(), None if reset is None else reset[:, order]
-        output, state = cell.fused_episode(input[:, order], weights, reorder(state, order), lengths[order], reset)
-        return output[:, back], reorder(state, back)
-
-    def _run_packed(self, input: PackedSequence, state: Any, reset: Tensor | None) -> tuple[PackedSequence, Any]:
-        data, batch_sizes, order, back = input
-        padded, lengths = pad_packed_sequence(
-            PackedSequence(data, batch_sizes)
-        )  # the longest first, as they are packed
-        check_input(padded, self.cell.input_size, self.cell.any_parameter(), "TBF")
-        T, B, _ = padded.shape
-        reset = check_reset(reset, (T, B), "TB", padded.device)
-        state = None if state is None else self.cell.check_state(state, B)
-        if reset is not None and order is not None:
-            reset = reset[:, order]
-        output, state = self._run(padded, reorder(state, order), lengths.to(padded.device), reset)
-        packed = pack_padded_sequence(output, lengths)
-        return PackedSequence(packed.data, batch_sizes, order, back), reorder(state, back)
+    def _run_packed(self, input: PackedSequence, state: Any, lengths: Any, reset: Any) -> tuple[PackedSequence, Any]:
+        if lengths is not None:
+            raise ValueError(f"lengths: got {type(lengths).__name__}, need None: a PackedSequence has its own")
+        _, batch_sizes, order, back = input
+        padded, own = pad_packed_sequence(input, batch_first=self.batch_first)  # in the order before packing
+        output, state = MemorySequence.forward(self, padded, state, lengths=own.to(padded.device), reset=reset)
+        if order is not None:
+            output, own = output.index_select(0 if self.batch_first else 1, order), own[order.cpu()]
+        packed = pack_padded_sequence(output, own, batch_first=self.batch_first)
+        return PackedSequence(packed.data, batch_sizes, order, back), state
 
     @torch.no_grad()
     def trace(self, input: Tensor, state: Any = None) -> Trace:
-        """Outputs, and the weights over the slots at every step of input (T, B, F), for pictures; without gradients."""
+        """Outputs, and the weights over the slots at every step of input (T, B, F), for pictures; without gradients.
+
+        Of the lowest layer, where there are several.
+        """
         state = self.cell.initial_state(input.shape[1]) if state is None else state
         outputs, reads, writes = [], [], []
         for x in input:
@@ -119,40 +194,6 @@ class MemorySequence(nn.Module):
             writes.append(write_weights)
         return Trace(torch.stack(outputs), torch.stack(reads), torch.stack(writes))
 
-    def _loop(
-        self, input: Tensor, state: Any, lengths: Tensor | None = None, reset: Tensor | None = None
-    ) -> tuple[Tensor, Any]:
-        outputs, cell, (T, B, _) = [], self.cell, input.shape
-        whole_call = has_hooks(cell) or type(cell).forward is not MemoryCell.forward or "forward" in cell.__dict__
-        start = None if reset is None else start_of(cell, B)
-        runs = None if lengths is None else torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
-        if runs is not None:  # padding may be NaN, which a gradient of zero would not stop
-            input = torch.where(runs.unsqueeze(2), input, 0)
-        for t, x in enumerate(input):
-            before = state if reset is None else select(reset[t], start, state)
-            output, after = cell(x, before) if whole_call else cell.step(x, before)[:2]
-            if runs is None:
-                state = after
-            else:
-                output, state = torch.where(runs[t].unsqueeze(1), output, 0), select(runs[t], after, state)
-            outputs.append(output)
-        empty = input.new_empty(0, B, self.output_size)
-        return torch.stack(outputs) if outputs else empty, state
-
-    def _can_fuse(self, input: Tensor, lengths: Tensor | None, reset: Tensor | None) -> bool:
-        cell = self.cell
-        if (
-            not is_plain(cell)
-            or cell.interface.weight.dtype not in (torch.float32, torch.float64)
-            or input.shape[0] == 0
-            or torch.is_autocast_enabled(input.device.type)
-            or torch._C._are_functorch_transforms_active()
-        ):
-            return False
-        backend = choose(cell.family, cell.backend, input.device)
-        is_whole = lengths is None and reset is None
-        fuses = backend.fuses_episodes(cell.family, cell.memory_sizes, cell.interface.weight.dtype)
-        return fuses and (is_whole or (backend.fuses_lengths and (reset is None or starts_plain(cell))))
-
     def extra_repr(self) -> str:
-        return f"batch_first={self.batch_first}"
+        layers = f", num_layers={self.num_layers}, dropout={self.dropout}" if self.num_layers > 1 else ""
+        return f"batch_first={self.batch_first}{layers}"

@@ -45,7 +45,7 @@ def episode_errors(
 class _Loop(torch.nn.Module):
     """The model's cell on the reference, step by step, and the smallest gap between numbers that chose slots."""
 
-    def __init__(self, episode: Episode, model: MemorySequence, dtype: torch.dtype) -> None:
+    def __init__(self, episode: Episode, model: MemorySequence[Any], dtype: torch.dtype) -> None:
         super().__init__()
         self.choice_gap = episode.choice_gap
         self.cell: Any = copy.deepcopy(model.cell).to(dtype)
@@ -62,7 +62,7 @@ class _Loop(torch.nn.Module):
         return torch.stack(outputs), state
 
 
-def _random_state(episode: Episode, model: MemorySequence, B: int) -> Any:
+def _random_state(episode: Episode, model: MemorySequence[Any], B: int) -> Any:
     """A random state, each part drawn as the family says."""
     first, g = model.initial_state(B), torch.default_generator
     controller = tuple(torch.randn_like(x) for x in first.controller)

@@ -15,7 +15,7 @@ from tests.memories.test_cells import CELLS, EVERY, MODULES, SIZES, build
 
 def test_example() -> None:
     """A cell of three features says what came, two episodes of four, and what it needs."""
-    with pytest.raises(ValueError, match=r"^input: got shape \(2, 4\), need \(B, F\) with F = 3$"):
+    with pytest.raises(ValueError, match=r"^input: got shape \(2, 4\), need \(B, F\) or \(F\) with F = 3$"):
         MANNCell(3, 5)(torch.zeros(2, 4))
 
 
@@ -77,7 +77,7 @@ def test_controllers_of_the_wrong_size(controller: nn.Module, cell_type: type, s
 @EVERY
 def test_bad_inputs(module: type, shape: tuple[int, ...]) -> None:
     module_ = build(module)
-    for bad in (torch.zeros(*shape[:-1], 4), torch.zeros(shape[1:]), torch.zeros(1, *shape), [1.0]):
+    for bad in (torch.zeros(*shape[:-1], 4), torch.zeros(4), torch.zeros(()), torch.zeros(1, *shape), [1.0]):
         with pytest.raises((ValueError, TypeError), match=r"^input: got"):
             module_(bad)
     for dtype in (torch.float32, torch.int64):

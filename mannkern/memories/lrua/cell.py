@@ -10,16 +10,17 @@ from torch.autograd import Function
 
 from mannkern.backends import choose
 from mannkern.integers import check_integer
-from mannkern.memories.cell import MemoryCell, register_state
+from mannkern.memories import state as states
+from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots
-from mannkern.memories.episode import last_outputs, pack_state
+from mannkern.memories.episode import pack_state, saves_for_backward, split_last
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.interface import InterfaceVector, activate, interface_sizes
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
 from mannkern.memories.lrua.ops.episode_recompute import MANNEpisodeRecomputeFunction
 
 
-@register_state
+@states.register_state
 class MANNState(NamedTuple):
     """The state of a MANNCell between two steps.
 
@@ -36,8 +37,16 @@ class MANNState(NamedTuple):
     usage: Tensor
     read: Tensor
 
+    def detach(self) -> MANNState:
+        """The state without its history, for truncated backpropagation through time."""
+        return states.detach(self)
 
-class MANNCell(MemoryCell):
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> MANNState:
+        """The state on another device or in another dtype, which may also be passed as the first argument."""
+        return states.to(self, device, dtype)
+
+
+class MANNCell(MemoryCell[MANNState]):
     """One step of MANN, a memory-augmented neural network (Santoro et al. 2016) with LRUA addressing.
 
     The controller sees ``[x_t, r_{t-1}]``. One linear layer maps its hidden state to the interface vector: key (tanh),
@@ -183,11 +192,10 @@ class MANNCell(MemoryCell):
             self.num_least_used,
             self.least_used == "per_head",
             self.decay,
-            torch.is_grad_enabled(),
+            saves_for_backward(),
         )
-        hidden, read = last_outputs(outputs, output, lengths).split([self.hidden_size, self._read_size], -1)
-        controller = (hidden, c) if state.controller else ()
-        return outputs, MANNState(controller, memory, read_weights, usage, read.unflatten(-1, state.read.shape[1:]))
+        hidden, read = split_last(outputs, output, lengths, state.read)
+        return outputs, MANNState((hidden, c) if state.controller else (), memory, read_weights, usage, read)
 
     def extra_repr(self) -> str:
         return (

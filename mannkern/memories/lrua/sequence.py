@@ -5,15 +5,21 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mannkern.memories.lrua.cell import MANNCell
-from mannkern.memories.sequence import MemorySequence
+from mannkern.memories.lrua.cell import MANNCell, MANNState
+from mannkern.memories.sequence import MemorySequence, build_cells, of_cell
 
 
-class MANN(MemorySequence):
+class MANN(MemorySequence[MANNState]):
     """A MANNCell over the T steps of an episode, as torch.nn.LSTM is one of LSTMCell.
 
-    Arguments are :class:`mannkern.MANNCell`'s, and ``batch_first`` for inputs and outputs (B, T, ·) in place of
-    (T, B, ·). Its parameters are those of its ``cell``.
+    Arguments are :class:`mannkern.MANNCell`'s, and those that torch.nn.LSTM has beside LSTMCell's:
+
+    batch_first: inputs and outputs are (B, T, ·) in place of (T, B, ·)
+    num_layers:  layers with a memory each. A layer sees the outputs of the layer below, and the state is a tuple of the
+                 layers' states where there are several
+    dropout:     the probability with which a number between two layers is set to 0 in training
+
+    Its parameters are those of its ``cell``, the lowest layer's, and of ``upper_layers``.
     """
 
     def __init__(
@@ -31,24 +37,35 @@ class MANN(MemorySequence):
         key_strength: bool = False,
         memory_init: float | str = 1e-6,
         batch_first: bool = False,
+        num_layers: int = 1,
+        dropout: float = 0.0,
         backend: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        cell = MANNCell(
-            input_size,
-            hidden_size,
-            memory_slots,
-            memory_width,
-            num_reads,
-            controller=controller,
-            num_least_used=num_least_used,
-            least_used=least_used,
-            decay=decay,
-            key_strength=key_strength,
-            memory_init=memory_init,
-            backend=backend,
-            device=device,
-            dtype=dtype,
-        )
-        super().__init__(cell, batch_first=batch_first)
+        def build(size: int) -> MANNCell:
+            return MANNCell(
+                size,
+                hidden_size,
+                memory_slots,
+                memory_width,
+                num_reads,
+                controller=controller,
+                num_least_used=num_least_used,
+                least_used=least_used,
+                decay=decay,
+                key_strength=key_strength,
+                memory_init=memory_init,
+                backend=backend,
+                device=device,
+                dtype=dtype,
+            )
+
+        cells = build_cells(build, input_size, num_layers, controller)
+        super().__init__(*cells, batch_first=batch_first, dropout=dropout)
+
+    num_reads: int = of_cell("num_reads")
+    num_least_used: int = of_cell("num_least_used")
+    least_used: str = of_cell("least_used")
+    decay: float = of_cell("decay")
+    key_strength: bool = of_cell("key_strength")

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.integers import check_integer
-from mannkern.memories.cell import MemoryCell, register_state
+from mannkern.memories import state as states
+from mannkern.memories.cell import MemoryCell
 from mannkern.memories.content import read
-from mannkern.memories.episode import last_outputs, pack_state
+from mannkern.memories.episode import pack_state, saves_for_backward, split_last
 from mannkern.memories.ntm.functional import ntm_address, ntm_write
 from mannkern.memories.ntm.interface import InterfaceVector, activate, interface_sizes
 from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
 
 
-@register_state
+@states.register_state
 class NTMState(NamedTuple):
     """The state of an NTMCell between two steps. H = R + num_write_heads.
 
@@ -33,8 +34,16 @@ class NTMState(NamedTuple):
     write_weights: Tensor
     read: Tensor
 
+    def detach(self) -> NTMState:
+        """The state without its history, for truncated backpropagation through time."""
+        return states.detach(self)
 
-class NTMCell(MemoryCell):
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> NTMState:
+        """The state on another device or in another dtype, which may also be passed as the first argument."""
+        return states.to(self, device, dtype)
+
+
+class NTMCell(MemoryCell[NTMState]):
     """One step of a Neural Turing Machine (Graves et al. 2014).
 
     The controller sees ``[x_t, r_{t-1}]``. One linear layer maps its hidden state to the interface vector of H = R +
@@ -170,12 +179,12 @@ class NTMCell(MemoryCell):
             None if reset is None else self.first_memory(1)[0],
             self.num_write_heads,
             2 * self.shift_range + 1,
-            torch.is_grad_enabled(),
+            saves_for_backward(),
         )
-        hidden, new_read = last_outputs(outputs, output, lengths).split([self.hidden_size, self._read_size], -1)
+        hidden, new_read = split_last(outputs, output, lengths, state.read)
         write_weights, read_weights = head_weights.split([self.num_write_heads, self.num_read_heads], 1)
-        controller = (hidden, c) if state.controller else ()
-        return outputs, NTMState(controller, memory, read_weights, write_weights, new_read.view_as(state.read))
+        weights_of_heads = read_weights.clone(), write_weights.clone()
+        return outputs, NTMState((hidden, c) if state.controller else (), memory, *weights_of_heads, new_read)
 
     def extra_repr(self) -> str:
         return (

@@ -5,15 +5,21 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mannkern.memories.ntm.cell import NTMCell
-from mannkern.memories.sequence import MemorySequence
+from mannkern.memories.ntm.cell import NTMCell, NTMState
+from mannkern.memories.sequence import MemorySequence, build_cells, of_cell
 
 
-class NTM(MemorySequence):
+class NTM(MemorySequence[NTMState]):
     """An NTMCell over the T steps of a sequence, as torch.nn.LSTM is one of LSTMCell.
 
-    Arguments are :class:`mannkern.NTMCell`'s, and ``batch_first`` for inputs and outputs (B, T, ·) in place of
-    (T, B, ·). Its parameters are those of its ``cell``.
+    Arguments are :class:`mannkern.NTMCell`'s, and those that torch.nn.LSTM has beside LSTMCell's:
+
+    batch_first: inputs and outputs are (B, T, ·) in place of (T, B, ·)
+    num_layers:  layers with a memory each. A layer sees the outputs of the layer below, and the state is a tuple of the
+                 layers' states where there are several
+    dropout:     the probability with which a number between two layers is set to 0 in training
+
+    Its parameters are those of its ``cell``, the lowest layer's, and of ``upper_layers``.
     """
 
     def __init__(
@@ -29,22 +35,31 @@ class NTM(MemorySequence):
         controller: str | nn.Module = "lstm",
         memory_init: float | str = 1e-6,
         batch_first: bool = False,
+        num_layers: int = 1,
+        dropout: float = 0.0,
         backend: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        cell = NTMCell(
-            input_size,
-            hidden_size,
-            memory_slots,
-            memory_width,
-            num_read_heads,
-            num_write_heads,
-            shift_range,
-            controller=controller,
-            memory_init=memory_init,
-            backend=backend,
-            device=device,
-            dtype=dtype,
-        )
-        super().__init__(cell, batch_first=batch_first)
+        def build(size: int) -> NTMCell:
+            return NTMCell(
+                size,
+                hidden_size,
+                memory_slots,
+                memory_width,
+                num_read_heads,
+                num_write_heads,
+                shift_range,
+                controller=controller,
+                memory_init=memory_init,
+                backend=backend,
+                device=device,
+                dtype=dtype,
+            )
+
+        cells = build_cells(build, input_size, num_layers, controller)
+        super().__init__(*cells, batch_first=batch_first, dropout=dropout)
+
+    num_read_heads: int = of_cell("num_read_heads")
+    num_write_heads: int = of_cell("num_write_heads")
+    shift_range: int = of_cell("shift_range")

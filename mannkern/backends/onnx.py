@@ -1,0 +1,26 @@
+"""Whether a call is traced for ONNX, which has no fused operations and no stable sort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_in_loop = False
+
+
+def for_onnx() -> bool:
+    """Whether torch.onnx.export traces this call."""
+    return torch.compiler.is_exporting() and (_in_loop or torch.onnx.is_in_onnx_export())
+
+
+@contextmanager
+def traced_loop() -> Iterator[None]:
+    """Around a loop that becomes one operation: torch's tracer of its steps takes is_in_onnx_export for False."""
+    global _in_loop
+    _in_loop = for_onnx()
+    try:
+        yield
+    finally:
+        _in_loop = False

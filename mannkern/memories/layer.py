@@ -1,0 +1,111 @@
+"""A cell over the T steps of an episode: one operation if the backend fuses episodes, else a loop over the cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mannkern.backends import choose
+from mannkern.memories.cell import MemoryCell
+from mannkern.memories.ends import is_longest_first, join, reorder, select, start_of
+from mannkern.memories.episode import has_hooks, is_plain, pack_weights, starts_plain
+from mannkern.memories.export import exported_loop, is_dynamic
+
+
+def run(
+    cell: MemoryCell[Any], input: Tensor, state: Any, lengths: Tensor | None, reset: Tensor | None
+) -> tuple[Tensor, Any]:
+    """Checked input (T, B, F), lengths (B,) and reset (T, B) -> outputs (T, B, D + R W), last state.
+
+    Without a state the episodes start from the cell's initial one.
+    """
+    T, B, _ = input.shape
+    fuses = _can_fuse(cell, input, lengths, reset)
+    if state is not None:
+        state = cell.check_state(state, B)
+    elif fuses or T == 0 or reset is not None or lengths is not None or not _is_called(cell):
+        state = cell.initial_state(B)  # else the cell's first call makes it: only there are sharded weights whole
+    if not fuses:
+        return _loop(cell, input, state, lengths, reset)
+    weights = pack_weights(cell)
+    if lengths is None or is_longest_first(lengths):
+        return _in_batch_chunks(cell, input, weights, state, lengths, reset)
+    order = lengths.argsort(descending=True, stable=True)
+    back, reset = order.argsort(), None if reset is None else reset[:, order]
+    sorted_state = reorder(state, order)
+    output, state = _in_batch_chunks(cell, input[:, order], weights, sorted_state, lengths[order], reset)
+    return output[:, back], reorder(state, back)
+
+
+def _can_fuse(cell: MemoryCell[Any], input: Tensor, lengths: Tensor | None, reset: Tensor | None) -> bool:
+    if (
+        not is_plain(cell)
+        or cell.interface.weight.dtype not in (torch.float32, torch.float64)
+        or input.shape[0] == 0
+        or torch.is_autocast_enabled(input.device.type)
+        or torch._C._are_functorch_transforms_active()
+    ):
+        return False
+    backend = choose(cell.family, cell.backend, input.device)
+    is_whole = lengths is None and reset is None
+    fuses = backend.fuses_episodes(cell.family, cell.memory_sizes, cell.interface.weight.dtype)
+    return fuses and (is_whole or (backend.fuses_lengths and (reset is None or starts_plain(cell))))
+
+
+def _in_batch_chunks(
+    cell: MemoryCell[Any],
+    input: Tensor,
+    weights: tuple[Tensor, ...],
+    state: Any,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+) -> tuple[Tensor, Any]:
+    """The fused episode; on a CPU, for a gradient in eager mode, on chunks of the batch, one after the other.
+
+    The operation itself goes through a batch in the same chunks. But what it saves of a large batch are blocks that
+    malloc gets from the system, cleared, at every call; those of a chunk it keeps, which saves 6% of a training step
+    (docs/facts.md). torch.compile sees one call, because the number of calls would be a constant to it.
+    """
+    size, B = 64 * max(2, 1 if torch.compiler.is_compiling() else torch.get_num_threads()), input.shape[1]
+    whole = torch.compiler.is_compiling() or not torch.is_grad_enabled() or input.device.type != "cpu"
+    if whole or size >= B:
+        return cell.fused_episode(input, weights, state, lengths, reset)
+    chunks = []
+    for episodes in torch.arange(B).tensor_split(-(-B // size)):
+        part = slice(int(episodes[0]), int(episodes[-1]) + 1)
+        lengths_of, reset_of = None if lengths is None else lengths[part], None if reset is None else reset[:, part]
+        chunks.append(cell.fused_episode(input[:, part], weights, reorder(state, part), lengths_of, reset_of))
+    outputs, states = zip(*chunks, strict=True)
+    return torch.cat(outputs, 1), join(states)
+
+
+def _loop(
+    cell: MemoryCell[Any], input: Tensor, state: Any, lengths: Tensor | None, reset: Tensor | None
+) -> tuple[Tensor, Any]:
+    outputs, (T, B, _) = [], input.shape
+    step = cell if _is_called(cell) else cell.step
+    if is_dynamic(T):
+        if lengths is not None or reset is not None:
+            raise ValueError("lengths, reset: got a tensor in an exported program for any T, need None or a fixed T")
+        return exported_loop(step, input, cell.initial_state(B) if state is None else state)
+    start = None if reset is None else start_of(cell, B)
+    runs = None if lengths is None else torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
+    if runs is not None:  # padding may be NaN, which a gradient of zero would not stop
+        input = torch.where(runs.unsqueeze(2), input, 0)
+    for t, x in enumerate(input):
+        before = state if reset is None else select(reset[t], start, state)
+        output, after = step(x, before)[:2]
+        if runs is None:
+            state = after
+        else:
+            output, state = torch.where(runs[t].unsqueeze(1), output, 0), select(runs[t], after, state)
+        outputs.append(output)
+    empty = input.new_empty(0, B, cell.output_size)
+    return torch.stack(outputs) if outputs else empty, state
+
+
+def _is_called(cell: MemoryCell[Any]) -> bool:
+    """Whether the loop calls the cell as a module, for its hooks or a forward of the user's own."""
+    return has_hooks(cell) or type(cell).forward is not MemoryCell.forward or "forward" in cell.__dict__
