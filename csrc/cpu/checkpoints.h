@@ -83,11 +83,12 @@ struct Checkpoints {
 template <class T>
 class FirstState {
  public:
-  // memory (N,W) is there if there are resets. has_norm: whether a step reads the norms of the memory before it, which
-  // are the last of its rows.
+  // memory (N,W) is there if and only if reset is. has_norm: whether a step reads the norms of the memory before it,
+  // which are the last of its rows.
   FirstState(Call<T>& call, const EpisodeShape& s, const Maybe& reset, const Maybe& memory, bool has_norm) : s_(s) {
+    if (reset && !memory) refuse("initial_memory", "None", "a tensor (N, W) for the episodes that start anew");
+    if (memory && !reset) refuse("initial_memory", "a tensor", "None where there is no reset");
     if (!reset) return;
-    if (!memory) refuse("initial_memory", "None", "a tensor (N, W) for the episodes that start anew");
     const auto [N, W, R] = s.shape;
     std::vector<T> weights(R * N);
     for (int64_t h = 0; h < R; ++h) weights[h * N] = 1;

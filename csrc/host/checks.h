@@ -32,6 +32,7 @@ inline std::string shape_text(const Tensor& t) { return "shape " + text(t.sizes(
 inline std::string text(ScalarType type) {
   if (type == ScalarType::Float) return "float32";
   if (type == ScalarType::Double) return "float64";
+  if (type == ScalarType::Bool) return "bool";
   return type == ScalarType::Long ? "int64" : torch::headeronly::toString(type);
 }
 

@@ -1,4 +1,4 @@
-"""Lengths and resets: at which step each episode of a batch ends, and at which steps it starts anew."""
+"""Lengths and resets: at which step each episode of a batch ends, and where it starts anew; and states of a part."""
 
 from __future__ import annotations
 
@@ -76,9 +76,16 @@ def select(mask: Tensor, state: Any, other: Any) -> Any:
     return type(state)(tree_map(pick, state.controller, *others), *map(pick, state[1:], other[1:]))
 
 
-def reorder(state: Any, order: Tensor | None) -> Any:
-    """The state of the episodes in another order; None stays None, and without an order the state stays."""
+def reorder(state: Any, order: Tensor | slice | None) -> Any:
+    """The state of some episodes, or of all in another order; None stays None, and without an order the state stays."""
     if state is None or order is None:
         return state
     move: Callable[[Any], Any] = lambda x: x[order] if isinstance(x, Tensor) else x  # noqa: E731
     return type(state)(tree_map(move, state.controller), *map(move, state[1:]))
+
+
+def join(states: tuple[Any, ...]) -> Any:
+    """The state of a batch from those of its parts; controller states are tuples of tensors."""
+    controllers, *parts = zip(*states, strict=True)
+    controller = tuple(torch.cat(x) for x in zip(*controllers, strict=True))
+    return type(states[0])(controller, *(torch.cat(x) for x in parts))

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from mannkern.backends import choose
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import check_input
-from mannkern.memories.ends import check_lengths, check_reset, is_longest_first, reorder, select, start_of
+from mannkern.memories.ends import check_lengths, check_reset, is_longest_first, join, reorder, select, start_of
 from mannkern.memories.episode import has_hooks, is_plain, pack_weights, starts_plain
 
 Input = TypeVar("Input", Tensor, PackedSequence)
@@ -86,11 +86,32 @@ class MemorySequence(nn.Module):
             return self._loop(input, state, lengths, reset)
         weights = pack_weights(cell)
         if lengths is None or is_longest_first(lengths):
-            return cell.fused_episode(input, weights, state, lengths, reset)
+            return self._in_batch_chunks(input, weights, state, lengths, reset)
         order = lengths.argsort(descending=True, stable=True)
         back, reset = order.argsort(), None if reset is None else reset[:, order]
-        output, state = cell.fused_episode(input[:, order], weights, reorder(state, order), lengths[order], reset)
+        sorted_state = reorder(state, order)
+        output, state = self._in_batch_chunks(input[:, order], weights, sorted_state, lengths[order], reset)
         return output[:, back], reorder(state, back)
+
+    def _in_batch_chunks(
+        self, input: Tensor, weights: tuple[Tensor, ...], state: Any, lengths: Tensor | None, reset: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        """The fused episode; for a gradient in eager mode, on chunks of the batch, one after the other.
+
+        The operation itself goes through a batch in the same chunks. But what it saves of a large batch are blocks that
+        malloc gets from the system, cleared, at every call; those of a chunk it keeps, which saves 6% of a training
+        step (docs/facts.md). torch.compile sees one call, because the number of calls would be a constant to it.
+        """
+        size, B = 64 * max(2, torch.get_num_threads()), input.shape[1]
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or size >= B:
+            return self.cell.fused_episode(input, weights, state, lengths, reset)
+        chunks = []
+        for episodes in torch.arange(B).tensor_split(-(-B // size)):
+            part = slice(int(episodes[0]), int(episodes[-1]) + 1)
+            lengths_of, reset_of = None if lengths is None else lengths[part], None if reset is None else reset[:, part]
+            chunks.append(self.cell.fused_episode(input[:, part], weights, reorder(state, part), lengths_of, reset_of))
+        outputs, states = zip(*chunks, strict=True)
+        return torch.cat(outputs, 1), join(states)
 
     def _run_packed(self, input: PackedSequence, state: Any, reset: Tensor | None) -> tuple[PackedSequence, Any]:
         data, batch_sizes, order, back = input
