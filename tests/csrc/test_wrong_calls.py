@@ -16,7 +16,12 @@ from mannkern import MANN, NTM, functional
 from tests.csrc.wrong_calls import right_calls
 
 FILE = Path(__file__).with_name("wrong_calls.py")
-RIGHT = {(call.operation, call.arguments.get("cell") is None): call for call in right_calls()}
+RIGHT = {
+    (call.operation, call.arguments.get("cell") is None): call
+    for call in right_calls()
+    if call.arguments.get("lengths") is None
+}
+ENDS = {call.operation: call for call in right_calls() if call.arguments.get("lengths") is not None}
 # argument of a call that has more right values: a size or a number that another argument does not fix
 FREE = {
     "usage_update_backward": {"grad", "num_heads"},
@@ -54,6 +59,26 @@ def test_an_error_names_the_argument_what_came_and_what_is_needed() -> None:
         with pytest.raises(RuntimeError) as error:
             wrong()
         assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize("operation", ENDS)
+def test_lengths_and_resets_are_checked(operation: str) -> None:
+    right = ENDS[operation]
+    for argument, value, said in (
+        ("lengths", torch.tensor([8, 1]), "lengths: got 8, need 0 to 7"),
+        ("lengths", torch.tensor([7, -1]), "lengths: got -1, need 0 to 7"),
+        ("lengths", torch.tensor([3, 4]), "lengths: got 4 behind 3, need the longest first"),
+        ("lengths", torch.tensor([3]), "lengths: got shape [1], need [2]"),
+        ("lengths", torch.ones(2), "lengths: got float32, need int64"),
+        ("reset", torch.ones(2, 7).bool(), "reset: got shape [2, 7], need [7, 2]"),
+        ("reset", torch.ones(7, 2), "reset: got float32, need bool"),
+        ("reset", None, "initial_memory: got a tensor, need None where there is no reset"),
+        ("initial_memory", None, "initial_memory: got None, need a tensor (N, W)"),
+        ("initial_memory", torch.ones(5, 4), "initial_memory: got shape [5, 4], need [5, 3]"),
+    ):
+        with pytest.raises(RuntimeError) as error:
+            right.change(argument, value)()
+        assert str(error.value).startswith(f"mannkern: {said}")
 
 
 def test_every_change_of_one_argument_is_refused_or_right() -> None:

@@ -100,19 +100,21 @@ def right_calls(dtype: torch.dtype = torch.float32, B: int = 2, N: int = 5, W: i
             )
             inputs = tuple(x for x in controller if x is not controller[2] and x is not controller[5])
             grad_cell = cell if lstm else rand(0, D)
-            if mann:
-                forward = call("mann_episode", *controller, *state, n, False, 0.9, True)
-                out = forward()
-                grads, options = (out[0], memory, rows, usage, grad_cell), (False, 0.9, True)
-                tensors = (*inputs, memory, out[0], *out[5:])
-            else:
-                heads_weights = rand(B, heads, N).softmax(2)
-                forward = call("ntm_episode", *controller, memory, heads_weights, 1, 3, True)
-                out = forward()
-                grads, options = (out[0], memory, heads_weights, grad_cell), (1, 3, True)
-                tensors = (*inputs, memory, heads_weights, out[0], *out[4:])
-            backward = call(f"{forward.operation}_backward", *grads, *tensors, *options)
-            calls += [forward, backward, backward.change("needs_input_grad", False)]
+            reset = torch.rand(T, B, generator=generator) < 0.3
+            for ends in ((None, None, None), (torch.arange(T, T - B, -1), reset, rand(N, W))):
+                if mann:
+                    forward = call("mann_episode", *controller, *state, *ends, n, False, 0.9, True)
+                    out = forward.change("lengths", None)()  # zeros behind an end would be NaN with other lengths
+                    grads, options = (out[0], memory, rows, usage, grad_cell), (False, 0.9, True)
+                    tensors = (*inputs, memory, out[0], *out[5:])
+                else:
+                    heads_weights = rand(B, heads, N).softmax(2)
+                    forward = call("ntm_episode", *controller, memory, heads_weights, *ends, 1, 3, True)
+                    out = forward.change("lengths", None)()  # zeros behind an end would be NaN with other lengths
+                    grads, options = (out[0], memory, heads_weights, grad_cell), (1, 3, True)
+                    tensors = (*inputs, memory, heads_weights, out[0], *out[4:])
+                backward = call(f"{forward.operation}_backward", *grads, *tensors, *ends, *options)
+                calls += [forward, backward, backward.change("needs_input_grad", False)]
     return calls
 
 
