@@ -8,8 +8,11 @@ MANNKERN_BACKEND, or "auto" if that is not set. :func:`mannkern.backend_info` te
 
 Every function raises ValueError or TypeError for a wrong rank, size, dtype, device or value, naming the argument,
 before any work, and RuntimeError if the backend that was named cannot run the call. Values of GPU tensors (a negative
-strength, a slot out of range) are not read, because that would wait for the GPU. Gradients of the fused backends cannot
-be differentiated a second time; those of backend="reference" can.
+strength, a slot out of range) are not read, because that would wait for the GPU.
+
+Kernels compute results and first gradients. Where a gradient is differentiated again, as under create_graph=True, or
+where forward-mode derivatives are taken, as by torch.func.jvp, the derivatives are those of backend="reference", on
+every backend; this is slower.
 """
 
 from __future__ import annotations
