@@ -11,7 +11,7 @@ import re
 
 STATEMENT = re.compile(r"^\s*(?:@!?%\w+\s+)?([a-z][\w.:]*)\s+([^;]*);", re.MULTILINE)
 REGISTER = re.compile(r"%\w+")
-NUMBERS = (".f32", ".f64")
+NUMBERS = (".f32", ".f32x2", ".f64")  # sm_100 and later have pairs
 PRODUCT, PARTNER = "product", "partner's product"
 
 

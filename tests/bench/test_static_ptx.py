@@ -35,6 +35,15 @@ def test_of_float64() -> None:
     assert asymmetric_sums(SUM_OF_FLOAT64.format(last="add.rn.f64  %rd5, %rd3, %rd4;")) == []
 
 
+def test_of_pairs() -> None:
+    """From sm_100 on, a pair of float32 is multiplied and added at once, and passes lanes in two halves."""
+    text = SUM_OF_FLOAT64.replace(".f64", ".f32x2")
+    fused = "fma.rn.f32x2  %rd5, %rd1, %rd2, %rd4;"
+    assert asymmetric_sums(text.format(last=fused)) == [fused]
+    assert asymmetric_sums(text.format(last="add.rn.f32x2  %rd5, %rd3, %rd4;")) == []
+    assert unrounded(text.format(last="add.f32x2  %rd5, %rd3, %rd4;")) == ["add.f32x2  %rd5, %rd3, %rd4;"]
+
+
 @pytest.mark.parametrize(
     "last",
     [
