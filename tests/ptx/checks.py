@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,22 +20,14 @@ CASES = registry.cases()
 ATTEMPTS = 100  # to draw inputs on which rounding chooses no slot
 
 
-class Result(NamedTuple):
-    """What a row came to: a sentence for each thing that is wrong, the figures, and the kernels that were launched."""
-
-    wrong: list[str]
-    figures: str
-    kernels: set[str]
-
-
-def run(row: Row, arch: int = 90, perturb: int = 0, fused: bool = False) -> Result:
-    """Run a row for a GPU; see :class:`tests.ptx.session.Session` for the rest."""
+def run(row: Row, arch: int = 90, perturb: int = 0, fused: bool = False) -> tuple[list[str], str, set[str]]:
+    """The fields of :class:`tests.ptx.worker.Result`, of a row for a GPU."""
     SESSION.arch, SESSION.perturb, SESSION.fused = arch, perturb, fused
     SESSION.launched = set()
     SESSION.take_findings()
     torch.set_num_threads(1)
     wrong, figures = CHECKS[row.check](row)
-    return Result(wrong + SESSION.take_findings(), figures, SESSION.launched)
+    return wrong + SESSION.take_findings(), figures, SESSION.launched
 
 
 def _accuracy(row: Row) -> tuple[list[str], str]:

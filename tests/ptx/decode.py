@@ -125,6 +125,9 @@ class Decoder:
             types = [type_, type_, LONG_OF[type_]]
             sources = tuple(self.value(x, t) for x, t in zip(o[1:], types))
             self.add(f"{op}.wide.{type_}", d=(self.result(o[0], LONG_OF[type_]),), s=sources)
+        elif p[-2] == "f32":  # mixed precision: the last source and the result are float32
+            sources = (*(self.value(x, type_) for x in o[1:-1]), self.value(o[-1], "f32"))
+            self.add(f"{op}.f32.{type_}", d=(self.result(o[0], "f32"),), s=sources)
         else:
             name = ".".join(x for x in p if x != "rn")
             self.add(name, d=(self.result(o[0], type_),), s=tuple(self.value(x, type_) for x in o[1:]))

@@ -80,7 +80,22 @@ def test_lanes_that_part_meet_again() -> None:
     assert torch.equal(elementwise(code, x, torch.float32), torch.where(torch.arange(THREADS) % 2 == 0, x, -x))
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("f16", torch.float16)])
+def test_pairs_of_floats() -> None:
+    """Blackwell's instructions on two float32 in 64 bits: x x + x of both, rounded once."""
+    code = "ld.global.b64 %a5, [%a3]; fma.rn.f32x2 %a6, %a5, %a5, %a5; st.global.b64 [%a4], %a6;"
+    x = torch.randn(2 * THREADS)
+    got = elementwise(code, x.view(torch.float64), torch.float64).view(torch.float32)
+    assert torch.equal(got, (x.double() * x + x).float())
+
+
+def test_mixed_precision() -> None:
+    """Blackwell's product of two bfloat16 and sum with a float32: x x + 1/3."""
+    code = "ld.global.b16 %h1, [%a3]; fma.rn.f32.bf16 %f1, %h1, %h1, 0f3EAAAAAB; st.global.f32 [%a4], %f1;"
+    x = torch.randn(THREADS, dtype=torch.bfloat16)
+    assert torch.equal(elementwise(code, x, torch.float32), (x.double() * x.double() + torch.tensor(1 / 3)).float())
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("f16", torch.float16)], ids=["bf16", "f16"])
 def test_half_precision(name: str, dtype: torch.dtype) -> None:
     """Every half to float32, and float32 numbers of every size, and between two halves, to a half."""
     every = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)

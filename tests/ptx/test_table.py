@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -15,16 +13,10 @@ import pytest
 
 from mannkern.memories.lrua.verification import CASES as LRUA_CASES
 from mannkern.memories.ntm.verification import CASES as NTM_CASES
-from setup import find_nvcc
-from tests.ptx.build import COMPILER
+from tests.ptx.coverage import MISSING
 from tests.ptx.table import SMALL, WHOLE, Row
 from tests.ptx.worker import pool, run
 from tests.triton import table as interpreter
-
-MISSING = {
-    False: "" if importlib.util.find_spec("triton") else "Triton is not installed: its kernels are not compiled",
-    True: "" if find_nvcc() else "nvcc is not found: the CUDA kernels are not compiled",
-}  # by Row.is_cuda
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +26,6 @@ def emulator() -> Iterator[Executor]:
         yield executor
 
 
-@pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C++ compiler and Linux")
 @pytest.mark.slow
 @pytest.mark.parametrize("row", SMALL, ids=lambda row: row.name)
 def test_compiled_kernels(row: Row, emulator: Executor) -> None:

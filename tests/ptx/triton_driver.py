@@ -6,7 +6,7 @@ Import it before any kernel is defined, in a process where Triton's interpreter 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.ptx.build import CACHE
 
@@ -26,7 +26,16 @@ from tests.ptx.parse import Module
 from tests.ptx.session import SESSION
 
 SIZES = {"i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "u8": 1, "u32": 4, "u64": 8}
-PROGRAMS: dict[tuple[str, bool], tuple[CompiledKernel, Program]] = {}  # by hash of the kernel, and whether it is fused
+
+
+class Compiled(NamedTuple):
+    """A kernel as Triton compiled it, and the program that is run."""
+
+    kernel: CompiledKernel
+    program: Program
+
+
+PROGRAMS: dict[tuple[str, bool], Compiled] = {}  # by hash of the kernel, and whether it is fused
 
 
 class Driver(DriverBase):
@@ -64,8 +73,8 @@ class Driver(DriverBase):
 def _program(kernel: CompiledKernel) -> Program:
     key = (kernel.hash, SESSION.fused)
     if key not in PROGRAMS:
-        PROGRAMS[key] = kernel, Program(Module(kernel.asm["ptx"]).entry(kernel.name), SESSION.fused)
-    return PROGRAMS[key][1]
+        PROGRAMS[key] = Compiled(kernel, Program(Module(kernel.asm["ptx"]).entry(kernel.name), SESSION.fused))
+    return PROGRAMS[key].program
 
 
 def _launcher(kernel: CompiledKernel) -> Any:
@@ -101,6 +110,15 @@ def _init_handles(self: CompiledKernel) -> None:
     if self.module is None:
         self.module = self.function = object()
         self._run = _launcher(self)
+
+
+_make_machine_code = CUDABackend.make_cubin
+
+
+def assemble(kernel: CompiledKernel) -> bytes:
+    """The machine code that NVIDIA's assembler makes of a kernel."""
+    target = kernel.metadata.target
+    return bytes(_make_machine_code(CUDABackend(target), kernel.asm["ptx"], {}, kernel.metadata, target.arch))
 
 
 def _no_machine_code(self: CUDABackend, *_: Any) -> bytes:

@@ -10,6 +10,17 @@
 
 namespace ptx {
 
+inline u32 bits_of(float x) {
+  u32 bits;
+  memcpy(&bits, &x, 4);
+  return bits;
+}
+inline float float_of(u32 bits) {
+  float x;
+  memcpy(&x, &bits, 4);
+  return x;
+}
+
 template <class T, class F>
 void unary(Warp& w, const Instruction& i, u32 mask) {
   T *a = values<T>(w, i.s[0]), *d = values<T>(w, i.d[0]);
@@ -39,6 +50,19 @@ void multiply_wide(Warp& w, const Instruction& i, u32 mask) {
   each_lane(mask, [&](int l) { d[l] = Long(a[l]) * Long(b[l]) + (c ? c[l] : 0); });
   follow_sources(w, i, mask);
 }
+
+// Of two float32 in 64 bits.
+template <class F>
+struct Pair {
+  template <class... U>
+  u64 operator()(U... x) const {
+    return of(u32(x)...) | u64(of(u32(x >> 32)...)) << 32;
+  }
+  template <class... U>
+  static u32 of(U... bits) {
+    return bits_of(F()(float_of(bits)...));
+  }
+};
 
 // A second result has the opposite.
 template <class T, class F>
@@ -78,16 +102,6 @@ void on_predicates(Warp& w, const Instruction& i, u32 mask) {
   follow_sources(w, i, mask);
 }
 
-inline u32 bits_of(float x) {
-  u32 bits;
-  memcpy(&bits, &x, 4);
-  return bits;
-}
-inline float float_of(u32 bits) {
-  float x;
-  memcpy(&x, &bits, 4);
-  return x;
-}
 inline float flush(float x) { return std::fabs(x) < std::numeric_limits<float>::min() ? std::copysign(0.f, x) : x; }
 
 inline int perturbation = 0;

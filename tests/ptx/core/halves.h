@@ -29,4 +29,21 @@ inline float float16_of(u16 bits) {
   return bits & 0x8000 ? -size : size;
 }
 
+// Mixed precision: float32 of halves and a float32, such as fma.rn.f32.bf16.
+template <float (*number)(u16)>
+void fuse_halves(Warp& w, const Instruction& i, u32 mask) {
+  u16 *a = values<u16>(w, i.s[0]), *b = values<u16>(w, i.s[1]);
+  float *c = values<float>(w, i.s[2]), *d = values<float>(w, i.d[0]);
+  each_lane(mask, [&](int l) { d[l] = std::fma(number(a[l]), number(b[l]), c[l]); });
+  follow_sources(w, i, mask);
+}
+
+template <float (*number)(u16), class F>
+void combine_half(Warp& w, const Instruction& i, u32 mask) {
+  u16* a = values<u16>(w, i.s[0]);
+  float *b = values<float>(w, i.s[1]), *d = values<float>(w, i.d[0]);
+  each_lane(mask, [&](int l) { d[l] = F()(number(a[l]), b[l]); });
+  follow_sources(w, i, mask);
+}
+
 }  // namespace ptx

@@ -99,6 +99,9 @@ void add_halves(Table& t, const std::string& type) {
   t["setp.lt" + type + "x2"] = compare_halves<OfHalf<number, Less>>;
   t["setp.gt" + type + "x2"] = compare_halves<OfHalf<number, Greater>>;
   t["setp.eq" + type + "x2"] = compare_halves<OfHalf<number, Equal>>;
+  t["fma.f32" + type] = fuse_halves<number>;
+  t["add.f32" + type] = combine_half<number, Add>;
+  t["sub.f32" + type] = combine_half<number, Subtract>;
   t["abs" + type] = unary<u16, HalfAbsolute>;
   t["neg" + type] = unary<u16, HalfNegate>;
 }
@@ -115,6 +118,13 @@ inline void add_approximate(Table& t) {
   t["ex2.approx.ftz.f32"] = unary<float, Flushed<ApproximateExp2>>;
   t["lg2.approx.f32"] = unary<float, ApproximateLog2>;
   t["div.full.f32"] = t["div.approx.f32"] = binary<float, ApproximateDivide>;
+}
+
+inline void add_pairs(Table& t, const std::string& type) {
+  t["add" + type] = binary<u64, Pair<Add>>;
+  t["sub" + type] = binary<u64, Pair<Subtract>>;
+  t["mul" + type] = binary<u64, Pair<Multiply>>;
+  t["fma" + type] = ternary<u64, Pair<FusedMultiplyAdd>>;
 }
 
 inline void add_wide(Table& t) {
@@ -140,6 +150,7 @@ inline Table make_table() {
   add_bits<u32>(t, ".b32");
   add_bits<u64>(t, ".b64");
   add_wide(t);
+  add_pairs(t, ".f32x2");
   add_halves<bfloat16_of>(t, ".bf16");
   add_halves<float16_of>(t, ".f16");
   t["cvt.bf16x2"] = convert_to_halves<to_bfloat16>;
