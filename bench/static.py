@@ -44,9 +44,10 @@ TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
     "sm_100": GPUTarget("cuda", 100, 32),
+    "sm_120": GPUTarget("cuda", 120, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-CUDA_TARGETS = ("sm_80", "sm_90", "sm_100")
+CUDA_TARGETS = ("sm_80", "sm_90", "sm_100", "sm_120")
 TYPES = {
     torch.float32: "*fp32",
     torch.float64: "*fp64",

@@ -71,9 +71,7 @@ class Traffic(NamedTuple):
 
 def traffic(program: Program) -> Traffic:
     """Of all launches of a program."""
-    sectors, wavefronts, least = (
-        program.counts[COUNTS.index(x)] for x in ("sectors", "wavefronts", "least wavefronts")
-    )
+    sectors, wavefronts, least = program.counts[2:]  # as machine.COUNTS names them
     loaded, stored = (sum(int(n) for i, n in zip(program.code, sectors) if i.name == name) for name in ("ld", "st"))
     return Traffic(loaded, stored, int(wavefronts.sum()), int((wavefronts - least).sum()))
 
