@@ -1,6 +1,7 @@
 # make demo   train a MANN on glyphs for a few minutes and draw what it learned; DATA=<folder> takes Omniglot
 # make check  the inner loop, a minute: lint, types, the quick tests and three sizes on Triton's interpreter
 # make test   lint, types and all tests
+# make gpu-proof  run every compiled GPU kernel on the CPU, for four GPUs in three ways, and print the table; needs no GPU, takes hours
 # make gpu-check  on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
 # make sanitize  run the compiled kernels under AddressSanitizer, on sizes around those of vectors and blocks
 # make bench  run all benchmarks on the CPU, a quarter of an hour of an idle machine; write bench/results, the tables and the picture
@@ -16,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo check lint test sanitize bench build clean gpu-check
+.PHONY: demo check lint test sanitize bench build clean gpu-proof gpu-check
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
@@ -43,6 +44,9 @@ bench: build
 	for name in step episode copy_task curves memory; do $(RUN) bench/$$name.py --json bench/results/cpu-$${name%_task}.json || exit 1; done
 	$(RUN) bench/table.py --write
 	$(RUN) bench/figure.py
+
+gpu-proof: build
+	$(RUN) -m tests.ptx.proof
 
 # with the Python that has the GPU's PyTorch and Triton
 gpu-check:

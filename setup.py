@@ -22,7 +22,8 @@ WERROR = os.environ.get("MANNKERN_WERROR") == "1"
 SANITIZE = ["-fsanitize=address"] if os.environ.get("MANNKERN_SANITIZE") == "1" else []
 SOURCES = sorted(map(str, [*Path("csrc/cpu").glob("*.cpp"), *Path("csrc/cpu/kernels").glob("*.cpp")]))
 CUDA_SOURCE = "csrc/cuda/ntm.cu"
-GPUS = ("8.0", "9.0", "10.0")  # A100, H100, B200; the driver compiles the last one's PTX for later GPUs
+# A100, H100, B200, RTX 50; the driver compiles PTX of 10.0 for GPUs 11, and the last one's for later GPUs
+GPUS = ("8.0", "9.0", "10.0+PTX", "12.0+PTX")
 MACROS = [("TORCH_TARGET_VERSION", "0x020a000000000000")]  # torch 2.10
 
 
@@ -47,8 +48,8 @@ def gpu_flags(nvcc: str) -> list[str]:
     gpus = re.split(r"[ ;]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip())
     if gpus == [""]:
         known = subprocess.run([nvcc, "--list-gpu-code"], check=True, capture_output=True, text=True).stdout.split()
-        gpus = [gpu for gpu in GPUS if f"sm_{gpu.replace('.', '')}" in known]
-        gpus[-1] += "+PTX"
+        gpus = [gpu for gpu in GPUS if f"sm_{gpu.removesuffix('+PTX').replace('.', '')}" in known]
+        gpus[-1] = gpus[-1].removesuffix("+PTX") + "+PTX"
     flags = []
     for gpu in gpus:
         number = gpu.removesuffix("+PTX").replace(".", "")

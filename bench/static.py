@@ -49,7 +49,7 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 LARGE_BATCH = 1024  # of an episode, whose products have other blocks then
-CUDA_TARGETS = ("sm_80", "sm_90", "sm_100")
+CUDA_TARGETS = ("sm_80", "sm_90", "sm_100", "sm_120")
 FORBIDDEN = {
     "spills": "bytes of spills",
     "stack": "bytes of stack",

@@ -105,6 +105,7 @@ __device__ void keys_backward(const T* key_norms, const NTMAddressBackward<T>& o
   T along = team.sum([&](int j) { return grad[j] * (key[j] / norm); });
   if (!(norm > kEps<T>)) along = 0;
   team.each([&](int j) { grad[j] = (grad[j] - along * (key[j] / norm)) / norm; });
+  warp.sync();  // all lanes have read the norm, before the first one writes that of the next heads
 }
 
 template <template <class> class Group, class T>

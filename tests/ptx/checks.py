@@ -1,0 +1,142 @@
+"""What is asked of the kernels that the emulator runs: the accuracy rule, masks of ties, equal slots; no findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mannkern import functional
+from mannkern.memories import registry
+from mannkern.memories.cases import Tensors, arguments, cast, cotangents
+from mannkern.verification.accuracy import Error, measure
+from tests.ptx import cuda_kernels, triton_kernels
+from tests.ptx.session import SESSION
+from tests.ptx.table import ONE_BLOCK, Row
+
+CASES = registry.cases()
+ATTEMPTS = 100  # to draw inputs on which rounding chooses no slot
+
+
+def run(row: Row, arch: int = 90, perturb: int = 0, fused: bool = False) -> tuple[list[str], str, set[str]]:
+    """The fields of :class:`tests.ptx.worker.Result`, of a row for a GPU."""
+    SESSION.arch, SESSION.perturb, SESSION.fused = arch, perturb, fused
+    SESSION.launched = set()
+    SESSION.take_findings()
+    torch.set_num_threads(1)
+    wrong, figures = CHECKS[row.check](row)
+    return wrong + SESSION.take_findings(), figures, SESSION.launched
+
+
+def _accuracy(row: Row) -> tuple[list[str], str]:
+    """Outputs and gradients keep the accuracy rule."""
+    case, shape = CASES[row.case], row.shape
+    wide = torch.float64 if row.dtype == torch.float64 else torch.float32
+    gradients = cotangents(case, shape, wide) if row.gradient else {}
+    if case.operation.family == "ntm":
+        with cuda_kernels.emulated(1 if ONE_BLOCK in row.label else cuda_kernels.MANY_BLOCKS):
+            errors = measure(case, arguments(case, shape, row.dtype), gradients, "cuda")[1]
+    else:
+        n = min(shape.n, shape.N)
+        tensors = _settled(row, wide, n)
+        with triton_kernels.as_on_a_gpu(1 if ONE_BLOCK in row.label else triton_kernels.H100_PROGRAMS):
+            errors = measure(case, tensors, gradients, "triton", n)[1]
+    worst = max(errors, key=lambda name: _excess(errors[name]))
+    wrong = [f"{name}: error {x.measured:.1e}, allowed {x.allowed:.1e}" for name, x in errors.items() if _excess(x) > 1]
+    return wrong, f"{errors[worst].measured:.1e} of {errors[worst].allowed:.1e} {worst}"
+
+
+def _settled(row: Row, wide: torch.dtype, n: int) -> Tensors:
+    """Inputs on which rounding chooses no slot."""
+    case = CASES[row.case]
+    for seed in range(ATTEMPTS):
+        tensors = cast(case, arguments(case, row.shape, wide, seed), row.dtype)
+        if case.operation.is_settled is None or case.operation.is_settled(case, tensors, n):
+            return tensors
+    raise RuntimeError(f"{row.name}: no inputs of {ATTEMPTS} that keep the choices of slots apart")
+
+
+def _excess(error: Error) -> float:
+    return error.measured / error.allowed if error.measured == error.measured else float("inf")
+
+
+def _mask(row: Row) -> tuple[list[str], str]:
+    """The mask of the least used slots is the reference's, with ties, infinities and NaN among the usages."""
+    usage = usages(row.shape.N, row.dtype)
+    with triton_kernels.as_on_a_gpu():
+        got = functional.least_used_mask(usage, row.shape.n, backend="triton")
+    same = torch.equal(got, functional.least_used_mask(usage, row.shape.n, backend="reference"))
+    return [] if same else ["the mask is not the reference's"], "equal to the reference's" if same else ""
+
+
+def usages(N: int, dtype: torch.dtype) -> Tensor:
+    """Rows with many ties, signed zeros, infinities and NaN; one of ties alone, one of NaN alone, one without ties."""
+    g = torch.Generator().manual_seed(N)
+    mixed = torch.randint(-4, 5, (2, N), generator=g).to(dtype) / 4
+    mixed[torch.rand(2, N, generator=g) < 0.1] = torch.nan
+    mixed[torch.rand(2, N, generator=g) < 0.1] = torch.inf
+    mixed[1, torch.rand(N, generator=g) < 0.1] = -torch.inf
+    mixed[:, ::7] *= -0.0
+    alone = torch.stack([torch.full((N,), x, dtype=dtype) for x in (1.0, torch.nan)])
+    return torch.cat([mixed, alone, torch.randn(1, N, generator=g).to(dtype)])
+
+
+def _equal_rows(row: Row) -> tuple[list[str], str]:
+    """Slots of equal content get bit-equal read weights."""
+    B, N, W, R, *_ = row.shape
+    g, slots, reads = torch.Generator().manual_seed(0), set[int](), 24 // B
+    with triton_kernels.as_on_a_gpu():
+        for _ in range(reads):
+            memory = torch.randn(1, 1, W, dtype=row.dtype, generator=g).expand(B, N, W).contiguous()
+            key = torch.randn(B, R, W, dtype=row.dtype, generator=g)
+            strength = 10 * torch.rand(B, R, dtype=row.dtype, generator=g)
+            _, weights = functional.cosine_read(memory, key, strength, backend="triton")
+            slots |= set((weights != weights[..., :1]).any(0).any(0).nonzero().flatten().tolist())
+    wrong = [f"equal slots have other weights than slot 0: {sorted(slots)[:8]}"] if slots else []
+    return wrong, f"{reads} reads of {B} memories of equal slots"
+
+
+def _ties_of_usage(row: Row) -> tuple[list[str], str]:
+    """Episodes that begin with equal slots write to the reference's slots, by steps and by a scan."""
+    B, N, W, R, n, T, _ = row.shape
+    g = torch.Generator().manual_seed(0)
+    state: dict[str, Any] = {
+        "memory": torch.full((B, N, W), 1e-6),
+        "read_weights": torch.full((B, R, N), 1 / N),
+        "usage": torch.zeros(B, N),
+    }
+    sequences: dict[str, Any] = {
+        "keys": torch.randn(T, B, R, W, generator=g),
+        "adds": torch.randn(T, B, R, W, generator=g).tanh(),
+        "gates": torch.randn(T, B, R, generator=g) - 2,
+        "strengths": 10 * torch.rand(T, B, R, generator=g),
+    }
+
+    def by_steps(dtype: torch.dtype, backend: str) -> Tensor:
+        now: dict[str, Any] = {name: x.to(dtype) for name, x in state.items()}
+        for t in range(T):
+            interface: dict[str, Any] = {name.removesuffix("s"): x[t].to(dtype) for name, x in sequences.items()}
+            out = functional.lrua_step(**now, **interface, num_least_used=n, backend=backend)
+            now = {name: getattr(out, name) for name in now}
+        return now["memory"]
+
+    truth = by_steps(torch.float64, "reference")
+    with triton_kernels.as_on_a_gpu():
+        scanned = functional.lrua_scan(**state, **sequences, num_least_used=n, backend="triton").memory
+        results = {"steps": by_steps(torch.float32, "triton"), "scan": scanned}
+    wrong = []
+    for name, memory in results.items():
+        errors = (memory.double() - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
+        if count := int((errors > 1e-3).sum()):  # rounding alone changes far less
+            wrong.append(f"{name}: {count} of {B} episodes wrote to other slots than the reference")
+    return wrong, f"{B} episodes of {T} steps that begin with equal slots"
+
+
+CHECKS: dict[str, Callable[[Row], tuple[list[str], str]]] = {
+    "accuracy": _accuracy,
+    "mask": _mask,
+    "equal rows": _equal_rows,
+    "ties of usage": _ties_of_usage,
+}

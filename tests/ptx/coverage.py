@@ -1,0 +1,28 @@
+"""Which kernels there are, and what keeps them from being compiled here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+
+from setup import find_nvcc
+from tests.ptx.build import COMPILER, ROOT
+
+_NO_CORE = "" if COMPILER and sys.platform == "linux" else "the emulator needs a C++ compiler and Linux"
+_NO_TRITON = "" if importlib.util.find_spec("triton") else "Triton is not installed: its kernels are not compiled"
+_NO_NVCC = "" if find_nvcc() else "nvcc is not found: the CUDA kernels are not compiled"
+MISSING = {False: _NO_CORE or _NO_TRITON, True: _NO_CORE or _NO_NVCC}  # by Row.is_cuda; empty where nothing is missing
+
+
+def every_kernel() -> set[str]:
+    """The names of all kernels that can be compiled here: Triton's as bench/static.py records them, and nvcc's."""
+    names: set[str] = set()
+    if not MISSING[False]:
+        recorded = json.loads((ROOT / "bench" / "results" / "static.json").read_text())["triton"]["kernels"]
+        names |= {name.split(":")[0] for name in recorded}
+    if not MISSING[True]:
+        from tests.ptx.cuda_kernels import module  # here, because it needs nvcc
+
+        names |= set(module(90).entries)
+    return names

@@ -1,0 +1,126 @@
+"""Makes the NTM's operations run nvcc's PTX of csrc/cuda/ntm.cu in the emulator, on CPU tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.utils.cpp_extension import include_paths
+
+from mannkern.backends import cuda, reference
+from mannkern.memories.ntm import functional
+from mannkern.memories.ntm.ops import address as op_address
+from mannkern.memories.ntm.ops import shift_sharpen as op_shift_sharpen
+from mannkern.memories.ntm.ops import write as op_write
+from setup import CUDA_SOURCE, find_nvcc, nvcc_flags
+from tests.cuda.emulated import Operations
+from tests.ptx.build import COMPILER, FOLDER, ROOT, cached
+from tests.ptx.machine import Buffer, Program, address
+from tests.ptx.parse import Module
+from tests.ptx.session import SESSION
+
+MANY_BLOCKS = 1 << 30
+PAGE = 4096
+OPERATIONS = (op_address, op_shift_sharpen, op_write)
+
+
+def _sources() -> list[Path]:
+    folders = ("args", "host", "cuda", "cpu/kernels")
+    return [path for folder in folders for path in (ROOT / "csrc" / folder).iterdir() if path.suffix != ".cpp"]
+
+
+@cache
+def module(arch: int) -> Module:
+    """The PTX of ntm.cu for a GPU."""
+
+    def compile_(path: Path) -> None:
+        command = nvcc_flags(str(find_nvcc()), include_paths())
+        subprocess.run(
+            [*command, f"-arch=sm_{arch}", "-lineinfo", "-ptx", CUDA_SOURCE, "-o", str(path)], cwd=ROOT, check=True
+        )
+
+    return Module(cached(f"ntm-sm_{arch}.ptx", _sources(), compile_, torch.__version__).read_text())
+
+
+@cache
+def program(name: str, arch: int, fused: bool) -> Program:
+    """A kernel of ntm.cu by its mangled name."""
+    return Program(module(arch).entry(name), fused)
+
+
+class Launch(ctypes.Structure):
+    """As in launches.cpp."""
+
+    _fields_ = [
+        ("kernel", ctypes.c_char * 256),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("blocks", "threads", "shared_bytes", "workspace_bytes", "parameter_bytes")
+        ),
+        ("parameters", ctypes.c_ubyte * 1024),
+    ]
+
+
+@cache
+def _launches() -> ctypes.CDLL:
+    def compile_(path: Path) -> None:
+        source = str(FOLDER / "launches.cpp")
+        subprocess.run([str(COMPILER), "-std=c++17", "-O0", "-shared", "-fPIC", source, "-o", str(path)], check=True)
+
+    sources = [*_sources(), FOLDER / "launches.cpp", *(ROOT / "tests" / "cuda").glob("emula*.*")]
+    return ctypes.CDLL(str(cached("launches.so", sources, compile_)))
+
+
+class Emulated(Operations):
+    """The operations of torch.ops.mannkern, launched as csrc/cuda/launch.h does it, in at most ``most_blocks``."""
+
+    def __init__(self, most_blocks: int) -> None:
+        self._most_blocks = most_blocks
+
+    def _run(
+        self, name: str, count: int, sizes: Sequence[int], inputs: Sequence[Tensor], *shapes: torch.Size
+    ) -> list[Tensor]:
+        inputs = [x.contiguous() for x in inputs]
+        outputs = [inputs[0].new_full(shape, float("nan")) for shape in shapes]
+        if count == 0:
+            return outputs
+        tensors, size = [*inputs, *outputs], inputs[0].element_size()
+        buffers = [Buffer(x.data_ptr(), x.numel() * size, size) for x in tensors]
+        fields = [*sizes, *(address(k, x.host) for k, x in enumerate(buffers))]
+        launch, array = Launch(), (ctypes.c_int64 * len(fields))(*fields)
+        workspace_at = ctypes.c_int64(address(len(buffers), 0))
+        if not _launches().launch_of(
+            name.encode(), size, ctypes.c_int64(count), array, workspace_at, ctypes.byref(launch)
+        ):
+            raise ValueError(f"name: got {name!r}, need an operation of the NTM")
+        page = inputs[0].new_full((launch.workspace_bytes // size + PAGE // size,), float("nan"))
+        workspace = page[-page.data_ptr() % PAGE // size :]  # at the beginning of a page, as the launch has been told
+        if launch.workspace_bytes:
+            buffers.append(Buffer(workspace.data_ptr(), launch.workspace_bytes, size))
+        parameters = bytes(launch.parameters)[: launch.parameter_bytes]
+        kernel = program(launch.kernel.decode(), SESSION.arch, SESSION.fused)
+        grid = (min(launch.blocks, self._most_blocks), 1, 1)
+        SESSION.launch(kernel, grid, launch.threads, launch.shared_bytes, parameters, buffers)
+        return outputs
+
+
+@contextmanager
+def emulated(most_blocks: int = MANY_BLOCKS) -> Iterator[None]:
+    """The backend "cuda" runs in the emulator, beside the reference."""
+    operations = Emulated(most_blocks)
+    with ExitStack() as patches:
+        for ops in OPERATIONS:
+            for name in vars(Operations).keys() & vars(ops).keys():
+                patches.enter_context(mock.patch.object(ops, name, {"default": getattr(operations, name)}))
+        choose = {"reference": reference.BACKEND, "cuda": cuda.BACKEND}
+        patches.enter_context(
+            mock.patch.object(functional, "choose", lambda family, requested, *_, **__: choose[requested])
+        )
+        yield

@@ -1,0 +1,156 @@
+"""The rows of what the emulator checks: a small table for ``make test``, and the whole one for ``make gpu-proof``.
+
+This module imports no Triton, so that pytest's own process, in which Triton's interpreter is on, can read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from mannkern.memories.cases import Shape
+from mannkern.memories.lrua.verification import CASES as LRUA_CASES
+from mannkern.memories.ntm.verification import CASES as NTM_CASES
+
+FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = torch.float32, torch.float64, torch.float16, torch.bfloat16
+ONE_BLOCK = "one block"  # in the name of sizes: a launch has one block, or a scan one program, for all episodes
+
+LRUA_SHAPES = {
+    "standard": Shape(2, 128, 40, 4, 4),
+    "standard, one block": Shape(2, 128, 40, 4, 4, T=5),
+    "one slot": Shape(2, 1, 5, 3, 1),
+    "one of each": Shape(8, 1, 1, 1, 1, T=1),
+    "17 slots": Shape(3, 17, 40, 4, 4, T=5),
+    "one column": Shape(2, 128, 1, 2, 2),
+    "41 columns": Shape(2, 128, 41, 4, 4),
+    "odd, one block": Shape(3, 33, 17, 3, 3, T=5),
+    "64 columns": Shape(2, 128, 64, 1, 1),
+    "every slot least used": Shape(2, 12, 6, 4, 12),
+    "11 heads": Shape(2, 24, 8, 11, 11),
+    "bisection": Shape(2, 128, 40, 4, 20),
+    "16 heads, bisection": Shape(2, 130, 9, 16, 17),
+    "tiles": Shape(2, 300, 40, 4, 4),
+    "many slots": Shape(2, 300, 8, 2, 3),
+    "512 columns": Shape(1, 16, 512, 2, 2, T=2),
+    "512 columns, tiles": Shape(1, 256, 512, 2, 2, T=2),
+    "one column, 1024 slots": Shape(2, 1024, 1, 2, 2),
+    "4096 slots, tiles": Shape(1, 4096, 8, 2, 4, T=2),
+    "9000 slots, tile search": Shape(1, 9000, 4, 2, 16, T=2),
+    "9000 slots, sort": Shape(1, 9000, 4, 2, 20, T=2),
+}
+LARGE = ("512 columns, tiles", "4096 slots, tiles", "9000 slots, tile search", "9000 slots, sort")  # in float32 alone
+
+NTM_SHAPES = {
+    "standard": Shape(2, 128, 20, 4, 1),
+    "one of each": Shape(1, 1, 1, 1, 1, S=1),
+    "17 slots": Shape(2, 17, 5, 3, 1, S=5),
+    "17 slots, one block": Shape(2, 17, 5, 3, 1, S=5),
+    "7 heads": Shape(2, 33, 17, 7, 1),
+    "one column": Shape(2, 130, 1, 2, 1),
+    "more shifts than slots": Shape(2, 9, 5, 2, 1, S=35),
+    "300 columns": Shape(2, 40, 300, 2, 1),
+    "256 slots": Shape(2, 256, 20, 4, 1),
+    "a block a row": Shape(2, 257, 20, 5, 1, S=5),
+    "rows in device memory": Shape(1, 13000, 3, 1, 1),
+}
+
+EQUAL_ROWS = ((128, 40), (100, 40), (128, 41), (33, 17), (300, 40))  # N, W
+TIES = ((128, 40, 4, 4), (128, 20, 4, 4), (128, 41, 4, 4), (33, 17, 3, 3), (128, 64, 1, 1))  # N, W, R, n
+
+
+class Row(NamedTuple):
+    """One row of the table: a check of a case at some sizes, in a type. ``label`` names the sizes."""
+
+    check: str
+    case: str
+    label: str
+    shape: Shape
+    dtype: torch.dtype = FLOAT32
+    gradient: bool = True
+
+    @property
+    def name(self) -> str:
+        """For people, and for pytest."""
+        without = "" if self.gradient else ", no gradient"
+        return f"{self.check}: {self.case}, {self.label}, {str(self.dtype).removeprefix('torch.')}{without}"
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it needs nvcc; otherwise it needs Triton."""
+        return self.case in NTM_CASES
+
+
+def _mask(N: int, n: int, dtype: torch.dtype = FLOAT32) -> Row:
+    return Row("mask", "mask", f"{n} of {N}", Shape(5, N, 1, 1, n), dtype)
+
+
+def _equal_rows(N: int, W: int, dtype: torch.dtype = FLOAT32) -> Row:
+    return Row("equal rows", "read_strength", f"{N} x {W}", Shape(2, N, W, 4, 1), dtype)
+
+
+def _ties(N: int, W: int, R: int, n: int) -> Row:
+    return Row("ties of usage", "step_strength", f"{N} x {W}, R = {R}", Shape(8, N, W, R, n, T=4))
+
+
+def _of_lrua(case: str, label: str, dtype: torch.dtype = FLOAT32, gradient: bool = True) -> Row:
+    return Row("accuracy", case, label, LRUA_SHAPES[label], dtype, gradient)
+
+
+def _small() -> Iterator[Row]:
+    """Each kernel and each path once, the slowest rows first."""
+    for case in ("step_strength", "step", "step_per_head"):
+        yield _of_lrua(case, "standard")
+        yield _of_lrua(case, "tiles")
+    yield _of_lrua("scan", "standard, one block")
+    yield _of_lrua("scan_strength_per_head", "odd, one block")
+    yield _of_lrua("step", "bisection")
+    yield _of_lrua("step_strength", "standard", FLOAT16)
+    yield _of_lrua("scan", "17 slots", BFLOAT16)
+    yield _of_lrua("scan", "every slot least used", FLOAT64)
+    yield _of_lrua("scan", "odd, one block", gradient=False)
+    yield Row("accuracy", "scan", "bisection", Shape(1, 40, 6, 2, 20, T=2))
+    yield Row("accuracy", "scan", "tiles, tile search", Shape(1, 300, 40, 2, 2, T=2))
+    yield Row("accuracy", "scan", "tiles, sort", Shape(1, 300, 40, 2, 20, T=2))
+    yield Row("accuracy", "step", "tiles, sort", Shape(1, 300, 40, 2, 20))
+    yield _ties(33, 17, 3, 3)
+    yield _equal_rows(128, 40)
+    for case, label in (
+        ("read_strength", "standard"),
+        ("read", "tiles"),
+        ("write_reset", "standard"),
+        ("write", "tiles"),
+    ):
+        yield _of_lrua(case, label)
+    yield _of_lrua("usage", "standard")
+    yield Row("accuracy", "usage", "two tiles", Shape(2, 1500, 1, 2, 2))
+    yield from (_mask(128, 4), _mask(128, 20), _mask(9000, 4), _mask(9000, 20))
+    for case in NTM_CASES:
+        for label in ("standard", "a block a row"):
+            yield Row("accuracy", case, label, NTM_SHAPES[label])
+        yield Row("accuracy", case, "17 slots, one block", NTM_SHAPES["17 slots, one block"], FLOAT64)
+    yield Row("accuracy", "shift_sharpen", "rows in device memory", NTM_SHAPES["rows in device memory"])
+
+
+def _whole() -> Iterator[Row]:
+    """Every case at every size in every type; then masks, equal slots and ties."""
+    for dtype in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16):
+        for label, shape in LRUA_SHAPES.items():
+            if dtype == FLOAT32 or label not in LARGE:
+                yield from (Row("accuracy", case, label, shape, dtype, case != "mask") for case in LRUA_CASES)
+    yield from (_of_lrua("scan", label, gradient=False) for label in ("standard, one block", "tiles"))
+    for dtype in (FLOAT32, FLOAT64):
+        for label, shape in NTM_SHAPES.items():
+            yield from (Row("accuracy", case, label, shape, dtype) for case in NTM_CASES)
+    for dtype in (FLOAT32, FLOAT64, BFLOAT16):
+        for N in (1, 2, 17, 33, 128, 300, 1024, 2000, 8192, 9000, 20000):
+            for n in (1, 4, 16, 17, 20, 100):
+                if n <= N and (dtype == FLOAT32 or (N not in (300, 2000, 20000) and n < 100)):
+                    yield _mask(N, n, dtype)
+    yield from (_equal_rows(N, W, dtype) for N, W in EQUAL_ROWS for dtype in (FLOAT32, FLOAT64))
+    yield from (_ties(*sizes) for sizes in TIES)
+
+
+SMALL = tuple(_small())
+WHOLE = tuple(_whole())

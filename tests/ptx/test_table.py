@@ -1,0 +1,57 @@
+"""The compiled GPU kernels, run without a GPU: each kernel and each path once.
+
+``make gpu-proof`` runs the whole table.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import Executor
+
+import pytest
+
+from mannkern.memories.lrua.verification import CASES as LRUA_CASES
+from mannkern.memories.ntm.verification import CASES as NTM_CASES
+from tests.ptx.coverage import MISSING
+from tests.ptx.table import SMALL, WHOLE, Row
+from tests.ptx.worker import pool, run
+from tests.triton import table as interpreter
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Executor]:
+    """A process that runs rows one after the other."""
+    with pool(1) as executor:
+        yield executor
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", SMALL, ids=lambda row: row.name)
+def test_compiled_kernels(row: Row, emulator: Executor) -> None:
+    """Results are right, and there is no race, no access out of bounds and no undefined value."""
+    if MISSING[row.is_cuda]:
+        pytest.skip(MISSING[row.is_cuda])
+    result = emulator.submit(run, row).result()
+    assert not result.wrong, "\n".join(result.wrong)
+
+
+def test_every_case_and_path_is_in_the_small_table() -> None:
+    """The paths are those of tests/triton/table.py; the NTM's rows are worked on by a warp or by a block."""
+    paths, sides = defaultdict(set), defaultdict(set)
+    for row in SMALL:
+        if row.is_cuda:
+            sides[row.case].add(row.shape.N > 256)
+        elif row.check in ("accuracy", "mask"):
+            case = LRUA_CASES[row.case]
+            paths[case.operation.name].add(interpreter.path(case, row.shape, row.dtype))
+    assert paths == {name: set(every) for name, every in interpreter.PATHS.items()}
+    assert dict(sides) == {case: {False, True} for case in NTM_CASES}
+    assert {row.case for row in SMALL} >= {row.case for row in WHOLE} - {"usage_decay_0"}
+    for name in ("step", "step_strength", "step_per_head"):
+        assert {row.label for row in SMALL if row.case == name} >= {"standard", "tiles"}
+
+
+def test_names_are_unique() -> None:
+    for rows in (SMALL, WHOLE):
+        assert len({row.name for row in rows}) == len(rows)
