@@ -36,15 +36,15 @@ def product(
     parts = tl.zeros((S, i_b.shape[0], i_o.shape[0]), ACC)
     i_chunk = tl.arange(0, S)[:, None] * BK + tl.arange(0, BK)[None, :]
     if K <= PRELOADED * S * BK:
-        w: Any = ()
+        w = ()
         for begin in tl.static_range(0, K, S * BK):
             i_k = begin + i_chunk
-            w = w + (load_terms(p_w, i_k, i_k < K, i_o, m_o, W_K, W_O),)
+            w = w + (load_terms(p_w, i_k, i_k < K, i_o, m_o, W_K, W_O),)  # type: ignore[assignment]
         follow(EARLY)
-        x: Any = ()
+        x = ()
         for begin in tl.static_range(0, K, S * BK):
             i_k = begin + i_chunk
-            x = x + (load_terms(p_x, i_k, i_k < K, i_b, m_b, 1, X_ROW),)
+            x = x + (load_terms(p_x, i_k, i_k < K, i_b, m_b, 1, X_ROW),)  # type: ignore[assignment]
         for chunk in tl.static_range(len(w)):
             parts = add_product(parts, x[chunk], w[chunk], ACC, PRECISION)
     else:
