@@ -49,6 +49,7 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 LARGE_BATCH = 1024  # of an episode, whose products have other blocks then
+EARLY_TARGETS = ("sm_90", "sm_100")  # where a kernel may begin before the one before it ends
 CUDA_TARGETS = ("sm_80", "sm_90", "sm_100", "sm_120")
 FORBIDDEN = {
     "spills": "bytes of spills",
@@ -81,7 +82,7 @@ class Compiled(NamedTuple):
         without = ", read alone" if self.kernel.startswith("step") and self.constants.get("p_gate", 0) is None else ""
         without += ", no usage" if self.kernel == "step_finish" and self.constants.get("p_usage", 0) is None else ""
         stage = ", second stage" if self.signature.get("p_slots") == "*i32" else ""
-        batch = ", large batch" if self.constants.get("BB", 0) > product_blocks(1, 1, torch.float32).BB else ""
+        batch = ", large batch" if self.constants.get("BB", 0) > product_blocks(1, torch.float32).BB else ""
         saved = ", nothing saved" if self.kernel == "mann_step" and self.constants.get("p_marks", 0) is None else ""
         return f"{self.kernel}: {self.configuration}{without}{stage}{batch}{saved}"
 
@@ -160,10 +161,13 @@ def compile_for(item: Compiled, target: str) -> dict[str, int]:
     modules = (controller, episode, step, scan, least_used, write_usage)
     kernel = next(getattr(m, item.kernel) for m in modules if hasattr(m, item.kernel))
     pointers = [i for i, name in enumerate(kernel.arg_names) if item.signature[name].startswith("*")]
+    constants = item.constants
+    if "EARLY" in constants:  # the launchers ask the device for it
+        constants = constants | {"EARLY": target in EARLY_TARGETS}
     source = ASTSource(
         kernel,
         item.signature,
-        constexprs=item.constants,
+        constexprs=constants,
         attrs={(i,): [["tt.divisibility", 16]] for i in pointers},  # as launch.common.make_aligned makes them
     )
     options = {"num_warps": item.warps, "num_stages": 1} | compile_options(item.warps, TARGETS[target].backend)

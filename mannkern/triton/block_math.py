@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 
 @triton.jit
@@ -239,3 +240,15 @@ def sigmoid(x):
     """1 / (1 + exp(-x)). The exponent is never positive, so that no number overflows into NaN."""
     e = tl.exp(-tl.abs(x))
     return tl.where(x < 0, e, 1.0) / (1 + e)
+
+
+@triton.jit
+def follow(EARLY: tl.constexpr):
+    """Wait for the kernel before, then let the one behind begin: with EARLY, a kernel starts before its turn.
+
+    What stands in front of this call may read only what was written two kernels before, or earlier. It then runs beside
+    the kernel before (programmatic dependent launch, from sm_90 on).
+    """
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()

@@ -3,8 +3,6 @@
 Each is one matrix product of a step, with the activation behind it, or its gradient, in the same kernel. A program
 owns BB episodes and a few columns of the result. Letters: D hidden units, O = D + R W columns of an output [h, r], I
 columns of the interface vector, G columns of gates. Buffers of all steps are (T, B, ...), and ``t`` is the step.
-
-Sums run over k in the same order whatever BB is, so that the batch size changes no bit.
 """
 
 from __future__ import annotations
@@ -12,23 +10,57 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mannkern.triton.block_math import sigmoid
+from mannkern.triton.block_math import follow, sigmoid
+
+PRELOADED = tl.constexpr(4)  # up to so many chunks of a sum, all are loaded before the first is summed
+STAGES = tl.constexpr(4)  # chunks of a longer sum that are loaded at once
+
+
+@triton.jit
+def load_terms(p, i_k, m_k, i, m, STRIDE_K: tl.constexpr, STRIDE: tl.constexpr):
+    """Factors of a chunk of terms i_k (S, BK) of a product: elements k STRIDE_K + i STRIDE of p, (S, BK, len(i))."""
+    at = i_k[:, :, None] * STRIDE_K + i[None, None, :] * STRIDE
+    return tl.load(p + at, mask=m_k[:, :, None] & m[None, None, :], other=0.0)
 
 
 @triton.jit
 def product(
     p_x, p_w, i_b, m_b, i_o, m_o, X_ROW: tl.constexpr, W_K: tl.constexpr, W_O: tl.constexpr, K: tl.constexpr,
-    BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+    S: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """sum_k x(b, k) w(k, o): rows of x lie X_ROW apart, and element (k, o) of w at k W_K + i_o W_O."""
-    acc = tl.zeros((i_b.shape[0], i_o.shape[0]), ACC)
-    for begin in tl.range(0, K, BK):
-        i_k = begin + tl.arange(0, BK)
-        m_k = i_k < K
-        x = tl.load(p_x + i_b[:, None] * X_ROW + i_k[None, :], mask=m_b[:, None] & m_k[None, :], other=0.0)
-        w = tl.load(p_w + i_k[:, None] * W_K + i_o[None, :] * W_O, mask=m_k[:, None] & m_o[None, :], other=0.0)
-        acc = tl.dot(x, w, acc, input_precision=PRECISION, out_dtype=ACC)
-    return acc
+    """sum_k x(b, k) w(k, o): rows of x lie X_ROW apart, and element (k, o) of w at k W_K + i_o W_O.
+
+    A chunk is S BK terms, which S groups of warps share. If there are few chunks, all are loaded before the first is
+    summed, the weights even before the kernel in front has ended; loads take longer than sums then.
+    """
+    parts = tl.zeros((S, i_b.shape[0], i_o.shape[0]), ACC)
+    i_chunk = tl.arange(0, S)[:, None] * BK + tl.arange(0, BK)[None, :]
+    if K <= PRELOADED * S * BK:
+        w = ()
+        for begin in tl.static_range(0, K, S * BK):
+            i_k = begin + i_chunk
+            w = w + (load_terms(p_w, i_k, i_k < K, i_o, m_o, W_K, W_O),)  # type: ignore[assignment]
+        follow(EARLY)
+        x = ()
+        for begin in tl.static_range(0, K, S * BK):
+            i_k = begin + i_chunk
+            x = x + (load_terms(p_x, i_k, i_k < K, i_b, m_b, 1, X_ROW),)  # type: ignore[assignment]
+        for chunk in tl.static_range(len(w)):
+            parts = add_product(parts, x[chunk], w[chunk], ACC, PRECISION)
+    else:
+        follow(EARLY)
+        for begin in tl.range(0, K, S * BK, num_stages=STAGES):
+            i_k = begin + i_chunk
+            x = load_terms(p_x, i_k, i_k < K, i_b, m_b, 1, X_ROW)
+            w = load_terms(p_w, i_k, i_k < K, i_o, m_o, W_K, W_O)
+            parts = add_product(parts, x, w, ACC, PRECISION)
+    return tl.sum(parts, 0)
+
+
+@triton.jit
+def add_product(parts, x, w, ACC: tl.constexpr, PRECISION: tl.constexpr):
+    """parts(s, b, o) + sum_k x(s, k, b) w(s, k, o)."""
+    return tl.dot(tl.trans(x, 0, 2, 1), w, parts, input_precision=PRECISION, out_dtype=ACC)
 
 
 @triton.jit
@@ -74,8 +106,8 @@ def block(i_first, size, BLOCK: tl.constexpr):
 @triton.jit(do_not_specialize=["t", "t_before", "slot", "slot_after", "B"])
 def lstm_forward(
     p_before, p_w, p_gates, p_cells, p_outputs, t, t_before, slot, slot_after, B,
-    D: tl.constexpr, O: tl.constexpr, BB: tl.constexpr, BO: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr,
-    PRECISION: tl.constexpr,
+    D: tl.constexpr, O: tl.constexpr, BB: tl.constexpr, BO: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
+    ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """The LSTM of step t, for BO / 4 units. Grid (blocks of units, blocks of episodes).
 
@@ -91,7 +123,9 @@ def lstm_forward(
     i_unit = tl.program_id(0) * (BO // 4) + i_o // 4  # the four gates of a unit lie side by side
     m_o = i_unit < D
     i_gate = (i_o % 4) * D + i_unit
-    acc = product(p_before + t_before.to(tl.int64) * B * O, p_w, i_b, m_b, i_gate, m_o, O, 1, O, O, BK, ACC, PRECISION)
+    acc = product(
+        p_before + t_before.to(tl.int64) * B * O, p_w, i_b, m_b, i_gate, m_o, O, 1, O, O, S, BK, ACC, PRECISION, EARLY
+    )
     m_gates = m_b[:, None] & m_o[None, :]
     p_g = p_gates + t.to(tl.int64) * B * (4 * D) + i_b[:, None] * (4 * D) + i_gate[None, :]
     x = acc + tl.load(p_g, mask=m_gates, other=0.0)
@@ -119,8 +153,8 @@ def split_gates(x):
 @triton.jit(do_not_specialize=["t", "t_before", "B"])
 def layer_forward(
     p_before, p_w, p_gates, p_outputs, t, t_before, B,
-    D: tl.constexpr, O: tl.constexpr, BB: tl.constexpr, BO: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr,
-    PRECISION: tl.constexpr,
+    D: tl.constexpr, O: tl.constexpr, BB: tl.constexpr, BO: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
+    ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """The tanh layer of step t. Grid (blocks of units, blocks of episodes). p_w (D, O - D) is its weight for r.
 
@@ -132,7 +166,7 @@ def layer_forward(
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_d, m_d = block(tl.program_id(0) * BO, D, BO)
     p_r = p_before + t_before.to(tl.int64) * B * O + D
-    acc = product(p_r, p_w, i_b, m_b, i_d, m_d, O, 1, O - D, O - D, BK, ACC, PRECISION)
+    acc = product(p_r, p_w, i_b, m_b, i_d, m_d, O, 1, O - D, O - D, S, BK, ACC, PRECISION, EARLY)
     m = m_b[:, None] & m_d[None, :]
     x = tl.load(p_gates + t.to(tl.int64) * B * D + i_b[:, None] * D + i_d[None, :], mask=m, other=0.0)
     tl.store(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], tanh(acc + x, ACC), mask=m)
@@ -142,7 +176,8 @@ def layer_forward(
 def interface_forward(
     p_outputs, p_w, p_bias, p_interface, t, slot, B,
     D: tl.constexpr, O: tl.constexpr, I: tl.constexpr, TANH: tl.constexpr, RAW: tl.constexpr,
-    BB: tl.constexpr, BO: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+    BB: tl.constexpr, BO: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
+    ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """The interface vectors of step t, at ``slot`` of p_interface (., B, I). Grid (blocks of I, blocks of episodes).
 
@@ -154,7 +189,7 @@ def interface_forward(
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_o, m_o = block(tl.program_id(0) * BO, I, BO)
     p_h = p_outputs + t.to(tl.int64) * B * O
-    acc = product(p_h, p_w, i_b, m_b, i_o, m_o, O, 1, D, D, BK, ACC, PRECISION)
+    acc = product(p_h, p_w, i_b, m_b, i_o, m_o, O, 1, D, D, S, BK, ACC, PRECISION, EARLY)
     x = acc + tl.load(p_bias + i_o, mask=m_o, other=0.0)[None, :]
     y = tl.where((i_o < TANH)[None, :], tanh(x, ACC), x)
     if TANH + RAW < I:
@@ -166,11 +201,12 @@ def interface_forward(
 @triton.jit
 def hidden_gradient(
     p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d,
-    D: tl.constexpr, O: tl.constexpr, I: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, O: tl.constexpr, I: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
+    ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """The gradient of h at step t: through the interface vector, plus that at t_grad of p_grad_h (., B, O)."""
     p_d_i = p_d_interface + t.to(tl.int64) * B * I
-    d_h = product(p_d_i, p_w, i_b, m_b, i_d, m_d, I, D, 1, I, BK, ACC, PRECISION)
+    d_h = product(p_d_i, p_w, i_b, m_b, i_d, m_d, I, D, 1, I, S, BK, ACC, PRECISION, EARLY)
     if p_grad_h is not None:
         p = p_grad_h + t_grad.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :]
         d_h += tl.load(p, mask=m_b[:, None] & m_d[None, :], other=0.0)
@@ -180,8 +216,9 @@ def hidden_gradient(
 @triton.jit(do_not_specialize=["t", "t_grad", "B"])
 def lstm_backward(
     p_d_interface, p_w, p_grad_h, p_gates, p_cells, p_d_cell, p_d_gates, t, t_grad, B,
-    D: tl.constexpr, O: tl.constexpr, I: tl.constexpr, BB: tl.constexpr, BO: tl.constexpr, BK: tl.constexpr,
-    ACC: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, O: tl.constexpr, I: tl.constexpr,
+    BB: tl.constexpr, BO: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
+    ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """Backward of the interface's product and of the LSTM at step t, for BO units. Grid (units, episodes), in blocks.
 
@@ -195,7 +232,9 @@ def lstm_backward(
     """
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_d, m_d = block(tl.program_id(0) * BO, D, BO)
-    d_h = hidden_gradient(p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, BK, ACC, PRECISION)
+    d_h = hidden_gradient(
+        p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, S, BK, ACC, PRECISION, EARLY
+    )
     m = m_b[:, None] & m_d[None, :]
     i_gate = t.to(tl.int64) * B * (4 * D) + i_b[:, None] * (4 * D) + i_d[None, :]
     i = tl.load(p_gates + i_gate, mask=m, other=0.0)
@@ -217,8 +256,9 @@ def lstm_backward(
 @triton.jit(do_not_specialize=["t", "t_grad", "B"])
 def layer_backward(
     p_d_interface, p_w, p_grad_h, p_outputs, p_d_gates, t, t_grad, B,
-    D: tl.constexpr, O: tl.constexpr, I: tl.constexpr, BB: tl.constexpr, BO: tl.constexpr, BK: tl.constexpr,
-    ACC: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, O: tl.constexpr, I: tl.constexpr,
+    BB: tl.constexpr, BO: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
+    ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """Backward of the interface's product and of the tanh layer at step t. Grid as in ``lstm_backward``.
 
@@ -229,7 +269,9 @@ def layer_backward(
     """
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_d, m_d = block(tl.program_id(0) * BO, D, BO)
-    d_h = hidden_gradient(p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, BK, ACC, PRECISION)
+    d_h = hidden_gradient(
+        p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, S, BK, ACC, PRECISION, EARLY
+    )
     m = m_b[:, None] & m_d[None, :]
     h = tl.load(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], mask=m, other=0.0)
     tl.store(p_d_gates + t.to(tl.int64) * B * D + i_b[:, None] * D + i_d[None, :], d_h * (1 - h * h), mask=m)
@@ -239,7 +281,8 @@ def layer_backward(
 def output_backward(
     p_d_gates, p_w, p_grad_outputs, p_d_output, t, B,
     G: tl.constexpr, O: tl.constexpr, FIRST: tl.constexpr,
-    BB: tl.constexpr, BO: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+    BB: tl.constexpr, BO: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
+    ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """Backward of the recurrent product at step t. Grid (blocks of columns, blocks of episodes).
 
@@ -253,7 +296,7 @@ def output_backward(
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_o, m_o = block(tl.program_id(0) * BO, O - FIRST, BO)
     p_d_g = p_d_gates + t.to(tl.int64) * B * G
-    d_x = product(p_d_g, p_w, i_b, m_b, i_o, m_o, G, O - FIRST, 1, G, BK, ACC, PRECISION)
+    d_x = product(p_d_g, p_w, i_b, m_b, i_o, m_o, G, O - FIRST, 1, G, S, BK, ACC, PRECISION, EARLY)
     m = m_b[:, None] & m_o[None, :]
     i_x = i_b[:, None] * O + FIRST + i_o[None, :]
     if p_grad_outputs is not None:

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from mannkern.triton import lrua
-from mannkern.triton.block_math import load_rows, load_slots, store_rows
+from mannkern.triton.block_math import follow, load_rows, load_slots, store_rows
 from mannkern.triton.least_used import smallest, sort_key
 
 
@@ -21,7 +21,7 @@ def mann_step(
     t, slot, slot_after, i_interface, i_checkpoint, B,
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, D: tl.constexpr, STRENGTHS: tl.constexpr,
     n: tl.constexpr, PER_HEAD: tl.constexpr, DECAY: tl.constexpr,
-    BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
+    BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """Step t of the memory. p_memory and p_memory_out (B, N, W) may be one buffer, and so may those of usage (B, N).
 
@@ -40,14 +40,15 @@ def mann_step(
     p_w = p_weights + (slot.to(tl.int64) * B + i_b) * R * N
     p_w_after = p_weights + (slot_after.to(tl.int64) * B + i_b) * R * N
     i_tb = t.to(tl.int64) * B + i_b
-    X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
-    if p_marks is not None:
-        if i_checkpoint >= 0:
-            store_rows(p_checkpoints + (i_checkpoint.to(tl.int64) * B + i_b) * N * W, X, i_n, m_n, W, W0, W1)
     usage = load_slots(p_usage + i_b * N, i_n, m_n, ACC)
+    X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
     mark = smallest(sort_key(usage, ACC), i_n, m_n, n, ACC)
+    follow(EARLY)
     if p_marks is not None:
         tl.store(p_marks + i_tb * N + i_n, mark, mask=m_n)
+        if i_checkpoint >= 0:
+            store_rows(p_checkpoints + (i_checkpoint.to(tl.int64) * B + i_b) * N * W, X, i_n, m_n, W, W0, W1)
+    tl.debug_barrier()  # every thread has read memory and usage, which may be the buffers that are written
     X, writes = lrua.write(
         X, mark, i_n, m_n, p_w, p_key + 2 * R * W, p_key + R * W, None, N, W, R, n, PER_HEAD, W0, W1, ACC
     )
@@ -57,16 +58,16 @@ def mann_step(
     tl.store(p_usage_out + i_b * N + i_n, lrua.update_usage(usage, reads, writes, DECAY), mask=m_n)
 
 
-@triton.jit(do_not_specialize=["begin", "end", "B"])
+@triton.jit(do_not_specialize=["i_first", "begin", "end", "B"])
 def mann_recompute(
-    p_memory, p_interface, p_weights, p_marks, p_memories, begin, end, B,
+    p_first, p_interface, p_weights, p_marks, p_memories, i_first, begin, end, B,
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, STRENGTHS: tl.constexpr,
     n: tl.constexpr, PER_HEAD: tl.constexpr,
-    BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr,
+    BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """The memories after steps begin to end - 1 again, bit for bit, in p_memories (end - begin, B, N, W).
 
-    p_memory (B, N, W) is the memory before the first of them.
+    The memory before the first of them is at i_first of p_first (., B, N, W).
 
     Bytes per episode and step in float32: memory written 4 N W, read weights 4 R N, adds 4 R W, marks N. FLOPs:
     2 N W R.
@@ -75,7 +76,8 @@ def mann_recompute(
     i_n = tl.arange(0, BN)
     m_n = i_n < N
     I: tl.constexpr = 2 * R * W + (2 * R if STRENGTHS else R)
-    X = load_rows(p_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
+    follow(EARLY)
+    X = load_rows(p_first + (i_first.to(tl.int64) * B + i_b) * N * W, i_n, m_n, W, W0, W1, ACC)
     for t in tl.range(begin, end, disable_licm=True):
         i_tb = i_b + t * B.to(tl.int64)
         p_add = p_interface + i_tb * I + R * W
@@ -94,6 +96,7 @@ def mann_step_backward(
     N: tl.constexpr, W: tl.constexpr, R: tl.constexpr, D: tl.constexpr, STRENGTHS: tl.constexpr,
     n: tl.constexpr, PER_HEAD: tl.constexpr, DECAY: tl.constexpr,
     BN: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, BI: tl.constexpr, ACC: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """Backward of step t of the memory, and of the activation of its interface vector.
 
@@ -119,6 +122,8 @@ def mann_step_backward(
     D_M = load_rows(p_d_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
     X = load_rows(p_memories + (i_memory.to(tl.int64) * B + i_b) * N * W, i_n, m_n, W, W0, W1, ACC)
     grad_usage = load_slots(p_d_usage + i_b * N, i_n, m_n, ACC)
+    mark = tl.load(p_marks + i_tb * N + i_n, mask=m_n, other=0).to(tl.int32)
+    follow(EARLY)
     p_b = p_key + 2 * R * W + R if STRENGTHS else None
     p_d_b = p_d_key + 2 * R * W + R if STRENGTHS else None
     D_M = lrua.read_backward(
@@ -126,7 +131,6 @@ def mann_step_backward(
         p_d_key, p_d_b, N, W, R, W0, W1, ACC,
     )  # fmt: skip
     tl.debug_barrier()  # every thread has read the gradient of read weights
-    mark = tl.load(p_marks + i_tb * N + i_n, mask=m_n, other=0).to(tl.int32)
     D_M = lrua.write_backward(
         D_M, mark, i_n, m_n, grad_usage, None, p_w, p_key + 2 * R * W, p_key + R * W,
         p_d_w, p_d_key + 2 * R * W, p_d_key + R * W, N, W, R, n, PER_HEAD, W0, W1, ACC,

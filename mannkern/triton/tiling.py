@@ -15,6 +15,7 @@ SLOT_VECTORS = 8  # values that a slot needs beside its row, about: weights, nor
 ROW_SLOTS = 8192  # slots of a usage row that one program searches
 STEP_ELEMENTS_PER_THREAD = 48  # about; fewer threads repeat fewer instructions
 SCAN_ELEMENTS_PER_THREAD = 24  # the scan, and float64, would spill with more
+FEW_EPISODES = 64  # up to which the products of an episode's step take small blocks
 PROGRAMS_PER_CORE = 2  # the registers of a core hold one program of the standard sizes, and more of smaller ones
 INTERPRETED_PROGRAMS = 2  # programs of a scan's backward pass in Triton's interpreter
 MAX_ROUNDS = 16  # up to this n, the least used slots are searched by n rounds of minimum
@@ -67,18 +68,26 @@ def memory_blocks(N: int, W: int, dtype: torch.dtype, per_thread: int = STEP_ELE
 
 
 class ProductBlocks(NamedTuple):
-    """Block sizes of a matrix product of an episode's step: BB episodes, BO columns, sums in chunks of BK terms."""
+    """Block sizes of a product in a step of an episode: BB episodes, BO columns, sums in chunks of S BK terms."""
 
     BB: int
     BO: int
+    S: int
     BK: int
     warps: int
 
 
-def product_blocks(B: int, K: int, dtype: torch.dtype) -> ProductBlocks:
-    """The blocks of a matrix product of K terms for B episodes. Both sizes sum in the same order: B changes no bit."""
-    BK = min(max(power_of_two(K), 16), 64 if dtype == torch.float32 else 32)
-    return ProductBlocks(16, 16, BK, 4) if B <= 64 else ProductBlocks(32, 32, BK, 4)
+def product_blocks(B: int, dtype: torch.dtype) -> ProductBlocks:
+    """The blocks of a matrix product for B episodes.
+
+    For few episodes there are many small programs, in which the warps share each sum. For many, each program computes a
+    larger block, so that the weights are read less often.
+    """
+    if dtype == torch.float64:
+        return ProductBlocks(16, 16, 1, 16, 4)
+    if B <= FEW_EPISODES:
+        return ProductBlocks(16, 8, 8, 16, 8)
+    return ProductBlocks(64, 32, 1, 32, 4)
 
 
 def slot_blocks(N: int) -> Blocks:

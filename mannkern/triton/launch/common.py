@@ -21,12 +21,16 @@ BACKEND = "cuda" if torch.version.hip is None else "hip"
 
 
 def run(kernel: Any, grid: tuple[int, ...], warps: int, *args: Any, **constants: Any) -> None:
-    """Launch a kernel on the device of its first tensor, on the current stream; an empty grid launches nothing."""
+    """Launch a kernel on the device of its first tensor, on the current stream; an empty grid launches nothing.
+
+    With the constant EARLY, the kernel may begin before the one before it ends (``block_math.follow``).
+    """
     if 0 in grid:
         return
     device = next(x.device for x in args if isinstance(x, Tensor))
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        kernel[grid](*args, **constants, num_warps=warps, num_stages=1, **compile_options(warps, BACKEND))
+        options = compile_options(warps, BACKEND) | ({"launch_pdl": True} if constants.get("EARLY") else {})
+        kernel[grid](*args, **constants, num_warps=warps, num_stages=1, **options)
 
 
 def compile_options(warps: int, backend: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from mannkern.memories.episode import checkpoint_every
 from mannkern.triton import controller, episode
 from mannkern.triton.graph import replay
 from mannkern.triton.launch.common import Maybe, make_all_aligned, memory_constants, num_ranked_slots, run, triton_dtype
-from mannkern.triton.tiling import memory_blocks, power_of_two, product_blocks
+from mannkern.triton.tiling import SCAN_ELEMENTS_PER_THREAD, memory_blocks, power_of_two, product_blocks
 
 
 def mann_episode(*args: Any) -> tuple[Tensor, ...]:
@@ -66,13 +66,20 @@ class _Product(NamedTuple):
     constants: dict[str, Any]
 
 
-def _product(B: int, columns: int, K: int, dtype: torch.dtype) -> _Product:
-    """A product of K summands for ``columns`` columns. TF32 is taken where the user allows it, off by default."""
-    blocks = product_blocks(B, K, dtype)
+def _product(columns: int, memory: Tensor) -> _Product:
+    """A product with ``columns`` columns for each episode. It takes TF32 only if the user allows it for products."""
+    B, dtype = len(memory), memory.dtype
+    blocks = product_blocks(B, dtype)
     precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
-    sizes = {"BB": blocks.BB, "BO": blocks.BO, "BK": blocks.BK}
+    sizes = {"BB": blocks.BB, "BO": blocks.BO, "S": blocks.S, "BK": blocks.BK}
     grid = (-(-columns // blocks.BO), -(-B // blocks.BB))
-    return _Product(grid, blocks.warps, sizes | {"ACC": triton_dtype(dtype), "PRECISION": precision})
+    constants = {"ACC": triton_dtype(dtype), "PRECISION": precision, "EARLY": starts_early(memory.device)}
+    return _Product(grid, blocks.warps, sizes | constants)
+
+
+def starts_early(device: torch.device) -> bool:
+    """Whether a kernel may begin before the one before it ends: on NVIDIA's GPUs from sm_90 on."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def _forward(
@@ -110,11 +117,11 @@ def _forward(
     last_memory, last_usage = torch.empty_like(memory), torch.empty_like(usage)
     p_saved = (marks, checkpoints) if save_for_backward else (None, None)
 
-    layer = _product(B, 4 * s.D if s.lstm else s.D, s.O - s.first, memory.dtype)
-    heads = _product(B, s.I, s.D, memory.dtype)
+    layer = _product(s.G, memory)
+    heads = _product(s.I, memory)
     layout = {"D": s.D, "O": s.O}
     columns = {"I": s.I, "TANH": 2 * s.R * s.W, "RAW": s.R}
-    blocks = memory_blocks(s.N, s.W, memory.dtype)
+    blocks = memory_blocks(s.N, s.W, memory.dtype, SCAN_ELEMENTS_PER_THREAD)
     step = _memory_constants(memory, s, num_least_used, per_head) | {"D": s.D, "DECAY": decay}
     for t in range(T):
         before, i_before = (outputs, t - 1) if t else (output, 0)
@@ -152,9 +159,9 @@ def _forward(
 
 
 def _memory_constants(memory: Tensor, s: _Sizes, num_least_used: int, per_head: bool) -> dict[str, Any]:
-    constants = memory_constants(memory, s.R, memory_blocks(s.N, s.W, memory.dtype))
+    constants = memory_constants(memory, s.R, memory_blocks(s.N, s.W, memory.dtype, SCAN_ELEMENTS_PER_THREAD))
     n = num_ranked_slots(num_least_used, per_head, s.R)
-    return constants | {"STRENGTHS": s.strengths, "n": n, "PER_HEAD": per_head}
+    return constants | {"STRENGTHS": s.strengths, "n": n, "PER_HEAD": per_head, "EARLY": starts_early(memory.device)}
 
 
 def _backward(
@@ -190,57 +197,59 @@ def _backward(
     outputs, gates, cells, weights, interface, marks, checkpoints = make_all_aligned(
         outputs, gates, cells, weights, interface, marks, checkpoints
     )
+    d_gates, d_interface = empty(T, B, s.G), empty(T, B, s.I)
+    memories = empty(min(every, T), B, s.N, s.W)  # after each step from one checkpoint to the next
+
+    hidden, recurrent = _product(s.D, memory), _product(s.O - s.first, memory)
+    blocks = memory_blocks(s.N, s.W, memory.dtype, SCAN_ELEMENTS_PER_THREAD)
+    write = _memory_constants(memory, s, num_least_used, per_head)
+    step = write | {"D": s.D, "DECAY": decay, "BI": power_of_two(s.I)}
+    layout = {"D": s.D, "O": s.O, "I": s.I}
+
+    def recompute(begin: int) -> None:
+        first, i_first = (checkpoints, begin // every - 1) if begin else (memory, 0)
+        run(
+            episode.mann_recompute, (B,), blocks.warps, first, interface, weights, marks, memories,
+            i_first, begin, min(begin + every, T), B, **write,
+        )  # fmt: skip
+
+    recompute((T - 1) // every * every)
     d_memory, d_weights = _start(grad_memory, memory), _start(grad_read_weights, weights[0])
     d_usage, d_cell = _start(grad_usage, empty(B, s.N)), _start(grad_cell, empty(B if s.lstm else 0, s.D))
     d_output = torch.zeros_like(output)
     if grad_outputs is not None:
         d_output[:, s.first :] = grad_outputs[-1, :, s.first :]
-    d_gates, d_interface = empty(T, B, s.G), empty(T, B, s.I)
-    memories = empty(min(every, T), B, s.N, s.W)  # after each step from one checkpoint to the next
-
-    hidden = _product(B, s.D, s.I, memory.dtype)
-    recurrent = _product(B, s.O - s.first, s.G, memory.dtype)
-    blocks = memory_blocks(s.N, s.W, memory.dtype)
-    write = _memory_constants(memory, s, num_least_used, per_head)
-    step = write | {"D": s.D, "DECAY": decay, "BI": power_of_two(s.I)}
-    layout = {"D": s.D, "O": s.O, "I": s.I}
     for t in reversed(range(T)):
-        begin = t // every * every
-        if t == T - 1 or t % every == every - 1:
-            first = checkpoints[begin // every - 1] if begin else memory
-            run(
-                episode.mann_recompute, (B,), blocks.warps, first, interface, weights, marks, memories, begin, t + 1, B,
-                **write,
-            )  # fmt: skip
         run(
             episode.mann_step_backward, (B,), blocks.warps, d_output, memories, interface, weights, marks,
-            d_memory, d_weights, d_usage, d_interface, t, t - begin, B, **step,
+            d_memory, d_weights, d_usage, d_interface, t, t % every, B, **step,
         )  # fmt: skip
+        if t and t % every == 0:
+            recompute(t - every)  # two kernels before it is read (block_math.follow)
         if s.lstm:
             run(
                 controller.lstm_backward, hidden.grid, hidden.warps,
-                d_interface, interface_weight, d_output, gates, cells, d_cell, d_gates,
-                t, 0, B, **layout, **hidden.constants,
+                d_interface, interface_weight, d_output, gates, cells, d_cell, d_gates, t, 0, B,
+                **layout, **hidden.constants,
             )  # fmt: skip
         else:
             run(
                 controller.layer_backward, hidden.grid, hidden.warps,
-                d_interface, interface_weight, grad_outputs, outputs, d_gates,
-                t, t, B, **layout, **hidden.constants,
+                d_interface, interface_weight, grad_outputs, outputs, d_gates, t, t, B, **layout, **hidden.constants,
             )  # fmt: skip
         run(
             controller.output_backward, recurrent.grid, recurrent.warps,
             d_gates, recurrent_weight, grad_outputs, d_output, t, B,
             G=s.G, O=s.O, FIRST=s.first, **recurrent.constants,
         )  # fmt: skip
-    d_rows, x = d_gates.flatten(0, 1), input.flatten(0, 1)
+    rows, vectors = d_gates.flatten(0, 1), d_interface.flatten(0, 1)
     d_recurrent = d_gates[0].t() @ output[:, s.first :]
     if T > 1:
         d_recurrent.addmm_(d_gates[1:].flatten(0, 1).t(), outputs[:-1, :, s.first :].flatten(0, 1))
-    d_vectors, hidden_rows = d_interface.flatten(0, 1), outputs[..., : s.D].flatten(0, 1)
     return (
-        (d_rows @ input_weight).view(input.shape) if needs_input_grad else empty(0, *input.shape[1:]),
-        d_rows.t() @ x, d_rows.sum(0), d_recurrent, d_vectors.t() @ hidden_rows, d_vectors.sum(0),
+        (rows @ input_weight).view(input.shape) if needs_input_grad else empty(0, *input.shape[1:]),
+        rows.t() @ input.flatten(0, 1), rows.sum(0), d_recurrent,
+        vectors.t() @ outputs[..., : s.D].flatten(0, 1), vectors.sum(0),
         d_output, d_cell, d_memory, d_weights, d_usage,
     )  # fmt: skip
 
