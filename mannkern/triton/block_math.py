@@ -6,7 +6,8 @@ waste a third. One row (W) is a tuple in the same way. All arithmetic is in the 
 stores convert other types. The columns of the second part are declared less aligned than they are (multiple_of), so
 that Triton spreads them over as many lanes as the first part and moves nothing between lanes where the two meet.
 
-Equal rows give equal bits wherever they lie, because the order in which columns are summed does not depend on the row.
+Equal rows give equal bits wherever they lie, because the order in which columns are summed does not depend on the row,
+and because products and sums are fused where the source says so, and nowhere else (``launch.common.compile_options``).
 """
 
 from __future__ import annotations
