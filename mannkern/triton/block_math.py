@@ -6,7 +6,8 @@ waste a third. One row (W) is a tuple in the same way. All arithmetic is in the 
 stores convert other types. The columns of the second part are declared less aligned than they are (multiple_of), so
 that Triton spreads them over as many lanes as the first part and moves nothing between lanes where the two meet.
 
-Equal rows give equal bits wherever they lie, because the order in which columns are summed does not depend on the row.
+Equal rows give equal bits wherever they lie, because the order in which columns are summed does not depend on the row,
+and because products and sums are fused where the source says so, and nowhere else (``launch.common.compile_options``).
 """
 
 from __future__ import annotations
@@ -125,39 +126,13 @@ def dot(rows, row, ACC: tl.constexpr):
 
 
 @triton.jit
-def halves_of_slots(x):
-    """The first and the second half of the slots of a block (BN, columns)."""
-    return tl.split(tl.permute(tl.reshape(x, [2, x.shape[0] // 2, x.shape[1]]), (1, 2, 0)))
-
-
-@triton.jit
-def add_weighted(total, part, weights):
-    """total + weights part, where each row of total takes the sum over as many rows of part as there are for it."""
-    if part.shape[0] == total.shape[0]:
-        return tl.fma(part, weights, total)
-    else:
-        first, second = halves_of_slots(part)
-        first_weights, second_weights = halves_of_slots(weights)
-        return add_weighted(add_weighted(total, first, first_weights), second, second_weights)
-
-
-@triton.jit
-def weighted_sum_part(part, weights, ACC: tl.constexpr):
-    """sum_i weights(i) part(i). A thread adds its slots before lanes do."""
-    BN: tl.constexpr = part.shape[0]
-    SLOTS: tl.constexpr = max(1, min(2, BN // 8, BN * part.shape[1] // 1024))  # of a thread, of 8 warps, at least
-    total = tl.full([BN // SLOTS, part.shape[1]], 0.0, ACC)
-    return tl.sum(add_weighted(total, part, tl.broadcast_to(weights[:, None], part.shape)), 0)
-
-
-@triton.jit
-def weighted_sum(rows, weights, ACC: tl.constexpr):
+def weighted_sum(rows, weights):
     """sum_i weights(i) rows(i): one row."""
-    part = weighted_sum_part(rows[0], weights, ACC)
+    part = tl.sum(rows[0] * weights[:, None], 0)
     if len(rows) == 1:
         return (part,)
     else:
-        return part, weighted_sum_part(rows[1], weights, ACC)
+        return part, tl.sum(rows[1] * weights[:, None], 0)
 
 
 @triton.jit

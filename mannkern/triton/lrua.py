@@ -104,7 +104,7 @@ def read(
         w_r = e * scale
         tl.store(p_weights + h * N + i_n, w_r, mask=m_n)
         if p_read is not None:
-            store_row(p_read + h * W, scale_row(weighted_sum(X, e, ACC), scale), W, W0, W1)
+            store_row(p_read + h * W, scale_row(weighted_sum(X, e), scale), W, W0, W1)
         total += w_r
     return total
 
@@ -162,7 +162,7 @@ def read_backward(
         if p_strength is not None:
             tl.store(p_d_strength + h, tl.sum(dz_cos, 0))
         d_dot = dz * b * inverse
-        d_unit = weighted_sum(X, d_dot, ACC)
+        d_unit = weighted_sum(X, d_dot)
         if W == 1:  # the cosine of one column is a sign: its gradient is 0, and the formula would leave rounding
             d_dot = tl.where(slot_norm > eps(ACC), 0.0, d_dot)
             d_key = scale_row(d_unit, tl.where(key_norm > eps(ACC), 0.0, 1 / key_norm))
@@ -194,7 +194,7 @@ def write_backward(
         grad = grad_usage + dot(D, load_row(p_add + h * W, W, W0, W1, ACC), ACC)
         if p_grad_write_weights is not None:
             grad += load_slots(p_grad_write_weights + h * N, i_n, m_n, ACC)
-        store_row(p_d_add + h * W, weighted_sum(D, write_weights(s, w_r, w_lu), ACC), W, W0, W1)
+        store_row(p_d_add + h * W, weighted_sum(D, write_weights(s, w_r, w_lu)), W, W0, W1)
         tl.store(p_d_weights + h * N + i_n, s * grad, mask=m_n)
         tl.store(p_d_gate + h, s * (1 - s) * tl.sum(grad * (w_r - w_lu), 0))
     return clear(D, mark == 1)

@@ -79,7 +79,7 @@ def step_forward(
             tl.store(p_weights_out + (i_b * R + h) * N + i_n, z, mask=m_n)
             tl.store(p_top + i_part + h, top)
             tl.store(p_total + i_part + h, tl.sum(e, 0))
-            store_row(p_read + (i_part + h) * W, weighted_sum(X, e, ACC), W, W0, W1)
+            store_row(p_read + (i_part + h) * W, weighted_sum(X, e), W, W0, W1)
 
 
 @triton.jit

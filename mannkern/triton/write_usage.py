@@ -66,7 +66,7 @@ def write_backward(
         w_w = load_slots(p_write_weights + (i_b * R + h) * N, i_n, m_n, ACC)
         a = load_row(p_add + (i_b * R + h) * W, W, W0, W1, ACC)
         tl.store(p_d_write_weights + (i_b * R + h) * N + i_n, dot(D, a, ACC), mask=m_n)
-        store_row(p_d_add + (i_part * R + h) * W, weighted_sum(D, w_w, ACC), W, W0, W1)
+        store_row(p_d_add + (i_part * R + h) * W, weighted_sum(D, w_w), W, W0, W1)
     if p_reset is not None:
         D = clear(D, i_n == tl.load(p_reset + i_b))
     store_rows(p_d_memory + i_b * N * W, D, i_n, m_n, W, W0, W1)
