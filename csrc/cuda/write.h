@@ -7,8 +7,13 @@ namespace mannkern {
 
 constexpr int kWriteThreads = 128, kWriteSlots = 256;  // of a block
 constexpr int kFlight = 4;                             // slots that a thread loads at once
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 1200
+constexpr int kMostWriteBlocks = 5;  // with 6 the assembler spills 8 bytes on sm_120
+#else
+constexpr int kMostWriteBlocks = 6;
+#endif
 template <class T>
-constexpr int kWriteBlocks = sizeof(T) == 4 ? 6 : 3;  // of a multiprocessor, as kBlocks of a Warp
+constexpr int kWriteBlocks = sizeof(T) == 4 ? kMostWriteBlocks : 3;  // of a multiprocessor, as kBlocks of a Warp
 
 // Each block takes kWriteSlots slots of an episode, and each thread one column of some of these slots, by ColumnMap.
 template <class T>
