@@ -102,8 +102,10 @@ class MemorySequence(nn.Module):
         malloc gets from the system, cleared, at every call; those of a chunk it keeps, which saves 6% of a training
         step (docs/facts.md). torch.compile sees one call, because the number of calls would be a constant to it.
         """
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return self.cell.fused_episode(input, weights, state, lengths, reset)
         size, B = 64 * max(2, torch.get_num_threads()), input.shape[1]
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or size >= B:
+        if size >= B:
             return self.cell.fused_episode(input, weights, state, lengths, reset)
         chunks = []
         for episodes in torch.arange(B).tensor_split(-(-B // size)):
