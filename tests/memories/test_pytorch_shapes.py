@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from mannkern import MANN, NTM
 from mannkern.functional import lrua_scan
@@ -21,6 +22,7 @@ MODULES = pytest.mark.parametrize("module", [MANN, NTM])
 CONTROLLERS = pytest.mark.parametrize("controller", ["lstm", "feedforward"])
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of an autograd Function
 # T = 1 and 2 save one checkpoint, and PyTorch compiles sizes of one by themselves.
+LARGE = [(9, 128), (5, 129), (3, 257), (6, 1000)]  # episodes of one chunk of the batch and of more
 SHAPES = [(4, 2), (5, 3), (7, 4), (9, 6), (17, 5), (3, 9), (30, 2), (31, 7), (64, 3), (65, 3), (100, 12)]
 
 
@@ -45,10 +47,10 @@ def test_steps_between_checkpoints() -> None:
     assert episode.checkpoint_every(0) == 1
 
 
-def check(compiled: Any, model: Any, x: Tensor) -> None:
+def check(compiled: Any, model: Any, x: Tensor, **ends: Tensor) -> None:
     results = []
     for run in (compiled, model):
-        output, state = run(x)
+        output, state = run(x, **ends)
         loss = output.square().sum() + state.memory.square().sum()
         results.append((output.detach(), state.memory.detach(), *torch.autograd.grad(loss, list(model.parameters()))))
     assert all(same(got, expected) for got, expected in zip(*results, strict=True))
@@ -59,8 +61,30 @@ def check(compiled: Any, model: Any, x: Tensor) -> None:
 def test_sequences_of_any_length_and_batch(module: Any, controller: str) -> None:
     model = module(3, 5, 8, 4, 2, controller=controller, backend="cpp")
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=True)
-    for T, B in SHAPES:
+    for T, B in [*SHAPES, *LARGE]:
         check(compiled, model, torch.randn(T, B, 3))
+
+
+@MODULES
+@CONTROLLERS
+def test_sequences_with_lengths_and_resets(module: Any, controller: str) -> None:
+    model = module(3, 5, 8, 4, 2, controller=controller, backend="cpp")
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=True)
+    for T, B in [*SHAPES[3:8], *LARGE]:
+        lengths, reset = torch.randint(T + 1, (B,)), torch.rand(T, B) < 0.2
+        check(compiled, model, torch.randn(T, B, 3), lengths=lengths, reset=reset)
+
+
+@MODULES
+def test_a_batch_of_one_is_compiled_once_more(module: Any) -> None:
+    """PyTorch compiles sizes of one by themselves."""
+    counter = CompileCounterWithBackend("aot_eager")
+    model = module(3, 5, 8, 4, 2, backend="cpp")
+    compiled = torch.compile(model, fullgraph=True, backend=counter, dynamic=True)
+    with torch._dynamo.config.patch(error_on_recompile=False):
+        for T, B in ((7, 4), (7, 1), (5, 130), (9, 1), (6, 2)):
+            check(compiled, model, torch.randn(T, B, 3))
+    assert counter.frame_count == 2
 
 
 @MODULES
@@ -92,14 +116,14 @@ def test_scans_of_any_length_and_batch() -> None:
 @CONTROLLERS
 def test_an_exported_sequence_of_any_length_and_batch(module: Any, controller: str) -> None:
     model = module(3, 5, 8, 4, 2, controller=controller, backend="cpp")
-    sizes = {0: torch.export.Dim("T", min=3), 1: torch.export.Dim("B", max=128)}
+    sizes = {0: torch.export.Dim("T", min=3), 1: torch.export.Dim("B")}
     file = io.BytesIO()
     with torch.no_grad():  # nothing is saved for backward, whose number of checkpoints would bound T
         program = torch.export.export(model, (torch.randn(6, 4, 3),), dynamic_shapes=(sizes,))
     torch.export.save(program, file)
     file.seek(0)
     exported = torch.export.load(file).module()
-    for T, B in SHAPES:
+    for T, B in [*SHAPES, *LARGE]:
         x = torch.randn(T, B, 3)
         output, state = exported(x)
         assert same(output.detach(), model(x)[0].detach())
