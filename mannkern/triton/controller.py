@@ -3,6 +3,8 @@
 Each is one matrix product of a step, with the activation behind it, or its gradient, in the same kernel. A program
 owns BB episodes and a few columns of the result. Letters: D hidden units, O = D + R W columns of an output [h, r], I
 columns of the interface vector, G columns of gates. Buffers of all steps are (T, B, ...), and ``t`` is the step.
+
+What stands in front of ``product`` may run beside the kernel before, and so reads nothing of that (block_math.follow).
 """
 
 from __future__ import annotations
@@ -123,19 +125,18 @@ def lstm_forward(
     i_unit = tl.program_id(0) * (BO // 4) + i_o // 4  # the four gates of a unit lie side by side
     m_o = i_unit < D
     i_gate = (i_o % 4) * D + i_unit
-    acc = product(
-        p_before + t_before.to(tl.int64) * B * O, p_w, i_b, m_b, i_gate, m_o, O, 1, O, O, S, BK, ACC, PRECISION, EARLY
-    )
     m_gates = m_b[:, None] & m_o[None, :]
     p_g = p_gates + t.to(tl.int64) * B * (4 * D) + i_b[:, None] * (4 * D) + i_gate[None, :]
-    x = acc + tl.load(p_g, mask=m_gates, other=0.0)
-    y = tl.where((i_o % 4 == 2)[None, :], tanh(x, ACC), sigmoid(x))
-    tl.store(p_g, y, mask=m_gates)
-    i, f, g, o = split_gates(y)
+    x = tl.load(p_g, mask=m_gates, other=0.0)
     i_d, m_d = block(tl.program_id(0) * (BO // 4), D, BO // 4)
     m = m_b[:, None] & m_d[None, :]
     i_cell = i_b[:, None] * D + i_d[None, :]
     c = tl.load(p_cells + slot.to(tl.int64) * B * D + i_cell, mask=m, other=0.0)
+    p_x = p_before + t_before.to(tl.int64) * B * O
+    x += product(p_x, p_w, i_b, m_b, i_gate, m_o, O, 1, O, O, S, BK, ACC, PRECISION, EARLY)
+    y = tl.where((i_o % 4 == 2)[None, :], tanh(x, ACC), sigmoid(x))
+    tl.store(p_g, y, mask=m_gates)
+    i, f, g, o = split_gates(y)
     c = f * c + i * g
     tl.store(p_cells + slot_after.to(tl.int64) * B * D + i_cell, c, mask=m)
     tl.store(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], o * tanh(c, ACC), mask=m)
@@ -166,10 +167,10 @@ def layer_forward(
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_d, m_d = block(tl.program_id(0) * BO, D, BO)
     p_r = p_before + t_before.to(tl.int64) * B * O + D
-    acc = product(p_r, p_w, i_b, m_b, i_d, m_d, O, 1, O - D, O - D, S, BK, ACC, PRECISION, EARLY)
     m = m_b[:, None] & m_d[None, :]
     x = tl.load(p_gates + t.to(tl.int64) * B * D + i_b[:, None] * D + i_d[None, :], mask=m, other=0.0)
-    tl.store(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], tanh(acc + x, ACC), mask=m)
+    x += product(p_r, p_w, i_b, m_b, i_d, m_d, O, 1, O - D, O - D, S, BK, ACC, PRECISION, EARLY)
+    tl.store(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], tanh(x, ACC), mask=m)
 
 
 @triton.jit(do_not_specialize=["t", "slot", "B"])
@@ -189,8 +190,8 @@ def interface_forward(
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_o, m_o = block(tl.program_id(0) * BO, I, BO)
     p_h = p_outputs + t.to(tl.int64) * B * O
-    acc = product(p_h, p_w, i_b, m_b, i_o, m_o, O, 1, D, D, S, BK, ACC, PRECISION, EARLY)
-    x = acc + tl.load(p_bias + i_o, mask=m_o, other=0.0)[None, :]
+    bias = tl.load(p_bias + i_o, mask=m_o, other=0.0)
+    x = product(p_h, p_w, i_b, m_b, i_o, m_o, O, 1, D, D, S, BK, ACC, PRECISION, EARLY) + bias[None, :]
     y = tl.where((i_o < TANH)[None, :], tanh(x, ACC), x)
     if TANH + RAW < I:
         y = tl.where((i_o >= TANH + RAW)[None, :], strength(x), y)
@@ -205,12 +206,12 @@ def hidden_gradient(
     ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """The gradient of h at step t: through the interface vector, plus that at t_grad of p_grad_h (., B, O)."""
-    p_d_i = p_d_interface + t.to(tl.int64) * B * I
-    d_h = product(p_d_i, p_w, i_b, m_b, i_d, m_d, I, D, 1, I, S, BK, ACC, PRECISION, EARLY)
+    d_h = tl.zeros((i_b.shape[0], i_d.shape[0]), ACC)
     if p_grad_h is not None:
         p = p_grad_h + t_grad.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :]
-        d_h += tl.load(p, mask=m_b[:, None] & m_d[None, :], other=0.0)
-    return d_h
+        d_h = tl.load(p, mask=m_b[:, None] & m_d[None, :], other=0.0)
+    p_d_i = p_d_interface + t.to(tl.int64) * B * I
+    return d_h + product(p_d_i, p_w, i_b, m_b, i_d, m_d, I, D, 1, I, S, BK, ACC, PRECISION, EARLY)
 
 
 @triton.jit(do_not_specialize=["t", "t_grad", "B"])
@@ -232,9 +233,6 @@ def lstm_backward(
     """
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_d, m_d = block(tl.program_id(0) * BO, D, BO)
-    d_h = hidden_gradient(
-        p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, S, BK, ACC, PRECISION, EARLY
-    )
     m = m_b[:, None] & m_d[None, :]
     i_gate = t.to(tl.int64) * B * (4 * D) + i_b[:, None] * (4 * D) + i_d[None, :]
     i = tl.load(p_gates + i_gate, mask=m, other=0.0)
@@ -245,7 +243,11 @@ def lstm_backward(
     p_c = p_cells + t.to(tl.int64) * B * D + i_cell
     c = tl.load(p_c, mask=m, other=0.0)
     squashed = tanh(tl.load(p_c + B.to(tl.int64) * D, mask=m, other=0.0), ACC)
-    d_c = tl.load(p_d_cell + i_cell, mask=m, other=0.0) + d_h * o * (1 - squashed * squashed)
+    d_c = tl.load(p_d_cell + i_cell, mask=m, other=0.0)
+    d_h = hidden_gradient(
+        p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, S, BK, ACC, PRECISION, EARLY
+    )
+    d_c += d_h * o * (1 - squashed * squashed)
     tl.store(p_d_cell + i_cell, d_c * f, mask=m)
     tl.store(p_d_gates + i_gate, d_c * g * i * (1 - i), mask=m)
     tl.store(p_d_gates + i_gate + D, d_c * c * f * (1 - f), mask=m)
@@ -269,11 +271,11 @@ def layer_backward(
     """
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_d, m_d = block(tl.program_id(0) * BO, D, BO)
+    m = m_b[:, None] & m_d[None, :]
+    h = tl.load(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], mask=m, other=0.0)
     d_h = hidden_gradient(
         p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, S, BK, ACC, PRECISION, EARLY
     )
-    m = m_b[:, None] & m_d[None, :]
-    h = tl.load(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], mask=m, other=0.0)
     tl.store(p_d_gates + t.to(tl.int64) * B * D + i_b[:, None] * D + i_d[None, :], d_h * (1 - h * h), mask=m)
 
 
@@ -296,10 +298,10 @@ def output_backward(
     i_b, m_b = block(tl.program_id(1) * BB, B, BB)
     i_o, m_o = block(tl.program_id(0) * BO, O - FIRST, BO)
     p_d_g = p_d_gates + t.to(tl.int64) * B * G
-    d_x = product(p_d_g, p_w, i_b, m_b, i_o, m_o, G, O - FIRST, 1, G, S, BK, ACC, PRECISION, EARLY)
     m = m_b[:, None] & m_o[None, :]
     i_x = i_b[:, None] * O + FIRST + i_o[None, :]
+    d_x = tl.zeros((BB, BO), ACC)
     if p_grad_outputs is not None:
-        p = p_grad_outputs + (t.to(tl.int64) - 1) * B * O + i_x
-        d_x += tl.load(p, mask=m & (t > 0), other=0.0)
+        d_x = tl.load(p_grad_outputs + (t.to(tl.int64) - 1) * B * O + i_x, mask=m & (t > 0), other=0.0)
+    d_x += product(p_d_g, p_w, i_b, m_b, i_o, m_o, G, O - FIRST, 1, G, S, BK, ACC, PRECISION, EARLY)
     tl.store(p_d_output + i_x, d_x, mask=m)

@@ -144,4 +144,5 @@ def mann_step_backward(
     if STRENGTHS:
         slope = tl.where(i_i >= 2 * R * W + R, 1 - tl.exp(1 - y), slope)  # of softplus, from its value
     d_y = tl.load(p_d_key + i_i, mask=i_i < I, other=0.0)
+    tl.debug_barrier()  # every thread has read it
     tl.store(p_d_key + i_i, d_y * slope, mask=i_i < I)

@@ -87,7 +87,7 @@ def product_blocks(B: int, dtype: torch.dtype) -> ProductBlocks:
         return ProductBlocks(16, 16, 1, 16, 4)
     if B <= FEW_EPISODES:
         return ProductBlocks(16, 8, 8, 16, 8)
-    return ProductBlocks(64, 32, 1, 32, 4)
+    return ProductBlocks(32, 32, 4, 16, 8)
 
 
 def slot_blocks(N: int) -> Blocks:

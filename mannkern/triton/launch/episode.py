@@ -107,9 +107,9 @@ def _forward(
     gates = torch.addmm(bias, input.flatten(0, 1), input_weight.t()).view(T, B, s.G)
     slots = T + 1 if save_for_backward else 2
     cells, weights = empty(slots if s.lstm else 0, B, s.D), empty(slots, B, s.R, s.N)
-    weights[0] = read_weights
     if cell is not None:
         cells[0] = cell
+    weights[0] = read_weights  # last: the first kernel reads what was written two kernels before (block_math.follow)
     steps = T if save_for_backward else 1
     outputs, interface = empty(T, B, s.O), empty(steps, B, s.I)
     marks = empty(steps if save_for_backward else 0, B, s.N, dtype=torch.int8)
