@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,8 @@ class Backend(NamedTuple):
                     None for the reference, which is called without the dispatcher
     takes_half:     whether its kernels convert float16 and bfloat16 on load, so that nothing is widened before
     fuses_episodes: (family, sizes, dtype) -> whether it computes a whole episode of a cell as one operation
+    operations:     single operations that it has of other families, by name, each with (sizes, dtype) -> why it cannot
+                    run a call of them; "" where it can
     """
 
     name: str
@@ -37,3 +40,4 @@ class Backend(NamedTuple):
     overload: str | None = "default"
     takes_half: bool = False
     fuses_episodes: Callable[[str, Sizes, torch.dtype], bool] = lambda family, sizes, dtype: False
+    operations: Mapping[str, Callable[[Sizes, torch.dtype], str]] = MappingProxyType({})
