@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "../host/lrua_step.h"
 #include "allocate.h"
 #include "dispatch.h"
 
@@ -102,78 +103,31 @@ std::tuple<Tensor, Tensor, Tensor> cosine_read_backward(const Maybe& grad_read, 
   });
 }
 
-template <class T>
-InterfaceVector<T> interface_vector(Call<T>& call, int64_t B, const Shape& s, const Tensor& key, const Tensor& add,
-                                    const Tensor& gate, const Maybe& strength) {
-  return {call.in(key, "key", {B, s.R, s.W}), call.in(add, "add", {B, s.R, s.W}), call.in(gate, "gate", {B, s.R}),
-          call.in(strength, "strength", {B, s.R})};
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step(
-    const Tensor& memory, const Tensor& read_weights, const Tensor& usage, const Tensor& key, const Tensor& add,
-    const Tensor& gate, const Maybe& strength, int64_t n, bool per_head, double decay) {
-  return by_dtype(memory, "memory", [&](auto zero) {
-    using T = decltype(zero);
-    Call<T> call;
-    const Shape s = shape_of(memory, key, "key");
-    const int64_t B = memory.size(0);
-    check_range(n, "num_least_used", 1, s.N);
-    const LRUAOptions options{n, per_head, decay};
-    const Tensor memory_out = allocate_large<T>({B, s.N, s.W}), read = call.out({B, s.R, s.W});
-    const Tensor w_r = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N}), w_w = call.out({B, s.R, s.N});
-    const Tensor cosine = call.out({B, s.R, s.N}), norm = call.out({B, s.N});
-    const Tensor slots = Call<T>::allocate({B, n}, ScalarType::Long);
-    over_batch(B, s.N * s.W * s.R, kernels<T>().lrua_step,
-               LRUAStep<T>{s, options, call.in(memory, "memory", {B, s.N, s.W}),
-                           call.in(read_weights, "read_weights", {B, s.R, s.N}), call.in(usage, "usage", {B, s.N}),
-                           interface_vector(call, B, s, key, add, gate, strength), data<T>(memory_out), data<T>(read),
-                           data<T>(w_r), data<T>(usage_out), data<T>(w_w), data<T>(cosine), data<T>(norm),
-                           data<int64_t>(slots)});
-    return std::make_tuple(memory_out, read, w_r, usage_out, w_w, cosine, norm, slots);
-  });
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_step_backward(
-    const Maybe& grad_memory_out, const Maybe& grad_read, const Maybe& grad_read_weights_out,
-    const Maybe& grad_usage_out, const Maybe& grad_write_weights, const Tensor& read_weights, const Tensor& key,
-    const Tensor& add, const Tensor& gate, const Maybe& strength, const Tensor& memory_out,
-    const Tensor& read_weights_out, const Tensor& write_weights, const Tensor& cosine, const Tensor& norm,
-    const Tensor& slots, bool per_head, double decay) {
-  return by_dtype(memory_out, "memory_out", [&](auto zero) {
-    using T = decltype(zero);
-    Call<T> call;
-    const Shape s = shape_of(memory_out, key, "key");
-    check_sizes(slots, "least_used", "Bn");
-    const int64_t B = memory_out.size(0), n = slots.size(1);
-    check_range(n, "least_used.shape[1]", 1, s.N);
-    const LRUAOptions options{n, per_head, decay};
-    const Tensor memory = allocate_large<T>({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), usage = call.out({B, s.N});
-    const Tensor grad_key = call.out({B, s.R, s.W}), grad_add = call.out({B, s.R, s.W});
-    const Tensor grad_gate = call.out({B, s.R}), grad_strength = call.out({B, strength ? s.R : 0});
-    over_batch(B, s.N * s.W * s.R, kernels<T>().lrua_step_backward,
-               LRUAStepBackward<T>{s,
-                                   options,
-                                   call.in(grad_memory_out, "grad_memory", {B, s.N, s.W}),
-                                   call.in(grad_read, "grad_read", {B, s.R, s.W}),
-                                   call.in(grad_read_weights_out, "grad_read_weights", {B, s.R, s.N}),
-                                   call.in(grad_usage_out, "grad_usage", {B, s.N}),
-                                   call.in(grad_write_weights, "grad_write_weights", {B, s.R, s.N}),
-                                   call.in(read_weights, "previous_read_weights", {B, s.R, s.N}),
-                                   interface_vector(call, B, s, key, add, gate, strength),
-                                   call.in(memory_out, "memory", {B, s.N, s.W}),
-                                   call.in(read_weights_out, "read_weights", {B, s.R, s.N}),
-                                   call.in(write_weights, "write_weights", {B, s.R, s.N}),
-                                   call.in(cosine, "cosine", {B, s.R, s.N}),
-                                   call.in(norm, "norm", {B, s.N}),
-                                   call.slots(slots, "least_used", {B, n}, s.N),
-                                   data<T>(memory),
-                                   data<T>(w_r),
-                                   data<T>(usage),
-                                   {data<T>(grad_key), data<T>(grad_add), data<T>(grad_gate),
-                                    strength ? data<T>(grad_strength) : nullptr}});
-    return std::make_tuple(memory, w_r, usage, grad_key, grad_add, grad_gate, grad_strength);
-  });
-}
+struct Cpu {
+  template <class T>
+  static void check(const Tensor&, const Shape&, T) {}
+  template <class T>
+  static Tensor allocate_memory(Call<T>&, Sizes sizes) {
+    return allocate_large<T>(sizes);
+  }
+  template <class T, class MaybeTensor>
+  static const T* memory(Call<T>& call, const MaybeTensor& t, const char* name, Sizes sizes) {
+    return call.in(t, name, sizes);
+  }
+  // Slots, which must be in [0, N): any other would be written outside the memory.
+  template <class T>
+  static const int64_t* slots(Call<T>& call, const Tensor& t, const char* name, Sizes sizes, int64_t N) {
+    return call.slots(t, name, sizes, N);
+  }
+  template <class T>
+  static void run(Device, int64_t B, int64_t work, const LRUAStep<T>& op) {
+    over_batch(B, work, kernels<T>().lrua_step, op);
+  }
+  template <class T>
+  static void run(Device, int64_t B, int64_t work, const LRUAStepBackward<T>& op) {
+    over_batch(B, work, kernels<T>().lrua_step_backward, op);
+  }
+};
 
 Tensor usage_update(const Tensor& usage, const Tensor& read_weights, const Tensor& write_weights, double decay) {
   return by_dtype(usage, "usage", [&](auto zero) {
@@ -219,6 +173,5 @@ STABLE_TORCH_LIBRARY_IMPL(mannkern, CPU, m) {
   m.impl("cosine_read_backward", TORCH_BOX(&mannkern::cosine_read_backward));
   m.impl("usage_update", TORCH_BOX(&mannkern::usage_update));
   m.impl("usage_update_backward", TORCH_BOX(&mannkern::usage_update_backward));
-  m.impl("lrua_step", TORCH_BOX(&mannkern::lrua_step));
-  m.impl("lrua_step_backward", TORCH_BOX(&mannkern::lrua_step_backward));
+  mannkern::LRUAStepOperations<mannkern::Cpu>::add_to(m);
 }

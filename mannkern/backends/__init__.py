@@ -6,6 +6,6 @@ To add one, write its record and add it to BACKENDS in ``choice.py``.
 """
 
 from mannkern.backends.backend import Backend, Sizes
-from mannkern.backends.choice import BACKENDS, REFERENCE, choose, preferred, why_not
+from mannkern.backends.choice import BACKENDS, REFERENCE, choose, preferred, special, why_not
 
-__all__ = ["BACKENDS", "REFERENCE", "Backend", "Sizes", "choose", "preferred", "why_not"]
+__all__ = ["BACKENDS", "REFERENCE", "Backend", "Sizes", "choose", "preferred", "special", "why_not"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,8 @@ class Backend(NamedTuple):
     takes_half:     whether its kernels convert float16 and bfloat16 on load, so that nothing is widened before
     fuses_episodes: (family, sizes, dtype) -> whether it computes a whole episode of a cell as one operation
     fuses_lengths:  whether that operation takes lengths and resets; without, such episodes run step by step
+    operations:     single operations that it has of other families, by name, each with (sizes, dtype) -> why it cannot
+                    run a call of them; "" where it can
     """
 
     name: str
@@ -39,3 +42,4 @@ class Backend(NamedTuple):
     takes_half: bool = False
     fuses_episodes: Callable[[str, Sizes, torch.dtype], bool] = lambda family, sizes, dtype: False
     fuses_lengths: bool = False
+    operations: Mapping[str, Callable[[Sizes, torch.dtype], str]] = MappingProxyType({})

@@ -18,27 +18,61 @@ _warned: set[str] = set()
 
 
 def preferred(family: str, device_type: str) -> Backend:
-    """The backend that ``auto`` takes on a device type if it can run: the first that has kernels for the family."""
+    """The backend that ``auto`` takes on a device type for a family, if it can run: the first that has its kernels."""
     for backend in BACKENDS.values():
         if family in backend.families and device_type in backend.devices:
             return backend
     return REFERENCE
 
 
-def why_not(backend: Backend, family: str, device_type: str, N: int = 1, W: int = 1, R: int = 1) -> str:
-    """Why ``backend`` cannot run a family's operations on a device type at these sizes; "" where it can."""
+def special(operation: str, device_type: str, sizes: Sizes, dtype: torch.dtype) -> Backend | None:
+    """The backend that ``auto`` takes for one operation before that of its family, if one has it and can run it."""
+    for backend in BACKENDS.values():
+        if operation in backend.operations and device_type in backend.devices:
+            if not _why_not_operation(backend, operation, device_type, sizes, dtype):
+                return backend
+    return None
+
+
+def _why_not_operation(backend: Backend, operation: str, device_type: str, sizes: Sizes, dtype: torch.dtype) -> str:
+    return backend.why_not(device_type, Sizes()) or backend.operations[operation](sizes, dtype)
+
+
+def why_not(
+    backend: Backend,
+    family: str,
+    device_type: str,
+    N: int = 1,
+    W: int = 1,
+    R: int = 1,
+    operation: str = "",
+    dtype: torch.dtype = torch.float32,
+) -> str:
+    """Why ``backend`` cannot run a family's operations, or this one, at these sizes; "" where it can."""
     if backend is REFERENCE or family in backend.families:
         return backend.why_not(device_type, Sizes(N, W, R))
+    if operation in backend.operations:
+        return _why_not_operation(backend, operation, device_type, Sizes(N, W, R), dtype)
     others = [repr(other.name) for other in BACKENDS.values() if family in other.families]
     verb = "have" if len(others) > 1 else "has"
     have = f"{' and '.join(others)} {verb} them" if others else "only the reference has them"
     return f"backend {backend.name!r} has no kernels for {family!r}; {have}"
 
 
-def choose(family: str, requested: str | None, device: torch.device, N: int = 1, W: int = 1, R: int = 1) -> Backend:
+def choose(
+    family: str,
+    requested: str | None,
+    device: torch.device,
+    N: int = 1,
+    W: int = 1,
+    R: int = 1,
+    operation: str = "",
+    dtype: torch.dtype = torch.float32,
+) -> Backend:
     """The backend of one call: ``backend=``, else MANNKERN_BACKEND, else ``auto``. Only ``auto`` falls back.
 
     N, W and R are the call's sizes, because kernels may not take all of them; ``family`` is a memory family's name.
+    ``operation`` and its dtype are given where a backend may have that operation alone.
     Where forward-mode derivatives are taken, it is the reference, because no kernel has them.
 
     In torch.onnx.export it is the reference, whatever was requested, because ONNX has no fused operations.
@@ -50,6 +84,9 @@ def choose(family: str, requested: str | None, device: torch.device, N: int = 1,
     if for_onnx():
         return REFERENCE
     if name == "auto":
+        first = special(operation, device.type, Sizes(N, W, R), dtype)
+        if first is not None and forward_ad._current_level < 0:
+            return first
         backend = preferred(family, device.type)
         reason = why_not(backend, family, device.type, N, W, R)
         if reason:
@@ -59,7 +96,7 @@ def choose(family: str, requested: str | None, device: torch.device, N: int = 1,
     if name not in BACKENDS:
         raise ValueError(f"{source}: got {name!r}, need 'auto' or one of {', '.join(map(repr, BACKENDS))}")
     backend = BACKENDS[name]
-    reason = why_not(backend, family, device.type, N, W, R)
+    reason = why_not(backend, family, device.type, N, W, R, operation, dtype)
     if reason:
         raise RuntimeError(f"{source}={name!r} cannot be met: {reason}")
     return backend if forward_ad._current_level < 0 else REFERENCE

@@ -1,11 +1,17 @@
-"""The backend ``cuda``: the compiled CUDA kernels of the NTM, for tensors on an NVIDIA GPU."""
+"""The backend ``cuda``: the compiled CUDA kernels, for tensors on an NVIDIA GPU.
+
+It has the NTM's operations, and LRUA's step in float32 where a block of threads holds the memory of an episode.
+"""
 
 from __future__ import annotations
+
+import torch
 
 from mannkern.backends import native
 from mannkern.backends.backend import Backend, Sizes
 
 _MOST_SLOTS = 65_536
+_MOST_NUMBERS = 10_240  # of an episode's memory in shared memory, beside its gradient
 
 
 def _why_not(device_type: str, sizes: Sizes) -> str:
@@ -16,4 +22,21 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
     return "" if sizes.N <= _MOST_SLOTS else f"N = {sizes.N}, the CUDA kernels take up to {_MOST_SLOTS:,}"
 
 
-BACKEND = Backend("cuda", families=("ntm",), devices=("cuda",), why_not=_why_not)
+def _why_not_step(sizes: Sizes, dtype: torch.dtype) -> str:
+    """The twin of step_takes in csrc/cuda/lrua_launch.h."""
+    N, W, R = sizes
+    if dtype != torch.float32:
+        return f"dtype = {str(dtype).removeprefix('torch.')}, the CUDA kernels of lrua_step take float32"
+    for name, size, most in (("N", N, 256), ("W", W, 128), ("R", R, 4)):
+        if size > most:
+            return f"{name} = {size}, the CUDA kernels of lrua_step take up to {most}"
+    if W % 4 != 0:
+        return f"W = {W}, the CUDA kernels of lrua_step take multiples of 4"
+    if -(-N // 32) * 32 * W > _MOST_NUMBERS:
+        return f"N = {N} and W = {W}, the CUDA kernels of lrua_step take N * W up to {_MOST_NUMBERS:,}"
+    return ""
+
+
+BACKEND = Backend(
+    "cuda", families=("ntm",), devices=("cuda",), why_not=_why_not, operations={"lrua_step": _why_not_step}
+)

@@ -7,14 +7,17 @@ from typing import NamedTuple
 import torch
 
 from mannkern.backends import native
-from mannkern.backends.choice import BACKENDS, REFERENCE, preferred, why_not
+from mannkern.backends.backend import Sizes
+from mannkern.backends.choice import BACKENDS, REFERENCE, preferred, special, why_not
 from mannkern.memories.registry import FAMILIES
+
+STANDARD = Sizes(128, 40, 4)  # MANN's
 
 
 class BackendInfo(NamedTuple):
     """The result of ``backend_info()``; printed, it is a few readable lines.
 
-    used:    device type -> operation -> the backend that ``auto`` takes
+    used:    device type -> operation -> the backend that ``auto`` takes, at the papers' sizes in float32
     missing: backend -> why it cannot run on this machine
     isa:     the instruction set of the compiled CPU kernels; "" if they are missing
     """
@@ -44,6 +47,10 @@ def backend_info() -> BackendInfo:
             if why_not(backend, family.name, device_type):
                 backend = REFERENCE
             used[device_type] |= dict.fromkeys(family.operations, backend.name)
+            for name in family.operations:
+                first = special(name, device_type, STANDARD, torch.float32)
+                if first is not None:
+                    used[device_type][name] = first.name
     missing = {}
     for backend in BACKENDS.values():
         if backend is not REFERENCE:

@@ -153,7 +153,7 @@ def lrua_step(
     """
     B, N, W = check_first("memory", memory, "BNW")
     R = check_first("key", key, "BRW")[1]
-    chosen = choose("lrua", backend, memory.device, N, W, R)
+    chosen = choose("lrua", backend, memory.device, N, W, R, "lrua_step", memory.dtype)
     takes_half = chosen.takes_half
     memory = memory if takes_half else widen(memory)
     read_weights = check_tensor(memory, "read_weights", read_weights, "BRN", (B, R, N), takes_half)

@@ -1,0 +1,42 @@
+// Which kernel an operation of LRUA launches, with how much shared memory. A Gpu is as in launch.h.
+#pragma once
+
+#include "lrua_step_backward.h"
+
+namespace mannkern {
+
+constexpr int64_t kStepBytes = 99 * 1024;  // shared memory that every GPU gives a block that asks for it
+
+// Whether the kernels take these sizes. Python's twin is in mannkern/backends/cuda.py.
+inline bool step_takes(const Shape& s) {
+  const int64_t slots = (s.N + kLanes - 1) / kLanes * kLanes;
+  return s.R <= 4 && s.W % 4 == 0 && s.W <= kStepWidth && s.N <= kStepSlots && slots * s.W <= kStepNumbers;
+}
+
+template <int R, int kC, class Gpu>
+void launch_step(Gpu& gpu, int64_t B, const LRUAStep<float>& op) {
+  const StepShared<R, kC> shared(op.shape, op.options.n, nullptr);
+  gpu.launch("lrua_step", lrua_step_kernel<R, kC>, int(B), shared.warps * kLanes, shared.bytes(), op);
+}
+template <int R, int kC, class Gpu>
+void launch_step(Gpu& gpu, int64_t B, const LRUAStepBackward<float>& op) {
+  const StepBackwardShared<R, kC> shared(op.shape, nullptr);
+  gpu.launch("lrua_step_backward", lrua_step_backward_kernel<R, kC>, int(B), shared.warps * kLanes, shared.bytes(), op);
+}
+
+template <int R, class Gpu, class Op>
+void launch_step_of_heads(Gpu& gpu, int64_t B, const Op& op) {
+  if (op.shape.W == 40) launch_step<R, 10>(gpu, B, op);  // the paper's width
+  else launch_step<R, 0>(gpu, B, op);
+}
+
+template <class Gpu, class Op>
+void run_step(Gpu& gpu, int64_t B, const Op& op) {
+  if (B == 0) return;
+  if (op.shape.R == 1) launch_step_of_heads<1>(gpu, B, op);
+  else if (op.shape.R == 2) launch_step_of_heads<2>(gpu, B, op);
+  else if (op.shape.R == 3) launch_step_of_heads<3>(gpu, B, op);
+  else launch_step_of_heads<4>(gpu, B, op);
+}
+
+}  // namespace mannkern

@@ -1,0 +1,86 @@
+// Runs the kernels of LRUA in csrc/cuda on a CPU, with their launches and sizes. lrua.py calls it.
+
+#include "cluster_emulator.h"
+
+inline unsigned __ballot_sync(unsigned mask, bool v) {
+  return emulator::over_warp(mask, unsigned(v) << emulator::current % 32, [](unsigned a, unsigned b) { return a | b; });
+}
+inline int __ffs(int v) { return __builtin_ffs(v); }
+
+namespace mannkern {
+
+// Copies that a thread has begun, in groups; their numbers arrive when it waits for them.
+struct Copy {
+  float* to;
+  const float* from;
+  bool exist;
+  unsigned group;
+};
+inline std::vector<std::vector<Copy>> copies;
+inline std::vector<unsigned> groups;
+
+inline void copy_later(float* to, const float* from, bool exist) {
+  if (reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16) emulator::fail("misaligned copy");
+  copies[emulator::current].push_back({to, from, exist, groups[emulator::current]});
+}
+inline void end_of_copies() { ++groups[emulator::current]; }
+template <int kLater>
+void wait_for_copies() {
+  std::vector<Copy>& own = copies[emulator::current];
+  size_t arrived = 0;
+  for (; arrived < own.size() && own[arrived].group + kLater < groups[emulator::current]; ++arrived)
+    for (int k = 0; k < 4; ++k) own[arrived].to[k] = own[arrived].exist ? own[arrived].from[k] : 0.0f;
+  own.erase(own.begin(), own.begin() + int64_t(arrived));
+  emulator::wait(32);
+}
+
+}  // namespace mannkern
+
+#include "../../csrc/cuda/lrua_launch.h"
+
+namespace mannkern {
+
+alignas(16) double dynamic_shared[kStepBytes / sizeof(double) + 64];
+
+namespace {
+
+struct Emulated {
+  template <class Kernel, class Op>
+  void launch(const char* name, Kernel* kernel, int blocks, int threads, int64_t bytes, const Op& op) {
+    if (bytes > kStepBytes || blocks < 1 || !step_takes(op.shape)) emulator::fail(name);
+    gridDim.x = unsigned(blocks);
+    blockDim.x = unsigned(threads);
+    emulator::body = [&] { kernel(op); };
+    for (unsigned block = 0; block < gridDim.x; ++block) {
+      std::memset(dynamic_shared, 0xff, sizeof dynamic_shared);
+      copies.assign(blockDim.x, {});
+      groups.assign(blockDim.x, 0);
+      emulator::run_blocks(block, 1);
+      for (const auto& left : copies)
+        if (!left.empty()) emulator::fail("copies that nobody waited for");
+      for (size_t at = size_t(bytes); at < sizeof dynamic_shared; ++at)
+        if (reinterpret_cast<unsigned char*>(dynamic_shared)[at] != 0xff) emulator::fail("shared memory overrun");
+    }
+  }
+};
+
+template <class Op>
+void call(int64_t B, const int64_t* fields, int backwards) {
+  Op op;
+  std::memcpy(&op, fields, sizeof op);  // sizes and pointers have eight bytes each
+  emulator::backwards = backwards;
+  Emulated gpu;
+  run_step(gpu, B, op);
+}
+
+}  // namespace
+}  // namespace mannkern
+
+extern "C" void lrua_step(int64_t B, const int64_t* fields, int backwards) {
+  mannkern::call<mannkern::LRUAStep<float>>(B, fields, backwards);
+}
+extern "C" void lrua_step_backward(int64_t B, const int64_t* fields, int backwards) {
+  mannkern::call<mannkern::LRUAStepBackward<float>>(B, fields, backwards);
+}
+
+extern "C" int takes(int64_t N, int64_t W, int64_t R) { return mannkern::step_takes({N, W, R}); }
