@@ -56,7 +56,7 @@ class MANNCell(MemoryCell[MANNState]):
     """One step of MANN, a memory-augmented neural network (Santoro et al. 2016) with LRUA addressing.
 
     The controller sees ``[x_t, r_{t-1}]``. One linear layer maps its hidden state to the interface vector: key (tanh),
-    add (tanh), gate and, with ``key_strength``, strength (1 + softplus). The memory step is
+    add (tanh) unless ``write="key"``, gate and, with ``key_strength``, strength (1 + softplus). The memory step is
     :func:`mannkern.functional.lrua_step`.
 
     input_size:     F
@@ -70,6 +70,8 @@ class MANNCell(MemoryCell[MANNState]):
     num_least_used: n, by default min(R, N)
     least_used:     "shared" (the paper's rule) or "per_head" (docs/equations.md, least used)
     decay:          gamma; 0.99 is the paper's, the replications use 0.95
+    write:          what a head writes: "add", a vector of its own, as the NTM has it, which lets a cell write another
+                    thing than it looks for; or "key", the key itself, as the paper's equation of the write has it
     key_strength:   whether the cell learns a strength b for each key; the paper has none, so b = 1
     memory_init:    a constant (1e-6, as the replications start), "uniform" (drawn once within 1/sqrt(N + W) and part of
                     the state_dict) or "learned" (a parameter (N, W), drawn likewise)
@@ -98,6 +100,7 @@ class MANNCell(MemoryCell[MANNState]):
         num_least_used: int | None = None,
         least_used: str = "shared",
         decay: float = 0.99,
+        write: str = "add",
         key_strength: bool = False,
         memory_init: float | str = 1e-6,
         backend: str | None = None,
@@ -118,7 +121,10 @@ class MANNCell(MemoryCell[MANNState]):
         check_decay(decay)
         if not isinstance(key_strength, bool):
             raise TypeError(f"key_strength: got {type(key_strength).__name__}, need True or False")
-        sizes = [num_reads * memory_width] * 2 + [num_reads] * (2 if key_strength else 1)
+        if write not in ("add", "key"):
+            raise ValueError(f"write: got {write!r}, need 'add' or 'key'")
+        vectors = 1 if write == "key" else 2
+        sizes = [num_reads * memory_width] * vectors + [num_reads] * (2 if key_strength else 1)
         super().__init__(
             input_size,
             hidden_size,
@@ -136,6 +142,7 @@ class MANNCell(MemoryCell[MANNState]):
         self.num_least_used = n
         self.least_used = least_used
         self.decay = float(decay)
+        self.write = write
         self.key_strength = key_strength
         self._interface_sizes = sizes
 
@@ -154,7 +161,10 @@ class MANNCell(MemoryCell[MANNState]):
     def interface_vector(self, hidden: Tensor) -> InterfaceVector:
         """Key, add, gate and strength of the hidden state (B, D)."""
         B, R, W = hidden.shape[0], self.num_reads, self.memory_width
-        key, add, gate, *strength = self.interface(hidden).split(self._interface_sizes, -1)
+        parts = list(self.interface(hidden).split(self._interface_sizes, -1))
+        if self.write == "key":
+            parts.insert(1, parts[0])
+        key, add, gate, *strength = parts
         b = 1 + F.softplus(strength[0]) if strength else None
         return InterfaceVector(torch.tanh(key).view(B, R, W), torch.tanh(add).view(B, R, W), gate, b)
 
@@ -176,9 +186,14 @@ class MANNCell(MemoryCell[MANNState]):
 
     def fused_episode(self, input: Tensor, weights: tuple[Tensor, ...], state: MANNState) -> tuple[Tensor, MANNState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
+        *controller, weight, bias = weights
+        if self.write == "key":  # the operation reads a key and an add: their rows are the same
+            weight, bias = (torch.cat([x[: self._read_size], x]) for x in (weight, bias))
         outputs, memory, read_weights, usage, c, *_ = MANNEpisodeFunction.apply(
             input,
-            *weights,
+            *controller,
+            weight,
+            bias,
             *pack_state(self, state),
             state.memory,
             state.read_weights,
@@ -195,6 +210,7 @@ class MANNCell(MemoryCell[MANNState]):
         return (
             f"{self.input_size}, {self.hidden_size}, memory_slots={self.memory_slots}, "
             f"memory_width={self.memory_width}, num_reads={self.num_reads}, num_least_used={self.num_least_used}, "
-            f"least_used={self.least_used!r}, decay={self.decay}, key_strength={self.key_strength}, "
+            f"least_used={self.least_used!r}, decay={self.decay}, write={self.write!r}, "
+            f"key_strength={self.key_strength}, "
             f"memory_init={self.memory_init!r}, backend={self.backend!r}"
         )
