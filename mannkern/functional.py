@@ -25,8 +25,9 @@ from mannkern.memories.lrua.functional import (
     lrua_scan,
     lrua_step,
     usage_update,
+    weighted_read,
 )
-from mannkern.memories.ntm.functional import ntm_address, ntm_write, shift_sharpen
+from mannkern.memories.ntm.functional import interpolate, ntm_address, ntm_write, shift_sharpen
 from mannkern.memories.registry import FAMILIES
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "LRUAStep",
     "additive_write",
     "cosine_read",
+    "interpolate",
     "least_used_mask",
     "lrua_scan",
     "lrua_step",
@@ -41,6 +43,7 @@ __all__ = [
     "ntm_write",
     "shift_sharpen",
     "usage_update",
+    "weighted_read",
 ]
 
 
