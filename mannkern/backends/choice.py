@@ -59,7 +59,7 @@ def choose(family: str, requested: str | None, device: torch.device, N: int = 1,
     backend = BACKENDS[name]
     reason = why_not(backend, family, device.type, N, W, R)
     if reason:
-        raise RuntimeError(f"{source}={name!r} cannot be met: {reason}")
+        raise RuntimeError(f"{source}: got {name!r}, need another: {reason}")
     return backend
 
 

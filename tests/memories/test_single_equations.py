@@ -13,13 +13,12 @@ from tests.helpers import CASES, SHAPES, arguments
 BACKENDS = pytest.mark.parametrize("backend", ["cpp", "reference", None])
 
 
-@BACKENDS
-def test_example(backend: str | None) -> None:
+def test_example() -> None:
     """Half of slot 0 and twice slot 1; and a gate of a quarter, which keeps three quarters of the step before."""
     memory, weights = torch.tensor([[[2.0, 0.0], [0.0, 3.0]]]), torch.tensor([[[0.5, 2.0]]])
-    assert functional.weighted_read(memory, weights, backend=backend).tolist() == [[[1.0, 6.0]]]
+    assert functional.weighted_read(memory, weights).tolist() == [[[1.0, 6.0]]]
     content, previous = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
-    mixed = functional.interpolate(content, previous, torch.tensor([[0.25]]), backend=backend)
+    mixed = functional.interpolate(content, previous, torch.tensor([[0.25]]))
     assert mixed.tolist() == [[[0.25, 0.75]]]
 
 
@@ -27,10 +26,10 @@ def test_example(backend: str | None) -> None:
 def test_they_are_parts_of_the_operations(backend: str | None) -> None:
     tensors = arguments(CASES["read_strength"], SHAPES["odd"], torch.float64)
     read, weights = functional.cosine_read(**tensors, backend=backend)
-    torch.testing.assert_close(functional.weighted_read(tensors["memory"], weights, backend=backend), read)
+    torch.testing.assert_close(functional.weighted_read(tensors["memory"], weights), read)
     t = arguments(CASES["ntm_address"], SHAPES["odd"], torch.float64)
     content = reference.cosine_weights(t["memory"], t["key"], t["strength"])
-    mixed = functional.interpolate(content, t["previous"], t["gate"], backend=backend)
+    mixed = functional.interpolate(content, t["previous"], t["gate"])
     sharpened = functional.shift_sharpen(mixed, t["shift"], t["sharpness"], backend=backend)
     torch.testing.assert_close(sharpened, functional.ntm_address(**t, backend=backend))
 
@@ -70,5 +69,3 @@ def test_errors_name_the_argument() -> None:
     ):
         with pytest.raises((ValueError, TypeError), match=f"^{text}"):
             function(*inputs)
-    with pytest.raises(ValueError, match=r"^backend: got 'fast', need"):
-        functional.interpolate(weights, weights, gate, backend="fast")
