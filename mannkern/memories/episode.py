@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.backends import native
-from mannkern.memories.cell import STEP_METHODS, FeedForward, MemoryCell
+from mannkern.memories.cell import STEP_METHODS, MemoryCell
+from mannkern.memories.controller import FeedForward
 from mannkern.memories.library import empty_like
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
