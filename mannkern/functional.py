@@ -2,9 +2,12 @@
 
 B episodes, N memory slots, W width of a slot, R read heads of LRUA, H heads and S shifts of the NTM. Tensors are
 float32 or float64, all the same; float16 and bfloat16 are accepted and widened, so results are float32 then. Inputs may
-be strided views and are never written to; B = 0 works. ``backend`` is the name of a backend, such as "cpp" or
-"reference", or "auto", which takes the fastest one that runs on the device; None stands for the environment variable
-MANNKERN_BACKEND, or "auto" if that is not set. :func:`mannkern.backend_info` tells which backends run here.
+be strided views and are never written to; B = 0 works.
+
+``backend`` is the name of a backend, such as "cpp" or "reference", or "auto", which takes the fastest one that runs on
+the device; None stands for the environment variable MANNKERN_BACKEND, or "auto" if that is not set.
+:func:`mannkern.backend_info` tells which backends run here. ``weighted_read`` and ``interpolate`` take none: they are
+plain PyTorch on every device.
 
 Every function raises ValueError or TypeError for a wrong rank, size, dtype, device or value, naming the argument,
 before any work, and RuntimeError if the backend that was named cannot run the call. Values of GPU tensors (a negative
@@ -28,8 +31,9 @@ from mannkern.memories.lrua.functional import (
     lrua_scan,
     lrua_step,
     usage_update,
+    weighted_read,
 )
-from mannkern.memories.ntm.functional import ntm_address, ntm_write, shift_sharpen
+from mannkern.memories.ntm.functional import interpolate, ntm_address, ntm_write, shift_sharpen
 from mannkern.memories.registry import FAMILIES
 
 __all__ = [
@@ -37,6 +41,7 @@ __all__ = [
     "LRUAStep",
     "additive_write",
     "cosine_read",
+    "interpolate",
     "least_used_mask",
     "lrua_scan",
     "lrua_step",
@@ -44,6 +49,7 @@ __all__ = [
     "ntm_write",
     "shift_sharpen",
     "usage_update",
+    "weighted_read",
 ]
 
 

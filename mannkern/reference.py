@@ -13,13 +13,15 @@ from mannkern.memories.lrua.reference import (
     lrua_scan,
     lrua_step,
     usage_update,
+    weighted_read,
 )
-from mannkern.memories.ntm.reference import ntm_address, ntm_write, shift_sharpen
+from mannkern.memories.ntm.reference import interpolate, ntm_address, ntm_write, shift_sharpen
 
 __all__ = [
     "additive_write",
     "cosine_read",
     "cosine_weights",
+    "interpolate",
     "least_used_mask",
     "least_used_slots",
     "lrua_scan",
@@ -29,4 +31,5 @@ __all__ = [
     "read",
     "shift_sharpen",
     "usage_update",
+    "weighted_read",
 ]

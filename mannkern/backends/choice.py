@@ -28,9 +28,9 @@ def preferred(family: str, device_type: str) -> Backend:
 def special(operation: str, device_type: str, sizes: Sizes, dtype: torch.dtype) -> Backend | None:
     """The backend that ``auto`` takes for one operation before that of its family, if one has it and can run it."""
     for backend in BACKENDS.values():
-        if operation in backend.operations and device_type in backend.devices:
-            if not _why_not_operation(backend, operation, device_type, sizes, dtype):
-                return backend
+        has_it = operation in backend.operations and device_type in backend.devices
+        if has_it and not _why_not_operation(backend, operation, device_type, sizes, dtype):
+            return backend
     return None
 
 
@@ -98,7 +98,7 @@ def choose(
     backend = BACKENDS[name]
     reason = why_not(backend, family, device.type, N, W, R, operation, dtype)
     if reason:
-        raise RuntimeError(f"{source}={name!r} cannot be met: {reason}")
+        raise RuntimeError(f"{source}: got {name!r}, need another: {reason}")
     return backend if forward_ad._current_level < 0 else REFERENCE
 
 

@@ -147,7 +147,7 @@ def check_used(cls: type[RunConfig], settings: dict[str, Any]) -> None:
 def check_episodes(episodes: int) -> None:
     """Raises ``CommandError`` for too few episodes to evaluate on, and warns where they are few."""
     if episodes < 2:
-        raise CommandError(f"--episodes is {episodes}, needs to be at least 2")
+        raise CommandError(f"--episodes: got {episodes}, need at least 2")
     if episodes < EPISODES:
         print(f"warning: {episodes} episodes are too few to report; the interval is wide", file=sys.stderr)
 

@@ -28,6 +28,6 @@ class MetaMemoryConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.inner_steps < 0:
-            raise ValueError(f"--inner-steps is {self.inner_steps}, needs to be at least 0")
+            raise ValueError(f"--inner-steps: got {self.inner_steps}, need at least 0")
         if self.step_size <= 0:
-            raise ValueError(f"--step-size is {self.step_size}, needs to be above 0")
+            raise ValueError(f"--step-size: got {self.step_size}, need a number above 0")

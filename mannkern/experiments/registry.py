@@ -36,7 +36,7 @@ def load_config(run: Path) -> RunConfig:
     values = read_config(run)
     classes, task = config_classes(), values.get("task", DEFAULT_TASK)
     if task not in classes:
-        raise CommandError(f"{run / CONFIG}: --task is {task}, needs to be one of {', '.join(classes)}")
+        raise CommandError(f"{run / CONFIG}: --task: got {task}, need one of {', '.join(classes)}")
     try:
         return classes[task].from_dict(values)
     except ValueError as error:

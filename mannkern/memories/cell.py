@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mannkern.backends import Sizes
 from mannkern.memories import controllers
-from mannkern.memories.checks import check_controller, check_dense, check_dtype, check_input, check_tensor, widen
+from mannkern.memories.checks import check_controller, check_dtype, check_input, check_tensor, widen
+from mannkern.memories.controllers import FeedForward, check_controller_state
 from mannkern.memories.state import add_batch, drop_batch
 
 State = TypeVar("State", bound=tuple[Any, ...])
@@ -19,18 +20,6 @@ STEP_METHODS = ("forward", "step", "interface_vector", "run_controller")
 """The methods whose work a compiled loop does. The cell of a family need not have an interface_vector."""
 START_METHODS = ("initial_state", "first_memory", "first_controller_state")
 """The methods whose work a compiled loop does where an episode starts anew."""
-
-
-class FeedForward(nn.Module):
-    """The feed-forward controller: one tanh layer without a state of its own."""
-
-    def __init__(self, input_size: int, hidden_size: int, device: Any = None, dtype: Any = None) -> None:
-        super().__init__()
-        self.linear = nn.Linear(input_size, hidden_size, device=device, dtype=dtype)
-
-    def forward(self, input: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
-        """input (B, F + R W) -> hidden (B, D), and the state, which stays ()."""
-        return torch.tanh(self.linear(input)), state
 
 
 class MemoryCell(nn.Module, Generic[State]):
@@ -224,7 +213,7 @@ class MemoryCell(nn.Module, Generic[State]):
     def check_state(self, state: Any, batch_size: int) -> Any:
         """The state, if it fits ``batch_size`` episodes of this cell; else ValueError or TypeError, naming the part.
 
-        Parts of half precision are widened to float32, apart from the controller's.
+        Parts of half precision are widened to float32; those of the controller have the dtype of the parameters.
         """
         name = self.state_type.__name__
         if not isinstance(state, self.state_type):
@@ -232,30 +221,11 @@ class MemoryCell(nn.Module, Generic[State]):
         first, sizes = self.any_parameter(), self.sizes(batch_size)
         for part, letters in self.state_letters.items():
             x, part_name = getattr(state, part), "state." + part
-            check_dense(part_name, x)
             wide = check_tensor(first, part_name, x, letters, tuple([sizes[letter] for letter in letters]))
             if wide is not x:
                 state = state._replace(**{part: wide})  # the compiled loop takes no half precision
-        self._check_controller_state(first, state.controller, batch_size)
-        return state
-
-    def _check_controller_state(self, first: Tensor, state: Any, batch_size: int) -> None:
-        """The controller's part of a state; a controller of the caller's own type may have any."""
-        controller = self.controller
-        if isinstance(controller, nn.LSTMCell):
-            if not isinstance(state, (tuple, list)) or len(state) != 2:
-                raise TypeError(f"state.controller: got {_describe(state)}, need (h, c), each (B, D)")
-            self._check_hidden(first, "state.controller h", state[0], batch_size)
-            self._check_hidden(first, "state.controller c", state[1], batch_size)
-        elif isinstance(controller, FeedForward):
-            if not isinstance(state, (tuple, list)) or len(state) != 0:
-                raise TypeError(f"state.controller: got {_describe(state)}, need (), since it has no state")
-        elif isinstance(controller, (nn.GRUCell, nn.RNNCell)) and state is not None:
-            self._check_hidden(first, "state.controller", state, batch_size)
-
-    def _check_hidden(self, first: Tensor, name: str, x: Any, batch_size: int) -> None:
-        check_dense(name, x)
-        check_tensor(first, name, x, "BD", (batch_size, self.hidden_size))
+        controller = check_controller_state(self.controller, state.controller, first, (batch_size, self.hidden_size))
+        return state if controller is state.controller else state._replace(controller=controller)
 
     def first_memory(self, batch_size: int) -> Tensor:
         """Memory (B, N, W) before the first step, float32 beside half-precision parameters."""
@@ -285,7 +255,3 @@ class MemoryCell(nn.Module, Generic[State]):
             return result, result
         hidden, state = result
         return hidden, state
-
-
-def _describe(state: Any) -> str:
-    return f"{len(state)} parts" if isinstance(state, (tuple, list)) else type(state).__name__

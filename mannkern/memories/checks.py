@@ -13,6 +13,7 @@ def check_first(name: str, x: Tensor, letters: str) -> tuple[int, ...]:
     """The sizes of a call's first tensor, such as memory (B, N, W), to which the others must fit. Only B may be 0."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: got {type(x).__name__}, need a tensor ({', '.join(letters)})")
+    check_dense(name, x)
     if x.dim() != len(letters) or 0 in x.shape[letters.index("B") + 1 :]:
         raise ValueError(f"{name}: got shape {tuple(x.shape)}, need ({', '.join(letters)}), only B may be 0")
     if x.dtype not in _WIDE and x.dtype not in _HALF:
@@ -36,6 +37,7 @@ def check_tensor(
     """``x``, if its shape is ``sizes`` and its dtype and device go with ``memory``; widened unless ``takes_half``."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: got {type(x).__name__}, need a tensor ({', '.join(letters)})")
+    check_dense(name, x)
     if x.shape != sizes:
         raise ValueError(
             f"{name}: got shape {tuple(x.shape)}, need ({', '.join(letters)}) = {tuple(int(size) for size in sizes)}"
@@ -52,11 +54,10 @@ def check_tensor(
     return x
 
 
-def check_dense(name: str, x: Tensor) -> Tensor:
-    """``x``, if it is no sparse or nested tensor, which have no memory layout that a kernel could read."""
-    if isinstance(x, Tensor) and (x.layout is not torch.strided or x.is_nested):
+def check_dense(name: str, x: Tensor) -> None:
+    """A sparse, nested or quantised tensor has no memory layout that a kernel could read."""
+    if x.layout is not torch.strided or x.is_nested:
         raise TypeError(f"{name}: got {'a nested tensor' if x.is_nested else x.layout}, need a dense tensor")
-    return x
 
 
 def distinct(x: Tensor, other: Tensor) -> Tensor:
@@ -83,6 +84,8 @@ def check_at_least(
 
 def check_shift(memory: Tensor, x: Tensor, B: int, H: int) -> Tensor:
     """Shifts (B, H, S) with S odd, since the middle one means to stay."""
+    if isinstance(x, Tensor):
+        check_dense("shift", x)
     shape = tuple(x.shape) if isinstance(x, Tensor) else ()
     if isinstance(x, Tensor) and (len(shape) != 3 or shape[:2] != (B, H) or shape[2] % 2 == 0):
         raise ValueError(
@@ -99,6 +102,7 @@ def check_slots(memory: Tensor, name: str, x: Tensor | None, B: int, N: int) -> 
         raise TypeError(
             f"{name}: got {x.dtype if isinstance(x, Tensor) else type(x).__name__}, need an int64 tensor (B)"
         )
+    check_dense(name, x)
     if tuple(x.shape) != (B,):
         raise ValueError(f"{name}: got shape {tuple(x.shape)}, need (B) = ({B},)")
     if x.device != memory.device:

@@ -73,5 +73,5 @@ CORES: dict[str, Core] = {}
 def register_core(core: Core) -> None:
     """Add a core under its name. Raises ``ValueError`` where the name is taken."""
     if core.name in CORES:
-        raise ValueError(f"core: got the name {core.name!r}, which is registered already")
+        raise ValueError(f"core: got {core.name!r}, need a name that is not registered yet")
     CORES[core.name] = core

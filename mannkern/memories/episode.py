@@ -31,7 +31,8 @@ from torch.nn import functional as F
 
 from mannkern.backends import native
 from mannkern.memories import controllers
-from mannkern.memories.cell import START_METHODS, STEP_METHODS, FeedForward, MemoryCell
+from mannkern.memories.cell import START_METHODS, STEP_METHODS, MemoryCell
+from mannkern.memories.controllers import FeedForward
 from mannkern.memories.library import empty_like
 
 State = tuple[Any, ...]

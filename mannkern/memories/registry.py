@@ -54,7 +54,7 @@ def register(family: Family) -> None:
     taken = {name for other in FAMILIES.values() for name in (other.name, *other.operations)}
     for name, kind in names.items():
         if name in taken:
-            raise ValueError(f"{kind} {name!r}: there is one of that name already")
+            raise ValueError(f"{kind}: got {name!r}, need a name that is not registered yet")
     if family.core is not None:
         register_core(family.core)
     FAMILIES[family.name] = family

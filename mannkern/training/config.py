@@ -111,17 +111,17 @@ class RunConfig:
         for entry in fields(self):
             value, choices = getattr(self, entry.name), choices_of(entry)
             if choices and value not in choices:
-                raise ValueError(f"{flag(entry.name)} is {value}, needs to be one of {', '.join(choices)}")
+                raise ValueError(f"{flag(entry.name)}: got {value}, need one of {', '.join(choices)}")
         for name in self.COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{flag(name)} is {value}, needs to be at least 1")
+                raise ValueError(f"{flag(name)}: got {value}, need at least 1")
         for name in ("lr", "clip", "minutes"):
             value = getattr(self, name)
             if value is not None and not (0 < value < math.inf):
-                raise ValueError(f"{flag(name)} is {value}, needs to be above 0")
+                raise ValueError(f"{flag(name)}: got {value}, need a number above 0")
         if self.steps is not None and self.steps < 0:
-            raise ValueError(f"--steps is {self.steps}, needs to be at least 0")
+            raise ValueError(f"--steps: got {self.steps}, need at least 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, booleans and None: fit for JSON and for ``torch.load(weights_only=True)``."""

@@ -57,16 +57,16 @@ def test_unknown_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without_library")
 def test_request_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match=f"backend='cpp' cannot be met: {re.escape(MISSING)}"):
+    with pytest.raises(RuntimeError, match=f"backend: got 'cpp', need another: {re.escape(MISSING)}"):
         name_of("cpp", CPU)
     monkeypatch.setenv("MANNKERN_BACKEND", "cpp")
-    with pytest.raises(RuntimeError, match=f"MANNKERN_BACKEND='cpp' cannot be met: {re.escape(MISSING)}"):
+    with pytest.raises(RuntimeError, match=f"MANNKERN_BACKEND: got 'cpp', need another: {re.escape(MISSING)}"):
         name_of(None, CPU)
 
 
 def test_request_on_another_device() -> None:
     for device in ("cuda", "meta"):
-        with pytest.raises(RuntimeError, match=f"backend='cpp' cannot be met: .*CPU.*'{device}'"):
+        with pytest.raises(RuntimeError, match=f"backend: got 'cpp', need another: .*CPU.*'{device}'"):
             name_of("cpp", torch.device(device))
     assert name_of("reference", torch.device("meta")) == "reference"
 
@@ -74,7 +74,7 @@ def test_request_on_another_device() -> None:
 @pytest.mark.parametrize("name", [name for name, backend in BACKENDS.items() if why_not(backend, "lrua", "cpu")])
 def test_request_that_cannot_be_met(name: str) -> None:
     """The error says what is missing; nothing else runs instead."""
-    with pytest.raises(RuntimeError, match=f"backend='{name}' cannot be met: .+"):
+    with pytest.raises(RuntimeError, match=f"backend: got '{name}', need another: .+"):
         functional.least_used_mask(torch.zeros(1, 2), 1, backend=name)
 
 

@@ -44,17 +44,17 @@ def without_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("without_interpreter")
 def test_triton_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "Triton runs on a GPU, not on 'cpu' (for tests, slowly, with TRITON_INTERPRET=1 set from the start)"
-    with pytest.raises(RuntimeError, match=f"^backend='triton' cannot be met: {re.escape(reason)}$"):
+    with pytest.raises(RuntimeError, match=f"^backend: got 'triton', need another: {re.escape(reason)}$"):
         functional.least_used_mask(torch.zeros(1, 2), 1, backend="triton")
     monkeypatch.setenv("MANNKERN_BACKEND", "triton")
-    with pytest.raises(RuntimeError, match=f"^MANNKERN_BACKEND='triton' cannot be met: {re.escape(reason)}$"):
+    with pytest.raises(RuntimeError, match=f"^MANNKERN_BACKEND: got 'triton', need another: {re.escape(reason)}$"):
         functional.least_used_mask(torch.zeros(1, 2), 1)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_triton_that_is_not_installed(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton, "_has_triton", False)
-    with pytest.raises(RuntimeError, match="cannot be met: Triton is not installed; pip install triton"):
+    with pytest.raises(RuntimeError, match="need another: Triton is not installed; pip install triton"):
         name_of("lrua", "triton", torch.device(device))
     with pytest.warns(UserWarning, match="reference on 'cuda': Triton is not installed; pip install triton"):
         assert name_of("lrua", None, torch.device("cuda")) == "reference"
@@ -62,7 +62,7 @@ def test_triton_that_is_not_installed(device: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_triton_on_a_device_it_does_not_know() -> None:
-    with pytest.raises(RuntimeError, match="cannot be met: Triton runs on a GPU, not on 'meta'"):
+    with pytest.raises(RuntimeError, match="need another: Triton runs on a GPU, not on 'meta'"):
         name_of("lrua", "triton", torch.device("meta"))
     assert name_of("lrua", "auto", torch.device("cuda")) == name_of("lrua", "triton", torch.device("cuda")) == "triton"
 
@@ -81,7 +81,7 @@ def test_sizes_that_triton_does_not_take(case: str, letter: str, size: int, monk
     """An explicit request raises; auto takes the reference, and says so once."""
     reason = f"{letter} = {size}, and the Triton kernels take up to {size - 1}"
     tensors = arguments(CASES[case], Shape(1, 2, 2, 1, 1, T=1)._replace(**{letter: size}))
-    with pytest.raises(RuntimeError, match=f"^backend='triton' cannot be met: {reason}$"):
+    with pytest.raises(RuntimeError, match=f"^backend: got 'triton', need another: {reason}$"):
         run_case(CASES[case], tensors, "triton", 1)
     monkeypatch.setattr(choice, "preferred", lambda family, device_type: BACKENDS["triton"])
     with warnings.catch_warnings(record=True) as seen:
@@ -114,10 +114,10 @@ WITHOUT_KERNELS = {
 )
 def test_a_backend_without_kernels_of_the_family(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reason, tensors = WITHOUT_KERNELS[backend][1], arguments(CASES[name], SMALL)
-    with pytest.raises(RuntimeError, match=f"^backend='{backend}' cannot be met: {reason}$"):
+    with pytest.raises(RuntimeError, match=f"^backend: got '{backend}', need another: {reason}$"):
         run_case(CASES[name], tensors, backend)
     monkeypatch.setenv("MANNKERN_BACKEND", backend)
-    with pytest.raises(RuntimeError, match=f"^MANNKERN_BACKEND='{backend}' cannot be met: {reason}$"):
+    with pytest.raises(RuntimeError, match=f"^MANNKERN_BACKEND: got '{backend}', need another: {reason}$"):
         run_case(CASES[name], tensors, None)
 
 
@@ -132,7 +132,10 @@ def test_a_module_on_a_backend_without_its_kernels(module: type) -> None:
 def test_cuda_on_another_device(name: str) -> None:
     for device in ("cpu", "meta"):
         tensors = {k: x.to(device) for k, x in arguments(CASES[name], SMALL).items()}
-        with pytest.raises(RuntimeError, match=f"^backend='cuda' cannot be met: .* runs on a GPU, not on '{device}'$"):
+        with pytest.raises(
+            RuntimeError,
+            match=f"^backend: got 'cuda', need another: .* runs on a GPU, not on '{device}'$",
+        ):
             run_case(CASES[name], tensors, "cuda")
 
 
@@ -150,7 +153,7 @@ def test_auto_on_a_gpu_by_family(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [name_of("ntm", None, gpu) for _ in range(3)] == ["reference"] * 3
         assert name_of("lrua", None, gpu) == "triton"
     assert [str(warning.message) for warning in seen] == ["mannkern runs on the reference on 'cuda': it was not built"]
-    with pytest.raises(RuntimeError, match=r"^backend='cuda' cannot be met: it was not built$"):
+    with pytest.raises(RuntimeError, match=r"^backend: got 'cuda', need another: it was not built$"):
         name_of("ntm", "cuda", gpu)
 
 

@@ -8,10 +8,10 @@ import torch
 from bench import contestants, harness
 from bench.contestants import CONTESTANTS
 from bench.test_operations import CASES, problem
-from mannkern import functional
 from tests.bench.test_workloads import SMALL
+from tests.helpers import operations
 
-OPERATIONS = {name for name in functional.__all__ if name.islower()}
+OPERATIONS = set(operations())
 SLOW_TO_COMPILE = "compiled"  # torch.compile: the benchmarks themselves check it
 
 

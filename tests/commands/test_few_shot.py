@@ -12,7 +12,7 @@ def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A MANN takes no support set, so ``--model mann`` is refused; the line names the models that do."""
     message = refused(capsys, "train few-shot-glyphs --model mann --run", tmp_path / "new")
     models = "matching, matching-fce, meta-networks, meta-memory"
-    assert message == f"mannkern: --model is mann, needs to be one of {models}"
+    assert message == f"mannkern: --model: got mann, need one of {models}"
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
 
 

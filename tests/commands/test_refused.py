@@ -11,7 +11,7 @@ from tests.commands.calls import COPY, FEW_SHOT, SIZES, refused, run
 def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The copy task has an NTM and an LSTM, so ``--model mann`` is refused in one line, with exit code 2."""
     message = refused(capsys, "train copy --model mann --run", tmp_path / "new")
-    assert message == "mannkern: --model is mann, needs to be one of ntm, lstm"
+    assert message == "mannkern: --model: got mann, need one of ntm, lstm"
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
 
 
@@ -36,7 +36,7 @@ def test_settings_of_another_task_are_refused(tmp_path: Path, capsys: pytest.Cap
         ("few-shot-glyphs --context-steps 2", "--context-steps does not apply to matching, only to matching-fce"),
         ("few-shot-glyphs --model meta-memory --augmented-blocks 1", "does not apply to meta-memory"),
         ("few-shot-glyphs --inner-steps 2", "--inner-steps does not apply to matching, only to meta-memory"),
-        ("few-shot-glyphs --model nonsense --inner-steps 2", "--model is nonsense"),
+        ("few-shot-glyphs --model nonsense --inner-steps 2", "--model: got nonsense"),
     ],
 )
 def test_settings_of_another_model_are_refused(
@@ -60,13 +60,13 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
     new = f"--run {tmp_path / 'new'} --threads 1"
     assert "--data" in refused(capsys, "train omniglot", new)
     assert "no Omniglot at" in refused(capsys, "train omniglot --data", tmp_path / "nowhere", new)
-    assert "--batch-size is 0" in refused(capsys, "train --batch-size 0", new)
+    assert "--batch-size: got 0" in refused(capsys, "train --batch-size 0", new)
     assert "--curriculum needs --labels strings" in refused(capsys, "train glyphs --curriculum", new)
     assert "an LSTM already" in refused(capsys, "train --model lstm --baseline", new)
     assert "no run at" in refused(capsys, "train --resume", new)
     assert "no run at" in refused(capsys, "evaluate", tmp_path)
     assert "no run at" in refused(capsys, "evaluate", tmp_path / "nowhere")
-    assert "--episodes is 1" in refused(capsys, "train --episodes 1", new)
+    assert "--episodes: got 1" in refused(capsys, "train --episodes 1", new)
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
 
 

@@ -28,7 +28,7 @@ def steps(root: Path) -> list[int]:
 def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An interval needs the deviation of two episodes or more, so ``--episodes 1`` is refused, with exit code 2."""
     message = refused(capsys, "table --episodes 1 --run", tmp_path / "new")
-    assert message == "mannkern: --episodes is 1, needs to be at least 2"
+    assert message == "mannkern: --episodes: got 1, need at least 2"
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
 
 
@@ -124,7 +124,7 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
     new = f"--run {tmp_path / 'new'} --threads 1"
     assert "--data" in refused(capsys, "table omniglot", new)
     assert "no Omniglot at" in refused(capsys, "table omniglot --data", tmp_path / "nowhere", new)
-    assert "--batch-size is 0" in refused(capsys, "table --batch-size 0", new)
+    assert "--batch-size: got 0" in refused(capsys, "table --batch-size 0", new)
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
     (tmp_path / "file").write_text("x")
     assert "no table" in refused(capsys, "table --run", tmp_path)

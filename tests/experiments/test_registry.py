@@ -64,7 +64,7 @@ class MeanExperiment:
 
     def __init__(self, config: MeanConfig) -> None:
         if config.spread < 0:
-            raise CommandError(f"--spread is {config.spread}, needs to be at least 0")
+            raise CommandError(f"--spread: got {config.spread}, need at least 0")
         self.config = config
 
     def draw(self, number: int, seed: int, index: int) -> Tensor:
@@ -165,7 +165,7 @@ def test_the_command_line_trains_evaluates_and_draws_a_new_kind(
     assert "--spread 0.5, not 2.0" in refused(capsys, "train mean --resume --spread 2 --run", folder)
     assert run("evaluate --episodes 50", folder) == 0
     assert "--spread does not apply to glyphs" in refused(capsys, "train glyphs --spread 2 --run", tmp_path / "new")
-    assert "--spread is -1.0" in refused(capsys, "train mean --spread -1 --run", tmp_path / "new")
+    assert "--spread: got -1.0" in refused(capsys, "train mean --spread -1 --run", tmp_path / "new")
 
 
 @pytest.mark.usefixtures("registered")

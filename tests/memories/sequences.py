@@ -24,6 +24,8 @@ OPTIONS: dict[type[Sequence], dict[str, dict[str, Any]]] = {
         "key_strength": {"key_strength": True},
         "per_head": {"least_used": "per_head", "decay": 0.5},
         "one_least_used": {"num_least_used": 1},
+        "write_key": {"write": "key", "key_strength": True},
+        "layer_write_key": {"write": "key", "controller": "feedforward"},
         "every_slot_least_used": {"num_least_used": 8, "key_strength": True, "decay": 1.0},
         "layer": {"controller": "feedforward"},
     },

@@ -46,6 +46,7 @@ BAD: dict[type, dict[str, tuple[Any, type[Exception]]]] = {
         "num_least_used": (9, ValueError),
         "least_used": ("head", ValueError),
         "decay": (1.5, ValueError),
+        "write": ("value", ValueError),
     },
     NTM: SHARED
     | {

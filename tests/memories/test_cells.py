@@ -53,6 +53,8 @@ def by_hand(cell: MANNCell, x: Tensor, state: MANNState) -> tuple[Tensor, MANNSt
     )
     h, c = lstm(torch.cat([x, state.read.reshape(B, R * W)], 1), state.controller)
     z = h @ parameters["interface.weight"].T + parameters["interface.bias"]
+    if cell.write == "key":  # what is written is the key
+        z = torch.cat([z[:, : R * W], z], 1)
     k, a, g = z[:, : R * W].tanh(), z[:, R * W : 2 * R * W].tanh(), z[:, 2 * R * W : 2 * R * W + R].sigmoid()
     b = 1 + torch.log1p(z[:, 2 * R * W + R :].exp()) if cell.key_strength else torch.ones(B, R, dtype=x.dtype)
     k, a = k.reshape(B, R, W), a.reshape(B, R, W)
@@ -73,7 +75,9 @@ def by_hand(cell: MANNCell, x: Tensor, state: MANNState) -> tuple[Tensor, MANNSt
     return torch.cat([h, read.reshape(B, R * W)], 1), MANNState((h, c), memory, w_r, usage, read)
 
 
-@pytest.mark.parametrize("options", [{}, {"key_strength": True}, {"least_used": "per_head"}, {"num_least_used": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"key_strength": True}, {"least_used": "per_head"}, {"num_least_used": 1}, {"write": "key"}]
+)
 @pytest.mark.parametrize("backend", ["cpp", "reference"])
 @torch.no_grad()
 def test_equals_the_specification_by_hand(backend: str, options: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from tests.memories.sequences import apply
 
 MODULES = pytest.mark.parametrize("module", [MANN, NTM])
 CONTROLLERS = pytest.mark.parametrize("controller", ["lstm", "feedforward"])
-BACKENDS = pytest.mark.parametrize("backend", ["cpp", "reference"])
+BACKENDS = pytest.mark.parametrize("backend", ["cpp", pytest.param("reference", marks=pytest.mark.slow)])
 HOW = pytest.mark.parametrize(
     ("with_state", "gradients"), [(False, True), (True, False)], ids=["no_state", "state_no_grad"]
 )
@@ -124,9 +124,9 @@ def test_a_package_of_aot_inductor(module: Any, controller: str, with_state: boo
 @pytest.mark.filterwarnings("ignore")  # what torch's exporter warns of itself
 def test_onnx(module: Any, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program for ONNX has no operation of mannkern, whatever backend was asked for."""
-    model = build(module, "lstm", backend).requires_grad_(False)
+    model = build(module, "lstm", backend).float().requires_grad_(False)  # ONNX Runtime lacks some float64
     monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
-    program = torch.export.export(model, (draw(6, 4, 3),), dynamic_shapes=({0: T, 1: B},))
+    program = torch.export.export(model, (torch.randn(6, 4, 3),), dynamic_shapes=({0: T, 1: B},))
     assert "mannkern" not in str(program.graph_module)
     assert choose(model.cell.family, "reference", torch.device("cpu")) is REFERENCE
     monkeypatch.undo()
@@ -135,18 +135,19 @@ def test_onnx(module: Any, backend: str, tmp_path: Path, monkeypatch: pytest.Mon
         import onnxscript  # noqa: F401
     except ModuleNotFoundError:
         with pytest.raises(ModuleNotFoundError, match="onnxscript"):
-            torch.onnx.export(model, (draw(6, 4, 3),), dynamo=True)
+            torch.onnx.export(model, (torch.randn(6, 4, 3),), dynamo=True)
         return
-    onnx = torch.onnx.export(model, (draw(6, 4, 3),), dynamo=True, dynamic_shapes=({0: T, 1: B},))
+    onnx = torch.onnx.export(model, (torch.randn(6, 4, 3),), dynamo=True, dynamic_shapes=({0: T, 1: B},))
     onnx.save(tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for shape in SHAPES:
-        x = draw(*shape, 3)
+        x = torch.randn(*shape, 3)
         (output, *_) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        torch.testing.assert_close(torch.from_numpy(output), model(x)[0], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(torch.from_numpy(output), model(x)[0], rtol=1e-5, atol=1e-5)
 
 
 @MODULES
+@pytest.mark.filterwarnings("ignore")  # of the tracer, which comes as far as the batch's size
 def test_torchscript_is_refused(module: Any) -> None:
     with pytest.raises(TypeError, match=r"^batch_size: got a Tensor, as torch\.jit traces it, need an int: .*export"):
         torch.jit.trace(build(module, "lstm", "cpp"), draw(6, 4, 3))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mannkern import MANN, NTM, MANNCell, NTMCell
-from tests.helpers import same
+from tests.helpers import CASES, SMALL, arguments, run_case, same
 
 SHAPES: dict[type, tuple[int, ...]] = {MANN: (4, 2, 3), MANNCell: (2, 3), NTM: (4, 2, 3), NTMCell: (2, 3)}
 EVERY = pytest.mark.parametrize(("module", "shape"), SHAPES.items())
@@ -105,3 +105,64 @@ def test_half_precision_is_widened(module: Any, shape: tuple[int, ...], backend:
     half = type(state)(state.controller, *(part.to(dtype) for part in state[1:]))
     wide = type(state)(state.controller, *(part.float() for part in half[1:]))
     assert same(model(x, half)[0].detach(), model(x, wide)[0].detach())
+
+
+@EVERY
+@BACKENDS
+@pytest.mark.parametrize("controller", ["lstm", "gru"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_controllers_parts_are_widened_too(
+    module: Any, shape: tuple[int, ...], backend: str, controller: str, dtype: torch.dtype
+) -> None:
+    model, x = build(module, controller, backend), torch.randn(shape)
+    half = model(x)[1].to(dtype)
+    assert same(model(x, half)[0].detach(), model(x, half.to(torch.float32))[0].detach())
+
+
+@pytest.mark.parametrize("module", [MANNCell, NTMCell])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_beside_half_parameters(module: Any, dtype: torch.dtype) -> None:
+    """The controller's state has their dtype, whatever came; the rest is float32."""
+    model, x = build(module, "lstm", "reference").to(dtype), torch.randn(2, 3).to(dtype)
+    state = model(x)[1]
+    output, last = model(x, state.to(torch.float32))
+    assert same(output.detach(), model(x, state)[0].detach())
+    assert {part.dtype for part in last.controller} == {dtype}
+    assert last.memory.dtype == torch.float32
+
+
+def quantised(x: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # quantised tensors are deprecated
+        return torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)
+
+
+def jagged(x: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.nested.nested_tensor(list(x), layout=torch.jagged)
+
+
+KINDS = pytest.mark.parametrize(
+    "change",
+    [Tensor.to_sparse, nested, jagged, Tensor.to_mkldnn, quantised],
+    ids=["sparse", "nested", "jagged", "mkldnn", "quantised"],
+)
+
+
+@KINDS
+@EVERY
+def test_inputs_of_another_kind(module: Any, shape: tuple[int, ...], change: Callable[[Tensor], Any]) -> None:
+    with pytest.raises(TypeError, match=r"^input: got (torch\.|a nested tensor).*need"):
+        build(module, "lstm")(change(torch.randn(shape)))
+
+
+@KINDS
+@BACKENDS
+@pytest.mark.parametrize("case", [name for name in CASES if name != "mask"])
+def test_arguments_of_another_kind(case: str, backend: str, change: Callable[[Tensor], Any]) -> None:
+    tensors = arguments(CASES[case], SMALL)
+    for name, x in tensors.items():
+        if x.is_floating_point():
+            with pytest.raises(TypeError, match=rf"^{name}: got (torch\.|a nested tensor).*need"):
+                run_case(CASES[case], tensors | {name: change(x)}, backend)

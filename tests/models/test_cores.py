@@ -77,5 +77,5 @@ def test_a_core_is_added_by_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert with_memory() == ("mann", "ntm", "same")
     assert decays() == ("mann", "same")
     assert isinstance(build_core("same", CoreSettings(3)), nn.Identity)
-    with pytest.raises(ValueError, match=r"^core: got the name 'same', which is registered already"):
+    with pytest.raises(ValueError, match=r"^core: got 'same', need a name that is not registered yet"):
         register_core(Core("same", lambda settings: nn.Identity()))

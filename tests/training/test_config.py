@@ -23,7 +23,7 @@ def test_an_option_by_hand() -> None:
         3, "a size", 4, "--size-x",
     )  # fmt: skip
     assert (choices_of(entries["model"]), only_with(size), choices_of(size)) == (("a", "b"), ("b",), ())
-    with pytest.raises(ValueError, match="--model is c, needs to be one of a, b"):
+    with pytest.raises(ValueError, match="--model: got c, need one of a, b"):
         Toy(model="c")
     NAMES.append("c")  # a model that is registered later
     assert Toy(model="c").model == "c"

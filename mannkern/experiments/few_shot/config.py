@@ -71,7 +71,7 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
         elif self.model not in STRENGTH:
             raise ValueError(f"--strength does not apply to {self.model}, which learns it")
         elif not 0 < self.strength < math.inf:
-            raise ValueError(f"--strength is {self.strength}, needs to be above 0")
+            raise ValueError(f"--strength: got {self.strength}, need a number above 0")
 
     @property
     def comparable(self) -> tuple[Any, ...]:

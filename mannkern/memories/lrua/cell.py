@@ -50,7 +50,7 @@ class MANNCell(MemoryCell[MANNState]):
     """One step of MANN, a memory-augmented neural network (Santoro et al. 2016) with LRUA addressing.
 
     The controller sees ``[x_t, r_{t-1}]``. One linear layer maps its hidden state to the interface vector: key (tanh),
-    add (tanh), gate and, with ``key_strength``, strength (1 + softplus). The memory step is
+    add (tanh) unless ``write="key"``, gate and, with ``key_strength``, strength (1 + softplus). The memory step is
     :func:`mannkern.functional.lrua_step`.
 
     input_size:     F
@@ -64,6 +64,8 @@ class MANNCell(MemoryCell[MANNState]):
     num_least_used: n, by default min(R, N)
     least_used:     "shared" (the paper's rule) or "per_head" (docs/equations.md, least used)
     decay:          gamma; 0.99 is the paper's, the replications use 0.95
+    write:          what a head writes: "add", a vector of its own, as the NTM has it, which lets a cell write another
+                    thing than it looks for; or "key", the key itself, as the paper's equation of the write has it
     key_strength:   whether the cell learns a strength b for each key; the paper has none, so b = 1
     memory_init:    a constant (1e-6, as the replications start), "uniform" (drawn once within 1/sqrt(N + W) and part of
                     the state_dict) or "learned" (a parameter (N, W), drawn likewise)
@@ -92,6 +94,7 @@ class MANNCell(MemoryCell[MANNState]):
         num_least_used: int | None = None,
         least_used: str = "shared",
         decay: float = 0.99,
+        write: str = "add",
         key_strength: bool = False,
         memory_init: float | str = 1e-6,
         backend: str | None = None,
@@ -112,6 +115,8 @@ class MANNCell(MemoryCell[MANNState]):
         check_decay(decay)
         if not isinstance(key_strength, bool):
             raise TypeError(f"key_strength: got {type(key_strength).__name__}, need True or False")
+        if write not in ("add", "key"):
+            raise ValueError(f"write: got {write!r}, need 'add' or 'key'")
         sizes = interface_sizes(num_reads, memory_width, key_strength)
         super().__init__(
             input_size,
@@ -119,7 +124,7 @@ class MANNCell(MemoryCell[MANNState]):
             memory_slots,
             memory_width,
             num_reads,
-            sum(sizes),
+            sum(sizes) - (num_reads * memory_width if write == "key" else 0),
             controller,
             memory_init,
             backend,
@@ -130,6 +135,7 @@ class MANNCell(MemoryCell[MANNState]):
         self.num_least_used = n
         self.least_used = least_used
         self.decay = float(decay)
+        self.write = write
         self.key_strength = key_strength
         self._interface_sizes = sizes
 
@@ -147,7 +153,10 @@ class MANNCell(MemoryCell[MANNState]):
 
     def interface_vector(self, hidden: Tensor) -> InterfaceVector:
         """Key, add, gate and strength of the hidden state (B, D)."""
-        return activate(self.interface(hidden), self._interface_sizes, self.num_reads, self.memory_width)
+        vector = self.interface(hidden)
+        if self.write == "key":  # the add is the key
+            vector = torch.cat([vector[:, : self._read_size], vector], -1)
+        return activate(vector, self._interface_sizes, self.num_reads, self.memory_width)
 
     def step(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState, Tensor]:
         """One step without checks of input and state: output (B, D + R W), state, write weights (B, R, N)."""
@@ -174,6 +183,9 @@ class MANNCell(MemoryCell[MANNState]):
         reset: Tensor | None = None,
     ) -> tuple[Tensor, MANNState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
+        *controller, weight, bias = weights
+        if self.write == "key":  # the operation reads a key and an add: their rows are the same
+            weight, bias = (torch.cat([x[: self._read_size], x]) for x in (weight, bias))
         output, cell = pack_state(self, state)
         function: type[Function] = MANNEpisodeRecomputeFunction
         ends: tuple[Tensor | None, ...] = ()
@@ -182,7 +194,9 @@ class MANNCell(MemoryCell[MANNState]):
             ends = lengths, reset, None if reset is None else self.first_memory(1)[0]
         outputs, memory, read_weights, usage, c, *_ = function.apply(
             input,
-            *weights,
+            *controller,
+            weight,
+            bias,
             output,
             cell,
             state.memory,
@@ -201,6 +215,7 @@ class MANNCell(MemoryCell[MANNState]):
         return (
             f"{self.input_size}, {self.hidden_size}, memory_slots={self.memory_slots}, "
             f"memory_width={self.memory_width}, num_reads={self.num_reads}, num_least_used={self.num_least_used}, "
-            f"least_used={self.least_used!r}, decay={self.decay}, key_strength={self.key_strength}, "
+            f"least_used={self.least_used!r}, decay={self.decay}, write={self.write!r}, "
+            f"key_strength={self.key_strength}, "
             f"memory_init={self.memory_init!r}, backend={self.backend!r}"
         )

@@ -108,6 +108,19 @@ def cosine_read(
     return read, read_weights
 
 
+def weighted_read(memory: Tensor, weights: Tensor) -> Tensor:
+    """Read by weights that are given: r[h] = sum_i w[h](i) M(i).
+
+    It serves memories with an addressing of their own. memory (B, N, W), weights (B, R, N) of any sign. It takes no
+    backend, because it is one matrix product of PyTorch. Returns read (B, R, W).
+    """
+    B, N, _ = check_first("memory", memory, "BNW")
+    R = check_first("weights", weights, "BRN")[1]
+    memory = widen(memory)
+    weights = check_tensor(memory, "weights", weights, "BRN", (B, R, N))
+    return reference.weighted_read(memory, weights)
+
+
 def usage_update(
     usage: Tensor, read_weights: Tensor, write_weights: Tensor, decay: float = 0.99, *, backend: str | None = None
 ) -> Tensor:

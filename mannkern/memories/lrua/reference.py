@@ -38,6 +38,11 @@ def additive_write(memory: Tensor, write_weights: Tensor, add: Tensor, reset: Te
     return memory
 
 
+def weighted_read(memory: Tensor, weights: Tensor) -> Tensor:
+    """Read: vectors (B, R, W), r[h] = sum_i w[h](i) M(i), of memory (B, N, W) and weights (B, R, N)."""
+    return read(weights, memory)
+
+
 def cosine_read(memory: Tensor, key: Tensor, strength: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Read: vectors (B, R, W) and content weights (B, R, N) of keys (B, R, W) with strengths (B, R), 1 if None."""
     weights = cosine_weights(memory, key, strength)

@@ -34,6 +34,7 @@ class MANN(MemorySequence[MANNState]):
         num_least_used: int | None = None,
         least_used: str = "shared",
         decay: float = 0.99,
+        write: str = "add",
         key_strength: bool = False,
         memory_init: float | str = 1e-6,
         batch_first: bool = False,
@@ -54,6 +55,7 @@ class MANN(MemorySequence[MANNState]):
                 num_least_used=num_least_used,
                 least_used=least_used,
                 decay=decay,
+                write=write,
                 key_strength=key_strength,
                 memory_init=memory_init,
                 backend=backend,
@@ -68,4 +70,5 @@ class MANN(MemorySequence[MANNState]):
     num_least_used: int = of_cell("num_least_used")
     least_used: str = of_cell("least_used")
     decay: float = of_cell("decay")
+    write: str = of_cell("write")
     key_strength: bool = of_cell("key_strength")

@@ -29,6 +29,19 @@ def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor, *, backend:
     return ShiftSharpenFunction.apply_fast(weights, shift, sharpness)
 
 
+def interpolate(content: Tensor, previous: Tensor, gate: Tensor) -> Tensor:
+    """Interpolation: w_g[h] = g[h] w_c[h] + (1 - g[h]) w[h].
+
+    It serves an addressing of your own, between content weights and :func:`shift_sharpen`. content w_c and previous w
+    (B, H, N), gate g (B, H) in [0, 1]. It takes no backend, because it is plain PyTorch. Returns weights (B, H, N).
+    """
+    B, H, N = check_first("content", content, "BHN")
+    content = widen(content)
+    previous = check_tensor(content, "previous", previous, "BHN", (B, H, N))
+    gate = check_tensor(content, "gate", gate, "BH", (B, H))
+    return reference.interpolate(content, previous, gate)
+
+
 def ntm_address(
     memory: Tensor,
     previous: Tensor,

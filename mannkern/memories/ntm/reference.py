@@ -26,13 +26,18 @@ def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor) -> Tensor:
     return powers / powers.sum(-1, keepdim=True)
 
 
+def interpolate(content: Tensor, previous: Tensor, gate: Tensor) -> Tensor:
+    """Interpolation: g w_c + (1 - g) w of content and previous weights (B, H, N) with gates (B, H)."""
+    g = gate.unsqueeze(-1)
+    return g * content + (1 - g) * previous
+
+
 def ntm_address(
     memory: Tensor, previous: Tensor, key: Tensor, strength: Tensor, gate: Tensor, shift: Tensor, sharpness: Tensor
 ) -> Tensor:
     """Weights (B, H, N): content weights, interpolation with ``previous``, shift, sharpen."""
     content = cosine_weights(memory, key, strength)
-    g = gate.unsqueeze(-1)
-    return shift_sharpen(g * content + (1 - g) * previous, shift, sharpness)
+    return shift_sharpen(interpolate(content, previous, gate), shift, sharpness)
 
 
 def ntm_write(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:

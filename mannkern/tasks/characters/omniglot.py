@@ -115,7 +115,7 @@ def _decode(source: Path, name: str) -> Tensor:
     for file, content in sorted(_read_zip(source) if source.is_file() else _read_folder(source)):
         drawings = characters.setdefault(file.rpartition("/")[0], {})
         if file in drawings:
-            raise ValueError(f"{source}: {file}: found twice, need every drawing once")
+            raise ValueError(f"{source}: {file}: got it twice, need every drawing once")
         drawings[file] = content
     if len(characters) != CLASSES[name]:
         raise ValueError(f"{source}: got {len(characters)} characters, need {CLASSES[name]}")
@@ -138,7 +138,7 @@ def _read_zip(source: Path) -> Iterable[tuple[str, bytes]]:
             # Nothing is extracted, but such an entry shows that the archive is another one.
             parts = re.split(r"[/\\]", entry.orig_filename)
             if ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in entry.orig_filename:
-                raise ValueError(f"{source}: entry {entry.orig_filename!r} would leave the folder")
+                raise ValueError(f"{source}: got the entry {entry.orig_filename!r}, need paths inside the folder")
             if len(parts) != 4 or not parts[3].endswith(".png") or parts[0] != source.stem:
                 continue
             file = "/".join(parts[1:])

@@ -51,18 +51,18 @@ def test_settings_that_no_task_has(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="classes"):
         load_config(tmp_path)
     write_json(tmp_path / "config.json", {"task": "juggling"})
-    with pytest.raises(CommandError, match="--task is juggling"):
+    with pytest.raises(CommandError, match="--task: got juggling"):
         load_config(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model": "mann"}, "--model is mann, needs to be one of ntm, lstm"),
-        ({"controller": "gru"}, "--controller is gru"),
+        ({"model": "mann"}, "--model: got mann, need one of ntm, lstm"),
+        ({"controller": "gru"}, "--controller: got gru"),
         ({"max_length": 0}, "max_length: got 0"),
-        ({"lstm_layers": 0}, "--lstm-layers is 0"),
-        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"lstm_layers": 0}, "--lstm-layers: got 0"),
+        ({"batch_size": 0}, "--batch-size: got 0"),
     ],
 )
 def test_what_cannot_be_is_named(values: dict[str, object], message: str) -> None:

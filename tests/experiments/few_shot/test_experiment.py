@@ -168,14 +168,14 @@ def test_a_config_survives_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model": "mann"}, "--model is mann, needs to be one of matching"),
-        ({"task": "glyphs"}, "--task is glyphs"),
-        ({"shots": 0}, "--shots is 0"),
-        ({"queries": 0}, "--queries is 0"),
-        ({"classes": 0}, "--classes is 0"),
-        ({"width": 0}, "--width is 0"),
-        ({"context_steps": 0}, "--context-steps is 0"),
-        ({"strength": 0.0}, "--strength is 0.0, needs to be above 0"),
+        ({"model": "mann"}, "--model: got mann, need one of matching"),
+        ({"task": "glyphs"}, "--task: got glyphs"),
+        ({"shots": 0}, "--shots: got 0"),
+        ({"queries": 0}, "--queries: got 0"),
+        ({"classes": 0}, "--classes: got 0"),
+        ({"width": 0}, "--width: got 0"),
+        ({"context_steps": 0}, "--context-steps: got 0"),
+        ({"strength": 0.0}, "--strength: got 0.0, need a number above 0"),
     ],
 )
 def test_what_cannot_be_is_named(values: dict[str, object], message: str) -> None:

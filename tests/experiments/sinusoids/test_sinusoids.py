@@ -189,10 +189,10 @@ def test_resuming_equals_never_having_stopped(tmp_path: Path, first_order: bool)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inner_steps": -1}, "--inner-steps is -1, needs to be at least 0"),
-        ({"step_size": 0.0}, "--step-size is 0.0, needs to be above 0"),
-        ({"shots": 0}, "--shots is 0, needs to be at least 1"),
-        ({"hidden_size": 0}, "--hidden-size is 0, needs to be at least 1"),
+        ({"inner_steps": -1}, "--inner-steps: got -1, need at least 0"),
+        ({"step_size": 0.0}, "--step-size: got 0.0, need a number above 0"),
+        ({"shots": 0}, "--shots: got 0, need at least 1"),
+        ({"hidden_size": 0}, "--hidden-size: got 0, need at least 1"),
     ],
 )
 def test_settings_that_cannot_be(change: dict[str, Any], message: str) -> None:
