@@ -12,8 +12,6 @@
 
 namespace mannkern {
 
-constexpr int kWarps = kPersistentThreads / kLanes;
-
 // Which sums of the gates a warp computes: one tile of rows, one part of the columns.
 struct GateJob {
   int row, part;
@@ -31,17 +29,6 @@ __device__ inline void multiply_part(TileSums& sums, const GateJob& job, const f
   multiply(sums, weights + job.row * l.pitch, l.pitch, l.gate_rows - job.row, vectors, vector_pitch,
            tiles * job.part / l.kGateParts, tiles * (job.part + 1) / l.kGateParts);
 }
-
-// A thread's unit and episode in the LSTM.
-struct CellPlace {
-  int unit, episode;
-  bool used, saved;  // saved: the episode exists
-  int64_t e;         // the episode's number
-  __device__ CellPlace(const PersistentLayout& l, const BlockPlace& b, int64_t B)
-      : unit(int(threadIdx.x) % l.units), episode(int(threadIdx.x) / l.units),
-        used(episode < kEpisodes && unit < b.units), saved(used && b.first_episode + episode < B),
-        e(b.first_episode + episode) {}
-};
 
 __device__ inline void load_gates(float (&x)[4], const MANNPersistent& op, const PersistentLayout& l,
                                   const BlockPlace& b, const CellPlace& c, int64_t t) {
@@ -119,18 +106,18 @@ __device__ inline void give_interface(float* shared, const MANNPersistent& op, c
 // Copies the read weights, cosines and norms of a step to rows (2R+1,N).
 __device__ inline void save_rows(float* rows, const MemoryRegisters& m, const MemoryPlace& p,
                                  const PersistentLayout& l) {
-  store_pair(rows, m.read_weights, p, l);
-  store_pair(rows + l.R * l.N, m.cosine, p, l);
+  store_pair(rows, m.read_weights, p, l.N, l.R);
+  store_pair(rows + l.R * l.N, m.cosine, p, l.N, l.R);
   if (p.head == 0 && p.slot < l.N) rows[2 * l.R * l.N + p.slot] = m.norm;
 }
 
 __global__ void __launch_bounds__(kPersistentThreads, 1) mann_persistent_kernel(MANNPersistent op) {
   const PersistentLayout l(op.sizes);
   float* shared = block_memory();
-  const BlockPlace b(l);
+  const BlockPlace b(l.D, l.I);
   const MemoryPlace p;
   const int64_t T = op.sizes.T, B = op.sizes.B;
-  const CellPlace c(l, b, B);
+  const CellPlace c(l.units, b, B);
   const GateJob job(l);
   const MemoryShared s(shared, l, p.memory);
   const int episode = b.rank * kMemories + p.memory;
@@ -142,11 +129,11 @@ __global__ void __launch_bounds__(kPersistentThreads, 1) mann_persistent_kernel(
   load_output(shared + l.hidden, shared + l.read, op.output, B, l, b);
   clear_vectors(shared + l.vectors);
   MemoryRegisters m;
-  load_memory(m, op.memory + e * l.N * l.W, p, l, saved);
-  load_pair(m.read_weights, op.read_weights + e * l.R * l.N, p, l, saved);
+  load_memory(m.at, op.memory + e * l.N * l.W, p, l.N, l.W, saved);
+  load_pair(m.read_weights, op.read_weights + e * l.R * l.N, p, l.N, l.R, saved);
   m.usage = saved && p.slot < l.N ? op.usage[e * l.N + p.slot] : 0.0f;
   if (p.head == 0) s.usage[p.slot] = m.usage;
-  if (op.rows && saved) store_pair(op.rows + e * row_size, m.read_weights, p, l);
+  if (op.rows && saved) store_pair(op.rows + e * row_size, m.read_weights, p, l.N, l.R);
   float cell = c.saved ? op.cell[c.e * l.D + b.first_unit + c.unit] : 0.0f, x[4] = {};
   if (c.used) load_gates(x, op, l, b, c, 0);
   cluster_arrive(), cluster_wait();
@@ -180,7 +167,7 @@ __global__ void __launch_bounds__(kPersistentThreads, 1) mann_persistent_kernel(
     cluster_arrive();
     phases.mark(6);
     if (op.checkpoints && saved && t % op.sizes.checkpoint_every == 0)
-      store_memory(op.checkpoints + (t / op.sizes.checkpoint_every * B + e) * l.N * l.W, m, p, l);
+      store_memory(op.checkpoints + (t / op.sizes.checkpoint_every * B + e) * l.N * l.W, m.at, p, l.N, l.W);
     sums = TileSums();
     if (t + 1 < T)
       multiply_part(sums, job, shared + l.gate_weights, shared + l.hidden, l.hidden_pitch, l.hidden_columns, l);
@@ -210,8 +197,8 @@ __global__ void __launch_bounds__(kPersistentThreads, 1) mann_persistent_kernel(
   }
 
   if (saved) {
-    store_memory(op.memory_out + e * l.N * l.W, m, p, l);
-    store_pair(op.read_weights_out + e * l.R * l.N, m.read_weights, p, l);
+    store_memory(op.memory_out + e * l.N * l.W, m.at, p, l.N, l.W);
+    store_pair(op.read_weights_out + e * l.R * l.N, m.read_weights, p, l.N, l.R);
     if (p.head == 0 && p.slot < l.N) op.usage_out[e * l.N + p.slot] = m.usage;
   }
   if (c.saved) op.cell_out[c.e * l.D + b.first_unit + c.unit] = cell;

@@ -10,7 +10,7 @@
 namespace mannkern {
 
 constexpr int kCluster = 8;           // blocks of a cluster
-constexpr int kPersistentThreads = 512;
+constexpr int kPersistentThreads = 512, kWarps = kPersistentThreads / kLanes;
 constexpr int kMemories = kEpisodes / kCluster;                   // memories of a block
 constexpr int kMemoryThreads = kPersistentThreads / kMemories;    // threads of a memory
 constexpr int kMemoryWarps = kMemoryThreads / kLanes;

@@ -9,16 +9,26 @@ namespace mannkern {
 struct BlockPlace {
   int rank, first_unit, first_row, units, rows;  // `units` hidden units and `rows` of the interface vector from these on
   int64_t first_episode;                         // of the cluster
-  __device__ explicit BlockPlace(const PersistentLayout& l)
-      : rank(cluster_rank()), first_unit(rank * l.units), first_row(rank * l.interface_rows),
-        units(part(l.D, l.units)), rows(part(l.I, l.interface_rows)),
-        first_episode(int64_t(blockIdx.x / kCluster) * kEpisodes) {}
+  __device__ BlockPlace(int D, int I)
+      : rank(cluster_rank()), first_unit(rank * divide_up(D, kCluster)), first_row(rank * divide_up(I, kCluster)),
+        units(part(D)), rows(part(I)), first_episode(int64_t(blockIdx.x / kCluster) * kEpisodes) {}
 
  private:
-  __device__ int part(int all, int most) const {
-    const int left = all - rank * most;
+  __device__ int part(int all) const {
+    const int most = divide_up(all, kCluster), left = all - rank * most;
     return left < 0 ? 0 : left < most ? left : most;
   }
+};
+
+// A thread's unit and episode in the LSTM.
+struct CellPlace {
+  int unit, episode;
+  bool used, saved;  // saved: the episode exists
+  int64_t e;         // the episode's number
+  __device__ CellPlace(int units, const BlockPlace& b, int64_t B)
+      : unit(int(threadIdx.x) % units), episode(int(threadIdx.x) / units),
+        used(episode < kEpisodes && unit < b.units), saved(used && b.first_episode + episode < B),
+        e(b.first_episode + episode) {}
 };
 
 // The block's rows of the weights, gate by gate: columns of h, then of r, each filled up with zeros to whole tiles.
@@ -61,42 +71,40 @@ __device__ inline void clear_vectors(float* vectors) {
     vectors[at] = at % kInterface >= kStrengths ? 1.0f : 0.0f;
 }
 
-// A thread's part of a memory (N,W); places beyond N and W, and episodes beyond B (`used` is false), are zero.
-__device__ inline void load_memory(MemoryRegisters& m, const float* memory, const MemoryPlace& p,
-                                   const PersistentLayout& l, bool used) {
+// A thread's part of a memory (N,W); places beyond N and W, and all if it is not `used`, are zero.
+__device__ inline void load_memory(float (&to)[kSlotsOfThread][kColumnsOfThread], const float* memory,
+                                   const MemoryPlace& p, int N, int W, bool used) {
 #pragma unroll
   for (int i = 0; i < kSlotsOfThread; ++i)
 #pragma unroll
     for (int j = 0; j < kColumnsOfThread; ++j) {
       const int slot = p.first + i, column = p.column + kColumnLanes * j;
-      m.at[i][j] = used && slot < l.N && column < l.W ? memory[slot * l.W + column] : 0.0f;
+      to[i][j] = used && slot < N && column < W ? memory[slot * W + column] : 0.0f;
     }
 }
 
-__device__ inline void store_memory(float* memory, const MemoryRegisters& m, const MemoryPlace& p,
-                                    const PersistentLayout& l) {
+__device__ inline void store_memory(float* memory, const float (&from)[kSlotsOfThread][kColumnsOfThread],
+                                    const MemoryPlace& p, int N, int W) {
 #pragma unroll
   for (int i = 0; i < kSlotsOfThread; ++i)
 #pragma unroll
     for (int j = 0; j < kColumnsOfThread; ++j) {
       const int slot = p.first + i, column = p.column + kColumnLanes * j;
-      if (slot < l.N && column < l.W) memory[slot * l.W + column] = m.at[i][j];
+      if (slot < N && column < W) memory[slot * W + column] = from[i][j];
     }
 }
 
-// The two numbers of a thread in rows (R,N).
-__device__ inline void load_pair(float (&pair)[2], const float* rows, const MemoryPlace& p, const PersistentLayout& l,
-                                 bool used) {
+// The two numbers of a thread in rows (R,N); zero as in load_memory.
+__device__ inline void load_pair(float (&pair)[2], const float* rows, const MemoryPlace& p, int N, int R, bool used) {
 #pragma unroll
   for (int k = 0; k < 2; ++k)
-    pair[k] = used && p.slot < l.N && p.head + k < l.R ? rows[(p.head + k) * l.N + p.slot] : 0.0f;
+    pair[k] = used && p.slot < N && p.head + k < R ? rows[(p.head + k) * N + p.slot] : 0.0f;
 }
 
-__device__ inline void store_pair(float* rows, const float (&pair)[2], const MemoryPlace& p,
-                                  const PersistentLayout& l) {
+__device__ inline void store_pair(float* rows, const float (&pair)[2], const MemoryPlace& p, int N, int R) {
 #pragma unroll
   for (int k = 0; k < 2; ++k)
-    if (p.slot < l.N && p.head + k < l.R) rows[(p.head + k) * l.N + p.slot] = pair[k];
+    if (p.slot < N && p.head + k < R) rows[(p.head + k) * N + p.slot] = pair[k];
 }
 
 }  // namespace mannkern
