@@ -58,7 +58,7 @@ struct MANNPersistentBackward {
   const float* grad_read_weights_out;  // (B,R,N)
   const float* grad_usage_out;         // (B,N)
   const float* grad_cell_out;          // (B,D)
-  float* memories;           // (checkpoint_every,B filled up to 16 k,128 * 40): scratch, in the order of the threads
+  float* memories;           // (2 checkpoint_every,B filled up to 8 k,128 * 40): scratch, in the order of the threads
   float* grad_gates;         // (T,B,4D), before activation
   float* grad_interface;     // (T,B,I), before activation
   float* grad_output;        // (B,O)

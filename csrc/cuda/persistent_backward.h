@@ -1,150 +1,80 @@
-// The persistent kernel's backward pass through time: all T steps of 16 episodes in one launch of a cluster of 8 blocks.
+// The persistent kernel's backward pass through time: all T steps of 8 episodes in one launch of a cluster of 8 blocks.
 //
-// A step, from the last to the first, with a barrier of the cluster after each part:
-//   1. the step of LRUA: a block gives the gradients of its episodes' interface vectors to every block
-//   2. the interface's product, then the LSTM, for the block's units and all episodes; then the gates' product: a block
-//      gives its part of the gradients of h and r to the blocks that have the units and the memories
-// The memories after each step are computed again from a checkpoint, checkpoint_every steps at once. Each thread writes
-// its part to device memory and reads it back, so these need no barrier.
+// A step, from the last to the first, in which blocks wait for each other only through what they give to each other:
+//   1. the step of LRUA by the first half of the warps: a block gives the gradient of its episode's interface vector to
+//      every block. The other warps compute memories of earlier steps again, one step each time
+//   2. the interface's product, then the LSTM, for the block's units and all episodes
+//   3. the gates' product: a block gives its part of the gradients of h and r to the blocks that have the units and the
+//      memories
+// A block gives in part 1 only after it has what all blocks gave in part 3 of the step before, and the other way around.
+// So nothing that blocks give is overwritten before it was read.
 #pragma once
 
-#include "persistent_loads.h"
-#include "persistent_memory_backward.h"
+#include "persistent_saved.h"
 
 namespace mannkern {
 
 // The block's gates of the recurrent weight, transposed: units of all blocks, then r, by gates of the block.
 __device__ inline void load_transposed_gates(float* to, const float* weight, const PersistentBackwardLayout& l,
                                              const BlockPlace& b) {
-  for (int at = threadIdx.x; at < l.outputs * l.pitch; at += kPersistentThreads) {
-    const int gate = at / l.outputs, output = at % l.outputs, unit = gate % l.units;
+  for (int at = threadIdx.x; at < weight_size(l.outputs, l.pitch); at += kPersistentThreads) {
+    const int outputs = l.outputs + l.outputs % 2, gate = at / outputs, output = at % outputs, unit = gate % l.units;
     const int column = output < l.hidden_outputs ? output : output - l.hidden_outputs + l.D;
     const bool used = (output < l.hidden_outputs ? output < l.D : column < l.O) && gate < l.gates && unit < b.units;
-    to[output * l.pitch + gate] =
-        used ? weight[int64_t(gate / l.units * l.D + b.first_unit + unit) * l.O + column] : 0.0f;
+    const int64_t place = int64_t(gate / l.units * l.D + b.first_unit + unit) * l.O + column;
+    to[weight_place(output, gate, l.pitch)] = used ? round_to_22_bits(weight[place]) : 0.0f;
   }
 }
 
-// The block's units of the interface's weight, transposed: units by places of the interface vector.
+// The block's units of the interface's weight, transposed: units by places of kGradInterface.
 __device__ inline void load_transposed_interface(float* to, const float* weight, const PersistentBackwardLayout& l,
                                                  const BlockPlace& b) {
-  for (int at = threadIdx.x; at < l.units * l.interface_pitch; at += kPersistentThreads) {
-    const int place = at / l.units, unit = at % l.units;
-    const int row = place < kInterface ? row_of_place(place, l.R, l.W, l.I) : -1;
-    to[unit * l.interface_pitch + place] =
-        row >= 0 && unit < b.units ? weight[int64_t(row) * l.D + b.first_unit + unit] : 0.0f;
+  for (int at = threadIdx.x; at < weight_size(l.units, l.interface_pitch); at += kPersistentThreads) {
+    const int units = l.units + l.units % 2, place = at / units, unit = at % units;
+    const int row = place < kGradInterface ? row_of_place(place, l.R, l.W, l.I) : -1;
+    to[weight_place(unit, place, l.interface_pitch)] =
+        row >= 0 && unit < b.units ? round_to_22_bits(weight[int64_t(row) * l.D + b.first_unit + unit]) : 0.0f;
   }
 }
 
-// Which of the least used slots of a step a thread's slot is, and the first of them.
-__device__ inline void load_least_used(SavedStep& saved, const int64_t* slots, const LRUAOptions& options,
-                                       const MemoryPlace& p) {
-  saved.mark = 0, saved.reset = int(slots[0]);
-  for (int k = 0; k < int(options.n); ++k) {
-    if (slots[k] != p.slot) continue;
-    for (int h = 0; h < kHeads; ++h) saved.mark |= int(!options.per_head || h % options.n == k) << h;
+// A thread's two numbers of an episode's interface vector, from device to shared memory in two parts.
+struct VectorNumbers {
+  float number[2];
+  __device__ void load(const SavedEpisode& episode, int t) {
+    const auto& l = episode.l;
+    const float* from = episode.interface(t);
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      const int place = episode.p.thread + kMemoryThreads * k;
+      const int row = place < kGradInterface ? row_of_place(place, l.R, l.W, l.I) : -1;
+      number[k] = row >= 0 && episode.used ? from[row] : 0.0f;
+      if (place >= kGradStrengths && !(row >= 0 && episode.used)) number[k] = 1;
+    }
   }
-}
-
-// One episode's place in what the forward pass saved.
-struct SavedEpisode {
-  const MANNPersistentBackward& op;
-  const PersistentBackwardLayout& l;
-  const MemoryPlace& p;
-  int64_t e;
-  bool used;  // the episode exists
-
-  __device__ const float* rows(int64_t t) const {
-    return op.rows + (t * op.sizes.B + e) * (2 * l.R + 1) * l.N;
-  }
-  __device__ const float* interface(int64_t t) const { return op.interface + (t * op.sizes.B + e) * l.I; }
-  __device__ const int64_t* slots(int64_t t) const { return op.least_used + (t * op.sizes.B + e) * op.options.n; }
-  // A thread's numbers of the memory after step t, side by side with those of other threads.
-  __device__ float* memory(int64_t t) const {
-    const int64_t clusters = (op.sizes.B + kEpisodes - 1) / kEpisodes, step = t % op.sizes.checkpoint_every;
-    return op.memories + (step * clusters * kEpisodes + e) * kMostSlots * kMostColumns + p.thread;
-  }
-
-  __device__ void load_rows(SavedStep& saved, int64_t t) const {
-    load_pair(saved.previous, rows(t), p, l.N, l.R, used);
-    load_pair(saved.read_weights, rows(t + 1), p, l.N, l.R, used);
-    load_pair(saved.cosine, rows(t + 1) + l.R * l.N, p, l.N, l.R, used);
-    saved.norm = used && p.slot < l.N ? rows(t + 1)[2 * l.R * l.N + p.slot] : 1.0f;
-    saved.mark = saved.reset = 0;
-    if (used) load_least_used(saved, slots(t), op.options, p);
-  }
-  __device__ void load_memory_after(float (&x)[kSlotsOfThread][kColumnsOfThread], int64_t t) const {
-    const float* from = memory(t);
+  __device__ void store(float* vector, const MemoryPlace& p) const {
 #pragma unroll
-    for (int i = 0; i < kSlotsOfThread; ++i)
-#pragma unroll
-      for (int j = 0; j < kColumnsOfThread; ++j)
-        x[i][j] = used ? from[(i * kColumnsOfThread + j) * kMemoryThreads] : 0.0f;
-  }
-  // Computes the memories after the steps from the last checkpoint to `last` again, bit by bit as the forward pass.
-  __device__ void recompute(int64_t last, float* weights) const {
-    if (!used) return;
-    const int64_t every = op.sizes.checkpoint_every, first = last / every * every;
-    MemoryRegisters m;
-    load_memory(m.at, op.checkpoints + (first / every * op.sizes.B + e) * l.N * l.W, p, l.N, l.W, true);
-    for (int64_t t = first; t <= last; ++t) {
-      const float *vector = interface(t), *add = vector + l.R * l.W, *gates = add + l.R * l.W;
-      HeadColumns adds;
-#pragma unroll
-      for (int h = 0; h < kHeads; ++h)
-#pragma unroll
-        for (int j = 0; j < kColumnsOfThread; ++j) {
-          const int column = p.column + kColumnLanes * j;
-          adds[h][j] = h < l.R && column < l.W ? add[h * l.W + column] : 0.0f;
-        }
-      float previous[2], gate[2], written[2];
-      load_pair(previous, rows(t), p, l.N, l.R, true);
-#pragma unroll
-      for (int k = 0; k < 2; ++k) gate[k] = p.head + k < l.R ? gates[p.head + k] : 0.0f;
-      SavedStep saved;
-      load_least_used(saved, slots(t), op.options, p);
-      write_weights(written, previous, gate, saved.mark, p);
-      write(m, written, adds, saved.reset, weights, p);
-      float* to = memory(t);
-#pragma unroll
-      for (int i = 0; i < kSlotsOfThread; ++i)
-#pragma unroll
-        for (int j = 0; j < kColumnsOfThread; ++j) to[(i * kColumnsOfThread + j) * kMemoryThreads] = m.at[i][j];
+    for (int k = 0; k < 2; ++k) {
+      const int place = p.thread + kMemoryThreads * k;
+      if (place < kGradGates) vector[place] = number[k];
+      else if (place < kGradStrengths) {
+        vector[kOpen + place - kGradGates] = fast_sigmoid(number[k]);
+        vector[kClosed + place - kGradGates] = fast_sigmoid(-number[k]);
+      } else if (place < kGradInterface) {
+        vector[kStrengths + place - kGradStrengths] = number[k];
+      }
     }
   }
 };
 
-// Loads the interface vectors of the block's memories; unused places get 0, strengths 1.
-__device__ inline void load_vectors(float* shared, const MANNPersistentBackward& op, const PersistentBackwardLayout& l,
-                                    const BlockPlace& b, int64_t t) {
-  for (int at = threadIdx.x; at < kMemories * kInterface; at += kPersistentThreads) {
-    const int episode = b.rank * kMemories + at / kInterface, place = at % kInterface;
-    const int row = row_of_place(place, l.R, l.W, l.I);
-    const int64_t e = b.first_episode + episode;
-    shared[l.vectors + episode * l.interface_pitch + place] =
-        row >= 0 && e < op.sizes.B ? op.interface[(t * op.sizes.B + e) * l.I + row] : place < kStrengths ? 0.0f : 1.0f;
-  }
-}
-
-// The gradient of r, all parts that were given and that of the outputs, is stored in shared memory; also to
-// `grad_output` (B,O) if it is not null.
-__device__ inline void sum_reads(float* shared, const float* grad_outputs, float* grad_output,
-                                 const PersistentBackwardLayout& l, const BlockPlace& b, int64_t B) {
-  for (int at = threadIdx.x; at < kMemories * kVector; at += kPersistentThreads) {
-    const int h = at % kVector / kMostColumns, j = at % kMostColumns;
-    const int64_t e = b.first_episode + b.rank * kMemories + at / kVector;
-    const bool used = h < l.R && j < l.W && e < B;
-    const int64_t column = e * l.O + l.D + h * l.W + j;
-    float sum = used && grad_outputs ? grad_outputs[column] : 0.0f;
+// The gradient of number k of r: the parts that blocks gave, and that of the outputs.
+__device__ inline float sum_read(const float* shared, int k, const PersistentBackwardLayout& l) {
+  float sum = 0;
 #pragma unroll
-    for (int source = 0; source < kCluster; ++source) sum += shared[l.reads + source * kMemories * kVector + at];
-    shared[l.read + at] = used ? sum : 0.0f;
-    if (grad_output && used) grad_output[column] = sum;
-  }
+  for (int source = 0; source < kCluster; ++source) sum += shared[l.reads + source * kVector + k];
+  return sum;
 }
 
 __device__ inline float sum_hidden(const float* shared, const PersistentBackwardLayout& l, const CellPlace& c) {
-  if (!c.used) return 0;
   float sum = 0;
 #pragma unroll
   for (int source = 0; source < kCluster; ++source)
@@ -152,150 +82,177 @@ __device__ inline float sum_hidden(const float* shared, const PersistentBackward
   return sum;
 }
 
-// The interface's product: parts of the gradients of h of the block's units. They take the place of the vectors.
+// The interface's product: parts of the gradients of h of the block's units.
 __device__ inline void multiply_vectors(float* shared, const PersistentBackwardLayout& l) {
-  constexpr int kTiles = (kInterface + kTileDepth - 1) / kTileDepth;
-  const int warp = threadIdx.x / kLanes, part = warp % l.kInterfaceParts, row = warp / l.kInterfaceParts * kTileRows;
-  TileSums sums;
-  if (row < l.units)
-    multiply(sums, shared + l.interface_weights + row * l.interface_pitch, l.interface_pitch, l.units - row,
-             shared + l.vectors, l.interface_pitch, kTiles * part / l.kInterfaceParts,
-             kTiles * (part + 1) / l.kInterfaceParts);
-  __syncthreads();
-  if (row < l.units) store_sums(shared + l.sums + (part * l.units + row) * kSumsPitch, sums, l.units - row);
-  __syncthreads();
+  constexpr int kTiles = (kGradInterface + kTileDepth - 1) / kTileDepth;
+  for (int job = threadIdx.x / kLanes; job / l.kInterfaceParts * kTileRows < l.units; job += kWarps) {
+    const int row = job / l.kInterfaceParts * kTileRows, part = job % l.kInterfaceParts;
+    float sums[4] = {};
+    multiply(sums,
+             TilePlace(shared + l.interface_weights, l.interface_pitch, row, l.units, shared + l.grad_vectors,
+                       l.interface_pitch),
+             kTiles * part / l.kInterfaceParts, kTiles * (part + 1) / l.kInterfaceParts);
+    store_sums(shared + l.sums + (part * l.units + row) * kSumsPitch, sums, l.units - row);
+  }
 }
 
+// What a thread reads of the LSTM's step.
+struct SavedCell {
+  float gates[4], before, after, grad_hidden;
+  __device__ void load(const MANNPersistentBackward& op, const PersistentBackwardLayout& l, const CellPlace& c, int unit,
+                       int t) {
+    if (!c.saved) return;
+    const int64_t B = op.sizes.B, at = t * B + c.e;
+#pragma unroll
+    for (int g = 0; g < 4; ++g) gates[g] = op.gates[(at * 4 + g) * l.D + unit];
+    before = t > 0 ? op.cells[(at - B) * l.D + unit] : op.cell[c.e * l.D + unit];
+    after = op.cells[at * l.D + unit];
+    grad_hidden = op.grad_outputs ? op.grad_outputs[at * l.O + unit] : 0.0f;
+  }
+};
+
 // Backward of the LSTM's step of a thread's unit. d_cell is in place.
-__device__ inline void lstm_step_backward(float& d_cell, float d_hidden, float* shared,
+__device__ inline void lstm_step_backward(float& d_cell, float d_hidden, const SavedCell& saved, float* shared,
                                           const MANNPersistentBackward& op, const PersistentBackwardLayout& l,
-                                          const BlockPlace& b, const CellPlace& c, int64_t t) {
+                                          const CellPlace& c, int unit, int t) {
+  if (c.episode >= kEpisodes) return;
   float grads[4] = {};
   if (c.saved) {
 #pragma unroll
     for (int part = 0; part < l.kInterfaceParts; ++part)
       d_hidden += shared[l.sums + (part * l.units + c.unit) * kSumsPitch + c.episode];
-    const int unit = b.first_unit + c.unit;
-    const int64_t B = op.sizes.B, at = t * B + c.e, D = l.D;
-    if (op.grad_outputs) d_hidden += op.grad_outputs[at * l.O + unit];
-    const float* gates = op.gates + at * 4 * D + unit;
-    const float i = gates[0], f = gates[D], g = gates[2 * D], o = gates[3 * D];
-    const float before = t > 0 ? op.cells[(at - B) * D + unit] : op.cell[c.e * D + unit];
-    const float squashed = std::tanh(op.cells[at * D + unit]);
+    d_hidden += saved.grad_hidden;
+    const float i = saved.gates[0], f = saved.gates[1], g = saved.gates[2], o = saved.gates[3];
+    const float squashed = std::tanh(saved.after);
     const float d = d_cell + d_hidden * o * (1 - squashed * squashed);
-    grads[0] = d * g * i * (1 - i), grads[1] = d * before * f * (1 - f);
+    grads[0] = d * g * i * (1 - i), grads[1] = d * saved.before * f * (1 - f);
     grads[2] = d * i * (1 - g * g), grads[3] = d_hidden * squashed * o * (1 - o);
     d_cell = d * f;
-    float* grad = op.grad_gates + at * 4 * D + unit;
-    grad[0] = grads[0], grad[D] = grads[1], grad[2 * D] = grads[2], grad[3 * D] = grads[3];
   }
-  // the columns behind the last gate fill up a tile
-  if (c.episode < kEpisodes) {
-    float* place = shared + l.grad_gates + c.episode * l.pitch;
+  float* place = shared + l.grad_gates + c.episode * l.pitch;
 #pragma unroll
-    for (int g = 0; g < 4; ++g) place[g * l.units + c.unit] = grads[g];
-    for (int k = l.gates + c.unit; k < whole_tiles(l.gates); k += l.units) place[k] = 0;
-  }
-  __syncthreads();
+  for (int g = 0; g < 4; ++g) place[g * l.units + c.unit] = round_to_22_bits(grads[g]);
+  if (!c.saved) return;
+  float* grad = op.grad_gates + (t * op.sizes.B + c.e) * 4 * l.D + unit;
+#pragma unroll
+  for (int g = 0; g < 4; ++g) grad[g * l.D] = grads[g];
 }
 
 // The gates' product. Its sums, parts of the gradients of h and r, are given to the blocks that need them.
-__device__ inline void give_outputs(float* shared, const PersistentBackwardLayout& l, const BlockPlace& b) {
+__device__ inline void give_outputs(float* shared, Inbox* inbox, const PersistentBackwardLayout& l,
+                                    const BlockPlace& b) {
   const int lane = threadIdx.x % kLanes;
   for (int first = threadIdx.x / kLanes * kTileRows; first < l.outputs; first += kWarps * kTileRows) {
-    TileSums sums;
-    multiply(sums, shared + l.gate_weights + first * l.pitch, l.pitch, l.outputs - first, shared + l.grad_gates,
-             l.pitch, 0, whole_tiles(l.gates) / kTileDepth);
+    float sums[4] = {};
+    multiply(sums, TilePlace(shared + l.gate_weights, l.pitch, first, l.outputs, shared + l.grad_gates, l.pitch), 0,
+             whole_tiles(l.gates) / kTileDepth);
 #pragma unroll
-    for (int n = 0; n < 2; ++n)
-#pragma unroll
-      for (int q = 0; q < 4; ++q) {
-        const int output = first + lane / 4 + 8 * (q / 2), episode = 8 * n + 2 * (lane % 4) + q % 2;
-        if (output >= l.outputs) continue;
-        if (output < l.hidden_outputs) {
-          const int place = (b.rank * kEpisodes + episode) * l.units + output % l.units;
-          store_at(shared + l.hidden + place, output / l.units, sums.at[n][q]);
-        } else {
-          const int k = output - l.hidden_outputs, column = k / l.W * kMostColumns + k % l.W;
-          const int place = (b.rank * kMemories + episode % kMemories) * kVector + column;
-          store_at(shared + l.reads + place, episode / kMemories, sums.at[n][q]);
-        }
+    for (int q = 0; q < 4; ++q) {
+      const int output = first + lane / 4 * 2 + q / 2, episode = 2 * (lane % 4) + q % 2;
+      if (output >= l.outputs) continue;
+      if (output < l.hidden_outputs) {
+        const int owner = output / l.units, unit = output - owner * l.units;
+        give(shared + l.hidden + (b.rank * kEpisodes + episode) * l.units + unit, inbox, owner, sums[q]);
+      } else {
+        const int k = output - l.hidden_outputs, column = k / l.W * kMostColumns + k % l.W;
+        give(shared + l.reads + b.rank * kVector + column, inbox, episode, sums[q]);
       }
+    }
   }
 }
 
-__global__ void __launch_bounds__(kPersistentThreads, 1)
+__global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kPersistentThreads, 1)
     mann_persistent_backward_kernel(MANNPersistentBackward op) {
   const PersistentBackwardLayout l(op.sizes);
   float* shared = block_memory();
   const BlockPlace b(l.D, l.I);
   const MemoryPlace p;
-  const int64_t T = op.sizes.T, B = op.sizes.B;
+  const int T = int(op.sizes.T), warp = threadIdx.x / kLanes, every = int(op.sizes.checkpoint_every);
+  const int64_t B = op.sizes.B, e = b.first_episode + b.rank;
   const CellPlace c(l.units, b, B);
-  const int episode = b.rank * kMemories + p.memory;
-  const int64_t e = b.first_episode + episode;
-  const bool used = e < B;
-  const MemoryBackwardShared s(shared, l, p.memory, episode);
-  const SavedEpisode saved_episode{op, l, p, e, used};
+  const bool used = e < B, has_memory = warp < kMemoryWarps;
+  const MemoryBackwardShared s(shared, l);
+  const LeastUsedHeads heads(op.options, l.R);
+  const SavedEpisode episode{op, l, p, heads, e, used, every};
+  Inbox *vectors = reinterpret_cast<Inbox*>(shared + l.inboxes), *outputs = vectors + 1;
+  const int vector_bytes = kEpisodes * kGradInterface * int(sizeof(float));
+  const int output_bytes = kCluster * (l.units * kEpisodes + l.R * l.W) * int(sizeof(float));
+  const int unit = b.first_unit + c.unit, h = p.thread / kMostColumns, column = p.thread % kMostColumns;
+  const bool has_read = has_memory && h < l.R && column < l.W;
+  const int64_t read_place = e * l.O + l.D + h * l.W + column;
 
   load_transposed_gates(shared + l.gate_weights, op.recurrent_weight, l, b);
   load_transposed_interface(shared + l.interface_weights, op.interface_weight, l, b);
-  for (int at = l.hidden + threadIdx.x; at < l.weights; at += kPersistentThreads) shared[at] = 0;
-  for (int at = l.vectors + threadIdx.x; at < l.hidden; at += kPersistentThreads) shared[at] = 0;
+  for (int at = l.grad_vectors + threadIdx.x; at < l.end; at += kPersistentThreads) shared[at] = 0;
+  __syncthreads();
+  if (threadIdx.x == 0) vectors->init(), outputs->init();
   MemoryGradients d;
-  load_memory(d.at, op.grad_memory_out + e * l.N * l.W, p, l.N, l.W, used && op.grad_memory_out);
-  load_pair(d.read_weights, op.grad_read_weights_out + e * l.R * l.N, p, l.N, l.R, used && op.grad_read_weights_out);
-  d.usage = used && op.grad_usage_out && p.slot < l.N ? op.grad_usage_out[e * l.N + p.slot] : 0.0f;
-  const int unit = b.first_unit + c.unit;
+  SavedStep saved;
+  Recomputation recomputation(T, every);
+  SavedCell saved_cell;
+  VectorNumbers numbers;
   float d_cell = c.saved && op.grad_cell_out ? op.grad_cell_out[c.e * l.D + unit] : 0.0f;
-  cluster_arrive(), cluster_wait();
+  if (has_memory) {
+    load_memory(d.at, op.grad_memory_out + e * l.N * l.W, p, l.N, l.W, used && op.grad_memory_out);
+    load_pair(d.read_weights, op.grad_read_weights_out + e * l.R * l.N, p, l.N, l.R, used && op.grad_read_weights_out);
+    d.usage = used && op.grad_usage_out && p.slot < l.N ? op.grad_usage_out[e * l.N + p.slot] : 0.0f;
+    numbers.load(episode, T - 1);
+    numbers.store(shared + l.vector, p);
+  } else {
+    for (int k = 0; k <= every; ++k) recomputation.advance(episode, shared + l.other_weights);
+  }
+  cluster_barrier();
+  if (has_memory) episode.load(saved, T - 1);
+  __syncthreads();  // the first step that is computed again may take the place of the last
 
   Phases phases;
-  for (int64_t t = T - 1; t >= 0; --t) {
-    if (t == T - 1 || (t + 1) % op.sizes.checkpoint_every == 0) saved_episode.recompute(t, s.weights);
-    phases.mark(0);
-    MemoryRegisters x;
-    SavedStep saved;
-    saved_episode.load_memory_after(x.at, t);
-    saved_episode.load_rows(saved, t);
-    float d_hidden = sum_hidden(shared, l, c);
-    sum_reads(shared, op.grad_outputs ? op.grad_outputs + t * B * l.O : nullptr, nullptr, l, b, B);
-    load_vectors(shared, op, l, b, t);
-    __syncthreads();
-    phases.mark(1);
-    memory_step_backward(d, x, saved, s, p, l.R, l.W, float(op.options.decay), [&](int place, float grad) {
-      float* to = shared + l.vectors + episode * l.interface_pitch + place;
-#pragma unroll
-      for (int rank = 0; rank < kCluster; ++rank) store_at(to, rank, grad);
-      const int row = row_of_place(place, l.R, l.W, l.I);
-      if (used && row >= 0) op.grad_interface[(t * B + e) * l.I + row] = grad;
-    });
-    cluster_arrive();
+  for (int t = T - 1, turn = 0; t >= 0; --t, ++turn) {
+    if (threadIdx.x == 0) vectors->expect(vector_bytes);
+    float d_hidden = 0;
+    if (has_memory) {
+      const float grad = has_read && used && op.grad_outputs ? op.grad_outputs[t * B * l.O + read_place] : 0.0f;
+      if (turn > 0) outputs->wait(turn - 1);
+      if (threadIdx.x == 0) outputs->expect(output_bytes);
+      phases.mark(0);
+      if (p.thread < kVector) shared[l.read + p.thread] = has_read ? grad + sum_read(shared, p.thread, l) : 0.0f;
+      p.sync();
+      memory_step_backward(d, saved, s, p, l.R, l.W, float(op.options.decay), [&](int place, float number) {
+        give_to_all(shared + l.grad_vectors + b.rank * l.interface_pitch + place, vectors, round_to_22_bits(number));
+        const int row = row_of_place(place, l.R, l.W, l.I);
+        if (used && row >= 0) op.grad_interface[(t * B + e) * l.I + row] = number;
+      });
+      phases.mark(1);
+      if (t > 0) episode.load(saved, t - 1), numbers.load(episode, t - 1);
+    } else {
+      saved_cell.load(op, l, c, unit, t);
+      recomputation.advance(episode, shared + l.other_weights);
+      if (turn > 0) outputs->wait(turn - 1);
+      if (c.used) d_hidden = sum_hidden(shared, l, c);
+      p.arrive();
+    }
     phases.mark(2);
-    cluster_wait();
+    vectors->wait(turn);
     phases.mark(3);
     multiply_vectors(shared, l);
+    __syncthreads();
     phases.mark(4);
-    lstm_step_backward(d_cell, d_hidden, shared, op, l, b, c, t);
+    if (has_memory) numbers.store(shared + l.vector, p);
+    else lstm_step_backward(d_cell, d_hidden, saved_cell, shared, op, l, c, unit, t);
+    __syncthreads();
     phases.mark(5);
-    give_outputs(shared, l, b);
-    cluster_arrive();
+    give_outputs(shared, outputs, l, b);
     phases.mark(6);
-    cluster_wait();
-    phases.mark(7);
   }
 
-  const float d_hidden = sum_hidden(shared, l, c);
-  sum_reads(shared, nullptr, op.grad_output, l, b, B);
-  if (c.saved) {
-    op.grad_output[c.e * l.O + unit] = d_hidden;
-    op.grad_cell[c.e * l.D + unit] = d_cell;
-  }
-  if (used) {
+  outputs->wait(T - 1);
+  if (has_read && used) op.grad_output[read_place] = sum_read(shared, p.thread, l);
+  if (c.saved) op.grad_output[c.e * l.O + unit] = sum_hidden(shared, l, c), op.grad_cell[c.e * l.D + unit] = d_cell;
+  if (has_memory && used) {
     store_memory(op.grad_memory + e * l.N * l.W, d.at, p, l.N, l.W);
     store_pair(op.grad_read_weights + e * l.R * l.N, d.read_weights, p, l.N, l.R);
     if (p.head == 0 && p.slot < l.N) op.grad_usage[e * l.N + p.slot] = d.usage;
   }
+  cluster_barrier();
 }
 
 }  // namespace mannkern

@@ -20,15 +20,23 @@ struct BlockPlace {
   }
 };
 
-// A thread's unit and episode in the LSTM.
+// Gives v to every block of the cluster, at the same place.
+__device__ inline void give_to_all(float* place, Inbox* inbox, float v) {
+#pragma unroll
+  for (int rank = 0; rank < kCluster; ++rank) give(place, inbox, rank, v);
+}
+
+// A thread's unit and episode in the LSTM, which the threads without a memory have.
 struct CellPlace {
   int unit, episode;
   bool used, saved;  // saved: the episode exists
   int64_t e;         // the episode's number
-  __device__ CellPlace(int units, const BlockPlace& b, int64_t B)
-      : unit(int(threadIdx.x) % units), episode(int(threadIdx.x) / units),
-        used(episode < kEpisodes && unit < b.units), saved(used && b.first_episode + episode < B),
-        e(b.first_episode + episode) {}
+  __device__ CellPlace(int units, const BlockPlace& b, int64_t B) {
+    const int thread = int(threadIdx.x) - kMemoryThreads;
+    unit = thread < 0 ? 0 : thread % units, episode = thread < 0 ? kEpisodes : thread / units;
+    used = episode < kEpisodes && unit < b.units, saved = used && b.first_episode + episode < B;
+    e = b.first_episode + episode;
+  }
 };
 
 // The block's rows of the weights, gate by gate: columns of h, then of r, each filled up with zeros to whole tiles.
@@ -38,15 +46,17 @@ __device__ inline void load_gate_weights(float* to, const float* weight, const P
     const int row = at / l.pitch, k = at % l.pitch, unit = row % l.units;
     const int column = k < l.hidden_columns ? k : k - l.hidden_columns + l.D;
     const bool used = k < l.hidden_columns ? k < l.D : column < l.O;
-    to[at] = used && unit < b.units ? weight[int64_t(row / l.units * l.D + b.first_unit + unit) * l.O + column] : 0.0f;
+    const int64_t place = int64_t(row / l.units * l.D + b.first_unit + unit) * l.O + column;
+    to[weight_place(row, k, l.pitch)] = used && unit < b.units ? round_to_22_bits(weight[place]) : 0.0f;
   }
 }
 
 __device__ inline void load_interface_weights(float* to, const float* weight, const PersistentLayout& l,
                                               const BlockPlace& b) {
-  for (int at = threadIdx.x; at < l.interface_rows * l.interface_pitch; at += kPersistentThreads) {
+  for (int at = threadIdx.x; at < weight_size(l.interface_rows, l.interface_pitch); at += kPersistentThreads) {
     const int row = at / l.interface_pitch, k = at % l.interface_pitch;
-    to[at] = k < l.D && row < b.rows ? weight[int64_t(b.first_row + row) * l.D + k] : 0.0f;
+    to[weight_place(row, k, l.interface_pitch)] =
+        k < l.D && row < b.rows ? round_to_22_bits(weight[int64_t(b.first_row + row) * l.D + k]) : 0.0f;
   }
 }
 
@@ -56,19 +66,18 @@ __device__ inline void load_output(float* hidden, float* read, const float* outp
   for (int at = threadIdx.x; at < kEpisodes * l.hidden_pitch; at += kPersistentThreads) {
     const int64_t e = b.first_episode + at / l.hidden_pitch;
     const int k = at % l.hidden_pitch;
-    hidden[at] = e < B && k < l.D ? output[e * l.O + k] : 0.0f;
+    hidden[at] = e < B && k < l.D ? round_to_22_bits(output[e * l.O + k]) : 0.0f;
   }
   for (int at = threadIdx.x; at < kEpisodes * l.read_pitch; at += kPersistentThreads) {
     const int64_t e = b.first_episode + at / l.read_pitch;
     const int k = at % l.read_pitch;
-    read[at] = e < B && k < l.R * l.W ? output[e * l.O + l.D + k] : 0.0f;
+    read[at] = e < B && k < l.R * l.W ? round_to_22_bits(output[e * l.O + l.D + k]) : 0.0f;
   }
 }
 
-// Interface vectors of zeros with strengths of 1, which heads and columns that are not used keep.
-__device__ inline void clear_vectors(float* vectors) {
-  for (int at = threadIdx.x; at < kMemories * kInterface; at += kPersistentThreads)
-    vectors[at] = at % kInterface >= kStrengths ? 1.0f : 0.0f;
+// An interface vector of zeros with strengths of 1, which heads and columns that are not used keep.
+__device__ inline void clear_vector(float* vector) {
+  for (int at = threadIdx.x; at < kInterface; at += kPersistentThreads) vector[at] = at >= kStrengths ? 1.0f : 0.0f;
 }
 
 // A thread's part of a memory (N,W); places beyond N and W, and all if it is not `used`, are zero.

@@ -5,28 +5,42 @@
 
 namespace mannkern {
 
-// The parts of shared memory of one memory.
+// The parts of shared memory that belong to the memory.
 struct MemoryShared {
-  const float *key, *add, *gate, *strength;
+  const float *key, *add, *open, *closed, *strength;
   float *weights, *usage, *largest, *sums, *reads;  // weights have the heads of a slot side by side
   int *marks, *slots;                               // bit h of a mark: the slot is a least used one of head h
-  __device__ MemoryShared(float* shared, const PersistentLayout& l, int memory) {
-    const float* vector = shared + l.vectors + memory * kInterface;
-    key = vector + kKeys, add = vector + kAdds, gate = vector + kGates, strength = vector + kStrengths;
-    weights = shared + l.weights + memory * kMostSlots * kHeads;
-    usage = shared + l.usage + memory * kMostSlots;
-    marks = reinterpret_cast<int*>(shared + l.marks) + memory * kMostSlots;
-    slots = reinterpret_cast<int*>(shared + l.slots) + memory * kHeads;
-    largest = shared + l.largest + memory * kHeads * kMemoryWarps;
-    sums = shared + l.sums + memory * kHeads * kMemoryWarps;
-    reads = shared + l.scratch + memory * kMemoryWarps * kVector;
+  __device__ MemoryShared(float* shared, const PersistentLayout& l) {
+    const float* vector = shared + l.vector;
+    key = vector + kKeys, add = vector + kAdds, open = vector + kOpen, closed = vector + kClosed;
+    strength = vector + kStrengths;
+    weights = shared + l.weights, usage = shared + l.usage, reads = shared + l.reads;
+    marks = reinterpret_cast<int*>(shared + l.marks), slots = reinterpret_cast<int*>(shared + l.slots);
+    largest = shared + l.largest, sums = shared + l.sums;
+  }
+};
+
+// Which heads write to each of the least used slots: all of them, or head h to slot h mod n.
+struct LeastUsedHeads {
+  int n, all, rank[kHeads];
+  bool per_head;
+  __device__ LeastUsedHeads(const LRUAOptions& options, int R)
+      : n(int(options.n)), all((1 << R) - 1), per_head(options.per_head) {
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) rank[h] = h < R ? h % n : -1;
+  }
+  // Bit h: head h writes to slot k of the n.
+  __device__ int mark(int k) const {
+    int bits = 0;
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) bits |= int(rank[h] == k) << h;
+    return per_head ? bits : all;
   }
 };
 
 // Least used: a warp takes the n slots of smallest usage, ascending; of equal ones the lower index first; NaN is the
 // largest. `saved` (n) may be null.
-__device__ inline void select_least_used(const MemoryShared& s, const LRUAOptions& options, int N, int R,
-                                         int64_t* saved) {
+__device__ inline void select_least_used(const MemoryShared& s, const LeastUsedHeads& heads, int N, int64_t* saved) {
   constexpr int kKeysOfLane = kMostSlots / kLanes;
   constexpr uint32_t kTaken = 0xffffffffu;
   const int lane = threadIdx.x % kLanes;
@@ -40,7 +54,7 @@ __device__ inline void select_least_used(const MemoryShared& s, const LRUAOption
     rank[q] = i >= N ? kTaken : u != u ? kTaken - 1 : bits >> 31 ? ~bits : bits | 0x80000000u;
   }
   __syncwarp();
-  for (int k = 0; k < int(options.n); ++k) {
+  for (int k = 0; k < heads.n; ++k) {
     uint32_t smallest = kTaken, slot = kTaken;
 #pragma unroll
     for (int q = 0; q < kKeysOfLane; ++q) smallest = rank[q] < smallest ? rank[q] : smallest;
@@ -53,9 +67,7 @@ __device__ inline void select_least_used(const MemoryShared& s, const LRUAOption
     for (int q = 0; q < kKeysOfLane; ++q)
       if (slot == uint32_t(lane + kLanes * q)) rank[q] = kTaken;
     if (lane == 0) {
-      int mark = 0;
-      for (int h = 0; h < R; ++h) mark |= int(!options.per_head || h % options.n == k) << h;
-      s.marks[slot] = mark;
+      s.marks[slot] = heads.mark(k);
       if (k == 0) s.slots[0] = int(slot);
       if (saved) saved[k] = slot;
     }
@@ -80,15 +92,17 @@ __device__ inline float large_norm(const MemoryRegisters& m, const MemoryPlace& 
   return norm;
 }
 
-// Write weights of slot `own` and two heads: sigmoid(g) w_r + (1 - sigmoid(g)) w_lu. Bit h of `mark`: the slot is a
-// least used one of head h. gate[h] is the gate of head h.
-__device__ inline void write_weights(float (&w)[2], const float (&read_weights)[2], const float (&gate)[2], int mark,
-                                     const MemoryPlace& p) {
+// A write weight: sigmoid(g) w_r + (1 - sigmoid(g)) w_lu. open and closed are sigmoid(g) and sigmoid(-g) of gate g.
+__device__ inline float write_weight(float open, float closed, float read_weight, bool is_least_used) {
+  return std::fma(open, read_weight, is_least_used ? closed : 0.0f);
+}
+
+// Those of slot `own` and two heads. Bit h of `mark`: the slot is a least used one of head h.
+__device__ inline void write_weights(float (&w)[2], const float (&read_weights)[2], const float* open,
+                                     const float* closed, int mark, const MemoryPlace& p) {
 #pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    const float closed = mark >> (p.head + k) & 1 ? sigmoid<DeviceMath>(-gate[k]) : 0.0f;
-    w[k] = std::fma(sigmoid<DeviceMath>(gate[k]), read_weights[k], closed);
-  }
+  for (int k = 0; k < 2; ++k)
+    w[k] = write_weight(open[p.head + k], closed[p.head + k], read_weights[k], mark >> (p.head + k) & 1);
 }
 
 // Write: slot `reset` is set to zero, then each slot gets its write weights times the adds.
@@ -135,24 +149,21 @@ __device__ inline void cosines(MemoryRegisters& m, const MemoryShared& s, const 
   }
   scatter_sum<24, 4>(v), scatter_sum<12, 2>(v), scatter_sum<6, 1>(v);
   const int octet = threadIdx.x % kLanes / kColumnLanes * kColumnLanes;
-  const float root = std::sqrt(v[2]);
-  float norm = __shfl_sync(kAll, root, octet + p.own);
-  if (__any_sync(kAll, p.column < 4 && !(v[2] <= kMost<float>))) norm = large_norm(m, p);
-  norm = norm > kEps<float> ? norm : kEps<float>;
-  m.norm = norm;
+  const float root = std::sqrt(v[2]), inverse = reciprocal(root > kEps<float> ? root : kEps<float>);
+  float norm = __shfl_sync(kAll, root, octet + p.own), of_slot = __shfl_sync(kAll, inverse, octet + p.own);
+  if (__any_sync(kAll, p.column < 4 && !(v[2] <= kMost<float>))) norm = large_norm(m, p), of_slot = reciprocal(norm);
+  m.norm = norm > kEps<float> ? norm : kEps<float>;
 #pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    const float size = __shfl_sync(kAll, root, octet + 4 + p.head + k);
-    m.cosine[k] = v[k] / (size > kEps<float> ? size : kEps<float>) / norm;
-  }
+  for (int k = 0; k < 2; ++k) m.cosine[k] = v[k] * __shfl_sync(kAll, inverse, octet + 4 + p.head + k) * of_slot;
 }
 
-// A step. The read vectors are given to `give_read(head, column, number)`, one by one.
+// A step. The read vectors are given to `give_read(head, column, number)`, one by one, after the block's other threads
+// have come to MemoryPlace::arrive.
 template <class GiveRead>
 __device__ void memory_step(MemoryRegisters& m, const MemoryShared& s, const MemoryPlace& p, int N, int R, float decay,
                             GiveRead give_read) {
   float written[2];
-  write_weights(written, m.read_weights, {s.gate[p.head], s.gate[p.head + 1]}, s.marks[p.slot], p);
+  write_weights(written, m.read_weights, s.open, s.closed, s.marks[p.slot], p);
   HeadColumns adds;
   load_columns(adds, s.add, p);
   write(m, written, adds, s.slots[0], s.weights, p);
@@ -182,16 +193,16 @@ __device__ void memory_step(MemoryRegisters& m, const MemoryShared& s, const Mem
   float r[kHeads * kColumnsOfThread];
   sum_slots(r, m.at, s.weights, p);
   store_part(s.reads, r, p);
-  p.sync();
-  if (p.thread < kVector) {
-    const int h = p.thread / kMostColumns;
+  p.sync_with_others();
+  if (threadIdx.x < kVector) {
+    const int h = threadIdx.x / kMostColumns;
     float sum = 0, read = 0;
 #pragma unroll
     for (int w = 0; w < kMemoryWarps; ++w) {
       sum += s.sums[h * kMemoryWarps + w];
-      read += s.reads[w * kVector + p.thread];
+      read += s.reads[w * kVector + threadIdx.x];
     }
-    give_read(h, p.thread % kMostColumns, read / sum);
+    give_read(h, threadIdx.x % kMostColumns, read * reciprocal(sum));
   }
 
   // usage
@@ -201,7 +212,7 @@ __device__ void memory_step(MemoryRegisters& m, const MemoryShared& s, const Mem
     float sum = 0;
 #pragma unroll
     for (int w = 0; w < kMemoryWarps; ++w) sum += s.sums[(p.head + k) * kMemoryWarps + w];
-    m.read_weights[k] = p.head + k < R ? power[k] / sum : 0.0f;
+    m.read_weights[k] = p.head + k < R ? power[k] * reciprocal(sum) : 0.0f;
   }
   read_sum = add(m.read_weights[0], m.read_weights[1]);
   read_sum = add(read_sum, __shfl_xor_sync(kAll, read_sum, 1));

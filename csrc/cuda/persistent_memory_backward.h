@@ -13,23 +13,23 @@ struct MemoryGradients {
   float read_weights[2], usage;
 };
 
-// What a thread reads of a step: the rows after it, and the read weights and least used slots before it.
+// What a thread reads of a step: the memory and the rows after it, and the read weights and least used slots before it.
 struct SavedStep {
+  float at[kSlotsOfThread][kColumnsOfThread];
   float read_weights[2], cosine[2], norm, previous[2];
   int mark, reset;
 };
 
-// The parts of shared memory of one memory in the backward pass.
+// The parts of shared memory that belong to the memory in the backward pass.
 struct MemoryBackwardShared {
-  const float *key, *add, *gate, *strength, *read;  // read: the gradient of the read vectors
+  const float *key, *add, *open, *closed, *strength, *read;  // read: the gradient of the read vectors
   float *parts, *weights, *statistics;
-  __device__ MemoryBackwardShared(float* shared, const PersistentBackwardLayout& l, int memory, int episode) {
-    const float* vector = shared + l.vectors + episode * l.interface_pitch;
-    key = vector + kKeys, add = vector + kAdds, gate = vector + kGates, strength = vector + kStrengths;
-    read = shared + l.read + memory * kVector;
-    parts = shared + l.parts + memory * 2 * kMemoryWarps * kVector;
-    weights = shared + l.weights + memory * kMostSlots * kHeads;
-    statistics = shared + l.statistics + memory * l.kStatistics;
+  __device__ MemoryBackwardShared(float* shared, const PersistentBackwardLayout& l) {
+    const float* vector = shared + l.vector;
+    key = vector + kKeys, add = vector + kAdds, open = vector + kOpen, closed = vector + kClosed;
+    strength = vector + kStrengths;
+    read = shared + l.read, parts = shared + l.parts;
+    weights = shared + l.weights, statistics = shared + l.statistics;
   }
 };
 
@@ -68,13 +68,12 @@ __device__ inline void store_statistic(float* to, float first, float second, con
   if (lane < kHeads) to[(2 * (lane % 2) + lane / 2 % 2) * kMemoryWarps + p.warp] = sum;
 }
 
-// Backward of the step. x is the memory after it. Gradients of the interface's product, before activation, are given to
-// `give(place, number)`, where `place` is that of the interface vector in shared memory; with no head or column there
-// they are 0.
+// Backward of the step. Gradients of the interface's product, before activation, are given to `give(place, number)`, after
+// the block's other threads have come to MemoryPlace::arrive; `place` is one of kGradInterface, and with no head or
+// column there the number is 0.
 template <class Give>
-__device__ void memory_step_backward(MemoryGradients& d, const MemoryRegisters& x, const SavedStep& saved,
-                                     const MemoryBackwardShared& s, const MemoryPlace& p, int R, int W, float decay,
-                                     Give give) {
+__device__ void memory_step_backward(MemoryGradients& d, const SavedStep& saved, const MemoryBackwardShared& s,
+                                     const MemoryPlace& p, int R, int W, float decay, Give give) {
   using Layout = PersistentBackwardLayout;
   const int lane = threadIdx.x % kLanes;
   float v[16], sums[kHeads * kColumnsOfThread];
@@ -82,8 +81,8 @@ __device__ void memory_step_backward(MemoryGradients& d, const MemoryRegisters& 
 
   // read, and the usage's sum of read weights
   load_columns(vectors, s.read, p);
-  dots(v, x.at, vectors);
-  float grad_weights[2], pull[2], strength[2], open[2];
+  dots(v, saved.at, vectors);
+  float grad_weights[2], pull[2];
 #pragma unroll
   for (int k = 0; k < 2; ++k) grad_weights[k] = d.read_weights[k] + d.usage + v[k];
   set_weights(s.weights, p, saved.read_weights[0], saved.read_weights[1]);
@@ -97,38 +96,38 @@ __device__ void memory_step_backward(MemoryGradients& d, const MemoryRegisters& 
   store_statistic(s.statistics + Layout::kCenters, cosine[0] * w[0], cosine[1] * w[1], p);
   if (p.warp < kHeads) {
     const float *key = s.key + p.warp * kMostColumns, second = lane + kLanes < kMostColumns ? key[lane + kLanes] : 0;
-    const float norm = std::sqrt(warp_sum(std::fma(key[lane], key[lane], second * second)));
-    if (lane == 0) s.statistics[Layout::kKeyNorms + p.warp] = norm > kEps<float> ? norm : kEps<float>;
-  }
-#pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    strength[k] = s.strength[p.head + k];
-    open[k] = sigmoid<DeviceMath>(s.gate[p.head + k]);
+    const float root = std::sqrt(warp_sum(std::fma(key[lane], key[lane], second * second)));
+    const float norm = root > kEps<float> ? root : kEps<float>;
+    if (lane == 0) s.statistics[Layout::kKeyNorms + p.warp] = norm;
+    if (lane == 0) s.statistics[Layout::kKeyInverses + p.warp] = reciprocal(norm);
   }
   p.sync();
   float through = 0, grad_strength[2];
+  const float inverse = reciprocal(saved.norm);
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
     const float mean = sum_of_warps(s.statistics + Layout::kMeans + (p.head + k) * kMemoryWarps);
     const float center = sum_of_warps(s.statistics + Layout::kCenters + (p.head + k) * kMemoryWarps);
     const float slope = w[k] * (grad_weights[k] - mean);
     grad_strength[k] = slope * (cosine[k] - center);
-    pull[k] = slope * strength[k] / saved.norm;
+    pull[k] = slope * s.strength[p.head + k] * inverse;
     through = std::fma(pull[k], cosine[k], through);
   }
   through = add(through, __shfl_xor_sync(kAll, through, 1));
-  const float shrink = saved.norm > kEps<float> ? through / saved.norm : 0.0f;
+  const float shrink = saved.norm > kEps<float> ? through * inverse : 0.0f;
   store_statistic(s.statistics + Layout::kStrengthSums, grad_strength[0], grad_strength[1], p);
   __syncwarp();
   set_weights(s.weights, p, pull[0], pull[1]);
   __syncwarp();
-  sum_slots(sums, x.at, s.weights, p);
+  sum_slots(sums, saved.at, s.weights, p);
   store_part(s.parts, sums, p);
   load_columns(vectors, s.key, p);
 #pragma unroll
-  for (int h = 0; h < kHeads; ++h)
+  for (int h = 0; h < kHeads; ++h) {
+    const float of_key = s.statistics[Layout::kKeyInverses + h];
 #pragma unroll
-    for (int j = 0; j < kColumnsOfThread; ++j) vectors[h][j] /= s.statistics[Layout::kKeyNorms + h];
+    for (int j = 0; j < kColumnsOfThread; ++j) vectors[h][j] *= of_key;
+  }
   const int octet = lane / kColumnLanes * kColumnLanes;
 #pragma unroll
   for (int i = 0; i < kSlotsOfThread; ++i) {
@@ -136,7 +135,7 @@ __device__ void memory_step_backward(MemoryGradients& d, const MemoryRegisters& 
     const bool used = W > 1 || !(__shfl_sync(kAll, saved.norm, octet + 2 * i) > kEps<float>);
     float own[kColumnsOfThread];
 #pragma unroll
-    for (int j = 0; j < kColumnsOfThread; ++j) own[j] = -of_slot * x.at[i][j];
+    for (int j = 0; j < kColumnsOfThread; ++j) own[j] = -of_slot * saved.at[i][j];
     add_weighted(own, weights_of(s.weights, p.first + i), vectors);
     // a cosine of one column is a sign, whose gradient is 0; the difference would leave rounding errors
 #pragma unroll
@@ -147,7 +146,7 @@ __device__ void memory_step_backward(MemoryGradients& d, const MemoryRegisters& 
   load_columns(vectors, s.add, p);
   dots(v, d.at, vectors);
   float written[2], grad_gate[2];
-  write_weights(written, saved.previous, {s.gate[p.head], s.gate[p.head + 1]}, saved.mark, p);
+  write_weights(written, saved.previous, s.open, s.closed, saved.mark, p);
   __syncwarp();
   set_weights(s.weights, p, written[0], written[1]);
   __syncwarp();
@@ -157,7 +156,7 @@ __device__ void memory_step_backward(MemoryGradients& d, const MemoryRegisters& 
   for (int k = 0; k < 2; ++k) {
     const float grad = v[k] + d.usage, least_used = saved.mark >> (p.head + k) & 1 ? 1.0f : 0.0f;
     grad_gate[k] = grad * (saved.previous[k] - least_used);
-    d.read_weights[k] = open[k] * grad;
+    d.read_weights[k] = s.open[p.head + k] * grad;
   }
   store_statistic(s.statistics + Layout::kGateSums, grad_gate[0], grad_gate[1], p);
   d.usage *= decay;
@@ -166,13 +165,13 @@ __device__ void memory_step_backward(MemoryGradients& d, const MemoryRegisters& 
 #pragma unroll
     for (int j = 0; j < kColumnsOfThread; ++j)
       if (p.first + i == saved.reset) d.at[i][j] = 0;
-  p.sync();
+  p.sync_with_others();
 
   // a warp for the key of each head, and one for the add
   const int h = p.warp % kHeads;
   const bool is_key = p.warp < kHeads;
   const float* parts = s.parts + (is_key ? 0 : kMemoryWarps * kVector) + h * kMostColumns;
-  const float norm = s.statistics[Layout::kKeyNorms + h];
+  const float norm = s.statistics[Layout::kKeyNorms + h], inverse_norm = s.statistics[Layout::kKeyInverses + h];
   float grad[2] = {}, activated[2] = {}, along = 0;
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
@@ -181,7 +180,7 @@ __device__ void memory_step_backward(MemoryGradients& d, const MemoryRegisters& 
     activated[k] = (is_key ? s.key : s.add)[h * kMostColumns + j];
 #pragma unroll
     for (int w = 0; w < kMemoryWarps; ++w) grad[k] += parts[w * kVector + j];
-    along = std::fma(grad[k], activated[k] / norm, along);
+    along = std::fma(grad[k], activated[k] * inverse_norm, along);
   }
   along = warp_sum(along);
 #pragma unroll
@@ -189,18 +188,17 @@ __device__ void memory_step_backward(MemoryGradients& d, const MemoryRegisters& 
     const int j = lane + kLanes * k;
     if (j >= kMostColumns) continue;
     float g = grad[k];
-    if (is_key) g = (norm > kEps<float> ? g - along * (activated[k] / norm) : g) / norm;
+    if (is_key) g = (norm > kEps<float> ? g - along * (activated[k] * inverse_norm) : g) * inverse_norm;
     give((is_key ? kKeys : kAdds) + h * kMostColumns + j, h < R && j < W ? g * (1 - activated[k] * activated[k]) : 0.0f);
   }
   if (!is_key && lane == kLanes - 1) {
-    const float g = s.gate[h], slope = sigmoid<DeviceMath>(g) * sigmoid<DeviceMath>(-g);
     const float sum = sum_of_warps(s.statistics + Layout::kGateSums + h * kMemoryWarps);
-    give(kGates + h, h < R ? slope * sum : 0.0f);
+    give(kGradGates + h, h < R ? s.open[h] * s.closed[h] * sum : 0.0f);
   }
   if (!is_key && lane == kLanes - 2) {
     const float slope = softplus_slope<DeviceMath>(1 - s.strength[h]);
     const float sum = sum_of_warps(s.statistics + Layout::kStrengthSums + h * kMemoryWarps);
-    give(kStrengths + h, h < R ? slope * sum : 0.0f);
+    give(kGradStrengths + h, h < R ? slope * sum : 0.0f);
   }
 }
 

@@ -25,7 +25,7 @@ __device__ void scatter_sum(float* v) {
 }
 
 struct Largest {
-  __device__ float operator()(float a, float b) const { return b > a ? b : a; }
+  __device__ float operator()(float a, float b) const { return std::fmax(a, b); }
 };
 struct Sum {
   __device__ float operator()(float a, float b) const { return add(a, b); }
@@ -42,6 +42,9 @@ __device__ float combine_pairs(float first, float second, Combine combine) {
   return combine(v, __shfl_xor_sync(kAll, v, 16));
 }
 
+// sigmoid(x); row_math.h's takes a division and a branch more.
+__device__ inline float fast_sigmoid(float x) { return reciprocal(add(1, std::exp(-x))); }
+
 struct DeviceMath {
   using Number = float;
   __device__ static float exp_nonpositive(float x) { return std::exp(x); }
@@ -57,12 +60,11 @@ struct MemoryRegisters {
   float usage, norm;
 };
 
-// A thread's place in a memory.
+// A thread's place in the memory.
 struct MemoryPlace {
-  int memory, thread, warp, column, first, own, head, slot;  // `slot` is number `own` of those from `first` on
+  int thread, warp, column, first, own, head, slot;  // `slot` is number `own` of those from `first` on
   __device__ MemoryPlace() {
     const int lane = threadIdx.x % kLanes;
-    memory = threadIdx.x / kMemoryThreads;
     thread = threadIdx.x % kMemoryThreads;
     warp = thread / kLanes;
     column = lane % kColumnLanes;
@@ -72,7 +74,10 @@ struct MemoryPlace {
     slot = first + own;
   }
   // A barrier of the memory's threads.
-  __device__ void sync() const { group_barrier(1 + memory, kMemoryThreads); }
+  __device__ void sync() const { group_barrier(1, kMemoryThreads); }
+  // Such a barrier that the block's other threads come to as well, by calling `arrive`.
+  __device__ void sync_with_others() const { group_barrier(2, kPersistentThreads); }
+  static __device__ void arrive() { group_arrive(2, kPersistentThreads); }
 };
 
 // The weights of four heads on a slot, side by side in shared memory.

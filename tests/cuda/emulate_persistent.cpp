@@ -20,7 +20,7 @@ struct Emulated {
 
 template <class Op>
 void call(const int64_t* fields, int backwards) {
-  emulator::backwards = backwards;
+  emulator::backwards = emulator::late = backwards;
   Op op;
   std::memcpy(&op, fields, sizeof op);
   Emulated gpu;

@@ -101,7 +101,7 @@ def backward(call: Call, args: Episode, saved: Results, grads: Sequence[Tensor |
     def new(*shape: int) -> Tensor:
         return gate.new_full(shape, float("nan"))
 
-    scratch = new(checkpoint_every(T), (B + 15) // 16 * 16, 128 * 40)
+    scratch = new(2 * checkpoint_every(T), (B + 7) // 8 * 8, 128 * 40)
     d_gates, d_interface = new(T, B, 4 * D), new(*saved.interface.shape)
     state = [new(*x.shape) for x in (args.output, args.cell, args.memory, args.read_weights, args.usage)]
     inputs = [x.contiguous() for x in (args.recurrent_weight, args.interface_weight, args.cell)]
