@@ -31,28 +31,35 @@ struct Gpu {
   }
 };
 
-}  // namespace
-
-// Runs the kernel of MANNPersistent on a stream: null, or the error's text.
-extern "C" const char* persistent_forward(const int64_t* fields, void* stream) {
-  mannkern::MANNPersistent op;
+template <class Op>
+const char* call(const int64_t* fields, Gpu gpu, int64_t* clusters) {
+  Op op;
   std::memcpy(&op, fields, sizeof op);
   if (const char* reason = mannkern::persistent_why_not(op.sizes)) return reason;
-  Gpu gpu{static_cast<cudaStream_t>(stream)};
   mannkern::run_persistent(gpu, op);
+  if (clusters) *clusters = gpu.active_clusters;
   return gpu.error == cudaSuccess ? nullptr : cudaGetErrorString(gpu.error);
 }
 
-// Shared memory of a block in bytes and clusters that the GPU runs at once.
-extern "C" const char* persistent_occupancy(const int64_t* fields, int64_t* bytes, int64_t* clusters) {
-  mannkern::MANNPersistent op;
-  std::memcpy(&op, fields, sizeof op);
-  *bytes = mannkern::PersistentLayout(op.sizes).bytes();
+}  // namespace
+
+// Each returns null, or the text of an error.
+extern "C" const char* persistent_forward(const int64_t* fields, void* stream) {
+  return call<mannkern::MANNPersistent>(fields, Gpu{static_cast<cudaStream_t>(stream)}, nullptr);
+}
+extern "C" const char* persistent_backward(const int64_t* fields, void* stream) {
+  return call<mannkern::MANNPersistentBackward>(fields, Gpu{static_cast<cudaStream_t>(stream)}, nullptr);
+}
+
+// Shared memory of a block in bytes, and clusters that the GPU runs at once.
+extern "C" const char* persistent_occupancy(const int64_t* fields, int backward, int64_t* bytes, int64_t* clusters) {
+  mannkern::PersistentShape sizes;
+  std::memcpy(&sizes, fields, sizeof sizes);
   Gpu gpu{nullptr};
   gpu.only_ask = true;
-  mannkern::run_persistent(gpu, op);
-  *clusters = gpu.active_clusters;
-  return gpu.error == cudaSuccess ? nullptr : cudaGetErrorString(gpu.error);
+  *bytes = backward ? mannkern::PersistentBackwardLayout(sizes).bytes() : mannkern::PersistentLayout(sizes).bytes();
+  return backward ? call<mannkern::MANNPersistentBackward>(fields, gpu, clusters)
+                  : call<mannkern::MANNPersistent>(fields, gpu, clusters);
 }
 
 // Copies the cycles of the parts of a step, and sets them to zero.

@@ -1,6 +1,6 @@
 """A trial of the persistent kernels on a GPU: compiles them, compares them with the float64 reference, and times them.
 
-    python bench/persistent_trial.py [--out FILE]
+    python bench/persistent_trial.py
 
 It needs an sm_90 or sm_100 GPU and nvcc, and no compiled library of the package.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import subprocess
 import sys
 import tempfile
@@ -22,12 +23,37 @@ from torch import Tensor
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from setup import find_nvcc
-from tests.cuda.persistent import Episode, Results, converted, draw, fields, forward, gaps, sizes
+from tests.cuda.persistent import (
+    Episode,
+    Results,
+    backward,
+    cotangents,
+    double,
+    draw,
+    fields,
+    fits,
+    forward,
+    reference,
+    reference_gradients,
+    relative,
+    sizes,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 F, D, N, W, R, T = 405, 200, 128, 40, 4, 50
-PHASES = ["read product", "barrier", "LSTM", "wait", "interface product", "barrier", "interface", "hidden product"]
-PHASES += ["wait", "memory", "rows", "selection", "wait"]
+FORWARD = [
+    "read product",
+    "barrier",
+    "selection",
+    "wait",
+    "interface product",
+    "barrier",
+    "interface",
+    "wait",
+    "memory",
+]
+FORWARD += ["rows", "wait"]
+BACKWARD = ["wait", "memory", "loads", "wait", "interface product", "LSTM", "gates product"]
 
 
 def build(folder: Path) -> ctypes.CDLL:
@@ -40,53 +66,77 @@ def build(folder: Path) -> ctypes.CDLL:
     print(done.stdout + done.stderr)
     done.check_returncode()
     loaded = ctypes.CDLL(str(library))
-    for name in ("persistent_forward", "persistent_occupancy"):
+    for name in ("persistent_forward", "persistent_backward", "persistent_occupancy"):
         getattr(loaded, name).restype = ctypes.c_char_p
     return loaded
 
 
-def relative(got: Tensor, right: Tensor) -> float:
-    return ((got.double() - right).norm() / right.norm().clamp_min(1e-300)).item()
+Call = Callable[[Any], None]
 
 
-def call_on_gpu(library: ctypes.CDLL) -> Callable[[Any], None]:
+def caller(function: Any) -> Call:
     def call(arguments: Any) -> None:
-        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
-        error = library.persistent_forward(arguments, stream)
+        error = function(arguments, ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))
         if error:
             raise RuntimeError(f"launch: {error.decode()}")
 
     return call
 
 
-def compare(call: Callable[[Any], None], B: int, steps: int, **options: Any) -> bool:
+def print_occupancy(library: ctypes.CDLL) -> None:
+    arguments = fields(*sizes(draw(2, 16, F, D, N, W, R)), *[0] * 30)
+    for is_backward, name in enumerate(("forward", "backward")):
+        shared, clusters = ctypes.c_int64(), ctypes.c_int64()
+        error = library.persistent_occupancy(arguments, is_backward, ctypes.byref(shared), ctypes.byref(clusters))
+        text = error.decode() if error else "no error"
+        print(f"{name}: shared memory {shared.value}, active clusters {clusters.value}, {text}")
+
+
+def compare(forward_call: Call, backward_call: Call, B: int, steps: int, **options: Any) -> bool:
     """Whether all results agree with the float64 reference by the accuracy rule; prints those that do not."""
-    mann, args, state = draw(steps, B, F, D, N, W, R, device="cuda", **options)
-    with torch.no_grad():
-        clear = gaps(mann, args.input.double(), state) > 1e-5
-        right = results(*mann(args.input.double(), state))
-        single = results(*mann.float()(args.input, converted(state, torch.float32)))
-        got = forward(call, args)
-        torch.cuda.synchronize()
-        again = forward(call, args)
-        torch.cuda.synchronize()
-    good = True
-    print(f"B {B} T {steps} {options or ''}, {int(clear.sum())} episodes without a near-tie of usages are compared")
-    for name, truth in right.items():
-        axis = int(name == "outputs")
-        places = clear.nonzero().flatten()
-        ours, truth, reference = (x.index_select(axis, places) for x in (getattr(got, name), truth, single[name]))
-        error, of_reference = relative(ours, truth), relative(reference, truth)
-        fits = error <= 4 * of_reference + 1e-6
-        good &= fits
-        print(f"  {name:13} error {error:.2e}  float32 reference {of_reference:.2e}  {'' if fits else 'DIFFERS'}")
-        if not fits:
-            describe(ours, truth)
-    for name, x, y in zip(Results._fields, got, again):
-        if not torch.equal(x.nan_to_num(7.0), y.nan_to_num(7.0)):
-            print(f"  {name}: a second run gives other bits")
-            good = False
-    return good
+    args = draw(steps, B, F, D, N, W, R, device="cuda", **options)
+    _, gap = reference(double(args))
+    clear = gap > 1e-5
+    print(f"B {B} T {steps} {options or ''}, {int(clear.sum())} episodes have no near-tie of usages and are compared")
+    args = take(args, clear.nonzero().flatten())
+    truth, single = reference(double(args))[0], reference(args)[0]
+    saved = forward(forward_call, args)
+    torch.cuda.synchronize()
+    good = [agree(*x) for x in zip(Results._fields, saved, truth, single)]
+    again = forward(forward_call, args)
+    good += [same(*x) for x in zip(Results._fields, saved, again)]
+    grads = cotangents(single)
+    got = backward(backward_call, args, saved, grads)
+    torch.cuda.synchronize()
+    right, of_single = reference_gradients(double(args), [x.double() for x in grads]), reference_gradients(args, grads)
+    good += [agree("d_" + name, *x) for name, *x in zip(Episode._fields, got, right, of_single)]
+    again_backward = backward(backward_call, args, saved, grads)
+    good += [same("d_" + name, *x) for name, *x in zip(Episode._fields, got, again_backward)]
+    return all(good)
+
+
+def take(args: Episode, places: Tensor) -> Episode:
+    """The episodes at ``places``."""
+    return args._replace(
+        input=args.input[:, places],
+        **{name: getattr(args, name)[places] for name in ("output", "cell", "memory", "read_weights", "usage")},
+    )
+
+
+def agree(name: str, ours: Tensor, truth: Tensor, single: Tensor) -> bool:
+    right = fits(ours, truth, single)
+    errors = f"error {relative(ours, truth):.2e}  float32 reference {relative(single, truth):.2e}"
+    print(f"  {name:18} {errors}  {'' if right else 'DIFFERS'}")
+    if not right:
+        describe(ours, truth)
+    return right
+
+
+def same(name: str, x: Tensor, y: Tensor) -> bool:
+    equal = torch.equal(x.nan_to_num(7.0), y.nan_to_num(7.0))
+    if not equal:
+        print(f"  {name}: a second run gives other bits")
+    return equal
 
 
 def describe(ours: Tensor, truth: Tensor) -> None:
@@ -99,17 +149,7 @@ def describe(ours: Tensor, truth: Tensor) -> None:
     for at in first:
         print(f"    at {at}: {ours[tuple(at)].item():.6g}, need {truth[tuple(at)].item():.6g}")
     if wrong.dim() == 3:
-        print(f"    wrong by dim 0 {wrong.sum((1, 2)).tolist()[:50]} by dim 1 {wrong.sum((0, 2)).tolist()[:32]}")
-
-
-def results(outputs: Tensor, state: Any) -> dict[str, Tensor]:
-    return {
-        "outputs": outputs,
-        "memory": state.memory,
-        "read_weights": state.read_weights,
-        "usage": state.usage,
-        "cell": state.controller[1],
-    }
+        print(f"    wrong by dim 0 {wrong.sum((1, 2)).tolist()[:32]} by dim 1 {wrong.sum((0, 2)).tolist()[:32]}")
 
 
 def microseconds(run: Callable[[], Any], count: int = 20) -> float:
@@ -127,61 +167,53 @@ def microseconds(run: Callable[[], Any], count: int = 20) -> float:
     return sorted(times)[count // 2]
 
 
-def time_one(call: Callable[[Any], None], args: Episode, save: bool) -> tuple[float, float]:
-    """Microseconds a step of the kernel, and with the input's product and the allocation of the results."""
-    prepared: list[Any] = []
-    results = forward(prepared.append, args, save)  # nothing runs; the tensors stay alive
-    kernel = microseconds(lambda: call(prepared[0]))
-    del results
-    return kernel / T, microseconds(lambda: forward(call, args, save)) / T
-
-
-def print_phases(library: ctypes.CDLL, call: Callable[[Any], None], B: int) -> None:
-    """Cycles of each part of a step, as one thread of one block sees them."""
-    _, args, _ = draw(T, B, F, D, N, W, R, device="cuda")
-    cycles = (ctypes.c_int64 * 16)()
-    library.persistent_phases(cycles)  # sets them to zero
-    forward(call, args)
-    torch.cuda.synchronize()
-    library.persistent_phases(cycles)
-    print(f"B {B:4} cycles a step:", ", ".join(f"{name} {count / T:.0f}" for name, count in zip(PHASES, cycles)))
-
-
-def time_forward(call: Callable[[Any], None], B: int) -> None:
-    _, args, _ = draw(T, B, F, D, N, W, R, device="cuda")
-    lstm = torch.nn.LSTM(F + R * W, D).cuda()
-    x = torch.randn(T, B, F + R * W, device="cuda")
+def print_times(library: ctypes.CDLL, forward_call: Call, backward_call: Call, B: int) -> None:
+    """Microseconds a step, and cycles of the parts of a step as one thread of one block sees them."""
+    args = draw(T, B, F, D, N, W, R, device="cuda")
     for save in (False, True):
-        kernel, whole = time_one(call, args, save)
-        print(f"B {B:4} save {save!s:5}: kernel {kernel:.2f} us a step, with product and allocation {whole:.2f}")
+        run = functools.partial(forward, args=args, save_for_backward=save)
+        print_kernel(library, f"B {B:4} forward, saved {save!s:5}", FORWARD, forward_call, run)
+    saved = forward(forward_call, args)
+    grads = cotangents(saved[:5])
+    print_kernel(library, f"B {B:4} backward", BACKWARD, backward_call, lambda c: backward(c, args, saved, grads))
+    lstm = torch.nn.LSTM(F + R * W, D).cuda()
+    x = torch.randn(T, B, F + R * W, device="cuda", requires_grad=True)
     with torch.no_grad():
         print(f"B {B:4} nn.LSTM forward {microseconds(lambda: lstm(x)) / T:.2f} us a step")
+    print(f"B {B:4} nn.LSTM forward and backward {microseconds(lambda: lstm(x)[0].sum().backward()) / T:.2f} us a step")
+
+
+def print_kernel(library: ctypes.CDLL, name: str, phases: list[str], call: Call, run: Callable[[Call], Any]) -> None:
+    """Times of a kernel, and of it with the products and allocations around it; and the cycles of its parts."""
+    prepared: list[Any] = []
+    results = run(prepared.append)  # nothing runs; the tensors stay alive
+    kernel = microseconds(lambda: call(prepared[0]))
+    cycles = (ctypes.c_int64 * 16)()
+    library.persistent_phases(cycles)  # sets them to zero
+    call(prepared[0])
+    torch.cuda.synchronize()
+    library.persistent_phases(cycles)
+    print(f"{name} {kernel / T:.2f} us a step, with products and allocation {microseconds(lambda: run(call)) / T:.2f}")
+    print("       cycles: " + ", ".join(f"{name} {count / T:.0f}" for name, count in zip(phases, cycles)))
+    del results
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=20, help="steps of the episodes that are compared")
     options = parser.parse_args()
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     print(torch.cuda.get_device_name(), torch.__version__, torch.version.cuda)
     with tempfile.TemporaryDirectory() as folder:
         library = build(Path(folder))
-        _, args, _ = draw(2, 16, F, D, N, W, R, device="cuda")
-        shape = fields(*sizes(args), *[0] * 20)
-        bytes_, clusters = ctypes.c_int64(), ctypes.c_int64()
-        error = library.persistent_occupancy(shape, ctypes.byref(bytes_), ctypes.byref(clusters))
-        print(
-            f"shared memory {bytes_.value}, active clusters {clusters.value}, {error.decode() if error else 'no error'}"
-        )
-        call = call_on_gpu(library)
-        agree = [compare(call, 1, 1), *(compare(call, B, options.steps) for B in (1, 16, 17, 256))]
-        agree.append(compare(call, 5, options.steps, key_strength=True, least_used="per_head", num_least_used=3))
-        good = all(agree)
-        print("all agree" if good else "SOME DIFFER")
-        for B in (16, 256):
-            print_phases(library, call, B)
-            time_forward(call, B)
-    return 0 if good else 1
+        print_occupancy(library)
+        calls = caller(library.persistent_forward), caller(library.persistent_backward)
+        good = [compare(*calls, 1, 1), *(compare(*calls, B, options.steps) for B in (1, 16, 17, 256))]
+        good.append(compare(*calls, 5, options.steps, key_strength=True, least_used="per_head", num_least_used=3))
+        print("all agree" if all(good) else "SOME DIFFER")
+        for B in (16, 120, 256):
+            print_times(library, *calls, B)
+    return 0 if all(good) else 1
 
 
 if __name__ == "__main__":

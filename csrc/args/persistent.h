@@ -39,4 +39,33 @@ struct MANNPersistent {
   int64_t* least_used;  // (T,B,n)
 };
 
+// The gradients of the gates and of the interface's product, from which the weights' gradients follow, and those of the
+// state before the first step. Inputs and what was saved are those of MANNPersistent.
+struct MANNPersistentBackward {
+  PersistentShape sizes;
+  LRUAOptions options;
+  const float* recurrent_weight;  // (4D,O)
+  const float* interface_weight;  // (I,D)
+  const float* cell;              // (B,D), before the first step
+  const float* gates;             // (T,B,4D), activated
+  const float* checkpoints;
+  const float* rows;
+  const float* cells;
+  const float* interface;
+  const int64_t* least_used;
+  const float* grad_outputs;           // (T,B,O); null: zero, as the next four
+  const float* grad_memory_out;        // (B,N,W)
+  const float* grad_read_weights_out;  // (B,R,N)
+  const float* grad_usage_out;         // (B,N)
+  const float* grad_cell_out;          // (B,D)
+  float* memories;           // (2 checkpoint_every,B filled up to 8 k,128 * 40): scratch, in the order of the threads
+  float* grad_gates;         // (T,B,4D), before activation
+  float* grad_interface;     // (T,B,I), before activation
+  float* grad_output;        // (B,O)
+  float* grad_cell;          // (B,D)
+  float* grad_memory;        // (B,N,W)
+  float* grad_read_weights;  // (B,R,N)
+  float* grad_usage;         // (B,N)
+};
+
 }  // namespace mannkern

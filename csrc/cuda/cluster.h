@@ -1,6 +1,5 @@
-// What a kernel for a cluster of thread blocks uses: the shared memory of its own block and of the others, barriers of
-// a few warps and of the cluster, and the product of two small matrices by a warp. tests/cuda/cluster_emulator.h has the
-// same functions for a CPU.
+// What a kernel for a cluster of thread blocks uses: the shared memory of its own block and of the others, barriers, and
+// the product of two small matrices by a warp. tests/cuda/cluster_emulator.h has the same functions for a CPU.
 #pragma once
 
 #include <cstdint>
@@ -20,34 +19,63 @@ __device__ inline int cluster_rank() {
   return int(rank);
 }
 
-// The same place in the shared memory of block `rank` of the cluster. It is for stores only.
-__device__ inline uint32_t place_at(float* p, int rank) {
-  uint32_t place;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(place) : "r"(uint32_t(__cvta_generic_to_shared(p))), "r"(rank));
-  return place;
-}
-__device__ inline void store_at(float* p, int rank, float v) {
-  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(place_at(p, rank)), "f"(v) : "memory");
-}
-
-// All threads of the cluster arrive and wait. What they stored before they arrived can be read after the wait.
-__device__ inline void cluster_arrive() {
+// A barrier of all threads of the cluster.
+__device__ inline void cluster_barrier() {
   __syncwarp();
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-}
-__device__ inline void cluster_wait() {
-  __syncwarp();
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// A barrier of `threads` neighbouring threads, a multiple of 32. Barrier 0 is that of __syncthreads.
+// A barrier of `threads` threads of the block, in whole warps. Barrier 0 is that of __syncthreads.
 __device__ inline void group_barrier(int id, int threads) {
   __syncwarp();
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-// d += A B by a warp, A (16,8) and B (8,8) of numbers with 11 bits each. Lane l has rows l/4 and l/4 + 8 of A and d,
-// column l/4 of B, and of k and the columns of d its share l%4, as PTX defines mma.m16n8k8.
+// Counts a thread at such a barrier, which it does not wait for.
+__device__ inline void group_arrive(int id, int threads) {
+  __syncwarp();
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+__device__ inline uint32_t shared_place(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
+
+// What blocks of the cluster give to a block: it counts their bytes, turn by turn. A turn ends when one thread has
+// called `expect` and that many bytes have come; bytes of the next turn may not be sent before. It lies in shared memory.
+struct Inbox {
+  uint64_t barrier;
+
+  // By one thread; the others may use it after a barrier of the cluster.
+  __device__ void init() {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_place(this)) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __device__ void expect(int bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_place(this)), "r"(bytes)
+                 : "memory");
+  }
+  // Waits for the end of a turn; turns are counted from 0.
+  __device__ void wait(int turn) const {
+    asm volatile(
+        "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+        "@!done bra again;\n}" ::"r"(shared_place(this)),
+        "r"(turn & 1)
+        : "memory");
+  }
+};
+
+// Stores v at the same place in the shared memory of block `rank` of the cluster, and counts it in that block's inbox.
+__device__ inline void give(float* p, Inbox* inbox, int rank, float v) {
+  uint32_t place, barrier;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(place) : "r"(shared_place(p)), "r"(rank));
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(barrier) : "r"(shared_place(inbox)), "r"(rank));
+  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(place),
+               "r"(__float_as_uint(v)), "r"(barrier)
+               : "memory");
+}
+
+// d += A B by a warp, A (16,8) and B (8,8); of their numbers only the upper 11 bits count. Lane l has rows l/4 and
+// l/4 + 8 of A and d, column l/4 of B, and of k and the columns of d its share l%4, as PTX defines mma.m16n8k8.
 __device__ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
@@ -56,6 +84,13 @@ __device__ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const
 
 __device__ inline uint32_t bits_of(float x) { return __float_as_uint(x); }
 __device__ inline float number_of(uint32_t bits) { return __uint_as_float(bits); }
+
+// 1 / x, off by at most one in the last bit; 0 if it would be denormal.
+__device__ inline float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 // A sum that the compiler does not contract with a product: where two lanes exchange parts of a sum, contraction would
 // give them different bits.

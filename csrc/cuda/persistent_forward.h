@@ -1,220 +1,240 @@
-// The persistent kernel of a MANN's episode: all T steps of 16 episodes in one launch of a cluster of 8 blocks.
+// The persistent kernel of a MANN's episode: all T steps of 8 episodes in one launch of a cluster of 8 blocks.
 //
-// A step, with a barrier of the cluster after each part:
-//   1. the gates' product with r, then the LSTM: a block gives h of its units, for all episodes, to every block
+// A step, in which blocks wait for each other only through what they give to each other:
+//   1. the gates' product with r, then the LSTM: a block gives h of its units, for all episodes, to every block. One
+//      warp searches the least used slots meanwhile
 //   2. the interface's product: a block gives its rows of an interface vector to the block that has the memory
-//   3. the step of LRUA: a block gives r of its episodes to every block
-// The gates' product with h needs no r, so it runs for the next step while the blocks wait for each other after part 2;
-// the search for the least used slots runs while they wait after part 3.
+//   3. the step of LRUA by the first half of the warps: a block gives r of its episode to every block. The other warps
+//      compute the gates' product with h for the next step
+// A block gives h only after it has r of the step before from every block, and r only after it has read h itself for the
+// last time. So nothing that blocks give is overwritten before it was read.
 #pragma once
 
 #include "persistent_loads.h"
 
 namespace mannkern {
 
-constexpr int kWarps = kPersistentThreads / kLanes;
-
-// Which sums of the gates a warp computes: one tile of rows, one part of the columns.
-struct GateJob {
-  int row, part;
-  bool used;
-  __device__ explicit GateJob(const PersistentLayout& l)
-      : row(int(threadIdx.x) / kLanes / l.kGateParts * kTileRows), part(int(threadIdx.x) / kLanes % l.kGateParts),
-        used(row < l.gate_rows) {}
+// A thread's row of the interface vector and the episode that it is for.
+struct InterfacePlace {
+  int row, episode;  // the row of the block's rows
+  int place;         // in shared memory
+  bool used, saved;
+  int64_t e;
+  float bias;
+  __device__ InterfacePlace(const PersistentLayout& l, const BlockPlace& b, const MANNPersistent& op)
+      : row(b.rows > 0 ? int(threadIdx.x) % b.rows : 0), episode(b.rows > 0 ? int(threadIdx.x) / b.rows : kEpisodes),
+        used(episode < kEpisodes), saved(used && b.first_episode + episode < op.sizes.B), e(b.first_episode + episode),
+        bias(used ? op.interface_bias[b.first_row + row] : 0.0f) {
+    const int size = l.R * l.W, i = b.first_row + row;
+    if (i < 2 * size) place = (i < size ? kKeys : kAdds) + i % size / l.W * kMostColumns + i % l.W;
+    else place = i < 2 * size + l.R ? kOpen + i - 2 * size : kStrengths + i - 2 * size - l.R;
+  }
 };
 
-// The part of a job in the product with the columns [0, columns) of `vectors`; the weights' columns begin at `weights`.
-__device__ inline void multiply_part(TileSums& sums, const GateJob& job, const float* weights, const float* vectors,
-                                     int vector_pitch, int columns, const PersistentLayout& l) {
-  if (!job.used) return;
-  const int tiles = columns / kTileDepth;
-  multiply(sums, weights + job.row * l.pitch, l.pitch, l.gate_rows - job.row, vectors, vector_pitch,
-           tiles * job.part / l.kGateParts, tiles * (job.part + 1) / l.kGateParts);
-}
-
-// A thread's unit and episode in the LSTM.
-struct CellPlace {
-  int unit, episode;
-  bool used, saved;  // saved: the episode exists
-  int64_t e;         // the episode's number
-  __device__ CellPlace(const PersistentLayout& l, const BlockPlace& b, int64_t B)
-      : unit(int(threadIdx.x) % l.units), episode(int(threadIdx.x) / l.units),
-        used(episode < kEpisodes && unit < b.units), saved(used && b.first_episode + episode < B),
-        e(b.first_episode + episode) {}
+// Whom a block of the cluster gives what, and how many bytes a block gets in each turn.
+struct Inboxes {
+  Inbox *hidden, *interface, *read;
+  int hidden_bytes, interface_bytes, read_bytes;
+  __device__ Inboxes(float* shared, const PersistentLayout& l)
+      : hidden(reinterpret_cast<Inbox*>(shared + l.inboxes)), interface(hidden + 1), read(hidden + 2),
+        hidden_bytes(kEpisodes * l.D * int(sizeof(float))), interface_bytes((l.I + l.R) * int(sizeof(float))),
+        read_bytes(kEpisodes * l.R * l.W * int(sizeof(float))) {}
+  __device__ void init() const {
+    if (threadIdx.x != 0) return;
+    hidden->init(), interface->init(), read->init();
+  }
+  __device__ void expect() const {
+    if (threadIdx.x != 0) return;
+    hidden->expect(hidden_bytes), interface->expect(interface_bytes), read->expect(read_bytes);
+  }
 };
 
-__device__ inline void load_gates(float (&x)[4], const MANNPersistent& op, const PersistentLayout& l,
-                                  const BlockPlace& b, const CellPlace& c, int64_t t) {
-  const float* gates = op.gates + ((t * op.sizes.B + c.e) * 4) * l.D + b.first_unit + c.unit;
-#pragma unroll
-  for (int g = 0; g < 4; ++g) x[g] = c.saved ? gates[g * l.D] : 0.0f;
+// A warp's tile of the gates' product with the tiles [first, last) of `vectors`, which belong to the weights' columns from
+// `column` on; it is stored as part `part` of the sums.
+__device__ inline void multiply_gates(float* shared, int row, int part, int column, const float* vectors,
+                                      int vector_pitch, int first, int last, const PersistentLayout& l) {
+  if (row >= l.gate_rows) return;
+  float sums[4] = {};
+  multiply(sums,
+           TilePlace(shared + l.gate_weights + 2 * column, l.pitch, row, l.gate_rows, vectors, vector_pitch), first,
+           last);
+  store_sums(shared + l.gate_sums + (part * l.gate_rows + row) * kSumsPitch, sums, l.gate_rows - row);
 }
 
-// The LSTM's step of a thread's unit: adds the products' parts to the gates x, gives h to every block.
-__device__ inline void lstm_step(float& cell, float (&x)[4], float* shared, const MANNPersistent& op,
-                                 const PersistentLayout& l, const BlockPlace& b, const CellPlace& c, int64_t t) {
-  if (!c.used) return;
-  const float* sums = shared + l.scratch + c.unit * kSumsPitch + c.episode;
-#pragma unroll
-  for (int g = 0; g < 4; ++g)
-#pragma unroll
-    for (int part = 0; part < l.kGateParts; ++part)
-      x[g] += sums[(part * l.gate_rows + g * l.units) * kSumsPitch];
-  const float i = sigmoid<DeviceMath>(x[0]), f = sigmoid<DeviceMath>(x[1]);
-  const float g = std::tanh(x[2]), o = sigmoid<DeviceMath>(x[3]);
-  cell = f * cell + i * g;
-  const float h = o * std::tanh(cell);
-  float* place = shared + l.hidden + c.episode * l.hidden_pitch + b.first_unit + c.unit;
-#pragma unroll
-  for (int rank = 0; rank < kCluster; ++rank) store_at(place, rank, h);
-  if (!c.saved) return;
-  const int64_t at = t * op.sizes.B + c.e;
-  const int unit = b.first_unit + c.unit;
-  op.outputs[at * l.O + unit] = h;
-  if (!op.cells) return;
-  float* gates = op.gates + at * 4 * l.D + unit;
-  gates[0] = i, gates[l.D] = f, gates[2 * l.D] = g, gates[3 * l.D] = o;
-  op.cells[at * l.D + unit] = cell;
+__device__ inline void multiply_reads(float* shared, const PersistentLayout& l) {
+  const int warp = threadIdx.x / kLanes, part = warp % l.kReadParts, tiles = l.read_columns / kTileDepth;
+  multiply_gates(shared, warp / l.kReadParts * kTileRows, part, l.hidden_columns, shared + l.read, l.read_pitch,
+                 tiles * part / l.kReadParts, tiles * (part + 1) / l.kReadParts, l);
 }
 
-// The parts of the interface's product.
+// By half of the warps, numbered from 0.
+__device__ inline void multiply_hidden(float* shared, int warp, const PersistentLayout& l) {
+  multiply_gates(shared, warp * kTileRows, l.kReadParts, 0, shared + l.hidden, l.hidden_pitch, 0,
+                 l.hidden_columns / kTileDepth, l);
+}
+
 __device__ inline void multiply_interface(float* shared, const PersistentLayout& l) {
   const int tiles = l.hidden_columns / kTileDepth;
   for (int job = threadIdx.x / kLanes; job / l.kInterfaceParts * kTileRows < l.interface_rows; job += kWarps) {
     const int row = job / l.kInterfaceParts * kTileRows, part = job % l.kInterfaceParts;
-    TileSums sums;
-    multiply(sums, shared + l.interface_weights + row * l.interface_pitch, l.interface_pitch, l.interface_rows - row,
-             shared + l.hidden, l.hidden_pitch, tiles * part / l.kInterfaceParts,
-             tiles * (part + 1) / l.kInterfaceParts);
-    store_sums(shared + l.scratch + (part * l.interface_rows + row) * kSumsPitch, sums, l.interface_rows - row);
+    float sums[4] = {};
+    multiply(sums,
+             TilePlace(shared + l.interface_weights, l.interface_pitch, row, l.interface_rows, shared + l.hidden,
+                       l.hidden_pitch),
+             tiles * part / l.kInterfaceParts, tiles * (part + 1) / l.kInterfaceParts);
+    store_sums(shared + l.interface_sums + (part * l.interface_rows + row) * kSumsPitch, sums, l.interface_rows - row);
   }
 }
 
-// The place of row `row` of the interface vector in shared memory.
-__device__ inline int place_in_vector(int row, const PersistentLayout& l) {
-  const int size = l.R * l.W;
-  if (row < 2 * size) return (row < size ? kKeys : kAdds) + row % size / l.W * kMostColumns + row % l.W;
-  row -= 2 * size;
-  return row < l.R ? kGates + row : kStrengths + row - l.R;
-}
-
-// Activates the block's rows of all interface vectors, and gives them to the blocks that have the memories.
-__device__ inline void give_interface(float* shared, const MANNPersistent& op, const PersistentLayout& l,
-                                      const BlockPlace& b, int64_t t) {
-  for (int at = threadIdx.x; at < b.rows * kEpisodes; at += kPersistentThreads) {
-    const int r = at % b.rows, episode = at / b.rows, row = b.first_row + r;
-    float x = op.interface_bias[row];
+__device__ inline void load_gates(float (&x)[4], const float* gates, const CellPlace& c, int D) {
 #pragma unroll
-    for (int part = 0; part < l.kInterfaceParts; ++part)
-      x += shared[l.scratch + (part * l.interface_rows + r) * kSumsPitch + episode];
-    const int place = place_in_vector(row, l);
-    if (place < kGates) x = std::tanh(x);
-    else if (place >= kStrengths) x = softplus<DeviceMath>(x, 1.0f);
-    store_at(shared + l.vectors + episode % kMemories * kInterface + place, episode / kMemories, x);
-    const int64_t e = b.first_episode + episode;
-    if (op.interface && e < op.sizes.B) op.interface[(t * op.sizes.B + e) * l.I + row] = x;
+  for (int g = 0; g < 4; ++g) x[g] = c.saved ? gates[g * D] : 0.0f;
+}
+
+// The LSTM's step of a thread's unit: adds the products to the gates x and gives h to every block.
+__device__ inline void lstm_step(float& cell, float (&x)[4], float* shared, const Inboxes& inboxes,
+                                 const MANNPersistent& op, const PersistentLayout& l, const BlockPlace& b,
+                                 const CellPlace& c, int64_t t) {
+  if (!c.used) return;
+  const float* sums = shared + l.gate_sums + c.unit * kSumsPitch + c.episode;
+#pragma unroll
+  for (int g = 0; g < 4; ++g)
+#pragma unroll
+    for (int part = 0; part < l.kGateParts; ++part) x[g] += sums[(part * l.gate_rows + g * l.units) * kSumsPitch];
+  const float i = fast_sigmoid(x[0]), f = fast_sigmoid(x[1]), g = std::tanh(x[2]), o = fast_sigmoid(x[3]);
+  cell = f * cell + i * g;
+  const float h = o * std::tanh(cell);
+  const int unit = b.first_unit + c.unit;
+  give_to_all(shared + l.hidden + c.episode * l.hidden_pitch + unit, inboxes.hidden, round_to_22_bits(h));
+  if (!c.saved) return;
+  const int64_t at = t * op.sizes.B + c.e;
+  op.outputs[at * l.O + unit] = h;
+  if (op.cells) {
+    float* gates = op.gates + at * 4 * l.D + unit;
+    gates[0] = i, gates[l.D] = f, gates[2 * l.D] = g, gates[3 * l.D] = o;
+    op.cells[at * l.D + unit] = cell;
   }
+  if (t + 1 < op.sizes.T) load_gates(x, op.gates + (at + op.sizes.B) * 4 * l.D + unit, c, l.D);
+}
+
+// Activates a thread's number of an interface vector, and gives it to the block that has the memory.
+__device__ inline void give_interface(float* shared, const Inboxes& inboxes, const MANNPersistent& op,
+                                      const PersistentLayout& l, const BlockPlace& b, const InterfacePlace& i,
+                                      int64_t t) {
+  if (!i.used) return;
+  float x = i.bias;
+#pragma unroll
+  for (int part = 0; part < l.kInterfaceParts; ++part)
+    x += shared[l.interface_sums + (part * l.interface_rows + i.row) * kSumsPitch + i.episode];
+  float* place = shared + l.vector + i.place;
+  if (i.place < kOpen) {
+    x = std::tanh(x);
+    give(place, inboxes.interface, i.episode, x);
+  } else if (i.place < kClosed) {
+    give(place, inboxes.interface, i.episode, fast_sigmoid(x));
+    give(place + kClosed - kOpen, inboxes.interface, i.episode, fast_sigmoid(-x));
+  } else {
+    x = softplus<DeviceMath>(x, 1.0f);
+    give(place, inboxes.interface, i.episode, x);
+  }
+  if (op.interface && i.saved) op.interface[(t * op.sizes.B + i.e) * l.I + b.first_row + i.row] = x;
 }
 
 // Copies the read weights, cosines and norms of a step to rows (2R+1,N).
 __device__ inline void save_rows(float* rows, const MemoryRegisters& m, const MemoryPlace& p,
                                  const PersistentLayout& l) {
-  store_pair(rows, m.read_weights, p, l);
-  store_pair(rows + l.R * l.N, m.cosine, p, l);
+  store_pair(rows, m.read_weights, p, l.N, l.R);
+  store_pair(rows + l.R * l.N, m.cosine, p, l.N, l.R);
   if (p.head == 0 && p.slot < l.N) rows[2 * l.R * l.N + p.slot] = m.norm;
 }
 
-__global__ void __launch_bounds__(kPersistentThreads, 1) mann_persistent_kernel(MANNPersistent op) {
+__global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kPersistentThreads, 1)
+    mann_persistent_kernel(MANNPersistent op) {
   const PersistentLayout l(op.sizes);
   float* shared = block_memory();
-  const BlockPlace b(l);
+  const BlockPlace b(l.D, l.I);
   const MemoryPlace p;
-  const int64_t T = op.sizes.T, B = op.sizes.B;
-  const CellPlace c(l, b, B);
-  const GateJob job(l);
-  const MemoryShared s(shared, l, p.memory);
-  const int episode = b.rank * kMemories + p.memory;
-  const int64_t e = b.first_episode + episode, row_size = (2 * l.R + 1) * l.N;
-  const bool saved = e < B, selects = p.warp == p.memory;
+  const int T = int(op.sizes.T), warp = threadIdx.x / kLanes, every = int(op.sizes.checkpoint_every);
+  const int64_t B = op.sizes.B, e = b.first_episode + b.rank, row_size = (2 * l.R + 1) * l.N;
+  const CellPlace c(l.units, b, B);
+  const InterfacePlace place(l, b, op);
+  const MemoryShared s(shared, l);
+  const Inboxes inboxes(shared, l);
+  const LeastUsedHeads heads(op.options, l.R);
+  const bool saved = e < B, has_memory = warp < kMemoryWarps;
 
   load_gate_weights(shared + l.gate_weights, op.recurrent_weight, l, b);
   load_interface_weights(shared + l.interface_weights, op.interface_weight, l, b);
   load_output(shared + l.hidden, shared + l.read, op.output, B, l, b);
-  clear_vectors(shared + l.vectors);
+  clear_vector(shared + l.vector);
+  inboxes.init();
   MemoryRegisters m;
-  load_memory(m, op.memory + e * l.N * l.W, p, l, saved);
-  load_pair(m.read_weights, op.read_weights + e * l.R * l.N, p, l, saved);
-  m.usage = saved && p.slot < l.N ? op.usage[e * l.N + p.slot] : 0.0f;
-  if (p.head == 0) s.usage[p.slot] = m.usage;
-  if (op.rows && saved) store_pair(op.rows + e * row_size, m.read_weights, p, l);
-  float cell = c.saved ? op.cell[c.e * l.D + b.first_unit + c.unit] : 0.0f, x[4] = {};
-  if (c.used) load_gates(x, op, l, b, c, 0);
-  cluster_arrive(), cluster_wait();
+  if (has_memory) {
+    load_memory(m.at, op.memory + e * l.N * l.W, p, l.N, l.W, saved);
+    load_pair(m.read_weights, op.read_weights + e * l.R * l.N, p, l.N, l.R, saved);
+    m.usage = saved && p.slot < l.N ? op.usage[e * l.N + p.slot] : 0.0f;
+    if (p.head == 0) s.usage[p.slot] = m.usage;
+    if (op.rows && saved) store_pair(op.rows + e * row_size, m.read_weights, p, l.N, l.R);
+  }
+  const int unit = b.first_unit + c.unit;
+  float cell = c.saved ? op.cell[c.e * l.D + unit] : 0.0f, x[4] = {};
+  if (c.used) load_gates(x, op.gates + c.e * 4 * l.D + unit, c, l.D);
+  cluster_barrier();
+  if (!has_memory) multiply_hidden(shared, warp - kMemoryWarps, l);
 
-  const int64_t n = op.options.n;
-  int64_t* const least_used = op.least_used && saved ? op.least_used + e * n : nullptr;
-  if (selects) select_least_used(s, op.options, l.N, l.R, least_used);
-  TileSums sums;
-  multiply_part(sums, job, shared + l.gate_weights, shared + l.hidden, l.hidden_pitch, l.hidden_columns, l);
   Phases phases;
-  for (int64_t t = 0; t < T; ++t) {
-    multiply_part(sums, job, shared + l.gate_weights + l.hidden_columns, shared + l.read, l.read_pitch, l.read_columns,
-                  l);
+  for (int t = 0, next_checkpoint = 0; t < T; ++t) {
+    inboxes.expect();
+    multiply_reads(shared, l);
     phases.mark(0);
-    if (job.used)
-      store_sums(shared + l.scratch + (job.part * l.gate_rows + job.row) * kSumsPitch, sums, l.gate_rows - job.row);
     __syncthreads();
     phases.mark(1);
-    lstm_step(cell, x, shared, op, l, b, c, t);
-    cluster_arrive();
+    if (warp == 0)
+      select_least_used(s, heads, l.N, op.least_used && saved ? op.least_used + (t * B + e) * heads.n : nullptr);
+    lstm_step(cell, x, shared, inboxes, op, l, b, c, t);
     phases.mark(2);
-    if (c.used && t + 1 < T) load_gates(x, op, l, b, c, t + 1);
-    cluster_wait();
+    inboxes.hidden->wait(t);
     phases.mark(3);
 
     multiply_interface(shared, l);
     phases.mark(4);
     __syncthreads();
     phases.mark(5);
-    give_interface(shared, op, l, b, t);
-    cluster_arrive();
+    give_interface(shared, inboxes, op, l, b, place, t);
     phases.mark(6);
-    if (op.checkpoints && saved && t % op.sizes.checkpoint_every == 0)
-      store_memory(op.checkpoints + (t / op.sizes.checkpoint_every * B + e) * l.N * l.W, m, p, l);
-    sums = TileSums();
-    if (t + 1 < T)
-      multiply_part(sums, job, shared + l.gate_weights, shared + l.hidden, l.hidden_pitch, l.hidden_columns, l);
-    phases.mark(7);
-    cluster_wait();
-    phases.mark(8);
 
-    const int64_t at = t * B + e;
-    memory_step(m, s, p, l.N, l.R, float(op.options.decay), [&](int h, int column, float r) {
-      if (h >= l.R || column >= l.W) return;
-      const int k = h * l.W + column;
-      float* place = shared + l.read + episode * l.read_pitch + k;
-#pragma unroll
-      for (int rank = 0; rank < kCluster; ++rank) store_at(place, rank, r);
-      if (saved) op.outputs[at * l.O + l.D + k] = r;
-    });
-    cluster_arrive();
+    if (has_memory) {
+      if (op.checkpoints && t == next_checkpoint) {
+        if (saved) store_memory(op.checkpoints + (t / every * B + e) * l.N * l.W, m.at, p, l.N, l.W);
+        next_checkpoint += every;
+      }
+      inboxes.interface->wait(t);
+      phases.mark(7);
+      const int64_t at = t * B + e;
+      memory_step(m, s, p, l.N, l.R, float(op.options.decay), [&](int h, int column, float r) {
+        if (h >= l.R || column >= l.W) return;
+        const int k = h * l.W + column;
+        give_to_all(shared + l.read + b.rank * l.read_pitch + k, inboxes.read, round_to_22_bits(r));
+        if (saved) op.outputs[at * l.O + l.D + k] = r;
+      });
+      phases.mark(8);
+      if (op.rows && saved) save_rows(op.rows + (at + B) * row_size, m, p, l);
+    } else {
+      if (t + 1 < T) multiply_hidden(shared, warp - kMemoryWarps, l);
+      p.arrive();
+    }
     phases.mark(9);
-    if (op.rows && saved) save_rows(op.rows + (at + B) * row_size, m, p, l);
-    p.sync();
+    inboxes.read->wait(t);
     phases.mark(10);
-    if (selects && t + 1 < T)
-      select_least_used(s, op.options, l.N, l.R, least_used ? least_used + (t + 1) * B * n : nullptr);
-    phases.mark(11);
-    cluster_wait();
-    phases.mark(12);
   }
 
-  if (saved) {
-    store_memory(op.memory_out + e * l.N * l.W, m, p, l);
-    store_pair(op.read_weights_out + e * l.R * l.N, m.read_weights, p, l);
+  if (has_memory && saved) {
+    store_memory(op.memory_out + e * l.N * l.W, m.at, p, l.N, l.W);
+    store_pair(op.read_weights_out + e * l.R * l.N, m.read_weights, p, l.N, l.R);
     if (p.head == 0 && p.slot < l.N) op.usage_out[e * l.N + p.slot] = m.usage;
   }
-  if (c.saved) op.cell_out[c.e * l.D + b.first_unit + c.unit] = cell;
+  if (c.saved) op.cell_out[c.e * l.D + unit] = cell;
+  cluster_barrier();
 }
 
 }  // namespace mannkern

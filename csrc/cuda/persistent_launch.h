@@ -2,6 +2,7 @@
 //   launch_clusters(name, kernel, clusters, blocks of a cluster, threads, bytes of shared memory, argument)
 #pragma once
 
+#include "persistent_backward.h"
 #include "persistent_forward.h"
 
 namespace mannkern {
@@ -11,6 +12,14 @@ void run_persistent(Gpu& gpu, const MANNPersistent& op) {
   if (op.sizes.B == 0 || op.sizes.T == 0) return;
   gpu.launch_clusters("mann_persistent", mann_persistent_kernel, divide_up(int(op.sizes.B), kEpisodes), kCluster,
                       kPersistentThreads, PersistentLayout(op.sizes).bytes(), op);
+}
+
+template <class Gpu>
+void run_persistent(Gpu& gpu, const MANNPersistentBackward& op) {
+  if (op.sizes.B == 0 || op.sizes.T == 0) return;
+  gpu.launch_clusters("mann_persistent_backward", mann_persistent_backward_kernel,
+                      divide_up(int(op.sizes.B), kEpisodes), kCluster, kPersistentThreads,
+                      PersistentBackwardLayout(op.sizes).bytes(), op);
 }
 
 }  // namespace mannkern

@@ -9,15 +9,33 @@ namespace mannkern {
 struct BlockPlace {
   int rank, first_unit, first_row, units, rows;  // `units` hidden units and `rows` of the interface vector from these on
   int64_t first_episode;                         // of the cluster
-  __device__ explicit BlockPlace(const PersistentLayout& l)
-      : rank(cluster_rank()), first_unit(rank * l.units), first_row(rank * l.interface_rows),
-        units(part(l.D, l.units)), rows(part(l.I, l.interface_rows)),
-        first_episode(int64_t(blockIdx.x / kCluster) * kEpisodes) {}
+  __device__ BlockPlace(int D, int I)
+      : rank(cluster_rank()), first_unit(rank * divide_up(D, kCluster)), first_row(rank * divide_up(I, kCluster)),
+        units(part(D)), rows(part(I)), first_episode(int64_t(blockIdx.x / kCluster) * kEpisodes) {}
 
  private:
-  __device__ int part(int all, int most) const {
-    const int left = all - rank * most;
+  __device__ int part(int all) const {
+    const int most = divide_up(all, kCluster), left = all - rank * most;
     return left < 0 ? 0 : left < most ? left : most;
+  }
+};
+
+// Gives v to every block of the cluster, at the same place.
+__device__ inline void give_to_all(float* place, Inbox* inbox, float v) {
+#pragma unroll
+  for (int rank = 0; rank < kCluster; ++rank) give(place, inbox, rank, v);
+}
+
+// A thread's unit and episode in the LSTM, which the threads without a memory have.
+struct CellPlace {
+  int unit, episode;
+  bool used, saved;  // saved: the episode exists
+  int64_t e;         // the episode's number
+  __device__ CellPlace(int units, const BlockPlace& b, int64_t B) {
+    const int thread = int(threadIdx.x) - kMemoryThreads;
+    unit = thread < 0 ? 0 : thread % units, episode = thread < 0 ? kEpisodes : thread / units;
+    used = episode < kEpisodes && unit < b.units, saved = used && b.first_episode + episode < B;
+    e = b.first_episode + episode;
   }
 };
 
@@ -28,15 +46,17 @@ __device__ inline void load_gate_weights(float* to, const float* weight, const P
     const int row = at / l.pitch, k = at % l.pitch, unit = row % l.units;
     const int column = k < l.hidden_columns ? k : k - l.hidden_columns + l.D;
     const bool used = k < l.hidden_columns ? k < l.D : column < l.O;
-    to[at] = used && unit < b.units ? weight[int64_t(row / l.units * l.D + b.first_unit + unit) * l.O + column] : 0.0f;
+    const int64_t place = int64_t(row / l.units * l.D + b.first_unit + unit) * l.O + column;
+    to[weight_place(row, k, l.pitch)] = used && unit < b.units ? round_to_22_bits(weight[place]) : 0.0f;
   }
 }
 
 __device__ inline void load_interface_weights(float* to, const float* weight, const PersistentLayout& l,
                                               const BlockPlace& b) {
-  for (int at = threadIdx.x; at < l.interface_rows * l.interface_pitch; at += kPersistentThreads) {
+  for (int at = threadIdx.x; at < weight_size(l.interface_rows, l.interface_pitch); at += kPersistentThreads) {
     const int row = at / l.interface_pitch, k = at % l.interface_pitch;
-    to[at] = k < l.D && row < b.rows ? weight[int64_t(b.first_row + row) * l.D + k] : 0.0f;
+    to[weight_place(row, k, l.interface_pitch)] =
+        k < l.D && row < b.rows ? round_to_22_bits(weight[int64_t(b.first_row + row) * l.D + k]) : 0.0f;
   }
 }
 
@@ -46,57 +66,54 @@ __device__ inline void load_output(float* hidden, float* read, const float* outp
   for (int at = threadIdx.x; at < kEpisodes * l.hidden_pitch; at += kPersistentThreads) {
     const int64_t e = b.first_episode + at / l.hidden_pitch;
     const int k = at % l.hidden_pitch;
-    hidden[at] = e < B && k < l.D ? output[e * l.O + k] : 0.0f;
+    hidden[at] = e < B && k < l.D ? round_to_22_bits(output[e * l.O + k]) : 0.0f;
   }
   for (int at = threadIdx.x; at < kEpisodes * l.read_pitch; at += kPersistentThreads) {
     const int64_t e = b.first_episode + at / l.read_pitch;
     const int k = at % l.read_pitch;
-    read[at] = e < B && k < l.R * l.W ? output[e * l.O + l.D + k] : 0.0f;
+    read[at] = e < B && k < l.R * l.W ? round_to_22_bits(output[e * l.O + l.D + k]) : 0.0f;
   }
 }
 
-// Interface vectors of zeros with strengths of 1, which heads and columns that are not used keep.
-__device__ inline void clear_vectors(float* vectors) {
-  for (int at = threadIdx.x; at < kMemories * kInterface; at += kPersistentThreads)
-    vectors[at] = at % kInterface >= kStrengths ? 1.0f : 0.0f;
+// An interface vector of zeros with strengths of 1, which heads and columns that are not used keep.
+__device__ inline void clear_vector(float* vector) {
+  for (int at = threadIdx.x; at < kInterface; at += kPersistentThreads) vector[at] = at >= kStrengths ? 1.0f : 0.0f;
 }
 
-// A thread's part of a memory (N,W); places beyond N and W, and episodes beyond B (`used` is false), are zero.
-__device__ inline void load_memory(MemoryRegisters& m, const float* memory, const MemoryPlace& p,
-                                   const PersistentLayout& l, bool used) {
+// A thread's part of a memory (N,W); places beyond N and W, and all if it is not `used`, are zero.
+__device__ inline void load_memory(float (&to)[kSlotsOfThread][kColumnsOfThread], const float* memory,
+                                   const MemoryPlace& p, int N, int W, bool used) {
 #pragma unroll
   for (int i = 0; i < kSlotsOfThread; ++i)
 #pragma unroll
     for (int j = 0; j < kColumnsOfThread; ++j) {
       const int slot = p.first + i, column = p.column + kColumnLanes * j;
-      m.at[i][j] = used && slot < l.N && column < l.W ? memory[slot * l.W + column] : 0.0f;
+      to[i][j] = used && slot < N && column < W ? memory[slot * W + column] : 0.0f;
     }
 }
 
-__device__ inline void store_memory(float* memory, const MemoryRegisters& m, const MemoryPlace& p,
-                                    const PersistentLayout& l) {
+__device__ inline void store_memory(float* memory, const float (&from)[kSlotsOfThread][kColumnsOfThread],
+                                    const MemoryPlace& p, int N, int W) {
 #pragma unroll
   for (int i = 0; i < kSlotsOfThread; ++i)
 #pragma unroll
     for (int j = 0; j < kColumnsOfThread; ++j) {
       const int slot = p.first + i, column = p.column + kColumnLanes * j;
-      if (slot < l.N && column < l.W) memory[slot * l.W + column] = m.at[i][j];
+      if (slot < N && column < W) memory[slot * W + column] = from[i][j];
     }
 }
 
-// The two numbers of a thread in rows (R,N).
-__device__ inline void load_pair(float (&pair)[2], const float* rows, const MemoryPlace& p, const PersistentLayout& l,
-                                 bool used) {
+// The two numbers of a thread in rows (R,N); zero as in load_memory.
+__device__ inline void load_pair(float (&pair)[2], const float* rows, const MemoryPlace& p, int N, int R, bool used) {
 #pragma unroll
   for (int k = 0; k < 2; ++k)
-    pair[k] = used && p.slot < l.N && p.head + k < l.R ? rows[(p.head + k) * l.N + p.slot] : 0.0f;
+    pair[k] = used && p.slot < N && p.head + k < R ? rows[(p.head + k) * N + p.slot] : 0.0f;
 }
 
-__device__ inline void store_pair(float* rows, const float (&pair)[2], const MemoryPlace& p,
-                                  const PersistentLayout& l) {
+__device__ inline void store_pair(float* rows, const float (&pair)[2], const MemoryPlace& p, int N, int R) {
 #pragma unroll
   for (int k = 0; k < 2; ++k)
-    if (p.slot < l.N && p.head + k < l.R) rows[(p.head + k) * l.N + p.slot] = pair[k];
+    if (p.slot < N && p.head + k < R) rows[(p.head + k) * N + p.slot] = pair[k];
 }
 
 }  // namespace mannkern

@@ -8,76 +8,74 @@
 namespace mannkern {
 
 constexpr uint32_t kAll = 0xffffffffu;  // all lanes of a warp
-constexpr int kEpisodes = 16;           // episodes of a cluster, two tiles of 8 columns
+constexpr int kEpisodes = 8;            // episodes of a cluster: the columns of a tensor core's product
 constexpr int kTileRows = 16, kTileDepth = 8;
 constexpr int kChain = 4;  // products that a tensor core sums up, which rounds each sum towards zero
 
-// A row of shared memory that takes its numbers k in pairs is free of bank conflicts if its pitch is 8 modulo 32.
+// The pitch of a row of vectors, which lanes read in pairs of numbers, or of a pair of rows of weights, half of it: so
+// they have no bank conflicts.
 MANNKERN_HOST_TOO int pitch_of(int columns) { return columns + ((8 - columns) % 32 + 32) % 32; }
 MANNKERN_HOST_TOO int whole_tiles(int columns) { return (columns + kTileDepth - 1) / kTileDepth * kTileDepth; }
 MANNKERN_HOST_TOO int divide_up(int a, int b) { return (a + b - 1) / b; }
 
-// x = high + low: high is x rounded to 11 bits. A tensor core reads the upper 11 bits of low.
-__device__ inline void split(uint32_t& high, uint32_t& low, float x) {
-  high = (bits_of(x) + 0x1000u) & 0xffffe000u;
-  low = bits_of(x - number_of(high));
-}
+// x with 22 bits, which two numbers of 11 bits hold exactly. Weights and vectors are rounded so before a product.
+__device__ inline float round_to_22_bits(float x) { return number_of((bits_of(x) + 2u) & ~3u); }
 
-// A warp's sums of 16 rows by 16 episodes.
-struct TileSums {
-  float at[2][4] = {};
+// x = its upper 11 bits + low. A tensor core reads nothing but the upper 11 bits.
+__device__ inline uint32_t low_part(float x) { return bits_of(x - number_of(bits_of(x) & 0xffffe000u)); }
+
+// Where number k of a row of weights is. Rows lie in pairs, k by k, as a lane of a tensor core takes them; a tile has 8
+// pairs.
+MANNKERN_HOST_TOO int weight_place(int row, int k, int pitch) { return (row / 2 * pitch + k) * 2 + row % 2; }
+MANNKERN_HOST_TOO int weight_size(int rows, int pitch) { return (rows + rows % 2) * pitch; }
+
+// Where a lane reads the tiles of a product: pair l/4 of the weights, row l/4 of the vectors.
+struct TilePlace {
+  const float *pair, *vector;
+  // The tile has the rows from `row` on, of `rows`; `vectors` has a row for each episode.
+  __device__ TilePlace(const float* weights, int pitch, int row, int rows, const float* vectors, int vector_pitch) {
+    const int lane = threadIdx.x % kLanes, own = row / 2 + lane / 4, last = (rows - 1) / 2, k = 2 * (lane % 4);
+    pair = weights + ((own < last ? own : last) * pitch + k) * 2;
+    vector = vectors + lane / 4 * vector_pitch + k;
+  }
 };
 
-// sums += weights times vectors over the tiles [first, last) of 8 columns. `weights` is the first of the 16 rows, of
-// which only `rows` exist; `vectors` has a row for each episode.
-__device__ inline void multiply(TileSums& sums, const float* weights, int pitch, int rows, const float* vectors,
-                                int vector_pitch, int first, int last) {
-  const int lane = threadIdx.x % kLanes, row = lane / 4, k = 2 * (lane % 4);
-  const float* top = weights + (row < rows ? row : rows - 1) * pitch + k;
-  const float* bottom = weights + (row + 8 < rows ? row + 8 : rows - 1) * pitch + k;
-  const float* vector[2] = {vectors + row * vector_pitch + k, vectors + (row + 8) * vector_pitch + k};
-  TileSums large, small;
+// sums += weights times vectors over the tiles [first, last) of 8 columns: a warp's sums of 16 rows by 8 episodes. One
+// tile behind the last is read too.
+__device__ inline void multiply(float (&sums)[4], const TilePlace& p, int first, int last) {
+  float large[4] = {}, small[2][4] = {};
+  const float4* pair = reinterpret_cast<const float4*>(p.pair) + first * (kTileDepth / 2);
+  const float2* vector = reinterpret_cast<const float2*>(p.vector) + first * (kTileDepth / 2);
+  float4 next_a = *pair;
+  float2 next_b = *vector;
 #pragma unroll 4
-  for (int tile = first; tile < last; ++tile) {
-    const int at = tile * kTileDepth;
-    const float2 upper = *reinterpret_cast<const float2*>(top + at);
-    const float2 lower = *reinterpret_cast<const float2*>(bottom + at);
-    uint32_t a_high[4], a_low[4];
-    split(a_high[0], a_low[0], upper.x), split(a_high[1], a_low[1], lower.x);
-    split(a_high[2], a_low[2], upper.y), split(a_high[3], a_low[3], lower.y);
+  for (int k = 0; k < last - first; ++k) {
+    const float4 a = next_a;
+    const float2 b = next_b;
+    pair += kTileDepth / 2, vector += kTileDepth / 2;
+    next_a = *pair, next_b = *vector;
+    const uint32_t a_high[4] = {bits_of(a.x), bits_of(a.y), bits_of(a.z), bits_of(a.w)};
+    const uint32_t a_low[4] = {low_part(a.x), low_part(a.y), low_part(a.z), low_part(a.w)};
+    const uint32_t b_high[2] = {bits_of(b.x), bits_of(b.y)}, b_low[2] = {low_part(b.x), low_part(b.y)};
+    multiply_add(large, a_high, b_high);
+    multiply_add(small[0], a_low, b_high);
+    multiply_add(small[1], a_high, b_low);
+    if (k % kChain == kChain - 1)
 #pragma unroll
-    for (int n = 0; n < 2; ++n) {
-      const float2 x = *reinterpret_cast<const float2*>(vector[n] + at);
-      uint32_t b_high[2], b_low[2];
-      split(b_high[0], b_low[0], x.x), split(b_high[1], b_low[1], x.y);
-      multiply_add(small.at[n], a_low, b_high);
-      multiply_add(small.at[n], a_high, b_low);
-      multiply_add(large.at[n], a_high, b_high);
-    }
-    if ((tile - first) % kChain == kChain - 1)
-#pragma unroll
-      for (int n = 0; n < 2; ++n)
-#pragma unroll
-        for (int q = 0; q < 4; ++q) sums.at[n][q] += large.at[n][q], large.at[n][q] = 0;
+      for (int q = 0; q < 4; ++q) sums[q] += large[q], large[q] = 0;
   }
 #pragma unroll
-  for (int n = 0; n < 2; ++n)
-#pragma unroll
-    for (int q = 0; q < 4; ++q) sums.at[n][q] += large.at[n][q] + small.at[n][q];
+  for (int q = 0; q < 4; ++q) sums[q] += large[q] + (small[0][q] + small[1][q]);
 }
 
 constexpr int kSumsPitch = kEpisodes + 1;  // odd: threads that read the sums of one episode use different banks
 
 // Stores the sums to rows of kSumsPitch numbers, of which `rows` exist.
-__device__ inline void store_sums(float* to, const TileSums& sums, int rows) {
-  const int lane = threadIdx.x % kLanes, row = lane / 4, column = 2 * (lane % 4);
+__device__ inline void store_sums(float* to, const float (&sums)[4], int rows) {
+  const int lane = threadIdx.x % kLanes, row = lane / 4 * 2, column = 2 * (lane % 4);
 #pragma unroll
-  for (int n = 0; n < 2; ++n)
-#pragma unroll
-    for (int q = 0; q < 4; ++q) {
-      const int r = row + 8 * (q / 2);
-      if (r < rows) to[r * kSumsPitch + 8 * n + column + q % 2] = sums.at[n][q];
-    }
+  for (int q = 0; q < 4; ++q)
+    if (row + q / 2 < rows) to[(row + q / 2) * kSumsPitch + column + q % 2] = sums[q];
 }
 
 }  // namespace mannkern

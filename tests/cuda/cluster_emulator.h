@@ -4,6 +4,8 @@
 
 #include "emulator.h"
 
+#include <map>
+
 struct float2 {
   float x, y;
 };
@@ -19,6 +21,33 @@ T __shfl_sync(unsigned mask, T v, int lane) {
 namespace emulator {
 
 inline std::vector<std::vector<float>> block_memories;
+
+// Barriers of parts of a block, and of the cluster: how many threads came, and how often all did.
+struct Barrier {
+  int came = 0, turn = 0;
+};
+inline std::vector<std::array<Barrier, 16>> group_barriers;
+inline Barrier cluster_barrier;
+
+// True if that thread is the last one.
+inline bool arrive(Barrier& barrier, int threads) {
+  if (++barrier.came < threads) return false;
+  barrier.came = 0, ++barrier.turn;
+  return true;
+}
+inline void arrive_and_wait(Barrier& barrier, int threads) {
+  const int turn = barrier.turn;
+  if (!arrive(barrier, threads)) wait_until([&barrier, turn] { return barrier.turn != turn; });
+}
+
+// Numbers that were given to an inbox. They are stored at once, or when all of a turn have come: a kernel must work with
+// both.
+struct Parcel {
+  float* place;
+  float number;
+};
+inline std::map<const void*, std::vector<Parcel>> parcels;
+inline bool late = false;
 
 // What the lanes of a warp give to a product; two sets take turns, so that one wait is enough.
 struct Fragments {
@@ -41,6 +70,9 @@ inline void run_cluster(unsigned cluster, unsigned blocks, int64_t bytes) {
   block_memories.assign(blocks, std::vector<float>(numbers + kGuard));
   for (auto& memory : block_memories) std::memset(memory.data(), 0xff, memory.size() * sizeof(float));
   products.assign(blocks * blockDim.x, 0);
+  group_barriers.assign(blocks, {});
+  cluster_barrier = {};
+  parcels.clear();
   fragments.resize(blocks * blockDim.x);
   run_blocks(cluster * blocks, blocks);
   for (const auto& memory : block_memories)
@@ -65,13 +97,49 @@ namespace mannkern {
 inline int cluster_rank() { return int(emulator::current / blockDim.x); }
 inline float* block_memory() { return emulator::block_memories[cluster_rank()].data(); }
 
-inline void store_at(float* p, int rank, float v) {
-  emulator::block_memories[rank].at(p - block_memory()) = v;
+inline void cluster_barrier() {
+  emulator::arrive_and_wait(emulator::cluster_barrier, int(emulator::block_memories.size() * blockDim.x));
 }
+inline void group_barrier(int id, int threads) {
+  emulator::arrive_and_wait(emulator::group_barriers[cluster_rank()][id], threads);
+}
+inline void group_arrive(int id, int threads) { emulator::arrive(emulator::group_barriers[cluster_rank()][id], threads); }
 
-inline void cluster_arrive() { ++emulator::fibres[emulator::current]->arrived; }
-inline void cluster_wait() { emulator::wait(emulator::kCluster); }
-inline void group_barrier(int, int threads) { emulator::wait(unsigned(threads)); }
+struct Inbox {
+  int16_t pending, turn;
+  int bytes;  // what is expected minus what has come
+
+  void init() { pending = 1, turn = 0, bytes = 0; }
+  void expect(int expected) {
+    if (--pending < 0) emulator::fail("a turn of an inbox is expected twice");
+    bytes += expected, finish();
+  }
+  void come(float* place, float number) {
+    bytes -= int(sizeof number);
+    if (emulator::late) emulator::parcels[this].push_back({place, number});
+    else *place = number;
+    finish();
+  }
+  void wait(int t) const {
+    emulator::wait_until([this, t] { return (turn & 1) != (t & 1); });
+  }
+
+ private:
+  void finish() {
+    if (pending != 0 || bytes > 0) return;
+    if (bytes < 0) emulator::fail("more came to an inbox than was expected");
+    for (const auto& parcel : emulator::parcels[this]) *parcel.place = parcel.number;
+    emulator::parcels[this].clear();
+    pending = 1, ++turn;
+  }
+};
+static_assert(sizeof(Inbox) == 8);
+
+inline void give(float* p, Inbox* inbox, int rank, float number) {
+  float *own = block_memory(), *other = emulator::block_memories[rank].data();
+  auto* there = reinterpret_cast<Inbox*>(other + (reinterpret_cast<float*>(inbox) - own));
+  there->come(&emulator::block_memories[rank].at(p - own), number);
+}
 
 inline uint32_t bits_of(float x) {
   uint32_t bits;
@@ -83,6 +151,7 @@ inline float number_of(uint32_t bits) {
   std::memcpy(&x, &bits, sizeof x);
   return x;
 }
+inline float reciprocal(float x) { return 1 / x; }
 inline float add(float a, float b) { return a + b; }
 
 inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {

@@ -18,12 +18,21 @@ struct Emulated {
   }
 };
 
-}  // namespace
-
-extern "C" void emulate_persistent(const int64_t* fields, int backwards) {
-  emulator::backwards = backwards;
-  mannkern::MANNPersistent op;
+template <class Op>
+void call(const int64_t* fields, int backwards) {
+  emulator::backwards = emulator::late = backwards;
+  Op op;
   std::memcpy(&op, fields, sizeof op);
   Emulated gpu;
   mannkern::run_persistent(gpu, op);
+}
+
+}  // namespace
+
+extern "C" void persistent_forward(const int64_t* fields, int backwards) {
+  call<mannkern::MANNPersistent>(fields, backwards);
+}
+
+extern "C" void persistent_backward(const int64_t* fields, int backwards) {
+  call<mannkern::MANNPersistentBackward>(fields, backwards);
 }

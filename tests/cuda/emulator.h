@@ -25,6 +25,7 @@
 #define __shared__
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 
 struct Index {
   unsigned x;
@@ -37,10 +38,10 @@ struct Fibre {
   ucontext_t context;
   std::vector<char> stack = std::vector<char>(64 * 1024);
   bool done;
-  unsigned waits;    // how many threads it waits for: 0, those of a warp, of some warps or of a block; or kCluster
-  unsigned arrived;  // how often it came to a barrier of the cluster
+  unsigned waits;                 // how many threads it waits for: 0, those of a warp or those of a block; or kCondition
+  std::function<bool()> is_ready;  // for kCondition: what it waits for
 };
-constexpr unsigned kCluster = ~0u;  // waits until every thread has arrived as often as it has
+constexpr unsigned kCondition = ~0u;
 
 inline std::vector<std::unique_ptr<Fibre>> fibres;
 inline ucontext_t scheduler;
@@ -66,6 +67,12 @@ inline void wait(unsigned size) {
   Fibre& own = *fibres[current];
   own.waits = size;
   swapcontext(&own.context, &scheduler);
+}
+
+inline void wait_until(std::function<bool()> is_ready) {
+  if (is_ready()) return;
+  fibres[current]->is_ready = std::move(is_ready);
+  wait(kCondition);
 }
 
 inline void fail(const char* what) {
@@ -95,17 +102,16 @@ inline bool run_warp(unsigned begin) {
   return moved;
 }
 
-// Releases the groups of more than a warp that all wait. False if there are none.
+// Releases blocks whose threads all wait, and threads whose condition holds. False if there are none.
 inline bool release_groups(unsigned threads) {
   bool released = false;
-  unsigned least = ~0u;
-  for (unsigned t = 0; t < threads; ++t) least = fibres[t]->arrived < least ? fibres[t]->arrived : least;
   for (unsigned t = 0; t < threads; ++t) {
     Fibre& fibre = *fibres[t];
-    if (fibre.waits == kCluster) {
-      if (fibre.arrived == least) fibre.waits = 0, released = true;
-    } else if (fibre.waits > 32 && t % fibre.waits == 0) {
-      released = release(t, fibre.waits) || released;
+    if (fibre.done || fibre.waits <= 32) continue;
+    if (fibre.waits != kCondition) {
+      if (t % fibre.waits == 0) released = release(t, fibre.waits) || released;
+    } else if (fibre.is_ready()) {
+      fibre.waits = 0, released = true;
     }
   }
   return released;
@@ -125,7 +131,7 @@ inline void run_blocks(unsigned first, unsigned blocks) {
     fibre.context.uc_link = &scheduler;
     makecontext(&fibre.context, enter, 0);
     fibre.done = false;
-    fibre.waits = fibre.arrived = 0;
+    fibre.waits = 0;
   }
   for (;;) {
     bool ran = false;

@@ -1,0 +1,78 @@
+// What a block of the persistent backward kernel keeps in shared memory.
+//
+// A block has the gates' weights of its hidden units, transposed, and multiplies them with the gradients of these gates:
+// that gives a part of the gradients of all of [h, r], which goes to the blocks that have the units and the memories.
+// Of the interface's weights a block has the columns of its units.
+#pragma once
+
+#include "persistent_layout.h"
+
+namespace mannkern {
+
+// Parts of the gradient of an interface vector: keys and adds as in the vector, gates, strengths.
+constexpr int kGradGates = 2 * kVector, kGradStrengths = kGradGates + kHeads, kGradInterface = kGradStrengths + kHeads;
+
+// The row of the interface vector that has place `place` of kGradInterface; -1 if none has.
+MANNKERN_HOST_TOO int row_of_place(int place, int R, int W, int I) {
+  if (place < kGradGates) {
+    const int h = place % kVector / kMostColumns, j = place % kMostColumns;
+    return h < R && j < W ? (place / kVector * R + h) * W + j : -1;
+  }
+  const int h = (place - kGradGates) % kHeads, row = 2 * R * W + (place < kGradStrengths ? 0 : R) + h;
+  return h < R && row < I ? row : -1;
+}
+
+struct PersistentBackwardLayout {
+  static constexpr int kInterfaceParts = 8;  // of the interface product's columns, so that all warps have work
+
+  int D, N, W, R, I, O;
+  int units, gates;             // hidden units of a block, and their gates
+  int outputs, hidden_outputs;  // rows of the transposed weights: units of all blocks, then r; units alone
+  int pitch, interface_pitch;   // of the two weights, and of what they are multiplied with
+  int gate_weights, interface_weights, grad_vectors, grad_gates, sums, hidden, reads, parts, read, vector, weights,
+      other_weights, statistics, inboxes, end;
+
+  MANNKERN_HOST_TOO explicit PersistentBackwardLayout(const PersistentShape& s)
+      : D(int(s.D)), N(int(s.shape.N)), W(int(s.shape.W)), R(int(s.shape.R)),
+        I(2 * R * W + (s.strengths ? 2 : 1) * R), O(D + R * W), units(divide_up(D, kCluster)), gates(4 * units),
+        outputs(kCluster * units + R * W), hidden_outputs(kCluster * units), pitch(pitch_of(whole_tiles(gates))),
+        interface_pitch(pitch_of(kGradInterface)) {
+    gate_weights = 0;
+    interface_weights = gate_weights + weight_size(outputs, pitch);
+    grad_vectors = interface_weights + weight_size(units, interface_pitch);
+    grad_gates = grad_vectors + kEpisodes * interface_pitch;
+    // what the blocks of the cluster give: gradients of h and of r
+    hidden = grad_gates + kEpisodes * pitch;
+    reads = hidden + kCluster * kEpisodes * units;
+    // the memory's sums over its warps, and the interface product's, which are never needed at the same time
+    parts = sums = reads + kCluster * kVector;
+    const int of_memory = 2 * kMemoryWarps * kVector, of_product = kInterfaceParts * units * kSumsPitch;
+    read = parts + (of_memory > of_product ? of_memory : of_product);
+    vector = read + kVector;
+    weights = whole_tiles(vector + kInterface);
+    other_weights = weights + kMostSlots * kHeads;
+    statistics = other_weights + kMostSlots * kHeads;
+    inboxes = statistics + kStatistics;
+    end = inboxes + 2 * 2;
+  }
+  MANNKERN_HOST_TOO int64_t bytes() const { return int64_t(end) * sizeof(float); }
+
+  // Numbers of each head: of every warp its sums of weights times gradients, of weights times cosines, of the gate and
+  // of the strength; and the norm of the key and its inverse.
+  static constexpr int kMeans = 0, kCenters = kHeads * kMemoryWarps, kGateSums = 2 * kCenters,
+                       kStrengthSums = 3 * kCenters, kKeyNorms = 4 * kCenters, kKeyInverses = kKeyNorms + kHeads,
+                       kStatistics = kKeyInverses + kHeads;
+};
+
+// Why the persistent kernels cannot take these sizes; null if they can.
+inline const char* persistent_why_not(const PersistentShape& s) {
+  if (s.shape.R > kHeads) return "R is more than 4";
+  if (s.shape.W > kMostColumns) return "W is more than 40";
+  if (s.shape.N > kMostSlots) return "N is more than 128";
+  if (s.D > kCluster * kMostUnits) return "D is more than 256";
+  const int64_t forward = PersistentLayout(s).bytes(), backward = PersistentBackwardLayout(s).bytes();
+  return forward > kMostShared || backward > kMostShared ? "the weights do not fit in the shared memory of 8 blocks"
+                                                         : nullptr;
+}
+
+}  // namespace mannkern
