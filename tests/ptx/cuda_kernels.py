@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.cpp_extension import include_paths
 
+from bench.static_cuda import nvcc_version
 from mannkern.backends import cuda, reference
 from mannkern.memories.ntm import functional
 from mannkern.memories.ntm.ops import address as op_address
@@ -40,13 +41,13 @@ def _sources() -> list[Path]:
 def module(arch: int) -> Module:
     """The PTX of ntm.cu for a GPU."""
 
-    def compile_(path: Path) -> None:
-        command = nvcc_flags(str(find_nvcc()), include_paths())
-        subprocess.run(
-            [*command, f"-arch=sm_{arch}", "-lineinfo", "-ptx", CUDA_SOURCE, "-o", str(path)], cwd=ROOT, check=True
-        )
+    command = [*nvcc_flags(str(find_nvcc()), include_paths()), f"-arch=sm_{arch}", "-lineinfo", "-ptx", CUDA_SOURCE]
 
-    return Module(cached(f"ntm-sm_{arch}.ptx", _sources(), compile_, torch.__version__).read_text())
+    def compile_(path: Path) -> None:
+        subprocess.run([*command, "-o", str(path)], cwd=ROOT, check=True)
+
+    key = (*command, str(nvcc_version()), torch.__version__)
+    return Module(cached(f"ntm-sm_{arch}.ptx", _sources(), compile_, *key).read_text())
 
 
 @cache
