@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mannkern.backends import choose
 from mannkern.memories.cell import MemoryCell
-from mannkern.memories.checks import check_input
-from mannkern.memories.episode import has_hooks, is_plain, pack_weights
+from mannkern.memories.checks import check_input, compute_dtype
+from mannkern.memories.episode import has_hooks, hidden_dtype, is_plain, pack_weights
 
 _THREADS = torch.get_num_threads()  # a constant for torch.compile, which cannot trace the call
 
@@ -55,7 +55,7 @@ class MemorySequence(nn.Module):
             input = input.transpose(0, 1)
         B = input.shape[1]
         state = cell.initial_state(B) if state is None else cell.check_state(state, B)
-        output, state = self._in_batch_chunks(input, state) if self._can_fuse(input) else self._loop(input, state)
+        output, state = self._fused(input, state) if self._can_fuse(input) else self._loop(input, state)
         return output.transpose(0, 1) if self.batch_first else output, state
 
     @torch.no_grad()
@@ -83,14 +83,25 @@ class MemorySequence(nn.Module):
         cell = self.cell
         return (
             is_plain(cell)
-            and cell.interface.weight.dtype in (torch.float32, torch.float64)
             and input.shape[0] > 0
             and choose(cell.family, cell.backend, input.device).fuses_episodes(
-                cell.family, cell.memory_sizes, cell.interface.weight.dtype
+                cell.family, cell.memory_sizes, compute_dtype(cell.interface.weight)
             )
-            and not torch.is_autocast_enabled(input.device.type)
             and not torch._C._are_functorch_transforms_active()
         )
+
+    def _fused(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The fused episode. It computes in float32 what has half precision, or would have it under autocast."""
+        dtype, device = hidden_dtype(self.cell, input.device.type), input.device.type
+        input = input.to(compute_dtype(self.cell.interface.weight))
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                output, state = self._in_batch_chunks(input, state)
+        else:
+            output, state = self._in_batch_chunks(input, state)
+        if output.dtype == dtype:
+            return output, state
+        return output.to(dtype), state._replace(controller=tuple(x.to(dtype) for x in state.controller))
 
     def _in_batch_chunks(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The fused episode on chunks of the batch, one after the other.
