@@ -20,8 +20,9 @@ HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @torch.no_grad()
 def test_example() -> None:
     """1 + 2^-9, which bfloat16 rounds to 1: the memory keeps it, the output does not."""
-    mann = zero_interface(MANN(3, 5, 2, 1, 1, memory_init=1 + 2**-9)).bfloat16()
-    output, state = mann(torch.randn(1, 1, 3, dtype=torch.bfloat16))
+    mann = zero_interface(MANN(3, 5, 2, 1, 1)).bfloat16()
+    state = mann.initial_state(1)._replace(memory=torch.full((1, 2, 1), 1 + 2**-9))
+    output, state = mann(torch.randn(1, 1, 3, dtype=torch.bfloat16), state)
     assert state.memory[0, 0].item() == 1 + 2**-9
     assert output.dtype == torch.bfloat16
 
