@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from mannkern.backends import native
 from mannkern.memories import controllers
 from mannkern.memories.cell import START_METHODS, STEP_METHODS, MemoryCell
+from mannkern.memories.checks import widen
 from mannkern.memories.controllers import FeedForward
 from mannkern.memories.library import empty_like
 
@@ -71,22 +72,34 @@ def saves_for_backward() -> bool:
     return torch.is_grad_enabled() and not torch.compiler.is_exporting()
 
 
+def hidden_dtype(cell: MemoryCell[Any], device_type: str) -> torch.dtype:
+    """The dtype of hidden states in a loop over a plain cell: the parameters', or under autocast that of autocast.
+
+    On the CPU autocast leaves an LSTM as it is, and everywhere what is float64.
+    """
+    dtype = cell.interface.weight.dtype
+    as_it_is = dtype == torch.float64 or (device_type == "cpu" and isinstance(cell.controller, nn.LSTMCell))
+    return dtype if as_it_is or not torch.is_autocast_enabled(device_type) else torch.get_autocast_dtype(device_type)
+
+
 def pack_weights(cell: MemoryCell[Any]) -> tuple[Tensor, ...]:
-    """The packed weights of a plain cell, from input_weight to interface_bias."""
+    """The packed weights of a plain cell, from input_weight to interface_bias, widened to float32."""
     controller, F = cell.controller, cell.input_size
-    interface = cell.interface.weight, cell.interface.bias
+    interface = widen(cell.interface.weight), widen(cell.interface.bias)
     if isinstance(controller, FeedForward):
-        weight, bias = controller.linear.weight, controller.linear.bias
+        weight, bias = widen(controller.linear.weight), widen(controller.linear.bias)
         return weight[:, :F], bias, weight[:, F:], *interface
     assert isinstance(controller, nn.LSTMCell)  # the caller has checked is_plain
-    recurrent = torch.cat([controller.weight_hh, controller.weight_ih[:, F:]], 1)
-    return controller.weight_ih[:, :F], controller.bias_ih + controller.bias_hh, recurrent, *interface
+    weight, bias = widen(controller.weight_ih), widen(controller.bias_ih) + widen(controller.bias_hh)
+    return weight[:, :F], bias, torch.cat([widen(controller.weight_hh), weight[:, F:]], 1), *interface
 
 
 def pack_state(cell: MemoryCell[Any], state: Any) -> tuple[Tensor, Tensor | None]:
-    """The arguments ``output`` and ``cell``. h is zero for one tanh layer, which does not see it."""
+    """The arguments ``output`` and ``cell``, widened. h is zero for one tanh layer, which does not see it."""
     read = state.read.flatten(1)
-    hidden, c = state.controller or (read.new_zeros(read.shape[0], cell.hidden_size), None)
+    if not state.controller:
+        return torch.cat([read.new_zeros(read.shape[0], cell.hidden_size), read], 1), None
+    hidden, c = map(widen, state.controller)
     return torch.cat([hidden, read], 1), c
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from mannkern.backends import choose
 from mannkern.memories.cell import MemoryCell
+from mannkern.memories.checks import compute_dtype
 from mannkern.memories.ends import is_longest_first, join, reorder, select, start_of
-from mannkern.memories.episode import has_hooks, is_plain, pack_weights, starts_plain
+from mannkern.memories.episode import has_hooks, hidden_dtype, is_plain, pack_weights, starts_plain
 from mannkern.memories.export import exported_loop, is_dynamic
 
 
@@ -29,6 +31,22 @@ def run(
         state = cell.initial_state(B)  # else the cell's first call makes it: only there are sharded weights whole
     if not fuses:
         return _loop(cell, input, state, lengths, reset)
+    dtype, device = hidden_dtype(cell, input.device.type), input.device.type
+    input = input.to(compute_dtype(cell.interface.weight))
+    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+        output, state = _fused(cell, input, state, lengths, reset)
+    if output.dtype == dtype:
+        return output, state
+    return output.to(dtype), state._replace(controller=tuple(x.to(dtype) for x in state.controller))
+
+
+def _fused(
+    cell: MemoryCell[Any], input: Tensor, state: Any, lengths: Tensor | None, reset: Tensor | None
+) -> tuple[Tensor, Any]:
+    """The fused episode, which wants the longest episodes first.
+
+    It computes in float32 what has half precision, or would have it under autocast.
+    """
     weights = pack_weights(cell)
     if lengths is None or is_longest_first(lengths):
         return _in_batch_chunks(cell, input, weights, state, lengths, reset)
@@ -40,17 +58,11 @@ def run(
 
 
 def _can_fuse(cell: MemoryCell[Any], input: Tensor, lengths: Tensor | None, reset: Tensor | None) -> bool:
-    if (
-        not is_plain(cell)
-        or cell.interface.weight.dtype not in (torch.float32, torch.float64)
-        or input.shape[0] == 0
-        or torch.is_autocast_enabled(input.device.type)
-        or torch._C._are_functorch_transforms_active()
-    ):
+    if not is_plain(cell) or input.shape[0] == 0 or torch._C._are_functorch_transforms_active():
         return False
     backend = choose(cell.family, cell.backend, input.device)
     is_whole = lengths is None and reset is None
-    fuses = backend.fuses_episodes(cell.family, cell.memory_sizes, cell.interface.weight.dtype)
+    fuses = backend.fuses_episodes(cell.family, cell.memory_sizes, compute_dtype(cell.interface.weight))
     return fuses and (is_whole or (backend.fuses_lengths and (reset is None or starts_plain(cell))))
 
 

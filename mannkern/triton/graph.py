@@ -4,7 +4,7 @@ The first call with a set runs as it is, which also compiles the kernels and war
 captures a graph, and it and all further ones replay that. Arguments are copied to the graph's own tensors and results
 are copied from them to new ones, so that a caller may keep results, and two calls before a backward pass do not touch
 each other's. A graph holds once the memory of its arguments, results and buffers: of a MANN of the standard sizes, with
-50 steps, about 0.7 MB an episode forward and 1 MB backward. The last ``CAPACITY`` sets are remembered.
+50 steps, about 0.7 MB an episode forward and 1.3 MB backward. The last ``CAPACITY`` sets are remembered.
 """
 
 from __future__ import annotations

@@ -121,11 +121,16 @@ class Doubled(FeedForward):
         return 2 * hidden, state
 
 
+def nodes(last: Any) -> set[str]:
+    """The names of the last two nodes of a graph: behind the operation there may be a conversion of its output."""
+    return {type(last).__name__, *(type(node).__name__ for node, _ in last.next_functions)}
+
+
 @BOTH
 def test_where_the_loop_is_compiled(module: type[Sequence]) -> None:
     def compiled(model: Any) -> bool:
         output, _ = model(torch.zeros(2, 1, SIZES[0], dtype=model.cell.interface.weight.dtype))
-        return f"{module.__name__}Episode" in type(output.grad_fn).__name__
+        return any(f"{module.__name__}Episode" in name for name in nodes(output.grad_fn))
 
     assert compiled(build(module))
     assert all(compiled(build(module, **options)) for options in OPTIONS[module].values())
@@ -136,8 +141,9 @@ def test_where_the_loop_is_compiled(module: type[Sequence]) -> None:
     without_bias = build(module, controller="feedforward")
     without_bias.cell.controller.linear.bias = None
     assert not compiled(without_bias)
+    assert compiled(build(module, dtype=torch.float16))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not compiled(build(module, dtype=torch.float32))
+        assert compiled(build(module, dtype=torch.float32))
 
 
 HOOKS = ("register_forward_pre_hook", "register_forward_hook", "register_full_backward_hook")
@@ -213,4 +219,4 @@ def test_opcheck(module: type[Sequence], T: int, B: int, options: str) -> None:
     assert (len(recorder.calls[forward]), len(recorder.calls[backward])) == (4, 4)
     for name, calls in recorder.calls.items():
         for call in calls[:1] if name == forward else calls:
-            torch.library.opcheck(getattr(torch.ops.mannkern, name), call.args)
+            torch.library.opcheck(getattr(torch.ops.mannkern, name).default, call.args)

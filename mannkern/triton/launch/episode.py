@@ -5,6 +5,7 @@ Nothing is allocated within the loop. On a GPU the whole loop is captured as a C
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -19,12 +20,21 @@ from mannkern.triton.tiling import SCAN_ELEMENTS_PER_THREAD, memory_blocks, powe
 
 def mann_episode(*args: Any) -> tuple[Tensor, ...]:
     """See ``mann_episode`` of :mod:`mannkern.memories.lrua.ops.episode_recompute`."""
-    return replay(_forward, args[:11], args[11:])
+    with _without_autocast(args[0].device.type):
+        return replay(_forward, args[:11], args[11:])
 
 
 def mann_episode_backward(*args: Any) -> tuple[Tensor, ...]:
     """See ``mann_episode_backward`` of :mod:`mannkern.memories.lrua.ops.episode_recompute`."""
-    return replay(_backward, args[:19], args[19:])
+    with _without_autocast(args[5].device.type):
+        return replay(_backward, args[:19], args[19:])
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """Matrix products in float32: a backward pass may be called under autocast."""
+    if device_type == "meta" or not torch.is_autocast_enabled(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 class _Sizes(NamedTuple):
