@@ -123,15 +123,14 @@ class MANNCell(MemoryCell[MANNState]):
             raise TypeError(f"key_strength: got {type(key_strength).__name__}, need True or False")
         if write not in ("add", "key"):
             raise ValueError(f"write: got {write!r}, need 'add' or 'key'")
-        vectors = 1 if write == "key" else 2
-        sizes = [num_reads * memory_width] * vectors + [num_reads] * (2 if key_strength else 1)
+        sizes = [num_reads * memory_width] * 2 + [num_reads] * (2 if key_strength else 1)
         super().__init__(
             input_size,
             hidden_size,
             memory_slots,
             memory_width,
             num_reads,
-            sum(sizes),
+            sum(sizes) - (sizes[1] if write == "key" else 0),
             controller,
             memory_init,
             backend,
@@ -161,12 +160,14 @@ class MANNCell(MemoryCell[MANNState]):
     def interface_vector(self, hidden: Tensor) -> InterfaceVector:
         """Key, add, gate and strength of the hidden state (B, D)."""
         B, R, W = hidden.shape[0], self.num_reads, self.memory_width
-        parts = list(self.interface(hidden).split(self._interface_sizes, -1))
-        if self.write == "key":
-            parts.insert(1, parts[0])
-        key, add, gate, *strength = parts
+        vector = self._with_adds(self.interface(hidden), -1)
+        key, add, gate, *strength = vector.split(self._interface_sizes, -1)
         b = 1 + F.softplus(strength[0]) if strength else None
         return InterfaceVector(torch.tanh(key).view(B, R, W), torch.tanh(add).view(B, R, W), gate, b)
+
+    def _with_adds(self, x: Tensor, dim: int) -> Tensor:
+        """An interface vector, or weights of one, with the keys a second time in place of adds if keys are written."""
+        return torch.cat([x.narrow(dim, 0, self._read_size), x], dim) if self.write == "key" else x
 
     def step(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState, Tensor]:
         """One step without checks of input and state: output (B, D + R W), state, write weights (B, R, N)."""
@@ -187,13 +188,10 @@ class MANNCell(MemoryCell[MANNState]):
     def fused_episode(self, input: Tensor, weights: tuple[Tensor, ...], state: MANNState) -> tuple[Tensor, MANNState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
         *controller, weight, bias = weights
-        if self.write == "key":  # the operation reads a key and an add: their rows are the same
-            weight, bias = (torch.cat([x[: self._read_size], x]) for x in (weight, bias))
+        weights = *controller, self._with_adds(weight, 0), self._with_adds(bias, 0)
         outputs, memory, read_weights, usage, c, *_ = MANNEpisodeFunction.apply(
             input,
-            *controller,
-            weight,
-            bias,
+            *weights,
             *pack_state(self, state),
             state.memory,
             state.read_weights,
