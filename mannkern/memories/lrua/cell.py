@@ -124,7 +124,7 @@ class MANNCell(MemoryCell[MANNState]):
             memory_slots,
             memory_width,
             num_reads,
-            sum(sizes) - (num_reads * memory_width if write == "key" else 0),
+            sum(sizes) - (sizes[1] if write == "key" else 0),
             controller,
             memory_init,
             backend,
@@ -153,10 +153,12 @@ class MANNCell(MemoryCell[MANNState]):
 
     def interface_vector(self, hidden: Tensor) -> InterfaceVector:
         """Key, add, gate and strength of the hidden state (B, D)."""
-        vector = self.interface(hidden)
-        if self.write == "key":  # the add is the key
-            vector = torch.cat([vector[:, : self._read_size], vector], -1)
+        vector = self._with_adds(self.interface(hidden), -1)
         return activate(vector, self._interface_sizes, self.num_reads, self.memory_width)
+
+    def _with_adds(self, x: Tensor, dim: int) -> Tensor:
+        """An interface vector, or weights of one, with the keys a second time in place of adds if keys are written."""
+        return torch.cat([x.narrow(dim, 0, self._read_size), x], dim) if self.write == "key" else x
 
     def step(self, input: Tensor, state: MANNState) -> tuple[Tensor, MANNState, Tensor]:
         """One step without checks of input and state: output (B, D + R W), state, write weights (B, R, N)."""
@@ -184,8 +186,6 @@ class MANNCell(MemoryCell[MANNState]):
     ) -> tuple[Tensor, MANNState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
         *controller, weight, bias = weights
-        if self.write == "key":  # the operation reads a key and an add: their rows are the same
-            weight, bias = (torch.cat([x[: self._read_size], x]) for x in (weight, bias))
         output, cell = pack_state(self, state)
         function: type[Function] = MANNEpisodeRecomputeFunction
         ends: tuple[Tensor | None, ...] = ()
@@ -195,8 +195,8 @@ class MANNCell(MemoryCell[MANNState]):
         outputs, memory, read_weights, usage, c, *_ = function.apply(
             input,
             *controller,
-            weight,
-            bias,
+            self._with_adds(weight, 0),
+            self._with_adds(bias, 0),
             output,
             cell,
             state.memory,
