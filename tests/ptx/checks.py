@@ -23,10 +23,11 @@ ATTEMPTS = 100  # to draw inputs on which rounding chooses no slot
 def run(row: Row, arch: int = 90, perturb: int = 0, fused: bool = False) -> tuple[list[str], str, set[str]]:
     """The fields of :class:`tests.ptx.worker.Result`, of a row for a GPU."""
     SESSION.arch, SESSION.perturb, SESSION.fused = arch, perturb, fused
-    SESSION.launched = set()
+    SESSION.seed, SESSION.launched = 0, set()  # so that a row does not depend on those before it
     SESSION.take_findings()
     torch.set_num_threads(1)
-    wrong, figures = CHECKS[row.check](row)
+    with torch.set_grad_enabled(row.gradient):
+        wrong, figures = CHECKS[row.check](row)
     return wrong + SESSION.take_findings(), figures, SESSION.launched
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -50,21 +50,14 @@ def as_on_a_gpu(scan_programs: int = H100_PROGRAMS) -> Iterator[None]:
         "empty_tile_gradients": _empty_tile_gradients,
         "scan_programs": lambda device: scan_programs,
     }
-    with (
-        mock.patch.dict(BACKENDS, triton=triton),
-        mock.patch.multiple(torch, empty=_filled(torch.empty)),
-        mock.patch.object(Tensor, "new_empty", _filled(Tensor.new_empty)),
-    ):
-        patches = [
-            mock.patch.object(module, name, function)
-            for name, function in replaced.items()
-            for module in LAUNCHERS
-            if hasattr(module, name)
-        ]
-        for patch in patches:
-            patch.start()
-        try:
-            yield
-        finally:
-            for patch in patches:
-                patch.stop()
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.dict(BACKENDS, triton=triton))
+        patches.enter_context(mock.patch.object(torch, "empty", _filled(torch.empty)))
+        patches.enter_context(mock.patch.object(Tensor, "new_empty", _filled(Tensor.new_empty)))
+        for name, function in replaced.items():
+            modules = [module for module in LAUNCHERS if hasattr(module, name)]
+            if not modules:
+                raise LookupError(f"{name}: no launcher has it; see replaced in {__file__}")
+            for module in modules:
+                patches.enter_context(mock.patch.object(module, name, function))
+        yield
