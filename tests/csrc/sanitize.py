@@ -16,6 +16,7 @@ from wrong_calls import run_at_random
 
 from mannkern import MANN, NTM, functional
 from mannkern.backends import native
+from mannkern.memories.episode import pack_weights
 
 SLOTS = (1, 5, 15, 16, 17, 31, 32, 33, 128)
 WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 20, 24, 31, 33, 40, 41, 56)
@@ -62,6 +63,22 @@ def episodes(N: int, W: int, R: int, dtype: torch.dtype) -> None:
         differentiate([output, last.memory])
         with torch.no_grad():
             model(inputs)
+        ends(model, T, B)
+        if N < 16:
+            ends(model, 3, 257)
+
+
+def ends(model: MANN | NTM, steps: int, episodes: int) -> None:
+    """Episodes that end and start anew, in one call of the operation for all chunks of the batch."""
+    cell = model.cell
+    x = leaf(steps, episodes, cell.input_size, dtype=cell.interface.weight.dtype)
+    lengths, reset = torch.arange(episodes).flip(0) % (steps + 1), torch.rand(steps, episodes) < 0.3
+    lengths = lengths.sort(descending=True).values
+    state = cell.initial_state(episodes)
+    output, last = cell.fused_episode(x, pack_weights(cell), state, lengths, reset)
+    differentiate([output, last.memory])
+    with torch.no_grad():
+        model(x, lengths=lengths, reset=reset)
 
 
 def main() -> None:

@@ -217,6 +217,26 @@ def test_opcheck(module: type[Sequence], T: int, B: int, options: str) -> None:
                 sum(x.square().sum() for x in results.values()).backward()
     forward, backward = recorder.calls
     assert (len(recorder.calls[forward]), len(recorder.calls[backward])) == (4, 4)
+    check_operations(recorder)
+
+
+def check_operations(recorder: Recorder) -> None:
     for name, calls in recorder.calls.items():
-        for call in calls[:1] if name == forward else calls:
+        for call in calls[:1] if "backward" not in name else calls:
             torch.library.opcheck(getattr(torch.ops.mannkern, name).default, call.args)
+
+
+@pytest.mark.slow
+@BOTH
+@pytest.mark.parametrize("options", ["most", "layer"])
+@pytest.mark.parametrize(("T", "B"), [(1, 2), (5, 3), (3, 0)])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_opcheck_with_lengths_and_resets(module: type[Sequence], T: int, B: int, options: str) -> None:
+    model = build(module, dtype=torch.float32, **(OPTIONS[module] | {"most": MOST[module]})[options])
+    input, state = episode(model, T, B)
+    lengths, reset = torch.arange(T, T - B, -1), torch.ones(T, B, dtype=torch.bool)
+    with Recorder() as recorder:
+        for ends in ({"lengths": lengths}, {"reset": reset}, {"lengths": lengths, "reset": reset}):
+            model(input, state, **ends)[0].square().sum().backward()
+    assert sum(map(len, recorder.calls.values())) == 6
+    check_operations(recorder)
