@@ -19,10 +19,14 @@ from mannkern.backends import REFERENCE, choose
 from tests.memories.sequences import apply
 
 MODULES = pytest.mark.parametrize("module", [MANN, NTM])
-CONTROLLERS = pytest.mark.parametrize("controller", ["lstm", "feedforward"])
+CONTROLLERS = pytest.mark.parametrize("controller", ["lstm", pytest.param("feedforward", marks=pytest.mark.slow)])
 BACKENDS = pytest.mark.parametrize("backend", ["cpp", pytest.param("reference", marks=pytest.mark.slow)])
 HOW = pytest.mark.parametrize(
-    ("with_state", "gradients"), [(False, True), (True, False)], ids=["no_state", "state_no_grad"]
+    ("with_state", "gradients"),
+    [
+        pytest.param(False, True, id="no_state"),
+        pytest.param(True, False, id="state_no_grad", marks=pytest.mark.slow),
+    ],
 )
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of an autograd Function
 B, T = Dim("B", max=128), Dim("T")
@@ -72,6 +76,7 @@ def test_a_sequence_of_any_length_and_batch(
         check(exported, model, draw(*shape, 3), with_state)
 
 
+@pytest.mark.slow
 @MODULES
 @CONTROLLERS
 @BACKENDS
