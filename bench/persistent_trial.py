@@ -33,6 +33,7 @@ from tests.cuda.persistent import (
     fields,
     fits,
     forward,
+    kernels,
     reference,
     reference_gradients,
     relative,
@@ -84,7 +85,9 @@ def caller(function: Any) -> Call:
 
 
 def print_occupancy(library: ctypes.CDLL) -> None:
-    arguments = fields(*sizes(draw(2, 16, F, D, N, W, R)), *[0] * 30)
+    args = draw(2, 16, F, D, N, W, R)
+    shape = sizes(args.memory, args.read_weights, args.interface_weight, 2, R, 2, False, 0.99)
+    arguments = fields(*shape, *[0] * 30)
     for is_backward, name in enumerate(("forward", "backward")):
         shared, clusters = ctypes.c_int64(), ctypes.c_int64()
         error = library.persistent_occupancy(arguments, is_backward, ctypes.byref(shared), ctypes.byref(clusters))
@@ -92,7 +95,7 @@ def print_occupancy(library: ctypes.CDLL) -> None:
         print(f"{name}: shared memory {shared.value}, active clusters {clusters.value}, {text}")
 
 
-def compare(forward_call: Call, backward_call: Call, B: int, steps: int, **options: Any) -> bool:
+def compare(B: int, steps: int, **options: Any) -> bool:
     """Whether all results agree with the float64 reference by the accuracy rule; prints those that do not."""
     args = draw(steps, B, F, D, N, W, R, device="cuda", **options)
     _, gap = reference(double(args))
@@ -100,17 +103,17 @@ def compare(forward_call: Call, backward_call: Call, B: int, steps: int, **optio
     print(f"B {B} T {steps} {options or ''}, {int(clear.sum())} episodes have no near-tie of usages and are compared")
     args = take(args, clear.nonzero().flatten())
     truth, single = reference(double(args))[0], reference(args)[0]
-    saved = forward(forward_call, args)
+    saved = forward(args)
     torch.cuda.synchronize()
     good = [agree(*x) for x in zip(Results._fields, saved, truth, single)]
-    again = forward(forward_call, args)
+    again = forward(args)
     good += [same(*x) for x in zip(Results._fields, saved, again)]
     grads = cotangents(single)
-    got = backward(backward_call, args, saved, grads)
+    got = backward(args, saved, grads)
     torch.cuda.synchronize()
     right, of_single = reference_gradients(double(args), [x.double() for x in grads]), reference_gradients(args, grads)
     good += [agree("d_" + name, *x) for name, *x in zip(Episode._fields, got, right, of_single)]
-    again_backward = backward(backward_call, args, saved, grads)
+    again_backward = backward(args, saved, grads)
     good += [same("d_" + name, *x) for name, *x in zip(Episode._fields, got, again_backward)]
     return all(good)
 
@@ -167,15 +170,15 @@ def microseconds(run: Callable[[], Any], count: int = 20) -> float:
     return sorted(times)[count // 2]
 
 
-def print_times(library: ctypes.CDLL, forward_call: Call, backward_call: Call, B: int) -> None:
+def print_times(library: ctypes.CDLL, calls: tuple[Call, Call], B: int) -> None:
     """Microseconds a step, and cycles of the parts of a step as one thread of one block sees them."""
     args = draw(T, B, F, D, N, W, R, device="cuda")
     for save in (False, True):
-        run = functools.partial(forward, args=args, save_for_backward=save)
-        print_kernel(library, f"B {B:4} forward, saved {save!s:5}", FORWARD, forward_call, run)
-    saved = forward(forward_call, args)
+        run = functools.partial(forward, args, save)
+        print_kernel(library, f"B {B:4} forward, saved {save!s:5}", FORWARD, calls, 0, run)
+    saved = forward(args)
     grads = cotangents(saved[:5])
-    print_kernel(library, f"B {B:4} backward", BACKWARD, backward_call, lambda c: backward(c, args, saved, grads))
+    print_kernel(library, f"B {B:4} backward", BACKWARD, calls, 1, lambda: backward(args, saved, grads))
     lstm = torch.nn.LSTM(F + R * W, D).cuda()
     x = torch.randn(T, B, F + R * W, device="cuda", requires_grad=True)
     with torch.no_grad():
@@ -183,17 +186,20 @@ def print_times(library: ctypes.CDLL, forward_call: Call, backward_call: Call, B
     print(f"B {B:4} nn.LSTM forward and backward {microseconds(lambda: lstm(x)[0].sum().backward()) / T:.2f} us a step")
 
 
-def print_kernel(library: ctypes.CDLL, name: str, phases: list[str], call: Call, run: Callable[[Call], Any]) -> None:
+def print_kernel(
+    library: ctypes.CDLL, name: str, phases: list[str], calls: tuple[Call, Call], which: int, run: Callable[[], Any]
+) -> None:
     """Times of a kernel, and of it with the products and allocations around it; and the cycles of its parts."""
     prepared: list[Any] = []
-    results = run(prepared.append)  # nothing runs; the tensors stay alive
-    kernel = microseconds(lambda: call(prepared[0]))
+    with kernels(prepared.append, prepared.append):
+        results = run()  # nothing runs on the GPU but the products; the tensors stay alive
+    kernel = microseconds(lambda: calls[which](prepared[0]))
     cycles = (ctypes.c_int64 * 16)()
     library.persistent_phases(cycles)  # sets them to zero
-    call(prepared[0])
+    calls[which](prepared[0])
     torch.cuda.synchronize()
     library.persistent_phases(cycles)
-    print(f"{name} {kernel / T:.2f} us a step, with products and allocation {microseconds(lambda: run(call)) / T:.2f}")
+    print(f"{name} {kernel / T:.2f} us a step, with products and allocation {microseconds(run) / T:.2f}")
     print("       cycles: " + ", ".join(f"{name} {count / T:.0f}" for name, count in zip(phases, cycles)))
     del results
 
@@ -208,11 +214,12 @@ def main() -> int:
         library = build(Path(folder))
         print_occupancy(library)
         calls = caller(library.persistent_forward), caller(library.persistent_backward)
-        good = [compare(*calls, 1, 1), *(compare(*calls, B, options.steps) for B in (1, 16, 17, 256))]
-        good.append(compare(*calls, 5, options.steps, key_strength=True, least_used="per_head", num_least_used=3))
-        print("all agree" if all(good) else "SOME DIFFER")
-        for B in (16, 120, 256):
-            print_times(library, *calls, B)
+        with kernels(*calls):
+            good = [compare(1, 1), *(compare(B, options.steps) for B in (1, 16, 17, 256))]
+            good.append(compare(5, options.steps, key_strength=True, least_used="per_head", num_least_used=3))
+            print("all agree" if all(good) else "SOME DIFFER")
+            for B in (16, 120, 256):
+                print_times(library, calls, B)
     return 0 if all(good) else 1
 
 

@@ -24,16 +24,17 @@ struct MANNPersistent {
   const float* memory;            // (B,N,W)
   const float* read_weights;      // (B,R,N)
   const float* usage;             // (B,N)
-  float* gates;                   // (T,B,4D): on entry input times weight + bias, on exit activated
+  const float* projection;        // (T,B,4D): input times weight + bias
   float* outputs;                 // (T,B,O)
   float* memory_out;              // (B,N,W), after the last step; so are the next three
   float* read_weights_out;        // (B,R,N)
   float* usage_out;               // (B,N)
   float* cell_out;                // (B,D)
-  // Saved for backward; all null where it is not needed. The gates are saved in place.
+  // Saved for backward; all null where it is not needed.
   float* checkpoints;   // (1 + (T-1) / checkpoint_every,B,N,W): memory before the steps 0, checkpoint_every ...
   float* rows;          // (T+1,B,2R+1,N): read weights (R,N), cosines (R,N) and norms (N) after each step. Of the rows
                         // before the first step only the read weights are written
+  float* gates;         // (T,B,4D), activated
   float* cells;         // (T,B,D)
   float* interface;     // (T,B,I), activated
   int64_t* least_used;  // (T,B,n)

@@ -4,6 +4,13 @@
 
 #include <cstdint>
 
+// Other GPUs get kernels without a body, which are never launched.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define MANNKERN_HAS_CLUSTERS 0
+#else
+#define MANNKERN_HAS_CLUSTERS 1
+#endif
+
 namespace mannkern {
 
 #if defined(__CUDACC__)

@@ -1,4 +1,4 @@
-// The GPU of a call: it launches kernels on the current stream of the tensors' device.
+// The GPU that the host files of csrc/cuda launch kernels on.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,8 +9,8 @@
 
 namespace mannkern {
 
-// The Gpu of launch.h. When it is destroyed, its workspaces go back to the allocator, which gives them only to later
-// work of the same stream.
+// The Gpu of launch.h and persistent_launch.h: it queues kernels on the current stream of a device. When it is destroyed,
+// its workspaces go back to the allocator, which gives them only to later work of the same stream.
 class Gpu {
  public:
   explicit Gpu(Device device) : device_(device), guard_(device.index) {
@@ -21,15 +21,23 @@ class Gpu {
   template <class... Parameters, class... Arguments>
   void launch(const char* name, void (*kernel)(Parameters...), int blocks, int threads, int64_t bytes,
               const Arguments&... arguments) {
-    cudaError_t error = cudaSuccess;
     if (bytes > kBlockBytes)
-      error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
-    if (error == cudaSuccess) {
-      kernel<<<blocks, threads, bytes, stream_>>>(arguments...);
-      error = cudaGetLastError();
-    }
-    STD_TORCH_CHECK(error == cudaSuccess, "mannkern: the CUDA kernel of ", name,
-                    " cannot be launched: ", cudaGetErrorString(error));
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)), name);
+    kernel<<<blocks, threads, bytes, stream_>>>(arguments...);
+    check(cudaGetLastError(), name);
+  }
+  template <class Op>
+  void launch_clusters(const char* name, void (*kernel)(Op), int clusters, int blocks, int threads, int64_t bytes,
+                       const Op& op) {
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = blocks, attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(clusters * blocks), config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = size_t(bytes), config.stream = stream_;
+    config.attrs = &attribute, config.numAttrs = 1;
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)), name);
+    check(cudaLaunchKernelEx(&config, kernel, op), name);
   }
   template <class T>
   T* workspace(int64_t count) {
@@ -38,6 +46,10 @@ class Gpu {
   }
 
  private:
+  static void check(cudaError_t error, const char* name) {
+    STD_TORCH_CHECK(error == cudaSuccess, "mannkern: the CUDA kernel of ", name,
+                    " cannot be launched: ", cudaGetErrorString(error));
+  }
   const Device device_;
   const torch::stable::accelerator::DeviceGuard guard_;
   cudaStream_t stream_;

@@ -161,8 +161,9 @@ __device__ inline void give_outputs(float* shared, Inbox* inbox, const Persisten
   }
 }
 
-__global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kPersistentThreads, 1)
+__global__ void __launch_bounds__(kPersistentThreads, 1)
     mann_persistent_backward_kernel(MANNPersistentBackward op) {
+#if MANNKERN_HAS_CLUSTERS
   const PersistentBackwardLayout l(op.sizes);
   float* shared = block_memory();
   const BlockPlace b(l.D, l.I);
@@ -253,6 +254,7 @@ __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kPersistentTh
     if (p.head == 0 && p.slot < l.N) op.grad_usage[e * l.N + p.slot] = d.usage;
   }
   cluster_barrier();
+#endif
 }
 
 }  // namespace mannkern

@@ -86,12 +86,13 @@ __device__ inline void multiply_interface(float* shared, const PersistentLayout&
   }
 }
 
-__device__ inline void load_gates(float (&x)[4], const float* gates, const CellPlace& c, int D) {
+__device__ inline void load_projection(float (&x)[4], const float* from, const CellPlace& c, int D) {
 #pragma unroll
-  for (int g = 0; g < 4; ++g) x[g] = c.saved ? gates[g * D] : 0.0f;
+  for (int g = 0; g < 4; ++g) x[g] = c.saved ? from[g * D] : 0.0f;
 }
 
-// The LSTM's step of a thread's unit: adds the products to the gates x and gives h to every block.
+// The LSTM's step of a thread's unit: adds the products to x, the input's projection, and gives h to every block. Then x
+// is that of the next step.
 __device__ inline void lstm_step(float& cell, float (&x)[4], float* shared, const Inboxes& inboxes,
                                  const MANNPersistent& op, const PersistentLayout& l, const BlockPlace& b,
                                  const CellPlace& c, int64_t t) {
@@ -114,7 +115,7 @@ __device__ inline void lstm_step(float& cell, float (&x)[4], float* shared, cons
     gates[0] = i, gates[l.D] = f, gates[2 * l.D] = g, gates[3 * l.D] = o;
     op.cells[at * l.D + unit] = cell;
   }
-  if (t + 1 < op.sizes.T) load_gates(x, op.gates + (at + op.sizes.B) * 4 * l.D + unit, c, l.D);
+  if (t + 1 < op.sizes.T) load_projection(x, op.projection + (at + op.sizes.B) * 4 * l.D + unit, c, l.D);
 }
 
 // Activates a thread's number of an interface vector, and gives it to the block that has the memory.
@@ -148,8 +149,9 @@ __device__ inline void save_rows(float* rows, const MemoryRegisters& m, const Me
   if (p.head == 0 && p.slot < l.N) rows[2 * l.R * l.N + p.slot] = m.norm;
 }
 
-__global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kPersistentThreads, 1)
+__global__ void __launch_bounds__(kPersistentThreads, 1)
     mann_persistent_kernel(MANNPersistent op) {
+#if MANNKERN_HAS_CLUSTERS
   const PersistentLayout l(op.sizes);
   float* shared = block_memory();
   const BlockPlace b(l.D, l.I);
@@ -178,7 +180,7 @@ __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kPersistentTh
   }
   const int unit = b.first_unit + c.unit;
   float cell = c.saved ? op.cell[c.e * l.D + unit] : 0.0f, x[4] = {};
-  if (c.used) load_gates(x, op.gates + c.e * 4 * l.D + unit, c, l.D);
+  if (c.used) load_projection(x, op.projection + c.e * 4 * l.D + unit, c, l.D);
   cluster_barrier();
   if (!has_memory) multiply_hidden(shared, warp - kMemoryWarps, l);
 
@@ -235,6 +237,7 @@ __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kPersistentTh
   }
   if (c.saved) op.cell_out[c.e * l.D + unit] = cell;
   cluster_barrier();
+#endif
 }
 
 }  // namespace mannkern

@@ -14,6 +14,11 @@ void run_persistent(Gpu& gpu, const MANNPersistent& op) {
                       kPersistentThreads, PersistentLayout(op.sizes).bytes(), op);
 }
 
+// Numbers of MANNPersistentBackward's scratch.
+inline int64_t persistent_scratch(const PersistentShape& s) {
+  return 2 * s.checkpoint_every * divide_up(int(s.B), kEpisodes) * kEpisodes * kMostSlots * kMostColumns;
+}
+
 template <class Gpu>
 void run_persistent(Gpu& gpu, const MANNPersistentBackward& op) {
   if (op.sizes.B == 0 || op.sizes.T == 0) return;

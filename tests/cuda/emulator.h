@@ -25,7 +25,6 @@
 #define __shared__
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
-#define __cluster_dims__(...)
 
 struct Index {
   unsigned x;

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 from torch import Tensor
 
-from mannkern.memories.episode import checkpoint_every, pack_weights
+from mannkern.memories.episode import pack_weights
 from mannkern.memories.lrua.cell import MANNCell
+from mannkern.memories.lrua.ops import episode_persistent
 from mannkern.memories.lrua.reference import lrua_step
 
 Call = Callable[[ctypes.Array[ctypes.c_int64]], None]
@@ -37,7 +40,7 @@ class Episode(NamedTuple):
 
 
 class Results(NamedTuple):
-    """The results of ``mann_episode`` in its order; memories are row-major (N, W), rows have no padding."""
+    """The results of ``mann_episode``, in its order."""
 
     outputs: Tensor
     memory: Tensor
@@ -52,15 +55,6 @@ class Results(NamedTuple):
     least_used: Tensor
 
 
-def sizes(args: Episode) -> list[int]:
-    """The fields of PersistentShape and LRUAOptions."""
-    T, B, _ = args.input.shape
-    D, (_, N, W), R = args.cell.shape[1], args.memory.shape, args.read_weights.shape[1]
-    strengths = int(len(args.interface_bias) == 2 * R * W + 2 * R)
-    decay = struct.unpack("q", struct.pack("d", args.decay))[0]
-    return [T, B, D, N, W, R, strengths, checkpoint_every(T), args.num_least_used, int(args.per_head), decay]
-
-
 def fields(*values: int | Tensor | None) -> ctypes.Array[ctypes.c_int64]:
     """A struct's fields, which keep their tensors alive."""
     numbers = [0 if x is None else x if isinstance(x, int) else x.data_ptr() for x in values]
@@ -69,50 +63,66 @@ def fields(*values: int | Tensor | None) -> ctypes.Array[ctypes.c_int64]:
     return array
 
 
-def forward(call: Call, args: Episode, save_for_backward: bool = True) -> Results:
-    """Runs the forward kernel. Results begin as NaN, so that a number that is not written shows."""
-    T, B, _ = args.input.shape
-    D, (_, N, W), R = args.cell.shape[1], args.memory.shape, args.read_weights.shape[1]
-
-    def new(*shape: int) -> Tensor:
-        return args.memory.new_full(shape, float("nan"))
-
-    gates = (args.input.flatten(0, 1) @ args.input_weight.T + args.bias).view(T, B, 4 * D)
-    last = new(B, N, W), new(B, R, N), new(B, N), new(B, D)
-    outputs = new(T, B, D + R * W)
-    saved: tuple[Tensor | None, ...] = (None,) * 5
-    if save_for_backward:
-        checkpoints = new(1 + (T - 1) // checkpoint_every(T), B, N, W)
-        slots = torch.full((T, B, args.num_least_used), -1, dtype=torch.int64, device=args.memory.device)
-        saved = checkpoints, new(T + 1, B, 2 * R + 1, N), new(T, B, D), new(T, B, len(args.interface_bias)), slots
-    inputs = [x.contiguous() for x in args[3:11]]
-    call(fields(*sizes(args), *inputs, gates, outputs, *last, *saved))
-    memory, read_weights, usage, cell = last
-    none = outputs.new_empty(0)
-    checkpoints, rows, cells, interface, least_used = [none if x is None else x for x in saved]
-    return Results(outputs, memory, read_weights, usage, cell, checkpoints, rows, gates, cells, interface, least_used)
+def sizes(memory: Tensor, read_weights: Tensor, weight: Tensor, T: int, n: int, *options: Any) -> list[int]:
+    """The fields of PersistentShape and LRUAOptions; weight: the interface's; options: every, per_head, decay."""
+    (B, N, W), R, (rows, D), (every, per_head, decay) = memory.shape, read_weights.shape[1], weight.shape, options
+    gamma = struct.unpack("q", struct.pack("d", decay))[0]
+    return [T, B, D, N, W, R, int(rows == 2 * R * W + 2 * R), every, n, int(per_head), gamma]
 
 
-def backward(call: Call, args: Episode, saved: Results, grads: Sequence[Tensor | None]) -> list[Tensor]:
+def mann_persistent(call: Call, projection: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    """The operation of that name, by a call of its kernel."""
+    tensors, (n, per_head, decay, every, save) = [x.contiguous() for x in args[:8]], args[8:]
+    results = _results(torch.ops.mannkern.mann_persistent, projection, *args)
+    shape = sizes(tensors[5], tensors[6], tensors[1], len(projection), n, every, per_head, decay)
+    call(fields(*shape, *tensors, projection, *results[:5], *(results[5:] if save else [None] * 6)))
+    return tuple(results)
+
+
+def mann_persistent_backward(call: Call, *args: Any) -> tuple[Tensor, ...]:
+    """The operation of that name, by a call of its kernel."""
+    tensors, (per_head, decay, every) = [None if x is None else x.contiguous() for x in args[:16]], args[16:]
+    grads, (recurrent_weight, interface_weight, cell, memory, read_weights) = tensors[:5], tensors[5:10]
+    checkpoints, rows, gates, cells, interface, least_used = tensors[10:]
+    results = _results(torch.ops.mannkern.mann_persistent_backward, *args)
+    n, episodes = least_used.shape[2], (memory.shape[0] + 7) // 8 * 8
+    shape = sizes(memory, read_weights, interface_weight, len(gates), n, every, per_head, decay)
+    saved = gates, checkpoints, rows, cells, interface, least_used
+    scratch = memory.new_full((2 * every, episodes, 128 * 40), float("nan"))
+    call(fields(*shape, recurrent_weight, interface_weight, cell, *saved, *grads, scratch, *results))
+    return tuple(results)
+
+
+def _results(operation: Any, *args: Any) -> list[Tensor]:
+    """Tensors for an operation's results, which begin as NaN, so that a number that is not written shows."""
+    meta = [x.to("meta") if isinstance(x, Tensor) else x for x in args]
+    device = next(x.device for x in args if isinstance(x, Tensor))
+    results = [torch.empty_like(x, device=device) for x in operation(*meta)]
+    return [x.fill_(-1 if x.dtype == torch.int64 else float("nan")) for x in results]
+
+
+@contextmanager
+def kernels(forward: Call, backward: Call) -> Iterator[None]:
+    """Makes the overload "persistent" of ``mann_episode`` use these calls."""
+    operations = {
+        "mann_persistent": lambda *args: mann_persistent(forward, *args),
+        "mann_persistent_backward": lambda *args: mann_persistent_backward(backward, *args),
+    }
+    with mock.patch.multiple(episode_persistent, **{name: {"default": run} for name, run in operations.items()}):
+        yield
+
+
+def forward(args: Episode, save_for_backward: bool = True) -> Results:
+    return Results(*episode_persistent.run_episode(*args, save_for_backward))
+
+
+def backward(args: Episode, results: Results, grads: Sequence[Tensor | None]) -> list[Tensor]:
     """Gradients of the first eleven arguments, from those of the first five results."""
-    T, B, _ = args.input.shape
-    D, gate = args.cell.shape[1], args.bias
-
-    def new(*shape: int) -> Tensor:
-        return gate.new_full(shape, float("nan"))
-
-    scratch = new(2 * checkpoint_every(T), (B + 7) // 8 * 8, 128 * 40)
-    d_gates, d_interface = new(T, B, 4 * D), new(*saved.interface.shape)
-    state = [new(*x.shape) for x in (args.output, args.cell, args.memory, args.read_weights, args.usage)]
-    inputs = [x.contiguous() for x in (args.recurrent_weight, args.interface_weight, args.cell)]
-    outgoing = [None if x is None else x.contiguous() for x in grads]
-    of_forward = saved.gates, saved.checkpoints, saved.rows, saved.cells, saved.interface, saved.least_used
-    call(fields(*sizes(args), *inputs, *of_forward, *outgoing, scratch, d_gates, d_interface, *state))
-    before = torch.cat([args.output.unsqueeze(0), saved.outputs[:-1]]).flatten(0, 1)
-    gates, interface = d_gates.flatten(0, 1), d_interface.flatten(0, 1)
-    hidden = saved.outputs[..., :D].flatten(0, 1)
-    weights = gates.T @ args.input.flatten(0, 1), gates.sum(0), gates.T @ before, interface.T @ hidden
-    return [d_gates @ args.input_weight, *weights, interface.sum(0), *state]
+    inputs = args.input, args.input_weight, args.recurrent_weight, args.interface_weight, *args[6:10]
+    out = episode_persistent.run_episode_backward(
+        *grads, *inputs, results.outputs, *results[5:], args.per_head, args.decay, True
+    )
+    return list(out)
 
 
 def draw(

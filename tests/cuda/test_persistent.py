@@ -6,6 +6,7 @@ import ctypes
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.cuda.persistent import (
     draw,
     fits,
     forward,
+    kernels,
     reference,
     reference_gradients,
 )
@@ -30,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C++ compiler and Linux"),
     pytest.mark.slow,
 ]
-Emulate = Callable[[str, bool], Callable[[Any], None]]
+Emulate = Callable[[bool], AbstractContextManager[None]]
 EPISODES = {  # T, B, F, D, N, W, R
     "standard": (3, 3, 7, 200, 128, 40, 4),
     "odd_sizes": (4, 17, 5, 50, 33, 13, 3),
@@ -44,13 +46,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def emulate(tmp_path_factory: pytest.TempPathFactory) -> Emulate:
-    """The compiled kernels: (name, whether threads run in reverse) -> a call with the fields of a struct."""
+    """Makes ``mann_episode`` run the emulated kernels; (True): with threads in reverse and parcels that come late."""
     library = tmp_path_factory.mktemp("persistent") / "emulated.so"
     flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
     source = str(Path(__file__).with_name("emulate_persistent.cpp"))
     subprocess.run([str(COMPILER), *flags, source, "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
-    return lambda name, backwards: lambda arguments: getattr(loaded, name)(arguments, int(backwards))
+    return lambda backwards: kernels(
+        lambda fields: loaded.persistent_forward(fields, int(backwards)),
+        lambda fields: loaded.persistent_backward(fields, int(backwards)),
+    )
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -60,17 +65,18 @@ def test_accuracy_in_any_order(shape: str, options: str, emulate: Emulate) -> No
     args = draw(*EPISODES[shape], **OPTIONS[options])
     (truth, gap), (single, _) = reference(double(args)), reference(args)
     assert gap.min() > 1e-6
-    saved = forward(emulate("persistent_forward", False), args)
-    assert [name for name, *x in zip(Results._fields, saved, truth, single) if not fits(*x)] == []
     grads = cotangents(single)
-    got = backward(emulate("persistent_backward", False), args, saved, grads)
+    with emulate(False):
+        results = forward(args)
+        got = backward(args, results, grads)
+    assert [name for name, *x in zip(Results._fields, results, truth, single) if not fits(*x)] == []
     right, of_single = reference_gradients(double(args), [x.double() for x in grads]), reference_gradients(args, grads)
     assert [name for name, *x in zip(Episode._fields, got, right, of_single) if not fits(*x)] == []
-
-    again = forward(emulate("persistent_forward", True), args)
-    assert [name for name, x, y in zip(Results._fields, again, saved) if not same(x, y)] == []
-    again_backward = backward(emulate("persistent_backward", True), args, saved, grads)
-    assert [name for name, x, y in zip(Episode._fields, again_backward, got) if not same(x, y)] == []
+    with emulate(True):
+        again = forward(args)
+        got_again = backward(args, results, grads)
+    assert [name for name, x, y in zip(Results._fields, again, results) if not same(x, y)] == []
+    assert [name for name, x, y in zip(Episode._fields, got_again, got) if not same(x, y)] == []
 
 
 def same(x: torch.Tensor, y: torch.Tensor) -> bool:
