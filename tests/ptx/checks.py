@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mannkern import functional
+from mannkern import MANN, functional
 from mannkern.memories import registry
 from mannkern.memories.cases import Tensors, arguments, cast, cotangents
-from mannkern.verification.accuracy import Error, measure
+from mannkern.memories.lrua.verification import EPISODE_OPTIONS
+from mannkern.verification.accuracy import Error, errors, measure
 from tests.ptx import cuda_kernels, triton_kernels
 from tests.ptx.session import SESSION
 from tests.ptx.table import ONE_BLOCK, Row
@@ -38,15 +39,13 @@ def _accuracy(row: Row) -> tuple[list[str], str]:
     gradients = cotangents(case, shape, wide) if row.gradient else {}
     if case.operation.family == "ntm":
         with cuda_kernels.emulated(1 if ONE_BLOCK in row.label else cuda_kernels.MANY_BLOCKS):
-            errors = measure(case, arguments(case, shape, row.dtype), gradients, "cuda")[1]
+            found = measure(case, arguments(case, shape, row.dtype), gradients, "cuda")[1]
     else:
         n = min(shape.n, shape.N)
         tensors = _settled(row, wide, n)
         with triton_kernels.as_on_a_gpu(1 if ONE_BLOCK in row.label else triton_kernels.H100_PROGRAMS):
-            errors = measure(case, tensors, gradients, "triton", n)[1]
-    worst = max(errors, key=lambda name: _excess(errors[name]))
-    wrong = [f"{name}: error {x.measured:.1e}, allowed {x.allowed:.1e}" for name, x in errors.items() if _excess(x) > 1]
-    return wrong, f"{errors[worst].measured:.1e} of {errors[worst].allowed:.1e} {worst}"
+            found = measure(case, tensors, gradients, "triton", n)[1]
+    return _judge(found)
 
 
 def _settled(row: Row, wide: torch.dtype, n: int) -> Tensors:
@@ -135,8 +134,40 @@ def _ties_of_usage(row: Row) -> tuple[list[str], str]:
     return wrong, f"{B} episodes of {T} steps that begin with equal slots"
 
 
+def _episode(row: Row) -> tuple[list[str], str]:
+    """The outputs of a whole MANN, and the gradients of its input and parameters, keep the accuracy rule."""
+    B, N, W, R, n, T, _ = row.shape
+    torch.manual_seed(0)
+    sizes = {"memory_slots": N, "memory_width": W, "num_reads": R, "num_least_used": n}
+    model = MANN(7, 12, **sizes, **EPISODE_OPTIONS[row.case])
+    x = torch.randn(T, B, 7)
+
+    def results(dtype: torch.dtype, backend: str) -> Tensors:
+        same = MANN(7, 12, **sizes, **EPISODE_OPTIONS[row.case], backend=backend).to(dtype)
+        same.load_state_dict(model.state_dict())
+        given = x.to(dtype, copy=True).requires_grad_()
+        output, _ = same(given)
+        output.square().sum().backward()
+        gradients = {name: p.grad for name, p in same.named_parameters()} | {"x": given.grad}
+        return {"output": output.detach()} | {f"grad {name}": g for name, g in gradients.items() if g is not None}
+
+    truth = results(torch.float64, "reference")
+    with triton_kernels.as_on_a_gpu():
+        got = results(row.dtype, "triton")
+    found = errors(got, truth, None if row.dtype == torch.float64 else results(row.dtype, "reference"))
+    return _judge(found)
+
+
+def _judge(found: dict[str, Error]) -> tuple[list[str], str]:
+    """A sentence for each error that is not allowed, and the worst error."""
+    worst = max(found, key=lambda name: _excess(found[name]))
+    wrong = [f"{name}: error {x.measured:.1e}, allowed {x.allowed:.1e}" for name, x in found.items() if _excess(x) > 1]
+    return wrong, f"{found[worst].measured:.1e} of {found[worst].allowed:.1e} {worst}"
+
+
 CHECKS: dict[str, Callable[[Row], tuple[list[str], str]]] = {
     "accuracy": _accuracy,
+    "episode": _episode,
     "mask": _mask,
     "equal rows": _equal_rows,
     "ties of usage": _ties_of_usage,

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 from torch.utils.cpp_extension import include_paths
 
-from bench.static_cuda import nvcc_version
 from mannkern.backends import cuda, reference
 from mannkern.memories.ntm import functional
 from mannkern.memories.ntm.ops import address as op_address
 from mannkern.memories.ntm.ops import shift_sharpen as op_shift_sharpen
 from mannkern.memories.ntm.ops import write as op_write
-from setup import CUDA_SOURCE, find_nvcc, nvcc_flags
+from setup import find_nvcc, nvcc_flags
 from tests.cuda.emulated import Operations
 from tests.ptx.build import COMPILER, FOLDER, ROOT, cached
 from tests.ptx.machine import Buffer, Program, address
 from tests.ptx.parse import Module
 from tests.ptx.session import SESSION
 
+SOURCE = "csrc/cuda/ntm.cu"
 MANY_BLOCKS = 1 << 30
 PAGE = 4096
 OPERATIONS = (op_address, op_shift_sharpen, op_write)
@@ -41,12 +41,13 @@ def _sources() -> list[Path]:
 def module(arch: int) -> Module:
     """The PTX of ntm.cu for a GPU."""
 
-    command = [*nvcc_flags(str(find_nvcc()), include_paths()), f"-arch=sm_{arch}", "-lineinfo", "-ptx", CUDA_SOURCE]
+    command = [*nvcc_flags(str(find_nvcc()), include_paths()), f"-arch=sm_{arch}", "-lineinfo", "-ptx", SOURCE]
 
     def compile_(path: Path) -> None:
         subprocess.run([*command, "-o", str(path)], cwd=ROOT, check=True)
 
-    key = (*command, str(nvcc_version()), torch.__version__)
+    version = subprocess.run([command[0], "--version"], check=True, capture_output=True, text=True).stdout
+    key = (*command, version, torch.__version__)
     return Module(cached(f"ntm-sm_{arch}.ptx", _sources(), compile_, *key).read_text())
 
 

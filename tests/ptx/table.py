@@ -12,6 +12,7 @@ import torch
 
 from mannkern.memories.cases import Shape
 from mannkern.memories.lrua.verification import CASES as LRUA_CASES
+from mannkern.memories.lrua.verification import EPISODE_OPTIONS
 from mannkern.memories.ntm.verification import CASES as NTM_CASES
 
 FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = torch.float32, torch.float64, torch.float16, torch.bfloat16
@@ -94,6 +95,10 @@ def _ties(N: int, W: int, R: int, n: int) -> Row:
     return Row("ties of usage", "step_strength", f"{N} x {W}, R = {R}", Shape(8, N, W, R, n, T=4))
 
 
+def _episode(controller: str, label: str) -> Row:
+    return Row("episode", controller, label, LRUA_SHAPES[label])
+
+
 def _of_lrua(case: str, label: str, dtype: torch.dtype = FLOAT32, gradient: bool = True) -> Row:
     return Row("accuracy", case, label, LRUA_SHAPES[label], dtype, gradient)
 
@@ -114,6 +119,7 @@ def _small() -> Iterator[Row]:
     yield Row("accuracy", "scan", "tiles, tile search", Shape(1, 300, 40, 2, 2, T=2))
     yield Row("accuracy", "scan", "tiles, sort", Shape(1, 300, 40, 2, 20, T=2))
     yield Row("accuracy", "step", "tiles, sort", Shape(1, 300, 40, 2, 20))
+    yield from (_episode(controller, "17 slots") for controller in EPISODE_OPTIONS)
     yield _ties(33, 17, 3, 3)
     yield _equal_rows(128, 40)
     for case, label in (
@@ -150,6 +156,8 @@ def _whole() -> Iterator[Row]:
                     yield _mask(N, n, dtype)
     yield from (_equal_rows(N, W, dtype) for N, W in EQUAL_ROWS for dtype in (FLOAT32, FLOAT64))
     yield from (_ties(*sizes) for sizes in TIES)
+    for controller in EPISODE_OPTIONS:  # in float32: products of float64 take tensor cores, which are not emulated
+        yield from (_episode(controller, label) for label in ("17 slots", "standard", "tiles"))
 
 
 SMALL = tuple(_small())

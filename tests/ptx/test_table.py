@@ -42,7 +42,7 @@ def test_every_case_and_path_is_in_the_small_table() -> None:
     for row in SMALL:
         if row.is_cuda:
             sides[row.case].add(row.shape.N > 256)
-        elif row.check in ("accuracy", "mask"):
+        elif row.check in ("accuracy", "mask"):  # of operations alone
             case = LRUA_CASES[row.case]
             paths[case.operation.name].add(interpreter.path(case, row.shape, row.dtype))
     assert paths == {name: set(every) for name, every in interpreter.PATHS.items()}

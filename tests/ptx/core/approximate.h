@@ -47,7 +47,10 @@ struct ApproximateDivide {
 };
 template <class F>  // .ftz: subnormal numbers are 0
 struct Flushed {
-  float operator()(float a) const { return flush(F()(flush(a))); }
+  template <class... T>
+  float operator()(T... a) const {
+    return flush(F()(flush(a)...));
+  }
 };
 
 }  // namespace ptx

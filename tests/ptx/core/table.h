@@ -109,6 +109,10 @@ void add_halves(Table& t, const std::string& type) {
 inline void add_approximate(Table& t) {
   t["fma.rm.f32"] = ternary<float, RoundedFusedMultiplyAdd<FE_DOWNWARD>>;
   t["fma.rp.f32"] = ternary<float, RoundedFusedMultiplyAdd<FE_UPWARD>>;
+  t["add.ftz.f32"] = binary<float, Flushed<Add>>;
+  t["sub.ftz.f32"] = binary<float, Flushed<Subtract>>;
+  t["mul.ftz.f32"] = binary<float, Flushed<Multiply>>;
+  t["fma.ftz.f32"] = ternary<float, Flushed<FusedMultiplyAdd>>;
   t["abs.ftz.f32"] = unary<float, Flushed<FloatAbsolute>>;
   t["sqrt.approx.f32"] = unary<float, ApproximateRoot>;
   t["sqrt.approx.ftz.f32"] = unary<float, Flushed<ApproximateRoot>>;
