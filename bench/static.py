@@ -82,7 +82,7 @@ class Compiled(NamedTuple):
         without = ", read alone" if self.kernel.startswith("step") and self.constants.get("p_gate", 0) is None else ""
         without += ", no usage" if self.kernel == "step_finish" and self.constants.get("p_usage", 0) is None else ""
         stage = ", second stage" if self.signature.get("p_slots") == "*i32" else ""
-        batch = ", large batch" if self.constants.get("BB", 0) > product_blocks(1, torch.float32).BB else ""
+        batch = ", large batch" if self.constants.get("BB", 0) > product_blocks(1, 1, torch.float32).BB else ""
         saved = ", nothing saved" if self.kernel == "mann_step" and self.constants.get("p_marks", 0) is None else ""
         return f"{self.kernel}: {self.configuration}{without}{stage}{batch}{saved}"
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from mannkern.triton import tiling
 from mannkern.triton.block_math import follow, sigmoid
 
-PRELOADED = tl.constexpr(4)  # up to so many chunks of a sum, all are loaded before the first is summed
-STAGES = tl.constexpr(4)  # chunks of a longer sum that are loaded at once
+PRELOADED = tl.constexpr(tiling.PRELOADED_CHUNKS)
+STAGES = tl.constexpr(4)  # of the loop over more chunks: the loads of three are under way
 
 
 @triton.jit

@@ -15,6 +15,7 @@ SLOT_VECTORS = 8  # values that a slot needs beside its row, about: weights, nor
 ROW_SLOTS = 8192  # slots of a usage row that one program searches
 STEP_ELEMENTS_PER_THREAD = 48  # about; fewer threads repeat fewer instructions
 SCAN_ELEMENTS_PER_THREAD = 24  # the scan, and float64, would spill with more
+PRELOADED_CHUNKS = 4  # of a sum: if it has no more, all are loaded before the first is summed
 FEW_EPISODES = 64  # up to which the products of an episode's step take small blocks
 PROGRAMS_PER_CORE = 2  # the registers of a core hold one program of the standard sizes, and more of smaller ones
 INTERPRETED_PROGRAMS = 2  # programs of a scan's backward pass in Triton's interpreter
@@ -77,16 +78,17 @@ class ProductBlocks(NamedTuple):
     warps: int
 
 
-def product_blocks(B: int, dtype: torch.dtype) -> ProductBlocks:
-    """The blocks of a matrix product for B episodes.
+def product_blocks(B: int, K: int, dtype: torch.dtype) -> ProductBlocks:
+    """The blocks of a product of K terms for B episodes.
 
-    For few episodes there are many small programs, in which the warps share each sum. For many, each program computes a
-    larger block, so that the weights are read less often.
+    For few episodes there are many small programs, in which the warps share each sum; those with a loop over chunks
+    have twice the columns, because they spill on AMD otherwise. For many episodes each program computes a larger block,
+    so that the weights are read less often.
     """
     if dtype == torch.float64:
         return ProductBlocks(16, 16, 1, 16, 4)
     if B <= FEW_EPISODES:
-        return ProductBlocks(16, 8, 8, 16, 8)
+        return ProductBlocks(16, 8 if K <= PRELOADED_CHUNKS * 128 else 16, 8, 16, 8)
     return ProductBlocks(32, 32, 4, 16, 8)
 
 

@@ -79,7 +79,7 @@ def test_options(name: str) -> None:
     check(model, *episode(model, 2, B=2))
 
 
-LARGE = tiling.product_blocks(1, torch.float64)  # its blocks of columns and chunks of terms
+LARGE = tiling.product_blocks(1, 1, torch.float64)  # its blocks of columns and chunks of terms
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ LARGE = tiling.product_blocks(1, torch.float64)  # its blocks of columns and chu
         ((7, 13, 33, 17, 3), "lstm"),
         ((2, 3, 3, 5, 4), "feedforward"),  # more heads than slots
         ((70, LARGE.BO + 1, 5, 3, 2), "feedforward"),  # several blocks of units, several chunks
-        ((1, controller.PRELOADED.value * LARGE.S * LARGE.BK + 1, 2, 1, 1), "feedforward"),  # a long sum
+        ((1, tiling.PRELOADED_CHUNKS * LARGE.S * LARGE.BK + 1, 2, 1, 1), "feedforward"),  # a long sum
     ],
 )
 def test_sizes(sizes: tuple[int, ...], controller: str) -> None:
@@ -99,8 +99,8 @@ def test_sizes(sizes: tuple[int, ...], controller: str) -> None:
 
 def test_long_sums_that_warps_share() -> None:
     """In float32, with more terms than are loaded at once, in the recurrent product's backward pass."""
-    blocks = tiling.product_blocks(1, torch.float32)
-    D = controller.PRELOADED.value * blocks.S * blocks.BK // 4 + 1
+    blocks = tiling.product_blocks(1, 1, torch.float32)
+    D = tiling.PRELOADED_CHUNKS * blocks.S * blocks.BK // 4 + 1
     check_float32(mann((2, D, 2, 1, 1), torch.float32), T=1, B=1)
 
 

@@ -76,10 +76,10 @@ class _Product(NamedTuple):
     constants: dict[str, Any]
 
 
-def _product(columns: int, memory: Tensor) -> _Product:
-    """A product with ``columns`` columns for each episode. It takes TF32 only if the user allows it for products."""
+def _product(columns: int, K: int, memory: Tensor) -> _Product:
+    """A product of K terms with ``columns`` columns. It takes TF32 only if the user allows it for products."""
     B, dtype = len(memory), memory.dtype
-    blocks = product_blocks(B, dtype)
+    blocks = product_blocks(B, K, dtype)
     precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
     sizes = {"BB": blocks.BB, "BO": blocks.BO, "S": blocks.S, "BK": blocks.BK}
     grid = (-(-columns // blocks.BO), -(-B // blocks.BB))
@@ -127,8 +127,8 @@ def _forward(
     last_memory, last_usage = torch.empty_like(memory), torch.empty_like(usage)
     p_saved = (marks, checkpoints) if save_for_backward else (None, None)
 
-    layer = _product(s.G, memory)
-    heads = _product(s.I, memory)
+    layer = _product(s.G, s.O - s.first, memory)
+    heads = _product(s.I, s.D, memory)
     layout = {"D": s.D, "O": s.O}
     columns = {"I": s.I, "TANH": 2 * s.R * s.W, "RAW": s.R}
     blocks = memory_blocks(s.N, s.W, memory.dtype, SCAN_ELEMENTS_PER_THREAD)
@@ -210,7 +210,7 @@ def _backward(
     d_gates, d_interface = empty(T, B, s.G), empty(T, B, s.I)
     memories = empty(min(every, T), B, s.N, s.W)  # after each step from one checkpoint to the next
 
-    hidden, recurrent = _product(s.D, memory), _product(s.O - s.first, memory)
+    hidden, recurrent = _product(s.D, s.I, memory), _product(s.O - s.first, s.G, memory)
     blocks = memory_blocks(s.N, s.W, memory.dtype, SCAN_ELEMENTS_PER_THREAD)
     write = _memory_constants(memory, s, num_least_used, per_head)
     step = write | {"D": s.D, "DECAY": decay, "BI": power_of_two(s.I)}
