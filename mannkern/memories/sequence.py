@@ -168,14 +168,14 @@ class MemorySequence(nn.Module):
             not is_plain(cell)
             or cell.interface.weight.dtype not in (torch.float32, torch.float64)
             or input.shape[0] == 0
-            or torch.is_autocast_enabled(input.device.type)
-            or torch._C._are_functorch_transforms_active()
         ):
             return False
-        backend = choose(cell.family, cell.backend, input.device)
-        is_whole = lengths is None and reset is None
-        return backend.fuses_episodes and (
-            is_whole or (backend.fuses_lengths and (reset is None or starts_plain(cell)))
+        backend, is_whole = choose(cell.family, cell.backend, input.device), lengths is None and reset is None
+        return (
+            backend.fuses_episodes
+            and (is_whole or (backend.fuses_lengths and (reset is None or starts_plain(cell))))
+            and not torch.is_autocast_enabled(input.device.type)
+            and not torch._C._are_functorch_transforms_active()
         )
 
     def extra_repr(self) -> str:
