@@ -125,3 +125,19 @@ def test_an_exported_sequence_of_any_length_and_batch(module: Any, controller: s
         output, state = exported(x)
         assert same(output.detach(), model(x)[0].detach())
         assert same(state.memory.detach(), model(x)[1].memory.detach())
+
+
+@MODULES
+def test_an_exported_sequence_with_lengths_and_resets(module: Any) -> None:
+    model = module(3, 5, 8, 4, 2, memory_init="learned", backend="cpp")
+    T, B = torch.export.Dim("T", min=3), torch.export.Dim("B")
+    ends = {"lengths": torch.tensor([6, 2, 0, 3]), "reset": torch.zeros(6, 4, dtype=torch.bool)}
+    sizes = {"input": {0: T, 1: B}, "lengths": {0: B}, "reset": {0: T, 1: B}}
+    with torch.no_grad():
+        exported = torch.export.export(model, (torch.randn(6, 4, 3),), ends, dynamic_shapes=sizes).module()
+    for steps, episodes in ((9, 7), (5, 150)):
+        lengths, reset = torch.randint(steps + 1, (episodes,)), torch.rand(steps, episodes) < 0.3
+        x = torch.randn(steps, episodes, 3)
+        (output, state), (expected, last) = (run(x, lengths=lengths, reset=reset) for run in (exported, model))
+        assert same(output.detach(), expected.detach())
+        assert same(state.memory.detach(), last.memory.detach())
