@@ -118,17 +118,17 @@ __device__ float sum_over_lanes(const float (&v)[R], int lane) {
   float sum = v[0];
   int o = 1;
   if constexpr (R > 1) {  // lanes share the heads between them while they add up
-    sum = (lane & 1 ? v[1] : v[0]) + __shfl_xor_sync(kAllLanes, lane & 1 ? v[0] : v[1], 1);
+    sum = add(lane & 1 ? v[1] : v[0], __shfl_xor_sync(kAllLanes, lane & 1 ? v[0] : v[1], 1));
     o = 2;
   }
   if constexpr (R > 2) {
     const float last = R == 4 ? v[R - 1] : 0.0f;
-    const float other = (lane & 1 ? last : v[2]) + __shfl_xor_sync(kAllLanes, lane & 1 ? v[2] : last, 1);
-    sum = (lane & 2 ? other : sum) + __shfl_xor_sync(kAllLanes, lane & 2 ? sum : other, 2);
+    const float other = add(lane & 1 ? last : v[2], __shfl_xor_sync(kAllLanes, lane & 1 ? v[2] : last, 1));
+    sum = add(lane & 2 ? other : sum, __shfl_xor_sync(kAllLanes, lane & 2 ? sum : other, 2));
     o = 4;
   }
 #pragma unroll
-  for (; o < kLanes; o *= 2) sum += __shfl_xor_sync(kAllLanes, sum, o);
+  for (; o < kLanes; o *= 2) sum = add(sum, __shfl_xor_sync(kAllLanes, sum, o));
   return sum;
 }
 

@@ -9,7 +9,7 @@ namespace mannkern {
 template <int kN>
 constexpr int kStepThreads = kN ? kN : kStepSlots;
 template <int kN>
-constexpr int kStepBlocks = kN ? 5 : 2;
+constexpr int kStepBlocks = kN ? 6 : 2;
 
 MANNKERN_HOST_TOO int whole_fours(int count) { return (count + 3) & ~3; }
 
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kStepBlocks<kN>) lrua_step_k
   float square = 0, cosine[R];
 #pragma unroll
   for (int h = 0; h < R; ++h) cosine[h] = 0;
-#pragma unroll
+#pragma unroll 2
   for (int c = 0; c < sizes.chunks(); ++c) {
     float4 x = rows.own()[c];
 #pragma unroll

@@ -66,7 +66,7 @@ __device__ void store_vector_gradients(const LRUAStepBackward<float>& op, const 
 }
 
 template <int R, int kN, int kW>
-__global__ void __launch_bounds__(kStepThreads<kN>, 2 * kStepSlots / kStepThreads<kN>) lrua_step_backward_kernel(LRUAStepBackward<float> op) {
+__global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backward_kernel(LRUAStepBackward<float> op) {
   const StepBackwardShared<R, kN, kW> shared(op.shape, shared_memory<float>());
   const StepSizes<kN, kW> sizes = shared.sizes;
   const int N = sizes.slots(), W = sizes.columns(), warps = sizes.warps(), n = int(op.options.n);
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kStepThreads<kN>, 2 * kStepSlots / kStepThread
 #pragma unroll
   for (int h = 0; h < R; ++h) grad[h] += grad_usage;
   if (op.grad_read) {
-#pragma unroll
+#pragma unroll 2
     for (int c = 0; c < sizes.chunks(); ++c) {
       const float4 x = rows.own()[c];
 #pragma unroll
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(kStepThreads<kN>, 2 * kStepSlots / kStepThread
   // the gradient of the written memory, and its products with the adds
 #pragma unroll
   for (int h = 0; h < R; ++h) grad[h] = grad_usage;
-#pragma unroll
+#pragma unroll 2
   for (int c = 0; c < sizes.chunks(); ++c) {
     float4 d = grad_rows.own()[c];
 #pragma unroll

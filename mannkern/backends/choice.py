@@ -26,9 +26,9 @@ def preferred(family: str, device_type: str) -> Backend:
 def special(operation: str, device_type: str, sizes: Sizes, dtype: torch.dtype) -> Backend | None:
     """The backend that ``auto`` takes for one operation before that of its family, if one has it and can run it."""
     for backend in BACKENDS.values():
-        if operation in backend.operations and device_type in backend.devices:
-            if not _why_not_operation(backend, operation, device_type, sizes, dtype):
-                return backend
+        has = operation in backend.operations and device_type in backend.devices
+        if has and not _why_not_operation(backend, operation, device_type, sizes, dtype):
+            return backend
     return None
 
 

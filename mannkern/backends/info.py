@@ -11,7 +11,6 @@ from mannkern.backends.backend import Sizes
 from mannkern.backends.choice import BACKENDS, REFERENCE, preferred, special, why_not
 from mannkern.memories.registry import FAMILIES
 
-
 STANDARD = Sizes(128, 40, 4)  # MANN's
 
 

@@ -61,6 +61,25 @@ struct Emulated {
   }
 };
 
+// A Gpu that launches nothing and notes the shared memory of a block.
+struct SharedMemory {
+  int64_t bytes = 0;
+
+  template <class Kernel, class Op>
+  void launch(const char*, Kernel*, int, int, int64_t of_block, const Op&) {
+    bytes = of_block;
+  }
+};
+template <class Op>
+int64_t shared_memory_of(const Shape& shape) {
+  Op op = {};
+  op.shape = shape;
+  op.options.n = shape.R;
+  SharedMemory gpu;
+  run_step(gpu, 1, op);
+  return gpu.bytes;
+}
+
 template <class Op>
 void call(int64_t B, const int64_t* fields, int backwards) {
   Op op;
@@ -81,3 +100,9 @@ extern "C" void lrua_step_backward(int64_t B, const int64_t* fields, int backwar
 }
 
 extern "C" int takes(int64_t N, int64_t W, int64_t R) { return mannkern::step_takes({N, W, R}); }
+
+extern "C" int step_shared_memory(int backward, int64_t N, int64_t W, int64_t R) {
+  const mannkern::Shape shape = {N, W, R};
+  return int(backward ? mannkern::shared_memory_of<mannkern::LRUAStepBackward<float>>(shape)
+                      : mannkern::shared_memory_of<mannkern::LRUAStep<float>>(shape));
+}
