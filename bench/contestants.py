@@ -176,6 +176,7 @@ CONTESTANTS: dict[str, list[Contestant]] = {
     "Transducer": [*kernels(module, "cuda"), Contestant("reference", module("reference"))],
     "lrua_step": [
         *kernels(fused, "triton"),
+        Contestant("cuda", fused("cuda"), GPU, graph=True),
         Contestant("reference", step_by(reference.lrua_step)),
         Contestant("compiled", step_by(reference.lrua_step, compiled=True)),
         Contestant("matmul", step_by(eager.lrua_step)),

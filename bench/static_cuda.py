@@ -1,7 +1,8 @@
-"""Compiles csrc/cuda/ntm.cu without a GPU, against the installed torch, even a CPU build, and reads nvcc's figures."""
+"""Compiles csrc/cuda/*.cu without a GPU, against the installed torch, even a CPU build, and reads nvcc's figures."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import re
@@ -17,11 +18,12 @@ from torch.utils.cpp_extension import include_paths
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench.static_ptx import asymmetric_sums
-from setup import CUDA_SOURCE, find_nvcc, nvcc_flags
-from tests.cuda import emulated
+from setup import CUDA_SOURCES, find_nvcc, nvcc_flags
+from tests.cuda import emulated, lrua
 
 ROOT = Path(__file__).resolve().parents[1]
 Figures = dict[str, dict[str, dict[str, int]]]
+Emulators = tuple[Path, ctypes.CDLL]  # libraries that know the shared memory of a block: the NTM's, and LRUA's
 CACHE = ROOT / "build" / "static_cuda.json"
 STANDARD = (128, 20, 4, 3)  # N, W, H, S at which shared memory is recorded; LONG rows take a block each
 LONG = (512, *STANDARD[1:])
@@ -30,6 +32,7 @@ ENTRY = re.compile(
     r".*?Used (\d+) registers",
     re.DOTALL,
 )
+STEP = re.compile(r"lrua_(step|step_backward)_kernel<(?:\(int\))?(\d), (?:\(int\))?(\d+), (?:\(int\))?\d+>")
 KERNEL = re.compile(
     r"(shift_sharpen|address|write)(_backward)?_kernel<(?:mannkern::)?(?:(Warp|Block), )?(float|double)>"
 )
@@ -62,39 +65,53 @@ def compile_all(targets: list[str]) -> Figures:
 
 
 def _compile(targets: list[str]) -> Figures:
-    numbers = [target.removeprefix("sm_") for target in targets]
-    gpus = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in numbers]
+    figures: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
-        command = nvcc_flags(str(find_nvcc()), include_paths())
-        command += [*gpus, "--threads=0", "-Werror=all-warnings", "-Xptxas=-v", "--keep", f"--keep-dir={folder}"]
-        command += ["-c", CUDA_SOURCE, "-o", f"{folder}/o"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(done.stdout + done.stderr)
-        library = emulated.build(Path(folder))
-        figures: Figures = {}
-        ptx = {x.stem.split("_")[-1]: x.read_text() for x in Path(folder).glob("*.ptx")}
-        for mangled, target, stack, *spilled, registers in ENTRY.findall(done.stderr):
-            name, warps, shared = _kernel(mangled, library)
-            _, _, body = ptx[target.removeprefix("sm_")].partition(f".entry {mangled}(")
-            figures.setdefault(name, {})[target] = {
-                "warps": warps,
-                "shared": shared,
-                "registers": int(registers),
-                "spills": max(map(int, spilled)),
-                "stack": int(stack),
-                "asymmetric": len(asymmetric_sums(body.partition(".entry ")[0])),
-            }
+        emulators = emulated.build(Path(folder)), lrua.build(Path(folder))
+        for source in CUDA_SOURCES:
+            figures |= _compile_source(source, targets, Path(folder) / Path(source).stem, emulators)
     return figures
 
 
-def _kernel(mangled: str, library: Path) -> tuple[str, int, int]:
+def _compile_source(source: str, targets: list[str], folder: Path, emulators: Emulators) -> Figures:
+    numbers = [target.removeprefix("sm_") for target in targets]
+    gpus = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in numbers]
+    folder.mkdir()
+    command = nvcc_flags(str(find_nvcc()), include_paths())
+    command += [*gpus, "--threads=0", "-Werror=all-warnings", "-Xptxas=-v", "--keep", f"--keep-dir={folder}"]
+    command += ["-c", source, "-o", f"{folder}/o"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
+    figures: Figures = {}
+    ptx = {x.stem.split("_")[-1]: x.read_text() for x in folder.glob("*.ptx")}
+    for mangled, target, stack, *spilled, registers in ENTRY.findall(done.stderr):
+        name, warps, shared = _kernel(mangled, emulators)
+        _, _, body = ptx[target.removeprefix("sm_")].partition(f".entry {mangled}(")
+        figures.setdefault(name, {})[target] = {
+            "warps": warps,
+            "shared": shared,
+            "registers": int(registers),
+            "spills": max(map(int, spilled)),
+            "stack": int(stack),
+            "asymmetric": len(asymmetric_sums(body.partition(".entry ")[0])),
+        }
+    return figures
+
+
+def _kernel(mangled: str, emulators: Emulators) -> tuple[str, int, int]:
     """A kernel's name, the warps of its block and the block's shared memory."""
+    library, steps = emulators
     tool = shutil.which("c++filt") or "cu++filt"
     plain = subprocess.run([tool, mangled], check=True, capture_output=True, text=True).stdout
+    if step := STEP.search(plain):
+        operation, R, N = step.groups()
+        sizes = "N = 128, W = 40" if N == "128" else "other sizes"
+        bytes_ = steps.step_shared_memory(int(operation != "step"), *(ctypes.c_int64(x) for x in (128, 40, int(R))))
+        return f"lrua_{operation}: float32, R = {R}, {sizes}", 4, bytes_
     match = KERNEL.search(plain.replace("mannkern::", ""))
     if match is None:
-        raise RuntimeError(f"not a kernel of the NTM: {plain}")
+        raise RuntimeError(f"not a known kernel: {plain}")
     base, backward, team, number = match.groups()
     operation = ("" if base == "shift_sharpen" else "ntm_") + base + (backward or "")
     dtype = torch.float32 if number == "float" else torch.float64

@@ -23,16 +23,43 @@ __device__ inline void copy_later(float* to, const float* from, bool exist) {
                "r"(exist ? 16 : 0)
                : "memory");
 }
-__device__ inline void end_of_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Four numbers of shared memory by one instruction. Left to itself, the compiler reads one of the four again.
+__device__ inline float4 load_four(const float* from) {
+  float4 v;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(uint32_t(__cvta_generic_to_shared(from))));
+  return v;
+}
 
-// Waits for the warp's copies up to the last but `kLater` calls of end_of_copies.
-template <int kLater>
+// Square root, 1 / x and exp by one instruction, off by at most two of the last bits. The square root of a number under
+// 1e-38 is 0; x of 1 / x is at least 1e-27, and scaled, because a result under 1e-38 would be 0.
+__device__ inline float root(float x) {
+  float y;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 0x1p-32f));
+  return y * 0x1p-32f;
+}
+__device__ inline float exponential(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.44269504f));
+  return y;
+}
+
+// Waits for the warp's copies.
 __device__ inline void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kLater) : "memory");
+  asm volatile("cp.async.wait_all;" ::: "memory");
   __syncwarp();
 }
 
 #endif
+
+// The warp of thread i, which the compiler then knows to be the same in all lanes.
+__device__ inline int warp_of(unsigned i) { return __shfl_sync(kAllLanes, int(i / kLanes), 0); }
 
 // The numbers of R heads that lie side by side, kPitch<R> apart from the next ones.
 template <int R>
@@ -59,17 +86,22 @@ __device__ void store_heads(float* to, const float (&from)[R]) {
   else *reinterpret_cast<float4*>(to) = float4{from[0], from[1], from[2], from[3]};
 }
 
-// The numbers of slot i of episode e from rows (B,R,N); 0 where there are none, or no such slot.
+// The numbers of a slot from rows (B,R,N), whose first one is number `first`; 0 where there are none, or no such slot.
 template <int R>
-__device__ void load_slot(float (&to)[R], const float* rows, int64_t e, int N, int i) {
+__device__ void load_slot(float (&to)[R], const float* rows, int64_t first, int N, bool exists) {
 #pragma unroll
-  for (int h = 0; h < R; ++h) to[h] = rows && i < N ? rows[(e * R + h) * N + i] : 0.0f;
+  for (int h = 0; h < R; ++h) to[h] = 0;
+  if (!rows || !exists) return;
+  const float* from = rows + first;
+#pragma unroll
+  for (int h = 0; h < R; ++h) to[h] = from[h * N];
 }
 template <int R>
-__device__ void store_slot(float* rows, const float (&from)[R], int64_t e, int N, int i) {
+__device__ void store_slot(float* rows, const float (&from)[R], int64_t first, int N, bool exists) {
+  if (!exists) return;
+  float* to = rows + first;
 #pragma unroll
-  for (int h = 0; h < R; ++h)
-    if (i < N) rows[(e * R + h) * N + i] = from[h];
+  for (int h = 0; h < R; ++h) to[h * N] = from[h];
 }
 
 // x += w y, and the products of two chunks.
@@ -86,108 +118,145 @@ __device__ float sum_over_lanes(const float (&v)[R], int lane) {
   float sum = v[0];
   int o = 1;
   if constexpr (R > 1) {  // lanes share the heads between them while they add up
-    sum = (lane & 1 ? v[1] : v[0]) + __shfl_xor_sync(kAllLanes, lane & 1 ? v[0] : v[1], 1);
+    sum = add(lane & 1 ? v[1] : v[0], __shfl_xor_sync(kAllLanes, lane & 1 ? v[0] : v[1], 1));
     o = 2;
   }
   if constexpr (R > 2) {
     const float last = R == 4 ? v[R - 1] : 0.0f;
-    const float other = (lane & 1 ? last : v[2]) + __shfl_xor_sync(kAllLanes, lane & 1 ? v[2] : last, 1);
-    sum = (lane & 2 ? other : sum) + __shfl_xor_sync(kAllLanes, lane & 2 ? sum : other, 2);
+    const float other = add(lane & 1 ? last : v[2], __shfl_xor_sync(kAllLanes, lane & 1 ? v[2] : last, 1));
+    sum = add(lane & 2 ? other : sum, __shfl_xor_sync(kAllLanes, lane & 2 ? sum : other, 2));
     o = 4;
   }
 #pragma unroll
-  for (; o < kLanes; o *= 2) sum += __shfl_xor_sync(kAllLanes, sum, o);
+  for (; o < kLanes; o *= 2) sum = add(sum, __shfl_xor_sync(kAllLanes, sum, o));
   return sum;
 }
 
-// The chunks of a row, four columns each. kC is their number, or 0 if that is known only when the kernel runs.
-template <int kC>
-struct Chunks {
-  int W;
-  MANNKERN_HOST_TOO int count() const { return kC ? kC : W / 4; }
-  MANNKERN_HOST_TOO int columns() const { return kC ? 4 * kC : W; }
-  // at / count(), for at up to 32 times count(): rounding up 65536 / count() errs by less than 1 / count() there.
-  __device__ int row_of(int at) const { return at * (65536 / count() + 1) >> 16; }
+// The sizes of an episode. kN and kW are N and W, or 0 where they are known only when the kernel runs.
+template <int kN, int kW>
+struct StepSizes {
+  int N, W;
+
+  MANNKERN_HOST_TOO int slots() const { return kN ? kN : N; }
+  MANNKERN_HOST_TOO int columns() const { return kW ? kW : W; }
+  MANNKERN_HOST_TOO int warps() const { return (slots() + kLanes - 1) / kLanes; }
+  __device__ bool has(int i) const { return (kN && kN % kLanes == 0) || i < slots(); }
+
+  // Chunks of four columns in a row.
+  MANNKERN_HOST_TOO int chunks() const { return columns() / 4; }
   // Numbers from a row to the next. An odd number of chunks: eight lanes then read a chunk of eight rows at once.
-  MANNKERN_HOST_TOO int pitch() const { return 4 * (count() | 1); }
-  __device__ int slices() const { return least(kLanes / count(), kSlices); }
+  MANNKERN_HOST_TOO int pitch() const { return 4 * (chunks() | 1); }
+  // at / chunks(), for at up to 32 times chunks(): rounding up 65536 / chunks() errs by less than 1 / chunks() there.
+  __device__ int row_of(int at) const { return int(unsigned(at) * unsigned(65536 / chunks() + 1) >> 16); }
+  // The parts into which a warp's slots are divided to be summed up.
+  __device__ int slices() const { return least(kLanes / chunks(), kSlices); }
 };
 
 // A warp's rows of a memory, in shared memory.
-template <int kC>
+template <int kN, int kW>
 struct WarpRows {
-  Chunks<kC> chunks;
+  StepSizes<kN, kW> sizes;
   float* at;
-  int slots, lane;  // how many of the 32 slots exist
+  int first, lane;  // the first slot
 
-  __device__ float4* own() const { return reinterpret_cast<float4*>(at + lane * chunks.pitch()); }
+  __device__ float4* own() const { return reinterpret_cast<float4*>(at + lane * sizes.pitch()); }
   __device__ void clear_own() const {
-    for (int c = 0; c < chunks.count(); ++c) own()[c] = float4{0.0f, 0.0f, 0.0f, 0.0f};
+    for (int c = 0; c < sizes.chunks(); ++c) own()[c] = float4{0.0f, 0.0f, 0.0f, 0.0f};
   }
+  // From rows of a memory, which lie behind each other; and from those of another one, to rows `gap` numbers behind.
   __device__ void load_later(const float* from) const {
-#pragma unroll
-    for (int k = 0; k < chunks.count(); ++k) {
-      const int q = k * kLanes + lane, row = chunks.row_of(q);
-      copy_later(place(q, row), row < slots ? from + 4 * q : from, row < slots);
-    }
+    const float* own = from + 4 * lane;
+    each_chunk([&](int q, float* place, bool exists) { copy_later(place, exists ? own + q : from, exists); });
+  }
+  __device__ void load_later(const float* from, const float* other, int gap) const {
+    const float *own = from + 4 * lane, *own_other = other + 4 * lane;
+    each_chunk([&](int q, float* place, bool exists) {
+      copy_later(place, exists ? own + q : from, exists);
+      copy_later(place + gap, exists ? own_other + q : other, exists);
+    });
   }
   __device__ void store(float* to) const {
-#pragma unroll
-    for (int k = 0; k < chunks.count(); ++k) {
-      const int q = k * kLanes + lane, row = chunks.row_of(q);
-      if (row < slots) *reinterpret_cast<float4*>(to + 4 * q) = *reinterpret_cast<const float4*>(place(q, row));
-    }
+    to += 4 * lane;
+    each_chunk([&](int q, const float* place, bool exists) {
+      if (exists) *reinterpret_cast<float4*>(to + q) = *reinterpret_cast<const float4*>(place);
+    });
   }
   // Sums over the warp's slots of a weight of each head (32,kPitch<R>) times the row. A lane has a chunk of every
   // slices()-th slot.
   template <int R>
   __device__ void weighted_sums(float4 (&sums)[R], const float* weights) const {
-    const int slice = chunks.row_of(lane), chunk = lane - slice * chunks.count(), slices = chunks.slices();
+    const int slice = sizes.row_of(lane), chunk = lane - slice * sizes.chunks(), slices = sizes.slices();
 #pragma unroll
     for (int h = 0; h < R; ++h) sums[h] = {0.0f, 0.0f, 0.0f, 0.0f};
     if (slice >= slices) return;
-    const float* row = at + slice * chunks.pitch() + 4 * chunk;
-#pragma unroll(kC ? kLanes : 2)
-    for (int slot = 0; slot < kLanes; slot += slices) {
-      if (slot + slice >= kLanes) break;
+    const float *row = at + slice * sizes.pitch() + 4 * chunk, *first = weights + slice * kPitch<R>;
+    const auto add_slot = [&](int slot) {
       float w[R];
-      load_heads(w, weights + (slot + slice) * kPitch<R>);
-      const float4 x = *reinterpret_cast<const float4*>(row + slot * chunks.pitch());
+      load_heads(w, first + slot * kPitch<R>);
+      const float4 x = *reinterpret_cast<const float4*>(row + slot * sizes.pitch());
 #pragma unroll
       for (int h = 0; h < R; ++h) add_scaled(sums[h], w[h], x);
-    }
+    };
+    const int all = kLanes - kLanes % slices;  // those that every slice has
+#pragma unroll(kW ? kLanes : 2)
+    for (int slot = 0; slot < all; slot += slices) add_slot(slot);
+    if (all + slice < kLanes) add_slot(all);
   }
   // Puts the weighted sums where the rows were, as set `set`; the warp must have read its rows.
   template <int R>
   __device__ void put_sums(const float4 (&sums)[R], int set) const {
-    const int slice = chunks.row_of(lane), chunk = lane - slice * chunks.count(), slices = chunks.slices();
+    const int slice = sizes.row_of(lane), chunk = lane - slice * sizes.chunks(), slices = sizes.slices();
     if (slice >= slices) return;
-    float4* to = reinterpret_cast<float4*>(at) + ((set * slices + slice) * chunks.count() + chunk) * R;
+    float4* to = reinterpret_cast<float4*>(at) + ((set * slices + slice) * sizes.chunks() + chunk) * R;
 #pragma unroll
     for (int h = 0; h < R; ++h) to[h] = sums[h];
   }
 
  private:
-  __device__ float* place(int q, int row) const { return at + 4 * (q + row * (1 - (chunks.count() & 1))); }
+  // Calls f(q, place, whether its row exists) for the chunks that the lane copies: from or to q numbers behind its first.
+  template <class F>
+  __device__ void each_chunk(F f) const {
+    const int gap = 4 * (1 - (sizes.chunks() & 1));  // between rows
+    float* first_place = at + 4 * lane;
+    if (sizes.has(first + kLanes - 1)) {
+#pragma unroll
+      for (int k = 0; k < sizes.chunks(); ++k)
+        f(4 * k * kLanes, first_place + 4 * k * kLanes + sizes.row_of(k * kLanes + lane) * gap, true);
+      return;
+    }
+#pragma unroll 1
+    for (int k = 0; k < sizes.chunks(); ++k) {
+      const int row = sizes.row_of(k * kLanes + lane);
+      f(4 * k * kLanes, first_place + 4 * k * kLanes + row * gap, sizes.has(first + row));
+    }
+  }
 };
 
+// Where number j of head h is among vectors (W/4,R,4).
+template <int R>
+__device__ int place_in_vectors(int h, int j) {
+  return ((j >> 2) * R + h) * 4 + (j & 3);
+}
+
 // Number j of head h of the weighted sums in set `set`, over all slots. `rows` are those of the first warp.
-template <int R, int kC>
-__device__ float total_at(const float* rows, const Chunks<kC>& chunks, int set, int h, int j, int warps) {
-  const int slices = chunks.slices(), slice_numbers = chunks.columns() * R;
-  const float* from = rows + set * slices * slice_numbers + (j / 4 * R + h) * 4 + j % 4;
+template <int R, int kN, int kW>
+__device__ float total_at(const float* rows, const StepSizes<kN, kW>& sizes, int set, int h, int j) {
+  const int slices = sizes.slices(), slice_numbers = sizes.columns() * R;
+  const float* from = rows + set * slices * slice_numbers + place_in_vectors<R>(h, j);
   float sum = 0;
-  for (int w = 0; w < warps; ++w)
-    for (int s = 0; s < slices; ++s) sum += from[w * kLanes * chunks.pitch() + s * slice_numbers];
+#pragma unroll(kN ? kN / kLanes : 1)
+  for (int w = 0; w < sizes.warps(); ++w, from += kLanes * sizes.pitch())
+    for (int s = 0; s < slices; ++s) sum += from[s * slice_numbers];
   return sum;
 }
 
 // The sum over warps of what each has put at totals (warps,kPitch<R>).
-template <int R>
-__device__ void add_warps(float (&sums)[R], const float* totals, int warps) {
+template <int R, int kN, int kW>
+__device__ void add_warps(float (&sums)[R], const float* totals, const StepSizes<kN, kW>& sizes) {
 #pragma unroll
   for (int h = 0; h < R; ++h) sums[h] = 0;
-  for (int w = 0; w < warps; ++w) {
+#pragma unroll(kN ? kN / kLanes : 1)
+  for (int w = 0; w < sizes.warps(); ++w) {
     float part[R];
     load_heads(part, totals + w * kPitch<R>);
 #pragma unroll
@@ -206,15 +275,15 @@ __device__ inline float sum_of_lanes(float v) {
 template <class F>
 __device__ float norm_from(float square, F scaled_square) {
   constexpr float kDown = 0x1p-70f;
-  float norm = std::sqrt(square);
-  if (square > kMost<float>) norm = std::sqrt(scaled_square(kDown)) * (1 / kDown);
+  float norm = root(square);
+  if (square > kMost<float>) norm = root(scaled_square(kDown)) * (1 / kDown);
   return norm > kEps<float> ? norm : kEps<float>;
 }
 
 // Puts a head's vector (W) into vectors (W/4,R,4), as `x(j)` gives its number j; by a warp.
 template <int R, class F>
 __device__ void put_vector(float* vectors, int h, int W, int lane, F x) {
-  for (int j = lane; j < W; j += kLanes) vectors[(j / 4 * R + h) * 4 + j % 4] = x(j);
+  for (int j = lane; j < W; j += kLanes) vectors[place_in_vectors<R>(h, j)] = x(j);
 }
 
 // Puts the key k / max(|k|, eps) of head h into unit keys (W/4,R,4) and returns max(|k|, eps); by a warp.
@@ -225,7 +294,7 @@ __device__ float put_unit_key(float* units, const float* key, int h, int W, int 
     for (int j = lane; j < W; j += kLanes) sum += (scale * key[j]) * (scale * key[j]);
     return sum_of_lanes(sum);
   };
-  const float norm = norm_from(squares(1.0f), squares), inverse = 1 / norm;
+  const float norm = norm_from(squares(1.0f), squares), inverse = reciprocal(norm);
   put_vector<R>(units, h, W, lane, [&](int j) { return key[j] * inverse; });
   return norm;
 }

@@ -13,21 +13,21 @@ inline bool step_takes(const Shape& s) {
   return s.R <= 4 && s.W % 4 == 0 && s.W <= kStepWidth && s.N <= kStepSlots && slots * s.W <= kStepNumbers;
 }
 
-template <int R, int kC, class Gpu>
+template <int R, int kN, int kW, class Gpu>
 void launch_step(Gpu& gpu, int64_t B, const LRUAStep<float>& op) {
-  const StepShared<R, kC> shared(op.shape, op.options.n, nullptr);
-  gpu.launch("lrua_step", lrua_step_kernel<R, kC>, int(B), shared.warps * kLanes, shared.bytes(), op);
+  const StepShared<R, kN, kW> shared(op.shape, op.options.n, nullptr);
+  gpu.launch("lrua_step", lrua_step_kernel<R, kN, kW>, int(B), shared.sizes.warps() * kLanes, shared.bytes(), op);
 }
-template <int R, int kC, class Gpu>
+template <int R, int kN, int kW, class Gpu>
 void launch_step(Gpu& gpu, int64_t B, const LRUAStepBackward<float>& op) {
-  const StepBackwardShared<R, kC> shared(op.shape, nullptr);
-  gpu.launch("lrua_step_backward", lrua_step_backward_kernel<R, kC>, int(B), shared.warps * kLanes, shared.bytes(), op);
+  const StepBackwardShared<R, kN, kW> shared(op.shape, nullptr);
+  gpu.launch("lrua_step_backward", lrua_step_backward_kernel<R, kN, kW>, int(B), shared.sizes.warps() * kLanes, shared.bytes(), op);
 }
 
 template <int R, class Gpu, class Op>
 void launch_step_of_heads(Gpu& gpu, int64_t B, const Op& op) {
-  if (op.shape.W == 40) launch_step<R, 10>(gpu, B, op);  // the paper's width
-  else launch_step<R, 0>(gpu, B, op);
+  if (op.shape.N == 128 && op.shape.W == 40) launch_step<R, 128, 40>(gpu, B, op);  // the paper's
+  else launch_step<R, 0, 0>(gpu, B, op);
 }
 
 template <class Gpu, class Op>

@@ -5,21 +5,27 @@
 
 namespace mannkern {
 
-constexpr int kStepBlocks = 3;  // of kStepSlots threads that a multiprocessor must have registers for
+// The most threads of a block, and blocks that a multiprocessor must have registers for.
+template <int kN>
+constexpr int kStepThreads = kN ? kN : kStepSlots;
+template <int kN>
+constexpr int kStepBlocks = kN ? 6 : 2;
+
+MANNKERN_HOST_TOO int whole_fours(int count) { return (count + 3) & ~3; }
 
 // Where a block of lrua_step has its shared memory; every part begins at a multiple of 16 bytes.
-template <int R, int kC>
+template <int R, int kN, int kW>
 struct StepShared {
-  Chunks<kC> chunks;
-  int warps, candidates;  // least used slots that a warp may have
+  StepSizes<kN, kW> sizes;
+  int candidates;  // least used slots that a warp may have
   float *rows, *weights, *adds, *units, *gates, *totals;
   uint32_t* usages;
 
   MANNKERN_HOST_TOO StepShared(const Shape& s, int64_t n, float* at)
-      : chunks{int(s.W)}, warps((int(s.N) + kLanes - 1) / kLanes), candidates(least(n, kLanes)) {
-    const int vectors = R * chunks.columns();
+      : sizes{int(s.N), int(s.W)}, candidates(least(n, kLanes)) {
+    const int vectors = R * sizes.columns(), warps = sizes.warps();
     rows = at;
-    weights = rows + warps * kLanes * chunks.pitch();
+    weights = rows + warps * kLanes * sizes.pitch();
     adds = weights + warps * kLanes * kPitch<R>;
     units = adds + vectors;
     gates = units + vectors;
@@ -27,7 +33,7 @@ struct StepShared {
     usages = reinterpret_cast<uint32_t*>(totals + 2 * warps * kPitch<4>);
   }
   MANNKERN_HOST_TOO int64_t bytes() const {
-    return reinterpret_cast<char*>(usages + warps * candidates) - reinterpret_cast<char*>(rows);
+    return reinterpret_cast<char*>(usages + sizes.warps() * whole_fours(candidates)) - reinterpret_cast<char*>(rows);
   }
 };
 
@@ -39,31 +45,39 @@ __device__ inline uint32_t usage_order(float u) {
   return u == u ? ordered : kTaken - 1;
 }
 
-// Puts the smallest usages of a warp's slots at usages, ascending, and returns the lane's place among them, or
-// `candidates` if it has none.
+// Puts the smallest usages of a warp's slots at usages, ascending, with kTaken behind them up to a multiple of four, and
+// returns the lane's place among them, or `candidates` if it has none.
 __device__ inline int put_smallest(uint32_t* usages, uint32_t own, int candidates, int lane) {
+  if (lane < whole_fours(candidates)) usages[lane] = kTaken;
+  __syncwarp();
   uint32_t left = own;
   int place = candidates;
 #pragma unroll 1
   for (int k = 0; k < candidates; ++k) {
     const uint32_t smallest = __reduce_min_sync(kAllLanes, left);
-    const bool first = lane == __ffs(int(__ballot_sync(kAllLanes, left == smallest))) - 1;
-    if (first && left != kTaken) left = kTaken, place = k;
-    if (lane == 0) usages[k] = smallest;
+    if (smallest == kTaken) break;
+    if (lane != __ffs(int(__ballot_sync(kAllLanes, left == smallest))) - 1) continue;
+    usages[k] = own;
+    left = kTaken;
+    place = k;
   }
   return place;
 }
 
 // The rank of a slot among all slots by usage, if it is a least used one; otherwise n or more. Of equal usages, those
-// of lower warps come first.
+// of lower warps come first. `usages` has what put_smallest put there, warp by warp.
 __device__ inline int rank_of(const uint32_t* usages, uint32_t own, int place, int candidates, int warp, int warps) {
   int rank = place;
+  const uint4* from = reinterpret_cast<const uint4*>(usages);
 #pragma unroll 1
   for (int w = 0; w < warps; ++w) {
-    if (w == warp) continue;
     const uint32_t bound = w < warp ? own : own - 1;
-#pragma unroll 4
-    for (int k = 0; k < candidates; ++k) rank += usages[w * candidates + k] <= bound;
+#pragma unroll 1
+    for (int k = 0; k < candidates; k += 4, ++from) {
+      if (w == warp) continue;
+      const uint4 u = *from;
+      rank += (u.x <= bound) + (u.y <= bound) + (u.z <= bound) + (u.w <= bound);
+    }
   }
   return rank;
 }
@@ -84,60 +98,57 @@ __device__ void write_weights(float (&w)[R], const float* gates, int rank, const
   }
 }
 
-// Puts sigmoid(g) and sigmoid(-g) of head h at gates.
-__device__ inline void put_gate(float* gates, int h, float gate) {
-  gates[h] = 1 / (1 + std::exp(-gate));
-  gates[kPitch<4> + h] = 1 / (1 + std::exp(gate));
+// Puts sigmoid(g) and sigmoid(-g) of head h at gates; by a warp.
+__device__ inline void put_gate(float* gates, int h, float gate, int lane) {
+  if (lane < 2) gates[lane * kPitch<4> + h] = reciprocal(1 + exponential(lane ? gate : -gate));
 }
 
-template <int R, int kC>
-__global__ void __launch_bounds__(kStepSlots, kStepBlocks) lrua_step_kernel(LRUAStep<float> op) {
-  const StepShared<R, kC> shared(op.shape, op.options.n, shared_memory<float>());
-  const Chunks<kC> chunks = shared.chunks;
-  const int N = int(op.shape.N), W = chunks.columns(), warps = shared.warps, candidates = shared.candidates;
-  const int i = threadIdx.x, lane = i % kLanes, warp = i / kLanes;
-  const int64_t e = blockIdx.x;
-  const WarpRows<kC> rows{chunks, shared.rows + warp * kLanes * chunks.pitch(), N - warp * kLanes, lane};
+template <int R, int kN, int kW>
+__global__ void __launch_bounds__(kStepThreads<kN>, kStepBlocks<kN>) lrua_step_kernel(LRUAStep<float> op) {
+  const StepShared<R, kN, kW> shared(op.shape, op.options.n, shared_memory<float>());
+  const StepSizes<kN, kW> sizes = shared.sizes;
+  const int N = sizes.slots(), W = sizes.columns(), warps = sizes.warps(), candidates = shared.candidates;
+  const int i = threadIdx.x, lane = threadIdx.x % kLanes, warp = warp_of(threadIdx.x);
+  const bool exists = sizes.has(i);
+  const int64_t e = blockIdx.x, first = e * R * N + i;
+  const WarpRows<kN, kW> rows{sizes, shared.rows + warp * kLanes * sizes.pitch(), warp * kLanes, lane};
   rows.load_later(op.memory + (e * N + warp * kLanes) * W);
-  end_of_copies();
-  const float usage = i < N ? op.usage[e * N + i] : 0.0f;
+  const float usage = exists ? op.usage[e * N + i] : 0.0f;
   float w[R];
-  load_slot(w, op.read_weights, e, N, i);
+  load_slot(w, op.read_weights, first, N, exists);
   for (int h = warp; h < R; h += warps) {
     const float *add = op.interface.add + (e * R + h) * W, *key = op.interface.key + (e * R + h) * W;
     put_vector<R>(shared.adds, h, W, lane, [&](int j) { return add[j]; });
     put_unit_key<R>(shared.units, key, h, W, lane);
-    if (lane == 0) put_gate(shared.gates, h, op.interface.gate[e * R + h]);
+    put_gate(shared.gates, h, op.interface.gate[e * R + h], lane);
   }
-  const uint32_t order = i < N ? usage_order(usage) : kTaken;
-  const int place = put_smallest(shared.usages + warp * candidates, order, candidates, lane);
+  const uint32_t order = exists ? usage_order(usage) : kTaken;
+  const int place = put_smallest(shared.usages + warp * whole_fours(candidates), order, candidates, lane);
   __syncthreads();
 
-  const int rank = i < N ? rank_of(shared.usages, order, place, candidates, warp, warps) : N;
+  const int rank = exists ? rank_of(shared.usages, order, place, candidates, warp, warps) : N;
   if (rank < op.options.n) op.least_used[e * op.options.n + rank] = i;
   write_weights(w, shared.gates, rank, op.options);
-  store_slot(op.write_weights, w, e, N, i);
+  store_slot(op.write_weights, w, first, N, exists);
   float usage_out = float(op.options.decay) * usage;
 #pragma unroll
   for (int h = 0; h < R; ++h) usage_out += w[h];
-  wait_for_copies<0>();
+  wait_for_copies();
   if (rank == 0) rows.clear_own();
 
   // write, and the products of the new row with itself and with the unit keys
   float square = 0, cosine[R];
 #pragma unroll
   for (int h = 0; h < R; ++h) cosine[h] = 0;
-  const float4* adds = reinterpret_cast<const float4*>(shared.adds);
-  const float4* units = reinterpret_cast<const float4*>(shared.units);
-#pragma unroll
-  for (int c = 0; c < chunks.count(); ++c) {
+#pragma unroll 2
+  for (int c = 0; c < sizes.chunks(); ++c) {
     float4 x = rows.own()[c];
 #pragma unroll
-    for (int h = 0; h < R; ++h) add_scaled(x, w[h], adds[c * R + h]);
+    for (int h = 0; h < R; ++h) add_scaled(x, w[h], load_four(shared.adds + 4 * (c * R + h)));
     rows.own()[c] = x;
     add_products(square, x, x);
 #pragma unroll
-    for (int h = 0; h < R; ++h) add_products(cosine[h], x, units[c * R + h]);
+    for (int h = 0; h < R; ++h) add_products(cosine[h], x, load_four(shared.units + 4 * (c * R + h)));
   }
   __syncwarp();
   rows.store(op.memory_out + (e * N + warp * kLanes) * W);
@@ -149,11 +160,11 @@ __global__ void __launch_bounds__(kStepSlots, kStepBlocks) lrua_step_kernel(LRUA
     }
     return sum;
   });
-  const float inverse = 1 / norm;
-  if (i < N) op.norm[e * N + i] = norm;
+  const float inverse = reciprocal(norm);
+  if (exists) op.norm[e * N + i] = norm;
 #pragma unroll
   for (int h = 0; h < R; ++h) cosine[h] *= inverse;
-  store_slot(op.cosine, cosine, e, N, i);
+  store_slot(op.cosine, cosine, first, N, exists);
 
   // content weights; without strengths the logits are cosines, whose exponentials cannot overflow
   float content[R];
@@ -164,7 +175,7 @@ __global__ void __launch_bounds__(kStepSlots, kStepBlocks) lrua_step_kernel(LRUA
 #pragma unroll
     for (int h = 0; h < R; ++h) {
       content[h] *= op.interface.strength[e * R + h];
-      float most = i < N ? content[h] : kLowest<float>;
+      float most = exists ? content[h] : kLowest<float>;
 #pragma unroll
       for (int o = kLanes / 2; o > 0; o /= 2) {
         const float other = __shfl_xor_sync(kAllLanes, most, o);
@@ -181,7 +192,7 @@ __global__ void __launch_bounds__(kStepSlots, kStepBlocks) lrua_step_kernel(LRUA
     }
   }
 #pragma unroll
-  for (int h = 0; h < R; ++h) content[h] = i < N ? std::exp(content[h]) : 0.0f;
+  for (int h = 0; h < R; ++h) content[h] = exists ? exponential(content[h]) : 0.0f;
 
   // sums over slots: of the weights, and of the weighted rows
   const float sum = sum_over_lanes(content, lane);
@@ -196,20 +207,20 @@ __global__ void __launch_bounds__(kStepSlots, kStepBlocks) lrua_step_kernel(LRUA
   __syncthreads();
 
   float totals[R];
-  add_warps(totals, shared.totals, warps);
+  add_warps(totals, shared.totals, sizes);
 #pragma unroll
   for (int h = 0; h < R; ++h) {
-    content[h] *= 1 / totals[h];
+    content[h] *= reciprocal(totals[h]);
     usage_out += content[h];
   }
-  store_slot(op.read_weights_out, content, e, N, i);
-  if (i < N) op.usage_out[e * N + i] = usage_out;
+  store_slot(op.read_weights_out, content, first, N, exists);
+  if (exists) op.usage_out[e * N + i] = usage_out;
   for (int h = warp; h < R; h += warps) {
     float total = 0;
     for (int v = 0; v < warps; ++v) total += shared.totals[v * kPitch<R> + h];
-    const float scale = 1 / total;
+    const float scale = reciprocal(total);
     for (int j = lane; j < W; j += kLanes)
-      op.read[(e * R + h) * W + j] = scale * total_at<R>(shared.rows, chunks, 0, h, j, warps);
+      op.read[(e * R + h) * W + j] = scale * total_at<R>(shared.rows, sizes, 0, h, j);
   }
 }
 

@@ -6,18 +6,17 @@
 namespace mannkern {
 
 // Where a block of lrua_step_backward has its shared memory; every part begins at a multiple of 16 bytes.
-template <int R, int kC>
+template <int R, int kN, int kW>
 struct StepBackwardShared {
-  Chunks<kC> chunks;
-  int warps;
+  StepSizes<kN, kW> sizes;
   float *rows, *grad_rows, *weights, *grad_reads, *units, *adds, *gates, *key_norms, *totals, *end;
 
   MANNKERN_HOST_TOO StepBackwardShared(const Shape& s, float* at)
-      : chunks{int(s.W)}, warps((int(s.N) + kLanes - 1) / kLanes) {
-    const int slots = warps * kLanes, vectors = R * chunks.columns();
+      : sizes{int(s.N), int(s.W)} {
+    const int warps = sizes.warps(), slots = warps * kLanes, vectors = R * sizes.columns();
     rows = at;
-    grad_rows = rows + slots * chunks.pitch();
-    weights = grad_rows + slots * chunks.pitch();
+    grad_rows = rows + slots * sizes.pitch();
+    weights = grad_rows + slots * sizes.pitch();
     grad_reads = weights + slots * kPitch<R>;
     units = grad_reads + vectors;
     adds = units + vectors;
@@ -38,11 +37,11 @@ __device__ inline int place_of(const int64_t* least_used, int n, int i) {
 }
 
 // Gradients of keys, unit keys' gradients being weighted sums of set 0, and of adds, those of set 1; a warp has a head.
-template <int R, int kC>
-__device__ void store_vector_gradients(const LRUAStepBackward<float>& op, const StepBackwardShared<R, kC>& shared,
+template <int R, int kN, int kW>
+__device__ void store_vector_gradients(const LRUAStepBackward<float>& op, const StepBackwardShared<R, kN, kW>& shared,
                                        int64_t e, int warp, int lane) {
-  const int W = shared.chunks.columns();
-  for (int h = warp; h < R; h += shared.warps) {
+  const int W = shared.sizes.columns();
+  for (int h = warp; h < R; h += shared.sizes.warps()) {
     float *grad_key = op.grad_interface.key + (e * R + h) * W, *grad_add = op.grad_interface.add + (e * R + h) * W;
     const float key_norm = shared.key_norms[h];
     float g[kStepWidth / kLanes], along = 0;
@@ -51,67 +50,65 @@ __device__ void store_vector_gradients(const LRUAStepBackward<float>& op, const 
       const int j = k * kLanes + lane;
       g[k] = 0;
       if (j >= W) continue;
-      g[k] = total_at<R>(shared.rows, shared.chunks, 0, h, j, shared.warps);
-      along += g[k] * shared.units[(j / 4 * R + h) * 4 + j % 4];
-      grad_add[j] = total_at<R>(shared.rows, shared.chunks, 1, h, j, shared.warps);
+      g[k] = total_at<R>(shared.rows, shared.sizes, 0, h, j);
+      along += g[k] * shared.units[place_in_vectors<R>(h, j)];
+      grad_add[j] = total_at<R>(shared.rows, shared.sizes, 1, h, j);
     }
     along = sum_of_lanes(along);
     if (!(key_norm > kEps<float>)) along = 0;
-    const float inverse = 1 / key_norm;
+    const float inverse = reciprocal(key_norm);
 #pragma unroll
     for (int k = 0; k < kStepWidth / kLanes; ++k) {
       const int j = k * kLanes + lane;
-      if (j < W) grad_key[j] = (g[k] - along * shared.units[(j / 4 * R + h) * 4 + j % 4]) * inverse;
+      if (j < W) grad_key[j] = (g[k] - along * shared.units[place_in_vectors<R>(h, j)]) * inverse;
     }
   }
 }
 
-template <int R, int kC>
-__global__ void __launch_bounds__(kStepSlots, 2) lrua_step_backward_kernel(LRUAStepBackward<float> op) {
-  const StepBackwardShared<R, kC> shared(op.shape, shared_memory<float>());
-  const Chunks<kC> chunks = shared.chunks;
-  const int N = int(op.shape.N), W = chunks.columns(), warps = shared.warps, n = int(op.options.n);
-  const int i = threadIdx.x, lane = i % kLanes, warp = i / kLanes;
-  const int64_t e = blockIdx.x, rows_begin = (e * N + warp * kLanes) * W;
-  const WarpRows<kC> rows{chunks, shared.rows + warp * kLanes * chunks.pitch(), N - warp * kLanes, lane};
-  const WarpRows<kC> grad_rows{chunks, shared.grad_rows + warp * kLanes * chunks.pitch(), rows.slots, lane};
-  rows.load_later(op.memory_out + rows_begin);
-  end_of_copies();
-  if (op.grad_memory_out) grad_rows.load_later(op.grad_memory_out + rows_begin);
-  else grad_rows.clear_own();
-  end_of_copies();
+template <int R, int kN, int kW>
+__global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backward_kernel(LRUAStepBackward<float> op) {
+  const StepBackwardShared<R, kN, kW> shared(op.shape, shared_memory<float>());
+  const StepSizes<kN, kW> sizes = shared.sizes;
+  const int N = sizes.slots(), W = sizes.columns(), warps = sizes.warps(), n = int(op.options.n);
+  const int i = threadIdx.x, lane = threadIdx.x % kLanes, warp = warp_of(threadIdx.x);
+  const bool exists = sizes.has(i);
+  const int64_t e = blockIdx.x, first = e * R * N + i, rows_begin = (e * N + warp * kLanes) * W;
+  const WarpRows<kN, kW> rows{sizes, shared.rows + warp * kLanes * sizes.pitch(), warp * kLanes, lane};
+  const WarpRows<kN, kW> grad_rows{sizes, shared.grad_rows + warp * kLanes * sizes.pitch(), warp * kLanes, lane};
+  if (op.grad_memory_out) {
+    rows.load_later(op.memory_out + rows_begin, op.grad_memory_out + rows_begin, int(grad_rows.at - rows.at));
+  } else {
+    rows.load_later(op.memory_out + rows_begin);
+    grad_rows.clear_own();
+  }
 
-  const float grad_usage = op.grad_usage_out && i < N ? op.grad_usage_out[e * N + i] : 0.0f;
+  const float grad_usage = op.grad_usage_out && exists ? op.grad_usage_out[e * N + i] : 0.0f;
   float grad[R], w_r[R], cosine[R];
-  load_slot(grad, op.grad_read_weights_out, e, N, i);
-  load_slot(w_r, op.read_weights_out, e, N, i);
-  load_slot(cosine, op.cosine, e, N, i);
-  const float norm = i < N ? op.norm[e * N + i] : 1.0f, inverse = 1 / norm;
+  load_slot(grad, op.grad_read_weights_out, first, N, exists);
+  load_slot(w_r, op.read_weights_out, first, N, exists);
+  load_slot(cosine, op.cosine, first, N, exists);
+  const float norm = exists ? op.norm[e * N + i] : 1.0f, inverse = reciprocal(norm);
   for (int h = warp; h < R; h += warps) {
     const int64_t at = (e * R + h) * W;
     const float *add = op.interface.add + at, *grad_read = op.grad_read ? op.grad_read + at : nullptr;
     put_vector<R>(shared.adds, h, W, lane, [&](int j) { return add[j]; });
     put_vector<R>(shared.grad_reads, h, W, lane, [&](int j) { return grad_read ? grad_read[j] : 0.0f; });
     const float key_norm = put_unit_key<R>(shared.units, op.interface.key + at, h, W, lane);
-    if (lane > 0) continue;
-    put_gate(shared.gates, h, op.interface.gate[e * R + h]);
-    shared.key_norms[h] = key_norm;
+    put_gate(shared.gates, h, op.interface.gate[e * R + h], lane);
+    if (lane == 0) shared.key_norms[h] = key_norm;
   }
   __syncthreads();
-  wait_for_copies<1>();
+  wait_for_copies();
 
   // the gradient of the read weights, and through the softmax that of the cosines
-  const float4* grad_reads = reinterpret_cast<const float4*>(shared.grad_reads);
-  const float4* units = reinterpret_cast<const float4*>(shared.units);
-  const float4* adds = reinterpret_cast<const float4*>(shared.adds);
 #pragma unroll
   for (int h = 0; h < R; ++h) grad[h] += grad_usage;
   if (op.grad_read) {
-#pragma unroll
-    for (int c = 0; c < chunks.count(); ++c) {
+#pragma unroll 2
+    for (int c = 0; c < sizes.chunks(); ++c) {
       const float4 x = rows.own()[c];
 #pragma unroll
-      for (int h = 0; h < R; ++h) add_products(grad[h], x, grad_reads[c * R + h]);
+      for (int h = 0; h < R; ++h) add_products(grad[h], x, load_four(shared.grad_reads + 4 * (c * R + h)));
     }
   }
   float products[R], means[R];
@@ -120,7 +117,7 @@ __global__ void __launch_bounds__(kStepSlots, 2) lrua_step_backward_kernel(LRUAS
   float sum = sum_over_lanes(products, lane);
   if (lane < R) shared.totals[warp * kPitch<R> + lane] = sum;
   __syncthreads();
-  add_warps(means, shared.totals, warps);
+  add_warps(means, shared.totals, sizes);
   float pull[R], shrink = 0;  // of unit key . X(i); what the gradient of X(i) loses through its own norm
 #pragma unroll
   for (int h = 0; h < R; ++h) {
@@ -142,28 +139,27 @@ __global__ void __launch_bounds__(kStepSlots, 2) lrua_step_backward_kernel(LRUAS
   // the gradient of the written memory, and its products with the adds
 #pragma unroll
   for (int h = 0; h < R; ++h) grad[h] = grad_usage;
-  wait_for_copies<0>();
-#pragma unroll
-  for (int c = 0; c < chunks.count(); ++c) {
+#pragma unroll 2
+  for (int c = 0; c < sizes.chunks(); ++c) {
     float4 d = grad_rows.own()[c];
 #pragma unroll
     for (int h = 0; h < R; ++h) {
-      add_scaled(d, w_r[h], grad_reads[c * R + h]);
-      add_scaled(d, pull[h], units[c * R + h]);
+      add_scaled(d, w_r[h], load_four(shared.grad_reads + 4 * (c * R + h)));
+      add_scaled(d, pull[h], load_four(shared.units + 4 * (c * R + h)));
     }
     add_scaled(d, -shrink, rows.own()[c]);
     grad_rows.own()[c] = d;
 #pragma unroll
-    for (int h = 0; h < R; ++h) add_products(grad[h], d, adds[c * R + h]);
+    for (int h = 0; h < R; ++h) add_products(grad[h], d, load_four(shared.adds + 4 * (c * R + h)));
   }
   __syncwarp();
 
   // sums over slots: of pull times the row, and of the write weights times the row's gradient
   float w_w[R], previous[R], outgoing[R];
-  load_slot(w_w, op.write_weights, e, N, i);
-  load_slot(previous, op.read_weights, e, N, i);
-  load_slot(outgoing, op.grad_write_weights, e, N, i);
-  const int place = i < N ? place_of(op.least_used + e * n, n, i) : N;
+  load_slot(w_w, op.write_weights, first, N, exists);
+  load_slot(previous, op.read_weights, first, N, exists);
+  load_slot(outgoing, op.grad_write_weights, first, N, exists);
+  const int place = exists ? place_of(op.least_used + e * n, n, i) : N;
   float4 sums[R];
   rows.weighted_sums(sums, weights);
   __syncwarp();
@@ -186,14 +182,14 @@ __global__ void __launch_bounds__(kStepSlots, 2) lrua_step_backward_kernel(LRUAS
   for (int h = 0; h < R; ++h) {
     const bool least_used = op.options.per_head ? place == asked : place < n;
     grad[h] += outgoing[h];
-    products[h] = i < N ? grad[h] * (previous[h] - (least_used ? 1.0f : 0.0f)) : 0.0f;
+    products[h] = exists ? grad[h] * (previous[h] - (least_used ? 1.0f : 0.0f)) : 0.0f;
     grad[h] *= open[h];
     asked = asked + 1 == n ? 0 : asked + 1;
   }
   sum = sum_over_lanes(products, lane);
   if (lane < R) gate_totals[warp * kPitch<R> + lane] = sum;
-  store_slot(op.grad_read_weights, grad, e, N, i);
-  if (i < N) op.grad_usage[e * N + i] = float(op.options.decay) * grad_usage;
+  store_slot(op.grad_read_weights, grad, first, N, exists);
+  if (exists) op.grad_usage[e * N + i] = float(op.options.decay) * grad_usage;
   __syncthreads();
 
   if (i < R) {

@@ -109,7 +109,7 @@ WITHOUT_KERNELS = {
         (name, backend)
         for backend, (family, _) in WITHOUT_KERNELS.items()
         for name in CASES
-        if CASES[name].operation.family == family
+        if CASES[name].operation.family == family and CASES[name].operation.name not in BACKENDS[backend].operations
     ],
 )
 def test_a_backend_without_kernels_of_the_family(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +155,42 @@ def test_auto_on_a_gpu_by_family(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [str(warning.message) for warning in seen] == ["mannkern runs on the reference on 'cuda': it was not built"]
     with pytest.raises(RuntimeError, match=r"^backend: got 'cuda', need another: it was not built$"):
         name_of("ntm", "cuda", gpu)
+
+
+def test_auto_takes_one_operation_of_another_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LRUA's step has CUDA kernels of its own, for some sizes in float32; all else of the family stays with Triton."""
+    gpu, step = torch.device("cuda"), "lrua_step"
+    monkeypatch.setattr(native, "cuda_reason", "")
+    for sizes in ((128, 40, 4), (256, 40, 1), (1, 4, 3), (80, 104, 2)):
+        assert choose("lrua", None, gpu, *sizes, step).name == "cuda"
+        assert choose("lrua", "cuda", gpu, *sizes, step).name == "cuda"
+        assert choose("lrua", "triton", gpu, *sizes, step).name == "triton"
+        assert choose("lrua", None, gpu, *sizes, "lrua_scan").name == "triton"
+        assert choose("lrua", None, gpu, *sizes).name == "triton"
+    for reason, sizes, dtype in (
+        ("N = 257, the CUDA kernels of lrua_step take up to 256", (257, 8, 1), torch.float32),
+        ("W = 132, the CUDA kernels of lrua_step take up to 128", (8, 132, 1), torch.float32),
+        ("R = 5, the CUDA kernels of lrua_step take up to 4", (8, 8, 5), torch.float32),
+        ("W = 13, the CUDA kernels of lrua_step take multiples of 4", (8, 13, 1), torch.float32),
+        ("N = 129 and W = 80, the CUDA kernels of lrua_step take N * W up to 10,240", (129, 80, 1), torch.float32),
+        ("dtype = float64, the CUDA kernels of lrua_step take float32", (8, 8, 1), torch.float64),
+        ("dtype = float16, the CUDA kernels of lrua_step take float32", (8, 8, 1), torch.float16),
+    ):
+        assert choose("lrua", None, gpu, *sizes, step, dtype).name == "triton"
+        with pytest.raises(RuntimeError, match=f"^backend='cuda' cannot be met: {re.escape(reason)}$"):
+            choose("lrua", "cuda", gpu, *sizes, step, dtype)
+    monkeypatch.setattr(native, "cuda_reason", "it was not built")
+    assert choose("lrua", None, gpu, 128, 40, 4, step).name == "triton"
+    with pytest.raises(RuntimeError, match=r"^backend='cuda' cannot be met: it was not built$"):
+        choose("lrua", "cuda", gpu, 128, 40, 4, step)
+
+
+def test_the_step_says_what_its_backend_takes() -> None:
+    tensors = arguments(CASES["step"], SMALL)
+    with pytest.raises(
+        RuntimeError, match=r"^backend='cuda' cannot be met: backend 'cuda' runs on a GPU, not on 'cpu'$"
+    ):
+        run_case(CASES["step"], tensors, "cuda")
 
 
 @pytest.mark.usefixtures("without_library")

@@ -19,7 +19,7 @@ def test_registry_by_hand() -> None:
     """The memory step has four contestants on a CPU, and two of them by name."""
     names = [x.name for x in contestants.of("lrua_step")]
     assert names == ["cpp", "reference", "compiled", "matmul"]
-    assert [x.name for x in contestants.of("lrua_step", "cuda")] == ["triton", *names[1:]]
+    assert [x.name for x in contestants.of("lrua_step", "cuda")] == ["triton", "cuda", *names[1:]]
     assert [x.name for x in contestants.of("mann", names=["lstm", "cpp"])] == ["cpp", "lstm"]
 
 

@@ -12,6 +12,9 @@ struct float2 {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
 
 template <class T>
 T __shfl_sync(unsigned mask, T v, int lane) {

@@ -9,28 +9,26 @@ inline int __ffs(int v) { return __builtin_ffs(v); }
 
 namespace mannkern {
 
-// Copies that a thread has begun, in groups; their numbers arrive when it waits for them.
+// Copies that a thread has begun; their numbers arrive when it waits for them.
 struct Copy {
   float* to;
   const float* from;
   bool exist;
-  unsigned group;
 };
 inline std::vector<std::vector<Copy>> copies;
-inline std::vector<unsigned> groups;
 
 inline void copy_later(float* to, const float* from, bool exist) {
   if (reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16) emulator::fail("misaligned copy");
-  copies[emulator::current].push_back({to, from, exist, groups[emulator::current]});
+  copies[emulator::current].push_back({to, from, exist});
 }
-inline void end_of_copies() { ++groups[emulator::current]; }
-template <int kLater>
-void wait_for_copies() {
-  std::vector<Copy>& own = copies[emulator::current];
-  size_t arrived = 0;
-  for (; arrived < own.size() && own[arrived].group + kLater < groups[emulator::current]; ++arrived)
-    for (int k = 0; k < 4; ++k) own[arrived].to[k] = own[arrived].exist ? own[arrived].from[k] : 0.0f;
-  own.erase(own.begin(), own.begin() + int64_t(arrived));
+inline float root(float x) { return std::sqrt(x); }
+inline float reciprocal(float x) { return 1 / x; }
+inline float exponential(float x) { return std::exp(x); }
+inline float4 load_four(const float* from) { return *reinterpret_cast<const float4*>(from); }
+inline void wait_for_copies() {
+  for (const Copy& copy : copies[emulator::current])
+    for (int k = 0; k < 4; ++k) copy.to[k] = copy.exist ? copy.from[k] : 0.0f;
+  copies[emulator::current].clear();
   emulator::wait(32);
 }
 
@@ -54,7 +52,6 @@ struct Emulated {
     for (unsigned block = 0; block < gridDim.x; ++block) {
       std::memset(dynamic_shared, 0xff, sizeof dynamic_shared);
       copies.assign(blockDim.x, {});
-      groups.assign(blockDim.x, 0);
       emulator::run_blocks(block, 1);
       for (const auto& left : copies)
         if (!left.empty()) emulator::fail("copies that nobody waited for");
@@ -63,6 +60,25 @@ struct Emulated {
     }
   }
 };
+
+// A Gpu that launches nothing and notes the shared memory of a block.
+struct SharedMemory {
+  int64_t bytes = 0;
+
+  template <class Kernel, class Op>
+  void launch(const char*, Kernel*, int, int, int64_t of_block, const Op&) {
+    bytes = of_block;
+  }
+};
+template <class Op>
+int64_t shared_memory_of(const Shape& shape) {
+  Op op = {};
+  op.shape = shape;
+  op.options.n = shape.R;
+  SharedMemory gpu;
+  run_step(gpu, 1, op);
+  return gpu.bytes;
+}
 
 template <class Op>
 void call(int64_t B, const int64_t* fields, int backwards) {
@@ -84,3 +100,9 @@ extern "C" void lrua_step_backward(int64_t B, const int64_t* fields, int backwar
 }
 
 extern "C" int takes(int64_t N, int64_t W, int64_t R) { return mannkern::step_takes({N, W, R}); }
+
+extern "C" int step_shared_memory(int backward, int64_t N, int64_t W, int64_t R) {
+  const mannkern::Shape shape = {N, W, R};
+  return int(backward ? mannkern::shared_memory_of<mannkern::LRUAStepBackward<float>>(shape)
+                      : mannkern::shared_memory_of<mannkern::LRUAStep<float>>(shape));
+}

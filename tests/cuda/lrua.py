@@ -79,7 +79,9 @@ class Operations:
         """The arguments of ``lrua_step_backward.default``, in its order."""
         *inputs, per_head, decay = args
         previous, key, add, gate, strength, memory, *_, norm, slots = inputs[5:]
-        assert memory is not None and key is not None and slots is not None
+        assert memory is not None
+        assert key is not None
+        assert slots is not None
         shaped = (memory, previous, norm, key, add, gate, gate if strength is not None else gate[:, :0])
         outputs = [_aligned(torch.full(x.shape, float("nan"))) for x in shaped]
         written = (*outputs[:6], outputs[6] if strength is not None else None)

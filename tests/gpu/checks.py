@@ -17,8 +17,8 @@ from bench.timing import captured
 from mannkern import MANN, MANNCell, functional
 from mannkern.backends import BACKENDS, why_not
 from mannkern.memories import registry
-from mannkern.memories.cases import Case, Shape, Tensors, arguments, cotangents, run_case
-from mannkern.verification.accuracy import evaluate, same
+from mannkern.memories.cases import SHAPES, Case, Shape, Tensors, arguments, cotangents, run_case
+from mannkern.verification.accuracy import evaluate, measure, same
 from mannkern.verification.verify import verify
 from tests.gpu import episodes
 
@@ -26,9 +26,10 @@ CASES = registry.cases()
 SANITIZER_SECONDS = 200  # for each of its tools
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"whole": Shape(64, 128, 40, 4, 4), "tiles": Shape(2, 2000, 40, 4, 4), "other": Shape(5, 33, 17, 3, 3)}
+CUDA_SIZES = SIZES | {"even": Shape(5, 70, 12, 3, 5), "most": Shape(3, 256, 40, 4, 6)}  # in other sizes Triton compiles
 OPERATIONS = {
     "triton": ("write_reset", "read_strength", "usage", "step_strength", "step_per_head", "scan"),
-    "cuda": ("shift_sharpen", "ntm_address", "ntm_write"),
+    "cuda": ("shift_sharpen", "ntm_address", "ntm_write", "step", "step_strength", "step_per_head"),
 }
 
 
@@ -59,8 +60,15 @@ def inputs(device: str = "cuda") -> Iterator[tuple[str, Case, Tensors, Tensors]]
     """Every operation at every size, with its backend."""
     for backend in backends():
         for case in (CASES[name] for name in OPERATIONS[backend]):
-            for shape in SIZES.values():
-                yield backend, case, on(device, arguments(case, shape)), on(device, cotangents(case, shape))
+            for shape in (CUDA_SIZES if backend == "cuda" else SIZES).values():
+                if takes(backend, case, shape):
+                    yield backend, case, on(device, arguments(case, shape)), on(device, cotangents(case, shape))
+
+
+def takes(backend: str, case: Case, shape: Shape) -> bool:
+    """Whether the backend's kernels of the case take these sizes."""
+    operation = case.operation
+    return not why_not(BACKENDS[backend], operation.family, "cuda", shape.N, shape.W, shape.R, operation.name)
 
 
 def expect_same(got: Tensors, expected: Tensors, what: str) -> None:
@@ -75,6 +83,29 @@ def accuracy() -> None:
     assert not wrong, wrong
 
 
+def cuda_step_accuracy() -> str | None:
+    """LRUA's step by CUDA C++ keeps the accuracy rule at every size that it takes, and with views at any offset."""
+    if "cuda" not in backends():
+        return "not run: needs the compiled kernels"
+    for name in ("step", "step_strength", "step_per_head"):
+        case = CASES[name]
+        for shape in (*CUDA_SIZES.values(), *SHAPES.values(), Shape(2, 64, 128, 2, 40), Shape(3, 129, 60, 1, 20)):
+            if not takes("cuda", case, shape):
+                continue
+            tensors = on("cuda", arguments(case, shape._replace(B=shape.B + 1)))
+            views = {k: x[1:] for k, x in tensors.items()}
+            for held in (views, {k: shifted(x) for k, x in views.items()}):
+                _, measured = measure(case, held, on("cuda", cotangents(case, shape)), "cuda", shape.n)
+                wrong = {k: error for k, error in measured.items() if not error.measured <= error.allowed}
+                assert not wrong, f"{name}, {shape}: {wrong}"
+    return None
+
+
+def shifted(x: torch.Tensor) -> torch.Tensor:
+    """The values of x from the second number of a storage on, where no row begins at a multiple of 16 bytes."""
+    return torch.cat([x.new_zeros(1), x.flatten()])[1:].view_as(x)
+
+
 def determinism() -> None:
     """Repeated runs give bit-equal results."""
     for backend, case, tensors, gradients in inputs():
@@ -85,24 +116,34 @@ def determinism() -> None:
 
 def equal_slots() -> None:
     """LRUA: slots of equal content and history stay equal to the bit, wherever they lie."""
-    for N, W, R in ((128, 40, 4), (257, 9, 5), (2000, 40, 4)):
-        few = on("cuda", arguments(CASES["step"], Shape(2, 3, W, R, R)))
-        kind = torch.arange(N, device="cuda") % 3
-        memory, weights, usage = few["memory"][:, kind], few["read_weights"][..., kind], few["usage"][:, kind]
-        for t in range(5):
-            asked = on("cuda", arguments(CASES["step_strength"], Shape(2, 3, W, R, R), seed=t))
-            asked = {k: x for k, x in asked.items() if k in ("key", "add", "gate", "strength")}
-            slots = usage.sort(dim=-1, stable=True).indices[:, :R]
-            rank = torch.zeros_like(usage).scatter(1, slots, torch.arange(1.0, R + 1, device="cuda").expand(2, R))
-            before = torch.cat([memory, weights.mT, usage.unsqueeze(-1), rank.unsqueeze(-1)], -1)
-            step = functional.lrua_step(memory, weights, usage, **asked, num_least_used=R, backend="triton")
-            memory, _, weights, usage, write_weights = step
-            after = torch.cat([memory, weights.mT, usage.unsqueeze(-1), write_weights.mT], -1)
-            for b in range(2):
-                _, group = torch.unique(before[b], dim=0, return_inverse=True)
-                first = torch.stack([(group == g).nonzero()[0, 0] for g in range(int(group.max()) + 1)])[group]
-                assert len(group.unique()) < N, "no two slots are alike"
-                assert torch.equal(after[b], after[b, first]), f"N = {N}, step {t}"
+    sizes = {
+        "triton": ((128, 40, 4), (257, 9, 5), (2000, 40, 4)),
+        "cuda": ((128, 40, 4), (77, 12, 3), (256, 40, 2)),
+    }
+    for backend in backends():
+        for N, W, R in sizes[backend]:
+            equal_slots_of(backend, N, W, R)
+
+
+def equal_slots_of(backend: str, N: int, W: int, R: int) -> None:
+    """Five steps from a memory that has each of three slots many times."""
+    few = on("cuda", arguments(CASES["step"], Shape(2, 3, W, R, R)))
+    kind = torch.arange(N, device="cuda") % 3
+    memory, weights, usage = few["memory"][:, kind], few["read_weights"][..., kind], few["usage"][:, kind]
+    for t in range(5):
+        asked = on("cuda", arguments(CASES["step_strength"], Shape(2, 3, W, R, R), seed=t))
+        asked = {k: x for k, x in asked.items() if k in ("key", "add", "gate", "strength")}
+        slots = usage.sort(dim=-1, stable=True).indices[:, :R]
+        rank = torch.zeros_like(usage).scatter(1, slots, torch.arange(1.0, R + 1, device="cuda").expand(2, R))
+        before = torch.cat([memory, weights.mT, usage.unsqueeze(-1), rank.unsqueeze(-1)], -1)
+        step = functional.lrua_step(memory, weights, usage, **asked, num_least_used=R, backend=backend)
+        memory, _, weights, usage, write_weights = step
+        after = torch.cat([memory, weights.mT, usage.unsqueeze(-1), write_weights.mT], -1)
+        for b in range(2):
+            _, group = torch.unique(before[b], dim=0, return_inverse=True)
+            first = torch.stack([(group == g).nonzero()[0, 0] for g in range(int(group.max()) + 1)])[group]
+            assert len(group.unique()) < N, "no two slots are alike"
+            assert torch.equal(after[b], after[b, first]), f"{backend}, N = {N}, step {t}"
 
 
 def split_batch() -> None:
@@ -207,6 +248,20 @@ def misuse() -> None:
         except RuntimeError as error:
             said = str(error)
         assert "mannkern: add" in said, said
+    tensors = on("cuda", arguments(CASES["step"], CUDA_SIZES["even"]))
+    for name, wrong in (
+        ("add", tensors["add"].cpu()),
+        ("usage", tensors["usage"][:, 1:]),
+        ("key", tensors["key"].double()),
+        ("memory", tensors["memory"].double()),
+        ("memory", torch.zeros(5, 70, 13, device="cuda")),
+    ):
+        said = "nothing"
+        try:
+            torch.ops.mannkern.lrua_step(*(tensors | {name: wrong}).values(), None, 3, False, 0.99)
+        except RuntimeError as error:
+            said = str(error)
+        assert f"mannkern: {name}" in said, said
 
 
 def modules() -> None:
@@ -248,6 +303,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     for f in (
         every_backend,
         accuracy,
+        cuda_step_accuracy,
         determinism,
         equal_slots,
         split_batch,
