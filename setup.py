@@ -21,7 +21,7 @@ FORCED = os.environ.get("MANNKERN_FORCE_BUILD") == "1"
 WERROR = os.environ.get("MANNKERN_WERROR") == "1"
 SANITIZE = ["-fsanitize=address"] if os.environ.get("MANNKERN_SANITIZE") == "1" else []
 SOURCES = sorted(map(str, [*Path("csrc/cpu").glob("*.cpp"), *Path("csrc/cpu/kernels").glob("*.cpp")]))
-CUDA_SOURCE = "csrc/cuda/ntm.cu"
+CUDA_SOURCES = ["csrc/cuda/mann.cu", "csrc/cuda/ntm.cu"]
 GPUS = ("8.0", "9.0", "10.0")  # A100, H100, B200; the driver compiles the last one's PTX for later GPUs
 MACROS = [("TORCH_TARGET_VERSION", "0x020a000000000000")]  # torch 2.10
 
@@ -38,7 +38,7 @@ def find_nvcc() -> str | None:
 
 
 def nvcc_flags(nvcc: str, include_paths: list[str]) -> list[str]:
-    """The command that compiles CUDA_SOURCE, without the GPUs it is for and the flags for warnings."""
+    """The command that compiles CUDA_SOURCES, without the GPUs it is for and the flags for warnings."""
     macros = [f"-D{name}={value}" for name, value in [*MACROS, ("USE_CUDA", "1")]]
     return [nvcc, "-std=c++17", "-O3", *macros, *(f"-isystem={path}" for path in include_paths)]
 
@@ -117,7 +117,7 @@ def cuda_extension(cuda: str, torch_lib: str, include_paths: list[str]) -> list[
     return [
         Extension(
             "mannkern._CUDA",
-            [CUDA_SOURCE],
+            CUDA_SOURCES,
             depends=[str(p) for p in Path("csrc").rglob("*.h")],
             extra_compile_args=nvcc_flags(nvcc, include_paths)
             + gpu_flags(nvcc)
@@ -142,7 +142,7 @@ class BuildExtension(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         try:
-            if ext.sources == [CUDA_SOURCE]:
+            if ext.sources == CUDA_SOURCES:
                 self.build_cuda(ext)
             else:
                 super().build_extension(ext)

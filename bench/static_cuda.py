@@ -16,10 +16,11 @@ from torch.utils.cpp_extension import include_paths
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from setup import CUDA_SOURCE, find_nvcc, nvcc_flags
+from setup import find_nvcc, nvcc_flags
 from tests.cuda import emulated
 
 ROOT = Path(__file__).resolve().parents[1]
+SOURCE = "csrc/cuda/ntm.cu"
 Figures = dict[str, dict[str, dict[str, int]]]
 CACHE = ROOT / "build" / "static_cuda.json"
 STANDARD = (128, 20, 4, 3)  # N, W, H, S at which shared memory is recorded; LONG rows take a block each
@@ -65,7 +66,7 @@ def _compile(targets: list[str]) -> Figures:
     gpus = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in numbers]
     with tempfile.TemporaryDirectory() as folder:
         command = nvcc_flags(str(find_nvcc()), include_paths())
-        command += [*gpus, "--threads=0", "-Werror=all-warnings", "-Xptxas=-v", "-c", CUDA_SOURCE, "-o", f"{folder}/o"]
+        command += [*gpus, "--threads=0", "-Werror=all-warnings", "-Xptxas=-v", "-c", SOURCE, "-o", f"{folder}/o"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stdout + done.stderr)
