@@ -85,10 +85,14 @@ class MemorySequence(nn.Module):
             is_plain(cell)
             and cell.interface.weight.dtype in (torch.float32, torch.float64)
             and input.shape[0] > 0
-            and choose(cell.family, cell.backend, input.device).fuses_episodes
+            and self._has_fused_episode(input)
             and not torch.is_autocast_enabled(input.device.type)
             and not torch._C._are_functorch_transforms_active()
         )
+
+    def _has_fused_episode(self, input: Tensor) -> bool:
+        """Whether the backend of a call computes episodes of the family as one operation."""
+        return choose(self.cell.family, self.cell.backend, input.device).fuses_episodes
 
     def _in_batch_chunks(self, input: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The fused episode on chunks of the batch, one after the other.

@@ -6,14 +6,17 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional as F
 
+from mannkern.backends import cuda
 from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell, register_state
 from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots
 from mannkern.memories.episode import pack_state
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
+from mannkern.memories.lrua.ops.episode_persistent import MANNEpisodePersistentFunction
 
 
 @register_state
@@ -167,7 +170,7 @@ class MANNCell(MemoryCell):
 
     def fused_episode(self, input: Tensor, weights: tuple[Tensor, ...], state: MANNState) -> tuple[Tensor, MANNState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
-        outputs, memory, read_weights, usage, c, *_ = MANNEpisodeFunction.apply(
+        outputs, memory, read_weights, usage, c, *_ = self._episode_function(input).apply(
             input,
             *weights,
             *pack_state(self, state),
@@ -182,6 +185,17 @@ class MANNCell(MemoryCell):
         hidden, read = outputs[-1].split([self.hidden_size, self._read_size], -1)
         controller = (hidden, c) if state.controller else ()
         return outputs, MANNState(controller, memory, read_weights, usage, read.unflatten(-1, state.read.shape[1:]))
+
+    def _episode_function(self, input: Tensor) -> type[Function]:
+        if not cuda.runs_episode(self.family, self.backend):
+            return MANNEpisodeFunction
+        N, W, R = self.memory_slots, self.memory_width, self.num_reads
+        reason = cuda.why_no_episode(input.device, self.interface.weight.dtype, self.hidden_size, N, W, R)
+        if not reason and not isinstance(self.controller, nn.LSTMCell):
+            reason = "the persistent kernel needs an LSTM as controller"
+        if reason:
+            raise RuntimeError(f"backend={cuda.BACKEND.name!r} cannot be met: {reason}")
+        return MANNEpisodePersistentFunction
 
     def extra_repr(self) -> str:
         return (

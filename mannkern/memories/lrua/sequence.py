@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from mannkern.backends.cuda import runs_episode
 from mannkern.memories.lrua.cell import MANNCell
 from mannkern.memories.sequence import MemorySequence
 
@@ -52,3 +53,6 @@ class MANN(MemorySequence):
             dtype=dtype,
         )
         super().__init__(cell, batch_first=batch_first)
+
+    def _has_fused_episode(self, input: Tensor) -> bool:
+        return runs_episode(self.cell.family, self.cell.backend) or super()._has_fused_episode(input)
