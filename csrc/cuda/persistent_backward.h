@@ -161,99 +161,124 @@ __device__ inline void give_outputs(float* shared, Inbox* inbox, const Persisten
   }
 }
 
-__global__ void __launch_bounds__(kPersistentThreads, 1)
-    mann_persistent_backward_kernel(MANNPersistentBackward op) {
-#if MANNKERN_HAS_CLUSTERS
-  const PersistentBackwardLayout l(op.sizes);
-  float* shared = block_memory();
-  const BlockPlace b(l.D, l.I);
+// What all threads of a block know.
+struct BackwardBlock {
+  const MANNPersistentBackward& op;
+  const PersistentBackwardLayout& l;
+  float* shared;
+  BlockPlace b;
+  Inbox *vectors, *outputs;  // of the gradients of interface vectors, and of h and r
+  int T, every;
+  int64_t B, e;  // e: the episode whose memory the block has
+  bool used;     // it exists
+  __device__ BackwardBlock(const MANNPersistentBackward& op, const PersistentBackwardLayout& l)
+      : op(op), l(l), shared(block_memory()), b(l.D, l.I), vectors(reinterpret_cast<Inbox*>(shared + l.inboxes)),
+        outputs(vectors + 1), T(int(op.sizes.T)), every(int(op.sizes.checkpoint_every)), B(op.sizes.B),
+        e(b.first_episode + b.rank), used(e < B) {}
+};
+
+// All steps of a thread that has a part of the memory.
+__device__ inline void run_memory_backward(const BackwardBlock& k) {
+  const auto& [op, l, shared, b, vectors, outputs, T, every, B, e, used] = k;
   const MemoryPlace p;
-  const int T = int(op.sizes.T), warp = threadIdx.x / kLanes, every = int(op.sizes.checkpoint_every);
-  const int64_t B = op.sizes.B, e = b.first_episode + b.rank;
-  const CellPlace c(l.units, b, B);
-  const bool used = e < B, has_memory = warp < kMemoryWarps;
-  const MemoryBackwardShared s(shared, l);
   const LeastUsedHeads heads(op.options, l.R);
   const SavedEpisode episode{op, l, p, heads, e, used, every};
-  Inbox *vectors = reinterpret_cast<Inbox*>(shared + l.inboxes), *outputs = vectors + 1;
+  const MemoryBackwardShared s(shared, l);
+  const int h = p.thread / kMostColumns, column = p.thread % kMostColumns;
+  const bool has_read = h < l.R && column < l.W;
+  const int64_t read_place = e * l.O + l.D + h * l.W + column;
   const int vector_bytes = kEpisodes * kGradInterface * int(sizeof(float));
   const int output_bytes = kCluster * (l.units * kEpisodes + l.R * l.W) * int(sizeof(float));
-  const int unit = b.first_unit + c.unit, h = p.thread / kMostColumns, column = p.thread % kMostColumns;
-  const bool has_read = has_memory && h < l.R && column < l.W;
-  const int64_t read_place = e * l.O + l.D + h * l.W + column;
-
-  load_transposed_gates(shared + l.gate_weights, op.recurrent_weight, l, b);
-  load_transposed_interface(shared + l.interface_weights, op.interface_weight, l, b);
-  for (int at = l.grad_vectors + threadIdx.x; at < l.end; at += kPersistentThreads) shared[at] = 0;
-  __syncthreads();
-  if (threadIdx.x == 0) vectors->init(), outputs->init();
   MemoryGradients d;
-  SavedStep saved;
-  Recomputation recomputation(T, every);
-  SavedCell saved_cell;
+  load_memory(d.at, op.grad_memory_out + e * l.N * l.W, p, l.N, l.W, used && op.grad_memory_out);
+  load_pair(d.read_weights, op.grad_read_weights_out + e * l.R * l.N, p, l.N, l.R, used && op.grad_read_weights_out);
+  d.usage = used && op.grad_usage_out && p.slot < l.N ? op.grad_usage_out[e * l.N + p.slot] : 0.0f;
   VectorNumbers numbers;
-  float d_cell = c.saved && op.grad_cell_out ? op.grad_cell_out[c.e * l.D + unit] : 0.0f;
-  if (has_memory) {
-    load_memory(d.at, op.grad_memory_out + e * l.N * l.W, p, l.N, l.W, used && op.grad_memory_out);
-    load_pair(d.read_weights, op.grad_read_weights_out + e * l.R * l.N, p, l.N, l.R, used && op.grad_read_weights_out);
-    d.usage = used && op.grad_usage_out && p.slot < l.N ? op.grad_usage_out[e * l.N + p.slot] : 0.0f;
-    numbers.load(episode, T - 1);
-    numbers.store(shared + l.vector, p);
-  } else {
-    for (int k = 0; k <= every; ++k) recomputation.advance(episode, shared + l.other_weights);
-  }
+  numbers.load(episode, T - 1);
+  numbers.store(shared + l.vector, p);
   cluster_barrier();
-  if (has_memory) episode.load(saved, T - 1);
+  SavedStep saved;
+  episode.load(saved, T - 1);
   __syncthreads();  // the first step that is computed again may take the place of the last
 
   Phases phases;
   for (int t = T - 1, turn = 0; t >= 0; --t, ++turn) {
     if (threadIdx.x == 0) vectors->expect(vector_bytes);
-    float d_hidden = 0;
-    if (has_memory) {
-      const float grad = has_read && used && op.grad_outputs ? op.grad_outputs[t * B * l.O + read_place] : 0.0f;
-      if (turn > 0) outputs->wait(turn - 1);
-      if (threadIdx.x == 0) outputs->expect(output_bytes);
-      phases.mark(0);
-      if (p.thread < kVector) shared[l.read + p.thread] = has_read ? grad + sum_read(shared, p.thread, l) : 0.0f;
-      p.sync();
-      memory_step_backward(d, saved, s, p, l.R, l.W, float(op.options.decay), [&](int place, float number) {
-        give_to_all(shared + l.grad_vectors + b.rank * l.interface_pitch + place, vectors, round_to_22_bits(number));
-        const int row = row_of_place(place, l.R, l.W, l.I);
-        if (used && row >= 0) op.grad_interface[(t * B + e) * l.I + row] = number;
-      });
-      phases.mark(1);
-      if (t > 0) episode.load(saved, t - 1), numbers.load(episode, t - 1);
-    } else {
-      saved_cell.load(op, l, c, unit, t);
-      recomputation.advance(episode, shared + l.other_weights);
-      if (turn > 0) outputs->wait(turn - 1);
-      if (c.used) d_hidden = sum_hidden(shared, l, c);
-      p.arrive();
-    }
+    const float grad = has_read && used && op.grad_outputs ? op.grad_outputs[t * B * l.O + read_place] : 0.0f;
+    if (turn > 0) outputs->wait(turn - 1);
+    if (threadIdx.x == 0) outputs->expect(output_bytes);
+    phases.mark(0);
+    if (p.thread < kVector) shared[l.read + p.thread] = has_read ? grad + sum_read(shared, p.thread, l) : 0.0f;
+    p.sync();
+    memory_step_backward(d, saved, s, p, l.R, l.W, float(op.options.decay), [&](int place, int row, float number) {
+      give_to_all(shared + l.grad_vectors + b.rank * l.interface_pitch + place, vectors, round_to_22_bits(number));
+      if (used && row >= 0 && row < l.I) op.grad_interface[(t * B + e) * l.I + row] = number;
+    });
+    phases.mark(1);
+    if (t > 0) episode.load(saved, t - 1), numbers.load(episode, t - 1);
     phases.mark(2);
     vectors->wait(turn);
     phases.mark(3);
     multiply_vectors(shared, l);
     __syncthreads();
     phases.mark(4);
-    if (has_memory) numbers.store(shared + l.vector, p);
-    else lstm_step_backward(d_cell, d_hidden, saved_cell, shared, op, l, c, unit, t);
+    numbers.store(shared + l.vector, p);
     __syncthreads();
     phases.mark(5);
     give_outputs(shared, outputs, l, b);
     phases.mark(6);
   }
-
   outputs->wait(T - 1);
-  if (has_read && used) op.grad_output[read_place] = sum_read(shared, p.thread, l);
-  if (c.saved) op.grad_output[c.e * l.O + unit] = sum_hidden(shared, l, c), op.grad_cell[c.e * l.D + unit] = d_cell;
-  if (has_memory && used) {
-    store_memory(op.grad_memory + e * l.N * l.W, d.at, p, l.N, l.W);
-    store_pair(op.grad_read_weights + e * l.R * l.N, d.read_weights, p, l.N, l.R);
-    if (p.head == 0 && p.slot < l.N) op.grad_usage[e * l.N + p.slot] = d.usage;
-  }
+  if (!used) return;
+  if (has_read) op.grad_output[read_place] = sum_read(shared, p.thread, l);
+  store_memory(op.grad_memory + e * l.N * l.W, d.at, p, l.N, l.W);
+  store_pair(op.grad_read_weights + e * l.R * l.N, d.read_weights, p, l.N, l.R);
+  if (p.head == 0 && p.slot < l.N) op.grad_usage[e * l.N + p.slot] = d.usage;
+}
+
+// All steps of a thread that has a unit of the LSTM. It computes memories again, of an earlier step in each step.
+__device__ inline void run_cells_backward(const BackwardBlock& k) {
+  const auto& [op, l, shared, b, vectors, outputs, T, every, B, e, used] = k;
+  const MemoryPlace p;
+  const LeastUsedHeads heads(op.options, l.R);
+  const SavedEpisode episode{op, l, p, heads, e, used, every};
+  const CellPlace c(l.units, b, B);
+  const int unit = b.first_unit + c.unit;
+  float d_cell = c.saved && op.grad_cell_out ? op.grad_cell_out[c.e * l.D + unit] : 0.0f;
+  Recomputation recomputation(T, every);
+  for (int i = 0; i <= every; ++i) recomputation.advance(episode, shared + l.other_weights);
   cluster_barrier();
+  __syncthreads();
+  SavedCell saved;
+  for (int t = T - 1, turn = 0; t >= 0; --t, ++turn) {
+    saved.load(op, l, c, unit, t);
+    recomputation.advance(episode, shared + l.other_weights);
+    if (turn > 0) outputs->wait(turn - 1);
+    const float d_hidden = turn > 0 && c.used ? sum_hidden(shared, l, c) : 0.0f;
+    MemoryPlace::arrive();
+    vectors->wait(turn);
+    multiply_vectors(shared, l);
+    __syncthreads();
+    lstm_step_backward(d_cell, d_hidden, saved, shared, op, l, c, unit, t);
+    __syncthreads();
+    give_outputs(shared, outputs, l, b);
+  }
+  outputs->wait(T - 1);
+  if (c.saved) op.grad_output[c.e * l.O + unit] = sum_hidden(shared, l, c), op.grad_cell[c.e * l.D + unit] = d_cell;
+}
+
+__global__ void __launch_bounds__(kPersistentThreads, 1) mann_persistent_backward_kernel(MANNPersistentBackward op) {
+#if MANNKERN_HAS_CLUSTERS
+  const PersistentBackwardLayout l(op.sizes);
+  const BackwardBlock block(op, l);
+  load_transposed_gates(block.shared + l.gate_weights, op.recurrent_weight, l, block.b);
+  load_transposed_interface(block.shared + l.interface_weights, op.interface_weight, l, block.b);
+  for (int at = l.grad_vectors + threadIdx.x; at < l.end; at += kPersistentThreads) block.shared[at] = 0;
+  __syncthreads();
+  if (threadIdx.x == 0) block.vectors->init(), block.outputs->init();
+  if (threadIdx.x < kMemoryThreads) run_memory_backward(block);
+  else run_cells_backward(block);
+  cluster_barrier();  // a block must be there as long as others give to it
 #endif
 }
 

@@ -149,94 +149,117 @@ __device__ inline void save_rows(float* rows, const MemoryRegisters& m, const Me
   if (p.head == 0 && p.slot < l.N) rows[2 * l.R * l.N + p.slot] = m.norm;
 }
 
-__global__ void __launch_bounds__(kPersistentThreads, 1)
-    mann_persistent_kernel(MANNPersistent op) {
-#if MANNKERN_HAS_CLUSTERS
-  const PersistentLayout l(op.sizes);
-  float* shared = block_memory();
-  const BlockPlace b(l.D, l.I);
-  const MemoryPlace p;
-  const int T = int(op.sizes.T), warp = threadIdx.x / kLanes, every = int(op.sizes.checkpoint_every);
-  const int64_t B = op.sizes.B, e = b.first_episode + b.rank, row_size = (2 * l.R + 1) * l.N;
-  const CellPlace c(l.units, b, B);
-  const InterfacePlace place(l, b, op);
-  const MemoryShared s(shared, l);
-  const Inboxes inboxes(shared, l);
-  const LeastUsedHeads heads(op.options, l.R);
-  const bool saved = e < B, has_memory = warp < kMemoryWarps;
+// What all threads of a block know.
+struct ForwardBlock {
+  const MANNPersistent& op;
+  const PersistentLayout& l;
+  float* shared;
+  BlockPlace b;
+  InterfacePlace place;
+  Inboxes inboxes;
+  int T;
+  int64_t B, e;  // e: the episode whose memory the block has
+  bool saved;    // it exists
+  __device__ ForwardBlock(const MANNPersistent& op, const PersistentLayout& l)
+      : op(op), l(l), shared(block_memory()), b(l.D, l.I), place(l, b, op), inboxes(shared, l), T(int(op.sizes.T)),
+        B(op.sizes.B), e(b.first_episode + b.rank), saved(e < B) {}
+};
 
-  load_gate_weights(shared + l.gate_weights, op.recurrent_weight, l, b);
-  load_interface_weights(shared + l.interface_weights, op.interface_weight, l, b);
-  load_output(shared + l.hidden, shared + l.read, op.output, B, l, b);
-  clear_vector(shared + l.vector);
-  inboxes.init();
+// All steps of a thread that has a part of the memory.
+__device__ inline void run_memory(const ForwardBlock& k) {
+  const auto& [op, l, shared, b, place, inboxes, T, B, e, saved] = k;
+  const MemoryPlace p;
+  const MemoryShared s(shared, l);
+  const LeastUsedHeads heads(op.options, l.R);
+  const int64_t row_size = (2 * l.R + 1) * l.N;
   MemoryRegisters m;
-  if (has_memory) {
-    load_memory(m.at, op.memory + e * l.N * l.W, p, l.N, l.W, saved);
-    load_pair(m.read_weights, op.read_weights + e * l.R * l.N, p, l.N, l.R, saved);
-    m.usage = saved && p.slot < l.N ? op.usage[e * l.N + p.slot] : 0.0f;
-    if (p.head == 0) s.usage[p.slot] = m.usage;
-    if (op.rows && saved) store_pair(op.rows + e * row_size, m.read_weights, p, l.N, l.R);
-  }
-  const int unit = b.first_unit + c.unit;
-  float cell = c.saved ? op.cell[c.e * l.D + unit] : 0.0f, x[4] = {};
-  if (c.used) load_projection(x, op.projection + c.e * 4 * l.D + unit, c, l.D);
+  load_memory(m.at, op.memory + e * l.N * l.W, p, l.N, l.W, saved);
+  load_pair(m.read_weights, op.read_weights + e * l.R * l.N, p, l.N, l.R, saved);
+  m.usage = saved && p.slot < l.N ? op.usage[e * l.N + p.slot] : 0.0f;
+  if (p.head == 0) s.usage[p.slot] = m.usage;
+  if (op.rows && saved) store_pair(op.rows + e * row_size, m.read_weights, p, l.N, l.R);
   cluster_barrier();
-  if (!has_memory) multiply_hidden(shared, warp - kMemoryWarps, l);
 
   Phases phases;
+  const int every = int(op.sizes.checkpoint_every);
   for (int t = 0, next_checkpoint = 0; t < T; ++t) {
     inboxes.expect();
     multiply_reads(shared, l);
     phases.mark(0);
     __syncthreads();
     phases.mark(1);
-    if (warp == 0)
+    if (p.warp == 0)
       select_least_used(s, heads, l.N, op.least_used && saved ? op.least_used + (t * B + e) * heads.n : nullptr);
-    lstm_step(cell, x, shared, inboxes, op, l, b, c, t);
     phases.mark(2);
     inboxes.hidden->wait(t);
     phases.mark(3);
-
     multiply_interface(shared, l);
     phases.mark(4);
     __syncthreads();
     phases.mark(5);
     give_interface(shared, inboxes, op, l, b, place, t);
     phases.mark(6);
-
-    if (has_memory) {
-      if (op.checkpoints && t == next_checkpoint) {
-        if (saved) store_memory(op.checkpoints + (t / every * B + e) * l.N * l.W, m.at, p, l.N, l.W);
-        next_checkpoint += every;
-      }
-      inboxes.interface->wait(t);
-      phases.mark(7);
-      const int64_t at = t * B + e;
-      memory_step(m, s, p, l.N, l.R, float(op.options.decay), [&](int h, int column, float r) {
-        if (h >= l.R || column >= l.W) return;
-        const int k = h * l.W + column;
-        give_to_all(shared + l.read + b.rank * l.read_pitch + k, inboxes.read, round_to_22_bits(r));
-        if (saved) op.outputs[at * l.O + l.D + k] = r;
-      });
-      phases.mark(8);
-      if (op.rows && saved) save_rows(op.rows + (at + B) * row_size, m, p, l);
-    } else {
-      if (t + 1 < T) multiply_hidden(shared, warp - kMemoryWarps, l);
-      p.arrive();
+    if (op.checkpoints && t == next_checkpoint) {
+      if (saved) store_memory(op.checkpoints + (t / every * B + e) * l.N * l.W, m.at, p, l.N, l.W);
+      next_checkpoint += every;
     }
+    inboxes.interface->wait(t);
+    phases.mark(7);
+    const int64_t at = t * B + e;
+    memory_step(m, s, p, l.N, l.R, float(op.options.decay), [&](int h, int column, float r) {
+      if (h >= l.R || column >= l.W) return;
+      const int i = h * l.W + column;
+      give_to_all(shared + l.read + b.rank * l.read_pitch + i, inboxes.read, round_to_22_bits(r));
+      if (saved) op.outputs[at * l.O + l.D + i] = r;
+    });
+    phases.mark(8);
+    if (op.rows && saved) save_rows(op.rows + (at + B) * row_size, m, p, l);
     phases.mark(9);
     inboxes.read->wait(t);
     phases.mark(10);
   }
+  if (!saved) return;
+  store_memory(op.memory_out + e * l.N * l.W, m.at, p, l.N, l.W);
+  store_pair(op.read_weights_out + e * l.R * l.N, m.read_weights, p, l.N, l.R);
+  if (p.head == 0 && p.slot < l.N) op.usage_out[e * l.N + p.slot] = m.usage;
+}
 
-  if (has_memory && saved) {
-    store_memory(op.memory_out + e * l.N * l.W, m.at, p, l.N, l.W);
-    store_pair(op.read_weights_out + e * l.R * l.N, m.read_weights, p, l.N, l.R);
-    if (p.head == 0 && p.slot < l.N) op.usage_out[e * l.N + p.slot] = m.usage;
+// All steps of a thread that has a unit of the LSTM.
+__device__ inline void run_cells(const ForwardBlock& k) {
+  const auto& [op, l, shared, b, place, inboxes, T, B, e, saved] = k;
+  const CellPlace c(l.units, b, B);
+  const int unit = b.first_unit + c.unit, warp = int(threadIdx.x) / kLanes - kMemoryWarps;
+  float cell = c.saved ? op.cell[c.e * l.D + unit] : 0.0f, x[4] = {};
+  if (c.used) load_projection(x, op.projection + c.e * 4 * l.D + unit, c, l.D);
+  cluster_barrier();
+  multiply_hidden(shared, warp, l);
+  for (int t = 0; t < T; ++t) {
+    multiply_reads(shared, l);
+    __syncthreads();
+    lstm_step(cell, x, shared, inboxes, op, l, b, c, t);
+    inboxes.hidden->wait(t);
+    multiply_interface(shared, l);
+    __syncthreads();
+    give_interface(shared, inboxes, op, l, b, place, t);
+    if (t + 1 < T) multiply_hidden(shared, warp, l);
+    MemoryPlace::arrive();
+    inboxes.read->wait(t);
   }
   if (c.saved) op.cell_out[c.e * l.D + unit] = cell;
-  cluster_barrier();
+}
+
+__global__ void __launch_bounds__(kPersistentThreads, 1) mann_persistent_kernel(MANNPersistent op) {
+#if MANNKERN_HAS_CLUSTERS
+  const PersistentLayout l(op.sizes);
+  const ForwardBlock block(op, l);
+  load_gate_weights(block.shared + l.gate_weights, op.recurrent_weight, l, block.b);
+  load_interface_weights(block.shared + l.interface_weights, op.interface_weight, l, block.b);
+  load_output(block.shared + l.hidden, block.shared + l.read, op.output, block.B, l, block.b);
+  clear_vector(block.shared + l.vector);
+  block.inboxes.init();
+  if (threadIdx.x < kMemoryThreads) run_memory(block);
+  else run_cells(block);
+  cluster_barrier();  // a block must be there as long as others give to it
 #endif
 }
 

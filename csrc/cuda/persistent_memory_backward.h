@@ -68,9 +68,9 @@ __device__ inline void store_statistic(float* to, float first, float second, con
   if (lane < kHeads) to[(2 * (lane % 2) + lane / 2 % 2) * kMemoryWarps + p.warp] = sum;
 }
 
-// Backward of the step. Gradients of the interface's product, before activation, are given to `give(place, number)`, after
-// the block's other threads have come to MemoryPlace::arrive; `place` is one of kGradInterface, and with no head or
-// column there the number is 0.
+// Backward of the step. Gradients of the interface's product, before activation, are given to `give(place, row, number)`,
+// after the block's other threads have come to MemoryPlace::arrive. `place` is one of kGradInterface and `row` that of the
+// interface vector; with no head or column there the number is 0 and the row -1.
 template <class Give>
 __device__ void memory_step_backward(MemoryGradients& d, const SavedStep& saved, const MemoryBackwardShared& s,
                                      const MemoryPlace& p, int R, int W, float decay, Give give) {
@@ -189,16 +189,18 @@ __device__ void memory_step_backward(MemoryGradients& d, const SavedStep& saved,
     if (j >= kMostColumns) continue;
     float g = grad[k];
     if (is_key) g = (norm > kEps<float> ? g - along * (activated[k] * inverse_norm) : g) * inverse_norm;
-    give((is_key ? kKeys : kAdds) + h * kMostColumns + j, h < R && j < W ? g * (1 - activated[k] * activated[k]) : 0.0f);
+    const bool used = h < R && j < W;
+    give((is_key ? kKeys : kAdds) + h * kMostColumns + j, used ? ((is_key ? 0 : R) + h) * W + j : -1,
+         used ? g * (1 - activated[k] * activated[k]) : 0.0f);
   }
   if (!is_key && lane == kLanes - 1) {
     const float sum = sum_of_warps(s.statistics + Layout::kGateSums + h * kMemoryWarps);
-    give(kGradGates + h, h < R ? s.open[h] * s.closed[h] * sum : 0.0f);
+    give(kGradGates + h, h < R ? 2 * R * W + h : -1, h < R ? s.open[h] * s.closed[h] * sum : 0.0f);
   }
   if (!is_key && lane == kLanes - 2) {
     const float slope = softplus_slope<DeviceMath>(1 - s.strength[h]);
     const float sum = sum_of_warps(s.statistics + Layout::kStrengthSums + h * kMemoryWarps);
-    give(kGradStrengths + h, h < R ? slope * sum : 0.0f);
+    give(kGradStrengths + h, h < R ? (2 * W + 1) * R + h : -1, h < R ? slope * sum : 0.0f);
   }
 }
 

@@ -10,11 +10,12 @@ import torch
 
 
 class Sizes(NamedTuple):
-    """Sizes of a call that a backend may limit: slots N, width W, heads R (H of the NTM)."""
+    """Sizes of a call that a backend may limit: slots N, width W, heads R (H of the NTM), hidden units D."""
 
     N: int = 1
     W: int = 1
     R: int = 1
+    D: int = 1
 
 
 class Backend(NamedTuple):
@@ -32,6 +33,8 @@ class Backend(NamedTuple):
     fuses_lengths:  whether that operation takes lengths and resets; without, such episodes run step by step
     operations:     single operations that it has of other families, by name, each with (sizes, dtype) -> why it cannot
                     run a call of them; "" where it can
+    on_request:     of these operations, those that ``auto`` does not take
+    episode_overload: the overload of a whole episode, where it is not ``overload``
     """
 
     name: str
@@ -43,3 +46,5 @@ class Backend(NamedTuple):
     fuses_episodes: Callable[[str, Sizes, torch.dtype], bool] = lambda family, sizes, dtype: False
     fuses_lengths: bool = False
     operations: Mapping[str, Callable[[Sizes, torch.dtype], str]] = MappingProxyType({})
+    on_request: tuple[str, ...] = ()
+    episode_overload: str | None = None

@@ -29,7 +29,11 @@ def special(operation: str, device_type: str, sizes: Sizes, dtype: torch.dtype) 
     """The backend that ``auto`` takes for one operation before that of its family, if one has it and can run it."""
     for backend in BACKENDS.values():
         has_it = operation in backend.operations and device_type in backend.devices
-        if has_it and not _why_not_operation(backend, operation, device_type, sizes, dtype):
+        if (
+            has_it
+            and operation not in backend.on_request
+            and not _why_not_operation(backend, operation, device_type, sizes, dtype)
+        ):
             return backend
     return None
 
@@ -47,12 +51,13 @@ def why_not(
     R: int = 1,
     operation: str = "",
     dtype: torch.dtype = torch.float32,
+    D: int = 1,
 ) -> str:
     """Why ``backend`` cannot run a family's operations, or this one, at these sizes; "" where it can."""
     if backend is REFERENCE or family in backend.families:
         return backend.why_not(device_type, Sizes(N, W, R))
     if operation in backend.operations:
-        return _why_not_operation(backend, operation, device_type, Sizes(N, W, R), dtype)
+        return _why_not_operation(backend, operation, device_type, Sizes(N, W, R, D), dtype)
     others = [repr(other.name) for other in BACKENDS.values() if family in other.families]
     verb = "have" if len(others) > 1 else "has"
     have = f"{' and '.join(others)} {verb} them" if others else "only the reference has them"
@@ -68,10 +73,11 @@ def choose(
     R: int = 1,
     operation: str = "",
     dtype: torch.dtype = torch.float32,
+    D: int = 1,
 ) -> Backend:
     """The backend of one call: ``backend=``, else MANNKERN_BACKEND, else ``auto``. Only ``auto`` falls back.
 
-    N, W and R are the call's sizes, because kernels may not take all of them; ``family`` is a memory family's name.
+    N, W, R and D are the call's sizes, because kernels may not take all of them; ``family`` is a memory family's name.
     ``operation`` and its dtype are given where a backend may have that operation alone.
     Where forward-mode derivatives are taken, it is the reference, because no kernel has them.
 
@@ -84,7 +90,7 @@ def choose(
     if for_onnx():
         return REFERENCE
     if name == "auto":
-        first = special(operation, device.type, Sizes(N, W, R), dtype)
+        first = special(operation, device.type, Sizes(N, W, R, D), dtype)
         if first is not None and forward_ad._current_level < 0:
             return first
         backend = preferred(family, device.type)
@@ -96,7 +102,7 @@ def choose(
     if name not in BACKENDS:
         raise ValueError(f"{source}: got {name!r}, need 'auto' or one of {', '.join(map(repr, BACKENDS))}")
     backend = BACKENDS[name]
-    reason = why_not(backend, family, device.type, N, W, R, operation, dtype)
+    reason = why_not(backend, family, device.type, N, W, R, operation, dtype, D)
     if reason:
         raise RuntimeError(f"{source}: got {name!r}, need another: {reason}")
     return backend if forward_ad._current_level < 0 else REFERENCE

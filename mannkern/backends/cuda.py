@@ -1,6 +1,7 @@
 """The backend ``cuda``: the compiled CUDA kernels, for tensors on an NVIDIA GPU.
 
-It has the NTM's operations, and LRUA's step in float32 where a block of threads holds the memory of an episode.
+It has the NTM's operations, and of LRUA two in float32: the step, where a block of threads holds the memory of an
+episode, and whole episodes of a MANN as one persistent kernel, where a call names this backend.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
 
 def _why_not_step(sizes: Sizes, dtype: torch.dtype) -> str:
     """The twin of step_takes in csrc/cuda/lrua_launch.h."""
-    N, W, R = sizes
+    N, W, R, _ = sizes
     if dtype != torch.float32:
         return f"dtype = {str(dtype).removeprefix('torch.')}, the CUDA kernels of lrua_step take float32"
     for name, size, most in (("N", N, 256), ("W", W, 128), ("R", R, 4)):
@@ -37,6 +38,20 @@ def _why_not_step(sizes: Sizes, dtype: torch.dtype) -> str:
     return ""
 
 
+def _why_not_episode(sizes: Sizes, dtype: torch.dtype) -> str:
+    N, W, R, D = sizes
+    if dtype != torch.float32:
+        return f"dtype = {str(dtype).removeprefix('torch.')}, the persistent kernel computes in float32"
+    return native.persistent_why_not(torch.cuda.current_device(), D, N, W, R)
+
+
 BACKEND = Backend(
-    "cuda", families=("ntm",), devices=("cuda",), why_not=_why_not, operations={"lrua_step": _why_not_step}
+    "cuda",
+    families=("ntm",),
+    devices=("cuda",),
+    why_not=_why_not,
+    fuses_episodes=lambda family, sizes, dtype: family == "lrua",
+    operations={"lrua_step": _why_not_step, "mann_episode": _why_not_episode},
+    on_request=("mann_episode",),
+    episode_overload="persistent",
 )

@@ -27,9 +27,12 @@ if _handle is not None:
     _handle.mannkern_isa.restype = ctypes.c_char_p
     _handle.mannkern_vector_bytes.restype = ctypes.c_int64
 
+_cuda: ctypes.CDLL | None = None
 cuda_reason = f"this PyTorch is built without CUDA; https://pytorch.org has one with it, then: {_BUILD}"
 if torch.version.cuda is not None:
-    _, cuda_reason = _load("_CUDA.abi3.so", "nvcc and a PyTorch built with CUDA")
+    _cuda, cuda_reason = _load("_CUDA.abi3.so", "nvcc and a PyTorch built with CUDA")
+if _cuda is not None:
+    _cuda.mannkern_persistent_why_not.restype = ctypes.c_char_p
 
 
 def isa() -> str:
@@ -45,3 +48,10 @@ def set_isa(name: str) -> bool:
 def block(dtype: torch.dtype) -> int:
     """Slots in a block of an episode's memory: two vectors of the instruction set, or 0 without the library."""
     return 0 if _handle is None else 2 * int(_handle.mannkern_vector_bytes()) // dtype.itemsize
+
+
+def persistent_why_not(device_index: int, D: int, N: int, W: int, R: int) -> str:
+    """Why a GPU cannot run a MANN's episode of these sizes as one kernel; "" where it can."""
+    assert _cuda is not None  # the caller has checked cuda_reason
+    reason = _cuda.mannkern_persistent_why_not(device_index, *map(ctypes.c_int64, (D, N, W, R)))
+    return "" if reason is None else str(reason.decode())

@@ -51,7 +51,7 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
     if not _has_triton:
         return "Triton is not installed; pip install triton"
     if device_type == "cuda" or (device_type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
-        return tiling.unsupported(*sizes)
+        return tiling.unsupported(*sizes[:3])
     return (
         f"Triton runs on a GPU, not on {device_type!r} (for tests, slowly, with TRITON_INTERPRET=1 set from the start)"
     )
@@ -59,7 +59,7 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
 
 def _fuses_episodes(family: str, sizes: Sizes, dtype: torch.dtype) -> bool:
     """LRUA's, where one program holds the memory of an episode."""
-    N, W, R = sizes
+    N, W, R, _ = sizes
     return family == "lrua" and not tiling.unsupported(N, W, R) and tiling.memory_blocks(N, W, dtype).whole
 
 

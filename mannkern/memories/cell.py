@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mannkern.backends import Sizes
+from mannkern.backends import REFERENCE, Backend, Sizes, choose
 from mannkern.memories import controllers
-from mannkern.memories.checks import check_controller, check_dtype, check_input, check_tensor, widen
+from mannkern.memories.checks import check_controller, check_dtype, check_input, check_tensor, compute_dtype, widen
 from mannkern.memories.controllers import FeedForward, check_controller_state
 from mannkern.memories.state import add_batch, drop_batch
 
@@ -32,6 +32,7 @@ class MemoryCell(nn.Module, Generic[State]):
     """
 
     family: ClassVar[str]  # the name of its memory family
+    episode_operation: ClassVar[str] = ""  # the name of its fused episode, if it has one
     state_type: ClassVar[type[Any]]  # a NamedTuple: controller, then tensors
     state_letters: ClassVar[dict[str, str]]  # the dimensions of these tensors
     initial_memory: Tensor | None  # (N, W), or None if it is a constant
@@ -98,10 +99,15 @@ class MemoryCell(nn.Module, Generic[State]):
         """Width of a step's output: D + R W."""
         return self.hidden_size + self._read_size
 
-    @property
-    def memory_sizes(self) -> Sizes:
-        """N, W and R, which a backend may limit."""
-        return Sizes(self.memory_slots, self.memory_width, self._read_size // self.memory_width)
+    def episode_backend(self, device: torch.device) -> Backend:
+        """The backend of a fused episode of this cell on a device; it may be one that fuses none."""
+        N, W = self.memory_slots, self.memory_width
+        sizes = {"N": N, "W": W, "R": self._read_size // W, "D": self.hidden_size}
+        dtype = compute_dtype(self.interface.weight)
+        if not self.episode_operation:
+            return choose(self.family, self.backend, device)
+        backend = choose(self.family, self.backend, device, **sizes, operation=self.episode_operation, dtype=dtype)
+        return backend if backend.fuses_episodes(self.family, Sizes(**sizes), dtype) else REFERENCE
 
     def reset_parameters(self) -> None:
         """Draw all parameters again, except those of a controller or interface of the caller's own; see the class."""

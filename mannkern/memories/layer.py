@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mannkern.backends import choose
+from mannkern.backends import REFERENCE
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import compute_dtype
 from mannkern.memories.ends import is_longest_first, join, reorder, select, start_of
@@ -60,9 +60,9 @@ def _fused(
 def _can_fuse(cell: MemoryCell[Any], input: Tensor, lengths: Tensor | None, reset: Tensor | None) -> bool:
     if not is_plain(cell) or input.shape[0] == 0 or torch._C._are_functorch_transforms_active():
         return False
-    backend = choose(cell.family, cell.backend, input.device)
+    backend = cell.episode_backend(input.device)
     is_whole = lengths is None and reset is None
-    fuses = backend.fuses_episodes(cell.family, cell.memory_sizes, compute_dtype(cell.interface.weight))
+    fuses = backend is not REFERENCE
     return fuses and (is_whole or (backend.fuses_lengths and (reset is None or starts_plain(cell))))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from mannkern.memories.episode import pack_weights
 from mannkern.memories.lrua.cell import MANNCell
 from mannkern.memories.lrua.ops import episode_persistent
-from mannkern.memories.lrua.reference import lrua_step
+from mannkern.memories.lrua.reference import least_used_slots, lrua_step
 
 Call = Callable[[ctypes.Array[ctypes.c_int64]], None]
 
@@ -105,10 +105,12 @@ def _results(operation: Any, *args: Any) -> list[Tensor]:
 def kernels(forward: Call, backward: Call) -> Iterator[None]:
     """Makes the overload "persistent" of ``mann_episode`` use these calls."""
     operations = {
-        "mann_persistent": lambda *args: mann_persistent(forward, *args),
-        "mann_persistent_backward": lambda *args: mann_persistent_backward(backward, *args),
+        "mann_persistent": {"default": lambda *args: mann_persistent(forward, *args)},
+        "mann_persistent_backward": {"default": lambda *args: mann_persistent_backward(backward, *args)},
+        "mann_episode": {"persistent": episode_persistent.run_episode},
+        "mann_episode_backward": {"persistent": episode_persistent.run_episode_backward},
     }
-    with mock.patch.multiple(episode_persistent, **{name: {"default": run} for name, run in operations.items()}):
+    with mock.patch.multiple(episode_persistent, **operations):
         yield
 
 
@@ -159,6 +161,15 @@ def reference(args: Episode) -> tuple[list[Tensor], Tensor]:
         output = torch.cat([h, r.flatten(1)], -1)
         outputs.append(output)
     return [torch.stack(outputs), *memory, c], gap
+
+
+def reference_slots(args: Episode) -> Tensor:
+    """The least used slots (T, B, n) of every step, in plain PyTorch."""
+    slots = []
+    for t in range(len(args.input)):
+        usage = args.usage if t == 0 else reference(args._replace(input=args.input[:t]))[0][3]
+        slots.append(least_used_slots(usage, args.num_least_used))
+    return torch.stack(slots)
 
 
 def reference_gradients(args: Episode, grads: Sequence[Tensor | None]) -> list[Tensor]:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+import mannkern
+from mannkern.backends import cuda
 from tests.cuda.emulated import COMPILER
 from tests.cuda.persistent import (
     Episode,
@@ -26,6 +28,7 @@ from tests.cuda.persistent import (
     kernels,
     reference,
     reference_gradients,
+    reference_slots,
 )
 
 pytestmark = [
@@ -33,14 +36,11 @@ pytestmark = [
     pytest.mark.slow,
 ]
 Emulate = Callable[[bool], AbstractContextManager[None]]
-EPISODES = {  # T, B, F, D, N, W, R
-    "standard": (3, 3, 7, 200, 128, 40, 4),
-    "odd_sizes": (4, 17, 5, 50, 33, 13, 3),
-    "small": (6, 2, 3, 9, 20, 3, 1),
-}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "per_head": {"key_strength": True, "least_used": "per_head", "num_least_used": 2},
+EPISODES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {  # T, B, F, D, N, W, R; options of MANNCell
+    "standard": ((3, 2, 7, 200, 128, 40, 4), {}),
+    "two_clusters": ((4, 9, 5, 50, 33, 13, 3), {"key_strength": True, "least_used": "per_head", "num_least_used": 2}),
+    "small": ((6, 2, 3, 9, 20, 3, 1), {}),
+    "one_column": ((2, 1, 3, 9, 20, 1, 2), {"key_strength": True}),
 }
 
 
@@ -58,11 +58,11 @@ def emulate(tmp_path_factory: pytest.TempPathFactory) -> Emulate:
     )
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("shape", EPISODES)
-def test_accuracy_in_any_order(shape: str, options: str, emulate: Emulate) -> None:
+@pytest.mark.parametrize("case", EPISODES)
+def test_accuracy_in_any_order(case: str, emulate: Emulate) -> None:
     """Results and gradients are accurate, and bit-equal with threads in reverse."""
-    args = draw(*EPISODES[shape], **OPTIONS[options])
+    shape, options = EPISODES[case]
+    args = draw(*shape, **options)
     (truth, gap), (single, _) = reference(double(args)), reference(args)
     assert gap.min() > 1e-6
     grads = cotangents(single)
@@ -81,3 +81,52 @@ def test_accuracy_in_any_order(shape: str, options: str, emulate: Emulate) -> No
 
 def same(x: torch.Tensor, y: torch.Tensor) -> bool:
     return torch.equal(x.nan_to_num(7.0), y.nan_to_num(7.0))
+
+
+def test_equal_slots(emulate: Emulate) -> None:
+    """An episode that starts from equal slots writes to the reference's slots, and leaves the others equal."""
+    T, N = 6, 40
+    args = draw(T, 1, 3, 24, N, 12, 4)
+    usage = torch.zeros(1, N)
+    usage[:, 0] = 1
+    start = args._replace(
+        memory=torch.full_like(args.memory, 1e-6), usage=usage, read_weights=usage.expand(1, 4, N).contiguous()
+    )
+    with emulate(False):
+        results = forward(start)
+    expected = reference_slots(double(start))
+    assert results.least_used.equal(expected)
+    untouched = torch.ones(N, dtype=torch.bool).index_fill(0, expected.flatten().unique(), False)
+    untouched[0] = False
+    assert int(untouched.sum()) > 1
+    for name in ("memory", "read_weights", "usage"):
+        x = getattr(results, name)
+        slots = x.movedim(1 if name == "memory" else -1, 0)[untouched]
+        assert (slots == slots[:1]).all(), name
+
+
+def test_a_module_with_missing_gradients(emulate: Emulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MANN with backend="cuda" gives the reference's outputs and gradients; gradients of its last state are zero."""
+    monkeypatch.setattr(cuda, "why_no_episode", lambda *_: "")
+    torch.manual_seed(0)
+    mann = mannkern.MANN(3, 16, 20, 7, 2, backend="cuda", memory_init="uniform")
+    other = mannkern.MANN(3, 16, 20, 7, 2, backend="reference", memory_init="uniform")
+    other.load_state_dict(mann.state_dict())
+    x = torch.randn(5, 2, 3)
+    with emulate(False):
+        with torch.no_grad():
+            outputs = mann(x)[0]
+        trained = mann(x)[0]
+        trained.square().sum().backward()
+    right = other(x)[0]
+    right.square().sum().backward()
+    assert outputs.equal(trained)
+    torch.testing.assert_close(trained, right)
+    for (name, p), q in zip(mann.named_parameters(), other.parameters()):
+        torch.testing.assert_close(p.grad, q.grad, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_requests_that_cannot_be_met() -> None:
+    mann = mannkern.MANN(3, 16, 20, 7, 2, backend="cuda")
+    with pytest.raises(RuntimeError, match="backend='cuda' cannot be met: backend 'cuda' runs on a GPU, not on 'cpu'"):
+        mann(torch.randn(5, 2, 3))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from mannkern.backends import choose
 from mannkern.integers import check_integer
 from mannkern.memories import state as states
 from mannkern.memories.cell import MemoryCell
@@ -17,7 +16,14 @@ from mannkern.memories.episode import pack_state, saves_for_backward, split_last
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.interface import InterfaceVector, activate, interface_sizes
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
+from mannkern.memories.lrua.ops.episode_persistent import MANNEpisodePersistentFunction
 from mannkern.memories.lrua.ops.episode_recompute import MANNEpisodeRecomputeFunction
+
+_EPISODES: dict[str | None, type[Function]] = {  # by the overload of the operation
+    "default": MANNEpisodeFunction,
+    "recompute": MANNEpisodeRecomputeFunction,
+    "persistent": MANNEpisodePersistentFunction,
+}
 
 
 @states.register_state
@@ -79,6 +85,7 @@ class MANNCell(MemoryCell[MANNState]):
     """
 
     family: ClassVar[str] = "lrua"
+    episode_operation: ClassVar[str] = "mann_episode"
     state_type: ClassVar[type[Any]] = MANNState
     state_letters: ClassVar[dict[str, str]] = {"memory": "BNW", "read_weights": "BRN", "usage": "BN", "read": "BRW"}
 
@@ -187,11 +194,13 @@ class MANNCell(MemoryCell[MANNState]):
         """All steps of input (T, B, F) as one operation; see the base class."""
         *controller, weight, bias = weights
         output, cell = pack_state(self, state)
-        function: type[Function] = MANNEpisodeRecomputeFunction
+        backend = self.episode_backend(input.device)
+        function = _EPISODES[backend.episode_overload or backend.overload]
         ends: tuple[Tensor | None, ...] = ()
-        if choose(self.family, self.backend, input.device).overload == "default":
-            function = MANNEpisodeFunction
+        if backend.fuses_lengths:
             ends = lengths, reset, None if reset is None else self.first_memory(1)[0]
+        elif function is MANNEpisodePersistentFunction and cell is None:
+            raise RuntimeError("controller: got one without c, need an LSTM for a MANN's episode as one kernel")
         outputs, memory, read_weights, usage, c, *_ = function.apply(
             input,
             *controller,

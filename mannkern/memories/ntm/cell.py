@@ -70,6 +70,7 @@ class NTMCell(MemoryCell[NTMState]):
     """
 
     family: ClassVar[str] = "ntm"
+    episode_operation: ClassVar[str] = "ntm_episode"
     state_type: ClassVar[type[Any]] = NTMState
     state_letters: ClassVar[dict[str, str]] = {
         "memory": "BNW",

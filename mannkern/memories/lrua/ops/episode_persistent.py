@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from mannkern.memories.episode import checkpoint_every, controller_gradients, gradients_for_autograd
-from mannkern.memories.function import call_backward, takes
+from mannkern.memories.function import is_differentiated_again, takes
 from mannkern.memories.library import empty_like, operation
-from mannkern.memories.lrua.ops.episode import Eleven
+from mannkern.memories.lrua.ops.episode import Eleven, differentiable_gradients
 
 Seven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -194,14 +194,22 @@ class MANNEpisodePersistentFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, _, recurrent_weight, interface_weight, _, *state = inputs[:10]
-        ctx.per_head, ctx.decay = inputs[12:14]
+        input, input_weight, bias, recurrent_weight, interface_weight, interface_bias, *state = inputs[:10]
+        ctx.options = inputs[12:14]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[5:])
-        ctx.save_for_backward(input, input_weight, recurrent_weight, interface_weight, *state, output[0], *output[5:])
+        weights, biases = (input_weight, recurrent_weight, interface_weight), (bias, interface_bias)
+        ctx.save_for_backward(input, *weights, *state, output[0], *output[5:], *biases)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved, options = ctx.saved_tensors, (ctx.per_head, ctx.decay, ctx.needs_input_grad[0])
-        out = call_backward(mann_episode_backward["persistent"], *grads[:5], *saved, *options)
-        return (*gradients_for_autograd(ctx, out, saved), None, None, None, None)
+        *saved, bias, interface_bias = ctx.saved_tensors
+        if is_differentiated_again():
+            others = bias, interface_bias, saved[7]
+            args = (saved[:7], (None, None, None), others, saved[-1], ctx.options)
+            needed = (*ctx.needs_input_grad[:11], False, False, False)
+            return (*differentiable_gradients(grads[:5], *args, needed)[:11], None, None, None, None)
+        out = mann_episode_backward["persistent"](*grads[:5], *saved, *ctx.options, ctx.needs_input_grad[0])
+        no_ends = (None,)
+        gradients = gradients_for_autograd(ctx, (*out, *no_ends), (*saved, *no_ends))[:11]
+        return (*gradients, None, None, None, None)
