@@ -156,7 +156,7 @@ def split_last(outputs: Tensor, output: Tensor, lengths: Tensor | None, read: Te
     They are copies: a view would keep the outputs of all steps in memory, and FSDP2 warns of views.
     """
     last = last_outputs(outputs, output, lengths)
-    hidden, last_read = last.tensor_split([last.shape[1] - read[0].numel()], -1)
+    hidden, last_read = last.tensor_split([last.shape[1] - read.shape[1] * read.shape[2]], -1)
     return hidden.clone(), last_read.unflatten(-1, read.shape[1:]).clone()
 
 

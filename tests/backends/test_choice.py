@@ -123,7 +123,7 @@ def test_asking_for_the_reference_warns_of_nothing(monkeypatch: pytest.MonkeyPat
 def test_each_function_runs_on_the_backend_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     requests: list[tuple[str, str | None]] = []
 
-    def choose(family: str, requested: str | None, device: torch.device, N: int = 1, W: int = 1, R: int = 1) -> Backend:
+    def choose(family: str, requested: str | None, device: torch.device, *sizes: object, **others: object) -> Backend:
         requests.append((family, requested))
         return REFERENCE
 

@@ -177,18 +177,18 @@ def test_auto_takes_one_operation_of_another_backend(monkeypatch: pytest.MonkeyP
         ("dtype = float16, the CUDA kernels of lrua_step take float32", (8, 8, 1), torch.float16),
     ):
         assert choose("lrua", None, gpu, *sizes, step, dtype).name == "triton"
-        with pytest.raises(RuntimeError, match=f"^backend='cuda' cannot be met: {re.escape(reason)}$"):
+        with pytest.raises(RuntimeError, match=f"^backend: got 'cuda', need another: {re.escape(reason)}$"):
             choose("lrua", "cuda", gpu, *sizes, step, dtype)
     monkeypatch.setattr(native, "cuda_reason", "it was not built")
     assert choose("lrua", None, gpu, 128, 40, 4, step).name == "triton"
-    with pytest.raises(RuntimeError, match=r"^backend='cuda' cannot be met: it was not built$"):
+    with pytest.raises(RuntimeError, match=r"^backend: got 'cuda', need another: it was not built$"):
         choose("lrua", "cuda", gpu, 128, 40, 4, step)
 
 
 def test_the_step_says_what_its_backend_takes() -> None:
     tensors = arguments(CASES["step"], SMALL)
     with pytest.raises(
-        RuntimeError, match=r"^backend='cuda' cannot be met: backend 'cuda' runs on a GPU, not on 'cpu'$"
+        RuntimeError, match=r"^backend: got 'cuda', need another: backend 'cuda' runs on a GPU, not on 'cpu'$"
     ):
         run_case(CASES["step"], tensors, "cuda")
 

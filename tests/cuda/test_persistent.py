@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import mannkern
-from mannkern.backends import cuda
+from mannkern.backends import BACKENDS, cuda
 from tests.cuda.emulated import COMPILER
 from tests.cuda.persistent import (
     Episode,
@@ -107,7 +107,9 @@ def test_equal_slots(emulate: Emulate) -> None:
 
 def test_a_module_with_missing_gradients(emulate: Emulate, monkeypatch: pytest.MonkeyPatch) -> None:
     """MANN with backend="cuda" gives the reference's outputs and gradients; gradients of its last state are zero."""
-    monkeypatch.setattr(cuda, "why_no_episode", lambda *_: "")
+    operations = {"lrua_step": lambda *_: "", "mann_episode": lambda *_: ""}
+    backend = cuda.BACKEND._replace(why_not=lambda *_: "", operations=operations)
+    monkeypatch.setitem(BACKENDS, "cuda", backend)
     torch.manual_seed(0)
     mann = mannkern.MANN(3, 16, 20, 7, 2, backend="cuda", memory_init="uniform")
     other = mannkern.MANN(3, 16, 20, 7, 2, backend="reference", memory_init="uniform")
@@ -128,5 +130,7 @@ def test_a_module_with_missing_gradients(emulate: Emulate, monkeypatch: pytest.M
 
 def test_requests_that_cannot_be_met() -> None:
     mann = mannkern.MANN(3, 16, 20, 7, 2, backend="cuda")
-    with pytest.raises(RuntimeError, match="backend='cuda' cannot be met: backend 'cuda' runs on a GPU, not on 'cpu'"):
+    with pytest.raises(
+        RuntimeError, match="backend: got 'cuda', need another: backend 'cuda' runs on a GPU, not on 'cpu'"
+    ):
         mann(torch.randn(5, 2, 3))

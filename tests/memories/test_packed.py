@@ -88,7 +88,7 @@ def test_errors(module: type[Sequence]) -> None:
     wrong: Tensor = torch.zeros(2, SIZES[0] + 1, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"^lengths: got list, need None: a PackedSequence has its own"):
         model(packed, lengths=[2, 2])
-    with pytest.raises(ValueError, match=r"^input: got shape \(2, 1, 4\), need \(T, B, F\) with F = 3"):
+    with pytest.raises(ValueError, match=r"^input: got shape \(2, 1, 4\), need \(T, B, F\) or \(T, F\) with F = 3"):
         model(pack_sequence([wrong]))
     with pytest.raises(ValueError, match=r"^reset: got shape \(2, 1\), need \(T, B\) = \(2, 2\)"):
         model(packed, reset=torch.ones(2, 1).bool())
