@@ -13,14 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mannkern.backends.onnx import for_onnx
 from mannkern.memories.content import cosine_weights, read
 
 
 def least_used_slots(usage: Tensor, n: int) -> Tensor:
     """Least used: indices (B, n) of the n smallest of usage (B, N), ascending; ties: lower index; NaN: the largest."""
-    if for_onnx():
-        return torch.topk(usage.detach(), n, largest=False).indices  # ONNX's TopK breaks ties by index
     return torch.sort(usage.detach(), dim=-1, stable=True).indices[:, :n]
 
 
@@ -54,6 +51,17 @@ def usage_update(usage: Tensor, read_weights: Tensor, write_weights: Tensor, dec
     return decay * usage + _sum_heads(read_weights) + _sum_heads(write_weights)
 
 
+def write_weights(read_weights: Tensor, gate: Tensor, least_used: Tensor, per_head: bool) -> Tensor:
+    """Write weights (B, R, N) of the read weights before, the gate logits (B, R) and the least used slots (B, n)."""
+    if per_head:
+        heads = torch.arange(gate.shape[1], device=gate.device) % least_used.shape[1]
+        w_lu = torch.zeros_like(read_weights).scatter(-1, least_used[:, heads].unsqueeze(-1), 1.0)
+    else:
+        w_lu = torch.zeros_like(read_weights[:, 0]).scatter(-1, least_used, 1.0).unsqueeze(1)
+    s = torch.sigmoid(gate).unsqueeze(-1)
+    return s * read_weights + (1 - s) * w_lu
+
+
 def lrua_step(
     memory: Tensor,
     read_weights: Tensor,
@@ -65,20 +73,19 @@ def lrua_step(
     num_least_used: int,
     per_head: bool,
     decay: float,
+    least_used: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """One step: memory (B, N, W), read (B, R, W), read weights (B, R, N), usage (B, N), write weights (B, R, N)."""
-    least_used = least_used_slots(usage, num_least_used)
-    if per_head:
-        heads = torch.arange(key.shape[1], device=usage.device) % num_least_used
-        w_lu = torch.zeros_like(read_weights).scatter(-1, least_used[:, heads].unsqueeze(-1), 1.0)
-    else:
-        w_lu = torch.zeros_like(usage).scatter(-1, least_used, 1.0).unsqueeze(1)
-    s = torch.sigmoid(gate).unsqueeze(-1)
-    write_weights = s * read_weights + (1 - s) * w_lu
-    memory = additive_write(memory, write_weights, add, least_used[:, 0])
+    """One step: memory (B, N, W), read (B, R, W), read weights (B, R, N), usage (B, N), write weights (B, R, N).
+
+    least_used: the least used slots (B, num_least_used) if they are known already; by default those of usage.
+    """
+    if least_used is None:
+        least_used = least_used_slots(usage, num_least_used)
+    written_at = write_weights(read_weights, gate, least_used, per_head)
+    memory = additive_write(memory, written_at, add, least_used[:, 0])
     read_vectors, read_weights = cosine_read(memory, key, strength)
-    usage = usage_update(usage, read_weights, write_weights, decay)
-    return memory, read_vectors, read_weights, usage, write_weights
+    usage = usage_update(usage, read_weights, written_at, decay)
+    return memory, read_vectors, read_weights, usage, written_at
 
 
 def lrua_scan(
@@ -92,13 +99,18 @@ def lrua_scan(
     num_least_used: int,
     per_head: bool,
     decay: float,
+    least_used: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """T steps on keys and adds (T, B, R, W), gates and strengths (T, B, R): reads (T, B, R, W), then the state."""
+    """T steps on keys and adds (T, B, R, W), gates and strengths (T, B, R): reads (T, B, R, W), then the state.
+
+    least_used: the least used slots (T, B, num_least_used) if they are known already, as for :func:`lrua_step`.
+    """
     reads = []
     for t, (key, add, gate) in enumerate(zip(keys, adds, gates, strict=True)):
         strength = None if strengths is None else strengths[t]
+        slots = None if least_used is None else least_used[t]
         memory, read_vectors, read_weights, usage, _ = lrua_step(
-            memory, read_weights, usage, key, add, gate, strength, num_least_used, per_head, decay
+            memory, read_weights, usage, key, add, gate, strength, num_least_used, per_head, decay, slots
         )
         reads.append(read_vectors)
     stacked = torch.stack(reads) if reads else memory.new_empty(keys.shape)
