@@ -184,7 +184,7 @@ def lrua_step(
 
 
 def _slots_for_onnx(usage: Tensor, n: int) -> Tensor | None:
-    """The least used slots (B, n) in a call traced for ONNX: it has no stable sort, but its TopK breaks ties by index."""
+    """The least used slots (B, n) in a call traced for ONNX. It has no stable sort; its TopK breaks ties by index."""
     return torch.topk(usage.detach(), n, largest=False).indices if for_onnx() else None
 
 
