@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mannkern.backends import choose
+from mannkern.backends.onnx import for_onnx
 from mannkern.memories.checks import (
     check_decay,
     check_first,
@@ -178,8 +179,13 @@ def lrua_step(
     options = _options(R, N, num_least_used, least_used, decay)
     arguments = (memory, read_weights, usage, key, add, gate, strength, *options)
     if chosen.overload is None:
-        return LRUAStep(*reference.lrua_step(*arguments))
+        return LRUAStep(*reference.lrua_step(*arguments, _slots_for_onnx(usage, options[0])))
     return LRUAStep(*LRUAStepFunction.apply_fast(*arguments, chosen.overload)[:5])
+
+
+def _slots_for_onnx(usage: Tensor, n: int) -> Tensor | None:
+    """The least used slots (B, n) in a call traced for ONNX. It has no stable sort; its TopK breaks ties by index."""
+    return torch.topk(usage.detach(), n, largest=False).indices if for_onnx() else None
 
 
 def _options(R: int, N: int, num_least_used: int | None, least_used: str, decay: float) -> tuple[int, bool, float]:

@@ -13,14 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mannkern.backends.onnx import for_onnx
 from mannkern.memories.content import cosine_weights, read
 
 
 def least_used_slots(usage: Tensor, n: int) -> Tensor:
     """Least used: indices (B, n) of the n smallest of usage (B, N), ascending; ties: lower index; NaN: the largest."""
-    if for_onnx():
-        return torch.topk(usage.detach(), n, largest=False).indices  # ONNX's TopK breaks ties by index
     return torch.sort(usage.detach(), dim=-1, stable=True).indices[:, :n]
 
 
