@@ -43,5 +43,5 @@ def run(report: harness.Report, tiny: bool, save: Callable[[], None]) -> None:
     contest(f"scan, T = {T}", workloads.lrua_scan(T, B, device), entrants)
     report.begin({"what": "check"})
     entrants = episode.check_first_steps(report, episode.CHECKED_BATCH, episode.check_whole(report, device), device)
-    for B in (2,) if tiny else (4096, 256):
+    for B in (2,) if tiny else (4096, 256, 16):
         contest(f"training, T = {T}", workloads.mann(B, T, device), entrants)
