@@ -64,8 +64,9 @@ def replay(operation: Operation, tensors: tuple[Tensor | None, ...], options: tu
 
     operation: a function whose results are new tensors, and whose launches depend only on shapes, dtypes and options
     """
-    device = next(x.device for x in tensors if x is not None)
-    if device.type != "cuda" or not any(x is not None and x.numel() for x in tensors[:1]):
+    first = next(x for x in tensors if x is not None)
+    device = first.device
+    if device.type != "cuda" or not first.numel():
         return operation(*tensors, *options)
     with torch.cuda.device(device):
         if torch.cuda.is_current_stream_capturing():

@@ -1,12 +1,13 @@
 """Launchers of the operation ``mann_episode``, forward and backward: a loop of a few launches a step.
 
 Nothing is allocated within the loop. On a GPU the whole loop is captured as a CUDA graph (mannkern/triton/graph.py).
+The products of all steps stand outside it: PyTorch gives the library that computes them memory for each graph.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,20 +15,39 @@ from torch import Tensor
 from mannkern.memories.episode import checkpoint_every
 from mannkern.triton import controller, episode
 from mannkern.triton.graph import replay
-from mannkern.triton.launch.common import Maybe, make_all_aligned, memory_constants, num_ranked_slots, run, triton_dtype
-from mannkern.triton.tiling import SCAN_ELEMENTS_PER_THREAD, memory_blocks, power_of_two, product_blocks
+from mannkern.triton.launch.common import Maybe, make_all_aligned, run
+from mannkern.triton.launch.plan import product, sizes, step_constants
+from mannkern.triton.tiling import SCAN_ELEMENTS_PER_THREAD, memory_blocks, power_of_two
 
 
-def mann_episode(*args: Any) -> tuple[Tensor, ...]:
+def mann_episode(
+    input: Tensor, input_weight: Tensor, bias: Tensor, *weights_state_options: Any
+) -> tuple[Tensor, ...]:  # fmt: skip
     """See ``mann_episode`` of :mod:`mannkern.memories.lrua.ops.episode_recompute`."""
-    with _without_autocast(args[0].device.type):
-        return replay(_forward, args[:11], args[11:])
+    with _without_autocast(input.device.type):
+        gates = torch.addmm(bias, input.flatten(0, 1), input_weight.t()).unflatten(0, input.shape[:2])
+    return replay(_forward, (gates, *weights_state_options[:8]), weights_state_options[8:])
 
 
 def mann_episode_backward(*args: Any) -> tuple[Tensor, ...]:
     """See ``mann_episode_backward`` of :mod:`mannkern.memories.lrua.ops.episode_recompute`."""
-    with _without_autocast(args[5].device.type):
-        return replay(_backward, args[:19], args[19:])
+    grads, (input, input_weight, recurrent_weight, interface_weight, output, cell, memory) = args[:5], args[5:12]
+    outputs, *saved = args[12:19]
+    *options, needs_input_grad = args[19:]
+    tensors = (*grads, recurrent_weight, interface_weight, output, cell, memory, outputs, *saved)
+    d_gates, d_interface, *d_state = replay(_backward, tensors, tuple(options))
+    D = interface_weight.shape[1]
+    first = output.shape[1] - recurrent_weight.shape[1]
+    rows, vectors = d_gates.flatten(0, 1), d_interface.flatten(0, 1)
+    with _without_autocast(input.device.type):
+        d_recurrent = d_gates[0].t() @ output[:, first:]
+        if len(d_gates) > 1:
+            d_recurrent.addmm_(d_gates[1:].flatten(0, 1).t(), outputs[:-1, :, first:].flatten(0, 1))
+        return (
+            (rows @ input_weight).view(input.shape) if needs_input_grad else input.new_empty(0, *input.shape[1:]),
+            rows.t() @ input.flatten(0, 1), rows.sum(0), d_recurrent,
+            vectors.t() @ outputs[..., :D].flatten(0, 1), vectors.sum(0), *d_state,
+        )  # fmt: skip
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
@@ -37,65 +57,8 @@ def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
     return torch.autocast(device_type, enabled=False)
 
 
-class _Sizes(NamedTuple):
-    """Sizes of an episode, in the letters of :mod:`mannkern.triton.controller`."""
-
-    T: int
-    B: int
-    D: int
-    O: int
-    I: int
-    G: int
-    N: int
-    W: int
-    R: int
-    lstm: bool
-
-    @property
-    def strengths(self) -> bool:
-        return 2 * self.R * (self.W + 1) == self.I
-
-    @property
-    def first(self) -> int:
-        """The first column of [h, r] that the controller sees: a tanh layer does not see h."""
-        return 0 if self.lstm else self.D
-
-
-def _sizes(
-    input: Tensor, input_weight: Tensor, interface_weight: Tensor, output: Tensor, cell: Maybe, memory: Tensor
-) -> _Sizes:
-    (T, B, _), (I, D), O, (_, N, W) = input.shape, interface_weight.shape, output.shape[1], memory.shape
-    return _Sizes(T, B, D, O, I, input_weight.shape[0], N, W, (O - D) // W, cell is not None)
-
-
-class _Product(NamedTuple):
-    """How a kernel with a matrix product is launched."""
-
-    grid: tuple[int, int]
-    warps: int
-    constants: dict[str, Any]
-
-
-def _product(columns: int, K: int, memory: Tensor) -> _Product:
-    """A product of K terms with ``columns`` columns. It takes TF32 only if the user allows it for products."""
-    B, dtype = len(memory), memory.dtype
-    blocks = product_blocks(B, K, dtype)
-    precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
-    sizes = {"BB": blocks.BB, "BO": blocks.BO, "S": blocks.S, "BK": blocks.BK}
-    grid = (-(-columns // blocks.BO), -(-B // blocks.BB))
-    constants = {"ACC": triton_dtype(dtype), "PRECISION": precision, "EARLY": starts_early(memory.device)}
-    return _Product(grid, blocks.warps, sizes | constants)
-
-
-def starts_early(device: torch.device) -> bool:
-    """Whether a kernel may begin before the one before it ends: on NVIDIA's GPUs from sm_90 on."""
-    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
-
-
 def _forward(
-    input: Tensor,
-    input_weight: Tensor,
-    bias: Tensor,
+    gates: Tensor,
     recurrent_weight: Tensor,
     interface_weight: Tensor,
     interface_bias: Tensor,
@@ -109,12 +72,12 @@ def _forward(
     decay: float,
     save_for_backward: bool,
 ) -> tuple[Tensor, ...]:
-    s = _sizes(input, input_weight, interface_weight, output, cell, memory)
+    """All steps forward. gates (T, B, G): the products with the input, plus biases, which an LSTM's gates overwrite."""
+    s = sizes(len(gates), interface_weight, recurrent_weight, cell, memory, output.shape[1])
     T, B, every, empty = s.T, s.B, checkpoint_every(s.T), memory.new_empty
-    input, input_weight, recurrent_weight, interface_weight, interface_bias, output, memory, usage = make_all_aligned(
-        input, input_weight, recurrent_weight, interface_weight, interface_bias, output, memory, usage
+    recurrent_weight, interface_weight, interface_bias, output, memory, usage = make_all_aligned(
+        recurrent_weight, interface_weight, interface_bias, output, memory, usage
     )
-    gates = torch.addmm(bias, input.flatten(0, 1), input_weight.t()).view(T, B, s.G)
     slots = T + 1 if save_for_backward else 2
     cells, weights = empty(slots if s.lstm else 0, B, s.D), empty(slots, B, s.R, s.N)
     if cell is not None:
@@ -127,12 +90,12 @@ def _forward(
     last_memory, last_usage = torch.empty_like(memory), torch.empty_like(usage)
     p_saved = (marks, checkpoints) if save_for_backward else (None, None)
 
-    layer = _product(s.G, s.O - s.first, memory)
-    heads = _product(s.I, s.D, memory)
+    layer = product(s.G, s.O - s.first, memory)
+    heads = product(s.I, s.D, memory)
     layout = {"D": s.D, "O": s.O}
     columns = {"I": s.I, "TANH": 2 * s.R * s.W, "RAW": s.R}
     blocks = memory_blocks(s.N, s.W, memory.dtype, SCAN_ELEMENTS_PER_THREAD)
-    step = _memory_constants(memory, s, num_least_used, per_head) | {"D": s.D, "DECAY": decay}
+    step = step_constants(memory, s, num_least_used, per_head) | {"D": s.D, "DECAY": decay}
     for t in range(T):
         before, i_before = (outputs, t - 1) if t else (output, 0)
         slot, after, i_interface = (t, t + 1, t) if save_for_backward else (t % 2, 1 - t % 2, 0)
@@ -163,15 +126,9 @@ def _forward(
     last_cell = cells[last].clone() if s.lstm else empty(0, s.D)
     results = outputs, last_memory, weights[last].clone(), last_usage, last_cell
     if save_for_backward:
-        return *results, gates if s.lstm else gates[:0].clone(), cells, weights, interface, marks, checkpoints
+        return *results, gates if s.lstm else empty(0, B, s.G), cells, weights, interface, marks, checkpoints
     nothing = (x.new_empty(0, *x.shape[1:]) for x in (gates, cells, weights, interface))
     return *results, *nothing, marks, checkpoints
-
-
-def _memory_constants(memory: Tensor, s: _Sizes, num_least_used: int, per_head: bool) -> dict[str, Any]:
-    constants = memory_constants(memory, s.R, memory_blocks(s.N, s.W, memory.dtype, SCAN_ELEMENTS_PER_THREAD))
-    n = num_ranked_slots(num_least_used, per_head, s.R)
-    return constants | {"STRENGTHS": s.strengths, "n": n, "PER_HEAD": per_head, "EARLY": starts_early(memory.device)}
 
 
 def _backward(
@@ -180,8 +137,6 @@ def _backward(
     grad_read_weights: Maybe,
     grad_usage: Maybe,
     grad_cell: Maybe,
-    input: Tensor,
-    input_weight: Tensor,
     recurrent_weight: Tensor,
     interface_weight: Tensor,
     output: Tensor,
@@ -197,12 +152,14 @@ def _backward(
     num_least_used: int,
     per_head: bool,
     decay: float,
-    needs_input_grad: bool,
 ) -> tuple[Tensor, ...]:
-    s = _sizes(input, input_weight, interface_weight, output, cell, memory)
+    """All steps backward: gradients of the gates (T, B, G) and of the interface vectors (T, B, I), both before their
+    activation, and of output, cell, memory, read weights and usage before the first step.
+    """
+    s = sizes(len(interface), interface_weight, recurrent_weight, cell, memory, output.shape[1])
     T, B, every, empty = s.T, s.B, checkpoint_every(s.T), memory.new_empty
-    grad_outputs, input, input_weight, recurrent_weight, interface_weight, output, memory = make_all_aligned(
-        grad_outputs, input, input_weight, recurrent_weight, interface_weight, output, memory
+    grad_outputs, recurrent_weight, interface_weight, output, memory = make_all_aligned(
+        grad_outputs, recurrent_weight, interface_weight, output, memory
     )
     outputs, gates, cells, weights, interface, marks, checkpoints = make_all_aligned(
         outputs, gates, cells, weights, interface, marks, checkpoints
@@ -210,9 +167,9 @@ def _backward(
     d_gates, d_interface = empty(T, B, s.G), empty(T, B, s.I)
     memories = empty(min(every, T), B, s.N, s.W)  # after each step from one checkpoint to the next
 
-    hidden, recurrent = _product(s.D, s.I, memory), _product(s.O - s.first, s.G, memory)
+    hidden, recurrent = product(s.D, s.I, memory), product(s.O - s.first, s.G, memory)
     blocks = memory_blocks(s.N, s.W, memory.dtype, SCAN_ELEMENTS_PER_THREAD)
-    write = _memory_constants(memory, s, num_least_used, per_head)
+    write = step_constants(memory, s, num_least_used, per_head)
     step = write | {"D": s.D, "DECAY": decay, "BI": power_of_two(s.I)}
     layout = {"D": s.D, "O": s.O, "I": s.I}
 
@@ -252,16 +209,7 @@ def _backward(
             d_gates, recurrent_weight, grad_outputs, d_output, t, B,
             G=s.G, O=s.O, FIRST=s.first, **recurrent.constants,
         )  # fmt: skip
-    rows, vectors = d_gates.flatten(0, 1), d_interface.flatten(0, 1)
-    d_recurrent = d_gates[0].t() @ output[:, s.first :]
-    if T > 1:
-        d_recurrent.addmm_(d_gates[1:].flatten(0, 1).t(), outputs[:-1, :, s.first :].flatten(0, 1))
-    return (
-        (rows @ input_weight).view(input.shape) if needs_input_grad else empty(0, *input.shape[1:]),
-        rows.t() @ input.flatten(0, 1), rows.sum(0), d_recurrent,
-        vectors.t() @ outputs[..., : s.D].flatten(0, 1), vectors.sum(0),
-        d_output, d_cell, d_memory, d_weights, d_usage,
-    )  # fmt: skip
+    return d_gates, d_interface, d_output, d_cell, d_memory, d_weights, d_usage
 
 
 def _start(gradient: Maybe, like: Tensor) -> Tensor:

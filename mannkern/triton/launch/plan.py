@@ -1,0 +1,70 @@
+"""How the kernels of an episode are launched: its sizes, and grids, blocks and constants that follow from them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mannkern.triton.launch.common import Maybe, memory_constants, num_ranked_slots, triton_dtype
+from mannkern.triton.tiling import SCAN_ELEMENTS_PER_THREAD, memory_blocks, product_blocks
+
+
+class Sizes(NamedTuple):
+    """Sizes of an episode, in the letters of :mod:`mannkern.triton.controller`."""
+
+    T: int
+    B: int
+    D: int
+    O: int
+    I: int
+    G: int
+    N: int
+    W: int
+    R: int
+    lstm: bool
+
+    @property
+    def strengths(self) -> bool:
+        return 2 * self.R * (self.W + 1) == self.I
+
+    @property
+    def first(self) -> int:
+        """The first column of [h, r] that the controller sees: a tanh layer does not see h."""
+        return 0 if self.lstm else self.D
+
+
+def sizes(T: int, interface_weight: Tensor, recurrent_weight: Tensor, cell: Maybe, memory: Tensor, O: int) -> Sizes:
+    (I, D), (B, N, W) = interface_weight.shape, memory.shape
+    return Sizes(T, B, D, O, I, recurrent_weight.shape[0], N, W, (O - D) // W, cell is not None)
+
+
+class Product(NamedTuple):
+    """How a kernel with a matrix product is launched."""
+
+    grid: tuple[int, int]
+    warps: int
+    constants: dict[str, Any]
+
+
+def product(columns: int, K: int, memory: Tensor) -> Product:
+    """A product of K terms with ``columns`` columns. It takes TF32 only if the user allows it for products."""
+    B, dtype = len(memory), memory.dtype
+    blocks = product_blocks(B, K, dtype)
+    precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+    sizes = {"BB": blocks.BB, "BO": blocks.BO, "S": blocks.S, "BK": blocks.BK}
+    grid = (-(-columns // blocks.BO), -(-B // blocks.BB))
+    constants = {"ACC": triton_dtype(dtype), "PRECISION": precision, "EARLY": starts_early(memory.device)}
+    return Product(grid, blocks.warps, sizes | constants)
+
+
+def starts_early(device: torch.device) -> bool:
+    """Whether a kernel may begin before the one before it ends: on NVIDIA's GPUs from sm_90 on."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+def step_constants(memory: Tensor, s: Sizes, num_least_used: int, per_head: bool) -> dict[str, Any]:
+    constants = memory_constants(memory, s.R, memory_blocks(s.N, s.W, memory.dtype, SCAN_ELEMENTS_PER_THREAD))
+    n = num_ranked_slots(num_least_used, per_head, s.R)
+    return constants | {"STRENGTHS": s.strengths, "n": n, "PER_HEAD": per_head, "EARLY": starts_early(memory.device)}
