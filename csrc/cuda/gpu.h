@@ -21,15 +21,25 @@ class Gpu {
   template <class... Parameters, class... Arguments>
   void launch(const char* name, void (*kernel)(Parameters...), int blocks, int threads, int64_t bytes,
               const Arguments&... arguments) {
-    cudaError_t error = cudaSuccess;
-    if (bytes > kBlockBytes)
-      error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
-    if (error == cudaSuccess) {
-      kernel<<<blocks, threads, bytes, stream_>>>(arguments...);
-      error = cudaGetLastError();
-    }
+    kernel<<<blocks, threads, bytes, stream_>>>(arguments...);
+    const cudaError_t error = cudaGetLastError();
     STD_TORCH_CHECK(error == cudaSuccess, "mannkern: the CUDA kernel of ", name,
                     " cannot be launched: ", cudaGetErrorString(error));
+  }
+  // Lets blocks of a kernel have this much shared memory, and as many of them on a multiprocessor as fit its whole.
+  template <class... Parameters>
+  void reserve(const char* name, void (*kernel)(Parameters...), int64_t bytes) {
+    cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+    if (error == cudaSuccess)
+      error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                   cudaSharedmemCarveoutMaxShared);
+    STD_TORCH_CHECK(error == cudaSuccess, "mannkern: the CUDA kernel of ", name,
+                    " cannot have its shared memory: ", cudaGetErrorString(error));
+  }
+  template <class T>
+  void copy(const char* name, T* to, const T* from, int64_t count) {
+    const cudaError_t error = cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToDevice, stream_);
+    STD_TORCH_CHECK(error == cudaSuccess, "mannkern: ", name, " cannot be copied: ", cudaGetErrorString(error));
   }
   template <class T>
   T* workspace(int64_t count) {
