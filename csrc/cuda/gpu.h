@@ -21,8 +21,6 @@ class Gpu {
   template <class... Parameters, class... Arguments>
   void launch(const char* name, void (*kernel)(Parameters...), int blocks, int threads, int64_t bytes,
               const Arguments&... arguments) {
-    if (bytes > kBlockBytes)
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)), name);
     kernel<<<blocks, threads, bytes, stream_>>>(arguments...);
     check(cudaGetLastError(), name);
   }
@@ -38,6 +36,18 @@ class Gpu {
     config.attrs = &attribute, config.numAttrs = 1;
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)), name);
     check(cudaLaunchKernelEx(&config, kernel, op), name);
+  }
+  // Lets blocks of a kernel have this much shared memory, and as many of them on a multiprocessor as fit its whole.
+  template <class... Parameters>
+  void reserve(const char* name, void (*kernel)(Parameters...), int64_t bytes) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)), name);
+    const auto carveout = cudaFuncAttributePreferredSharedMemoryCarveout;
+    check(cudaFuncSetAttribute(kernel, carveout, cudaSharedmemCarveoutMaxShared), name);
+  }
+  template <class T>
+  void copy(const char* name, T* to, const T* from, int64_t count) {
+    const cudaError_t error = cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToDevice, stream_);
+    STD_TORCH_CHECK(error == cudaSuccess, "mannkern: ", name, " cannot be copied: ", cudaGetErrorString(error));
   }
   template <class T>
   T* workspace(int64_t count) {

@@ -19,9 +19,16 @@ struct Cuda {
   static Tensor allocate_memory(Call<T>& call, Sizes sizes) {
     return call.out(sizes);
   }
+  // The kernels copy four numbers at once, so that a view which begins anywhere is copied first.
   template <class T, class MaybeTensor>
   static const T* memory(Call<T>& call, const MaybeTensor& t, const char* name, Sizes sizes) {
-    return call.aligned(t, name, sizes);
+    const T* numbers = call.in(t, name, sizes);
+    if (reinterpret_cast<uintptr_t>(numbers) % 16 == 0) return numbers;
+    T* aligned = call.scratch(sizes);
+    int64_t count = 1;
+    for (const int64_t size : sizes) count *= size;
+    Gpu(call.device()).copy(name, aligned, numbers, count);
+    return aligned;
   }
   // The kernels compare slots with their own numbers, so that any number is safe.
   template <class T>

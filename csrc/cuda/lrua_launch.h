@@ -1,4 +1,5 @@
-// Which kernel an operation of LRUA launches, with how much shared memory. A Gpu is as in launch.h.
+// Which kernel an operation of LRUA launches, with how much shared memory. A Gpu is as in launch.h, and has
+//   reserve(name, kernel, bytes of shared memory of a block)
 #pragma once
 
 #include "lrua_step_backward.h"
@@ -13,15 +14,20 @@ inline bool step_takes(const Shape& s) {
   return s.R <= 4 && s.W % 4 == 0 && s.W <= kStepWidth && s.N <= kStepSlots && slots * s.W <= kStepNumbers;
 }
 
+template <class Gpu, class Op>
+void launch_step(Gpu& gpu, const char* name, void (*kernel)(Op), int64_t B, int64_t bytes, const Op& op) {
+  gpu.reserve(name, kernel, bytes);
+  gpu.launch(name, kernel, int(B), int(op.shape.N + kLanes - 1) / kLanes * kLanes, bytes, op);
+}
 template <int R, int kN, int kW, class Gpu>
 void launch_step(Gpu& gpu, int64_t B, const LRUAStep<float>& op) {
   const StepShared<R, kN, kW> shared(op.shape, op.options.n, nullptr);
-  gpu.launch("lrua_step", lrua_step_kernel<R, kN, kW>, int(B), shared.sizes.warps() * kLanes, shared.bytes(), op);
+  launch_step(gpu, "lrua_step", lrua_step_kernel<R, kN, kW>, B, shared.bytes(), op);
 }
 template <int R, int kN, int kW, class Gpu>
 void launch_step(Gpu& gpu, int64_t B, const LRUAStepBackward<float>& op) {
   const StepBackwardShared<R, kN, kW> shared(op.shape, nullptr);
-  gpu.launch("lrua_step_backward", lrua_step_backward_kernel<R, kN, kW>, int(B), shared.sizes.warps() * kLanes, shared.bytes(), op);
+  launch_step(gpu, "lrua_step_backward", lrua_step_backward_kernel<R, kN, kW>, B, shared.bytes(), op);
 }
 
 template <int R, class Gpu, class Op>

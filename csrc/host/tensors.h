@@ -46,14 +46,11 @@ class Call {
     return static_cast<const T*>(hold(t, name, sizes, kType).const_data_ptr());
   }
   const T* in(const Maybe& t, const char* name, Sizes sizes) { return t ? in(*t, name, sizes) : nullptr; }
-  // As in(), at a multiple of 16 bytes, for kernels that read four numbers at once: a view may begin anywhere.
-  const T* aligned(const Tensor& t, const char* name, Sizes sizes) {
-    const T* numbers = in(t, name, sizes);
-    if (reinterpret_cast<uintptr_t>(numbers) % 16 == 0) return numbers;
-    held_.push_back(torch::stable::clone(Tensor(held_.back())));
-    return static_cast<const T*>(held_.back().const_data_ptr());
+  // A new tensor, which lives until the call ends.
+  T* scratch(Sizes sizes) {
+    held_.push_back(out(sizes));
+    return static_cast<T*>(held_.back().mutable_data_ptr());
   }
-  const T* aligned(const Maybe& t, const char* name, Sizes sizes) { return t ? aligned(*t, name, sizes) : nullptr; }
   // Slots, which must be in [0, N): any other would be written outside the memory.
   const int64_t* slots(const Tensor& t, const char* name, Sizes sizes, int64_t N) {
     const auto* slots = static_cast<const int64_t*>(hold(t, name, sizes, ScalarType::Long).const_data_ptr());

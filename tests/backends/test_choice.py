@@ -123,7 +123,7 @@ def test_asking_for_the_reference_warns_of_nothing(monkeypatch: pytest.MonkeyPat
 def test_each_function_runs_on_the_backend_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     requests: list[tuple[str, str | None]] = []
 
-    def choose(family: str, requested: str | None, device: torch.device, *sizes: object, **others: object) -> Backend:
+    def choose(family: str, requested: str | None, *_: object, **__: object) -> Backend:
         requests.append((family, requested))
         return REFERENCE
 
@@ -147,6 +147,15 @@ def test_backend_info() -> None:
     for backend, reason in info.missing.items():
         assert f"{backend}: {reason}" in others
         assert reason
+
+
+def test_backend_info_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LRUA's step at the paper's size runs on the CUDA kernels, its other operations on Triton's."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(native, "cuda_reason", "")
+    used = mannkern.backend_info().used["cuda"]
+    assert used["lrua_step"] == used["ntm_write"] == "cuda"
+    assert used["lrua_scan"] == used["cosine_read"] == "triton"
 
 
 @pytest.mark.usefixtures("without_library")

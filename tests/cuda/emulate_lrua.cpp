@@ -43,6 +43,8 @@ alignas(16) double dynamic_shared[kStepBytes / sizeof(double) + 64];
 namespace {
 
 struct Emulated {
+  template <class Kernel>
+  void reserve(const char*, Kernel*, int64_t) {}
   template <class Kernel, class Op>
   void launch(const char* name, Kernel* kernel, int blocks, int threads, int64_t bytes, const Op& op) {
     if (bytes > kStepBytes || blocks < 1 || !step_takes(op.shape)) emulator::fail(name);
@@ -65,6 +67,8 @@ struct Emulated {
 struct SharedMemory {
   int64_t bytes = 0;
 
+  template <class Kernel>
+  void reserve(const char*, Kernel*, int64_t) {}
   template <class Kernel, class Op>
   void launch(const char*, Kernel*, int, int, int64_t of_block, const Op&) {
     bytes = of_block;
