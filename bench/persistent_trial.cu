@@ -68,3 +68,71 @@ extern "C" void persistent_phases(long long* cycles) {
   cudaMemcpyFromSymbol(cycles, mannkern::phase_cycles, sizeof zeros);
   cudaMemcpyToSymbol(mannkern::phase_cycles, zeros, sizeof zeros);
 }
+
+namespace {
+
+// Rounds in which every block gives 200 numbers to every block of its cluster and waits for theirs: one number or four
+// by a thread, or with plain stores and a barrier of the cluster.
+template <int kWay>
+__global__ void __launch_bounds__(512, 1) exchange_kernel(long long* cycles, int rounds) {
+  using namespace mannkern;
+  float* shared = block_memory();
+  auto* inbox = reinterpret_cast<Inbox*>(shared);
+  float* place = shared + 8 + cluster_rank() * 256;
+  if (threadIdx.x == 0) inbox->init();
+  cluster_barrier();
+  const long long before = clock_cycles();
+  for (int turn = 0; turn < rounds; ++turn) {
+    if (threadIdx.x == 0 && kWay != 2) inbox->expect(8 * 200 * 4);
+    if (kWay == 0 && threadIdx.x < 200) give_to_all(place + threadIdx.x, inbox, float(turn));
+    if (kWay == 1 && threadIdx.x < 50)
+      for (int rank = 0; rank < 8; ++rank) {
+        uint32_t to, barrier;
+        asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(shared_place(place + 4 * threadIdx.x)), "r"(rank));
+        asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(barrier) : "r"(shared_place(inbox)), "r"(rank));
+        asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1,%1,%1,%1}, [%2];" ::"r"(
+                         to),
+                     "r"(turn), "r"(barrier)
+                     : "memory");
+      }
+    if (kWay == 2) {
+      if (threadIdx.x < 200)
+        for (int rank = 0; rank < 8; ++rank) {
+          uint32_t to;
+          asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(shared_place(place + threadIdx.x)), "r"(rank));
+          asm volatile("st.shared::cluster.b32 [%0], %1;" ::"r"(to), "r"(turn) : "memory");
+        }
+      cluster_barrier();
+    } else {
+      inbox->wait(turn);
+      __syncthreads();
+    }
+  }
+  if (threadIdx.x == 0 && blockIdx.x == 0) cycles[kWay] = (clock_cycles() - before) / rounds;
+  cluster_barrier();
+}
+
+template <int kWay>
+cudaError_t time_exchange(long long* cycles) {
+  cudaLaunchAttribute attribute;
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = 8, attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(8), config.blockDim = dim3(512), config.dynamicSmemBytes = 16384;
+  config.attrs = &attribute, config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, exchange_kernel<kWay>, cycles, 1000);
+}
+
+}  // namespace
+
+// Cycles of a round of exchange_kernel, in each way.
+extern "C" const char* persistent_exchange(long long* cycles) {
+  long long* there;
+  cudaError_t error = cudaMalloc(&there, 3 * sizeof *there);
+  if (error == cudaSuccess) error = time_exchange<0>(there);
+  if (error == cudaSuccess) error = time_exchange<1>(there);
+  if (error == cudaSuccess) error = time_exchange<2>(there);
+  if (error == cudaSuccess) error = cudaMemcpy(cycles, there, 3 * sizeof *there, cudaMemcpyDeviceToHost);
+  cudaFree(there);
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}

@@ -67,7 +67,7 @@ def build(folder: Path) -> ctypes.CDLL:
     print(done.stdout + done.stderr)
     done.check_returncode()
     loaded = ctypes.CDLL(str(library))
-    for name in ("persistent_forward", "persistent_backward", "persistent_occupancy"):
+    for name in ("persistent_forward", "persistent_backward", "persistent_occupancy", "persistent_exchange"):
         getattr(loaded, name).restype = ctypes.c_char_p
     return loaded
 
@@ -93,6 +93,17 @@ def print_occupancy(library: ctypes.CDLL) -> None:
         error = library.persistent_occupancy(arguments, is_backward, ctypes.byref(shared), ctypes.byref(clusters))
         text = error.decode() if error else "no error"
         print(f"{name}: shared memory {shared.value}, active clusters {clusters.value}, {text}")
+
+
+def print_exchange(library: ctypes.CDLL) -> None:
+    cycles = (ctypes.c_int64 * 3)()
+    error = library.persistent_exchange(cycles)
+    ways = zip(("one number a thread", "four numbers a thread", "stores and a barrier"), cycles)
+    print(
+        "exchange of 200 numbers of each block, cycles:",
+        ", ".join(f"{way} {count}" for way, count in ways),
+        error or "",
+    )
 
 
 def compare(B: int, steps: int, **options: Any) -> bool:
@@ -213,6 +224,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         library = build(Path(folder))
         print_occupancy(library)
+        print_exchange(library)
         calls = caller(library.persistent_forward), caller(library.persistent_backward)
         with kernels(*calls):
             good = [compare(1, 1), *(compare(B, options.steps) for B in (1, 16, 17, 256))]

@@ -14,58 +14,6 @@
 
 namespace mannkern {
 
-// The block's gates of the recurrent weight, transposed: units of all blocks, then r, by gates of the block.
-__device__ inline void load_transposed_gates(float* to, const float* weight, const PersistentBackwardLayout& l,
-                                             const BlockPlace& b) {
-  for (int at = threadIdx.x; at < weight_size(l.outputs, l.pitch); at += kPersistentThreads) {
-    const int outputs = l.outputs + l.outputs % 2, gate = at / outputs, output = at % outputs, unit = gate % l.units;
-    const int column = output < l.hidden_outputs ? output : output - l.hidden_outputs + l.D;
-    const bool used = (output < l.hidden_outputs ? output < l.D : column < l.O) && gate < l.gates && unit < b.units;
-    const int64_t place = int64_t(gate / l.units * l.D + b.first_unit + unit) * l.O + column;
-    to[weight_place(output, gate, l.pitch)] = used ? round_to_22_bits(weight[place]) : 0.0f;
-  }
-}
-
-// The block's units of the interface's weight, transposed: units by places of kGradInterface.
-__device__ inline void load_transposed_interface(float* to, const float* weight, const PersistentBackwardLayout& l,
-                                                 const BlockPlace& b) {
-  for (int at = threadIdx.x; at < weight_size(l.units, l.interface_pitch); at += kPersistentThreads) {
-    const int units = l.units + l.units % 2, place = at / units, unit = at % units;
-    const int row = place < kGradInterface ? row_of_place(place, l.R, l.W, l.I) : -1;
-    to[weight_place(unit, place, l.interface_pitch)] =
-        row >= 0 && unit < b.units ? round_to_22_bits(weight[int64_t(row) * l.D + b.first_unit + unit]) : 0.0f;
-  }
-}
-
-// A thread's two numbers of an episode's interface vector, from device to shared memory in two parts.
-struct VectorNumbers {
-  float number[2];
-  __device__ void load(const SavedEpisode& episode, int t) {
-    const auto& l = episode.l;
-    const float* from = episode.interface(t);
-#pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      const int place = episode.p.thread + kMemoryThreads * k;
-      const int row = place < kGradInterface ? row_of_place(place, l.R, l.W, l.I) : -1;
-      number[k] = row >= 0 && episode.used ? from[row] : 0.0f;
-      if (place >= kGradStrengths && !(row >= 0 && episode.used)) number[k] = 1;
-    }
-  }
-  __device__ void store(float* vector, const MemoryPlace& p) const {
-#pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      const int place = p.thread + kMemoryThreads * k;
-      if (place < kGradGates) vector[place] = number[k];
-      else if (place < kGradStrengths) {
-        vector[kOpen + place - kGradGates] = fast_sigmoid(number[k]);
-        vector[kClosed + place - kGradGates] = fast_sigmoid(-number[k]);
-      } else if (place < kGradInterface) {
-        vector[kStrengths + place - kGradStrengths] = number[k];
-      }
-    }
-  }
-};
-
 // The gradient of number k of r: the parts that blocks gave, and that of the outputs.
 __device__ inline float sum_read(const float* shared, int k, const PersistentBackwardLayout& l) {
   float sum = 0;

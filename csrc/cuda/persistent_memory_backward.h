@@ -114,13 +114,22 @@ __device__ void memory_step_backward(MemoryGradients& d, const SavedStep& saved,
     through = std::fma(pull[k], cosine[k], through);
   }
   through = add(through, __shfl_xor_sync(kAll, through, 1));
-  const float shrink = saved.norm > kEps<float> ? through * inverse : 0.0f;
+  float shrink = saved.norm > kEps<float> ? through * inverse : 0.0f;
   store_statistic(s.statistics + Layout::kStrengthSums, grad_strength[0], grad_strength[1], p);
   __syncwarp();
   set_weights(s.weights, p, pull[0], pull[1]);
   __syncwarp();
   sum_slots(sums, saved.at, s.weights, p);
   store_part(s.parts, sums, p);
+  if (W == 1 && saved.norm > kEps<float>) {
+    // a cosine of one column is a sign, whose gradient is 0; the difference would leave rounding errors
+    pull[0] = pull[1] = shrink = 0;
+  }
+  if (W == 1) {
+    __syncwarp();
+    set_weights(s.weights, p, pull[0], pull[1]);
+    __syncwarp();
+  }
   load_columns(vectors, s.key, p);
 #pragma unroll
   for (int h = 0; h < kHeads; ++h) {
@@ -132,14 +141,9 @@ __device__ void memory_step_backward(MemoryGradients& d, const SavedStep& saved,
 #pragma unroll
   for (int i = 0; i < kSlotsOfThread; ++i) {
     const float of_slot = __shfl_sync(kAll, shrink, octet + 2 * i);
-    const bool used = W > 1 || !(__shfl_sync(kAll, saved.norm, octet + 2 * i) > kEps<float>);
-    float own[kColumnsOfThread];
 #pragma unroll
-    for (int j = 0; j < kColumnsOfThread; ++j) own[j] = -of_slot * saved.at[i][j];
-    add_weighted(own, weights_of(s.weights, p.first + i), vectors);
-    // a cosine of one column is a sign, whose gradient is 0; the difference would leave rounding errors
-#pragma unroll
-    for (int j = 0; j < kColumnsOfThread; ++j) d.at[i][j] += used ? own[j] : 0.0f;
+    for (int j = 0; j < kColumnsOfThread; ++j) d.at[i][j] = std::fma(-of_slot, saved.at[i][j], d.at[i][j]);
+    add_weighted(d.at[i], weights_of(s.weights, p.first + i), vectors);
   }
 
   // write and write weights
