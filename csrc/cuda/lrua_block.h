@@ -158,7 +158,7 @@ __device__ float put_unit_key(float* units, const float* key, int h, int W, int 
     for (int j = lane; j < W; j += kLanes) sum += (scale * key[j]) * (scale * key[j]);
     return sum_of_lanes(sum);
   };
-  const float norm = norm_from(squares(1.0f), squares), inverse = reciprocal(norm);
+  const float norm = norm_from(squares(1.0f), squares), inverse = inverse_of(norm);
   put_vector<R>(units, h, W, lane, [&](int j) { return key[j] * inverse; });
   return norm;
 }

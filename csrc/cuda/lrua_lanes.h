@@ -34,7 +34,7 @@ __device__ inline float root(float x) {
   asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-__device__ inline float reciprocal(float x) {
+__device__ inline float inverse_of(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 0x1p-32f));
   return y * 0x1p-32f;

@@ -100,7 +100,7 @@ __device__ void write_weights(float (&w)[R], const float* gates, int rank, const
 
 // Puts sigmoid(g) and sigmoid(-g) of head h at gates; by a warp.
 __device__ inline void put_gate(float* gates, int h, float gate, int lane) {
-  if (lane < 2) gates[lane * kPitch<4> + h] = reciprocal(1 + exponential(lane ? gate : -gate));
+  if (lane < 2) gates[lane * kPitch<4> + h] = inverse_of(1 + exponential(lane ? gate : -gate));
 }
 
 template <int R, int kN, int kW>
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kStepBlocks<kN>) lrua_step_k
     }
     return sum;
   });
-  const float inverse = reciprocal(norm);
+  const float inverse = inverse_of(norm);
   if (exists) op.norm[e * N + i] = norm;
 #pragma unroll
   for (int h = 0; h < R; ++h) cosine[h] *= inverse;
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kStepBlocks<kN>) lrua_step_k
   add_warps(totals, shared.totals, sizes);
 #pragma unroll
   for (int h = 0; h < R; ++h) {
-    content[h] *= reciprocal(totals[h]);
+    content[h] *= inverse_of(totals[h]);
     usage_out += content[h];
   }
   store_slot(op.read_weights_out, content, first, N, exists);
@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kStepBlocks<kN>) lrua_step_k
   for (int h = warp; h < R; h += warps) {
     float total = 0;
     for (int v = 0; v < warps; ++v) total += shared.totals[v * kPitch<R> + h];
-    const float scale = reciprocal(total);
+    const float scale = inverse_of(total);
     for (int j = lane; j < W; j += kLanes)
       op.read[(e * R + h) * W + j] = scale * total_at<R>(shared.rows, sizes, 0, h, j);
   }

@@ -56,7 +56,7 @@ __device__ void store_vector_gradients(const LRUAStepBackward<float>& op, const 
     }
     along = sum_of_lanes(along);
     if (!(key_norm > kEps<float>)) along = 0;
-    const float inverse = reciprocal(key_norm);
+    const float inverse = inverse_of(key_norm);
 #pragma unroll
     for (int k = 0; k < kStepWidth / kLanes; ++k) {
       const int j = k * kLanes + lane;
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backwa
   load_slot(grad, op.grad_read_weights_out, first, N, exists);
   load_slot(w_r, op.read_weights_out, first, N, exists);
   load_slot(cosine, op.cosine, first, N, exists);
-  const float norm = exists ? op.norm[e * N + i] : 1.0f, inverse = reciprocal(norm);
+  const float norm = exists ? op.norm[e * N + i] : 1.0f, inverse = inverse_of(norm);
   for (int h = warp; h < R; h += warps) {
     const int64_t at = (e * R + h) * W;
     const float *add = op.interface.add + at, *grad_read = op.grad_read ? op.grad_read + at : nullptr;

@@ -22,7 +22,7 @@ inline void copy_later(float* to, const float* from, bool exist) {
   copies[emulator::current].push_back({to, from, exist});
 }
 inline float root(float x) { return std::sqrt(x); }
-inline float reciprocal(float x) { return 1 / x; }
+inline float inverse_of(float x) { return 1 / x; }
 inline float exponential(float x) { return std::exp(x); }
 inline float4 load_four(const float* from) { return *reinterpret_cast<const float4*>(from); }
 inline void wait_for_copies() {
