@@ -1,5 +1,5 @@
-// What a kernel for a cluster of thread blocks uses: the shared memory of its own block and of the others, barriers, and
-// the product of two small matrices by a warp. tests/cuda/cluster_emulator.h has the same functions for a CPU.
+// What a kernel for a cluster of thread blocks uses: the shared memory of its own block and of the others, barriers,
+// and the product of two small matrices by a warp. tests/cuda/cluster_emulator.h has the same functions for a CPU.
 #pragma once
 
 #include <cstdint>
@@ -48,7 +48,8 @@ __device__ inline void group_arrive(int id, int threads) {
 __device__ inline uint32_t shared_place(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
 
 // What blocks of the cluster give to a block: it counts their bytes, turn by turn. A turn ends when one thread has
-// called `expect` and that many bytes have come; bytes of the next turn may not be sent before. It lies in shared memory.
+// called `expect` and that many bytes have come; bytes of the next turn may not be sent before. It lies in shared
+// memory.
 struct Inbox {
   uint64_t barrier;
 

@@ -9,8 +9,8 @@
 
 namespace mannkern {
 
-// The Gpu of launch.h and persistent_launch.h: it queues kernels on the current stream of a device. When it is destroyed,
-// its workspaces go back to the allocator, which gives them only to later work of the same stream.
+// The Gpu of launch.h and persistent_launch.h: it queues kernels on the current stream of a device. When it is
+// destroyed, its workspaces go back to the allocator, which gives them only to later work of the same stream.
 class Gpu {
  public:
   explicit Gpu(Device device) : device_(device), guard_(device.index) {

@@ -1,5 +1,5 @@
-// The persistent operations of a MANN's episode on a GPU: all steps in one launch, in float32. Python multiplies with the
-// weights of the input before, and computes the gradients of the weights after them.
+// The persistent operations of a MANN's episode on a GPU: all steps in one launch, in float32. Python multiplies with
+// the weights of the input before, and computes the gradients of the weights after them.
 
 #include <torch/csrc/stable/library.h>
 
@@ -32,9 +32,10 @@ PersistentShape shape_of_episode(const Tensor& projection, const Tensor& interfa
 
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-// projection (T,B,4D) is input times weight + bias; the other inputs are those of mann_episode. Returns outputs (T,B,O),
-// memory, read weights, usage and cell after the last step; and, for backward, checkpoints, rows, gates, cells, interface
-// vectors and least used slots, as args/persistent.h has them, which are empty without `save_for_backward`.
+// projection (T,B,4D) is input times weight + bias; the other inputs are those of mann_episode. Returns outputs
+// (T,B,O), memory, read weights, usage and cell after the last step; and, for backward, checkpoints, rows, gates,
+// cells, interface vectors and least used slots, as args/persistent.h has them, which are empty without
+// `save_for_backward`.
 Forward mann_persistent(const Tensor& projection, const Tensor& recurrent_weight, const Tensor& interface_weight,
                         const Tensor& interface_bias, const Tensor& output, const Tensor& cell, const Tensor& memory,
                         const Tensor& read_weights, const Tensor& usage, int64_t n, bool per_head, double decay,

@@ -6,8 +6,8 @@
 //   2. the interface's product, then the LSTM, for the block's units and all episodes
 //   3. the gates' product: a block gives its part of the gradients of h and r to the blocks that have the units and the
 //      memories
-// A block gives in part 1 only after it has what all blocks gave in part 3 of the step before, and the other way around.
-// So nothing that blocks give is overwritten before it was read.
+// A block gives in part 1 only after it has what all blocks gave in part 3 of the step before, and the other way
+// around. So nothing that blocks give is overwritten before it was read.
 #pragma once
 
 #include "persistent_saved.h"
@@ -47,8 +47,8 @@ __device__ inline void multiply_vectors(float* shared, const PersistentBackwardL
 // What a thread reads of the LSTM's step.
 struct SavedCell {
   float gates[4], before, after, grad_hidden;
-  __device__ void load(const MANNPersistentBackward& op, const PersistentBackwardLayout& l, const CellPlace& c, int unit,
-                       int t) {
+  __device__ void load(const MANNPersistentBackward& op, const PersistentBackwardLayout& l, const CellPlace& c,
+                       int unit, int t) {
     if (!c.saved) return;
     const int64_t B = op.sizes.B, at = t * B + c.e;
 #pragma unroll

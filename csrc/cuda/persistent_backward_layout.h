@@ -1,8 +1,8 @@
 // What a block of the persistent backward kernel keeps in shared memory.
 //
-// A block has the gates' weights of its hidden units, transposed, and multiplies them with the gradients of these gates:
-// that gives a part of the gradients of all of [h, r], which goes to the blocks that have the units and the memories.
-// Of the interface's weights a block has the columns of its units.
+// A block has the gates' weights of its hidden units, transposed, and multiplies them with the gradients of these
+// gates: that gives a part of the gradients of all of [h, r], which goes to the blocks that have the units and the
+// memories. Of the interface's weights a block has the columns of its units.
 #pragma once
 
 #include "persistent_layout.h"

@@ -6,16 +6,16 @@
 //   2. the interface's product: a block gives its rows of an interface vector to the block that has the memory
 //   3. the step of LRUA by the first half of the warps: a block gives r of its episode to every block. The other warps
 //      compute the gates' product with h for the next step
-// A block gives h only after it has r of the step before from every block, and r only after it has read h itself for the
-// last time. So nothing that blocks give is overwritten before it was read.
+// A block gives h only after it has r of the step before from every block, and r only after it has read h itself for
+// the last time. So nothing that blocks give is overwritten before it was read.
 #pragma once
 
 #include "persistent_interface.h"
 
 namespace mannkern {
 
-// A warp's tile of the gates' product with the tiles [first, last) of `vectors`, which belong to the weights' columns from
-// `column` on; it is stored as part `part` of the sums.
+// A warp's tile of the gates' product with the tiles [first, last) of `vectors`, which belong to the weights' columns
+// from `column` on; it is stored as part `part` of the sums.
 __device__ inline void multiply_gates(float* shared, int row, int part, int column, const float* vectors,
                                       int vector_pitch, int first, int last, const PersistentLayout& l) {
   if (row >= l.gate_rows) return;
@@ -43,8 +43,8 @@ __device__ inline void load_projection(float (&x)[4], const float* from, const C
   for (int g = 0; g < 4; ++g) x[g] = c.saved ? from[g * D] : 0.0f;
 }
 
-// The LSTM's step of a thread's unit: adds the products to x, the input's projection, and gives h to every block. Then x
-// is that of the next step.
+// The LSTM's step of a thread's unit: adds the products to x, the input's projection, and gives h to every block. Then
+// x is that of the next step.
 __device__ inline void lstm_step(float& cell, float (&x)[4], float* shared, const Inboxes& inboxes,
                                  const MANNPersistent& op, const PersistentLayout& l, const BlockPlace& b,
                                  const CellPlace& c, int64_t t) {

@@ -1,7 +1,7 @@
 // What a block of the persistent kernels keeps in shared memory, and which sizes fit.
 //
-// A cluster of 8 blocks takes 8 episodes through all steps. Every block keeps an eighth of the weights, works with it on
-// all 8 episodes, and holds the memory of one of them in the registers of its first 8 warps.
+// A cluster of 8 blocks takes 8 episodes through all steps. Every block keeps an eighth of the weights, works with it
+// on all 8 episodes, and holds the memory of one of them in the registers of its first 8 warps.
 #pragma once
 
 #include "../args/persistent.h"

@@ -7,7 +7,7 @@ namespace mannkern {
 
 // Which part of the weights and which episodes a block has.
 struct BlockPlace {
-  int rank, first_unit, first_row, units, rows;  // `units` hidden units and `rows` of the interface vector from these on
+  int rank, first_unit, first_row, units, rows;  // `units` hidden units and `rows` rows of the interface from these on
   int64_t first_episode;                         // of the cluster
   __device__ BlockPlace(int D, int I)
       : rank(cluster_rank()), first_unit(rank * divide_up(D, kCluster)), first_row(rank * divide_up(I, kCluster)),

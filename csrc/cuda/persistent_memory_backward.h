@@ -68,9 +68,9 @@ __device__ inline void store_statistic(float* to, float first, float second, con
   if (lane < kHeads) to[(2 * (lane % 2) + lane / 2 % 2) * kMemoryWarps + p.warp] = sum;
 }
 
-// Backward of the step. Gradients of the interface's product, before activation, are given to `give(place, row, number)`,
-// after the block's other threads have come to MemoryPlace::arrive. `place` is one of kGradInterface and `row` that of the
-// interface vector; with no head or column there the number is 0 and the row -1.
+// Backward of the step. Gradients of the interface's product, before activation, are given to `give(place, row,
+// number)`, after the block's other threads have come to MemoryPlace::arrive. `place` is one of kGradInterface and
+// `row` that of the interface vector; with no head or column there the number is 0 and the row -1.
 template <class Give>
 __device__ void memory_step_backward(MemoryGradients& d, const SavedStep& saved, const MemoryBackwardShared& s,
                                      const MemoryPlace& p, int R, int W, float decay, Give give) {

@@ -109,8 +109,9 @@ __device__ inline void add_weighted(float (&x)[kColumnsOfThread], const float4& 
 
 // Sums over the warp's slots of weights times memory, with the weights of shared memory; column j of a lane and head
 // h = lane / 8 end in sums[j].
-__device__ inline void sum_slots(float (&sums)[kHeads * kColumnsOfThread], const float (&x)[kSlotsOfThread][kColumnsOfThread],
-                                 const float* weights, const MemoryPlace& p) {
+__device__ inline void sum_slots(float (&sums)[kHeads * kColumnsOfThread],
+                                 const float (&x)[kSlotsOfThread][kColumnsOfThread], const float* weights,
+                                 const MemoryPlace& p) {
 #pragma unroll
   for (int k = 0; k < kHeads * kColumnsOfThread; ++k) sums[k] = 0;
 #pragma unroll

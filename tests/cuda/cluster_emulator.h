@@ -43,8 +43,8 @@ inline void arrive_and_wait(Barrier& barrier, int threads) {
   if (!arrive(barrier, threads)) wait_until([&barrier, turn] { return barrier.turn != turn; });
 }
 
-// Numbers that were given to an inbox. They are stored at once, or when all of a turn have come: a kernel must work with
-// both.
+// Numbers that were given to an inbox. They are stored at once, or when all of a turn have come: a kernel must work
+// with both.
 struct Parcel {
   float* place;
   float number;
@@ -106,7 +106,9 @@ inline void cluster_barrier() {
 inline void group_barrier(int id, int threads) {
   emulator::arrive_and_wait(emulator::group_barriers[cluster_rank()][id], threads);
 }
-inline void group_arrive(int id, int threads) { emulator::arrive(emulator::group_barriers[cluster_rank()][id], threads); }
+inline void group_arrive(int id, int threads) {
+  emulator::arrive(emulator::group_barriers[cluster_rank()][id], threads);
+}
 
 struct Inbox {
   int16_t pending, turn;

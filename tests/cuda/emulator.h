@@ -1,9 +1,9 @@
-// Emulates a block of a GPU on a CPU, or the blocks of a cluster, one thread at a time: as much of CUDA as the kernels of
-// csrc/cuda use. cluster_emulator.h has what only clusters use.
+// Emulates a block of a GPU on a CPU, or the blocks of a cluster, one thread at a time: as much of CUDA as the kernels
+// of csrc/cuda use. cluster_emulator.h has what only clusters use.
 //
-// Threads are fibres. Each runs until it waits for others; threads and warps take turns in the order of their numbers or in
-// reverse, and a result that depends on the order shows a race. A barrier that some thread never reaches ends the process.
-// Shared memory begins as NaN, and a write beyond its requested size ends the process too.
+// Threads are fibres. Each runs until it waits for others; threads and warps take turns in the order of their numbers
+// or in reverse, and a result that depends on the order shows a race. A barrier that some thread never reaches ends the
+// process. Shared memory begins as NaN, and a write beyond its requested size ends the process too.
 #pragma once
 
 #include <ucontext.h>
