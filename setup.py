@@ -41,7 +41,7 @@ def find_nvcc() -> str | None:
 def nvcc_flags(nvcc: str, include_paths: list[str]) -> list[str]:
     """The command that compiles CUDA_SOURCES, without the GPUs it is for and the flags for warnings."""
     macros = [f"-D{name}={value}" for name, value in [*MACROS, ("USE_CUDA", "1")]]
-    return [nvcc, "-std=c++17", "-O3", *macros, *(f"-isystem={path}" for path in include_paths)]
+    return [nvcc, "-std=c++20", "-O3", *macros, *(f"-isystem={path}" for path in include_paths)]
 
 
 def gpu_flags(nvcc: str) -> list[str]:
