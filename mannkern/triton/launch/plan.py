@@ -40,6 +40,9 @@ def sizes(T: int, interface_weight: Tensor, recurrent_weight: Tensor, cell: Mayb
     return Sizes(T, B, D, O, I, recurrent_weight.shape[0], N, W, (O - D) // W, cell is not None)
 
 
+FLOAT32_PRODUCTS = "ieee"  # how float32 is multiplied; "tf32x3" on tensor cores, three products of its parts
+
+
 class Product(NamedTuple):
     """How a kernel with a matrix product is launched."""
 
@@ -52,7 +55,8 @@ def product(columns: int, K: int, memory: Tensor) -> Product:
     """A product of K terms with ``columns`` columns. It takes TF32 only if the user allows it for products."""
     B, dtype = len(memory), memory.dtype
     blocks = product_blocks(B, K, dtype)
-    precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+    precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else FLOAT32_PRODUCTS
+    precision = precision if dtype == torch.float32 else "ieee"
     sizes = {"BB": blocks.BB, "BO": blocks.BO, "S": blocks.S, "BK": blocks.BK}
     grid = (-(-columns // blocks.BO), -(-B // blocks.BB))
     constants = {"ACC": triton_dtype(dtype), "PRECISION": precision, "EARLY": starts_early(memory.device)}
