@@ -30,6 +30,7 @@ class Contestant(NamedTuple):
     devices:    types of device that it runs on
     checked:    whether its results must agree with the reference before it is timed
     graph:      whether a GPU also times it as a CUDA graph
+    single:     whether it computes in float32 only, so that it is not compared in float64
     most:       largest batch on a CPU; beyond it the contestant would keep too much for the gradient
     """
 
@@ -38,6 +39,7 @@ class Contestant(NamedTuple):
     devices: tuple[str, ...] = ("cpu", "cuda")
     checked: bool = True
     graph: bool = False
+    single: bool = False
     most: int | None = None
 
 
@@ -193,6 +195,7 @@ CONTESTANTS: dict[str, list[Contestant]] = {
     ],
     "mann": [
         *kernels(module, "triton"),
+        Contestant("cuda", module("cuda"), GPU, single=True, graph=True),
         Contestant("reference", loop, graph=True, most=EAGER),
         Contestant("matmul", matmul_loop, most=EAGER),
         Contestant("compiled", compiled_loop, graph=True, most=EAGER),

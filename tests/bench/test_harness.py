@@ -49,6 +49,14 @@ def test_who_differs_or_fails_is_left_out(capsys: pytest.CaptureFixture[str]) ->
     assert "broken is not timed. It cannot run" in capsys.readouterr().out
 
 
+def test_who_computes_in_float32_alone_is_compared_there() -> None:
+    report = harness.Report("test", repeats=1)
+    single = times(2.001, "single")._replace(single=True)
+    assert report.check(doubling().double(), [single]) == [single]
+    assert report.check(doubling(), [single]) == []
+    assert report.differs
+
+
 def test_who_only_fails_is_no_difference() -> None:
     report = harness.Report("test", repeats=1)
     assert report.check(doubling(), [Contestant("broken", fails)]) == []
