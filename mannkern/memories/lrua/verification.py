@@ -143,7 +143,6 @@ CASES = {
 EPISODE_OPTIONS: dict[str, dict[str, Any]] = {
     "lstm": {},
     "feedforward": {"controller": "feedforward", "key_strength": True, "least_used": "per_head"},
-    "write_key": {"write": "key"},
 }
 STATE = {"memory": normal, "read_weights": simplex, "usage": spaced, "read": normal}
 
