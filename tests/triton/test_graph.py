@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from contextlib import nullcontext
 from typing import Any
 
@@ -31,8 +33,8 @@ class Replayed:
     def __init__(self, operation: Any, tensors: Any, options: Any) -> None:
         self.device.log.append("capture")
         self.tensors = [None if x is None else x.clone() for x in tensors]
-        self.results = operation(*self.tensors, *options)
-        self.again = lambda: operation(*self.tensors, *options)
+        self.results, self.scratch = operation(*self.tensors, *options)
+        self.again = lambda: operation(*self.tensors, *options)[0]
         self.done, self.graph = self, self
 
     def wait(self, *_: Any) -> None:
@@ -84,8 +86,8 @@ def tensor(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).as_subclass(OnGPU)
 
 
-def double(x: Tensor, y: Tensor | None, factor: float) -> tuple[Tensor, ...]:
-    return x.as_subclass(Tensor) * factor, torch.zeros(0) if y is None else y.as_subclass(Tensor) + 1
+def double(x: Tensor, y: Tensor | None, factor: float) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    return (x.as_subclass(Tensor) * factor, torch.zeros(0) if y is None else y.as_subclass(Tensor) + 1), ()
 
 
 def test_example(device: Device) -> None:
@@ -107,6 +109,35 @@ def test_within_a_capture_of_the_users(device: Device) -> None:
         assert graph.replay(double, (tensor(1), None), (2.0,))[0].item() == 2
     assert device.log == []
     assert not graph._graphs
+
+
+def test_while_torch_compile_warms_up(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own graphs take the launches up, and would take the memory of ours."""
+
+    class Trees:
+        in_warmup = True
+
+        @classmethod
+        def get_manager(cls, index: int, create_if_none_exists: bool) -> Any:
+            assert (index, create_if_none_exists) == (0, False)
+            return cls
+
+    monkeypatch.setitem(sys.modules, "torch._inductor.cudagraph_trees", Trees)
+    for _ in range(3):
+        assert graph.replay(double, (tensor(1), None), (2.0,))[0].item() == 2
+    assert device.log == []
+    Trees.in_warmup = False
+    graph.replay(double, (tensor(1), None), (2.0,))
+    assert len(graph._graphs) == 1
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's own import
+def test_the_trees_of_this_torch_say_whether_they_warm_up() -> None:
+    """The names that are asked for exist; without a GPU there is no manager."""
+    trees = importlib.import_module("torch._inductor.cudagraph_trees")
+    assert trees.get_manager(0, create_if_none_exists=False) is None
+    assert isinstance(trees.CUDAGraphTreeManager.in_warmup, property)
+    assert not graph._warms_up(torch.device("cuda", 0))
 
 
 def test_no_episodes(device: Device) -> None:

@@ -19,6 +19,8 @@ from mannkern.triton.launch.common import Maybe, make_all_aligned, run
 from mannkern.triton.launch.plan import product, sizes, step_constants
 from mannkern.triton.tiling import SCAN_ELEMENTS_PER_THREAD, memory_blocks, power_of_two
 
+Results = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # and scratch memory, for a graph
+
 
 def mann_episode(
     input: Tensor, input_weight: Tensor, bias: Tensor, *weights_state_options: Any
@@ -71,7 +73,7 @@ def _forward(
     per_head: bool,
     decay: float,
     save_for_backward: bool,
-) -> tuple[Tensor, ...]:
+) -> Results:
     """All steps forward. gates (T, B, G): the products with the input, plus biases, which an LSTM's gates overwrite."""
     s = sizes(len(gates), interface_weight, recurrent_weight, cell, memory, output.shape[1])
     T, B, every, empty = s.T, s.B, checkpoint_every(s.T), memory.new_empty
@@ -126,9 +128,9 @@ def _forward(
     last_cell = cells[last].clone() if s.lstm else empty(0, s.D)
     results = outputs, last_memory, weights[last].clone(), last_usage, last_cell
     if save_for_backward:
-        return *results, gates if s.lstm else empty(0, B, s.G), cells, weights, interface, marks, checkpoints
-    nothing = (x.new_empty(0, *x.shape[1:]) for x in (gates, cells, weights, interface))
-    return *results, *nothing, marks, checkpoints
+        return (*results, gates if s.lstm else empty(0, B, s.G), cells, weights, interface, marks, checkpoints), ()
+    scratch = (gates, cells, weights, interface)
+    return (*results, *(x.new_empty(0, *x.shape[1:]) for x in scratch), marks, checkpoints), scratch
 
 
 def _backward(
@@ -152,7 +154,7 @@ def _backward(
     num_least_used: int,
     per_head: bool,
     decay: float,
-) -> tuple[Tensor, ...]:
+) -> Results:
     """All steps backward: gradients of the gates (T, B, G) and of the interface vectors (T, B, I), both before their
     activation, and of output, cell, memory, read weights and usage before the first step.
     """
@@ -209,7 +211,7 @@ def _backward(
             d_gates, recurrent_weight, grad_outputs, d_output, t, B,
             G=s.G, O=s.O, FIRST=s.first, **recurrent.constants,
         )  # fmt: skip
-    return d_gates, d_interface, d_output, d_cell, d_memory, d_weights, d_usage
+    return (d_gates, d_interface, d_output, d_cell, d_memory, d_weights, d_usage), (memories,)
 
 
 def _start(gradient: Maybe, like: Tensor) -> Tensor:
