@@ -23,7 +23,7 @@ struct StepBackwardShared {
     gates = adds + vectors;
     key_norms = gates + 2 * kPitch<4>;
     totals = key_norms + kPitch<4>;
-    end = totals + 3 * warps * kPitch<4>;
+    end = totals + 4 * warps * kPitch<4>;
   }
   MANNKERN_HOST_TOO int64_t bytes() const { return reinterpret_cast<char*>(end) - reinterpret_cast<char*>(rows); }
 };
@@ -125,6 +125,14 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backwa
   for (int h = 0; h < R; ++h) products[h] = w_r[h] * grad[h];
   float sum = sum_over_lanes(products, lane);
   if (lane < R) shared.totals[warp * kPitch<R> + lane] = sum;
+  float *gate_totals = shared.totals + warps * kPitch<4>, *strength_totals = gate_totals + warps * kPitch<4>;
+  float *center_totals = strength_totals + warps * kPitch<4>, centers[R];
+  if (op.interface.strength) {
+#pragma unroll
+    for (int h = 0; h < R; ++h) products[h] = w_r[h] * cosine[h];
+    sum = sum_over_lanes(products, lane);
+    if (lane < R) center_totals[warp * kPitch<R> + lane] = sum;
+  }
   __syncthreads();
   add_warps(means, shared.totals, sizes);
   float pull[R], shrink = 0;  // of unit key . X(i); what the gradient of X(i) loses through its own norm
@@ -132,13 +140,15 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backwa
   for (int h = 0; h < R; ++h) {
     const float b = op.interface.strength ? op.interface.strength[e * R + h] : 1.0f;
     const float dz = w_r[h] * (grad[h] - means[h]);
-    products[h] = dz * cosine[h];
+    products[h] = dz;
     pull[h] = dz * b * inverse;
-    shrink += products[h] * b * inverse;
+    shrink += dz * cosine[h] * b * inverse;
   }
   shrink = norm > kEps<float> ? shrink * inverse : 0.0f;
-  float *gate_totals = shared.totals + warps * kPitch<4>, *strength_totals = gate_totals + warps * kPitch<4>;
   if (op.interface.strength) {
+    add_warps(centers, center_totals, sizes);  // without them, the rounding of the weights would show in the gradient
+#pragma unroll
+    for (int h = 0; h < R; ++h) products[h] *= cosine[h] - centers[h];
     sum = sum_over_lanes(products, lane);
     if (lane < R) strength_totals[warp * kPitch<R> + lane] = sum;
   }
