@@ -144,22 +144,40 @@ __device__ void add_warps(float (&sums)[R], const float* totals, const StepSizes
   }
 }
 
-// Puts a head's vector (W) into vectors (W/4,R,4), as `x(j)` gives its number j; by a warp.
-template <int R, class F>
-__device__ void put_vector(float* vectors, int h, int W, int lane, F x) {
-  for (int j = lane; j < W; j += kLanes) vectors[place_in_vectors<R>(h, j)] = x(j);
+// A lane's numbers of a head's vector (W), 32 columns apart; 0 where there are none.
+constexpr int kOfVector = kStepWidth / kLanes;
+template <int kN, int kW>
+__device__ void load_vector(float (&to)[kOfVector], const float* from, const StepSizes<kN, kW>& sizes, int lane) {
+#pragma unroll
+  for (int k = 0; k < kOfVector; ++k) {
+    to[k] = 0;
+    if (k * kLanes < sizes.columns() && from && k * kLanes + lane < sizes.columns()) to[k] = from[k * kLanes + lane];
+  }
+}
+
+// Puts a head's vector, scaled, into vectors (W/4,R,4); by a warp.
+template <int R, int kN, int kW>
+__device__ void put_vector(float* vectors, const float (&v)[kOfVector], float scale, const StepSizes<kN, kW>& sizes,
+                           int h, int lane) {
+#pragma unroll
+  for (int k = 0; k < kOfVector; ++k) {
+    const int j = k * kLanes + lane;
+    if (k * kLanes < sizes.columns() && j < sizes.columns()) vectors[place_in_vectors<R>(h, j)] = scale * v[k];
+  }
 }
 
 // Puts the key k / max(|k|, eps) of head h into unit keys (W/4,R,4) and returns max(|k|, eps); by a warp.
-template <int R>
-__device__ float put_unit_key(float* units, const float* key, int h, int W, int lane) {
+template <int R, int kN, int kW>
+__device__ float put_unit_key(float* units, const float (&key)[kOfVector], const StepSizes<kN, kW>& sizes, int h,
+                              int lane) {
   const auto squares = [&](float scale) {
     float sum = 0;
-    for (int j = lane; j < W; j += kLanes) sum += (scale * key[j]) * (scale * key[j]);
+#pragma unroll
+    for (int k = 0; k < kOfVector; ++k) sum += (scale * key[k]) * (scale * key[k]);
     return sum_of_lanes(sum);
   };
-  const float norm = norm_from(squares(1.0f), squares), inverse = inverse_of(norm);
-  put_vector<R>(units, h, W, lane, [&](int j) { return key[j] * inverse; });
+  const float norm = norm_from(squares(1.0f), squares);
+  put_vector<R>(units, key, inverse_of(norm), sizes, h, lane);
   return norm;
 }
 

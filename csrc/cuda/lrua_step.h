@@ -117,10 +117,14 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kStepBlocks<kN>) lrua_step_k
   float w[R];
   load_slot(w, op.read_weights, first, N, exists);
   for (int h = warp; h < R; h += warps) {
-    const float *add = op.interface.add + (e * R + h) * W, *key = op.interface.key + (e * R + h) * W;
-    put_vector<R>(shared.adds, h, W, lane, [&](int j) { return add[j]; });
-    put_unit_key<R>(shared.units, key, h, W, lane);
-    put_gate(shared.gates, h, op.interface.gate[e * R + h], lane);
+    const int64_t head = e * R + h;
+    float add[kOfVector], key[kOfVector];
+    load_vector(add, op.interface.add + head * W, sizes, lane);
+    load_vector(key, op.interface.key + head * W, sizes, lane);
+    const float gate = op.interface.gate[head];
+    put_vector<R>(shared.adds, add, 1.0f, sizes, h, lane);
+    put_unit_key<R>(shared.units, key, sizes, h, lane);
+    put_gate(shared.gates, h, gate, lane);
   }
   const uint32_t order = exists ? usage_order(usage) : kTaken;
   const int place = put_smallest(shared.usages + warp * whole_fours(candidates), order, candidates, lane);

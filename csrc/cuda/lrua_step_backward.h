@@ -23,7 +23,7 @@ struct StepBackwardShared {
     gates = adds + vectors;
     key_norms = gates + 2 * kPitch<4>;
     totals = key_norms + kPitch<4>;
-    end = totals + 3 * warps * kPitch<4>;
+    end = totals + 4 * warps * kPitch<4>;
   }
   MANNKERN_HOST_TOO int64_t bytes() const { return reinterpret_cast<char*>(end) - reinterpret_cast<char*>(rows); }
 };
@@ -88,15 +88,24 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backwa
   load_slot(w_r, op.read_weights_out, first, N, exists);
   load_slot(cosine, op.cosine, first, N, exists);
   const float norm = exists ? op.norm[e * N + i] : 1.0f, inverse = inverse_of(norm);
+  float w_w[R], previous[R], outgoing[R];
+  load_slot(w_w, op.write_weights, first, N, exists);
+  load_slot(previous, op.read_weights, first, N, exists);
+  load_slot(outgoing, op.grad_write_weights, first, N, exists);
   for (int h = warp; h < R; h += warps) {
-    const int64_t at = (e * R + h) * W;
-    const float *add = op.interface.add + at, *grad_read = op.grad_read ? op.grad_read + at : nullptr;
-    put_vector<R>(shared.adds, h, W, lane, [&](int j) { return add[j]; });
-    put_vector<R>(shared.grad_reads, h, W, lane, [&](int j) { return grad_read ? grad_read[j] : 0.0f; });
-    const float key_norm = put_unit_key<R>(shared.units, op.interface.key + at, h, W, lane);
-    put_gate(shared.gates, h, op.interface.gate[e * R + h], lane);
+    const int64_t head = e * R + h;
+    float add[kOfVector], key[kOfVector], grad_read[kOfVector];
+    load_vector(add, op.interface.add + head * W, sizes, lane);
+    load_vector(key, op.interface.key + head * W, sizes, lane);
+    load_vector(grad_read, op.grad_read ? op.grad_read + head * W : nullptr, sizes, lane);
+    const float gate = op.interface.gate[head];
+    put_vector<R>(shared.adds, add, 1.0f, sizes, h, lane);
+    put_vector<R>(shared.grad_reads, grad_read, 1.0f, sizes, h, lane);
+    const float key_norm = put_unit_key<R>(shared.units, key, sizes, h, lane);
+    put_gate(shared.gates, h, gate, lane);
     if (lane == 0) shared.key_norms[h] = key_norm;
   }
+  const int place = exists ? place_of(op.least_used + e * n, n, i) : N;
   __syncthreads();
   wait_for_copies();
 
@@ -116,6 +125,14 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backwa
   for (int h = 0; h < R; ++h) products[h] = w_r[h] * grad[h];
   float sum = sum_over_lanes(products, lane);
   if (lane < R) shared.totals[warp * kPitch<R> + lane] = sum;
+  float *gate_totals = shared.totals + warps * kPitch<4>, *strength_totals = gate_totals + warps * kPitch<4>;
+  float *center_totals = strength_totals + warps * kPitch<4>, centers[R];
+  if (op.interface.strength) {
+#pragma unroll
+    for (int h = 0; h < R; ++h) products[h] = w_r[h] * cosine[h];
+    sum = sum_over_lanes(products, lane);
+    if (lane < R) center_totals[warp * kPitch<R> + lane] = sum;
+  }
   __syncthreads();
   add_warps(means, shared.totals, sizes);
   float pull[R], shrink = 0;  // of unit key . X(i); what the gradient of X(i) loses through its own norm
@@ -123,13 +140,15 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backwa
   for (int h = 0; h < R; ++h) {
     const float b = op.interface.strength ? op.interface.strength[e * R + h] : 1.0f;
     const float dz = w_r[h] * (grad[h] - means[h]);
-    products[h] = dz * cosine[h];
+    products[h] = dz;
     pull[h] = dz * b * inverse;
-    shrink += products[h] * b * inverse;
+    shrink += dz * cosine[h] * b * inverse;
   }
   shrink = norm > kEps<float> ? shrink * inverse : 0.0f;
-  float *gate_totals = shared.totals + warps * kPitch<4>, *strength_totals = gate_totals + warps * kPitch<4>;
   if (op.interface.strength) {
+    add_warps(centers, center_totals, sizes);  // without them, the rounding of the weights would show in the gradient
+#pragma unroll
+    for (int h = 0; h < R; ++h) products[h] *= cosine[h] - centers[h];
     sum = sum_over_lanes(products, lane);
     if (lane < R) strength_totals[warp * kPitch<R> + lane] = sum;
   }
@@ -155,11 +174,6 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backwa
   __syncwarp();
 
   // sums over slots: of pull times the row, and of the write weights times the row's gradient
-  float w_w[R], previous[R], outgoing[R];
-  load_slot(w_w, op.write_weights, first, N, exists);
-  load_slot(previous, op.read_weights, first, N, exists);
-  load_slot(outgoing, op.grad_write_weights, first, N, exists);
-  const int place = exists ? place_of(op.least_used + e * n, n, i) : N;
   float4 sums[R];
   rows.weighted_sums(sums, weights);
   __syncwarp();
