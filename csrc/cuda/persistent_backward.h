@@ -127,10 +127,16 @@ struct BackwardBlock {
 
 // All steps of a thread that has a part of the memory.
 __device__ inline void run_memory_backward(const BackwardBlock& k) {
-  const auto& [op, l, shared, b, vectors, outputs, T, every, B, e, used] = k;
+  const MANNPersistentBackward& op = k.op;
+  const PersistentBackwardLayout& l = k.l;
+  Inbox *vectors = k.vectors, *outputs = k.outputs;
+  float* shared = k.shared;
+  const int T = k.T, rank = k.b.rank;
+  const int64_t B = k.B, e = k.e;
+  const bool used = k.used;
   const MemoryPlace p;
   const LeastUsedHeads heads(op.options, l.R);
-  const SavedEpisode episode{op, l, p, heads, e, used, every};
+  const SavedEpisode episode{op, l, p, heads, e, used, k.every};
   const MemoryBackwardShared s(shared, l);
   const int h = p.thread / kMostColumns, column = p.thread % kMostColumns;
   const bool has_read = h < l.R && column < l.W;
@@ -159,7 +165,7 @@ __device__ inline void run_memory_backward(const BackwardBlock& k) {
     if (p.thread < kVector) shared[l.read + p.thread] = has_read ? grad + sum_read(shared, p.thread, l) : 0.0f;
     p.sync();
     memory_step_backward(d, saved, s, p, l.R, l.W, float(op.options.decay), [&](int place, int row, float number) {
-      give_to_all(shared + l.grad_vectors + b.rank * l.interface_pitch + place, vectors, round_to_22_bits(number));
+      give_to_all(shared + l.grad_vectors + rank * l.interface_pitch + place, vectors, round_to_22_bits(number));
       if (used && row >= 0 && row < l.I) op.grad_interface[(t * B + e) * l.I + row] = number;
     });
     phases.mark(1);
@@ -173,7 +179,7 @@ __device__ inline void run_memory_backward(const BackwardBlock& k) {
     numbers.store(shared + l.vector, p);
     __syncthreads();
     phases.mark(5);
-    give_outputs(shared, outputs, l, b);
+    give_outputs(shared, outputs, l, k.b);
     phases.mark(6);
   }
   outputs->wait(T - 1);

@@ -96,7 +96,13 @@ struct ForwardBlock {
 
 // All steps of a thread that has a part of the memory.
 __device__ inline void run_memory(const ForwardBlock& k) {
-  const auto& [op, l, shared, b, place, inboxes, T, B, e, saved] = k;
+  const MANNPersistent& op = k.op;
+  const PersistentLayout& l = k.l;
+  const Inboxes& inboxes = k.inboxes;
+  float* shared = k.shared;
+  const int T = k.T, rank = k.b.rank;
+  const int64_t B = k.B, e = k.e;
+  const bool saved = k.saved;
   const MemoryPlace p;
   const MemoryShared s(shared, l);
   const LeastUsedHeads heads(op.options, l.R);
@@ -126,7 +132,7 @@ __device__ inline void run_memory(const ForwardBlock& k) {
     phases.mark(4);
     __syncthreads();
     phases.mark(5);
-    give_interface(shared, inboxes, op, l, b, place, t);
+    give_interface(shared, inboxes, op, l, k.b, k.place, t);
     phases.mark(6);
     if (op.checkpoints && t == next_checkpoint) {
       if (saved) store_memory(op.checkpoints + (t / every * B + e) * l.N * l.W, m.at, p, l.N, l.W);
@@ -138,7 +144,7 @@ __device__ inline void run_memory(const ForwardBlock& k) {
     memory_step(m, s, p, l.N, l.R, float(op.options.decay), [&](int h, int column, float r) {
       if (h >= l.R || column >= l.W) return;
       const int i = h * l.W + column;
-      give_to_all(shared + l.read + b.rank * l.read_pitch + i, inboxes.read, round_to_22_bits(r));
+      give_to_all(shared + l.read + rank * l.read_pitch + i, inboxes.read, round_to_22_bits(r));
       if (saved) op.outputs[at * l.O + l.D + i] = r;
     });
     phases.mark(8);
