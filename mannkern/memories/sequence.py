@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from mannkern.backends import choose
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import check_input
-from mannkern.memories.ends import check_lengths, check_reset, is_longest_first, join, reorder, select, start_of
+from mannkern.memories.ends import check_lengths, check_reset, is_longest_first, join, reorder, select, split, start_of
 from mannkern.memories.episode import has_hooks, is_plain, pack_weights, starts_plain
 
 Input = TypeVar("Input", Tensor, PackedSequence)
@@ -107,12 +107,16 @@ class MemorySequence(nn.Module):
         size, B = 64 * max(2, torch.get_num_threads()), input.shape[1]
         if size >= B:
             return self.cell.fused_episode(input, weights, state, lengths, reset)
-        chunks = []
-        for episodes in torch.arange(B).tensor_split(-(-B // size)):
-            part = slice(int(episodes[0]), int(episodes[-1]) + 1)
-            lengths_of, reset_of = None if lengths is None else lengths[part], None if reset is None else reset[:, part]
-            chunks.append(self.cell.fused_episode(input[:, part], weights, reorder(state, part), lengths_of, reset_of))
-        outputs, states = zip(*chunks, strict=True)
+        count = -(-B // size)
+        nothing = [None] * count
+        chunks = zip(
+            input.tensor_split(count, 1),
+            split(state, count),
+            nothing if lengths is None else lengths.tensor_split(count),
+            nothing if reset is None else reset.tensor_split(count, 1),
+            strict=True,
+        )
+        outputs, states = zip(*(self.cell.fused_episode(x, weights, *rest) for x, *rest in chunks), strict=True)
         return torch.cat(outputs, 1), join(states)
 
     def _run_packed(self, input: PackedSequence, state: Any, reset: Tensor | None) -> tuple[PackedSequence, Any]:
