@@ -76,12 +76,18 @@ def select(mask: Tensor, state: Any, other: Any) -> Any:
     return type(state)(tree_map(pick, state.controller, *others), *map(pick, state[1:], other[1:]))
 
 
-def reorder(state: Any, order: Tensor | slice | None) -> Any:
-    """The state of some episodes, or of all in another order; None stays None, and without an order the state stays."""
+def reorder(state: Any, order: Tensor | None) -> Any:
+    """The state of the episodes in another order; None stays None, and without an order the state stays."""
     if state is None or order is None:
         return state
     move: Callable[[Any], Any] = lambda x: x[order] if isinstance(x, Tensor) else x  # noqa: E731
     return type(state)(tree_map(move, state.controller), *map(move, state[1:]))
+
+
+def split(state: Any, count: int) -> list[Any]:
+    """The states of ``count`` parts of the batch; the controller's state is a tuple of tensors."""
+    parts = zip(*(x.tensor_split(count) for x in state.controller), strict=True) if state.controller else [()] * count
+    return [type(state)(*part) for part in zip(parts, *(x.tensor_split(count) for x in state[1:]), strict=True)]
 
 
 def join(states: tuple[Any, ...]) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mannkern.backends import REFERENCE
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.ends import is_longest_first, join, reorder, select, start_of
+from mannkern.memories.ends import is_longest_first, join, reorder, select, split, start_of
 from mannkern.memories.episode import has_hooks, hidden_dtype, is_plain, pack_weights, starts_plain
 from mannkern.memories.export import exported_loop, is_dynamic
 
@@ -85,12 +85,16 @@ def _in_batch_chunks(
     size, B = 64 * max(2, torch.get_num_threads()), input.shape[1]
     if size >= B:
         return cell.fused_episode(input, weights, state, lengths, reset)
-    chunks = []
-    for episodes in torch.arange(B).tensor_split(-(-B // size)):
-        part = slice(int(episodes[0]), int(episodes[-1]) + 1)
-        lengths_of, reset_of = None if lengths is None else lengths[part], None if reset is None else reset[:, part]
-        chunks.append(cell.fused_episode(input[:, part], weights, reorder(state, part), lengths_of, reset_of))
-    outputs, states = zip(*chunks, strict=True)
+    count = -(-B // size)
+    nothing = [None] * count
+    chunks = zip(
+        input.tensor_split(count, 1),
+        split(state, count),
+        nothing if lengths is None else lengths.tensor_split(count),
+        nothing if reset is None else reset.tensor_split(count, 1),
+        strict=True,
+    )
+    outputs, states = zip(*(cell.fused_episode(x, weights, *rest) for x, *rest in chunks), strict=True)
     return torch.cat(outputs, 1), join(states)
 
 
