@@ -10,6 +10,8 @@ from torch import Tensor
 from mannkern.triton.launch.common import Maybe, memory_constants, num_ranked_slots, triton_dtype
 from mannkern.triton.tiling import SCAN_ELEMENTS_PER_THREAD, memory_blocks, product_blocks
 
+PRECISION = "ieee"  # of float32 products; "tf32x3" takes tensor cores, three passes a product
+
 
 class Sizes(NamedTuple):
     """Sizes of an episode, in the letters of :mod:`mannkern.triton.controller`."""
@@ -40,9 +42,6 @@ def sizes(T: int, interface_weight: Tensor, recurrent_weight: Tensor, cell: Mayb
     return Sizes(T, B, D, O, I, recurrent_weight.shape[0], N, W, (O - D) // W, cell is not None)
 
 
-FLOAT32_PRODUCTS = "ieee"  # how float32 is multiplied; "tf32x3" on tensor cores, three products of its parts
-
-
 class Product(NamedTuple):
     """How a kernel with a matrix product is launched."""
 
@@ -55,7 +54,7 @@ def product(columns: int, K: int, memory: Tensor) -> Product:
     """A product of K terms with ``columns`` columns. It takes TF32 only if the user allows it for products."""
     B, dtype = len(memory), memory.dtype
     blocks = product_blocks(B, K, dtype)
-    precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else FLOAT32_PRODUCTS
+    precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else PRECISION
     precision = precision if dtype == torch.float32 else "ieee"
     sizes = {"BB": blocks.BB, "BO": blocks.BO, "S": blocks.S, "BK": blocks.BK}
     grid = (-(-columns // blocks.BO), -(-B // blocks.BB))
