@@ -80,8 +80,17 @@ class MemorySequence(nn.Module, Generic[State]):
     memory_slots: int = of_cell("memory_slots")
     memory_width: int = of_cell("memory_width")
     memory_init: float | str = of_cell("memory_init")
-    backend: str | None = of_cell("backend")
     output_size: int = of_cell("output_size")
+
+    @property
+    def backend(self) -> str | None:
+        """``backend`` of the cells, which may be set."""
+        return self.cell.backend
+
+    @backend.setter
+    def backend(self, name: str | None) -> None:
+        for cell in self.cells:
+            cell.backend = name
 
     @property
     def cells(self) -> list[MemoryCell[State]]:

@@ -250,3 +250,11 @@ def test_types(tmp_path: Path) -> None:
     ]
     assert runs[0].returncode == 0, runs[0].stdout
     assert "Found 3 errors" in runs[1].stdout
+
+
+@MODULES
+def test_the_backend_of_all_layers_is_set_at_once(module: Any) -> None:
+    model = build(module, num_layers=2)
+    assert model.backend == "cpp"
+    model.backend = "reference"
+    assert [cell.backend for cell in model.cells] == ["reference", "reference"]
