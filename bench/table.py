@@ -110,7 +110,7 @@ def write() -> None:
 def gpu_table(report: dict[str, Any], only: str = "", columns: Mapping[str, str] | None = None) -> str:
     """The results of one GPU: mannkern's time, its share of the bound, and the others' time divided by ours.
 
-    only: what the names of the rows begin with. columns: contestant -> title; by default all that were timed
+    only: what the names of the rows begin with. columns: contestant -> title, of those that were timed; by default all
     """
     measured: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
     for row in report["rows"]:
@@ -119,6 +119,8 @@ def gpu_table(report: dict[str, Any], only: str = "", columns: Mapping[str, str]
     if columns is None:
         names = dict.fromkeys(row["name"] for row in report["rows"])
         columns = {name: name for name in names if name not in [*OURS_ON_A_GPU, "bound"]}
+    timed = {name for named in measured.values() for name in named}
+    columns = {name: title for name, title in columns.items() if name in timed}
     lines = []
     for (what, B), named in measured.items():
         best = min((named[name] for name in OURS_ON_A_GPU if name in named), key=lambda x: x["seconds"], default=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.table import gpu_table, gpu_tables, memory_table, table
+from bench.table import gpu_reports, gpu_table, memory_table, small_gpu_table, table
 from tests.docs.markdown import python_blocks, text
 
 README, PERFORMANCE = text("README.md"), text("docs/performance.md")
@@ -21,30 +21,22 @@ def test_rows_of_a_table_by_hand() -> None:
 
 
 def test_figures_are_the_measured_ones() -> None:
-    for measured in (table(), memory_table(), *gpu_tables()):
+    for measured in (table(), memory_table(), *map(gpu_table, gpu_reports())):
         assert measured in PERFORMANCE
+    for measured in map(small_gpu_table, gpu_reports()):
+        assert measured in README
 
 
 def test_small_table_is_of_the_measured_figures() -> None:
     """The training step of MANN at five batch sizes: columns of the table of docs/performance.md."""
     begin, end = "<!-- small table of bench/table.py -->", "<!-- end of the small table -->"
     head, _, *small = rows(README[README.index(begin) : README.index(end)])
+    small = small[:10]  # tables of GPUs follow
     names, *measured = rows(table())
     columns = [names.index(name) for name in head]
     steps = [row for row in measured if row[0] == "training step" and row[1] in ("1", "16", "64", "256", "1024")]
     assert small == [[row[column] for column in columns] for row in steps]
     assert len(small) == 10
-
-
-def test_table_of_a_gpu() -> None:
-    named = {"triton": 2e-3, "triton, graph": 1e-3, "reference": 8e-3, "compiled": 3e-3}
-    rows = [{"what": "step", "B": 16, "name": name, "seconds": x, "of_bound": 5e-4 / x} for name, x in named.items()]
-    rows.append({"what": "step", "B": 64, "name": "reference", "seconds": 1.0, "of_bound": 0.1})  # alone: no ratio
-    assert gpu_table({"gpu": "some-gpu", "rows": rows}).splitlines() == [
-        "| some-gpu | B | mannkern | of the bound | reference | compiled |",
-        "|---|---|---|---|---|---|",
-        "| step | 16 | 1,000 us | 50% | 8.00 | 3.00 |",
-    ]
 
 
 def test_ten_lines_of_use_train() -> None:

@@ -80,7 +80,8 @@ def verify(backend: str, device: str, seed: int) -> Iterator[Row]:
 
 def rows_of(backend: str, device: str, seed: int) -> list[tuple[str, str, list[Check]]]:
     """The rows of a backend before they are run: operation, dtype, checks."""
-    return [row for family in _families(BACKENDS[backend], device) for row in _rows(family, backend, device, seed)]
+    rows = [row for family in _families(BACKENDS[backend], device) for row in _rows(family, backend, device, seed)]
+    return rows + list(_rows_of_others(backend, device, seed))
 
 
 def row_of(operation: str, backend: str, device: str, dtype: str, found: list[tuple[Check, Outcome]]) -> Row:
@@ -131,6 +132,29 @@ def _rows(family: Family, backend: str, device: str, seed: int) -> Iterator[tupl
                 for options, size, length in itertools.product(family.episode.options, sizes, lengths)
             ]  # fmt: skip
             yield family.episode.sequence.__name__, dtype, checks
+
+
+def _rows_of_others(backend: str, device: str, seed: int) -> Iterator[tuple[str, str, list[Check]]]:
+    """The rows of single operations that a backend has of families of others, where it takes sizes and dtype."""
+    record = BACKENDS[backend]
+    if record.why_not(device, Sizes()):
+        return
+    for family in (family for family in FAMILIES.values() if family.name not in record.families):
+        for operation in (name for name in record.operations if name in family.operations):
+            cases = [name for name, case in family.cases.items() if case.operation.name == operation]
+            for name, dtype in DTYPES.items():
+                shapes = {
+                    where: shape
+                    for where, shape in _shapes(backend, device).items()
+                    if not record.operations[operation](Sizes(shape.N, shape.W, shape.R), dtype)
+                }
+                checks = [
+                    Check(family.name, backend, device, name, case, f"{case}, {where}", seed, shape)
+                    for case in cases
+                    for where, shape in shapes.items()
+                ]
+                if checks:
+                    yield operation, name, checks
 
 
 def _worst(found: list[tuple[Check, Outcome]]) -> tuple[float, float, str]:

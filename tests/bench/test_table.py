@@ -76,9 +76,14 @@ def test_table_of_a_gpu() -> None:
         "|---|---|---|---|---|---|",
         "| step | 16 | 1,000 us | 50% | 8.00 | 3.00 |",
     ]
-    assert table.gpu_table(report, "other", {"reference": "eager"}).splitlines() == [
+    assert table.gpu_table(report, "st", {"reference": "eager", "lstm": "not timed"}).splitlines() == [
         "| some-gpu | B | mannkern | of the bound | eager |",
         "|---|---|---|---|---|",
+        "| step | 16 | 1,000 us | 50% | 8.00 |",
+    ]
+    assert table.gpu_table(report, "other").splitlines() == [
+        "| some-gpu | B | mannkern | of the bound |",
+        "|---|---|---|---|",
     ]
 
 

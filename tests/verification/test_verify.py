@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mannkern import functional
 from mannkern.__main__ import main
+from mannkern.backends import BACKENDS
 from mannkern.memories import registry
 from mannkern.memories.cases import Shape, arguments, cast
 from mannkern.memories.lrua.verification import keeps_gap
@@ -90,6 +91,16 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert len(content["rows"]) == 39
     assert all(row["good"] for row in content["rows"])
     assert set(content["absent"]) == {"triton", "cuda"}
+
+
+def test_single_operations_of_another_family_are_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend ``cuda`` has LRUA's step in float32; on the CPU its overload is the C++ kernel."""
+    takes = {"lrua_step": lambda sizes, dtype: "" if dtype == torch.float32 and sizes.N > 1 else "not these"}
+    cuda = BACKENDS["cuda"]._replace(devices=("cpu",), why_not=lambda *_: "", operations=takes)
+    monkeypatch.setitem(BACKENDS, "cuda", cuda)
+    (row,) = (row for row in verify("cuda", "cpu", 1) if row.operation == "lrua_step")
+    assert (row.dtype, row.good) == ("float32", True)
+    assert "odd" in row.where
 
 
 @pytest.mark.slow
