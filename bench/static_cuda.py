@@ -24,6 +24,8 @@ from tests.cuda import emulated, lrua
 ROOT = Path(__file__).resolve().parents[1]
 Figures = dict[str, dict[str, dict[str, int]]]
 Emulators = tuple[Path, ctypes.CDLL]  # libraries that know the shared memory of a block: the NTM's, and LRUA's
+# On request alone, until a GPU has timed it; its backward pass spills 136 bytes on sm_90.
+LEFT_OUT = ("csrc/cuda/mann.cu",)
 CACHE = ROOT / "build" / "static_cuda.json"
 STANDARD = (128, 20, 4, 3)  # N, W, H, S at which shared memory is recorded; LONG rows take a block each
 LONG = (512, *STANDARD[1:])
@@ -68,7 +70,7 @@ def _compile(targets: list[str]) -> Figures:
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
         emulators = emulated.build(Path(folder)), lrua.build(Path(folder))
-        for source in CUDA_SOURCES:
+        for source in (source for source in CUDA_SOURCES if source not in LEFT_OUT):
             figures |= _compile_source(source, targets, Path(folder) / Path(source).stem, emulators)
     return figures
 

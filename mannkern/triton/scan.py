@@ -99,7 +99,7 @@ def scan_backward(
     m_n = i_n < N
     p_s = p_scratch + i_p * checkpoint_every * N * W
     p_ws = p_weights_scratch + i_p * (checkpoint_every + 1) * R * N
-    for episode in range(tl.program_id(0), B, tl.num_programs(0)):
+    for episode in tl.range(tl.program_id(0), B, tl.num_programs(0), disable_licm=True):
         i_b = episode + i_p * 0
         if p_grad_memory is not None:
             D = load_rows(p_grad_memory + i_b * N * W, i_n, m_n, W, W0, W1, ACC)
