@@ -11,6 +11,7 @@ from torch import Tensor
 from mannkern import MANN, functional
 from mannkern.memories import registry
 from mannkern.memories.cases import Tensors, arguments, cast, cotangents
+from mannkern.memories.lrua.ops import step
 from mannkern.memories.lrua.verification import EPISODE_OPTIONS
 from mannkern.verification.accuracy import Error, errors, measure
 from tests.ptx import cuda_kernels, cuda_lrua, triton_kernels
@@ -67,10 +68,16 @@ def _excess(error: Error) -> float:
 
 def _mask(row: Row) -> tuple[list[str], str]:
     """The mask of the least used slots is the reference's, with ties, infinities and NaN among the usages."""
-    usage = usages(row.shape.N, row.dtype)
-    with triton_kernels.as_on_a_gpu():
-        got = functional.least_used_mask(usage, row.shape.n, backend="triton")
-    same = torch.equal(got, functional.least_used_mask(usage, row.shape.n, backend="reference"))
+    usage, n = usages(row.shape.N, row.dtype), row.shape.n
+    if row.is_cuda:
+        asked = arguments(CASES[row.case], row.shape) | {"usage": usage}
+        with cuda_lrua.emulated():
+            *_, slots = step.lrua_step["default"](*asked.values(), None, n, False, 0.99)
+        got = torch.zeros_like(usage).scatter(1, slots, 1)
+    else:
+        with triton_kernels.as_on_a_gpu():
+            got = functional.least_used_mask(usage, n, backend="triton")
+    same = torch.equal(got, functional.least_used_mask(usage, n, backend="reference").to(got.dtype))
     return [] if same else ["the mask is not the reference's"], "equal to the reference's" if same else ""
 
 

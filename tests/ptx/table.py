@@ -72,6 +72,7 @@ STEP_SHAPES = {  # of the CUDA kernels of LRUA's step
     "most columns": Shape(1, 64, 128, 4, 40),
 }
 
+EQUAL_SLOTS = ((128, 40, 4), (128, 40, 1), (40, 12, 4), (256, 20, 3), (33, 16, 2))  # N, W, R
 EQUAL_ROWS = ((128, 40), (100, 40), (128, 41), (33, 17), (300, 40))  # N, W
 TIES = ((128, 40, 4, 4), (128, 20, 4, 4), (128, 41, 4, 4), (33, 17, 3, 3), (128, 64, 1, 1))  # N, W, R, n
 
@@ -103,6 +104,10 @@ class Row(NamedTuple):
 
 def _mask(N: int, n: int, dtype: torch.dtype = FLOAT32) -> Row:
     return Row("mask", "mask", f"{n} of {N}", Shape(5, N, 1, 1, n), dtype)
+
+
+def _mask_of_step(N: int, n: int) -> Row:
+    return Row("mask", "step", f"{n} of {N}", Shape(5, N, 8, 2, n), backend="cuda")
 
 
 def _equal_rows(N: int, W: int, dtype: torch.dtype = FLOAT32) -> Row:
@@ -165,7 +170,7 @@ def _small() -> Iterator[Row]:
         yield Row("accuracy", case, "17 slots, one block", NTM_SHAPES["17 slots, one block"], FLOAT64)
     yield Row("accuracy", "shift_sharpen", "rows in device memory", NTM_SHAPES["rows in device memory"])
     yield from (_step("step_strength", "standard"), _step("step", "odd"), _step("step_per_head", "2 heads"))
-    yield from (_step("step", "1 head"), _equal_slots(40, 12, 4))
+    yield from (_step("step", "1 head"), _equal_slots(40, 12, 4), _mask_of_step(33, 4))
 
 
 def _whole() -> Iterator[Row]:
@@ -180,9 +185,8 @@ def _whole() -> Iterator[Row]:
             yield from (Row("accuracy", case, label, shape, dtype) for case in NTM_CASES)
     for label in STEP_SHAPES:
         yield from (_step(case, label) for case in ("step", "step_strength", "step_per_head"))
-    yield from (
-        _equal_slots(N, W, R) for N, W, R in ((128, 40, 4), (128, 40, 1), (40, 12, 4), (256, 20, 3), (33, 16, 2))
-    )
+    yield from (_equal_slots(*sizes) for sizes in EQUAL_SLOTS)
+    yield from (_mask_of_step(*sizes) for sizes in ((128, 4), (70, 9), (33, 33), (256, 40)))
     yield from (_ties(*sizes, backend="cuda") for sizes in ((128, 40, 4, 4), (33, 16, 3, 3)))
     for dtype in (FLOAT32, FLOAT64, BFLOAT16):
         for N in (1, 2, 17, 33, 128, 300, 1024, 2000, 8192, 9000, 20000):
