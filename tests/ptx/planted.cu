@@ -112,6 +112,15 @@ KERNEL(copy_overwrites) {
   y[blockIdx.x * 256 + t] = s[4 * t];
 }
 
+KERNEL(copy_of_what_changes) {
+  __shared__ alignas(16) float s[1024];
+  const int t = threadIdx.x;
+  float* own = y + blockIdx.x * 256 + 4 * (t % 64);
+  copy_later(s + 4 * t, own, t < 64);
+  if (t < 64) own[0] = 1;
+  wait_for_copies();
+}
+
 KERNEL(copy_not_awaited) {
   __shared__ alignas(16) float s[1024];
   copy_later(s + 4 * threadIdx.x, x + threadIdx.x % 64 * 4, true);

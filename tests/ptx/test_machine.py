@@ -162,6 +162,7 @@ PLANTED = {
     "copy_read_too_early": {"undefined value stored to global memory"},
     "copy_without_warp_barrier": {"lanes of a warp without barrier: write, read"},
     "copy_overwrites": {"store to where a copy has yet to land"},
+    "copy_of_what_changes": {"store to where a copy has yet to read"},
     "copy_not_awaited": {"copy that nobody waits for"},
     "copy_past_the_end": {"out of bounds, global load"},
 }  # fmt: skip

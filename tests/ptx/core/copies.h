@@ -8,6 +8,11 @@
 
 namespace ptx {
 
+inline void read_numbers(Access& read, u8* numbers) {
+  if (read.bytes)
+    if (const u8* host = place_global(read, nullptr)) memcpy(numbers, host, read.bytes);
+}
+
 // Sources: to, from, how many bytes there are (the others become zeros), and an offset of `from`.
 inline void copy_later(Warp& w, const Instruction& i, u32 mask) {
   Machine& m = *w.machine;
@@ -22,8 +27,8 @@ inline void copy_later(Warp& w, const Instruction& i, u32 mask) {
   }
   count_cost(w, i, mask & reads, from, i.size);
   each_lane(mask, [&](int l) {
-    const Copy copy{&i, l, get(w, i.s[0], l) + i.immediate, from[l], int(get(w, i.s[2], l))};
-    const Access read{w, i, l, copy.from, copy.bytes, false, 0};
+    Copy copy{&i, l, get(w, i.s[0], l) + i.immediate, from[l], int(get(w, i.s[2], l)), {}};
+    Access read{w, i, l, copy.from, copy.bytes, false, 0};
     if ((copy.to | copy.from) % i.size) return read.error("misaligned");
     if (copy.bytes > i.size) return read.error("copy of more bytes than it has");
     Access write{w, i, l, copy.to, i.size, true, kAllLanes};
@@ -33,6 +38,7 @@ inline void copy_later(Warp& w, const Instruction& i, u32 mask) {
     u8* place = place_shared(write, copy.to, junk, unused);
     if (!place) return;
     memcpy(place, junk, i.size);
+    read_numbers(read, copy.numbers);
     w.copies.push_back(copy);
   });
 }
@@ -43,8 +49,8 @@ inline void land(Warp& w, const Copy& copy) {
   u8 numbers[16] = {};
   u32 unused;
   Access read{w, i, copy.lane, copy.from, copy.bytes, false, 0};
-  if (copy.bytes)
-    if (const u8* host = place_global(read, nullptr)) memcpy(numbers, host, copy.bytes);
+  read_numbers(read, numbers);
+  if (memcmp(numbers, copy.numbers, sizeof numbers)) read.error("store to where a copy has yet to read");
   Access write{w, i, copy.lane, copy.to, i.size, true, 0};
   for (u64 at = copy.to; at < copy.to + i.size; at += m.program->shared_unit) {
     const Shadow& s = m.shared_shadow[at / m.program->shared_unit];

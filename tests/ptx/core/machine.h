@@ -94,12 +94,14 @@ struct Machine {
   }
 };
 
-// A copy that a lane has asked for and not waited for. `bytes`: how many there are; the others become zeros.
+// A copy that a lane has asked for and not waited for. `bytes`: how many there are; the others become zeros. `numbers`:
+// what was there when it asked.
 struct Copy {
   const Instruction* instruction;
   int lane;
   u64 to, from;
   int bytes;
+  u8 numbers[16];
 };
 
 // Lanes that are at the same instruction.
