@@ -1,5 +1,5 @@
-// Notes how csrc/cuda/launch.h launches an operation of the NTM. cuda_kernels.py calls it, with addresses of the emulator
-// in the place of pointers.
+// Notes how csrc/cuda/launch.h launches an operation of the NTM. cuda_kernels.py calls it, with addresses of the
+// emulator in the place of pointers.
 
 #include "../cuda/emulate.cpp"
 #include "recorder.h"
