@@ -22,7 +22,7 @@ def build(folder: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
-def _aligned(x: Tensor | None) -> Tensor | None:
+def aligned(x: Tensor | None) -> Tensor | None:
     """A copy whose numbers begin at a multiple of 64 bytes, as the host file makes them begin at one of 16."""
     if x is None or x.dtype != torch.float32:
         return x if x is None else x.contiguous()
@@ -47,7 +47,7 @@ class Operations:
     ) -> None:
         """Runs an operation with its struct of csrc/args/lrua.h: sizes, inputs and outputs."""
         n, per_head, decay = options
-        held = [_aligned(x) for x in inputs]
+        held = [aligned(x) for x in inputs]
         pointers = [0 if x is None else x.data_ptr() for x in (*held, *outputs)]
         fields = [*sizes[1:], n, int(per_head), struct.unpack("q", struct.pack("d", decay))[0], *pointers]
         array = (ctypes.c_int64 * len(fields))(*fields)
@@ -68,7 +68,7 @@ class Operations:
     ) -> tuple[Tensor, ...]:
         B, N, W = memory.shape
         shapes = (memory.shape, key.shape, read_weights.shape, usage.shape, *[read_weights.shape] * 2, usage.shape)
-        outputs = tuple(_aligned(torch.full(shape, float("nan"))) for shape in shapes)
+        outputs = tuple(aligned(torch.full(shape, float("nan"))) for shape in shapes)
         slots = torch.full((B, num_least_used), -1)
         inputs = (memory, read_weights, usage, key, add, gate, strength)
         options = num_least_used, per_head, decay
@@ -83,7 +83,7 @@ class Operations:
         assert key is not None
         assert slots is not None
         shaped = (memory, previous, norm, key, add, gate, gate if strength is not None else gate[:, :0])
-        outputs = [_aligned(torch.full(x.shape, float("nan"))) for x in shaped]
+        outputs = [aligned(torch.full(x.shape, float("nan"))) for x in shaped]
         written = (*outputs[:6], outputs[6] if strength is not None else None)
         options = slots.shape[1], per_head, decay
         self._run("lrua_step_backward", (*memory.shape, key.shape[1]), options, tuple(inputs), written)

@@ -11,9 +11,10 @@ from torch import Tensor
 from mannkern import MANN, functional
 from mannkern.memories import registry
 from mannkern.memories.cases import Tensors, arguments, cast, cotangents
+from mannkern.memories.lrua.ops import step
 from mannkern.memories.lrua.verification import EPISODE_OPTIONS
 from mannkern.verification.accuracy import Error, errors, measure
-from tests.ptx import cuda_kernels, triton_kernels
+from tests.ptx import cuda_kernels, cuda_lrua, triton_kernels
 from tests.ptx.session import SESSION
 from tests.ptx.table import ONE_BLOCK, Row
 
@@ -37,11 +38,14 @@ def _accuracy(row: Row) -> tuple[list[str], str]:
     case, shape = CASES[row.case], row.shape
     wide = torch.float64 if row.dtype == torch.float64 else torch.float32
     gradients = cotangents(case, shape, wide) if row.gradient else {}
+    n = min(shape.n, shape.N)
     if case.operation.family == "ntm":
         with cuda_kernels.emulated(1 if ONE_BLOCK in row.label else cuda_kernels.MANY_BLOCKS):
             found = measure(case, arguments(case, shape, row.dtype), gradients, "cuda")[1]
+    elif row.is_cuda:
+        with cuda_lrua.emulated():
+            found = measure(case, _settled(row, wide, n), gradients, "cuda", n)[1]
     else:
-        n = min(shape.n, shape.N)
         tensors = _settled(row, wide, n)
         with triton_kernels.as_on_a_gpu(1 if ONE_BLOCK in row.label else triton_kernels.H100_PROGRAMS):
             found = measure(case, tensors, gradients, "triton", n)[1]
@@ -64,10 +68,16 @@ def _excess(error: Error) -> float:
 
 def _mask(row: Row) -> tuple[list[str], str]:
     """The mask of the least used slots is the reference's, with ties, infinities and NaN among the usages."""
-    usage = usages(row.shape.N, row.dtype)
-    with triton_kernels.as_on_a_gpu():
-        got = functional.least_used_mask(usage, row.shape.n, backend="triton")
-    same = torch.equal(got, functional.least_used_mask(usage, row.shape.n, backend="reference"))
+    usage, n = usages(row.shape.N, row.dtype), row.shape.n
+    if row.is_cuda:
+        asked = arguments(CASES[row.case], row.shape) | {"usage": usage}
+        with cuda_lrua.emulated():
+            *_, slots = step.lrua_step["default"](*asked.values(), None, n, False, 0.99)
+        got = torch.zeros_like(usage).scatter(1, slots, 1)
+    else:
+        with triton_kernels.as_on_a_gpu():
+            got = functional.least_used_mask(usage, n, backend="triton")
+    same = torch.equal(got, functional.least_used_mask(usage, n, backend="reference").to(got.dtype))
     return [] if same else ["the mask is not the reference's"], "equal to the reference's" if same else ""
 
 
@@ -98,6 +108,31 @@ def _equal_rows(row: Row) -> tuple[list[str], str]:
     return wrong, f"{reads} reads of {B} memories of equal slots"
 
 
+def _equal_slots(row: Row) -> tuple[list[str], str]:
+    """Slots of equal content that a step does not erase get bit-equal results and gradients."""
+    B, N, W, R, n, *_ = row.shape
+    g, steps = torch.Generator().manual_seed(0), 4
+    wrong: set[str] = set()
+    for _ in range(steps):
+        state = {
+            "memory": torch.randn(B, 1, W, generator=g).expand(B, N, W).contiguous().requires_grad_(),
+            "read_weights": torch.full((B, R, N), 1 / N).requires_grad_(),
+            "usage": torch.ones(B, N).requires_grad_(),
+        }
+        interface = {name: torch.randn(B, R, W, generator=g) for name in ("key", "add")}
+        scalars = {name: torch.rand(B, R, generator=g) for name in ("gate", "strength")}
+        with cuda_lrua.emulated():
+            out = functional.lrua_step(**state, **interface, **scalars, num_least_used=n, backend="cuda")
+            sum((x * x).sum() for x in out).backward()
+        results = out._asdict() | {f"grad {name}": x.grad for name, x in state.items()}
+        kept = slice(n, N)  # of equally used slots the first ones are the least used
+        for name, x in results.items():
+            slots = x[:, kept] if x.shape[1] == N else x.transpose(1, -1)[:, kept]
+            wrong |= set() if name == "read" or torch.equal(slots, slots[:, :1].expand_as(slots)) else {name}
+    sentences = [f"{name}: equal slots get other bits" for name in sorted(wrong)]
+    return sentences, f"{steps} steps of {B} memories of equal slots"
+
+
 def _ties_of_usage(row: Row) -> tuple[list[str], str]:
     """Episodes that begin with equal slots write to the reference's slots, by steps and by a scan."""
     B, N, W, R, n, T, _ = row.shape
@@ -123,9 +158,13 @@ def _ties_of_usage(row: Row) -> tuple[list[str], str]:
         return now["memory"]
 
     truth = by_steps(torch.float64, "reference")
-    with triton_kernels.as_on_a_gpu():
-        scanned = functional.lrua_scan(**state, **sequences, num_least_used=n, backend="triton").memory
-        results = {"steps": by_steps(torch.float32, "triton"), "scan": scanned}
+    if row.is_cuda:
+        with cuda_lrua.emulated():
+            results = {"steps": by_steps(torch.float32, "cuda")}
+    else:
+        with triton_kernels.as_on_a_gpu():
+            scanned = functional.lrua_scan(**state, **sequences, num_least_used=n, backend="triton").memory
+            results = {"steps": by_steps(torch.float32, "triton"), "scan": scanned}
     wrong = []
     for name, memory in results.items():
         errors = (memory.double() - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
@@ -170,5 +209,6 @@ CHECKS: dict[str, Callable[[Row], tuple[list[str], str]]] = {
     "episode": _episode,
     "mask": _mask,
     "equal rows": _equal_rows,
+    "equal slots": _equal_slots,
     "ties of usage": _ties_of_usage,
 }

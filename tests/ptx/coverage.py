@@ -22,7 +22,8 @@ def every_kernel() -> set[str]:
         recorded = json.loads((ROOT / "bench" / "results" / "static.json").read_text())["triton"]["kernels"]
         names |= {name.split(":")[0] for name in recorded}
     if not MISSING[True]:
-        from tests.ptx.cuda_kernels import module  # here, because it needs nvcc
+        from tests.ptx import cuda_kernels, cuda_lrua  # here, because they need nvcc
 
-        names |= set(module(90).entries)
+        for source in (cuda_kernels.SOURCE, cuda_lrua.SOURCE):
+            names |= set(cuda_kernels.module(source, 90).entries)
     return names

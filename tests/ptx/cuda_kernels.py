@@ -26,7 +26,7 @@ from tests.ptx.machine import Buffer, Program, address
 from tests.ptx.parse import Module
 from tests.ptx.session import SESSION
 
-SOURCE = "csrc/cuda/ntm.cu"
+SOURCE = "ntm.cu"
 MANY_BLOCKS = 1 << 30
 PAGE = 4096
 OPERATIONS = (op_address, op_shift_sharpen, op_write)
@@ -38,27 +38,33 @@ def _sources() -> list[Path]:
 
 
 @cache
-def module(arch: int) -> Module:
-    """The PTX of ntm.cu for a GPU."""
+def module(source: str, arch: int) -> Module:
+    """The PTX of a file of csrc/cuda for a GPU."""
 
-    command = [*nvcc_flags(str(find_nvcc()), include_paths()), f"-arch=sm_{arch}", "-lineinfo", "-ptx", SOURCE]
+    command = [
+        *nvcc_flags(str(find_nvcc()), include_paths()),
+        f"-arch=sm_{arch}",
+        "-lineinfo",
+        "-ptx",
+        f"csrc/cuda/{source}",
+    ]
 
     def compile_(path: Path) -> None:
         subprocess.run([*command, "-o", str(path)], cwd=ROOT, check=True)
 
     version = subprocess.run([command[0], "--version"], check=True, capture_output=True, text=True).stdout
     key = (*command, version, torch.__version__)
-    return Module(cached(f"ntm-sm_{arch}.ptx", _sources(), compile_, *key).read_text())
+    return Module(cached(f"{Path(source).stem}-sm_{arch}.ptx", _sources(), compile_, *key).read_text())
 
 
 @cache
-def program(name: str, arch: int, fused: bool) -> Program:
-    """A kernel of ntm.cu by its mangled name."""
-    return Program(module(arch).entry(name), fused)
+def program(source: str, name: str, arch: int, fused: bool) -> Program:
+    """A kernel of a file of csrc/cuda by its mangled name."""
+    return Program(module(source, arch).entry(name), fused)
 
 
 class Launch(ctypes.Structure):
-    """As in launches.cpp."""
+    """As in recorder.h."""
 
     _fields_ = [
         ("kernel", ctypes.c_char * 256),
@@ -71,13 +77,16 @@ class Launch(ctypes.Structure):
 
 
 @cache
-def _launches() -> ctypes.CDLL:
-    def compile_(path: Path) -> None:
-        source = str(FOLDER / "launches.cpp")
-        subprocess.run([str(COMPILER), "-std=c++17", "-O0", "-shared", "-fPIC", source, "-o", str(path)], check=True)
+def launches(name: str) -> ctypes.CDLL:
+    """What notes the launches: launches.cpp or launches_lrua.cpp, compiled."""
+    source = FOLDER / name
 
-    sources = [*_sources(), FOLDER / "launches.cpp", *(ROOT / "tests" / "cuda").glob("emula*.*")]
-    return ctypes.CDLL(str(cached("launches.so", sources, compile_)))
+    def compile_(path: Path) -> None:
+        command = [str(COMPILER), "-std=c++17", "-O0", "-shared", "-fPIC", str(source), "-o", str(path)]
+        subprocess.run(command, check=True)
+
+    sources = [*_sources(), source, FOLDER / "recorder.h", *(ROOT / "tests" / "cuda").glob("*emula*.*")]
+    return ctypes.CDLL(str(cached(f"{source.stem}.so", sources, compile_)))
 
 
 class Emulated(Operations):
@@ -98,7 +107,7 @@ class Emulated(Operations):
         fields = [*sizes, *(address(k, x.host) for k, x in enumerate(buffers))]
         launch, array = Launch(), (ctypes.c_int64 * len(fields))(*fields)
         workspace_at = ctypes.c_int64(address(len(buffers), 0))
-        if not _launches().launch_of(
+        if not launches("launches.cpp").launch_of(
             name.encode(), size, ctypes.c_int64(count), array, workspace_at, ctypes.byref(launch)
         ):
             raise ValueError(f"name: got {name!r}, need an operation of the NTM")
@@ -107,7 +116,7 @@ class Emulated(Operations):
         if launch.workspace_bytes:
             buffers.append(Buffer(workspace.data_ptr(), launch.workspace_bytes, size))
         parameters = bytes(launch.parameters)[: launch.parameter_bytes]
-        kernel = program(launch.kernel.decode(), SESSION.arch, SESSION.fused)
+        kernel = program(SOURCE, launch.kernel.decode(), SESSION.arch, SESSION.fused)
         grid = (min(launch.blocks, self._most_blocks), 1, 1)
         SESSION.launch(kernel, grid, launch.threads, launch.shared_bytes, parameters, buffers)
         return outputs

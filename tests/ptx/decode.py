@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from tests.ptx import instructions
-from tests.ptx.instructions import SHARED, SIZE, TOGETHER, WIDTH, Constant, Instruction, Register, Value
+from tests.ptx.instructions import SHARED, SIZE, TOGETHER, WIDTH, Constant, Instruction, Register, Value, split
 
 TYPES = {
     name: k
@@ -25,19 +25,6 @@ REDUCTIONS, FUNNELS = ("add", "min", "max", "and", "or", "xor"), ("l.wrap", "r.w
 ADDRESS_CASTS = {"to.global": "move", "global": "move", "shared": "cvta.shared", "to.shared": "cvta.to.shared"}
 HALF_OF = {"b64": "b32", "b32": "b16"}
 LONG_OF = {"s16": "s32", "u16": "u32", "s32": "s64", "u32": "u64"}
-
-
-def split(text: str) -> list[str]:
-    """The operands of an instruction."""
-    parts, depth, now = [], 0, ""
-    for c in text:
-        depth += (c in "{[(") - (c in "}])")
-        if c == "," and depth == 0:
-            parts.append(now.strip())
-            now = ""
-        else:
-            now += c
-    return [*parts, now.strip()] if now.strip() else parts
 
 
 class Decoder:
@@ -199,7 +186,7 @@ class Decoder:
     def decode_popc(self, p: list[str], o: list[str]) -> None:
         self.add(".".join(p), d=(self.result(o[0], "b32"),), s=(self.value(o[1], p[-1]),))
 
-    decode_clz = decode_popc
+    decode_clz = decode_bfind = decode_brev = decode_popc
 
     def decode_shf(self, p: list[str], o: list[str]) -> None:
         sources = tuple(self.value(x, "b32") for x in o[1:])
@@ -234,6 +221,16 @@ class Decoder:
         )
 
     decode_st = decode_ld
+
+    def decode_cp(self, p: list[str], o: list[str]) -> None:
+        if p == ["cp", "async", "wait_all"]:
+            self.add("wait_for_copies")
+        elif p == ["cp", "async", "cg", "shared", "global"]:
+            (to, offset), (source, offset_of_source) = self.address(o[0]), self.address(o[1])
+            sources = (to, source, self.value(o[3] if len(o) > 3 else o[2], "b32"), Constant(8, offset_of_source))
+            self.add("copy_later", s=sources, size=int(o[2]), space=instructions.GLOBAL, immediate=offset)
+        else:
+            raise ValueError(f"PTX: got {self.text!r}, need cp.async.cg.shared.global or cp.async.wait_all")
 
     def decode_ldmatrix(self, p: list[str], o: list[str]) -> None:
         text, data = o if p[0] == "stmatrix" else reversed(o)

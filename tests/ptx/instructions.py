@@ -15,6 +15,19 @@ GENERIC, GLOBAL, SHARED, PARAMETER = range(4)  # spaces, as there
 NO_TARGET = 0xFFFFFFFF
 
 
+def split(text: str) -> list[str]:
+    """The operands of an instruction."""
+    parts, depth, now = [], 0, ""
+    for c in text:
+        depth += (c in "{[(") - (c in "}])")
+        if c == "," and depth == 0:
+            parts.append(now.strip())
+            now = ""
+        else:
+            now += c
+    return [*parts, now.strip()] if now.strip() else parts
+
+
 class Register(NamedTuple):
     """A register by name; ``width``: the bytes of a lane's value, 0 for a predicate."""
 
@@ -61,10 +74,14 @@ class Instruction(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A kernel: its instructions, the offset and size of each parameter, and the bytes of all of them."""
+    """A kernel: its instructions, the offset and size of each parameter, and the bytes of all of them.
+
+    A block has exactly ``threads``, or up to ``most_threads`` if that is 0.
+    """
 
     name: str
     code: list[Instruction]
     parameters: list[tuple[int, int]]
     parameter_bytes: int
     threads: int
+    most_threads: int

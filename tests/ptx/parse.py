@@ -7,6 +7,8 @@ import re
 from tests.ptx.decode import Decoder
 from tests.ptx.instructions import BRANCH, RETURN, SIZE, Entry, Register
 
+MOST_THREADS = 1024  # of a block, on every GPU
+
 
 def clean(text: str) -> str:
     """The text without comments, and with its .loc lines as statements that name the source."""
@@ -152,8 +154,9 @@ class Module:
         body = Body(self, offsets)
         body.parse(block(self.text, match.end() - 1))
         code = [i._replace(target=body.labels[str(i.target)]) if i.kind == BRANCH else i for i in body.code]
-        threads = re.search(r"\.(?:reqntid|maxntid)\s+(\d+)", match[2])
-        return Entry(name, code, places, at, int(threads[1]) if threads else 0)
+        threads = {kind: int(number) for kind, number in re.findall(r"\.(reqntid|maxntid)\s+(\d+)", match[2])}
+        exactly = threads.get("reqntid", 0)
+        return Entry(name, code, places, at, exactly, exactly or threads.get("maxntid", MOST_THREADS))
 
 
 def _parameter(text: str) -> tuple[str, int, int]:

@@ -1,4 +1,5 @@
-// Kernels with planted mistakes, one each, of 256 threads a block; the first two have none. test_machine.py runs them.
+// Kernels with planted mistakes, one each, of 256 threads a block; good, divergent and copied have none. test_machine.py
+// runs them.
 
 #define KERNEL(name) extern "C" __global__ void name(const float* x, float* y, int n)
 
@@ -68,4 +69,69 @@ KERNEL(blocks_overlap) { y[threadIdx.x] = x[blockIdx.x * 256 + threadIdx.x]; }
 KERNEL(misaligned) {
   const float2 v = *(const float2*)(x + 1 + 2 * (threadIdx.x % 8));
   y[blockIdx.x * 256 + threadIdx.x] = v.x + v.y;
+}
+
+// Copies four numbers to shared memory while the thread goes on; zeros unless they exist.
+__device__ void copy_later(float* to, const float* from, bool exist) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from),
+               "r"(exist ? 16 : 0)
+               : "memory");
+}
+__device__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+KERNEL(copied) {
+  __shared__ alignas(16) float s[1024];
+  const int t = threadIdx.x, first = blockIdx.x * 256;
+  copy_later(s + 4 * t, x + first + 4 * (t % 64), t < 64);
+  wait_for_copies();
+  __syncthreads();
+  y[first + t] = s[255 - t] + s[1023 - t];
+}
+
+KERNEL(copy_read_too_early) {
+  __shared__ alignas(16) float s[1024];
+  const int t = threadIdx.x;
+  copy_later(s + 4 * t, x + t % 64 * 4, true);
+  y[blockIdx.x * 256 + t] = s[4 * t];
+  wait_for_copies();
+}
+
+KERNEL(copy_without_warp_barrier) {
+  __shared__ alignas(16) float s[1024];
+  const int t = threadIdx.x;
+  copy_later(s + 4 * t, x + t % 64 * 4, true);
+  wait_for_copies();
+  y[blockIdx.x * 256 + t] = s[4 * (t ^ 1)];
+}
+
+KERNEL(copy_overwrites) {
+  __shared__ alignas(16) float s[1024];
+  const int t = threadIdx.x;
+  copy_later(s + 4 * t, x + t % 64 * 4, true);
+  s[4 * t] = 1;
+  wait_for_copies();
+  y[blockIdx.x * 256 + t] = s[4 * t];
+}
+
+KERNEL(copy_of_what_changes) {
+  __shared__ alignas(16) float s[1024];
+  const int t = threadIdx.x;
+  float* own = y + blockIdx.x * 256 + 4 * (t % 64);
+  copy_later(s + 4 * t, own, t < 64);
+  if (t < 64) own[0] = 1;
+  wait_for_copies();
+}
+
+KERNEL(copy_not_awaited) {
+  __shared__ alignas(16) float s[1024];
+  copy_later(s + 4 * threadIdx.x, x + threadIdx.x % 64 * 4, true);
+  y[blockIdx.x * 256 + threadIdx.x] = 1;
+}
+
+KERNEL(copy_past_the_end) {
+  __shared__ alignas(16) float s[1024];
+  const int t = threadIdx.x;
+  copy_later(s + 4 * t, x + 512 + t % 64 * 4, true);
+  wait_for_copies();
+  y[blockIdx.x * 256 + t] = s[4 * t];
 }

@@ -35,12 +35,14 @@ class Session:
         buffers: list[Buffer],
     ) -> None:
         """Run a kernel; its findings are kept until they are taken."""
-        if program.entry.threads not in (0, threads) or program.entry.parameter_bytes != len(parameters):
-            raise ValueError(f"{program.entry.name}: launched with {threads} threads, {len(parameters)} bytes")
+        entry = program.entry
+        fits = entry.threads in (0, threads) and threads <= entry.most_threads
+        if not fits or entry.parameter_bytes != len(parameters):
+            raise ValueError(f"{entry.name}: launched with {threads} threads, {len(parameters)} bytes")
         self.seed += 1
-        self.launched.add(program.entry.name)
+        self.launched.add(entry.name)
         found = program.launch(grid, threads, shared, parameters, buffers, self.seed, self.perturb)
-        self.findings += [(program.entry.name, x) for x in found]
+        self.findings += [(entry.name, x) for x in found]
 
     def take_findings(self) -> list[str]:
         """What was found since the last call, but for what changes nothing: a sentence for each kind."""

@@ -57,6 +57,22 @@ NTM_SHAPES = {
     "rows in device memory": Shape(1, 13000, 3, 1, 1),
 }
 
+STEP_SHAPES = {  # of the CUDA kernels of LRUA's step
+    "standard": Shape(2, 128, 40, 4, 4),
+    "standard, 3 heads": Shape(1, 128, 40, 3, 3),
+    "standard, 2 heads": Shape(1, 128, 40, 2, 5),
+    "standard, 1 head": Shape(1, 128, 40, 1, 1),
+    "odd": Shape(2, 33, 16, 3, 3),
+    "one slot": Shape(2, 1, 4, 3, 1),
+    "1 head": Shape(2, 20, 8, 1, 1),
+    "2 heads": Shape(1, 70, 12, 2, 7),
+    "every slot least used": Shape(1, 100, 20, 4, 100),
+    "past four warps": Shape(1, 129, 60, 4, 4),
+    "most slots": Shape(1, 256, 40, 2, 5),
+    "most columns": Shape(1, 64, 128, 4, 40),
+}
+
+EQUAL_SLOTS = ((128, 40, 4), (128, 40, 1), (40, 12, 4), (256, 20, 3), (33, 16, 2))  # N, W, R
 EQUAL_ROWS = ((128, 40), (100, 40), (128, 41), (33, 17), (300, 40))  # N, W
 TIES = ((128, 40, 4, 4), (128, 20, 4, 4), (128, 41, 4, 4), (33, 17, 3, 3), (128, 64, 1, 1))  # N, W, R, n
 
@@ -70,29 +86,45 @@ class Row(NamedTuple):
     shape: Shape
     dtype: torch.dtype = FLOAT32
     gradient: bool = True
+    backend: str = "triton"  # of LRUA's cases; those of the NTM have CUDA kernels alone
 
     @property
     def name(self) -> str:
         """For people, and for pytest."""
-        without = "" if self.gradient else ", no gradient"
-        return f"{self.check}: {self.case}, {self.label}, {str(self.dtype).removeprefix('torch.')}{without}"
+        more = "" if self.gradient else ", no gradient"
+        if self.is_cuda and self.case in LRUA_CASES:
+            more += ", CUDA"
+        return f"{self.check}: {self.case}, {self.label}, {str(self.dtype).removeprefix('torch.')}{more}"
 
     @property
     def is_cuda(self) -> bool:
         """Whether it needs nvcc; otherwise it needs Triton."""
-        return self.case in NTM_CASES
+        return self.backend == "cuda" or self.case in NTM_CASES
 
 
 def _mask(N: int, n: int, dtype: torch.dtype = FLOAT32) -> Row:
     return Row("mask", "mask", f"{n} of {N}", Shape(5, N, 1, 1, n), dtype)
 
 
+def _mask_of_step(N: int, n: int) -> Row:
+    return Row("mask", "step", f"{n} of {N}", Shape(5, N, 8, 2, n), backend="cuda")
+
+
 def _equal_rows(N: int, W: int, dtype: torch.dtype = FLOAT32) -> Row:
     return Row("equal rows", "read_strength", f"{N} x {W}", Shape(2, N, W, 4, 1), dtype)
 
 
-def _ties(N: int, W: int, R: int, n: int) -> Row:
-    return Row("ties of usage", "step_strength", f"{N} x {W}, R = {R}", Shape(8, N, W, R, n, T=4))
+def _ties(N: int, W: int, R: int, n: int, backend: str = "triton") -> Row:
+    shape = Shape(8, N, W, R, n, T=4)
+    return Row("ties of usage", "step_strength", f"{N} x {W}, R = {R}", shape, backend=backend)
+
+
+def _step(case: str, label: str) -> Row:
+    return Row("accuracy", case, label, STEP_SHAPES[label], backend="cuda")
+
+
+def _equal_slots(N: int, W: int, R: int) -> Row:
+    return Row("equal slots", "step_strength", f"{N} x {W}, R = {R}", Shape(2, N, W, R, 1), backend="cuda")
 
 
 def _episode(controller: str, label: str) -> Row:
@@ -137,6 +169,8 @@ def _small() -> Iterator[Row]:
             yield Row("accuracy", case, label, NTM_SHAPES[label])
         yield Row("accuracy", case, "17 slots, one block", NTM_SHAPES["17 slots, one block"], FLOAT64)
     yield Row("accuracy", "shift_sharpen", "rows in device memory", NTM_SHAPES["rows in device memory"])
+    yield from (_step("step_strength", "standard"), _step("step", "odd"), _step("step_per_head", "2 heads"))
+    yield from (_step("step", "1 head"), _equal_slots(40, 12, 4), _mask_of_step(33, 4))
 
 
 def _whole() -> Iterator[Row]:
@@ -149,6 +183,11 @@ def _whole() -> Iterator[Row]:
     for dtype in (FLOAT32, FLOAT64):
         for label, shape in NTM_SHAPES.items():
             yield from (Row("accuracy", case, label, shape, dtype) for case in NTM_CASES)
+    for label in STEP_SHAPES:
+        yield from (_step(case, label) for case in ("step", "step_strength", "step_per_head"))
+    yield from (_equal_slots(*sizes) for sizes in EQUAL_SLOTS)
+    yield from (_mask_of_step(*sizes) for sizes in ((128, 4), (70, 9), (33, 33), (256, 40)))
+    yield from (_ties(*sizes, backend="cuda") for sizes in ((128, 40, 4, 4), (33, 16, 3, 3)))
     for dtype in (FLOAT32, FLOAT64, BFLOAT16):
         for N in (1, 2, 17, 33, 128, 300, 1024, 2000, 8192, 9000, 20000):
             for n in (1, 4, 16, 17, 20, 100):

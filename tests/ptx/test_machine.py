@@ -122,6 +122,17 @@ def test_floats_to_integers(type_: str, low: int, high: int) -> None:
     assert torch.equal(elementwise(code, x, torch.int32), expected)
 
 
+def test_the_highest_bit_and_the_bits_in_reverse() -> None:
+    """How far the highest 1 is from the left, -1 of 0; 1 in reverse is -2^31."""
+    code = "ld.global.b32 %r5, [%a3]; {} %r6, %r5; st.global.b32 [%a4], %r6;"
+    x = torch.cat([torch.tensor([0, 1, -1, 5]), torch.randint(-(2**31), 2**31, (THREADS - 4,))]).to(torch.int32)
+    digits = [f"{number & 0xFFFFFFFF:032b}" for number in x.tolist()]
+    left = elementwise(code.format("bfind.shiftamt.u32"), x, torch.int32)
+    assert left.tolist() == [text.find("1") for text in digits]
+    reverse = elementwise(code.format("brev.b32"), x, torch.int32)
+    assert [f"{number & 0xFFFFFFFF:032b}" for number in reverse.tolist()] == [text[::-1] for text in digits]
+
+
 def test_what_is_not_known_is_an_error() -> None:
     text = ELEMENTWISE.format(code="tanh.approx.f32 %f1, %f2;", size_x=4, size_y=4)
     with pytest.raises(ValueError, match=r"^PTX: got 'tanh.approx.f32 %f1, %f2', but tanh.approx.f32 is not in"):
@@ -147,6 +158,13 @@ PLANTED = {
     "undefined_shared": {"undefined value stored to global memory"},
     "blocks_overlap": {"race between blocks: write, write"},
     "misaligned": {"misaligned"},
+    "copied": set(),
+    "copy_read_too_early": {"undefined value stored to global memory"},
+    "copy_without_warp_barrier": {"lanes of a warp without barrier: write, read"},
+    "copy_overwrites": {"store to where a copy has yet to land"},
+    "copy_of_what_changes": {"store to where a copy has yet to read"},
+    "copy_not_awaited": {"copy that nobody waits for"},
+    "copy_past_the_end": {"out of bounds, global load"},
 }  # fmt: skip
 
 
@@ -177,9 +195,10 @@ def test_planted_mistakes_are_found(name: str, planted: Module) -> None:
 def test_results_of_good_kernels(planted: Module) -> None:
     """As NumPy computes them: numbers of a block in reverse; a loop that lanes leave at different times."""
     x = np.random.default_rng(0).random(512, np.float32)
-    y = np.full_like(x, np.nan)
-    run(Program(planted.entry("good")), x, y, 2, shared=planted.static_shared)
-    assert np.array_equal(y, x.reshape(2, 256)[:, ::-1].ravel())
+    for name in ("good", "copied"):
+        y = np.full_like(x, np.nan)
+        run(Program(planted.entry(name)), x, y, 2, shared=planted.static_shared)
+        assert np.array_equal(y, x.reshape(2, 256)[:, ::-1].ravel())
     v, third = x.astype(np.float64), np.arange(512) % 256 % 3 == 0
     for _ in range(37):
         runs = v < 100

@@ -30,6 +30,17 @@ inline void count_ones(Warp& w, const Instruction& i, u32 mask) {
 inline void count_leading_zeros(Warp& w, const Instruction& i, u32 mask) {
   on_bits(w, i, mask, [](const u64* s) { return u64(u32(s[0]) ? __builtin_clz(u32(s[0])) : 32); });
 }
+// How far to the left the highest 1 can be shifted; -1 if there is none.
+inline void find_first_one(Warp& w, const Instruction& i, u32 mask) {
+  on_bits(w, i, mask, [](const u64* s) { return u64(u32(s[0]) ? __builtin_clz(u32(s[0])) : ~0u); });
+}
+inline void reverse_bits(Warp& w, const Instruction& i, u32 mask) {
+  on_bits(w, i, mask, [](const u64* s) {
+    u64 reversed = 0;
+    for (int k = 0; k < 32; ++k) reversed |= (s[0] >> k & 1) << (31 - k);
+    return reversed;
+  });
+}
 
 // bfe: `length` bits from `begin` on, of a number that is extended by its sign or by zeros.
 template <class T>

@@ -94,6 +94,16 @@ struct Machine {
   }
 };
 
+// A copy that a lane has asked for and not waited for. `bytes`: how many there are; the others become zeros. `numbers`:
+// what was there when it asked.
+struct Copy {
+  const Instruction* instruction;
+  int lane;
+  u64 to, from;
+  int bytes;
+  u8 numbers[16];
+};
+
 // Lanes that are at the same instruction.
 struct Group {
   u32 pc, mask;
@@ -111,6 +121,7 @@ struct Warp {
   u32 epoch;
   bool done, at_barrier;
   i64 steps;
+  std::vector<Copy> copies;
 };
 
 inline bool has(u32 mask, int lane) { return mask >> lane & 1; }

@@ -5,8 +5,8 @@
 
 #include "approximate.h"
 #include "bits.h"
+#include "copies.h"
 #include "lanes.h"
-#include "memory.h"
 
 namespace ptx {
 
@@ -167,6 +167,8 @@ inline Table make_table() {
   t["mov.pred"] = on_predicates<PredicateMove>;
   t["popc.b32"] = t["popc.b64"] = count_ones;
   t["clz.b32"] = count_leading_zeros;
+  t["bfind.shiftamt.u32"] = find_first_one;
+  t["brev.b32"] = reverse_bits;
   t["bfe.u32"] = extract_bits<u32>;
   t["bfe.s32"] = extract_bits<i32>;
   t["bfi.b32"] = insert_bits;
@@ -181,6 +183,8 @@ inline Table make_table() {
   t["cvta.to.shared"] = from_generic;
   t["ld"] = load;
   t["st"] = store;
+  t["copy_later"] = copy_later;
+  t["wait_for_copies"] = wait_for_copies;
   t["ldmatrix"] = load_matrices;
   t["stmatrix"] = store_matrices;
   t["shfl"] = shuffle;

@@ -62,6 +62,9 @@ inline void branch(Warp& w, Group& g, const Instruction& i, u32 mask) {
 }
 
 inline void leave(Warp& w, Group& g, u32 mask) {
+  for (const Copy& copy : w.copies)
+    if (has(mask, copy.lane))
+      w.machine->error("copy that nobody waits for", copy.instruction->pc, g.pc, describe(w, copy.lane, copy.to));
   w.alive &= ~mask;
   g.mask &= ~mask;
   ++g.pc;
@@ -127,6 +130,7 @@ inline void begin_warp(Warp& w, u32 left, u64& junk) {
   const Program& p = *w.machine->program;
   w.done = w.at_barrier = false;
   w.steps = 0;
+  w.copies.clear();
   w.epoch = ++w.machine->clock;
   for (i64 at = 0; at < p.register_bytes; at += 8) {
     junk = junk * 6364136223846793005ull + 1442695040888963407ull;
