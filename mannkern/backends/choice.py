@@ -14,6 +14,7 @@ from mannkern.backends.onnx import for_onnx
 
 REFERENCE = reference.BACKEND
 BACKENDS = {backend.name: backend for backend in (REFERENCE, cpp.BACKEND, triton.BACKEND, cuda.BACKEND)}
+_WITH_OPERATIONS = [backend.name for backend in BACKENDS.values() if backend.operations]
 _warned: set[str] = set()
 
 
@@ -27,7 +28,7 @@ def preferred(family: str, device_type: str) -> Backend:
 
 def special(operation: str, device_type: str, sizes: Sizes, dtype: torch.dtype) -> Backend | None:
     """The backend that ``auto`` takes for one operation before that of its family, if one has it and can run it."""
-    for backend in BACKENDS.values():
+    for backend in map(BACKENDS.__getitem__, _WITH_OPERATIONS):
         has_it = operation in backend.operations and device_type in backend.devices
         if (
             has_it
@@ -90,9 +91,10 @@ def choose(
     if for_onnx():
         return REFERENCE
     if name == "auto":
-        first = special(operation, device.type, Sizes(N, W, R, D), dtype)
-        if first is not None and forward_ad._current_level < 0:
-            return first
+        if operation:
+            first = special(operation, device.type, Sizes(N, W, R, D), dtype)
+            if first is not None and forward_ad._current_level < 0:
+                return first
         backend = preferred(family, device.type)
         reason = why_not(backend, family, device.type, N, W, R)
         if reason:

@@ -1,0 +1,143 @@
+"""Rows of docs/pytorch.md: compilers and exported programs."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import torch
+from torch.export import Dim
+
+from tests.docs.pytorch.feature import COMPILED, STEPS, UNTESTED, Feature, build, close, draw, trained, twin
+
+EXPORTS = "tests/memories/test_pytorch_export.py"
+T, B = Dim("T", min=3), Dim("B")
+SIZES = {0: T, 1: B}
+
+
+def compiled(module: Any, backend: str) -> None:
+    torch._dynamo.reset()
+    model = build(module, backend)
+    dynamic = backend == "cpp"
+    run = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for shape in ((4, 2, 3), (7, 5, 3), (20, 130, 3)) if dynamic else ((2, 2, 3),):
+            x = draw(*shape)
+            close(trained(model, x, run), trained(twin(model), x))
+
+
+def compiled_twice_differentiable(module: Any, backend: str) -> None:
+    torch._dynamo.reset()
+    run = torch.compile(build(module, backend), fullgraph=True, backend="aot_eager")
+    x = draw(1, 2, 3).requires_grad_()
+    (gradient,) = torch.autograd.grad(run(x)[0].square().sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+
+
+def exported(module: Any, backend: str) -> None:
+    model, file = build(module, backend), io.BytesIO()
+    with torch.no_grad():
+        torch.export.save(torch.export.export(model, (draw(6, 4, 3),), dynamic_shapes=(SIZES,)), file)
+    file.seek(0)
+    program = torch.export.load(file).module()
+    for shape in ((3, 2, 3), (9, 150, 3)):
+        x = draw(*shape)
+        close(program(x)[0], twin(model)(x)[0])
+
+
+def exported_strictly(module: Any, backend: str) -> None:
+    model, x = build(module, backend), draw(9, 3, 3)
+    program = torch.export.export(model, (draw(6, 4, 3),), dynamic_shapes=(SIZES,), strict=True).module()
+    close(program(x)[0], twin(model)(x)[0])
+
+
+def exported_with_lengths(module: Any, backend: str) -> None:
+    model, x, lengths = build(module, backend), draw(9, 3, 3), torch.tensor([9, 0, 4])
+    sizes = {"input": SIZES, "lengths": {0: B}}
+    ends = {"lengths": torch.tensor([6, 2, 0, 3])}
+    with torch.no_grad():
+        program = torch.export.export(model, (draw(6, 4, 3),), ends, dynamic_shapes=sizes).module()
+    close(program(x, lengths=lengths)[0], twin(model)(x, lengths=lengths)[0])
+
+
+def traced(module: Any, backend: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer, which comes as far as the batch's size
+        torch.jit.trace(build(module, backend), draw(4, 2, 3))
+
+
+FEATURES = (
+    Feature(
+        "`torch.compile`",
+        "On `cpp` one compilation serves all T from 3 on and all B from 2 on. On the reference the loop is unrolled: "
+        "compiling a few steps takes seconds.",
+        COMPILED,
+        STEPS,
+        compiled,
+        triton="compiled loop, MANN",
+        evidence=("tests/triton/test_episode_operation.py::test_under_torch_compile",),
+        slow=("cpp", "reference"),
+    ),
+    Feature(
+        "A gradient of a gradient through `torch.compile`",
+        "PyTorch itself refuses it, for every module. Call the module uncompiled for it.",
+        "no: PyTorch refuses it",
+        "no: PyTorch refuses it",
+        compiled_twice_differentiable,
+        triton=UNTESTED,
+        error="does not currently support double backward",
+        slow=("cpp", "reference"),
+    ),
+    Feature(
+        "`torch.export` for any T and B, `save` and `load`",
+        "The process that loads the program imports mannkern first, which has the operations. On the reference the "
+        "loop is one scan.",
+        COMPILED,
+        STEPS,
+        exported,
+        slow=("cpp", "reference"),
+    ),
+    Feature(
+        "`torch.export` with `strict=True` for any T",
+        "On the reference it makes T a constant, and PyTorch refuses the program. Leave `strict` out.",
+        COMPILED,
+        "no: T becomes a constant",
+        exported_strictly,
+        error=r"Constraints violated \(T\)",
+        slow=("cpp", "reference"),
+    ),
+    Feature(
+        "`torch.export` with `lengths=` for any T",
+        "On the reference export it for a fixed T.",
+        COMPILED,
+        "no: fixed T alone",
+        exported_with_lengths,
+        error=r"^lengths, reset: got a tensor in an exported program for any T, need None or a fixed T",
+        slow=("cpp",),
+    ),
+    Feature(
+        "AOTInductor",
+        "A process that imports mannkern runs the package.",
+        COMPILED,
+        UNTESTED,
+        evidence=(f"{EXPORTS}::test_a_package_of_aot_inductor",),
+    ),
+    Feature(
+        "`torch.onnx.export(dynamo=True)`",
+        "It exports the reference, whatever the backend, so that the program has standard operations alone. For any T, "
+        "first call `requires_grad_(False)` on the module. It needs the packages onnx and onnxscript; without them, "
+        "the tests check the program that the exporter is given.",
+        STEPS,
+        STEPS,
+        evidence=(f"{EXPORTS}::test_onnx",),
+    ),
+    Feature(
+        "`torch.jit.trace`",
+        "It is refused: use `torch.export`.",
+        "no: use `torch.export`",
+        "no: use `torch.export`",
+        traced,
+        error=r"^batch_size: got a Tensor, as torch\.jit traces it, need an int: use torch\.export instead",
+    ),
+)
