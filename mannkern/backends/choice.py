@@ -15,6 +15,7 @@ from mannkern.backends.onnx import for_onnx
 REFERENCE = reference.BACKEND
 BACKENDS = {backend.name: backend for backend in (REFERENCE, cpp.BACKEND, triton.BACKEND, cuda.BACKEND)}
 _WITH_OPERATIONS = [backend.name for backend in BACKENDS.values() if backend.operations]
+_DEVICES_WITH_OPERATIONS = {device for name in _WITH_OPERATIONS for device in BACKENDS[name].devices}
 _warned: set[str] = set()
 
 
@@ -91,7 +92,7 @@ def choose(
     if for_onnx():
         return REFERENCE
     if name == "auto":
-        if operation:
+        if operation and device.type in _DEVICES_WITH_OPERATIONS:
             first = special(operation, device.type, Sizes(N, W, R, D), dtype)
             if first is not None and forward_ad._current_level < 0:
                 return first
