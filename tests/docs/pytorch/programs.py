@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -61,10 +62,23 @@ def exported_with_lengths(module: Any, backend: str) -> None:
     close(program(x, lengths=lengths)[0], twin(model)(x, lengths=lengths)[0])
 
 
+def packaged(module: Any, backend: str) -> None:
+    model, x = build(module, backend, (1, 2, 3, 2, 1)), draw(5, 3, 1)
+    with torch.no_grad(), TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's compiler
+        program = torch.export.export(model, (draw(6, 4, 1),), dynamic_shapes=(SIZES,))
+        package = torch._inductor.aoti_compile_and_package(program, package_path=f"{folder}/model.pt2")
+        close(torch._inductor.aoti_load_package(package)(x)[0], twin(model)(x)[0])
+
+
 def traced(module: Any, backend: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, which comes as far as the batch's size
         torch.jit.trace(build(module, backend), draw(4, 2, 3))
+
+
+def scripted(module: Any, backend: str) -> None:
+    torch.jit.script(build(module, backend))
 
 
 FEATURES = (
@@ -117,17 +131,21 @@ FEATURES = (
         slow=("cpp",),
     ),
     Feature(
-        "AOTInductor",
-        "A process that imports mannkern runs the package.",
+        "AOTInductor for any T and B",
+        "A process that imports mannkern runs the package. On the reference PyTorch's compiler fails for a scan over "
+        "any number of steps.",
         COMPILED,
-        UNTESTED,
+        "no: PyTorch's compiler fails",
+        packaged,
         evidence=(f"{EXPORTS}::test_a_package_of_aot_inductor",),
+        error="KeyError",
+        slow=("cpp", "reference"),
     ),
     Feature(
         "`torch.onnx.export(dynamo=True)`",
-        "It exports the reference, whatever the backend, so that the program has standard operations alone. For any T, "
-        "first call `requires_grad_(False)` on the module. It needs the packages onnx and onnxscript; without them, "
-        "the tests check the program that the exporter is given.",
+        "It exports the reference, whatever the backend, so that the program has standard operations alone. The "
+        "tests call `requires_grad_(False)` on the module first. It needs the packages onnx and onnxscript; without "
+        "them, the tests check the program that the exporter is given.",
         STEPS,
         STEPS,
         evidence=(f"{EXPORTS}::test_onnx",),
@@ -139,5 +157,13 @@ FEATURES = (
         "no: use `torch.export`",
         traced,
         error=r"^batch_size: got a Tensor, as torch\.jit traces it, need an int: use torch\.export instead",
+    ),
+    Feature(
+        "`torch.jit.script`",
+        "PyTorch's compiler of scripts refuses arguments by keyword, such as `lengths=`.",
+        "no: use `torch.export`",
+        "no: use `torch.export`",
+        scripted,
+        error="keyword-only arguments",
     ),
 )

@@ -140,9 +140,9 @@ def bits(module: Any, backend: str) -> None:
 FEATURES = (
     Feature(
         "Forward and backward of `MANN(x)`, `NTM(x)`",
-        "For an LSTM or feed-forward controller. On a GPU `auto` takes `triton` for MANN, which in float64 equals the CPU "
-        'on an H200. `backend="cuda"` asks for one persistent kernel, which the emulator has run. NTM has no compiled '
-        "loop on a GPU.",
+        "For an LSTM or feed-forward controller. On a GPU `auto` takes `triton` for MANN, which in float64 equals the "
+        'CPU on an H200. `backend="cuda"` asks for one persistent kernel, which the emulator has run. NTM has no '
+        "compiled loop on a GPU.",
         COMPILED,
         STEPS,
         training_step,
