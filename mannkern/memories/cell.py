@@ -160,7 +160,10 @@ class MemoryCell(nn.Module, Generic[State]):
         weight = getattr(self.interface, "weight", None)
         if isinstance(weight, Tensor) and weight.is_floating_point():
             return weight
-        return next(x for x in self.parameters() if x.is_floating_point())
+        for x in self.parameters():
+            if x.is_floating_point():
+                return x
+        raise TypeError("cell: got no parameter of a float type, need one, whose device and dtype a state has")
 
     def initial_state(self, batch_size: int) -> Any:
         """The state of ``batch_size`` episodes before their first step."""

@@ -137,3 +137,14 @@ def test_another_module_as_interface(module: Any, controller: str, backend: str)
     model.cell.reset_parameters()
     with pytest.raises(TypeError, match=r"^input: got torch.float32, need torch.float64"):
         model(x.float())
+
+
+def test_a_cell_without_a_float_parameter_says_so() -> None:
+    """As torch.ao.quantization.quantize_dynamic leaves it: all its linear layers hold integers."""
+    cell = MANNCell(3, 4, 5, 2, 1, controller="feedforward")
+    for module in (cell.controller, cell):
+        for name in ("linear", "interface"):
+            if hasattr(module, name):
+                setattr(module, name, nn.Identity())
+    with pytest.raises(TypeError, match=r"^cell: got no parameter of a float type, need one"):
+        cell(torch.zeros(2, 3))
