@@ -195,13 +195,13 @@ class MANNCell(MemoryCell[MANNState]):
         *controller, weight, bias = weights
         output, cell = pack_state(self, state)
         backend = self.episode_backend(input.device)
-        function = _EPISODES[backend.episode_overload or backend.overload]
+        overload = backend.episode_overload or backend.overload
         ends: tuple[Tensor | None, ...] = ()
         if backend.fuses_lengths:
             ends = lengths, reset, None if reset is None else self.first_memory(1)[0]
-        elif function is MANNEpisodePersistentFunction and cell is None:
+        elif overload == "persistent" and cell is None:
             raise RuntimeError("controller: got one without c, need an LSTM for a MANN's episode as one kernel")
-        outputs, memory, read_weights, usage, c, *_ = function.apply(
+        outputs, memory, read_weights, usage, c, *_ = _EPISODES[overload].apply(
             input,
             *controller,
             self._with_adds(weight, 0),
