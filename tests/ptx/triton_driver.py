@@ -39,7 +39,7 @@ PROGRAMS: dict[tuple[str, bool], Compiled] = {}  # by hash of the kernel, and wh
 
 
 class Driver(DriverBase):
-    """Compiles for the session's GPU. Its device numbers are those of the architectures."""
+    """Compiles for the GPU that is asked for. Its device numbers are those of the architectures."""
 
     def __init__(self) -> None:
         pass

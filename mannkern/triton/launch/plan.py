@@ -38,6 +38,7 @@ class Sizes(NamedTuple):
 
 
 def sizes(T: int, interface_weight: Tensor, recurrent_weight: Tensor, cell: Maybe, memory: Tensor, O: int) -> Sizes:
+    """The sizes of an episode of T steps, from the shapes of its arguments."""
     (I, D), (B, N, W) = interface_weight.shape, memory.shape
     return Sizes(T, B, D, O, I, recurrent_weight.shape[0], N, W, (O - D) // W, cell is not None)
 
@@ -68,6 +69,7 @@ def starts_early(device: torch.device) -> bool:
 
 
 def step_constants(memory: Tensor, s: Sizes, num_least_used: int, per_head: bool) -> dict[str, Any]:
+    """The constants that the kernels of the memory's steps are compiled for."""
     constants = memory_constants(memory, s.R, memory_blocks(s.N, s.W, memory.dtype, SCAN_ELEMENTS_PER_THREAD))
     n = num_ranked_slots(num_least_used, per_head, s.R)
     return constants | {"STRENGTHS": s.strengths, "n": n, "PER_HEAD": per_head, "EARLY": starts_early(memory.device)}
