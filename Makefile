@@ -1,4 +1,5 @@
-# make demo   train a MANN on glyphs for a few minutes and draw what it learned; DATA=<folder> takes Omniglot
+# make demo   train a MANN on glyphs until it knows 90% of them, at most 10 minutes, and draw what it learned;
+#             DATA=<folder> takes Omniglot
 # make check  the inner loop, a minute: lint, types, the quick tests and three sizes on Triton's interpreter
 # make test   lint, types and all tests
 # make gpu-proof  run every compiled GPU kernel on the CPU, for four GPUs in three ways, and print the table; needs no GPU, takes hours
@@ -8,7 +9,8 @@
 # All but gpu-check set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-MINUTES ?= 3.5
+MINUTES ?= 10
+UNTIL ?= 0.9
 DATA ?=
 
 VENV := .venv
@@ -20,7 +22,7 @@ TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 .PHONY: demo check lint test sanitize bench build clean gpu-proof gpu-check
 
 demo: build
-	$(RUN) -m mannkern train $(TASK) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
+	$(RUN) -m mannkern train $(TASK) --until $(UNTIL) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .

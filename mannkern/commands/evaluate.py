@@ -49,7 +49,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 
 def report(runs: Sequence[Path], configs: Sequence[RunConfig], number: int) -> None:
-    """Evaluate runs of one kind of experiment on ``number`` examples each, print the table, and draw."""
+    """Evaluate runs of one kind of experiment on ``number`` examples each, print, draw, and judge the first."""
     kind = kind_of(configs[0].task)
     results = []
     for run, config in zip(runs, configs, strict=True):
@@ -58,3 +58,5 @@ def report(runs: Sequence[Path], configs: Sequence[RunConfig], number: int) -> N
     print("\n" + kind.table(results) + "\n")
     for path in kind.draw(results):
         print(path)
+    if kind.verdict is not None:
+        print(kind.verdict(results[0]))

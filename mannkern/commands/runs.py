@@ -7,8 +7,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mannkern.commands.options import check_apply
 from mannkern.experiments.recurrent import BASELINE
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
@@ -38,8 +36,6 @@ def new_run(run: Path, settings: dict[str, Any], overwrite: bool) -> RunConfig:
             raise CommandError(f"{run} holds a run: --resume continues it, --overwrite deletes it, --run names another")
         delete_run(run)
     run.mkdir(parents=True, exist_ok=True)
-    # Sums depend on the number of threads, so the run keeps the one it began with.
-    config = replace(config, threads=config.threads or torch.get_num_threads())
     save_config(run, config)
     return config
 

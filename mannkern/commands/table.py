@@ -95,10 +95,13 @@ def _rows(root: Path, settings: dict[str, Any], overwrite: bool) -> dict[str, On
         shutil.rmtree(root / PICTURES, ignore_errors=True)
     configs: dict[str, OneShotConfig] = {}
     for folder, (_, row_settings) in ROWS.items():
-        config = replace(cast(OneShotConfig, base), **row_settings)
+        config = replace(cast(OneShotConfig, base), **row_settings, threads=settings.get("threads"))
         run = root / folder
         if folder in begun:
-            config = cast(OneShotConfig, resumed_run(run, config.to_dict()))
+            values = config.to_dict()
+            if config.threads is None:  # a row keeps the number of threads that it began with
+                del values["threads"]
+            config = cast(OneShotConfig, resumed_run(run, values))
         elif folder != first:
             if folder in known:
                 delete_run(run)

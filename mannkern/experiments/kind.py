@@ -22,6 +22,7 @@ class Kind:
     evaluate: folder of a run, its settings, number of examples -> result; writes ``evaluation.json`` into the folder
     table:    results of several runs -> the text that ``evaluate`` prints
     draw:     results of several runs -> paths of the pictures that it drew
+    verdict:  result of a run -> a sentence that says whether the model learned; None where only the table can tell
     """
 
     tasks: Mapping[str, type[RunConfig]]
@@ -31,3 +32,4 @@ class Kind:
     evaluate: Callable[[Path, Any, int], Any]
     table: Callable[[Sequence[Any]], str]
     draw: Callable[[Sequence[Any]], list[Path]]
+    verdict: Callable[[Any], str] | None = None

@@ -11,6 +11,7 @@ from mannkern.training.checkpoint import CONFIG, read_config
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.runtime import use_threads
+from mannkern.training.threads import choose_threads
 
 DEFAULT_TASK = "glyphs"
 KINDS: list[Kind] = [
@@ -44,6 +45,10 @@ def load_config(run: Path) -> RunConfig:
 
 
 def train(config: RunConfig, run: Path) -> loop.Outcome:
-    """Open the experiment of ``config`` and train it in ``run``, see :func:`mannkern.training.loop.train`."""
+    """Open the experiment of ``config`` and train it in ``run``, see :func:`mannkern.training.loop.train`.
+
+    A run without a number of threads takes the faster of one and all.
+    """
     use_threads(config)
-    return loop.train(kind_of(config.task).open(config), config, run)
+    experiment = kind_of(config.task).open(config)
+    return loop.train(experiment, choose_threads(experiment, config, run), run)

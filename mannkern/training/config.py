@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
 from mannkern.training.errors import CommandError
 
 # What may change when a run resumes: how long, where and how often it saves, never what it computes.
-CHANGEABLE = frozenset({"steps", "minutes", "baseline", "data", "device", "threads", "save_seconds"})
+CHANGEABLE = frozenset({"steps", "minutes", "until", "baseline", "data", "device", "threads", "save_seconds"})
 
 # Names in the files of earlier versions, and on their command line.
 RENAMED = {"memory": "model", "read_heads": "num_reads", "write_heads": "num_writes", "window": "running_sums"}
@@ -99,7 +99,9 @@ class RunConfig:
     validate_every: int = option(100, "steps between validations")
     save_seconds: float = option(30.0, "seconds between checkpoints")
     device: str = option("cpu", "cpu, cuda, cuda:1, ...")
-    threads: int | None = option(None, "threads of torch (default: torch's own choice)", kind=int)
+    threads: int | None = option(
+        None, "threads of torch (default: one or all, whichever is faster at the start)", kind=int
+    )
 
     GROUP: ClassVar[str] = "training"  # the heading of a class's settings in --help
     FAMILY: ClassVar[str]  # see family
@@ -147,6 +149,10 @@ class RunConfig:
     def baseline_at(self, step: int) -> RunConfig | None:
         """Settings of the baseline to train for ``step`` steps beside this run; None if it has no baseline."""
         return None
+
+    def is_reached(self, measured: Mapping[str, Any]) -> bool:
+        """Whether a validation has reached the goal at which training ends; False where there is no goal."""
+        return False
 
     @property
     def family(self) -> str:

@@ -8,24 +8,25 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mannkern.training.batches import Batches
 from mannkern.training.checkpoint import load_checkpoint, save_checkpoint
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
 from mannkern.training.metrics import Journal, empty_sums, step_sums, summarize
 from mannkern.training.progress import ProgressBar, StopSignals
-from mannkern.training.runtime import make_optimizer, usable_device, use_threads
+from mannkern.training.runtime import make_optimizer, train_step, usable_device, use_threads
 
 
 class Outcome(NamedTuple):
-    """The step at which training stopped, and the signal that stopped it (None: it reached its limit)."""
+    """The step at which training stopped, and the signal that stopped it (None: it reached its limit or its goal)."""
 
     step: int
     signal: int | None
 
 
 def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
-    """Train ``experiment`` in the folder ``run``, from its checkpoint if there is one, until a limit or a signal.
+    """Train ``experiment`` in the folder ``run``, from its checkpoint if there is one, until a limit, goal or signal.
 
     On SIGINT and SIGTERM the step ends, then the run is saved. The data depend on the seed and the step alone, and the
     checkpoint holds all else that a step reads, so a resumed run on the CPU equals one that never stopped.
@@ -70,19 +71,16 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
         }
         save_checkpoint(run, state)
 
-    with StopSignals() as stop, Journal(run, step) as journal:
+    with StopSignals() as stop, Journal(run, step) as journal, Batches(experiment, device) as batches:
         save()  # from here on there is a checkpoint, whatever happens
         progress = ProgressBar(config, step, seconds)
         began = time.perf_counter() - seconds
         saved = mark = time.perf_counter()
         steps_since_mark = 0
-        while stop.number is None and step < config.step_limit and seconds < config.second_limit:
-            batch = experiment.sample(step, device)
-            loss, sums = experiment.loss_and_sums(model, batch)
-            optimizer.zero_grad()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            optimizer.step()
+        reached = False
+        while not (reached or stop.number or step >= config.step_limit or seconds >= config.second_limit):
+            batch = batches.take(step)
+            loss, norm, sums = train_step(experiment, model, optimizer, batch, config.clip)
             step += 1
             steps_since_mark += 1
             running_sums += step_sums(loss, norm, sums)
@@ -97,7 +95,9 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
                 running_sums, steps_since_mark, mark = torch.zeros_like(running_sums), 0, now
             if step % config.validate_every == 0:
                 pause = time.perf_counter()
-                journal.write("validation", {**position(pause), **experiment.validate(model, device)})
+                measured = experiment.validate(model, device)
+                journal.write("validation", {**position(pause), **measured})
+                reached = config.is_reached(measured)
                 mark += time.perf_counter() - pause
             now = time.perf_counter()
             seconds = now - began

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mannkern import backends
 from mannkern.training.checkpoint import load_checkpoint
@@ -36,8 +37,21 @@ def usable_device(config: RunConfig) -> torch.device:
 def make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Adam as in the replications, or RMSprop with the papers' decay 0.95 and momentum 0.9, in the task's form."""
     if config.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=config.lr or 1e-3)
+        # fused: one pass over parameters and moments, a third of the time on a CPU
+        return torch.optim.Adam(model.parameters(), lr=config.lr or 1e-3, fused=True)
     return torch.optim.RMSprop(model.parameters(), lr=config.lr or 1e-4, alpha=0.95, momentum=0.9, **config.RMSPROP)
+
+
+def train_step(
+    experiment: Experiment, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, clip: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Train on ``batch``: the loss (), the norm () of the gradient before clipping, and the sums (K,)."""
+    loss, sums = experiment.loss_and_sums(model, batch)
+    optimizer.zero_grad()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    return loss, norm, sums
 
 
 def load_model(run: Path, experiment: Experiment, device: torch.device) -> tuple[nn.Module, int]:

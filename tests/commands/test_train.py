@@ -34,6 +34,19 @@ def test_train_evaluates_draws_and_leaves_a_run(tmp_path: Path, capsys: pytest.C
     assert (record["step"], record["chance"], record["unseen"]["episodes"]) == (5, 0.5, 20)
 
 
+def test_training_ends_at_its_goal_and_says_what_was_learned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train glyphs", SIZES, f"--run {tmp_path / 'a'} --steps 20 --until 0.01") == 0
+    assert load_checkpoint(tmp_path / "a")["step"] == 4  # type: ignore[index]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("The model ")
+    assert "chance is 50.0%" in last
+    assert refused(capsys, "train glyphs --until 1.5") == (
+        "mannkern: --until: got 1.5, need an accuracy above 0, at most 1"
+    )
+
+
 def test_a_run_is_neither_lost_nor_resumed_by_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     train = f"train glyphs --steps 3 --run {folder} {SIZES} --no-evaluate"

@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from mannkern.experiments.algorithmic.config import ALGORITHMIC_CONFIGS
 from mannkern.experiments.few_shot.config import FewShotConfig
@@ -25,6 +25,7 @@ from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.loop import Outcome
+from tests.training.parabola import Parabola, ParabolaConfig
 
 SMALL = OneShotConfig(
     classes=2,
@@ -97,37 +98,16 @@ def numbers(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "seconds" and not k.endswith("_per_second")} for line in lines]
 
 
-class Parabola:
-    """Stands for an experiment: the loss is (w - 3)^2, whatever the batch."""
+def test_training_ends_when_a_validation_reaches_the_goal(tmp_path: Path) -> None:
+    """The goal is a loss of 0, which the parabola's first validation has."""
 
-    unit = "points"
-    num_sums = 1
+    @dataclass(frozen=True)
+    class Goal(ParabolaConfig):
+        def is_reached(self, measured: Mapping[str, Any]) -> bool:
+            return bool(measured["loss"] == 0)
 
-    def make_model(self) -> nn.Linear:
-        model = nn.Linear(1, 1, bias=False)
-        nn.init.zeros_(model.weight)
-        return model
-
-    def sample(self, step: int, device: torch.device) -> torch.Tensor:
-        return torch.ones(1, 1)
-
-    def loss_and_sums(self, model: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        w = model(batch).squeeze()
-        return (w - 3).square(), w.detach().double().unsqueeze(0)
-
-    def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
-        return {"w": sums[0] / steps}
-
-    def progress_text(self, summary: dict[str, Any]) -> str:
-        return f"w {summary['w']}"
-
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
-        return {"loss": 0.0}
-
-
-@dataclass(frozen=True)
-class ParabolaConfig(RunConfig):
-    FAMILY: ClassVar[str] = "lrua"
+    assert loop.train(Parabola(), Goal(steps=10, validate_every=4, threads=1), tmp_path) == Outcome(4, None)
+    assert load_checkpoint(tmp_path)["step"] == 4  # type: ignore[index]
 
 
 def test_two_steps_by_hand(tmp_path: Path) -> None:

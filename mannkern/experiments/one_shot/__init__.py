@@ -13,4 +13,5 @@ KIND = Kind(
     evaluate=report.evaluate,
     table=report.table,
     draw=pictures.draw_all,
+    verdict=report.verdict,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -71,6 +72,13 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         kind=int,
     )
 
+    until: float | None = option(
+        None,
+        "stop when a validation has so much accuracy at the 10th presentation of unseen classes, such as 0.9, or at "
+        "the last one that episodes have",
+        kind=float,
+    )
+
     GROUP: ClassVar[str] = "episodes and the model"
     FAMILY: ClassVar[str] = "lrua"
     DEFAULT_STEPS: ClassVar[int] = 6250
@@ -80,6 +88,12 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         super().__post_init__()
         if self.curriculum and self.labels != "strings":
             raise ValueError("--curriculum needs --labels strings: a one-hot label has as many entries as classes")
+        if self.until is not None and not 0 < self.until <= 1:
+            raise ValueError(f"--until: got {self.until}, need an accuracy above 0, at most 1")
+
+    def is_reached(self, measured: Mapping[str, Any]) -> bool:
+        shown = [value for value in measured["accuracy_by_instance"].values() if value is not None]
+        return self.until is not None and bool(shown) and shown[-1] >= self.until
 
     def with_classes(self, classes: int) -> OneShotConfig:
         """These settings with another number of classes in an episode, each shown as often as before."""

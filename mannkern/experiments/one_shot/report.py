@@ -87,6 +87,31 @@ def table(results: Sequence[Evaluation]) -> str:
     return "\n\n".join([*tables, note(config)])
 
 
+def verdict(result: Evaluation) -> str:
+    """A sentence that says whether the model learned, by its accuracy when it has seen a class most often.
+
+    It learned if it has come more than half the way from chance to knowing all. It has begun to if it is better there
+    than at the first presentation, whose label it can only guess, by more than the 95% intervals of both.
+    """
+    scores, blind = result.unseen, chance(result.config)
+    last = max(k for k in INSTANCES if not math.isnan(scores.by_instance[k - 1]))
+    first, known = scores.by_instance[0], scores.by_instance[last - 1]
+    uncertain = scores.interval[0] + scores.interval[last - 1]
+    if known > (1 + blind) / 2:
+        found = "The model learned"
+    elif known - first > uncertain:
+        found = "The model has begun to learn"
+    else:
+        found = "The model has not learned"
+    text = (
+        f"{found}: at the {ordinal(last)} presentation it names {percent(known)} of the characters of unseen classes "
+        f"right, and chance is {percent(blind)}."
+    )
+    if found == "The model learned":
+        return text
+    return f"{text} More training: python -m mannkern train --run {result.run} --resume --minutes MINUTES"
+
+
 def table_by_classes(result: Evaluation, name: str) -> str:
     """Accuracy on unseen classes by instance, a column for each number of classes."""
     columns = [instances()]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import Scores, measure
-from mannkern.experiments.one_shot.report import Evaluation, accuracies, note, ordinal, percent, table
+from mannkern.experiments.one_shot.report import Evaluation, accuracies, note, ordinal, percent, table, verdict
 from mannkern.tasks.characters.episodes import EpisodeSampler
 from mannkern.tasks.characters.labels import StringLabels
 from mannkern.training import experiment
@@ -112,6 +112,22 @@ def test_the_table_has_a_column_for_each_run_and_chance() -> None:
     assert lines[4].split() == ["instance", "MANN", "LSTM", "chance"]
     assert [line.split()[0] for line in lines[5:11]] == ["1st", "2nd", "3rd", "4th", "5th", "10th"]
     assert lines[5].split() == ["1st", "80.0%", "±", "1.0%", "60.0%", "±", "1.0%", "20.0%"]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "begins"),
+    [
+        (0.3, 0.93, "The model learned: at the 10th presentation it names 93.0% of the characters of unseen classes"),
+        (0.3, 0.45, "The model has begun to learn: at the 10th presentation it names 45.0%"),
+        (0.3, 0.31, "The model has not learned: at the 10th presentation it names 31.0%"),
+    ],
+)
+def test_a_sentence_says_whether_the_model_learned(first: float, last: float, begins: str) -> None:
+    scores = Scores(1000, 1.0, 0.5, [first] + [0.4] * 8 + [last], [0.01] * 10)
+    sentence = verdict(Evaluation(Path("runs/a"), OneShotConfig(), 100, scores, scores))
+    assert sentence.startswith(begins)
+    assert "chance is 20.0%." in sentence
+    assert ("--run runs/a --resume --minutes" in sentence) == (last < 0.9)
 
 
 def test_runs_of_one_model_are_told_apart_by_folder() -> None:
