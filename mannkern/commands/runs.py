@@ -40,6 +40,8 @@ def new_run(run: Path, settings: dict[str, Any], overwrite: bool) -> RunConfig:
     run.mkdir(parents=True, exist_ok=True)
     # Sums depend on the number of threads, so the run keeps the one it began with.
     config = replace(config, threads=config.threads or torch.get_num_threads())
+    if config.lr_decay != "none":  # --steps may change when the run resumes, its learning rates may not
+        config = replace(config, decay_steps=int(config.falling_steps))
     save_config(run, config)
     return config
 

@@ -88,6 +88,14 @@ class RunConfig:
     lr: float | None = option(
         None, "learning rate (default: 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float
     )
+    lr_decay: str = option(
+        "none",
+        "how the learning rate falls to 0 over --decay-steps (papers: none)",
+        choices=("none", "linear", "cosine"),
+    )
+    decay_steps: int | None = option(
+        None, "steps over which the learning rate falls; needs --lr-decay (default: --steps)", kind=int
+    )
     clip: float = option(10.0, "largest norm of the gradient (replications)")
     batch_size: int = option(16, "examples in a step")
     steps: int | None = option(None, "stop at this step", kind=int)
@@ -104,7 +112,13 @@ class RunConfig:
     GROUP: ClassVar[str] = "training"  # the heading of a class's settings in --help
     FAMILY: ClassVar[str]  # see family
     DEFAULT_STEPS: ClassVar[int]
-    COUNTS: ClassVar[tuple[str, ...]] = ("batch_size", "log_every", "validate_every", "threads")  # at least 1
+    COUNTS: ClassVar[tuple[str, ...]] = (
+        "batch_size",
+        "log_every",
+        "validate_every",
+        "threads",
+        "decay_steps",
+    )  # at least 1
     RMSPROP: ClassVar[dict[str, Any]] = {}  # arguments of torch.optim.RMSprop beyond decay and momentum
 
     def __post_init__(self) -> None:
@@ -120,6 +134,10 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not (0 < value < math.inf):
                 raise ValueError(f"{flag(name)}: got {value}, need a number above 0")
+        if self.lr_decay == "none" and self.decay_steps is not None:
+            raise ValueError("--decay-steps needs --lr-decay linear or cosine")
+        if self.lr_decay != "none" and not (0 < self.falling_steps < math.inf):
+            raise ValueError("--lr-decay needs --decay-steps or --steps, at least 1")
         if self.steps is not None and self.steps < 0:
             raise ValueError(f"--steps: got {self.steps}, need at least 0")
 
@@ -164,6 +182,13 @@ class RunConfig:
         if self.steps is not None:
             return self.steps
         return self.DEFAULT_STEPS if self.minutes is None else math.inf
+
+    @property
+    def falling_steps(self) -> float:
+        """Steps after which the learning rate is 0; infinity where it does not fall."""
+        if self.lr_decay == "none":
+            return math.inf
+        return self.step_limit if self.decay_steps is None else self.decay_steps
 
     @property
     def second_limit(self) -> float:

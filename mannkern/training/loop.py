@@ -14,7 +14,7 @@ from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
 from mannkern.training.metrics import Journal, empty_sums, step_sums, summarize
 from mannkern.training.progress import ProgressBar, StopSignals
-from mannkern.training.runtime import make_optimizer, usable_device, use_threads
+from mannkern.training.runtime import make_optimizer, set_learning_rate, usable_device, use_threads
 
 
 class Outcome(NamedTuple):
@@ -82,6 +82,7 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            set_learning_rate(config, optimizer, step)
             optimizer.step()
             step += 1
             steps_since_mark += 1

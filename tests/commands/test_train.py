@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from mannkern.experiments.one_shot import report
 from mannkern.tasks import glyphs
@@ -229,3 +230,17 @@ def test_an_interrupt_elsewhere_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setattr(glyphs, "load", interrupt)
     assert run("train glyphs --run", tmp_path / "run", SIZES) == 130
+
+
+def test_a_falling_learning_rate_resumes_bit_for_bit(tmp_path: Path) -> None:
+    """The steps of its fall are those the run began with, also where it resumes with other --steps."""
+    train = f"train glyphs {SIZES} --lr-decay linear --no-evaluate"
+    assert run(train, "--steps 6 --run", tmp_path / "whole") == 0
+    assert run(train, "--decay-steps 6 --steps 3 --run", tmp_path / "parts") == 0
+    assert run("train --resume --steps 6 --no-evaluate --run", tmp_path / "parts") == 0
+    assert json.loads((tmp_path / "whole" / "config.json").read_text())["decay_steps"] == 6
+    states = [load_checkpoint(tmp_path / name) for name in ("whole", "parts")]
+    assert all(state is not None and state["step"] == 6 for state in states)
+    one, other = (state["model"] for state in states if state is not None)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert states[0]["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-3 / 6)

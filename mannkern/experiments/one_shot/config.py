@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from mannkern.experiments.characters import CharacterConfig
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
+from mannkern.tasks.characters.episodes import IMAGE_SCALES
 from mannkern.training.config import RunConfig, option
 
 CURRICULUM_EPISODES = 10_000  # of training with each number of classes
@@ -26,6 +27,11 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     length: int = option(50, "time steps of an episode (paper: 10 for each of 5 classes)")
     balanced: bool = option(
         True, "each class equally often; else drawings of all classes at random (paper: 15 classes in 100 steps)"
+    )
+    image_scale: str = option(
+        "255",
+        "what divides the pixels of a drawing: the darkest one (maximum, replications) or full ink (255)",
+        choices=IMAGE_SCALES,
     )
     labels: str = option(
         "one-hot",
@@ -64,7 +70,22 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         "learn how sharply a key addresses (paper: no; many replications: yes)",
         only=understanding("key_strength"),
     )
+    write: str = option(
+        "add",
+        "what a head writes: a vector of its own (add) or its key (paper)",
+        choices=("add", "key"),
+        only=understanding("write"),
+    )
+    feed_reads: bool = option(
+        True,
+        "the controller sees what was read in the step before (paper); else only the answer does",
+        only=with_memory,
+    )
+    loss: str = option(
+        "mean", "cross entropy of an episode: its mean over the steps, or their sum (paper)", choices=("mean", "sum")
+    )
     batch_size: int = option(16, "episodes in a step (paper)")
+    validation_episodes: int = option(100, "episodes of a validation")
     steps: int | None = option(
         None,
         "stop at this step (default: 6250, the paper's 100,000 episodes of 16 a step; no limit if --minutes is given)",
@@ -74,7 +95,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     GROUP: ClassVar[str] = "episodes and the model"
     FAMILY: ClassVar[str] = "lrua"
     DEFAULT_STEPS: ClassVar[int] = 6250
-    COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", *RunConfig.COUNTS)
+    COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", "validation_episodes", *RunConfig.COUNTS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

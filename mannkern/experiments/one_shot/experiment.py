@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mannkern.experiments.characters import load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.memories.cell import MemoryCell
 from mannkern.models import EpisodeClassifier, build_core
 from mannkern.tasks import Episodes, EpisodeSampler, Labels, OneHotLabels, StringLabels
 from mannkern.tasks.characters.labels import answered_right, label_loss
@@ -20,7 +21,6 @@ from mannkern.training.runtime import eval_mode
 from mannkern.training.statistics import means_and_intervals
 
 INSTANCES = (1, 2, 3, 4, 5, 10)  # the columns of Table 1 of the paper
-VALIDATION_EPISODES = 100
 MAX_INSTANCE = 10
 BATCH = 100
 LONG = 150  # time steps; episodes longer than that come in smaller batches, because a drawing takes 1.6 kB
@@ -44,6 +44,7 @@ def training_sampler(config: OneShotConfig, images: Tensor) -> EpisodeSampler:
             augment=config.augment,
             seed=config.seed,
             labels=LABELS[config.labels],
+            image_scale=config.image_scale,
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
@@ -59,6 +60,7 @@ def test_sampler(config: OneShotConfig, images: Tensor, seed: int) -> EpisodeSam
             balanced=config.balanced,
             seed=seed,
             labels=LABELS[config.labels],
+            image_scale=config.image_scale,
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
@@ -113,6 +115,20 @@ def measure(model: nn.Module, sampler: EpisodeSampler, episodes: int, device: to
     return Scores(episodes, loss, accuracy, by_instance, interval)
 
 
+def hide_reads(core: nn.Module) -> None:
+    """Keep the controller of a core with a memory from seeing what was read: its weights for reads stay 0."""
+    cell = getattr(core, "cell", None)
+    if not isinstance(cell, MemoryCell):
+        return
+    name = "weight_ih" if isinstance(cell.controller, nn.LSTMCell) else "linear.weight"
+    weight = cell.controller.get_parameter(name)
+    with torch.no_grad():
+        weight[:, cell.input_size :] = 0
+    seen = torch.zeros_like(weight)
+    seen[:, : cell.input_size] = 1
+    weight.register_hook(lambda gradient: gradient * seen.to(gradient.device))
+
+
 class OneShotExperiment:
     """One-shot classification: cross entropy over all steps, accuracy by the instance of a class.
 
@@ -132,9 +148,12 @@ class OneShotExperiment:
         """Raises ``CommandError`` for impossible sizes."""
         settings = self.config.core_settings(self.sampler.input_size)
         try:
-            return EpisodeClassifier(build_core(self.config.model, settings), self.sampler.label_size)
+            model = EpisodeClassifier(build_core(self.config.model, settings), self.sampler.label_size)
         except ValueError as error:
             raise CommandError(str(error)) from error
+        if not self.config.feed_reads:
+            hide_reads(model.recurrent)
+        return model
 
     def sample(self, step: int, device: torch.device) -> Episodes:
         config = self.config.at_step(step)
@@ -146,6 +165,8 @@ class OneShotExperiment:
         """Loss and [correct, shown, correct by instance, shown by instance]."""
         logits = model(batch.inputs)
         loss = label_loss(logits, batch.symbols).mean()
+        if self.config.loss == "sum":
+            loss = loss * len(logits)
         correct = answered_right(logits.detach(), batch.symbols)
         at = batch.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
         right, shown = correct.sum(), torch.full_like(correct.sum(), correct.numel())
@@ -168,4 +189,4 @@ class OneShotExperiment:
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
         """Loss and accuracy on episodes of unseen classes."""
-        return measure(model, self.unseen, VALIDATION_EPISODES, device).summary(INSTANCES)
+        return measure(model, self.unseen, self.config.validation_episodes, device).summary(INSTANCES)

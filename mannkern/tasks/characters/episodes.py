@@ -17,6 +17,8 @@ MAX_ROTATION = math.pi / 16
 """Largest rotation of an augmented drawing, in radians; Santoro et al. (2016), section 4.1."""
 MAX_SHIFT = 2.0
 """Largest shift of an augmented drawing along each axis, in pixels of 20: about 10 pixels of the original 105."""
+IMAGE_SCALES = ("maximum", "255")
+"""What the pixels of a drawing are divided by: the darkest of them, or full ink."""
 
 
 class Episodes(NamedTuple):
@@ -113,6 +115,8 @@ class EpisodeSampler(CharacterSampler):
     balanced: False shows T random different drawings of the C classes instead; T may be any number up to that of their
               drawings, such as the paper's 100 drawings of 15 classes, some classes with ten drawings
     labels:   the form of the labels, default one-hot
+    image_scale: "255" (default) keeps thin strokes pale; "maximum" divides each drawing by its darkest pixel, as the
+              replications do, so that every drawing has a pixel of 1. A drawing without ink stays 0
 
     The other arguments are :class:`CharacterSampler`'s; the paper augments its training set and turns its classes.
     Attributes: ``num_classes`` C, ``length`` T, ``label_size`` (logits of an answer), ``input_size`` F = P * P +
@@ -131,6 +135,7 @@ class EpisodeSampler(CharacterSampler):
         augment: bool = False,
         seed: int = 0,
         labels: Labels = OneHotLabels(),  # noqa: B008 (it has no state)
+        image_scale: str = "255",
     ) -> None:
         super().__init__(
             images,
@@ -149,11 +154,14 @@ class EpisodeSampler(CharacterSampler):
                 f"length: got {length}, need at most {images.shape[1] * classes_per_episode}, "
                 f"for a class has {images.shape[1]} drawings"
             )
+        if image_scale not in IMAGE_SCALES:
+            raise ValueError(f"image_scale: got {image_scale!r}, need one of {', '.join(map(repr, IMAGE_SCALES))}")
         self.label_size = labels.size(classes_per_episode)
         self.input_size = images.shape[2] ** 2 + self.label_size
         self.length = length
         self._shown = length // classes_per_episode if balanced else images.shape[1]
         self._labels = labels
+        self._image_scale = image_scale
 
     def sample(self, batch_size: int, index: int) -> Episodes:
         """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
@@ -172,11 +180,19 @@ class EpisodeSampler(CharacterSampler):
 
         pixels = self._pixels(chosen, generator)
         inputs = torch.empty(T, B, self.input_size, device=pixels.device)
-        torch.div(pixels.view(T, B, side * side), 255, out=inputs[..., : side * side])
+        self._divide(pixels.view(T, B, side * side), inputs[..., : side * side])
         inputs[:1, :, side * side :] = 0
         symbols = self._labels.draw(targets, C, generator)
         inputs[1:, :, side * side :] = encode(symbols[:-1], self.label_size)
         return Episodes(inputs, targets, instances, symbols)
+
+    def _divide(self, pixels: Tensor, out: Tensor) -> None:
+        """Write pixels (T, B, P * P) of [0, 255], divided as ``image_scale`` says, to ``out``."""
+        if self._image_scale == "255" or not pixels.numel():
+            torch.div(pixels, 255, out=out)
+        else:
+            most = pixels.amax(-1, keepdim=True)
+            torch.div(pixels, most.where(most > 0, torch.ones_like(most)), out=out)
 
 
 def rotate_and_shift(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:

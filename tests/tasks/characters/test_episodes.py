@@ -46,6 +46,30 @@ def test_one_class_by_hand() -> None:
     )  # fmt: skip
 
 
+def test_each_drawing_is_divided_by_its_darkest_pixel() -> None:
+    """Of three drawings, one reaches 100, one 255 and one has no ink: 50 of 100 is a half, and no ink stays 0."""
+    images = torch.tensor([[50, 100, 0, 0], [51, 255, 0, 0], [0, 0, 0, 0]], dtype=torch.uint8).view(1, 3, 2, 2)
+    for scale, rows in (
+        ("maximum", [[0, 0, 0, 0], [0.2, 1, 0, 0], [0.5, 1, 0, 0]]),
+        ("255", [[0, 0, 0, 0], [50 / 255, 100 / 255, 0, 0], [0.2, 1, 0, 0]]),
+    ):
+        sampler = EpisodeSampler(images, classes_per_episode=1, length=3, image_scale=scale)
+        pixels = sampler.sample(1, 0).inputs[:, 0, :4]
+        assert torch.allclose(pixels[pixels.sum(1).argsort()], torch.tensor(rows))
+
+
+def test_the_scale_comes_after_the_augmentation() -> None:
+    """A drawing that is turned and shifted pales, since pixels are interpolated; then its darkest pixel becomes 1."""
+    images = coded_images(30).roll((9, 9), (2, 3))  # away from the edge, over which it could be shifted
+    pale, scaled = (
+        EpisodeSampler(images, augment=True, image_scale=scale).sample(9, 2) for scale in ("255", "maximum")
+    )
+    assert torch.equal(pale.targets, scaled.targets)
+    assert torch.equal(pale.inputs[..., 400:], scaled.inputs[..., 400:])
+    before = pale.inputs[..., :400]
+    assert torch.allclose(before / before.amax(-1, keepdim=True), scaled.inputs[..., :400])
+
+
 @pytest.mark.parametrize("augment", [False, True])
 def test_form(augment: bool) -> None:
     sampler = EpisodeSampler(coded_images(30), augment=augment)
@@ -183,8 +207,8 @@ def test_images_are_not_written_to() -> None:
 
 
 def test_an_empty_batch() -> None:
-    for augment in (False, True):
-        episodes = EpisodeSampler(coded_images(6), augment=augment).sample(0, 0)
+    for augment, scale in ((False, "255"), (True, "255"), (True, "maximum")):
+        episodes = EpisodeSampler(coded_images(6), augment=augment, image_scale=scale).sample(0, 0)
         assert episodes.inputs.shape == (50, 0, 405)
         assert episodes.targets.shape == episodes.instances.shape == (50, 0)
 
@@ -223,6 +247,7 @@ def test_drawings_at_random_where_classes_need_not_be_balanced() -> None:
         (coded_images(6), {"length": 105}, ValueError, "length: got 105, need at most 100"),
         (coded_images(6), {"length": 101, "balanced": False}, ValueError, "length: got 101, need at most 100"),
         (coded_images(6), {"seed": -1}, ValueError, "seed: got -1"),
+        (coded_images(6), {"image_scale": "mean"}, ValueError, "image_scale: got 'mean', need one of 'maximum', '255'"),
         (coded_images(6), {"seed": True}, TypeError, "seed: got bool"),
     ],
 )
