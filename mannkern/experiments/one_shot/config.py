@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from mannkern.experiments.characters import CharacterConfig
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
-from mannkern.tasks.characters.episodes import IMAGE_SCALES
+from mannkern.tasks.characters.pixels import IMAGE_SCALES
 from mannkern.training.config import RunConfig, option
 
 CURRICULUM_EPISODES = 10_000  # of training with each number of classes
@@ -27,6 +27,13 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     length: int = option(50, "time steps of an episode (paper: 10 for each of 5 classes)")
     balanced: bool = option(
         True, "each class equally often; else drawings of all classes at random (paper: 15 classes in 100 steps)"
+    )
+    augment_at: str = option(
+        "reduced",
+        "turn and shift drawings of 20 x 20 pixels (reduced), or of 105 x 105 and then reduce them (original, paper), "
+        "which takes twice the time",
+        choices=("reduced", "original"),
+        only=("omniglot",),
     )
     image_scale: str = option(
         "255",
@@ -116,6 +123,11 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     def core_settings(self, input_size: int) -> CoreSettings:
         """The settings of the core, with as many write heads as read heads, so that cores compare."""
         return replace(super().core_settings(input_size), num_writes=self.num_reads)
+
+    @property
+    def original(self) -> bool:
+        """Whether drawings are augmented at their original resolution."""
+        return self.augment_at == "original"
 
     @property
     def comparable(self) -> tuple[Any, ...]:

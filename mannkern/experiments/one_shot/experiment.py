@@ -14,6 +14,7 @@ from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.memories.cell import MemoryCell
 from mannkern.models import EpisodeClassifier, build_core
 from mannkern.tasks import Episodes, EpisodeSampler, Labels, OneHotLabels, StringLabels
+from mannkern.tasks.characters.episodes import MAX_SHIFT, MAX_SHIFT_OF_105
 from mannkern.tasks.characters.labels import answered_right, label_loss
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
@@ -22,6 +23,7 @@ from mannkern.training.statistics import means_and_intervals
 
 INSTANCES = (1, 2, 3, 4, 5, 10)  # the columns of Table 1 of the paper
 MAX_INSTANCE = 10
+SIDE = 20  # pixels of a drawing that a model sees
 BATCH = 100
 LONG = 150  # time steps; episodes longer than that come in smaller batches, because a drawing takes 1.6 kB
 LABELS: dict[str, Labels] = {"one-hot": OneHotLabels(), "strings": StringLabels()}
@@ -34,33 +36,33 @@ def chance(config: OneShotConfig) -> float:
 
 def training_sampler(config: OneShotConfig, images: Tensor) -> EpisodeSampler:
     """Episodes to learn from, augmented as ``config`` says. Raises ``CommandError`` for impossible sizes."""
-    try:
-        return EpisodeSampler(
-            images,
-            classes_per_episode=config.classes,
-            length=config.length,
-            balanced=config.balanced,
-            rotate_classes=config.rotate_classes,
-            augment=config.augment,
-            seed=config.seed,
-            labels=LABELS[config.labels],
-            image_scale=config.image_scale,
-        )
-    except ValueError as error:
-        raise CommandError(str(error)) from error
+    return _sampler(config, images, config.seed, config.rotate_classes, config.augment)
 
 
 def test_sampler(config: OneShotConfig, images: Tensor, seed: int) -> EpisodeSampler:
     """Episodes to measure on: the original drawings, neither augmented nor turned into new classes."""
+    return _sampler(config, images, seed, rotate_classes=False, augment=False)
+
+
+def augmented_test_sampler(config: OneShotConfig, images: Tensor, seed: int) -> EpisodeSampler:
+    """Episodes to measure on, augmented and with quarter turns as classes, as the paper's test has them."""
+    return _sampler(config, images, seed, rotate_classes=True, augment=True)
+
+
+def _sampler(config: OneShotConfig, images: Tensor, seed: int, rotate_classes: bool, augment: bool) -> EpisodeSampler:
     try:
         return EpisodeSampler(
             images,
             classes_per_episode=config.classes,
             length=config.length,
             balanced=config.balanced,
+            rotate_classes=rotate_classes,
+            augment=augment,
             seed=seed,
             labels=LABELS[config.labels],
             image_scale=config.image_scale,
+            side=SIDE,
+            max_shift=MAX_SHIFT_OF_105 if config.original else MAX_SHIFT,
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
@@ -140,7 +142,7 @@ class OneShotExperiment:
 
     def __init__(self, config: OneShotConfig) -> None:
         self.config = config
-        self.split = load_split(config)
+        self.split = load_split(config, config.original)
         self.sampler = training_sampler(config, self.split.train)
         self.unseen = test_sampler(config, self.split.test, VALIDATION_SEED)
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.experiments.one_shot import config as config_module
+from mannkern.experiments.one_shot import experiment as experiment_module
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.experiment import OneShotExperiment, chance
+from mannkern.experiments.one_shot.experiment import OneShotExperiment, augmented_test_sampler, chance
 from mannkern.tasks import glyphs
 from mannkern.tasks.characters.episodes import Episodes
 from mannkern.tasks.characters.labels import encode
@@ -81,6 +82,20 @@ def test_a_string_is_answered_by_25_logits(monkeypatch: pytest.MonkeyPatch) -> N
     assert sums[:2].tolist() == [7 * 16, 7 * 16]
     blind, _ = experiment.loss_and_sums(Always(torch.zeros_like(perfect)), batch)
     assert blind == pytest.approx(-math.log(chance(experiment.config)))
+
+
+def test_the_papers_test_is_augmented_on_unseen_classes() -> None:
+    images = torch.zeros(5, 20, 20, 20, dtype=torch.uint8)
+    images[:, :, 3:6, 4:12] = 255
+    config = OneShotConfig()
+    plain, augmented = (
+        make(config, images, 7).sample(3, 0) for make in (experiment_module.test_sampler, augmented_test_sampler)
+    )
+    assert len(plain.inputs[..., :400].reshape(-1, 400).unique(dim=0)) == 1
+    assert len(augmented.inputs[..., :400].reshape(-1, 400).unique(dim=0)) == 150
+    original = replace(config, task="omniglot", augment_at="original")
+    large = augmented_test_sampler(original, torch.zeros(5, 20, 105, 105, dtype=torch.uint8), 7)
+    assert large.sample(1, 0).inputs.shape == (50, 1, 405)
 
 
 def test_a_summed_loss_is_the_mean_times_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def test_measuring_moves_no_generator_and_keeps_the_mode() -> None:
 
 def result(run: str, config: OneShotConfig, level: float) -> Evaluation:
     scores = Scores(1000, 1.0, level, [level] * 10, [0.01] * 10)
-    return Evaluation(Path(run), config, 12, scores, scores)
+    return Evaluation(Path(run), config, 12, scores, scores, scores)
 
 
 def test_the_table_has_a_column_for_each_run_and_chance() -> None:

@@ -163,6 +163,22 @@ def test_quarter_turns_are_classes_of_their_own() -> None:
             assert len(drawings.unique(dim=0)) == 1, "every drawing of a class is turned alike"
 
 
+def test_drawings_are_reduced_after_they_were_augmented() -> None:
+    """A square of 4 x 4 pixels in a frame of 40 is shifted by whole pixels of 40, and its ink stays when reduced."""
+    images = torch.zeros(5, 20, 40, 40, dtype=torch.uint8)
+    images[:, :, 18:22, 18:22] = 255
+    plain = EpisodeSampler(images, side=20)
+    assert plain.input_size == 405
+    drawing = plain.sample(1, 0).inputs[0, 0, :400].view(20, 20)
+    assert torch.equal(drawing, torch.nn.functional.pad(torch.ones(2, 2), (9, 9, 9, 9)))
+    sampler = EpisodeSampler(images, augment=True, rotate_classes=True, side=20, max_shift=10.0)
+    x = sampler.sample(40, 0).inputs[..., :400].reshape(-1, 20, 20)
+    assert torch.allclose(x.sum((1, 2)), torch.full((len(x),), 4.0), atol=0.05)
+    at = torch.arange(20) - 9.5
+    right = (x.sum(1) @ at) / x.sum((1, 2))
+    assert 4.9 < right.abs().max() < 5.05, "10 pixels of 40 are 5 of 20"
+
+
 def test_no_turn_without_being_asked() -> None:
     images = coded_images(5)
     which, drawing = decode(episodes := EpisodeSampler(images).sample(2, 0))
@@ -248,6 +264,7 @@ def test_drawings_at_random_where_classes_need_not_be_balanced() -> None:
         (coded_images(6), {"length": 101, "balanced": False}, ValueError, "length: got 101, need at most 100"),
         (coded_images(6), {"seed": -1}, ValueError, "seed: got -1"),
         (coded_images(6), {"image_scale": "mean"}, ValueError, "image_scale: got 'mean', need one of 'maximum', '255'"),
+        (coded_images(6), {"side": 21}, ValueError, "side: got 21, need at most 20"),
         (coded_images(6), {"seed": True}, TypeError, "seed: got bool"),
     ],
 )
