@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mannkern.commands.options import check_apply
+from mannkern.commands.options import check_apply, with_recipe
 from mannkern.experiments.recurrent import BASELINE
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, save_config
@@ -25,7 +25,7 @@ def new_run(run: Path, settings: dict[str, Any], overwrite: bool) -> RunConfig:
     cls = config_classes()[settings.get("task", DEFAULT_TASK)]
     check_apply(cls, settings)
     try:
-        config = cls(**settings)
+        config = cls(**with_recipe(cls, settings))
     except ValueError as error:
         raise CommandError(str(error)) from None
     config.check_new()

@@ -96,7 +96,7 @@ class RunConfig:
     decay_steps: int | None = option(
         None, "steps over which the learning rate falls; needs --lr-decay (default: --steps)", kind=int
     )
-    clip: float = option(10.0, "largest norm of the gradient (replications)")
+    clip: float = option(10.0, "largest norm of the gradient (replications); 0: no limit (papers)")
     batch_size: int = option(16, "examples in a step")
     steps: int | None = option(None, "stop at this step", kind=int)
     minutes: float | None = option(
@@ -119,6 +119,7 @@ class RunConfig:
         "threads",
         "decay_steps",
     )  # at least 1
+    RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}  # defaults of a new run, by the name that --recipe gives
     RMSPROP: ClassVar[dict[str, Any]] = {}  # arguments of torch.optim.RMSprop beyond decay and momentum
 
     def __post_init__(self) -> None:
@@ -130,10 +131,12 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{flag(name)}: got {value}, need at least 1")
-        for name in ("lr", "clip", "minutes"):
+        for name in ("lr", "minutes"):
             value = getattr(self, name)
             if value is not None and not (0 < value < math.inf):
                 raise ValueError(f"{flag(name)}: got {value}, need a number above 0")
+        if not (0 <= self.clip < math.inf):
+            raise ValueError(f"--clip: got {self.clip}, need at least 0")
         if self.lr_decay == "none" and self.decay_steps is not None:
             raise ValueError("--decay-steps needs --lr-decay linear or cosine")
         if self.lr_decay != "none" and not (0 < self.falling_steps < math.inf):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,7 +82,7 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
             loss, sums = experiment.loss_and_sums(model, batch)
             optimizer.zero_grad()
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
             set_learning_rate(config, optimizer, step)
             optimizer.step()
             step += 1

@@ -31,7 +31,8 @@ def test_an_option_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("batch_size", 0), ("lr", -1.0), ("steps", -1), ("minutes", float("nan")), ("threads", 0)]
+    ("name", "value"),
+    [("batch_size", 0), ("lr", -1.0), ("clip", -1.0), ("steps", -1), ("minutes", float("nan")), ("threads", 0)],
 )
 def test_a_number_out_of_range_is_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name.replace("_", "-")):
