@@ -97,6 +97,12 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         "learn how sharply a key addresses (paper: no; many replications: yes)",
         only=understanding("key_strength"),
     )
+    initial_strength: float | None = option(
+        None,
+        "strength that keys start with, above 1; needs --key-strength (default: 1.7, of a bias of 0)",
+        kind=float,
+        only=understanding("key_strength"),
+    )
     write: str = option(
         "add",
         "what a head writes: a vector of its own (add) or its key (paper)",
@@ -127,6 +133,10 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.initial_strength is not None and not (1 < self.initial_strength < 700):
+            raise ValueError(f"--initial-strength: got {self.initial_strength}, need a number above 1")
+        if self.initial_strength is not None and not self.key_strength:
+            raise ValueError("--initial-strength needs --key-strength")
         if self.curriculum and self.labels != "strings":
             raise ValueError("--curriculum needs --labels strings: a one-hot label has as many entries as classes")
 

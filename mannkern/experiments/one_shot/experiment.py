@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mannkern.experiments.characters import load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.memories.cell import MemoryCell
+from mannkern.experiments.one_shot.controls import hide_reads, start_strengths
 from mannkern.models import EpisodeClassifier, build_core
 from mannkern.tasks import Episodes, EpisodeSampler, Labels, OneHotLabels, StringLabels
 from mannkern.tasks.characters.episodes import MAX_SHIFT, MAX_SHIFT_OF_105
@@ -117,20 +117,6 @@ def measure(model: nn.Module, sampler: EpisodeSampler, episodes: int, device: to
     return Scores(episodes, loss, accuracy, by_instance, interval)
 
 
-def hide_reads(core: nn.Module) -> None:
-    """Keep the controller of a core with a memory from seeing what was read: its weights for reads stay 0."""
-    cell = getattr(core, "cell", None)
-    if not isinstance(cell, MemoryCell):
-        return
-    name = "weight_ih" if isinstance(cell.controller, nn.LSTMCell) else "linear.weight"
-    weight = cell.controller.get_parameter(name)
-    with torch.no_grad():
-        weight[:, cell.input_size :] = 0
-    seen = torch.zeros_like(weight)
-    seen[:, : cell.input_size] = 1
-    weight.register_hook(lambda gradient: gradient * seen.to(gradient.device))
-
-
 class OneShotExperiment:
     """One-shot classification: cross entropy over all steps, accuracy by the instance of a class.
 
@@ -155,6 +141,8 @@ class OneShotExperiment:
             raise CommandError(str(error)) from error
         if not self.config.feed_reads:
             hide_reads(model.recurrent)
+        if self.config.initial_strength is not None:
+            start_strengths(model.recurrent, self.config.initial_strength)
         return model
 
     def sample(self, step: int, device: torch.device) -> Episodes:

@@ -143,3 +143,19 @@ def test_heads_write_their_keys_where_asked(monkeypatch: pytest.MonkeyPatch) -> 
         for write in ("add", "key")
     ]
     assert sizes == [2 * 4 * 40 + 4, 4 * 40 + 4]
+
+
+@pytest.mark.parametrize("write", ["add", "key"])
+def test_keys_start_as_sharp_as_asked(monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    sizes = {"classes": 2, "length": 6, "hidden_size": 8, "memory_slots": 6, "memory_width": 4, "num_reads": 2}
+    config = OneShotConfig(key_strength=True, initial_strength=6.0, write=write, **sizes)
+    cell = OneShotExperiment(config).make_model().recurrent.cell
+    vector = cell.interface_vector(torch.zeros(1, 8))
+    assert vector.strength.tolist()[0] == pytest.approx([6, 6])
+    assert vector.gate.tolist() == [[0, 0]]
+    with pytest.raises(ValueError, match="--initial-strength needs --key-strength"):
+        OneShotConfig(initial_strength=6.0, key_strength=False)
+    with pytest.raises(ValueError, match=r"--initial-strength: got 1\.0, need a number above 1"):
+        OneShotConfig(initial_strength=1.0, key_strength=True)
