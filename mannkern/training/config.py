@@ -120,6 +120,7 @@ class RunConfig:
         "decay_steps",
     )  # at least 1
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}  # defaults of a new run, by the name that --recipe gives
+    EARLIER: ClassVar[dict[str, Any]] = {}  # what runs did before a setting existed, where it is not the default
     RMSPROP: ClassVar[dict[str, Any]] = {}  # arguments of torch.optim.RMSprop beyond decay and momentum
 
     def __post_init__(self) -> None:
@@ -154,7 +155,7 @@ class RunConfig:
 
         Raises ``CommandError`` for a setting that this version does not know.
         """
-        values = current_names(values)
+        values = cls.EARLIER | current_names(values)
         unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
         if unknown:
             raise CommandError(

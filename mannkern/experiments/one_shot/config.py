@@ -56,7 +56,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         only=("omniglot",),
     )
     image_scale: str = option(
-        "255",
+        "maximum",
         "what divides the pixels of a drawing: the darkest one (maximum, replications) or full ink (255)",
         choices=IMAGE_SCALES,
     )
@@ -93,7 +93,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     decay: float = option(0.99, "decay of usage (paper; replications use 0.95)", only=understanding("decay"))
     key_strength: bool = option(
-        False,
+        True,
         "learn how sharply a key addresses (paper: no; many replications: yes)",
         only=understanding("key_strength"),
     )
@@ -127,6 +127,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
 
     GROUP: ClassVar[str] = "episodes and the model"
     FAMILY: ClassVar[str] = "lrua"
+    EARLIER: ClassVar[dict[str, Any]] = {"image_scale": "255"}
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {"paper": PAPER}
     DEFAULT_STEPS: ClassVar[int] = 6250
     COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", "validation_episodes", *RunConfig.COUNTS)

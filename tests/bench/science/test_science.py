@@ -66,6 +66,9 @@ def test_seeds_by_hand() -> None:
     assert over_seeds([95.0])[1] != over_seeds([95.0])[1], "one seed has no interval"
     assert episodes_to_pass(record(100, 0.9), (80,) * 6) == 50
     assert episodes_to_pass(record(100, 0.9), (80, 80, 80, 95, 80, 80)) is None
+    once = record(100, 0.9)
+    once["curve"][1] = record(100, 0.5)["curve"][1]
+    assert episodes_to_pass(once, (80,) * 6) is None, "one validation may pass by luck"
 
 
 def test_a_run_leaves_one_file_and_is_not_trained_again(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_heads_write_their_keys_where_asked(monkeypatch: pytest.MonkeyPatch) -> 
         .recurrent.cell.interface.out_features
         for write in ("add", "key")
     ]
-    assert sizes == [2 * 4 * 40 + 4, 4 * 40 + 4]
+    assert sizes == [2 * 4 * 40 + 2 * 4, 4 * 40 + 2 * 4]
 
 
 @pytest.mark.parametrize("write", ["add", "key"])
