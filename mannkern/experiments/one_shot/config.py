@@ -51,7 +51,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     augment_at: str = option(
         "reduced",
         "turn and shift drawings of 20 x 20 pixels (reduced), or of 105 x 105 and then reduce them (original, paper), "
-        "which takes twice the time",
+        "with which a step takes up to three times as long",
         choices=("reduced", "original"),
         only=("omniglot",),
     )

@@ -26,6 +26,7 @@ MAX_SHIFT = 2.0
 """Largest shift of an augmented drawing along each axis, in pixels of 20: about 10 pixels of the original 105."""
 MAX_SHIFT_OF_105 = 10.0
 """Largest shift of a drawing that is augmented before it is reduced, in pixels of 105, as in the paper."""
+_PART = 32  # original drawings that are turned at a time, so that their pixels stay in the cache
 
 
 class Episodes(NamedTuple):
@@ -124,10 +125,17 @@ class CharacterSampler:
         pixels = drawings.index_select(0, chosen % len(drawings))
         if self._num_available > len(self._images):
             pixels = quarter_turns(pixels, chosen // len(drawings))
-        if self._augment:
-            angles = (2 * uniform(generator, len(chosen)) - 1) * MAX_ROTATION
-            shifts = (2 * uniform(generator, len(chosen), 2) - 1) * self._max_shift
-            pixels = rotate_and_shift(pixels.float(), angles, shifts)
+        if not self._augment:
+            return self._reduced(pixels)
+        angles = (2 * uniform(generator, len(chosen)) - 1) * MAX_ROTATION
+        shifts = (2 * uniform(generator, len(chosen), 2) - 1) * self._max_shift
+        if self._side == pixels.shape[1]:
+            return rotate_and_shift(pixels.float(), angles, shifts)
+        parts = zip(pixels.split(_PART), angles.split(_PART), shifts.split(_PART), strict=True)
+        return torch.cat([self._reduced(rotate_and_shift(x.float(), turn, by)) for x, turn, by in parts])
+
+    def _reduced(self, pixels: Tensor) -> Tensor:
+        """Pixels (n, P, P) -> (n, side, side)."""
         return pixels if self._side == pixels.shape[1] else average_area(pixels, self._side)
 
 
