@@ -6,12 +6,14 @@
 # make gpu-check  on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
 # make sanitize  run the compiled kernels under AddressSanitizer, on sizes around those of vectors and blocks
 # make bench  run all benchmarks on the CPU, a quarter of an hour of an idle machine; write bench/results, the tables and the picture
+# make reproduce  train and measure everything in docs/results.md, days of one thread, resumable; QUICK=1 takes ten minutes; DATA=<folder of Omniglot>
 # All but gpu-check set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 MINUTES ?= 10
 UNTIL ?= 0.9
 DATA ?=
+QUICK ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -19,7 +21,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo check lint test sanitize bench build clean gpu-proof gpu-check
+.PHONY: demo check lint test sanitize bench reproduce build clean gpu-proof gpu-check
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --until $(UNTIL) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
@@ -46,6 +48,9 @@ bench: build
 	for name in step episode copy_task curves memory; do $(RUN) bench/$$name.py --json bench/results/cpu-$${name%_task}.json || exit 1; done
 	$(RUN) bench/table.py --write
 	$(RUN) bench/figure.py
+
+reproduce: build
+	$(RUN) -m bench.science $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 gpu-proof: build
 	$(RUN) -m tests.ptx.proof

@@ -144,6 +144,18 @@ def check_used(cls: type[RunConfig], settings: dict[str, Any]) -> None:
             raise CommandError(f"{flag(entry.name)} does not apply to {chosen[kind]}, only to {', '.join(users)}")
 
 
+def with_recipe(cls: type[RunConfig], settings: dict[str, Any]) -> dict[str, Any]:
+    """``settings`` of a new run, before which stand those of its recipe that have an effect with its model and task."""
+    recipe = cls.RECIPES.get(settings.get("recipe", getattr(cls(), "recipe", "")), {})
+    chosen = {"task": cls().task, "model": cls().model} | settings
+    applying = {}
+    for entry in fields(cls):
+        kind, users = _users(cls, entry)
+        if entry.name in recipe and (not users or chosen[kind] in users):
+            applying[entry.name] = recipe[entry.name]
+    return applying | settings
+
+
 def check_episodes(episodes: int) -> None:
     """Raises ``CommandError`` for too few episodes to evaluate on, and warns where they are few."""
     if episodes < 2:

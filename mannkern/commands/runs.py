@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from mannkern.commands.options import check_apply
+from mannkern.commands.options import check_apply, with_recipe
 from mannkern.experiments.recurrent import BASELINE
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, save_config
@@ -23,7 +23,7 @@ def new_run(run: Path, settings: dict[str, Any], overwrite: bool) -> RunConfig:
     cls = config_classes()[settings.get("task", DEFAULT_TASK)]
     check_apply(cls, settings)
     try:
-        config = cls(**settings)
+        config = cls(**with_recipe(cls, settings))
     except ValueError as error:
         raise CommandError(str(error)) from None
     config.check_new()
@@ -36,6 +36,8 @@ def new_run(run: Path, settings: dict[str, Any], overwrite: bool) -> RunConfig:
             raise CommandError(f"{run} holds a run: --resume continues it, --overwrite deletes it, --run names another")
         delete_run(run)
     run.mkdir(parents=True, exist_ok=True)
+    if config.lr_decay != "none":  # --steps may change when the run resumes, its learning rates may not
+        config = replace(config, decay_steps=int(config.falling_steps))
     save_config(run, config)
     return config
 

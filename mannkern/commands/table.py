@@ -15,6 +15,7 @@ from mannkern.commands.options import (
     check_episodes,
     require,
     settings_of,
+    with_recipe,
 )
 from mannkern.commands.runs import delete_run, new_run, resumed_run
 from mannkern.experiments import one_shot, registry
@@ -87,7 +88,10 @@ def _rows(root: Path, settings: dict[str, Any], overwrite: bool) -> dict[str, On
         raise CommandError(f"{root} holds other files, no table; choose another folder with --run")
     begun = [folder for folder in known if (root / folder / CHECKPOINT).exists() and not overwrite]
     first = begun[0] if begun else next(iter(ROWS))
-    base = resumed_run(root / first, settings) if begun else new_run(root / first, settings | ROWS[first][1], overwrite)
+    if begun:
+        base = resumed_run(root / first, settings)
+    else:  # the recipe's settings for a MANN, which the rows of other models ignore
+        base = new_run(root / first, with_recipe(OneShotConfig, settings) | ROWS[first][1], overwrite)
     if base.task not in one_shot.KIND.tasks:
         raise CommandError(f"{root / first} holds a run on {base.task}, no row of the table; choose another --run")
     if overwrite:

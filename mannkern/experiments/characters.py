@@ -48,13 +48,16 @@ class CharacterConfig(RunConfig):
             raise CommandError(f"no Omniglot at {self.data}: no such folder")
 
 
-def load_split(config: CharacterConfig) -> CharacterSplit:
-    """The training and the unseen classes of ``config.task``. Raises ``CommandError`` where Omniglot is not there."""
+def load_split(config: CharacterConfig, original: bool = False) -> CharacterSplit:
+    """The training and the unseen classes of ``config.task``, with ``original`` at Omniglot's 105 x 105 pixels.
+
+    Raises ``CommandError`` where Omniglot is not there.
+    """
     if not config.omniglot:
         return glyphs.load()
     if config.data is None:
         raise CommandError(f"{config.task} needs its folder: --data FOLDER")
     try:
-        return omniglot.load(config.data, split=config.split)
+        return omniglot.load(config.data, split=config.split, original=original)
     except (OSError, ValueError, ImportError) as error:
         raise CommandError(f"cannot read Omniglot from {config.data}: {error}") from error

@@ -88,7 +88,15 @@ class RunConfig:
     lr: float | None = option(
         None, "learning rate (default: 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float
     )
-    clip: float = option(10.0, "largest norm of the gradient (replications)")
+    lr_decay: str = option(
+        "none",
+        "how the learning rate falls to 0 over --decay-steps (papers: none)",
+        choices=("none", "linear", "cosine"),
+    )
+    decay_steps: int | None = option(
+        None, "steps over which the learning rate falls; needs --lr-decay (default: --steps)", kind=int
+    )
+    clip: float = option(10.0, "largest norm of the gradient (replications); 0: no limit (papers)")
     batch_size: int = option(16, "examples in a step")
     steps: int | None = option(None, "stop at this step", kind=int)
     minutes: float | None = option(
@@ -106,7 +114,15 @@ class RunConfig:
     GROUP: ClassVar[str] = "training"  # the heading of a class's settings in --help
     FAMILY: ClassVar[str]  # see family
     DEFAULT_STEPS: ClassVar[int]
-    COUNTS: ClassVar[tuple[str, ...]] = ("batch_size", "log_every", "validate_every", "threads")  # at least 1
+    COUNTS: ClassVar[tuple[str, ...]] = (
+        "batch_size",
+        "log_every",
+        "validate_every",
+        "threads",
+        "decay_steps",
+    )  # at least 1
+    RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}  # defaults of a new run, by the name that --recipe gives
+    EARLIER: ClassVar[dict[str, Any]] = {}  # what runs did before a setting existed, where it is not the default
     RMSPROP: ClassVar[dict[str, Any]] = {}  # arguments of torch.optim.RMSprop beyond decay and momentum
 
     def __post_init__(self) -> None:
@@ -118,10 +134,16 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{flag(name)}: got {value}, need at least 1")
-        for name in ("lr", "clip", "minutes"):
+        for name in ("lr", "minutes"):
             value = getattr(self, name)
             if value is not None and not (0 < value < math.inf):
                 raise ValueError(f"{flag(name)}: got {value}, need a number above 0")
+        if not (0 <= self.clip < math.inf):
+            raise ValueError(f"--clip: got {self.clip}, need at least 0")
+        if self.lr_decay == "none" and self.decay_steps is not None:
+            raise ValueError("--decay-steps needs --lr-decay linear or cosine")
+        if self.lr_decay != "none" and not (0 < self.falling_steps < math.inf):
+            raise ValueError("--lr-decay needs --decay-steps or --steps, at least 1")
         if self.steps is not None and self.steps < 0:
             raise ValueError(f"--steps: got {self.steps}, need at least 0")
 
@@ -135,7 +157,7 @@ class RunConfig:
 
         Raises ``CommandError`` for a setting that this version does not know.
         """
-        values = current_names(values)
+        values = cls.EARLIER | current_names(values)
         unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
         if unknown:
             raise CommandError(
@@ -170,6 +192,13 @@ class RunConfig:
         if self.steps is not None:
             return self.steps
         return self.DEFAULT_STEPS if self.minutes is None else math.inf
+
+    @property
+    def falling_steps(self) -> float:
+        """Steps after which the learning rate is 0; infinity where it does not fall."""
+        if self.lr_decay == "none":
+            return math.inf
+        return self.step_limit if self.decay_steps is None else self.decay_steps
 
     @property
     def second_limit(self) -> float:

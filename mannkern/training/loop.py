@@ -15,7 +15,7 @@ from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
 from mannkern.training.metrics import Journal, empty_sums, step_sums, summarize
 from mannkern.training.progress import ProgressBar, StopSignals
-from mannkern.training.runtime import make_optimizer, train_step, usable_device, use_threads
+from mannkern.training.runtime import make_optimizer, set_learning_rate, train_step, usable_device, use_threads
 
 
 class Outcome(NamedTuple):
@@ -80,6 +80,7 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
         reached = False
         while not (reached or stop.number or step >= config.step_limit or seconds >= config.second_limit):
             batch = batches.take(step)
+            set_learning_rate(config, optimizer, step)
             loss, norm, sums = train_step(experiment, model, optimizer, batch, config.clip)
             step += 1
             steps_since_mark += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,20 +37,39 @@ def usable_device(config: RunConfig) -> torch.device:
 
 def make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Adam as in the replications, or RMSprop with the papers' decay 0.95 and momentum 0.9, in the task's form."""
+    lr = learning_rate(config)
     if config.optimizer == "adam":
         # fused: one pass over parameters and moments, a third of the time on a CPU
-        return torch.optim.Adam(model.parameters(), lr=config.lr or 1e-3, fused=True)
-    return torch.optim.RMSprop(model.parameters(), lr=config.lr or 1e-4, alpha=0.95, momentum=0.9, **config.RMSPROP)
+        return torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    return torch.optim.RMSprop(model.parameters(), lr=lr, alpha=0.95, momentum=0.9, **config.RMSPROP)
+
+
+def learning_rate(config: RunConfig) -> float:
+    """``config.lr``, or the default of its optimizer."""
+    return config.lr or (1e-3 if config.optimizer == "adam" else 1e-4)
+
+
+def set_learning_rate(config: RunConfig, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Give ``optimizer`` the learning rate of ``step``, which depends on the settings and the step alone."""
+    if config.lr_decay == "none":
+        return
+    done = min(1.0, step / config.falling_steps)
+    share = 1 - done if config.lr_decay == "linear" else (1 + math.cos(math.pi * done)) / 2
+    for group in optimizer.param_groups:
+        group["lr"] = share * learning_rate(config)
 
 
 def train_step(
     experiment: Experiment, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, clip: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Train on ``batch``: the loss (), the norm () of the gradient before clipping, and the sums (K,)."""
+    """Train on ``batch``: the loss (), the norm () of the gradient before clipping, and the sums (K,).
+
+    clip: the largest norm of the gradient; 0: no limit
+    """
     loss, sums = experiment.loss_and_sums(model, batch)
     optimizer.zero_grad()
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip or math.inf)
     optimizer.step()
     return loss, norm, sums
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from mannkern.experiments.one_shot import report
 from mannkern.tasks import glyphs
@@ -242,3 +243,33 @@ def test_an_interrupt_elsewhere_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setattr(glyphs, "load", interrupt)
     assert run("train glyphs --run", tmp_path / "run", SIZES) == 130
+
+
+def test_a_falling_learning_rate_resumes_bit_for_bit(tmp_path: Path) -> None:
+    """The steps of its fall are those the run began with, also where it resumes with other --steps."""
+    train = f"train glyphs {SIZES} --lr-decay linear --no-evaluate"
+    assert run(train, "--steps 6 --run", tmp_path / "whole") == 0
+    assert run(train, "--decay-steps 6 --steps 3 --run", tmp_path / "parts") == 0
+    assert run("train --resume --steps 6 --no-evaluate --run", tmp_path / "parts") == 0
+    assert json.loads((tmp_path / "whole" / "config.json").read_text())["decay_steps"] == 6
+    states = [load_checkpoint(tmp_path / name) for name in ("whole", "parts")]
+    assert all(state is not None and state["step"] == 6 for state in states)
+    one, other = (state["model"] for state in states if state is not None)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert states[0]["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-3 / 6)
+
+
+def test_a_recipe_gives_the_defaults_of_a_new_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The paper's sums the loss and writes keys; what the command line says comes before it; glyphs have one size."""
+    train = f"train glyphs {SIZES} --steps 2 --no-evaluate --recipe paper"
+    assert run(train, "--lr 0.5 --run", tmp_path / "mann") == 0
+    config = json.loads((tmp_path / "mann" / "config.json").read_text())
+    expected = {"recipe": "paper", "loss": "sum", "write": "key", "optimizer": "rmsprop", "lr": 0.5, "clip": 0.0}
+    assert {name: config[name] for name in expected} == expected
+    assert (config["balanced"], config["image_scale"], config["augment_at"]) == (False, "255", "reduced")
+    assert run("train --resume --steps 4 --no-evaluate --run", tmp_path / "mann") == 0
+    lstm = f"train glyphs {EPISODES} --steps 2 --no-evaluate --recipe paper --model lstm --run"
+    assert run(lstm, tmp_path / "lstm") == 0
+    config = json.loads((tmp_path / "lstm" / "config.json").read_text())
+    assert (config["loss"], config["write"]) == ("sum", "add"), "an LSTM has no memory to write to"
+    assert "--recipe: got mine" in refused(capsys, "train glyphs --recipe mine --run", tmp_path / "none")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import gpu
+from bench.science import __main__ as science
 from mannkern.__main__ import main
 from tests.docs.markdown import files, text
 
@@ -38,6 +39,8 @@ def known() -> frozenset[str]:
             main([*command, "--help"])
     with redirect_stdout(printed), pytest.raises(SystemExit):
         gpu.arguments(["--help"])
+    with redirect_stdout(printed), pytest.raises(SystemExit):
+        science.arguments(["--help"])
     return frozenset(options(printed.getvalue()))
 
 

@@ -56,6 +56,14 @@ def test_a_config_survives_json(tmp_path: Path) -> None:
     assert load_config(tmp_path) == config
 
 
+def test_a_run_from_before_a_setting_keeps_what_it_did(tmp_path: Path) -> None:
+    """Runs without an image scale divided images by 255; a new run divides by the maximum."""
+    values = OneShotConfig().to_dict()
+    assert values.pop("image_scale") == "maximum"
+    write_json(tmp_path / "config.json", values)
+    assert load_config(tmp_path) == OneShotConfig(image_scale="255")
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="no run at"):
         load_config(tmp_path / "nothing")

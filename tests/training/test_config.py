@@ -31,11 +31,22 @@ def test_an_option_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("batch_size", 0), ("lr", -1.0), ("steps", -1), ("minutes", float("nan")), ("threads", 0)]
+    ("name", "value"),
+    [("batch_size", 0), ("lr", -1.0), ("clip", -1.0), ("steps", -1), ("minutes", float("nan")), ("threads", 0)],
 )
 def test_a_number_out_of_range_is_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name.replace("_", "-")):
         OneShotConfig(**{name: value})
+
+
+def test_a_learning_rate_that_falls_needs_an_end() -> None:
+    assert OneShotConfig(lr_decay="cosine", steps=7).falling_steps == 7
+    assert OneShotConfig(lr_decay="cosine", minutes=2, decay_steps=9).falling_steps == 9
+    assert OneShotConfig().falling_steps == float("inf")
+    with pytest.raises(ValueError, match="--decay-steps needs --lr-decay linear or cosine"):
+        OneShotConfig(decay_steps=9)
+    with pytest.raises(ValueError, match="--lr-decay needs --decay-steps or --steps, at least 1"):
+        OneShotConfig(lr_decay="linear", minutes=2)
 
 
 def test_how_long_a_run_lasts() -> None:

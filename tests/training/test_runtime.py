@@ -10,9 +10,17 @@ from mannkern.experiments.algorithmic.config import CopyConfig
 from mannkern.experiments.algorithmic.experiment import AlgorithmicExperiment
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.training.errors import CommandError
-from mannkern.training.runtime import eval_mode, load_model, make_optimizer, usable_device, use_threads
+from mannkern.training.runtime import (
+    eval_mode,
+    load_model,
+    make_optimizer,
+    set_learning_rate,
+    usable_device,
+    use_threads,
+)
 
 CPU = torch.device("cpu")
+COSINE = [1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0]
 
 
 def test_a_step_of_adam_by_hand() -> None:
@@ -23,6 +31,21 @@ def test_a_step_of_adam_by_hand() -> None:
     model(torch.tensor([[5.0]])).backward()
     optimizer.step()
     assert model.weight.item() == pytest.approx(1 - 1e-3)
+
+
+def test_the_learning_rate_falls_to_zero() -> None:
+    """Over four steps from 1e-3: linearly in quarters; by the cosine 1, 0.854, 0.5 and 0.146 of it; then 0."""
+    optimizer = make_optimizer(OneShotConfig(), nn.Linear(1, 1))
+    for decay, shares in (("none", [1, 1, 1, 1, 1]), ("linear", [1, 0.75, 0.5, 0.25, 0]), ("cosine", COSINE)):
+        config = OneShotConfig(lr_decay=decay, steps=4)
+        rates = []
+        for step in range(5):
+            set_learning_rate(config, optimizer, step)
+            rates.append(optimizer.param_groups[0]["lr"])
+        assert rates == pytest.approx([1e-3 * share for share in shares], abs=1e-12)
+    longer = OneShotConfig(lr_decay="linear", decay_steps=8, steps=4, lr=0.5)
+    set_learning_rate(longer, optimizer, 2)
+    assert optimizer.param_groups[0]["lr"] == 0.375
 
 
 def test_rmsprop_is_centered_on_the_algorithmic_tasks_alone() -> None:

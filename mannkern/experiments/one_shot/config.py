@@ -9,8 +9,23 @@ from typing import Any, ClassVar
 from mannkern.experiments.characters import CharacterConfig
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
+from mannkern.tasks.characters.pixels import IMAGE_SCALES
 from mannkern.training.config import RunConfig, option
 
+PAPER: dict[str, Any] = {  # the supplement's settings, to the letter
+    "augment_at": "original",
+    "image_scale": "255",
+    "balanced": False,
+    "write": "key",
+    "key_strength": False,
+    "least_used": "shared",
+    "decay": 0.99,
+    "loss": "sum",
+    "optimizer": "rmsprop",
+    "lr": 1e-4,
+    "clip": 0.0,
+    "lr_decay": "none",
+}
 CURRICULUM_EPISODES = 10_000  # of training with each number of classes
 CURRICULUM_CLASSES = 100  # the most
 
@@ -24,9 +39,27 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         "where the drawings come from; glyphs are procedural and need no download",
         choices=("omniglot", "glyphs"),
     )
+    recipe: str = option(
+        "best",
+        "defaults of the other settings: those that were measured to be best, or the paper's to the letter "
+        "(docs/results.md has both)",
+        choices=("best", "paper"),
+    )
     length: int = option(50, "time steps of an episode (paper: 10 for each of 5 classes)")
     balanced: bool = option(
         True, "each class equally often; else drawings of all classes at random (paper: 15 classes in 100 steps)"
+    )
+    augment_at: str = option(
+        "reduced",
+        "turn and shift drawings of 20 x 20 pixels (reduced), or of 105 x 105 and then reduce them (original, paper), "
+        "with which a step takes up to three times as long",
+        choices=("reduced", "original"),
+        only=("omniglot",),
+    )
+    image_scale: str = option(
+        "maximum",
+        "what divides the pixels of a drawing: the darkest one (maximum, replications) or full ink (255)",
+        choices=IMAGE_SCALES,
     )
     labels: str = option(
         "one-hot",
@@ -61,11 +94,32 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     decay: float = option(0.99, "decay of usage (paper; replications use 0.95)", only=understanding("decay"))
     key_strength: bool = option(
-        False,
+        True,
         "learn how sharply a key addresses (paper: no; many replications: yes)",
         only=understanding("key_strength"),
     )
+    initial_strength: float | None = option(
+        None,
+        "strength that keys start with, above 1; needs --key-strength (default: 1.7, of a bias of 0)",
+        kind=float,
+        only=understanding("key_strength"),
+    )
+    write: str = option(
+        "add",
+        "what a head writes: a vector of its own (add) or its key (paper)",
+        choices=("add", "key"),
+        only=understanding("write"),
+    )
+    feed_reads: bool = option(
+        True,
+        "the controller sees what was read in the step before (paper); else only the answer does",
+        only=with_memory,
+    )
+    loss: str = option(
+        "mean", "cross entropy of an episode: its mean over the steps, or their sum (paper)", choices=("mean", "sum")
+    )
     batch_size: int = option(16, "episodes in a step (paper)")
+    validation_episodes: int = option(100, "episodes of a validation")
     steps: int | None = option(
         None,
         "stop at this step (default: 6250, the paper's 100,000 episodes of 16 a step; no limit if --minutes is given)",
@@ -81,11 +135,17 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
 
     GROUP: ClassVar[str] = "episodes and the model"
     FAMILY: ClassVar[str] = "lrua"
+    EARLIER: ClassVar[dict[str, Any]] = {"image_scale": "255"}
+    RECIPES: ClassVar[dict[str, dict[str, Any]]] = {"paper": PAPER}
     DEFAULT_STEPS: ClassVar[int] = 6250
-    COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", *RunConfig.COUNTS)
+    COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", "validation_episodes", *RunConfig.COUNTS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.initial_strength is not None and not (1 < self.initial_strength < 700):
+            raise ValueError(f"--initial-strength: got {self.initial_strength}, need a number above 1")
+        if self.initial_strength is not None and not self.key_strength:
+            raise ValueError("--initial-strength needs --key-strength")
         if self.curriculum and self.labels != "strings":
             raise ValueError("--curriculum needs --labels strings: a one-hot label has as many entries as classes")
         if self.until is not None and not 0 < self.until <= 1:
@@ -109,6 +169,11 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     def core_settings(self, input_size: int) -> CoreSettings:
         """The settings of the core, with as many write heads as read heads, so that cores compare."""
         return replace(super().core_settings(input_size), num_writes=self.num_reads)
+
+    @property
+    def original(self) -> bool:
+        """Whether drawings are augmented at their original resolution."""
+        return self.augment_at == "original"
 
     @property
     def comparable(self) -> tuple[Any, ...]:

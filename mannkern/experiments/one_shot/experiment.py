@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from mannkern.experiments.characters import load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.controls import hide_reads, start_strengths
 from mannkern.models import EpisodeClassifier, build_core
 from mannkern.tasks import Episodes, EpisodeSampler, Labels, OneHotLabels, StringLabels
+from mannkern.tasks.characters.episodes import MAX_SHIFT, MAX_SHIFT_OF_105
 from mannkern.tasks.characters.labels import answered_right, label_loss
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
@@ -20,8 +22,8 @@ from mannkern.training.runtime import eval_mode
 from mannkern.training.statistics import means_and_intervals
 
 INSTANCES = (1, 2, 3, 4, 5, 10)  # the columns of Table 1 of the paper
-VALIDATION_EPISODES = 100
 MAX_INSTANCE = 10
+SIDE = 20  # pixels of a drawing that a model sees
 BATCH = 100
 LONG = 150  # time steps; episodes longer than that come in smaller batches, because a drawing takes 1.6 kB
 LABELS: dict[str, Labels] = {"one-hot": OneHotLabels(), "strings": StringLabels()}
@@ -34,31 +36,33 @@ def chance(config: OneShotConfig) -> float:
 
 def training_sampler(config: OneShotConfig, images: Tensor) -> EpisodeSampler:
     """Episodes to learn from, augmented as ``config`` says. Raises ``CommandError`` for impossible sizes."""
-    try:
-        return EpisodeSampler(
-            images,
-            classes_per_episode=config.classes,
-            length=config.length,
-            balanced=config.balanced,
-            rotate_classes=config.rotate_classes,
-            augment=config.augment,
-            seed=config.seed,
-            labels=LABELS[config.labels],
-        )
-    except ValueError as error:
-        raise CommandError(str(error)) from error
+    return _sampler(config, images, config.seed, config.rotate_classes, config.augment)
 
 
 def test_sampler(config: OneShotConfig, images: Tensor, seed: int) -> EpisodeSampler:
     """Episodes to measure on: the original drawings, neither augmented nor turned into new classes."""
+    return _sampler(config, images, seed, rotate_classes=False, augment=False)
+
+
+def augmented_test_sampler(config: OneShotConfig, images: Tensor, seed: int) -> EpisodeSampler:
+    """Episodes to measure on, augmented and with quarter turns as classes, as the paper's test has them."""
+    return _sampler(config, images, seed, rotate_classes=True, augment=True)
+
+
+def _sampler(config: OneShotConfig, images: Tensor, seed: int, rotate_classes: bool, augment: bool) -> EpisodeSampler:
     try:
         return EpisodeSampler(
             images,
             classes_per_episode=config.classes,
             length=config.length,
             balanced=config.balanced,
+            rotate_classes=rotate_classes,
+            augment=augment,
             seed=seed,
             labels=LABELS[config.labels],
+            image_scale=config.image_scale,
+            side=SIDE,
+            max_shift=MAX_SHIFT_OF_105 if config.original else MAX_SHIFT,
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
@@ -124,7 +128,7 @@ class OneShotExperiment:
 
     def __init__(self, config: OneShotConfig) -> None:
         self.config = config
-        self.split = load_split(config)
+        self.split = load_split(config, config.original)
         self.sampler = training_sampler(config, self.split.train)
         self.unseen = test_sampler(config, self.split.test, VALIDATION_SEED)
 
@@ -132,9 +136,14 @@ class OneShotExperiment:
         """Raises ``CommandError`` for impossible sizes."""
         settings = self.config.core_settings(self.sampler.input_size)
         try:
-            return EpisodeClassifier(build_core(self.config.model, settings), self.sampler.label_size)
+            model = EpisodeClassifier(build_core(self.config.model, settings), self.sampler.label_size)
         except ValueError as error:
             raise CommandError(str(error)) from error
+        if not self.config.feed_reads:
+            hide_reads(model.recurrent)
+        if self.config.initial_strength is not None:
+            start_strengths(model.recurrent, self.config.initial_strength)
+        return model
 
     def sample(self, step: int, device: torch.device) -> Episodes:
         config = self.config.at_step(step)
@@ -146,6 +155,8 @@ class OneShotExperiment:
         """Loss and [correct, shown, correct by instance, shown by instance]."""
         logits = model(batch.inputs)
         loss = label_loss(logits, batch.symbols).mean()
+        if self.config.loss == "sum":
+            loss = loss * len(logits)
         correct = answered_right(logits.detach(), batch.symbols)
         at = batch.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
         right, shown = correct.sum(), torch.full_like(correct.sum(), correct.numel())
@@ -168,4 +179,4 @@ class OneShotExperiment:
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
         """Loss and accuracy on episodes of unseen classes."""
-        return measure(model, self.unseen, VALIDATION_EPISODES, device).summary(INSTANCES)
+        return measure(model, self.unseen, self.config.validation_episodes, device).summary(INSTANCES)

@@ -9,7 +9,15 @@ from typing import NamedTuple
 
 from mannkern.experiments.one_shot import paper
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.experiment import INSTANCES, OneShotExperiment, Scores, chance, measure, test_sampler
+from mannkern.experiments.one_shot.experiment import (
+    INSTANCES,
+    OneShotExperiment,
+    Scores,
+    augmented_test_sampler,
+    chance,
+    measure,
+    test_sampler,
+)
 from mannkern.files import write_json
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.runtime import load_model, usable_device
@@ -20,7 +28,7 @@ MANY_CLASSES = (25, 50, 75, 100)  # in an episode, beyond the number that a curr
 
 
 class Evaluation(NamedTuple):
-    """A run's scores on unseen classes and on the classes of training.
+    """A run's scores on unseen classes, on these with augmentation as the paper tests, and on the classes of training.
 
     ``by_classes``: on unseen classes, by the number of classes in an episode; empty without a curriculum.
     """
@@ -29,6 +37,7 @@ class Evaluation(NamedTuple):
     config: OneShotConfig
     step: int
     unseen: Scores
+    augmented: Scores
     seen: Scores
     by_classes: Mapping[int, Scores] = {}
 
@@ -51,13 +60,16 @@ def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Eval
         if classes > config.classes:
             sampler = test_sampler(config.with_classes(classes), experiment.split.test, EVALUATION_SEED)
             by_classes[classes] = measure(model, sampler, max(2, episodes * config.classes // classes), device)
-    result = Evaluation(run, config, step, scores, measure(model, seen, episodes, device), by_classes)
+    augmented = augmented_test_sampler(config, experiment.split.test, EVALUATION_SEED)
+    first, second = (measure(model, sampler, episodes, device) for sampler in (augmented, seen))
+    result = Evaluation(run, config, step, scores, first, second, by_classes)
     record = {
         "step": step,
         "training_episodes": step * config.batch_size,
         "model": config.model,
         "chance": chance(config),
         "unseen": result.unseen.to_dict(),
+        "unseen_augmented": result.augmented.to_dict(),
         "seen": result.seen.to_dict(),
     }
     if by_classes:

@@ -47,7 +47,7 @@ def measure_rows(root: Path, configs: Mapping[str, OneShotConfig], episodes: int
     Writes ``evaluation.json`` into each row's folder. Raises ``CommandError`` where one has no checkpoint.
     """
     config = next(iter(configs.values()))
-    sampler = test_sampler(config, load_split(config).test, EVALUATION_SEED)
+    sampler = test_sampler(config, load_split(config, config.original).test, EVALUATION_SEED)
     device = usable_device(config)
     rows = []
     for count in NEIGHBOURS:

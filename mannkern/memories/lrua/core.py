@@ -17,10 +17,11 @@ def build(settings: CoreSettings) -> MANN:
         controller=settings.controller,
         least_used=settings.least_used,
         decay=settings.decay,
+        write=settings.write,
         key_strength=settings.key_strength,
         memory_init=settings.memory_init,
         backend=settings.backend,
     )
 
 
-CORE = Core("mann", build, True, ("least_used", "decay", "key_strength"), "lrua", even_reads=True)
+CORE = Core("mann", build, True, ("least_used", "decay", "key_strength", "write"), "lrua", even_reads=True)

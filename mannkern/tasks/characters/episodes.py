@@ -12,11 +12,21 @@ from torch.nn import functional as F
 from mannkern.integers import check_integer
 from mannkern.tasks import seeds
 from mannkern.tasks.characters.labels import Labels, OneHotLabels, encode
+from mannkern.tasks.characters.pixels import (
+    IMAGE_SCALES,
+    average_area,
+    divide_by_scale,
+    quarter_turns,
+    rotate_and_shift,
+)
 
 MAX_ROTATION = math.pi / 16
 """Largest rotation of an augmented drawing, in radians; Santoro et al. (2016), section 4.1."""
 MAX_SHIFT = 2.0
 """Largest shift of an augmented drawing along each axis, in pixels of 20: about 10 pixels of the original 105."""
+MAX_SHIFT_OF_105 = 10.0
+"""Largest shift of a drawing that is augmented before it is reduced, in pixels of 105, as in the paper."""
+_PART = 32  # original drawings that are turned at a time, so that their pixels stay in the cache
 
 
 class Episodes(NamedTuple):
@@ -54,12 +64,22 @@ class CharacterSampler:
     augment:             turns every drawing by up to ``MAX_ROTATION`` and shifts it by up to ``MAX_SHIFT`` pixels, both
                          uniform; pixels are interpolated bilinearly, and white outside the frame
     seed:                at least 0; each seed gives other episodes
+    side:                default P; a smaller one reduces every drawing by area averaging, after it was augmented
+    max_shift:           the largest shift, in pixels of P
 
     ``num_classes`` is C. Raises TypeError or ValueError that name the argument.
     """
 
     def __init__(
-        self, images: Tensor, *, classes_per_episode: int, rotate_classes: bool, augment: bool, seed: int
+        self,
+        images: Tensor,
+        *,
+        classes_per_episode: int,
+        rotate_classes: bool,
+        augment: bool,
+        seed: int,
+        side: int | None = None,
+        max_shift: float = MAX_SHIFT,
     ) -> None:
         if not isinstance(images, Tensor) or images.dtype != torch.uint8:
             kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
@@ -71,9 +91,12 @@ class CharacterSampler:
         num_available = images.shape[0] * (4 if rotate_classes else 1)
         if classes_per_episode > num_available:
             raise ValueError(f"classes_per_episode: got {classes_per_episode}, need at most {num_available} classes")
-        if rotate_classes:
-            images = torch.cat([torch.rot90(images, quarter, (2, 3)) for quarter in range(4)])
+        side = images.shape[2] if side is None else side
+        check_integer("side", side, 1, images.shape[2])
         self.num_classes = classes_per_episode
+        self._num_available = num_available
+        self._side = side
+        self._max_shift = max_shift
         self._images = images.contiguous()
         self._augment = augment
         self._seed = seed
@@ -86,21 +109,34 @@ class CharacterSampler:
 
     def _draw(self, batch_size: int, shown: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Labels (B, C) of C different classes, and the numbers (B, C, shown) of different drawings of each."""
-        num_available, num_drawings = self._images.shape[:2]
+        num_drawings = self._images.shape[1]
         shape = batch_size, self.num_classes
-        classes = seeds.different(*shape, num_available, generator)
+        classes = seeds.different(*shape, self._num_available, generator)
         labels = uniform(generator, *shape).argsort(1)
         drawings = uniform(generator, *shape, num_drawings).argsort(2)[..., :shown]
         return labels, classes.unsqueeze(2) * num_drawings + drawings
 
     def _pixels(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Numbers of drawings (n,) -> their pixels (n, P, P) in [0, 255], augmented if the sampler augments."""
-        pixels = self._images.flatten(0, 1).index_select(0, chosen)
-        if self._augment:
-            angles = (2 * uniform(generator, len(chosen)) - 1) * MAX_ROTATION
-            shifts = (2 * uniform(generator, len(chosen), 2) - 1) * MAX_SHIFT
-            pixels = rotate_and_shift(pixels.float(), angles, shifts)
-        return pixels
+        """Numbers of drawings (n,) -> pixels (n, side, side) in [0, 255], augmented if the sampler augments.
+
+        Behind the numbers of the drawings as they are come those of the same turned by one quarter, two and three.
+        """
+        drawings = self._images.flatten(0, 1)
+        pixels = drawings.index_select(0, chosen % len(drawings))
+        if self._num_available > len(self._images):
+            pixels = quarter_turns(pixels, chosen // len(drawings))
+        if not self._augment:
+            return self._reduced(pixels)
+        angles = (2 * uniform(generator, len(chosen)) - 1) * MAX_ROTATION
+        shifts = (2 * uniform(generator, len(chosen), 2) - 1) * self._max_shift
+        if self._side == pixels.shape[1]:
+            return rotate_and_shift(pixels.float(), angles, shifts)
+        parts = zip(pixels.split(_PART), angles.split(_PART), shifts.split(_PART), strict=True)
+        return torch.cat([self._reduced(rotate_and_shift(x.float(), turn, by)) for x, turn, by in parts])
+
+    def _reduced(self, pixels: Tensor) -> Tensor:
+        """Pixels (n, P, P) -> (n, side, side)."""
+        return pixels if self._side == pixels.shape[1] else average_area(pixels, self._side)
 
 
 class EpisodeSampler(CharacterSampler):
@@ -113,10 +149,12 @@ class EpisodeSampler(CharacterSampler):
     balanced: False shows T random different drawings of the C classes instead; T may be any number up to that of their
               drawings, such as the paper's 100 drawings of 15 classes, some classes with ten drawings
     labels:   the form of the labels, default one-hot
+    image_scale: "255" (default) keeps thin strokes pale; "maximum" divides each drawing by its darkest pixel, as the
+              replications do, so that every drawing has a pixel of 1. A drawing without ink stays 0
 
     The other arguments are :class:`CharacterSampler`'s; the paper augments its training set and turns its classes.
-    Attributes: ``num_classes`` C, ``length`` T, ``label_size`` (logits of an answer), ``input_size`` F = P * P +
-    ``label_size``.
+    Attributes: ``num_classes`` C, ``length`` T, ``label_size`` (logits of an answer), ``input_size`` F = side * side
+    + ``label_size``.
     Raises TypeError or ValueError that name the argument.
     """
 
@@ -131,6 +169,9 @@ class EpisodeSampler(CharacterSampler):
         augment: bool = False,
         seed: int = 0,
         labels: Labels = OneHotLabels(),  # noqa: B008 (it has no state)
+        image_scale: str = "255",
+        side: int | None = None,
+        max_shift: float = MAX_SHIFT,
     ) -> None:
         super().__init__(
             images,
@@ -138,6 +179,8 @@ class EpisodeSampler(CharacterSampler):
             rotate_classes=rotate_classes,
             augment=augment,
             seed=seed,
+            side=side,
+            max_shift=max_shift,
         )
         check_integer("length", length, 1)
         if balanced and length % classes_per_episode:
@@ -149,11 +192,14 @@ class EpisodeSampler(CharacterSampler):
                 f"length: got {length}, need at most {images.shape[1] * classes_per_episode}, "
                 f"for a class has {images.shape[1]} drawings"
             )
+        if image_scale not in IMAGE_SCALES:
+            raise ValueError(f"image_scale: got {image_scale!r}, need one of {', '.join(map(repr, IMAGE_SCALES))}")
         self.label_size = labels.size(classes_per_episode)
-        self.input_size = images.shape[2] ** 2 + self.label_size
+        self.input_size = self._side**2 + self.label_size
         self.length = length
         self._shown = length // classes_per_episode if balanced else images.shape[1]
         self._labels = labels
+        self._image_scale = image_scale
 
     def sample(self, batch_size: int, index: int) -> Episodes:
         """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
@@ -162,7 +208,7 @@ class EpisodeSampler(CharacterSampler):
         sees the episodes of an unbroken one. Torch's generator stays as it was.
         """
         generator = self._generator(batch_size, index)
-        C, T, B, side = self.num_classes, self.length, batch_size, self._images.shape[2]
+        C, T, B, side = self.num_classes, self.length, batch_size, self._side
         labels, drawings = self._draw(B, self._shown, generator)
         order = uniform(generator, B, C * self._shown).argsort(1)[:, :T]
         chosen = drawings.flatten(1).gather(1, order).T.reshape(-1)
@@ -172,28 +218,11 @@ class EpisodeSampler(CharacterSampler):
 
         pixels = self._pixels(chosen, generator)
         inputs = torch.empty(T, B, self.input_size, device=pixels.device)
-        torch.div(pixels.view(T, B, side * side), 255, out=inputs[..., : side * side])
+        divide_by_scale(pixels.view(T, B, side * side), self._image_scale, inputs[..., : side * side])
         inputs[:1, :, side * side :] = 0
         symbols = self._labels.draw(targets, C, generator)
         inputs[1:, :, side * side :] = encode(symbols[:-1], self.label_size)
         return Episodes(inputs, targets, instances, symbols)
-
-
-def rotate_and_shift(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
-    """Turns and shifts every image by an amount of its own, with bilinear interpolation and 0 outside the frame.
-
-    images: (N, P, P) float;  angles: (N,) radians, counterclockwise about the centre as seen with row 0 on top;
-    shifts: (N, 2) pixels, (right, down), applied after the turn. Returns (N, P, P).
-    """
-    side = images.shape[1]
-    centres = (2 * torch.arange(side, device=images.device) + 1) / side - 1
-    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
-    shifts = shifts[:, None] * (2 / side)
-    x, y = centres - shifts[..., 0], centres - shifts[..., 1]
-    # A sampling point is a term of its column plus a term of its row, which is far cheaper than affine_grid's product.
-    # Both coordinates lie in planes of their own, because sums over a last dimension of two are slow.
-    grid = torch.stack([x * cos, x * sin])[:, :, None] + torch.stack([-y * sin, y * cos])[..., None]
-    return F.grid_sample(images[:, None], grid.permute(1, 2, 3, 0), align_corners=False)[:, 0]
 
 
 def uniform(generator: torch.Generator, *shape: int) -> Tensor:

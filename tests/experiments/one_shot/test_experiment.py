@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.experiments.one_shot import config as config_module
+from mannkern.experiments.one_shot import experiment as experiment_module
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.experiment import OneShotExperiment, chance
+from mannkern.experiments.one_shot.experiment import OneShotExperiment, augmented_test_sampler, chance
 from mannkern.tasks import glyphs
 from mannkern.tasks.characters.episodes import Episodes
 from mannkern.tasks.characters.labels import encode
@@ -81,3 +82,80 @@ def test_a_string_is_answered_by_25_logits(monkeypatch: pytest.MonkeyPatch) -> N
     assert sums[:2].tolist() == [7 * 16, 7 * 16]
     blind, _ = experiment.loss_and_sums(Always(torch.zeros_like(perfect)), batch)
     assert blind == pytest.approx(-math.log(chance(experiment.config)))
+
+
+def test_the_papers_test_is_augmented_on_unseen_classes() -> None:
+    images = torch.zeros(5, 20, 20, 20, dtype=torch.uint8)
+    images[:, :, 3:6, 4:12] = 255
+    config = OneShotConfig()
+    plain, augmented = (
+        make(config, images, 7).sample(3, 0) for make in (experiment_module.test_sampler, augmented_test_sampler)
+    )
+    assert len(plain.inputs[..., :400].reshape(-1, 400).unique(dim=0)) == 1
+    assert len(augmented.inputs[..., :400].reshape(-1, 400).unique(dim=0)) == 150
+    original = replace(config, task="omniglot", augment_at="original")
+    large = augmented_test_sampler(original, torch.zeros(5, 20, 105, 105, dtype=torch.uint8), 7)
+    assert large.sample(1, 0).inputs.shape == (50, 1, 405)
+
+
+def test_a_summed_loss_is_the_mean_times_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    config = OneShotConfig(classes=2, length=6)
+    mean, summed = (OneShotExperiment(replace(config, loss=loss)) for loss in ("mean", "sum"))
+    batch = mean.sample(0, torch.device("cpu"))
+    blind = Always(torch.zeros(6, 16, 2))
+    assert mean.loss_and_sums(blind, batch)[0] == pytest.approx(math.log(2))
+    assert summed.loss_and_sums(blind, batch)[0] == pytest.approx(6 * math.log(2))
+
+
+@pytest.mark.parametrize(("model", "controller"), [("mann", "lstm"), ("mann", "feedforward"), ("ntm", "lstm")])
+def test_reads_that_are_not_fed_back_leave_the_controller_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, model: str, controller: str
+) -> None:
+    """Its weights for reads are 0 and get no gradient, so an optimizer leaves them at 0; those for inputs do."""
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    sizes = {"classes": 2, "length": 6, "hidden_size": 8, "memory_slots": 6, "memory_width": 4, "num_reads": 2}
+    config = OneShotConfig(model=model, controller=controller, feed_reads=False, **sizes)
+    experiment = OneShotExperiment(config)
+    network, batch = experiment.make_model(), experiment.sample(0, torch.device("cpu"))
+    controller_module = network.recurrent.cell.controller
+    weight = controller_module.weight_ih if controller == "lstm" else controller_module.linear.weight
+    experiment.loss_and_sums(network, batch)[0].backward()
+    assert not weight[:, 402:].any()
+    assert not weight.grad[:, 402:].any()
+    assert weight.grad[:, :402].any()
+    state = network.recurrent.initial_state(16)
+    seen = [
+        network.recurrent(batch.inputs, state._replace(read=read))[0][0, :, :8] for read in (state.read, state.read + 1)
+    ]
+    assert torch.equal(*seen)
+
+
+def test_heads_write_their_keys_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    sizes = [
+        OneShotExperiment(OneShotConfig(classes=2, length=6, write=write))
+        .make_model()
+        .recurrent.cell.interface.out_features
+        for write in ("add", "key")
+    ]
+    assert sizes == [2 * 4 * 40 + 2 * 4, 4 * 40 + 2 * 4]
+
+
+@pytest.mark.parametrize("write", ["add", "key"])
+def test_keys_start_as_sharp_as_asked(monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    sizes = {"classes": 2, "length": 6, "hidden_size": 8, "memory_slots": 6, "memory_width": 4, "num_reads": 2}
+    config = OneShotConfig(key_strength=True, initial_strength=6.0, write=write, **sizes)
+    cell = OneShotExperiment(config).make_model().recurrent.cell
+    vector = cell.interface_vector(torch.zeros(1, 8))
+    assert vector.strength.tolist()[0] == pytest.approx([6, 6])
+    assert vector.gate.tolist() == [[0, 0]]
+    with pytest.raises(ValueError, match="--initial-strength needs --key-strength"):
+        OneShotConfig(initial_strength=6.0, key_strength=False)
+    with pytest.raises(ValueError, match=r"--initial-strength: got 1\.0, need a number above 1"):
+        OneShotConfig(initial_strength=1.0, key_strength=True)

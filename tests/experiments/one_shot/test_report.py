@@ -103,7 +103,7 @@ def test_measuring_moves_no_generator_and_keeps_the_mode() -> None:
 
 def result(run: str, config: OneShotConfig, level: float) -> Evaluation:
     scores = Scores(1000, 1.0, level, [level] * 10, [0.01] * 10)
-    return Evaluation(Path(run), config, 12, scores, scores)
+    return Evaluation(Path(run), config, 12, scores, scores, scores)
 
 
 def test_the_table_has_a_column_for_each_run_and_chance() -> None:
@@ -124,7 +124,7 @@ def test_the_table_has_a_column_for_each_run_and_chance() -> None:
 )
 def test_a_sentence_says_whether_the_model_learned(first: float, last: float, begins: str) -> None:
     scores = Scores(1000, 1.0, 0.5, [first] + [0.4] * 8 + [last], [0.01] * 10)
-    sentence = verdict(Evaluation(Path("runs/a"), OneShotConfig(), 100, scores, scores))
+    sentence = verdict(Evaluation(Path("runs/a"), OneShotConfig(), 100, scores, scores, scores))
     assert sentence.startswith(begins)
     assert "chance is 20.0%." in sentence
     assert ("--run runs/a --resume --minutes" in sentence) == (last < 0.9)

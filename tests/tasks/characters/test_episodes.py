@@ -46,6 +46,30 @@ def test_one_class_by_hand() -> None:
     )  # fmt: skip
 
 
+def test_each_drawing_is_divided_by_its_darkest_pixel() -> None:
+    """Of three drawings, one reaches 100, one 255 and one has no ink: 50 of 100 is a half, and no ink stays 0."""
+    images = torch.tensor([[50, 100, 0, 0], [51, 255, 0, 0], [0, 0, 0, 0]], dtype=torch.uint8).view(1, 3, 2, 2)
+    for scale, rows in (
+        ("maximum", [[0, 0, 0, 0], [0.2, 1, 0, 0], [0.5, 1, 0, 0]]),
+        ("255", [[0, 0, 0, 0], [50 / 255, 100 / 255, 0, 0], [0.2, 1, 0, 0]]),
+    ):
+        sampler = EpisodeSampler(images, classes_per_episode=1, length=3, image_scale=scale)
+        pixels = sampler.sample(1, 0).inputs[:, 0, :4]
+        assert torch.allclose(pixels[pixels.sum(1).argsort()], torch.tensor(rows))
+
+
+def test_the_scale_comes_after_the_augmentation() -> None:
+    """A drawing that is turned and shifted pales, since pixels are interpolated; then its darkest pixel becomes 1."""
+    images = coded_images(30).roll((9, 9), (2, 3))  # away from the edge, over which it could be shifted
+    pale, scaled = (
+        EpisodeSampler(images, augment=True, image_scale=scale).sample(9, 2) for scale in ("255", "maximum")
+    )
+    assert torch.equal(pale.targets, scaled.targets)
+    assert torch.equal(pale.inputs[..., 400:], scaled.inputs[..., 400:])
+    before = pale.inputs[..., :400]
+    assert torch.allclose(before / before.amax(-1, keepdim=True), scaled.inputs[..., :400])
+
+
 @pytest.mark.parametrize("augment", [False, True])
 def test_form(augment: bool) -> None:
     sampler = EpisodeSampler(coded_images(30), augment=augment)
@@ -139,6 +163,22 @@ def test_quarter_turns_are_classes_of_their_own() -> None:
             assert len(drawings.unique(dim=0)) == 1, "every drawing of a class is turned alike"
 
 
+def test_drawings_are_reduced_after_they_were_augmented() -> None:
+    """A square of 4 x 4 pixels in a frame of 40 is shifted by whole pixels of 40, and its ink stays when reduced."""
+    images = torch.zeros(5, 20, 40, 40, dtype=torch.uint8)
+    images[:, :, 18:22, 18:22] = 255
+    plain = EpisodeSampler(images, side=20)
+    assert plain.input_size == 405
+    drawing = plain.sample(1, 0).inputs[0, 0, :400].view(20, 20)
+    assert torch.equal(drawing, torch.nn.functional.pad(torch.ones(2, 2), (9, 9, 9, 9)))
+    sampler = EpisodeSampler(images, augment=True, rotate_classes=True, side=20, max_shift=10.0)
+    x = sampler.sample(40, 0).inputs[..., :400].reshape(-1, 20, 20)
+    assert torch.allclose(x.sum((1, 2)), torch.full((len(x),), 4.0), atol=0.05)
+    at = torch.arange(20) - 9.5
+    right = (x.sum(1) @ at) / x.sum((1, 2))
+    assert 4.9 < right.abs().max() < 5.05, "10 pixels of 40 are 5 of 20"
+
+
 def test_no_turn_without_being_asked() -> None:
     images = coded_images(5)
     which, drawing = decode(episodes := EpisodeSampler(images).sample(2, 0))
@@ -183,8 +223,8 @@ def test_images_are_not_written_to() -> None:
 
 
 def test_an_empty_batch() -> None:
-    for augment in (False, True):
-        episodes = EpisodeSampler(coded_images(6), augment=augment).sample(0, 0)
+    for augment, scale in ((False, "255"), (True, "255"), (True, "maximum")):
+        episodes = EpisodeSampler(coded_images(6), augment=augment, image_scale=scale).sample(0, 0)
         assert episodes.inputs.shape == (50, 0, 405)
         assert episodes.targets.shape == episodes.instances.shape == (50, 0)
 
@@ -223,6 +263,8 @@ def test_drawings_at_random_where_classes_need_not_be_balanced() -> None:
         (coded_images(6), {"length": 105}, ValueError, "length: got 105, need at most 100"),
         (coded_images(6), {"length": 101, "balanced": False}, ValueError, "length: got 101, need at most 100"),
         (coded_images(6), {"seed": -1}, ValueError, "seed: got -1"),
+        (coded_images(6), {"image_scale": "mean"}, ValueError, "image_scale: got 'mean', need one of 'maximum', '255'"),
+        (coded_images(6), {"side": 21}, ValueError, "side: got 21, need at most 20"),
         (coded_images(6), {"seed": True}, TypeError, "seed: got bool"),
     ],
 )

@@ -68,6 +68,18 @@ def test_ink_is_full_and_paper_is_zero(root: Path, cache: Path) -> None:
     assert expected[-1, -1] == 0
 
 
+def test_the_original_drawings_reduce_to_the_others(root: Path, cache: Path) -> None:
+    """The second load reads eight pixels from each byte of the cache."""
+    reduced = omniglot.load(root, cache=cache)
+    for _ in range(2):
+        original = omniglot.load(root, cache=cache, original=True)
+        assert (original.train.shape, original.test.shape) == ((7, 20, 105, 105), (3, 20, 105, 105))
+        assert original.train.unique().tolist() == [0, 255]
+        for one, other in zip(original, reduced):
+            assert torch.equal(omniglot.average_area(one, 20).round().to(torch.uint8), other)
+    assert len(list(cache.iterdir())) == 2
+
+
 def test_alphabets_in_sorted_order(root: Path, cache: Path) -> None:
     split = omniglot.load(root, split="alphabets", cache=cache)
     assert split.train.shape == (6, 20, 20, 20)

@@ -1,0 +1,155 @@
+"""docs/results.md and its pictures, from the results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.science.pictures import draw_curves, draw_factors
+from bench.science.plan import plan
+from bench.science.records import Record, episodes_to_pass, finished, over_seeds, percents, read_records
+from mannkern.experiments.one_shot import paper
+from mannkern.experiments.one_shot.experiment import INSTANCES
+from mannkern.experiments.one_shot.report import ordinal
+
+PAPER = paper.ROWS["one-hot", 5]
+REPLICATIONS = {  # 1.6 million episodes each; their draws are easier, see the page
+    "Leputa/MANN-meta-learning, MANN": (35.4, 89.2, 95.2, 96.3, 96.9, 97.8),
+    "Leputa/MANN-meta-learning, LSTM": (30.4, 77.9, 85.3, 87.5, 88.8, 91.6),
+    "snowkylin/ntm, MANN": (35.6, 88.8, 95.0, 96.5, 97.3, 97.6),
+    "snowkylin/ntm, LSTM": (23.3, 59.0, 65.8, 68.1, 70.8, 72.3),
+}
+HEAD = """# Results
+
+This page is made from `bench/results/science/*/*.json` by `python -m bench.science --page`; do not edit it. Each file
+holds a run: its settings, seed, commit, machine and time, every validation on the way, and the evaluation at the end.
+
+    make reproduce DATA=FOLDER            # the whole plan, days of one thread; Ctrl-C stops, the same command continues
+    make reproduce DATA=FOLDER QUICK=1    # short runs in ten minutes, beside the spread that ours had over seeds
+    python -m bench.science --list        # the plan, with the minutes of each run
+
+Accuracy is in %, on episodes of characters that were never seen in training. Draws are strict: an episode shows no
+drawing twice, its classes differ, and the unseen characters are neither turned nor augmented. Figures in italics are
+those of papers and of other repositories; they were not measured here.
+"""
+
+
+def write_page(results: Path, page: Path) -> None:
+    """Write the page, and its pictures into the folder of its name."""
+    pictures = page.with_suffix("")
+    parts = [HEAD]
+    table_1 = _in_order(read_records(results, "table-1"), "table-1")
+    if table_1:
+        parts.append(_table_1(table_1))
+        if any(record["curve"] for records in table_1.values() for record in records):
+            draw_curves(table_1, pictures / "table-1.png")
+            parts.append(f"![Accuracy against episodes of training]({pictures.name}/table-1.png)\n")
+    factors = _in_order(read_records(results, "factors"), "factors")
+    if any(finished(records) for records in factors.values()):
+        draw_factors(factors, pictures / "factors.png")
+        parts.append(_factors(factors))
+        parts.append(f"![Accuracy with one setting changed]({pictures.name}/factors.png)\n")
+    for study, text in (("search", SEARCH), ("quick", QUICK)):
+        rows = _in_order(read_records(results, study), study)
+        if rows:
+            parts.append(text + "\n" + _short(rows))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(parts))
+
+
+SEARCH = """## The recipe
+
+Short runs from which `--recipe best` was chosen; the first column says what differs from the others. They were
+compared on the unseen classes, as the paper and its replications do, so the choice has seen the classes of the test.
+"""
+QUICK = """## What QUICK=1 should give
+
+The same short runs with other seeds. A figure that is far outside of this spread on your machine is a defect.
+"""
+
+
+def _in_order(rows: dict[str, list[Record]], study: str) -> dict[str, list[Record]]:
+    """The rows in the order of the plan, then those that are no longer in it."""
+    planned = dict.fromkeys(planned.row for planned in plan() if planned.study == study)
+    return {row: rows[row] for row in [*planned, *rows] if row in rows}
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _heads(*first: str) -> list[str]:
+    names = [*first, *(ordinal(k) for k in INSTANCES)]
+    return [_line(*names), "|" + "---|" * len(names)]
+
+
+def _cell(values: Sequence[float]) -> str:
+    mean, half = over_seeds(values)
+    return f"{mean:.1f}" if math.isnan(half) else f"{mean:.1f} ± {half:.1f}"
+
+
+def _italic(name: str, row: Sequence[float], *between: str) -> str:
+    return _line(f"*{name}*", *between, *(f"*{value}*" for value in row))
+
+
+def _table_1(rows: dict[str, list[Record]]) -> str:
+    lines = ["## Table 1: one-shot Omniglot, five classes, ten drawings of each", ""]
+    lines += _heads("", "seeds", "episodes", "above the paper's MANN after")
+    running: list[str] = []
+    for row, records in rows.items():
+        done = finished(records)
+        if done:
+            scores = zip(*(percents(record["evaluation"]["unseen"]) for record in done), strict=True)
+            passed = [episodes_to_pass(record, PAPER["MANN"]) for record in done]
+            after = ", ".join("-" if episodes is None else f"{episodes:,}" for episodes in passed)
+            lines.append(_line(row, str(len(done)), f"{done[0]['examples']:,}", after, *map(_cell, scores)))
+            test = zip(*(percents(record["evaluation"]["unseen_augmented"]) for record in done), strict=True)
+            lines.append(_line(f"{row}, augmented test", str(len(done)), "", "", *map(_cell, test)))
+        running += [_running(record) for record in records if not record["finished"] and record["curve"]]
+    lines += [_italic(f"the paper's {name}", row, "", "", "") for name, row in PAPER.items()]
+    lines += [_italic(name, row, "", "1,600,000", "") for name, row in REPLICATIONS.items()]
+    lines += [
+        "",
+        "± is half a 95% interval over seeds (Student's t). The augmented test is the paper's: unseen classes turned",
+        "by quarters, and their drawings turned and shifted. Both replications draw drawings with replacement, and",
+        "Leputa's classes too, which is easier.",
+        "",
+    ]
+    if running:
+        lines += ["Not at their end yet, with their last validation:", "", *running, ""]
+    return "\n".join(lines)
+
+
+def _running(record: Record) -> str:
+    last = record["curve"][-1]
+    cells = " / ".join(f"{value:.1f}" for value in percents(last))
+    passed = episodes_to_pass(record, PAPER["MANN"])
+    after = "" if passed is None else f"; above the paper's MANN after {passed:,}"
+    return f"- {record['row']}, seed {record['seed']}, {last['episodes']:,} episodes: {cells}{after}"
+
+
+def _factors(rows: dict[str, list[Record]]) -> str:
+    lines = [
+        "## What matters",
+        "",
+        "The paper's literal model (`--recipe paper`) and the same with one setting changed, 160,000 episodes each.",
+        "",
+        *_heads("", "seeds"),
+    ]
+    for row, records in rows.items():
+        if done := finished(records):
+            scores = zip(*(percents(record["evaluation"]["unseen"]) for record in done), strict=True)
+            lines.append(_line(row, str(len(done)), *map(_cell, scores)))
+    return "\n".join([*lines, ""])
+
+
+def _short(rows: dict[str, list[Record]]) -> str:
+    """A table of short runs, a line for each seed of a one-shot row."""
+    lines = _heads("", "seed", "episodes")
+    for row, records in rows.items():
+        for record in finished(records):
+            if "unseen" in record["evaluation"]:
+                cells = [f"{value:.1f}" for value in percents(record["evaluation"]["unseen"])]
+                lines.append(_line(row, str(record["seed"]), f"{record['examples']:,}", *cells))
+    return "\n".join([*lines, ""])

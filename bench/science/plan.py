@@ -1,0 +1,114 @@
+"""The plan of all runs behind docs/results.md: their settings and minutes, those that decide most first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+BATCHES = 100_000  # "episodes" of the paper, as both replications that reach its figures read it
+FACTOR_BATCHES = 10_000  # of each run that changes one factor
+MEASURE = {"validation_episodes": 500, "validate_every": 500, "log_every": 100}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run: the row ``row`` of the study ``study`` with one seed.
+
+    settings: those of ``python -m mannkern train``, with ``task``; model "knn" is not trained. minutes: what it takes
+    of one thread, about. episodes: how many it is evaluated on
+    """
+
+    study: str
+    row: str
+    seed: int
+    minutes: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    episodes: int = 2000
+
+    @property
+    def name(self) -> str:
+        """``table-1/mann-feed-forward-0``: the folder of the run, and the file of its result."""
+        row = re.sub(r"[^a-z0-9.]+", "-", self.row.lower()).strip("-")
+        return f"{self.study}/{row}-{self.seed}"
+
+
+OMNIGLOT: dict[str, Any] = {"task": "omniglot"}
+TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
+    "MANN": (90, {}),
+    "LSTM": (70, {"model": "lstm"}),
+    "feed-forward": (15, {"model": "feedforward"}),
+    "MANN, feed-forward": (80, {"controller": "feedforward"}),
+    "MANN, NTM addressing": (250, {"model": "ntm"}),
+}
+NEIGHBOURS = {f"kNN, pixels, k = {k}": {"model": "knn", "neighbours": k} for k in (1, 5)}
+SEARCH: dict[str, dict[str, Any]] = {
+    "lr 1e-3": {},
+    "lr 3e-3": {"lr": 3e-3},
+}
+FACTORS: dict[str, dict[str, Any]] = {
+    "the paper's": {},
+    "image / its maximum": {"image_scale": "maximum"},
+    "key strength": {"key_strength": True},
+    "Adam 1e-3": {"optimizer": "adam", "lr": 1e-3},
+    "RMSProp 1e-3": {"lr": 1e-3},
+    "loss: mean": {"loss": "mean"},
+    "slots per head": {"least_used": "per_head"},
+    "own vector written": {"write": "add"},
+    "balanced classes": {"balanced": True},
+    "augmented at 20 x 20": {"augment_at": "reduced"},
+    "gradient clipped at 10": {"clip": 10.0},
+    "lr falls to 0": {"lr_decay": "cosine"},
+    "usage decay 0.95": {"decay": 0.95},
+    "reads not fed back": {"feed_reads": False},
+    "1 read": {"num_reads": 1},
+    "initial memory learned": {"memory_init": "learned"},
+    "initial memory uniform": {"memory_init": "uniform"},
+    "batch of 64": {"batch_size": 64},
+    "batch of 256": {"batch_size": 256},
+}
+QUICK: dict[str, tuple[float, dict[str, Any]]] = {
+    "MANN": (1.5, OMNIGLOT | MEASURE | {"steps": 1500}),
+    "LSTM": (1.5, OMNIGLOT | MEASURE | {"steps": 1500, "model": "lstm"}),
+    "feed-forward": (0.3, OMNIGLOT | MEASURE | {"steps": 1500, "model": "feedforward"}),
+    "NTM, copy": (3, {"task": "copy", "steps": 1500, "lr": 1e-3, "optimizer": "adam"}),
+}
+
+
+def plan() -> Iterator[Planned]:
+    """All runs, in the order in which they are carried out."""
+    yield from (_quick(row, seed) for seed in range(3) for row in QUICK)
+    for row, settings in SEARCH.items():
+        short = OMNIGLOT | MEASURE | {"steps": 2500, "lr_decay": "cosine", "recipe": "best"}
+        yield Planned("search", row, 0, 2.5, short | settings, 1000)
+    yield from _table_1(("MANN",), 0)
+    yield from (Planned("table-1", row, 0, 1, OMNIGLOT | settings) for row, settings in NEIGHBOURS.items())
+    yield from _table_1(("LSTM",), 0)
+    yield from _table_1(("feed-forward",), 0)
+    yield from _table_1(("MANN",), 1, 2)
+    yield from (_factor(row, 0) for row in FACTORS)
+    yield from _table_1(("MANN, feed-forward",), 0)
+    yield from _table_1(("LSTM",), 1, 2)
+    yield from (_factor(row, seed) for seed in (1, 2) for row in FACTORS)
+    yield from _table_1(("MANN, NTM addressing",), 0)
+
+
+def _table_1(rows: tuple[str, ...], *seeds: int) -> Iterator[Planned]:
+    for row in rows:
+        minutes, settings = TABLE_1[row]
+        for seed in seeds:
+            yield Planned("table-1", row, seed, minutes, OMNIGLOT | MEASURE | {"steps": BATCHES} | settings)
+
+
+def _factor(row: str, seed: int) -> Planned:
+    """A run of the paper's literal model with one factor changed."""
+    settings = OMNIGLOT | MEASURE | {"steps": FACTOR_BATCHES, "recipe": "paper"} | FACTORS[row]
+    batch = settings.get("batch_size", 16)
+    settings["steps"] = FACTOR_BATCHES * 16 // batch  # as many episodes for every batch size
+    return Planned("factors", row, seed, 10 if "augment_at" in FACTORS[row] else 25, settings, 1000)
+
+
+def _quick(row: str, seed: int) -> Planned:
+    minutes, settings = QUICK[row]
+    return Planned("quick", row, seed, minutes, settings, 500)

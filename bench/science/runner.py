@@ -1,0 +1,113 @@
+"""Carrying out planned runs: each is resumed where it stopped, and its result is one JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.machine import surroundings, write
+from bench.science.plan import Planned
+from mannkern.commands.runs import new_run, resumed_run
+from mannkern.experiments import registry
+from mannkern.experiments.characters import OMNIGLOT, load_split
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.experiment import augmented_test_sampler, measure, test_sampler
+from mannkern.models import NearestNeighbours
+from mannkern.training.checkpoint import CHECKPOINT, CONFIG, load_checkpoint
+from mannkern.training.config import RunConfig
+from mannkern.training.experiment import EVALUATION_SEED
+from mannkern.training.metrics import read_metrics
+from mannkern.training.tables import EVALUATION
+
+PLACES = ("data", "device", "threads", "save_seconds")  # settings that change no result, or are the machine's
+
+
+def is_finished(file: Path) -> bool:
+    """Whether ``file`` is the result of a run that has reached its end."""
+    return file.exists() and bool(json.loads(file.read_text())["finished"])
+
+
+def carry_out(planned: Planned, runs: Path, results: Path, data: Path, threads: int = 1) -> bool:
+    """Train and evaluate what is missing of a run, and write ``results/NAME.json``. False where a signal stopped it.
+
+    The run is the folder ``runs/NAME``; data: the folder of Omniglot.
+    """
+    file = results / f"{planned.name}.json"
+    if is_finished(file):
+        return True
+    if planned.settings.get("model") == "knn":
+        write(file, _neighbours(planned, data))
+        return True
+    run = runs / planned.name
+    config = _open(run, planned, data, threads)
+    outcome = registry.train(config, run)
+    if outcome.signal is None:
+        registry.kind_of(config.task).evaluate(run, config, planned.episodes)
+    write(file, result(planned, run, config, outcome.signal is None))
+    return outcome.signal is None
+
+
+def _open(run: Path, planned: Planned, data: Path, threads: int) -> RunConfig:
+    settings = dict(planned.settings) | {"seed": planned.seed, "threads": threads}
+    if settings["task"] in OMNIGLOT:
+        settings["data"] = os.path.abspath(data)
+    if (run / CONFIG).exists() and (run / CHECKPOINT).exists():
+        return resumed_run(run, settings)
+    return new_run(run, settings, overwrite=True)
+
+
+def result(planned: Planned, run: Path, config: RunConfig, finished: bool) -> dict[str, Any]:
+    """What is kept of a run: settings, seed, commit, machine, time, every validation, and the evaluation at the end."""
+    checkpoint = load_checkpoint(run) or {"step": 0, "seconds": 0.0}
+    curve = [line for line in read_metrics(run) if line["kind"] == "validation"]
+    evaluation = json.loads((run / EVALUATION).read_text()) if finished else None
+    return {
+        "study": planned.study,
+        "row": planned.row,
+        "seed": planned.seed,
+        "finished": finished,
+        **surroundings(),
+        "settings": {name: value for name, value in config.to_dict().items() if name not in PLACES},
+        "threads": config.threads,
+        "step": checkpoint["step"],
+        "examples": checkpoint["step"] * config.batch_size,
+        "seconds": checkpoint["seconds"],
+        "curve": [_rounded({name: x for name, x in line.items() if name != "kind"}) for line in curve],
+        "evaluation": evaluation,
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers with six digits, so that a curve stays short."""
+    if isinstance(value, dict):
+        return {name: _rounded(x) for name, x in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _neighbours(planned: Planned, data: Path) -> dict[str, Any]:
+    """The result of the nearest neighbours in pixels, which are not trained."""
+    config = OneShotConfig(task="omniglot", data=str(data), image_scale="255")
+    images = load_split(config).test
+    scores = {}
+    for name, make in (("unseen", test_sampler), ("unseen_augmented", augmented_test_sampler)):
+        sampler = make(config, images, EVALUATION_SEED)
+        model = NearestNeighbours(sampler.label_size, count=planned.settings["neighbours"])
+        scores[name] = measure(model, sampler, planned.episodes, torch.device("cpu")).to_dict()
+        del scores[name]["loss"]  # neighbours answer without probabilities
+    return {
+        "study": planned.study,
+        "row": planned.row,
+        "seed": planned.seed,
+        "finished": True,
+        **surroundings(),
+        "settings": dict(planned.settings),
+        "step": 0,
+        "examples": 0,
+        "seconds": 0.0,
+        "curve": [],
+        "evaluation": scores,
+    }

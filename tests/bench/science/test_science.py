@@ -1,0 +1,174 @@
+"""The plan of all runs is carried out, resumed, compared and written down, here with runs of a few steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.science import __main__ as command
+from bench.science import page, quick, runner
+from bench.science.plan import Planned, plan
+from bench.science.records import episodes_to_pass, over_seeds, read_records
+from bench.science.runner import carry_out, is_finished
+from mannkern.commands.options import check_apply, check_used, with_recipe
+from mannkern.experiments.registry import config_classes
+from mannkern.tasks import glyphs
+from mannkern.training import loop
+
+SIZES: dict[str, Any] = {
+    "task": "glyphs",
+    "length": 50,
+    "hidden_size": 8,
+    "memory_slots": 6,
+    "memory_width": 4,
+    "num_reads": 2,
+    "batch_size": 2,
+    "log_every": 2,
+    "validate_every": 2,
+    "validation_episodes": 4,
+    "steps": 4,
+}
+
+
+@pytest.fixture(autouse=True)
+def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    split = glyphs.load(num_train=6, num_test=6)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def record(episodes: int, level: float, study: str = "table-1", row: str = "MANN", seed: int = 0) -> dict[str, Any]:
+    """A finished run whose accuracy is ``level`` in the middle and at the end."""
+    scores = {"accuracy": level, "accuracy_by_instance": {str(k): level for k in range(1, 11)}}
+    evaluation = {"unseen": scores, "unseen_augmented": scores}
+    curve = [{"episodes": episodes // 2, **scores}, {"episodes": episodes, **scores}]
+    names = {"study": study, "row": row, "seed": seed, "finished": True}
+    return names | {"examples": episodes, "curve": curve, "evaluation": evaluation}
+
+
+def write_record(results: Path, **settings: Any) -> None:
+    content = record(**settings)
+    file = results / Planned(content["study"], content["row"], content["seed"], 0).name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.with_name(f"{file.name}.json").write_text(json.dumps(content))
+
+
+def test_seeds_by_hand() -> None:
+    """94, 95 and 96 have the mean 95 and the deviation 1; Student's t for three is 4.30, so the interval is 2.48."""
+    assert over_seeds([94, 95, 96]) == pytest.approx((95, 4.30 / 3**0.5))
+    assert over_seeds([95.0])[1] != over_seeds([95.0])[1], "one seed has no interval"
+    assert episodes_to_pass(record(100, 0.9), (80,) * 6) == 50
+    assert episodes_to_pass(record(100, 0.9), (80, 80, 80, 95, 80, 80)) is None
+    once = record(100, 0.9)
+    once["curve"][1] = record(100, 0.5)["curve"][1]
+    assert episodes_to_pass(once, (80,) * 6) is None, "one validation may pass by luck"
+
+
+def test_a_run_leaves_one_file_and_is_not_trained_again(tmp_path: Path) -> None:
+    planned = Planned("study", "MANN, a row", 3, 1, SIZES, 4)
+    assert planned.name == "study/mann-a-row-3"
+    file = tmp_path / "results" / "study" / "mann-a-row-3.json"
+    assert carry_out(planned, tmp_path / "runs", tmp_path / "results", Path("nowhere"))
+    result = json.loads(file.read_text())
+    assert (result["study"], result["row"], result["seed"], result["finished"]) == ("study", "MANN, a row", 3, True)
+    assert (result["settings"]["seed"], result["settings"]["hidden_size"], result["threads"]) == (3, 8, 1)
+    assert not {"data", "device"} & set(result["settings"])
+    assert {"commit", "machine", "versions", "date"} <= set(result)
+    assert (result["step"], result["examples"]) == (4, 8)
+    assert [line["step"] for line in result["curve"]] == [2, 4]
+    assert result["evaluation"]["unseen"]["episodes"] == result["evaluation"]["unseen_augmented"]["episodes"] == 4
+    before = file.read_bytes()
+    assert carry_out(planned, tmp_path / "gone", tmp_path / "results", Path("nowhere"))
+    assert file.read_bytes() == before
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_stopped_run_leaves_its_curve_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned, runs, results = Planned("study", "row", 0, 1, SIZES, 4), tmp_path / "runs", tmp_path / "results"
+    train = runner.registry.train
+
+    def stopped(config: Any, run: Path) -> loop.Outcome:
+        return loop.Outcome(
+            train(runner.registry.config_classes()["glyphs"](**config.to_dict() | {"steps": 2}), run).step, 15
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.registry, "train", stopped)
+        assert not carry_out(planned, runs, results, Path("nowhere"))
+    file = results / "study" / "row-0.json"
+    assert not is_finished(file)
+    half = json.loads(file.read_text())
+    assert (half["step"], half["evaluation"], len(half["curve"])) == (2, None, 1)
+    assert carry_out(planned, runs, results, Path("nowhere"))
+    whole = json.loads(file.read_text())
+    assert whole["step"] == 4
+    assert whole["curve"][0]["loss"] == half["curve"][0]["loss"]
+    once = Planned("study", "at once", 0, 1, SIZES, 4)
+    assert carry_out(once, runs, results, Path("nowhere"))
+    at_once = json.loads((results / "study" / "at-once-0.json").read_text())
+    assert at_once["evaluation"] == whole["evaluation"], "resumed bit for bit"
+
+
+def test_every_planned_run_has_settings_that_apply() -> None:
+    names = [planned.name for planned in plan()]
+    assert len(names) == len(set(names))
+    for planned in plan():
+        settings = {name: x for name, x in planned.settings.items() if name != "neighbours"} | {"seed": planned.seed}
+        if settings.get("model") == "knn":
+            continue
+        cls = config_classes()[settings["task"]]
+        check_apply(cls, settings)
+        check_used(cls, settings)
+        assert cls(**with_recipe(cls, settings)).steps == settings["steps"]
+
+
+def test_the_page_shows_means_of_seeds_and_the_papers_figures(tmp_path: Path) -> None:
+    for seed, level in enumerate((0.96, 0.97, 0.98)):
+        write_record(tmp_path / "r", episodes=1600, level=level, seed=seed)
+    write_record(tmp_path / "r", episodes=1600, level=0.5, row="LSTM")
+    for row, level in (("the paper's", 0.4), ("key strength", 0.6)):
+        write_record(tmp_path / "r", episodes=1600, level=level, study="factors", row=row)
+    page.write_page(tmp_path / "r", tmp_path / "docs" / "results.md")
+    lines = (tmp_path / "docs" / "results.md").read_text().splitlines()
+    mann = next(line for line in lines if line.startswith("| MANN |"))
+    assert mann.split(" | ")[1:5] == ["3", "1,600", "-, -, -", "97.0 ± 2.5"], "98.1 is the paper's at the 10th"
+    assert next(line for line in lines if line.startswith("| LSTM |")).split(" | ")[4] == "50.0"
+    assert "| *the paper's MANN* |  |  |  | *36.4* | *82.8* | *91.0* | *92.6* | *94.9* | *98.1* |" in lines
+    assert lines.index("## What matters") > lines.index(mann)
+    for name in ("table-1.png", "factors.png"):
+        assert (tmp_path / "docs" / "results" / name).stat().st_size > 1000
+        assert any(f"(results/{name})" in line for line in lines)
+
+
+def test_quick_runs_stand_beside_the_spread_of_ours(tmp_path: Path) -> None:
+    write_record(tmp_path / "here", episodes=100, level=0.8, study="quick")
+    for seed, level in enumerate((0.7, 0.75, 0.9)):
+        write_record(tmp_path / "ours", episodes=100, level=level, study="quick", seed=seed)
+    lines = [line.split() for line in quick.compare(tmp_path / "here", tmp_path / "ours").splitlines()]
+    assert lines[2] == ["MANN", "2nd", "instance,", "%", "80.0", "70.0", "to", "90.0"]
+    assert "not measured yet" in quick.compare(tmp_path / "here", tmp_path / "none")
+
+
+def test_the_command_carries_out_what_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = [Planned("quick", "MANN", 0, 1, SIZES, 4), Planned("table-1", "MANN", 0, 1, SIZES, 4)]
+    monkeypatch.setattr(command, "plan", lambda: iter(planned))
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
+    places = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), "--data", "nowhere"]
+    assert command.main([*places, "--list"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["quick/mann-0: 1 minutes", "table-1/mann-0: 1 minutes"]
+    assert command.main([*places, "--only", "table"]) == 0
+    assert list(read_records(tmp_path / "results", "table-1")) == ["MANN"]
+    assert "| MANN | 1 | 8 |" in (tmp_path / "docs" / "results.md").read_text()
+    assert command.main([*places, "--quick"]) == 0
+    assert "not measured yet" in capsys.readouterr().out
+    assert not (tmp_path / "results" / "quick").exists()
