@@ -5,6 +5,7 @@
 # make gpu-proof  run every compiled GPU kernel on the CPU, for four GPUs in three ways, and print the table; needs no GPU, takes hours
 # make gpu-check  on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
 # make sanitize  run the compiled kernels under AddressSanitizer, on sizes around those of vectors and blocks
+# make arm  compile the C++ library for 64-bit Arm, and verify it under emulation; needs QEMU and a compiler for Arm
 # make bench  run all benchmarks on the CPU, a quarter of an hour of an idle machine; write bench/results, the tables and the picture
 # make reproduce  train and measure everything in docs/results.md, days of one thread, resumable; QUICK=1 takes ten minutes; DATA=<folder of Omniglot>
 # All but gpu-check set up .venv and the compiled library first, and only what has changed since.
@@ -21,7 +22,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo check lint test sanitize bench reproduce build clean gpu-proof gpu-check
+.PHONY: demo check lint test sanitize arm bench reproduce build clean gpu-proof gpu-check
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --until $(UNTIL) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
@@ -43,6 +44,9 @@ sanitize: $(INSTALLED)
 	cd $(SANITIZED) && MANNKERN_SANITIZE=1 MANNKERN_FORCE_BUILD=1 $(abspath $(RUN)) setup.py --quiet build_ext --inplace --force
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=$(SANITIZED) $(RUN) tests/csrc/sanitize.py
+
+arm: $(INSTALLED)
+	$(RUN) tests/csrc/arm.py
 
 bench: build
 	for name in step episode copy_task curves memory; do $(RUN) bench/$$name.py --json bench/results/cpu-$${name%_task}.json || exit 1; done
