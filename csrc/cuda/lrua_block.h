@@ -29,7 +29,12 @@ struct StepSizes {
   // at / chunks(), for at up to 32 times chunks(): rounding up 65536 / chunks() errs by less than 1 / chunks() there.
   __device__ int row_of(int at) const { return int(unsigned(at) * unsigned(65536 / chunks() + 1) >> 16); }
   // The parts into which a warp's slots are divided to be summed up.
-  __device__ int slices() const { return least(kLanes / chunks(), kSlices); }
+  MANNKERN_HOST_TOO int slices() const { return least(kLanes / chunks(), kSlices); }
+  // Numbers of a warp's sums over its slots, of R heads.
+  template <int R>
+  MANNKERN_HOST_TOO int sums() const {
+    return slices() * R * columns();
+  }
 };
 
 // A warp's rows of a memory, in shared memory.
@@ -82,12 +87,12 @@ struct WarpRows {
     for (int slot = 0; slot < all; slot += slices) add_slot(slot);
     if (all + slice < kLanes) add_slot(all);
   }
-  // Puts the weighted sums where the rows were, as set `set`; the warp must have read its rows.
+  // Puts the weighted sums at `place`, which may be where the rows were, once the warp has read them.
   template <int R>
-  __device__ void put_sums(const float4 (&sums)[R], int set) const {
-    const int slice = sizes.row_of(lane), chunk = lane - slice * sizes.chunks(), slices = sizes.slices();
-    if (slice >= slices) return;
-    float4* to = reinterpret_cast<float4*>(at) + ((set * slices + slice) * sizes.chunks() + chunk) * R;
+  __device__ void put_sums(const float4 (&sums)[R], float* place) const {
+    const int slice = sizes.row_of(lane), chunk = lane - slice * sizes.chunks();
+    if (slice >= sizes.slices()) return;
+    float4* to = reinterpret_cast<float4*>(place) + (slice * sizes.chunks() + chunk) * R;
 #pragma unroll
     for (int h = 0; h < R; ++h) to[h] = sums[h];
   }
@@ -118,14 +123,15 @@ __device__ int place_in_vectors(int h, int j) {
   return ((j >> 2) * R + h) * 4 + (j & 3);
 }
 
-// Number j of head h of the weighted sums in set `set`, over all slots. `rows` are those of the first warp.
+// Number j of head h of the weighted sums over all slots. `sums` are those of the first warp, the others' `gap` numbers
+// apart.
 template <int R, int kN, int kW>
-__device__ float total_at(const float* rows, const StepSizes<kN, kW>& sizes, int set, int h, int j) {
+__device__ float total_at(const float* sums, int gap, const StepSizes<kN, kW>& sizes, int h, int j) {
   const int slices = sizes.slices(), slice_numbers = sizes.columns() * R;
-  const float* from = rows + set * slices * slice_numbers + place_in_vectors<R>(h, j);
+  const float* from = sums + place_in_vectors<R>(h, j);
   float sum = 0;
 #pragma unroll(kN ? kN / kLanes : 1)
-  for (int w = 0; w < sizes.warps(); ++w, from += kLanes * sizes.pitch())
+  for (int w = 0; w < sizes.warps(); ++w, from += gap)
     for (int s = 0; s < slices; ++s) sum += from[s * slice_numbers];
   return sum;
 }

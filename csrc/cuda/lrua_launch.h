@@ -1,7 +1,11 @@
 // Which kernel an operation of LRUA launches, with how much shared memory. A Gpu is as in launch.h, and has
 //   reserve(name, kernel, bytes of shared memory of a block)
+//   at_once(name, kernel, threads, bytes of shared memory)   how many such blocks run side by side
 #pragma once
 
+#include "lrua_scan.h"
+#include "lrua_scan_backward.h"
+#include "lrua_step.h"
 #include "lrua_step_backward.h"
 
 namespace mannkern {
@@ -28,6 +32,23 @@ template <int R, int kN, int kW, class Gpu>
 void launch_step(Gpu& gpu, int64_t B, const LRUAStepBackward<float>& op) {
   const StepBackwardShared<R, kN, kW> shared(op.shape, nullptr);
   launch_step(gpu, "lrua_step_backward", lrua_step_backward_kernel<R, kN, kW>, B, shared.bytes(), op);
+}
+
+template <int R, int kN, int kW, class Gpu>
+void launch_step(Gpu& gpu, int64_t B, const LRUAScanWeights<float>& op) {
+  const ScanShared<R, kN, kW> shared(op.shape, op.options.n, nullptr);
+  launch_step(gpu, "lrua_scan", lrua_scan_kernel<R, kN, kW>, B, shared.bytes(), op);
+}
+template <int R, int kN, int kW, class Gpu>
+void launch_step(Gpu& gpu, int64_t B, const LRUAScanWeightsBackward<float>& op) {
+  const StepBackwardShared<R, kN, kW> shared(op.shape, nullptr);
+  const auto kernel = lrua_scan_backward_kernel<R, kN, kW>;
+  const char* name = "lrua_scan_backward";
+  const int threads = shared.sizes.warps() * kLanes;
+  gpu.reserve(name, kernel, shared.bytes());
+  const int blocks = least(B, gpu.at_once(name, kernel, threads, shared.bytes()));
+  float* scratch = gpu.template workspace<float>(blocks * (op.checkpoint_every - 1) * threads * op.shape.W);
+  gpu.launch(name, kernel, blocks, threads, shared.bytes(), op, scratch);
 }
 
 template <int R, class Gpu, class Op>

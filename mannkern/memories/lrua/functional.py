@@ -215,7 +215,7 @@ def lrua_scan(
     """
     B, N, W = check_first("memory", memory, "BNW")
     T, _, R, _ = check_first("keys", keys, "TBRW")
-    chosen = choose("lrua", backend, memory.device, N, W, R)
+    chosen = choose("lrua", backend, memory.device, N, W, R, "lrua_scan", memory.dtype)
     takes_half = chosen.takes_half
     memory = memory if takes_half and T else widen(memory)
     read_weights = check_tensor(memory, "read_weights", read_weights, "BRN", (B, R, N), takes_half and T > 0)
@@ -226,6 +226,7 @@ def lrua_scan(
     strengths = check_strength(memory, "strengths", strengths, "TBR", (T, B, R), takes_half)
     options = _options(R, N, num_least_used, least_used, decay)
     arguments = (memory, read_weights, usage, keys, adds, gates, strengths, *options)
-    if chosen.overload is None or T == 0:
+    overload = chosen.scan_overload or chosen.overload
+    if overload is None or T == 0:
         return LRUAScan(*reference.lrua_scan(*arguments))
-    return LRUAScan(*LRUAScanFunction.apply_fast(*arguments, torch.is_grad_enabled(), chosen.overload)[:4])
+    return LRUAScan(*LRUAScanFunction.apply_fast(*arguments, torch.is_grad_enabled(), overload)[:4])
