@@ -31,11 +31,11 @@ struct StepBackwardShared {
   MANNKERN_HOST_TOO int64_t bytes() const { return reinterpret_cast<char*>(end) - reinterpret_cast<char*>(rows); }
 };
 
-// What a thread knows of its slot in a step: the write weights, the read weights before and after, cosines and norm of the
-// row after it, and the slot's place among the n least used ones, or n.
+// What a thread knows of its slot in a step: the read weights before and after it, cosines and norm of the row after it,
+// and the slot's place among the n least used ones, or n.
 template <int R>
 struct SlotOfStep {
-  float w_w[R], previous[R], w_r[R], cosine[R], norm;
+  float previous[R], w_r[R], cosine[R], norm;
   int place;
 };
 
@@ -123,7 +123,11 @@ __device__ void step_gradients(SlotGradients<R>& grad, const SlotOfStep<R>& slot
   rows.weighted_sums(sums, weights);
   __syncwarp();
   rows.put_sums(sums, rows.at);
-  store_heads(weights + lane * kPitch<R>, slot.w_w);
+  float w_w[R];
+#pragma unroll
+  for (int h = 0; h < R; ++h) w_w[h] = slot.previous[h];
+  write_weights(w_w, shared.gates, slot.place, options);
+  store_heads(weights + lane * kPitch<R>, w_w);
   __syncwarp();
   grad_rows.weighted_sums(sums, weights);
   rows.put_sums(sums, rows.at + sizes.template sums<R>());

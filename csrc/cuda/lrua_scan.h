@@ -53,12 +53,12 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 5 : 2) lrua_scan_kernel
   wait_for_copies();
 
   float* checkpoint = op.checkpoints + rows_begin;
-  int64_t until_checkpoint = op.checkpoint_every;
+  int until_checkpoint = int(op.checkpoint_every);
   int64_t at = e;  // of the episode among those of all steps
 #pragma unroll 1
-  for (int64_t t = 0; t < op.steps; ++t, at += B) {
+  for (int t = 0; t < op.steps; ++t, at += B) {
     if (op.marks && until_checkpoint-- == 0) {
-      until_checkpoint = op.checkpoint_every - 1;
+      until_checkpoint = int(op.checkpoint_every) - 1;
       rows.store(checkpoint);
       checkpoint += B * N * W;
     }

@@ -20,29 +20,30 @@ struct ScanBackward {
   float next_grad[kOfVector];
 
   __device__ bool exists() const { return shared.sizes.has(i); }
-  __device__ float4* memory_after(int64_t step_of_segment) const {
-    return reinterpret_cast<float4*>(memories + step_of_segment * int64_t(blockDim.x) * shared.sizes.columns());
+  __device__ float4* memory_after(int step_of_segment) const {
+    return reinterpret_cast<float4*>(memories + int64_t(step_of_segment) * blockDim.x * shared.sizes.columns());
   }
   // The slot's read weights before step t.
-  __device__ void load_weights(float (&w)[R], int64_t t) const {
+  __device__ void load_weights(float (&w)[R], int t) const {
     const int N = shared.sizes.slots();
     load_slot(w, t ? op.step_weights + ((t - 1) * op.B + e) * R * N : op.read_weights + e * R * N, i, N, exists());
   }
   // The slot's place among the least used ones of step t, or n.
-  __device__ int load_place(int64_t t) const {
+  __device__ int load_place(int t) const {
     const int mark = exists() ? op.marks[(t * op.B + e) * shared.sizes.slots() + i] : 0;
     return mark ? mark - 1 : int(op.options.n);
   }
-  __device__ int64_t head(int64_t t, int h) const { return (t * op.B + e) * R + h; }
+  __device__ int64_t head(int t, int h) const { return (t * op.B + e) * R + h; }
 
   // Computes the memories after steps [begin, end) again; the last stays in shared memory.
-  __device__ void compute_again(int64_t begin, int64_t end) const {
+  __device__ void compute_again(int begin, int end) const {
     const StepSizes<kN, kW> sizes = shared.sizes;
     const int W = sizes.columns();
-    const int64_t first = (e * sizes.slots() + warp * kLanes) * W, segment = begin / op.checkpoint_every;
-    rows.load_later((segment ? op.checkpoints + (segment - 1) * op.B * sizes.slots() * W : op.memory) + first);
+    const int segment = begin / int(op.checkpoint_every);
+    const float* from = segment ? op.checkpoints + (segment - 1) * op.B * sizes.slots() * W : op.memory;
+    rows.load_later(from + (e * sizes.slots() + warp * kLanes) * W);
     float add[kOfVector] = {}, gate = 0;
-    const auto load = [&](int64_t t, int h) {
+    const auto load = [&](int t, int h) {
       load_vector(add, op.interface.add + head(t, h) * W, sizes, lane);
       gate = op.interface.gate[head(t, h)];
     };
@@ -52,7 +53,7 @@ struct ScanBackward {
     int place = load_place(begin);
     wait_for_copies();
 #pragma unroll 1
-    for (int64_t t = begin; t < end; ++t) {
+    for (int t = begin; t < end; ++t) {
       // two places take turns, so that a step has one barrier
       float *adds = t & 1 ? shared.units : shared.adds, *gates = t & 1 ? shared.totals : shared.gates;
       for (int h = warp; h < R; h += sizes.warps()) {
@@ -84,7 +85,7 @@ struct ScanBackward {
     }
   }
 
-  __device__ void load_next(int64_t t, int h) {
+  __device__ void load_next(int t, int h) {
     next = load_head(op.interface, head(t, h), shared.sizes, lane);
     const float* from = op.grad_reads ? op.grad_reads + head(t, h) * shared.sizes.columns() : nullptr;
     load_vector(next_grad, from, shared.sizes, lane);
@@ -92,7 +93,7 @@ struct ScanBackward {
 
   // Goes back through step t of the segment that begins at `begin`. `w_r` are the read weights after the step, then those
   // before it. is_last: whether the memory after the step is still in shared memory.
-  __device__ void go_back(SlotGradients<R>& grad, float (&w_r)[R], int64_t t, int64_t begin, bool is_last) {
+  __device__ void go_back(SlotGradients<R>& grad, float (&w_r)[R], int t, int begin, bool is_last) {
     const StepSizes<kN, kW> sizes = shared.sizes;
     __syncthreads();  // what the step behind has in shared memory has been read
     if (!is_last) {
@@ -121,10 +122,9 @@ struct ScanBackward {
       written[h] = grad.usage;
       slot.w_r[h] = w_r[h];
       slot.cosine[h] = 0;
-      slot.w_w[h] = w_r[h] = slot.previous[h];
+      w_r[h] = slot.previous[h];
     }
-    write_weights(slot.w_w, shared.gates, slot.place, op.options);
-#pragma unroll 2
+#pragma unroll(kW ? 2 : 1)
     for (int c = 0; c < sizes.chunks(); ++c) {
       const float4 x = rows.own()[c];
       add_products(square, x, x);
@@ -167,15 +167,15 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2)
     grad.usage = op.grad_usage_out && back.exists() ? op.grad_usage_out[e * N + i] : 0.0f;
     load_slot(grad.read_weights, op.grad_read_weights_out, first, N, back.exists());
     float w_r[R];
-    back.load_weights(w_r, op.steps);
+    back.load_weights(w_r, int(op.steps));
 #pragma unroll 1
-    for (int64_t end = op.steps; end > 0;) {
-      const int64_t begin = (end - 1) / op.checkpoint_every * op.checkpoint_every;
+    for (int end = int(op.steps); end > 0;) {
+      const int begin = (end - 1) / int(op.checkpoint_every) * int(op.checkpoint_every);
       __syncthreads();
       back.compute_again(begin, end);
       if (back.kLoadsAhead && warp < R) back.load_next(end - 1, warp);
 #pragma unroll 1
-      for (int64_t t = end - 1; t >= begin; --t) back.go_back(grad, w_r, t, begin, t + 1 == end);
+      for (int t = end - 1; t >= begin; --t) back.go_back(grad, w_r, t, begin, t + 1 == end);
       end = begin;
     }
     grad_rows.store(op.grad_memory + rows_begin);

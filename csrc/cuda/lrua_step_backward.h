@@ -38,7 +38,6 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backwa
   load_slot(slot.w_r, op.read_weights_out, first, N, exists);
   load_slot(slot.cosine, op.cosine, first, N, exists);
   slot.norm = exists ? op.norm[e * N + i] : 1.0f;
-  load_slot(slot.w_w, op.write_weights, first, N, exists);
   load_slot(slot.previous, op.read_weights, first, N, exists);
   load_slot(written, op.grad_write_weights, first, N, exists);
   for (int h = warp; h < R; h += warps) {
