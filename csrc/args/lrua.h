@@ -177,10 +177,10 @@ struct LRUAScanBackward {
   InterfaceGradients<T> grad_interface;
 };
 
-// The overload "weights" of lrua_scan, on a GPU: what is saved for backward are the read weights and the least used slots
-// of every step, and the memory alone every `checkpoint_every` steps. (T,B,...) as in LRUAScan.
+// The overload "cosines" of lrua_scan, on a GPU: what is saved for backward are cosines and least used slots of every step,
+// and the memory alone every `checkpoint_every` steps. Read weights follow from cosines, the largest logit and the sum.
 template <class T>
-struct LRUAScanWeights {
+struct LRUAScanCosines {
   Shape shape;
   LRUAOptions options;
   int64_t B, steps, checkpoint_every;
@@ -194,11 +194,11 @@ struct LRUAScanWeights {
   T* usage_out;         // (B,N)
   int8_t* marks;        // (T,B,N): 1 + rank, at most 127, at a least used slot, 0 elsewhere; null: nothing is saved
   T* checkpoints;       // ((T - 1) / checkpoint_every,B,N,W): the memory before steps checkpoint_every, 2 checkpoint_every...
-  T* step_weights;      // (T,B,R,N): the read weights after each step
+  T* cosines;           // (T,B,R,N + 2): of each step, then the largest logit (0 without strengths) and the sum of powers
 };
 
 template <class T>
-struct LRUAScanWeightsBackward {
+struct LRUAScanCosinesBackward {
   Shape shape;
   LRUAOptions options;
   int64_t B, steps, checkpoint_every;
@@ -209,9 +209,9 @@ struct LRUAScanWeightsBackward {
   const T* memory;                 // (B,N,W), before the first step
   const T* read_weights;           // (B,R,N), before the first step
   InterfaceVector<T> interface;
-  const int8_t* marks;    // as LRUAScanWeights wrote them; so are the next two
+  const int8_t* marks;    // as LRUAScanCosines wrote them; so are the next two
   const T* checkpoints;   // ((T - 1) / checkpoint_every,B,N,W)
-  const T* step_weights;  // (T,B,R,N)
+  const T* cosines;       // (T,B,R,N + 2)
   T* grad_memory;         // (B,N,W)
   T* grad_read_weights;   // (B,R,N)
   T* grad_usage;          // (B,N)

@@ -7,7 +7,7 @@ namespace mannkern {
 
 // The most threads of a block.
 template <int kN>
-constexpr int kStepThreads = kN ? kN : kStepSlots;
+constexpr int kStepThreads = kN ? kN / kOwn<kN> : kStepSlots;
 
 // The interface vector of a head in the registers of a warp, on its way to shared memory.
 struct HeadOfWarp {
@@ -34,7 +34,7 @@ __device__ inline uint32_t usage_order(float u) {
 
 MANNKERN_HOST_TOO int whole_fours(int count) { return (count + 3) & ~3; }
 
-// Puts the smallest usages of a warp's slots at usages, ascending, with kTaken behind them up to a multiple of four, and
+// Puts the smallest usages of a group's slots, one of each lane, at usages, ascending, with kTaken behind them up to a multiple of four, and
 // returns the lane's place among them, or `candidates` if it has none.
 __device__ inline int put_smallest(uint32_t* usages, uint32_t own, int candidates, int lane) {
   if (lane < whole_fours(candidates)) usages[lane] = kTaken;
@@ -54,16 +54,16 @@ __device__ inline int put_smallest(uint32_t* usages, uint32_t own, int candidate
 }
 
 // The rank of a slot among all slots by usage, if it is a least used one; otherwise n or more. Of equal usages, those
-// of lower warps come first. `usages` has what put_smallest put there, warp by warp.
-__device__ inline int rank_of(const uint32_t* usages, uint32_t own, int place, int candidates, int warp, int warps) {
+// of lower groups come first. `usages` has what put_smallest put there, group by group.
+__device__ inline int rank_of(const uint32_t* usages, uint32_t own, int place, int candidates, int group, int groups) {
   int rank = place;
   const uint4* from = reinterpret_cast<const uint4*>(usages);
 #pragma unroll 1
-  for (int w = 0; w < warps; ++w) {
-    const uint32_t bound = w < warp ? own : own - 1;
+  for (int g = 0; g < groups; ++g) {
+    const uint32_t bound = g < group ? own : own - 1;
 #pragma unroll 1
     for (int k = 0; k < candidates; k += 4, ++from) {
-      if (w == warp) continue;
+      if (g == group) continue;
       const uint4 u = *from;
       rank += (u.x <= bound) + (u.y <= bound) + (u.z <= bound) + (u.w <= bound);
     }
@@ -101,75 +101,162 @@ __device__ float put_head(float* adds, float* units, float* gates, const HeadOfW
   return put_unit_key<R>(units, head.key, sizes, h, lane);
 }
 
-// Writes to the thread's row; `square` and `products` become those of the new row with itself and with the unit keys.
-template <int R, int kN, int kW>
-__device__ void write_row(const WarpRows<kN, kW>& rows, const float (&w)[R], const float* adds, const float* units,
-                          float& square, float (&products)[R]) {
-  square = 0;
+// The ranks of the thread's slots by usage, in two parts, between which the block has a barrier: where a slot is no least
+// used one, n or more. `usages` is shared memory (groups,whole_fours(candidates)).
+template <int kN>
+struct Ranks {
+  uint32_t order[kOwn<kN>];
+  int at[kOwn<kN>];
+
+  template <int kW>
+  __device__ void begin(const float (&usage)[kOwn<kN>], uint32_t* usages, int candidates, const WarpRows<kN, kW>& rows) {
 #pragma unroll
-  for (int h = 0; h < R; ++h) products[h] = 0;
+    for (int s = 0; s < kOwn<kN>; ++s) {
+      const int group = rows.first / kLanes + s;
+      order[s] = rows.has(s) ? usage_order(usage[s]) : kTaken;
+      at[s] = put_smallest(usages + group * whole_fours(candidates), order[s], candidates, rows.lane);
+    }
+  }
+  template <int kW>
+  __device__ void end(const uint32_t* usages, int candidates, const WarpRows<kN, kW>& rows) {
+    const int groups = rows.sizes.groups(), N = rows.sizes.slots();
+#pragma unroll
+    for (int s = 0; s < kOwn<kN>; ++s)
+      at[s] = rows.has(s) ? rank_of(usages, order[s], at[s], candidates, rows.first / kLanes + s, groups) : N;
+  }
+};
+
+// Writes to the thread's rows; `squares` and `products` become those of the new rows with themselves and with the unit
+// keys.
+template <int R, int kN, int kW>
+__device__ void write_rows(const WarpRows<kN, kW>& rows, const float (&w)[kOwn<kN>][R], const float* adds,
+                           const float* units, float (&squares)[kOwn<kN>], float (&products)[kOwn<kN>][R]) {
+  constexpr int S = kOwn<kN>;
+#pragma unroll
+  for (int s = 0; s < S; ++s) {
+    squares[s] = 0;
+#pragma unroll
+    for (int h = 0; h < R; ++h) products[s][h] = 0;
+  }
 #pragma unroll 2
   for (int c = 0; c < rows.sizes.chunks(); ++c) {
-    float4 x = rows.own()[c];
+    float4 x[S];
 #pragma unroll
-    for (int h = 0; h < R; ++h) add_scaled(x, w[h], load_four(adds + 4 * (c * R + h)));
-    rows.own()[c] = x;
-    add_products(square, x, x);
+    for (int s = 0; s < S; ++s) x[s] = rows.own(s)[c];
 #pragma unroll
-    for (int h = 0; h < R; ++h) add_products(products[h], x, load_four(units + 4 * (c * R + h)));
+    for (int h = 0; h < R; ++h) {
+      const float4 add = load_four(adds + 4 * (c * R + h));
+#pragma unroll
+      for (int s = 0; s < S; ++s) add_scaled(x[s], w[s][h], add);
+    }
+#pragma unroll
+    for (int s = 0; s < S; ++s) {
+      rows.own(s)[c] = x[s];
+      add_products(squares[s], x[s], x[s]);
+    }
+#pragma unroll
+    for (int h = 0; h < R; ++h) {
+      const float4 unit = load_four(units + 4 * (c * R + h));
+#pragma unroll
+      for (int s = 0; s < S; ++s) add_products(products[s][h], x[s], unit);
+    }
   }
 }
 
-// The norm max(|x|, eps) of the thread's row, whose sum of squares may have overflowed.
-template <int kN, int kW>
-__device__ float norm_of_row(const WarpRows<kN, kW>& rows, float square) {
+// The norm max(|x|, eps) of a row, whose sum of squares may have overflowed.
+__device__ inline float norm_of_row(const float4* row, float square, int W) {
   return norm_from(square, [&](float scale) {
     float sum = 0;
-    for (int j = 0; j < rows.sizes.columns(); ++j) {
-      const float x = scale * reinterpret_cast<const float*>(rows.own())[j];
+    for (int j = 0; j < W; ++j) {
+      const float x = scale * reinterpret_cast<const float*>(row)[j];
       sum += x * x;
     }
     return sum;
   });
 }
 
-// Content weights of a slot, times their sum over slots, in place from its cosines. `strength` (R) may be null: then the
-// logits are cosines, whose exponentials cannot overflow. `largest` is shared memory (warps,kPitch<R>).
+// A content weight times their sum over slots, from cosine, strength and largest logit; without strengths it is
+// exponential(cosine), which cannot overflow.
+__device__ inline float content_weight(float cosine, float strength, float largest) {
+  return exponential(add(strength * cosine, -largest));
+}
+// The largest logit of a head, from those of warps (warps,kPitch<R>).
 template <int R>
-__device__ void content_weights(float (&content)[R], const float* strength, float* largest, bool exists, int warp,
-                                int warps, int lane) {
+__device__ float largest_of(const float* largest, int h, int warps) {
+  float most = largest[h];
+  for (int v = 1; v < warps; ++v) most = largest[v * kPitch<R> + h] > most ? largest[v * kPitch<R> + h] : most;
+  return most;
+}
+// The sum over slots of a head, from those of warps (warps,kPitch<R>).
+template <int R>
+__device__ float sum_of(const float* totals, int h, int warps) {
+  float total = 0;
+  for (int v = 0; v < warps; ++v) total += totals[v * kPitch<R> + h];
+  return total;
+}
+
+// Content weights of the thread's slots, times their sum over slots, in place from their cosines. `strength` (R) may be
+// null. `largest` is shared memory (warps,kPitch<R>).
+template <int R, int kN, int kW>
+__device__ void content_weights(float (&content)[kOwn<kN>][R], const float* strength, float* largest,
+                                const WarpRows<kN, kW>& rows, int warp) {
+  constexpr int S = kOwn<kN>;
   if (strength) {
 #pragma unroll
     for (int h = 0; h < R; ++h) {
-      content[h] *= strength[h];
-      float most = exists ? content[h] : kLowest<float>;
+      float most = kLowest<float>;
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+        const float logit = strength[h] * content[s][h];
+        most = rows.has(s) && logit > most ? logit : most;
+      }
 #pragma unroll
       for (int o = kLanes / 2; o > 0; o /= 2) {
         const float other = __shfl_xor_sync(kAllLanes, most, o);
         most = other > most ? other : most;
       }
-      if (lane == 0) largest[warp * kPitch<R> + h] = most;
+      if (rows.lane == 0) largest[warp * kPitch<R> + h] = most;
     }
     __syncthreads();
-#pragma unroll
-    for (int h = 0; h < R; ++h) {
-      float most = largest[h];
-      for (int v = 1; v < warps; ++v) most = largest[v * kPitch<R> + h] > most ? largest[v * kPitch<R> + h] : most;
-      content[h] -= most;
-    }
   }
 #pragma unroll
-  for (int h = 0; h < R; ++h) content[h] = exists ? exponential(content[h]) : 0.0f;
+  for (int h = 0; h < R; ++h) {
+    const float most = strength ? largest_of<R>(largest, h, rows.sizes.warps()) : 0.0f;
+#pragma unroll
+    for (int s = 0; s < S; ++s) {
+      const float e = strength ? content_weight(content[s][h], strength[h], most) : exponential(content[s][h]);
+      content[s][h] = rows.has(s) ? e : 0.0f;
+    }
+  }
+}
+
+// The sum over a warp's slots of R numbers of each; lane h < R gets that of head h.
+template <int S, int R>
+__device__ float sum_over_warp(const float (&v)[S][R], int lane) {
+  float sums[R];
+#pragma unroll
+  for (int h = 0; h < R; ++h) {
+    sums[h] = v[0][h];
+    if constexpr (S == 2) sums[h] = add(sums[h], v[1][h]);
+  }
+  return sum_over_lanes(sums, lane);
+}
+
+// Puts R numbers of each of the thread's slots at weights (kOfWarp,kPitch<R>).
+template <int S, int R>
+__device__ void put_weights(float* weights, const float (&w)[S][R], int lane) {
+#pragma unroll
+  for (int s = 0; s < S; ++s) store_heads(weights + (s * kLanes + lane) * kPitch<R>, w[s]);
 }
 
 // The warp's sums over its slots: of the content weights at totals (warps,kPitch<R>), and of the weighted rows at sums.
-// `weights` is shared memory (32,kPitch<R>).
+// `weights` is shared memory (kOfWarp,kPitch<R>).
 template <int R, int kN, int kW>
-__device__ void sum_over_slots(const WarpRows<kN, kW>& rows, const float (&content)[R], float* weights, float* totals,
-                               float* sums, int warp, int lane) {
-  const float sum = sum_over_lanes(content, lane);
-  if (lane < R) totals[warp * kPitch<R> + lane] = sum;
-  store_heads(weights + lane * kPitch<R>, content);
+__device__ void sum_over_slots(const WarpRows<kN, kW>& rows, const float (&content)[kOwn<kN>][R], float* weights,
+                               float* totals, float* sums, int warp) {
+  const float sum = sum_over_warp(content, rows.lane);
+  if (rows.lane < R) totals[warp * kPitch<R> + rows.lane] = sum;
+  put_weights(weights, content, rows.lane);
   __syncwarp();
   float4 of_rows[R];
   rows.weighted_sums(of_rows, weights);
@@ -177,16 +264,20 @@ __device__ void sum_over_slots(const WarpRows<kN, kW>& rows, const float (&conte
   rows.put_sums(of_rows, sums);
 }
 
-// Divides the content weights by their sum over slots, and adds them to the slot's new usage.
+// Divides the content weights by their sum over slots, and adds them to the slots' new usage.
 template <int R, int kN, int kW>
-__device__ void finish_weights(float (&content)[R], float& usage, const float* totals,
+__device__ void finish_weights(float (&content)[kOwn<kN>][R], float (&usage)[kOwn<kN>], const float* totals,
                                const StepSizes<kN, kW>& sizes) {
   float sums[R];
   add_warps(sums, totals, sizes);
 #pragma unroll
   for (int h = 0; h < R; ++h) {
-    content[h] *= inverse_of(sums[h]);
-    usage += content[h];
+    const float inverse = inverse_of(sums[h]);
+#pragma unroll
+    for (int s = 0; s < kOwn<kN>; ++s) {
+      content[s][h] *= inverse;
+      usage[s] += content[s][h];
+    }
   }
 }
 
@@ -195,9 +286,7 @@ template <int R, int kN, int kW>
 __device__ void store_reads(float* reads, const float* totals, const float* sums, int gap,
                             const StepSizes<kN, kW>& sizes, int warp, int lane) {
   for (int h = warp; h < R; h += sizes.warps()) {
-    float total = 0;
-    for (int v = 0; v < sizes.warps(); ++v) total += totals[v * kPitch<R> + h];
-    const float scale = inverse_of(total);
+    const float scale = inverse_of(sum_of<R>(totals, h, sizes.warps()));
     for (int j = lane; j < sizes.columns(); j += kLanes)
       reads[h * sizes.columns() + j] = scale * total_at<R>(sums, gap, sizes, h, j);
   }

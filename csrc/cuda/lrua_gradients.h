@@ -13,7 +13,7 @@ struct StepBackwardShared {
 
   MANNKERN_HOST_TOO StepBackwardShared(const Shape& s, float* at)
       : sizes{int(s.N), int(s.W)} {
-    const int warps = sizes.warps(), slots = warps * kLanes, vectors = R * sizes.columns();
+    const int warps = sizes.warps(), slots = warps * sizes.kOfWarp, vectors = R * sizes.columns();
     rows = at;
     grad_rows = rows + slots * sizes.pitch();
     weights = grad_rows + slots * sizes.pitch();
@@ -31,90 +31,131 @@ struct StepBackwardShared {
   MANNKERN_HOST_TOO int64_t bytes() const { return reinterpret_cast<char*>(end) - reinterpret_cast<char*>(rows); }
 };
 
-// What a thread knows of its slot in a step: the read weights before and after it, cosines and norm of the row after it,
-// and the slot's place among the n least used ones, or n.
-template <int R>
-struct SlotOfStep {
-  float previous[R], w_r[R], cosine[R], norm;
-  int place;
+// What a thread knows of its slots in a step: the read weights before and after it, cosines and norms of the rows after
+// it, and the slots' places among the n least used ones, or n.
+template <int S, int R>
+struct SlotsOfStep {
+  float previous[S][R], w_r[S][R], cosine[S][R], norm[S];
+  int place[S];
 };
 
-// Gradients of a slot. In place: before, those with respect to what a step gives, but that of the read weights with all
-// that reaches them; after, those with respect to what the step takes. The rows' gradients are in shared memory.
-template <int R>
+// Gradients of a thread's slots. In place: before, those with respect to what a step gives; after, those with respect to
+// what the step takes. The rows' gradients are in shared memory.
+template <int S, int R>
 struct SlotGradients {
-  float read_weights[R], usage;
+  float read_weights[S][R], usage[S];
 };
 
-// The product of the thread's row with the gradients of the reads, added to the gradient of its read weights.
+// Adds to the gradients of the read weights what reaches them through usage and reads.
 template <int R, int kN, int kW>
-__device__ void add_read_products(float (&grad)[R], const WarpRows<kN, kW>& rows, const float* grad_reads) {
+__device__ void add_read_products(SlotGradients<kOwn<kN>, R>& grad, const WarpRows<kN, kW>& rows,
+                                  const float* grad_reads) {
+  constexpr int S = kOwn<kN>;
+#pragma unroll
+  for (int s = 0; s < S; ++s)
+#pragma unroll
+    for (int h = 0; h < R; ++h) grad.read_weights[s][h] += grad.usage[s];
 #pragma unroll 2
   for (int c = 0; c < rows.sizes.chunks(); ++c) {
-    const float4 x = rows.own()[c];
+    float4 x[S];
 #pragma unroll
-    for (int h = 0; h < R; ++h) add_products(grad[h], x, load_four(grad_reads + 4 * (c * R + h)));
+    for (int s = 0; s < S; ++s) x[s] = rows.own(s)[c];
+#pragma unroll
+    for (int h = 0; h < R; ++h) {
+      const float4 g = load_four(grad_reads + 4 * (c * R + h));
+#pragma unroll
+      for (int s = 0; s < S; ++s) add_products(grad.read_weights[s][h], x[s], g);
+    }
   }
 }
 
-// The backward pass of a step. `rows` and `grad_rows` are the thread's in `shared`; the first are lost. `strength` (R)
-// may be null. `written` is the gradient of the write weights but for the rows' part. What store_interface_gradients
-// stores is ready after the next barrier.
+// The backward pass of a step behind add_read_products. `rows` and `grad_rows` are the thread's in `shared`; the first
+// are lost. `strength` (R) may be null. `written` is the gradient of the write weights but for what reaches them through
+// usage and rows. What store_interface_gradients stores is ready after the next barrier.
 template <int R, int kN, int kW>
-__device__ void step_gradients(SlotGradients<R>& grad, const SlotOfStep<R>& slot, float (&written)[R],
-                               const StepBackwardShared<R, kN, kW>& shared, const WarpRows<kN, kW>& rows,
-                               const WarpRows<kN, kW>& grad_rows, const float* strength, const LRUAOptions& options,
-                               bool exists, int warp, int lane) {
+__device__ void step_gradients(SlotGradients<kOwn<kN>, R>& grad, const SlotsOfStep<kOwn<kN>, R>& slots,
+                               float (&written)[kOwn<kN>][R], const StepBackwardShared<R, kN, kW>& shared,
+                               const WarpRows<kN, kW>& rows, const WarpRows<kN, kW>& grad_rows, const float* strength,
+                               const LRUAOptions& options, int warp) {
+  constexpr int S = kOwn<kN>;
   const StepSizes<kN, kW> sizes = shared.sizes;
-  float products[R], means[R];
+  const int lane = rows.lane;
+  float products[S][R], means[R], centers[R];
+  const auto put_total = [&](float* totals) {
+    const float sum = sum_over_warp(products, lane);
+    if (lane < R) totals[warp * kPitch<R> + lane] = sum;
+  };
 #pragma unroll
-  for (int h = 0; h < R; ++h) products[h] = slot.w_r[h] * grad.read_weights[h];
-  float sum = sum_over_lanes(products, lane);
-  if (lane < R) shared.totals[warp * kPitch<R> + lane] = sum;
-  float *gate_totals = shared.gate_totals(), *strength_totals = shared.strength_totals();
-  float *center_totals = shared.center_totals(), centers[R];
+  for (int s = 0; s < S; ++s)
+#pragma unroll
+    for (int h = 0; h < R; ++h) products[s][h] = slots.w_r[s][h] * grad.read_weights[s][h];
+  put_total(shared.totals);
   if (strength) {
 #pragma unroll
-    for (int h = 0; h < R; ++h) products[h] = slot.w_r[h] * slot.cosine[h];
-    sum = sum_over_lanes(products, lane);
-    if (lane < R) center_totals[warp * kPitch<R> + lane] = sum;
+    for (int s = 0; s < S; ++s)
+#pragma unroll
+      for (int h = 0; h < R; ++h) products[s][h] = slots.w_r[s][h] * slots.cosine[s][h];
+    put_total(shared.center_totals());
   }
   __syncthreads();
   add_warps(means, shared.totals, sizes);
-  const float inverse = inverse_of(slot.norm);
-  float pull[R], shrink = 0;  // of unit key . X(i); what the gradient of X(i) loses through its own norm
+  float pull[S][R], shrink[S];  // of unit key . X(i); what the gradient of X(i) loses through its own norm
 #pragma unroll
-  for (int h = 0; h < R; ++h) {
-    const float b = strength ? strength[h] : 1.0f;
-    const float dz = slot.w_r[h] * (grad.read_weights[h] - means[h]);
-    products[h] = dz;
-    pull[h] = dz * b * inverse;
-    shrink += dz * slot.cosine[h] * b * inverse;
-  }
-  shrink = slot.norm > kEps<float> ? shrink * inverse : 0.0f;
-  if (strength) {
-    add_warps(centers, center_totals, sizes);  // without them, the rounding of the weights would show in the gradient
-#pragma unroll
-    for (int h = 0; h < R; ++h) products[h] *= slot.cosine[h] - centers[h];
-    sum = sum_over_lanes(products, lane);
-    if (lane < R) strength_totals[warp * kPitch<R> + lane] = sum;
-  }
-  float* weights = shared.weights + warp * kLanes * kPitch<R>;
-  store_heads(weights + lane * kPitch<R>, pull);
-
-  // the gradient of the written memory, and its products with the adds
-#pragma unroll 2
-  for (int c = 0; c < sizes.chunks(); ++c) {
-    float4 d = grad_rows.own()[c];
+  for (int s = 0; s < S; ++s) {
+    const float inverse = inverse_of(slots.norm[s]);
+    shrink[s] = 0;
 #pragma unroll
     for (int h = 0; h < R; ++h) {
-      add_scaled(d, slot.w_r[h], load_four(shared.grad_reads + 4 * (c * R + h)));
-      add_scaled(d, pull[h], load_four(shared.units + 4 * (c * R + h)));
+      const float b = strength ? strength[h] : 1.0f;
+      const float dz = slots.w_r[s][h] * (grad.read_weights[s][h] - means[h]);
+      products[s][h] = dz;
+      pull[s][h] = dz * b * inverse;
+      shrink[s] += dz * slots.cosine[s][h] * b * inverse;
     }
-    add_scaled(d, -shrink, rows.own()[c]);
-    grad_rows.own()[c] = d;
+    shrink[s] = slots.norm[s] > kEps<float> ? shrink[s] * inverse : 0.0f;
+  }
+  if (strength) {
+    add_warps(centers, shared.center_totals(), sizes);  // without them, the rounding of the weights would show
 #pragma unroll
-    for (int h = 0; h < R; ++h) add_products(written[h], d, load_four(shared.adds + 4 * (c * R + h)));
+    for (int s = 0; s < S; ++s)
+#pragma unroll
+      for (int h = 0; h < R; ++h) products[s][h] *= slots.cosine[s][h] - centers[h];
+    put_total(shared.strength_totals());
+  }
+  float* weights = shared.weights + rows.first * kPitch<R>;
+  put_weights(weights, pull, lane);
+
+  // the gradient of the written memory, and its products with the adds
+#pragma unroll
+  for (int s = 0; s < S; ++s)
+#pragma unroll
+    for (int h = 0; h < R; ++h) written[s][h] += grad.usage[s];
+#pragma unroll(kN ? 1 : 2)
+  for (int c = 0; c < sizes.chunks(); ++c) {
+    float4 d[S];
+#pragma unroll
+    for (int s = 0; s < S; ++s) d[s] = grad_rows.own(s)[c];
+#pragma unroll
+    for (int h = 0; h < R; ++h) {
+      const float4 g = load_four(shared.grad_reads + 4 * (c * R + h));
+      const float4 unit = load_four(shared.units + 4 * (c * R + h));
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+        add_scaled(d[s], slots.w_r[s][h], g);
+        add_scaled(d[s], pull[s][h], unit);
+      }
+    }
+#pragma unroll
+    for (int s = 0; s < S; ++s) {
+      add_scaled(d[s], -shrink[s], rows.own(s)[c]);
+      grad_rows.own(s)[c] = d[s];
+    }
+#pragma unroll
+    for (int h = 0; h < R; ++h) {
+      const float4 a = load_four(shared.adds + 4 * (c * R + h));
+#pragma unroll
+      for (int s = 0; s < S; ++s) add_products(written[s][h], d[s], a);
+    }
   }
   __syncwarp();
 
@@ -123,32 +164,36 @@ __device__ void step_gradients(SlotGradients<R>& grad, const SlotOfStep<R>& slot
   rows.weighted_sums(sums, weights);
   __syncwarp();
   rows.put_sums(sums, rows.at);
-  float w_w[R];
 #pragma unroll
-  for (int h = 0; h < R; ++h) w_w[h] = slot.previous[h];
-  write_weights(w_w, shared.gates, slot.place, options);
-  store_heads(weights + lane * kPitch<R>, w_w);
+  for (int s = 0; s < S; ++s) {
+#pragma unroll
+    for (int h = 0; h < R; ++h) pull[s][h] = slots.previous[s][h];
+    write_weights(pull[s], shared.gates, slots.place[s], options);
+  }
+  put_weights(weights, pull, lane);
   __syncwarp();
   grad_rows.weighted_sums(sums, weights);
   rows.put_sums(sums, rows.at + sizes.template sums<R>());
   __syncwarp();
-  if (slot.place == 0) grad_rows.clear_own();
 
   // through the write weights
   const int n = int(options.n);
   float open[R];
   load_heads(open, shared.gates);
-  int asked = 0;  // h mod n
 #pragma unroll
-  for (int h = 0; h < R; ++h) {
-    const bool least_used = options.per_head ? slot.place == asked : slot.place < n;
-    products[h] = exists ? written[h] * (slot.previous[h] - (least_used ? 1.0f : 0.0f)) : 0.0f;
-    grad.read_weights[h] = written[h] * open[h];
-    asked = asked + 1 == n ? 0 : asked + 1;
+  for (int s = 0; s < S; ++s) {
+    if (slots.place[s] == 0) grad_rows.clear_own(s);
+    int asked = 0;  // h mod n
+#pragma unroll
+    for (int h = 0; h < R; ++h) {
+      const bool least_used = options.per_head ? slots.place[s] == asked : slots.place[s] < n;
+      products[s][h] = rows.has(s) ? written[s][h] * (slots.previous[s][h] - (least_used ? 1.0f : 0.0f)) : 0.0f;
+      grad.read_weights[s][h] = written[s][h] * open[h];
+      asked = asked + 1 == n ? 0 : asked + 1;
+    }
+    grad.usage[s] *= float(options.decay);
   }
-  sum = sum_over_lanes(products, lane);
-  if (lane < R) gate_totals[warp * kPitch<R> + lane] = sum;
-  grad.usage *= float(options.decay);
+  put_total(shared.gate_totals());
 }
 
 // Stores the gradients of an episode's interface vector, whose heads begin with number `head`.
@@ -156,15 +201,10 @@ template <int R, int kN, int kW>
 __device__ void store_interface_gradients(const InterfaceGradients<float>& to, int64_t head,
                                           const StepBackwardShared<R, kN, kW>& shared, int warp, int lane) {
   const StepSizes<kN, kW> sizes = shared.sizes;
-  const int W = sizes.columns(), warps = sizes.warps(), gap = kLanes * sizes.pitch(), i = threadIdx.x;
+  const int W = sizes.columns(), warps = sizes.warps(), gap = sizes.kOfWarp * sizes.pitch(), i = threadIdx.x;
   if (i < R) {
-    float gate = 0, strength = 0;
-    for (int v = 0; v < warps; ++v) {
-      gate += shared.gate_totals()[v * kPitch<R> + i];
-      if (to.strength) strength += shared.strength_totals()[v * kPitch<R> + i];
-    }
-    to.gate[head + i] = shared.gates[i] * shared.gates[kPitch<4> + i] * gate;
-    if (to.strength) to.strength[head + i] = strength;
+    to.gate[head + i] = shared.gates[i] * shared.gates[kPitch<4> + i] * sum_of<R>(shared.gate_totals(), i, warps);
+    if (to.strength) to.strength[head + i] = sum_of<R>(shared.strength_totals(), i, warps);
   }
   const float* of_adds = shared.rows + sizes.template sums<R>();
   for (int h = warp; h < R; h += warps) {

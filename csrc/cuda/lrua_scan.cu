@@ -1,4 +1,4 @@
-// The operation lrua_scan on a GPU, as the overload "weights" and its backward operation. Python defines their schemas and
+// The operation lrua_scan on a GPU, as the overload "cosines" and its backward operation. Python defines their schemas and
 // the shapes of what is saved.
 
 #include <torch/csrc/stable/library.h>
@@ -46,8 +46,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan(
   const Tensor reads = call.out({steps, B, s.R, s.W}), memory_out = call.out({B, s.N, s.W});
   const Tensor weights_out = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N});
   const Tensor marks = Call<T>::allocate({saved, B, s.N}, ScalarType::Char, call.device());
-  const Tensor checkpoints = call.out({count, B, s.N, s.W}), step_weights = call.out({saved, B, s.R, s.N});
-  const LRUAScanWeights<T> op = {s,
+  const Tensor checkpoints = call.out({count, B, s.N, s.W}), cosines = call.out({saved, B, s.R, s.N + 2});
+  const LRUAScanCosines<T> op = {s,
                                  {n, per_head, decay},
                                  B,
                                  steps,
@@ -62,17 +62,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan(
                                  data<T>(usage_out),
                                  save_for_backward ? marks_of(marks) : nullptr,
                                  data<T>(checkpoints),
-                                 data<T>(step_weights)};
+                                 data<T>(cosines)};
   Gpu gpu(call.device());
   run_step(gpu, B, op);
-  return std::make_tuple(reads, memory_out, weights_out, usage_out, marks, checkpoints, step_weights);
+  return std::make_tuple(reads, memory_out, weights_out, usage_out, marks, checkpoints, cosines);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_backward(
     const Maybe& grad_reads, const Maybe& grad_memory_out, const Maybe& grad_read_weights_out,
     const Maybe& grad_usage_out, const Tensor& memory, const Tensor& read_weights, const Tensor& keys,
     const Tensor& adds, const Tensor& gates, const Maybe& strengths, const Tensor& marks, const Tensor& checkpoints,
-    const Tensor& step_weights, int64_t n, bool per_head, double decay) {
+    const Tensor& cosines, int64_t n, bool per_head, double decay) {
   Call<T> call(Device::of(memory));
   const Shape s = scan_shape(memory, keys);
   const int64_t B = memory.size(0), steps = keys.size(0), every = checkpoint_every(steps);
@@ -80,7 +80,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
   const Tensor grad_memory = call.out({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), grad_usage = call.out({B, s.N});
   const Tensor grad_keys = call.out({steps, B, s.R, s.W}), grad_adds = call.out({steps, B, s.R, s.W});
   const Tensor grad_gates = call.out({steps, B, s.R}), grad_strengths = call.out({steps, B, strengths ? s.R : 0});
-  const LRUAScanWeightsBackward<T> op = {
+  const LRUAScanCosinesBackward<T> op = {
       s,
       {n, per_head, decay},
       B,
@@ -95,7 +95,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
       interface_vectors(call, steps, B, s, keys, adds, gates, strengths),
       marks_of(call.hold(marks, "marks", {steps, B, s.N}, ScalarType::Char)),
       aligned(call, checkpoints, "checkpoints", {(steps - 1) / every, B, s.N, s.W}),
-      call.in(step_weights, "step_weights", {steps, B, s.R, s.N}),
+      call.in(cosines, "cosines", {steps, B, s.R, s.N + 2}),
       data<T>(grad_memory),
       data<T>(w_r),
       data<T>(grad_usage),
@@ -109,6 +109,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
 }  // namespace mannkern
 
 STABLE_TORCH_LIBRARY_IMPL(mannkern, CUDA, m) {
-  m.impl("lrua_scan.weights", TORCH_BOX(&mannkern::lrua_scan));
-  m.impl("lrua_scan_backward.weights", TORCH_BOX(&mannkern::lrua_scan_backward));
+  m.impl("lrua_scan.cosines", TORCH_BOX(&mannkern::lrua_scan));
+  m.impl("lrua_scan_backward.cosines", TORCH_BOX(&mannkern::lrua_scan_backward));
 }

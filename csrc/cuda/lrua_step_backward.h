@@ -15,31 +15,36 @@ __device__ inline int place_of(const int64_t* least_used, int n, int i) {
 
 template <int R, int kN, int kW>
 __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backward_kernel(LRUAStepBackward<float> op) {
+  constexpr int S = kOwn<kN>;
   const StepBackwardShared<R, kN, kW> shared(op.shape, shared_memory<float>());
   const StepSizes<kN, kW> sizes = shared.sizes;
   const int N = sizes.slots(), W = sizes.columns(), warps = sizes.warps(), n = int(op.options.n);
-  const int i = threadIdx.x, lane = threadIdx.x % kLanes, warp = warp_of(threadIdx.x);
-  const bool exists = sizes.has(i);
-  const int64_t e = blockIdx.x, first = e * R * N + i, rows_begin = (e * N + warp * kLanes) * W;
-  const WarpRows<kN, kW> rows{sizes, shared.rows + warp * kLanes * sizes.pitch(), warp * kLanes, lane};
-  const WarpRows<kN, kW> grad_rows{sizes, shared.grad_rows + warp * kLanes * sizes.pitch(), warp * kLanes, lane};
+  const int lane = threadIdx.x % kLanes, warp = warp_of(threadIdx.x), first = warp * sizes.kOfWarp;
+  const int64_t e = blockIdx.x, rows_begin = (e * N + first) * W;
+  const WarpRows<kN, kW> rows{sizes, shared.rows + first * sizes.pitch(), first, lane};
+  const WarpRows<kN, kW> grad_rows{sizes, shared.grad_rows + first * sizes.pitch(), first, lane};
   if (op.grad_memory_out) {
     rows.load_later(op.memory_out + rows_begin, op.grad_memory_out + rows_begin, int(grad_rows.at - rows.at));
   } else {
     rows.load_later(op.memory_out + rows_begin);
-    grad_rows.clear_own();
+    for (int s = 0; s < S; ++s) grad_rows.clear_own(s);
   }
 
-  SlotOfStep<R> slot;
-  SlotGradients<R> grad;
-  float written[R];
-  grad.usage = op.grad_usage_out && exists ? op.grad_usage_out[e * N + i] : 0.0f;
-  load_slot(grad.read_weights, op.grad_read_weights_out, first, N, exists);
-  load_slot(slot.w_r, op.read_weights_out, first, N, exists);
-  load_slot(slot.cosine, op.cosine, first, N, exists);
-  slot.norm = exists ? op.norm[e * N + i] : 1.0f;
-  load_slot(slot.previous, op.read_weights, first, N, exists);
-  load_slot(written, op.grad_write_weights, first, N, exists);
+  SlotsOfStep<S, R> slots;
+  SlotGradients<S, R> grad;
+  float written[S][R];
+#pragma unroll
+  for (int s = 0; s < S; ++s) {
+    const int64_t i = e * N + rows.slot(s), at = e * R * N + rows.slot(s);
+    const bool has = rows.has(s);
+    grad.usage[s] = op.grad_usage_out && has ? op.grad_usage_out[i] : 0.0f;
+    load_slot(grad.read_weights[s], op.grad_read_weights_out, at, N, has);
+    load_slot(slots.w_r[s], op.read_weights_out, at, N, has);
+    load_slot(slots.cosine[s], op.cosine, at, N, has);
+    slots.norm[s] = has ? op.norm[i] : 1.0f;
+    load_slot(slots.previous[s], op.read_weights, at, N, has);
+    load_slot(written[s], op.grad_write_weights, at, N, has);
+  }
   for (int h = warp; h < R; h += warps) {
     const int64_t head = e * R + h;
     float grad_read[kOfVector];
@@ -49,22 +54,21 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backwa
     const float key_norm = put_head<R>(shared.adds, shared.units, shared.gates, vectors, sizes, h, lane);
     if (lane == 0) shared.key_norms[h] = key_norm;
   }
-  slot.place = exists ? place_of(op.least_used + e * n, n, i) : N;
+#pragma unroll
+  for (int s = 0; s < S; ++s) slots.place[s] = rows.has(s) ? place_of(op.least_used + e * n, n, rows.slot(s)) : N;
   __syncthreads();
   wait_for_copies();
 
-#pragma unroll
-  for (int h = 0; h < R; ++h) {
-    grad.read_weights[h] += grad.usage;
-    written[h] += grad.usage;
-  }
-  if (op.grad_read) add_read_products(grad.read_weights, rows, shared.grad_reads);
+  add_read_products(grad, rows, shared.grad_reads);
   const float* strength = op.interface.strength ? op.interface.strength + e * R : nullptr;
-  step_gradients(grad, slot, written, shared, rows, grad_rows, strength, op.options, exists, warp, lane);
+  step_gradients(grad, slots, written, shared, rows, grad_rows, strength, op.options, warp);
   __syncwarp();
   grad_rows.store(op.grad_memory + rows_begin);
-  store_slot(op.grad_read_weights, grad.read_weights, first, N, exists);
-  if (exists) op.grad_usage[e * N + i] = grad.usage;
+#pragma unroll
+  for (int s = 0; s < S; ++s) {
+    store_slot(op.grad_read_weights, grad.read_weights[s], e * R * N + rows.slot(s), N, rows.has(s));
+    if (rows.has(s)) op.grad_usage[e * N + rows.slot(s)] = grad.usage[s];
+  }
   __syncthreads();
   store_interface_gradients(op.grad_interface, e * R, shared, warp, lane);
 }

@@ -58,5 +58,5 @@ BACKEND = Backend(
     operations={"lrua_step": _why_not_step, "lrua_scan": _why_not_scan, "mann_episode": _why_not_episode},
     on_request=("mann_episode",),
     episode_overload="persistent",
-    scan_overload="weights",
+    scan_overload="cosines",
 )

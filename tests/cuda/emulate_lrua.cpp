@@ -126,10 +126,10 @@ extern "C" void lrua_step_backward(int64_t B, const int64_t* fields, int backwar
 }
 
 extern "C" void lrua_scan(int64_t B, const int64_t* fields, int backwards) {
-  mannkern::call<mannkern::LRUAScanWeights<float>>(B, fields, backwards);
+  mannkern::call<mannkern::LRUAScanCosines<float>>(B, fields, backwards);
 }
 extern "C" void lrua_scan_backward(int64_t B, const int64_t* fields, int backwards) {
-  mannkern::call<mannkern::LRUAScanWeightsBackward<float>>(B, fields, backwards);
+  mannkern::call<mannkern::LRUAScanCosinesBackward<float>>(B, fields, backwards);
 }
 
 extern "C" int takes(int64_t N, int64_t W, int64_t R) { return mannkern::step_takes({N, W, R}); }
@@ -138,6 +138,6 @@ extern "C" int shared_memory(const char* operation, int64_t N, int64_t W, int64_
   const std::string name = operation;
   const mannkern::Shape shape = {N, W, R};
   if (name == "lrua_step") return int(mannkern::shared_memory_of<mannkern::LRUAStep<float>>(shape));
-  if (name == "lrua_scan") return int(mannkern::shared_memory_of<mannkern::LRUAScanWeights<float>>(shape));
+  if (name == "lrua_scan") return int(mannkern::shared_memory_of<mannkern::LRUAScanCosines<float>>(shape));
   return int(mannkern::shared_memory_of<mannkern::LRUAStepBackward<float>>(shape));  // the scan's is the same
 }

@@ -20,7 +20,7 @@ from mannkern.memories.lrua import functional
 from mannkern.memories.lrua.ops import scan, step
 from tests.cuda.emulated import COMPILER
 
-KERNELS = {step: ("default", "lrua_step"), scan: ("weights", "lrua_scan")}  # module: overload and operation
+KERNELS = {step: ("default", "lrua_step"), scan: ("cosines", "lrua_scan")}  # module: overload and operation
 
 
 def build(folder: Path) -> ctypes.CDLL:
@@ -127,18 +127,18 @@ class Operations:
         return tuple(outputs)
 
     def lrua_scan(self, *args: Any) -> tuple[Tensor, ...]:
-        """The arguments of ``lrua_scan.weights``, in its order."""
+        """The arguments of ``lrua_scan.cosines``, in its order."""
         *inputs, n, per_head, decay, _ = args
-        results = like_the_fake(torch.ops.mannkern.lrua_scan.weights, args)
+        results = like_the_fake(torch.ops.mannkern.lrua_scan.cosines, args)
         saved = results[4:] if args[-1] else [None] * 3
         memory, keys = inputs[0], inputs[3]
         self._run("lrua_scan", *scan_sizes(memory, keys, n, per_head, decay), tuple(inputs), (*results[:4], *saved))
         return tuple(results)
 
     def lrua_scan_backward(self, *args: Any) -> tuple[Tensor, ...]:
-        """The arguments of ``lrua_scan_backward.weights``, in its order."""
+        """The arguments of ``lrua_scan_backward.cosines``, in its order."""
         *inputs, n, per_head, decay = args
-        results = like_the_fake(torch.ops.mannkern.lrua_scan_backward.weights, args)
+        results = like_the_fake(torch.ops.mannkern.lrua_scan_backward.cosines, args)
         memory, keys, strengths = inputs[4], inputs[6], inputs[9]
         written = (*results[:6], None if strengths is None else results[6])
         sizes = scan_sizes(memory, keys, n, per_head, decay)

@@ -23,8 +23,8 @@ extern "C" int launch_of(const char* operation, int64_t B, const int64_t* fields
   const std::string name = operation;
   if (name == "lrua_step") note<LRUAStep<float>>(gpu, B, fields);
   else if (name == "lrua_step_backward") note<LRUAStepBackward<float>>(gpu, B, fields);
-  else if (name == "lrua_scan") note<LRUAScanWeights<float>>(gpu, B, fields);
-  else if (name == "lrua_scan_backward") note<LRUAScanWeightsBackward<float>>(gpu, B, fields);
+  else if (name == "lrua_scan") note<LRUAScanCosines<float>>(gpu, B, fields);
+  else if (name == "lrua_scan_backward") note<LRUAScanCosinesBackward<float>>(gpu, B, fields);
   else return 0;
   return 1;
 }
