@@ -75,15 +75,16 @@ struct WarpRows {
       if (exists) *reinterpret_cast<float4*>(to + q) = *reinterpret_cast<const float4*>(place);
     });
   }
-  // Sums over the warp's slots of a weight of each head (kOfWarp,kPitch<R>) times the row. A lane has a chunk of every
-  // slices()-th slot.
+  // Sums over the warp's slots of a weight of each head (kOfWarp,kPitch<R>) times the row. A lane has a chunk of a part of
+  // the slots; parts of 22 slots of 40 columns lie in other banks.
   template <int R>
   __device__ void weighted_sums(float4 (&sums)[R], const float* weights) const {
     const int slice = sizes.row_of(lane), chunk = lane - slice * sizes.chunks(), slices = sizes.slices();
 #pragma unroll
     for (int h = 0; h < R; ++h) sums[h] = {0.0f, 0.0f, 0.0f, 0.0f};
     if (slice >= slices) return;
-    const float *row = at + slice * sizes.pitch() + 4 * chunk, *first = weights + slice * kPitch<R>;
+    const int most = (sizes.kOfWarp + slices - 1) / slices, all = sizes.kOfWarp - (slices - 1) * most;
+    const float *row = at + slice * most * sizes.pitch() + 4 * chunk, *first = weights + slice * most * kPitch<R>;
     const auto add_slot = [&](int slot) {
       float w[R];
       load_heads(w, first + slot * kPitch<R>);
@@ -91,10 +92,10 @@ struct WarpRows {
 #pragma unroll
       for (int h = 0; h < R; ++h) add_scaled(sums[h], w[h], x);
     };
-    const int all = sizes.kOfWarp - sizes.kOfWarp % slices;  // those that every slice has
 #pragma unroll(kW ? sizes.kOfWarp : 2)
-    for (int slot = 0; slot < all; slot += slices) add_slot(slot);
-    if (all + slice < sizes.kOfWarp) add_slot(all);
+    for (int slot = 0; slot < all; ++slot) add_slot(slot);
+    if (slice + 1 == slices) return;
+    for (int slot = all; slot < most; ++slot) add_slot(slot);
   }
   // Puts the weighted sums (slices,R,W) at `place`, which may be where the rows were, once the warp has read them.
   template <int R>
@@ -126,12 +127,6 @@ struct WarpRows {
   }
 };
 
-// Where number j of head h is among vectors (W/4,R,4).
-template <int R>
-__device__ int place_in_vectors(int h, int j) {
-  return ((j >> 2) * R + h) * 4 + (j & 3);
-}
-
 // Number j of head h of the weighted sums over all slots. `sums` are those of the first warp, the others' `gap` numbers
 // apart.
 template <int R, int kN, int kW>
@@ -159,6 +154,10 @@ __device__ void add_warps(float (&sums)[R], const float* totals, const StepSizes
   }
 }
 
+// Numbers from a head's vector to the next one in shared memory.
+template <int kW>
+constexpr int kGap = kW ? kW : kStepWidth;
+
 // A lane's numbers of a head's vector (W), 32 columns apart; 0 where there are none.
 constexpr int kOfVector = kStepWidth / kLanes;
 template <int kN, int kW>
@@ -170,19 +169,19 @@ __device__ void load_vector(float (&to)[kOfVector], const float* from, const Ste
   }
 }
 
-// Puts a head's vector, scaled, into vectors (W/4,R,4); by a warp.
-template <int R, int kN, int kW>
+// Puts a head's vector, scaled, into vectors (R,kGap<kW>); by a warp.
+template <int kN, int kW>
 __device__ void put_vector(float* vectors, const float (&v)[kOfVector], float scale, const StepSizes<kN, kW>& sizes,
                            int h, int lane) {
 #pragma unroll
   for (int k = 0; k < kOfVector; ++k) {
     const int j = k * kLanes + lane;
-    if (k * kLanes < sizes.columns() && j < sizes.columns()) vectors[place_in_vectors<R>(h, j)] = scale * v[k];
+    if (k * kLanes < sizes.columns() && j < sizes.columns()) vectors[h * kGap<kW> + j] = scale * v[k];
   }
 }
 
-// Puts the key k / max(|k|, eps) of head h into unit keys (W/4,R,4) and returns max(|k|, eps); by a warp.
-template <int R, int kN, int kW>
+// Puts the key k / max(|k|, eps) of head h into unit keys (R,kGap<kW>) and returns max(|k|, eps); by a warp.
+template <int kN, int kW>
 __device__ float put_unit_key(float* units, const float (&key)[kOfVector], const StepSizes<kN, kW>& sizes, int h,
                               int lane) {
   const auto squares = [&](float scale) {
@@ -192,7 +191,7 @@ __device__ float put_unit_key(float* units, const float (&key)[kOfVector], const
     return sum_of_lanes(sum);
   };
   const float norm = norm_from(squares(1.0f), squares);
-  put_vector<R>(units, key, inverse_of(norm), sizes, h, lane);
+  put_vector(units, key, inverse_of(norm), sizes, h, lane);
   return norm;
 }
 

@@ -92,13 +92,13 @@ __device__ inline void put_gate(float* gates, int h, float gate, int lane) {
   if (lane < 2) gates[lane * kPitch<4> + h] = inverse_of(1 + exponential(lane ? gate : -gate));
 }
 
-// Puts head h where a step has its adds and unit keys (W/4,R,4) and its gates; by a warp. Returns the norm of the key.
-template <int R, int kN, int kW>
+// Puts head h where a step has its adds and unit keys (R,kGap<kW>) and its gates; by a warp. Returns the norm of the key.
+template <int kN, int kW>
 __device__ float put_head(float* adds, float* units, float* gates, const HeadOfWarp& head,
                           const StepSizes<kN, kW>& sizes, int h, int lane) {
-  put_vector<R>(adds, head.add, 1.0f, sizes, h, lane);
+  put_vector(adds, head.add, 1.0f, sizes, h, lane);
   put_gate(gates, h, head.gate, lane);
-  return put_unit_key<R>(units, head.key, sizes, h, lane);
+  return put_unit_key(units, head.key, sizes, h, lane);
 }
 
 // The ranks of the thread's slots by usage, in two parts, between which the block has a barrier: where a slot is no least
@@ -145,7 +145,7 @@ __device__ void write_rows(const WarpRows<kN, kW>& rows, const float (&w)[kOwn<k
     for (int s = 0; s < S; ++s) x[s] = rows.own(s)[c];
 #pragma unroll
     for (int h = 0; h < R; ++h) {
-      const float4 add = load_four(adds + 4 * (c * R + h));
+      const float4 add = load_four(adds + h * kGap<kW> + 4 * c);
 #pragma unroll
       for (int s = 0; s < S; ++s) add_scaled(x[s], w[s][h], add);
     }
@@ -156,7 +156,7 @@ __device__ void write_rows(const WarpRows<kN, kW>& rows, const float (&w)[kOwn<k
     }
 #pragma unroll
     for (int h = 0; h < R; ++h) {
-      const float4 unit = load_four(units + 4 * (c * R + h));
+      const float4 unit = load_four(units + h * kGap<kW> + 4 * c);
 #pragma unroll
       for (int s = 0; s < S; ++s) add_products(products[s][h], x[s], unit);
     }

@@ -13,7 +13,7 @@ struct StepBackwardShared {
 
   MANNKERN_HOST_TOO StepBackwardShared(const Shape& s, float* at)
       : sizes{int(s.N), int(s.W)} {
-    const int warps = sizes.warps(), slots = warps * sizes.kOfWarp, vectors = R * sizes.columns();
+    const int warps = sizes.warps(), slots = warps * sizes.kOfWarp, vectors = R * kGap<kW>;
     rows = at;
     grad_rows = rows + slots * sizes.pitch();
     weights = grad_rows + slots * sizes.pitch();
@@ -62,7 +62,7 @@ __device__ void add_read_products(SlotGradients<kOwn<kN>, R>& grad, const WarpRo
     for (int s = 0; s < S; ++s) x[s] = rows.own(s)[c];
 #pragma unroll
     for (int h = 0; h < R; ++h) {
-      const float4 g = load_four(grad_reads + 4 * (c * R + h));
+      const float4 g = load_four(grad_reads + h * kGap<kW> + 4 * c);
 #pragma unroll
       for (int s = 0; s < S; ++s) add_products(grad.read_weights[s][h], x[s], g);
     }
@@ -137,8 +137,8 @@ __device__ void step_gradients(SlotGradients<kOwn<kN>, R>& grad, const SlotsOfSt
     for (int s = 0; s < S; ++s) d[s] = grad_rows.own(s)[c];
 #pragma unroll
     for (int h = 0; h < R; ++h) {
-      const float4 g = load_four(shared.grad_reads + 4 * (c * R + h));
-      const float4 unit = load_four(shared.units + 4 * (c * R + h));
+      const float4 g = load_four(shared.grad_reads + h * kGap<kW> + 4 * c);
+      const float4 unit = load_four(shared.units + h * kGap<kW> + 4 * c);
 #pragma unroll
       for (int s = 0; s < S; ++s) {
         add_scaled(d[s], slots.w_r[s][h], g);
@@ -152,7 +152,7 @@ __device__ void step_gradients(SlotGradients<kOwn<kN>, R>& grad, const SlotsOfSt
     }
 #pragma unroll
     for (int h = 0; h < R; ++h) {
-      const float4 a = load_four(shared.adds + 4 * (c * R + h));
+      const float4 a = load_four(shared.adds + h * kGap<kW> + 4 * c);
 #pragma unroll
       for (int s = 0; s < S; ++s) add_products(written[s][h], d[s], a);
     }
@@ -217,7 +217,7 @@ __device__ void store_interface_gradients(const InterfaceGradients<float>& to, i
       g[k] = 0;
       if (j >= W) continue;
       g[k] = total_at<R>(shared.rows, gap, sizes, h, j);
-      along += g[k] * shared.units[place_in_vectors<R>(h, j)];
+      along += g[k] * shared.units[h * kGap<kW> + j];
       grad_add[j] = total_at<R>(of_adds, gap, sizes, h, j);
     }
     along = sum_of_lanes(along);
@@ -226,7 +226,7 @@ __device__ void store_interface_gradients(const InterfaceGradients<float>& to, i
 #pragma unroll
     for (int k = 0; k < kOfVector; ++k) {
       const int j = k * kLanes + lane;
-      if (j < W) grad_key[j] = (g[k] - along * shared.units[place_in_vectors<R>(h, j)]) * inverse;
+      if (j < W) grad_key[j] = (g[k] - along * shared.units[h * kGap<kW> + j]) * inverse;
     }
   }
 }

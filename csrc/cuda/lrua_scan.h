@@ -16,7 +16,7 @@ struct ScanShared {
 
   MANNKERN_HOST_TOO ScanShared(const Shape& s, int64_t n, float* at)
       : sizes{int(s.N), int(s.W)}, candidates(least(n, kLanes)) {
-    const int vectors = R * sizes.columns(), warps = sizes.warps();
+    const int vectors = R * kGap<kW>, warps = sizes.warps();
     rows = at;
     sums = rows + warps * sizes.kOfWarp * sizes.pitch();
     weights = sums + warps * sizes.template sums<R>();
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 6 : 2) lrua_scan_kernel
     }
     for (int h = warp; h < R; h += warps) {
       const HeadOfWarp head = h == warp ? next : load_head(op.interface, at * R + h, sizes, lane);
-      put_head<R>(shared.adds, shared.units, shared.gates, head, sizes, h, lane);
+      put_head(shared.adds, shared.units, shared.gates, head, sizes, h, lane);
     }
     if (warp < R && t + 1 < op.steps) next = load_head(op.interface, (at + B) * R + warp, sizes, lane);
     Ranks<kN> ranks;

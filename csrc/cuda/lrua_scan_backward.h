@@ -78,7 +78,7 @@ struct ScanBackward {
       float *adds = t & 1 ? shared.units : shared.adds, *gates = t & 1 ? shared.totals : shared.gates;
       for (int h = warp; h < R; h += sizes.warps()) {
         if (h != warp) load(t, h);
-        put_vector<R>(adds, add, 1.0f, sizes, h, rows.lane);
+        put_vector(adds, add, 1.0f, sizes, h, rows.lane);
         put_gate(gates, h, gate, rows.lane);
       }
       const bool goes_on = t + 1 < end;
@@ -102,7 +102,7 @@ struct ScanBackward {
         for (int s = 0; s < S; ++s) x[s] = rows.own(s)[c];
 #pragma unroll
         for (int h = 0; h < R; ++h) {
-          const float4 a = load_four(adds + 4 * (c * R + h));
+          const float4 a = load_four(adds + h * kGap<kW> + 4 * c);
 #pragma unroll
           for (int s = 0; s < S; ++s) add_scaled(x[s], w[s][h], a);
         }
@@ -142,8 +142,8 @@ struct ScanBackward {
     load_places(slots.place, t);
     for (int h = warp; h < R; h += sizes.warps()) {
       if (h != warp || !kLoadsAhead) load_next(t, h);
-      put_vector<R>(shared.grad_reads, next_grad, 1.0f, sizes, h, rows.lane);
-      const float key_norm = put_head<R>(shared.adds, shared.units, shared.gates, next, sizes, h, rows.lane);
+      put_vector(shared.grad_reads, next_grad, 1.0f, sizes, h, rows.lane);
+      const float key_norm = put_head(shared.adds, shared.units, shared.gates, next, sizes, h, rows.lane);
       if (rows.lane == 0) shared.key_norms[h] = key_norm;
     }
     if (kLoadsAhead && warp < R && t > begin) load_next(t - 1, warp);

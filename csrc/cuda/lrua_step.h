@@ -19,7 +19,7 @@ struct StepShared {
 
   MANNKERN_HOST_TOO StepShared(const Shape& s, int64_t n, float* at)
       : sizes{int(s.N), int(s.W)}, candidates(least(n, kLanes)) {
-    const int vectors = R * sizes.columns(), warps = sizes.warps();
+    const int vectors = R * kGap<kW>, warps = sizes.warps();
     rows = at;
     weights = rows + warps * sizes.kOfWarp * sizes.pitch();
     adds = weights + warps * sizes.kOfWarp * kPitch<R>;
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kStepBlocks<kN>) lrua_step_k
     load_slot(w[s], op.read_weights, e * R * N + rows.slot(s), N, rows.has(s));
   }
   for (int h = warp; h < R; h += warps)
-    put_head<R>(shared.adds, shared.units, shared.gates, load_head(op.interface, e * R + h, sizes, lane), sizes, h,
+    put_head(shared.adds, shared.units, shared.gates, load_head(op.interface, e * R + h, sizes, lane), sizes, h,
                 lane);
   Ranks<kN> ranks;
   ranks.begin(usage, shared.usages, candidates, rows);

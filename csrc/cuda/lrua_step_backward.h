@@ -50,8 +50,8 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2) lrua_step_backwa
     float grad_read[kOfVector];
     load_vector(grad_read, op.grad_read ? op.grad_read + head * W : nullptr, sizes, lane);
     const HeadOfWarp vectors = load_head(op.interface, head, sizes, lane);
-    put_vector<R>(shared.grad_reads, grad_read, 1.0f, sizes, h, lane);
-    const float key_norm = put_head<R>(shared.adds, shared.units, shared.gates, vectors, sizes, h, lane);
+    put_vector(shared.grad_reads, grad_read, 1.0f, sizes, h, lane);
+    const float key_norm = put_head(shared.adds, shared.units, shared.gates, vectors, sizes, h, lane);
     if (lane == 0) shared.key_norms[h] = key_norm;
   }
 #pragma unroll

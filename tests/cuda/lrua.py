@@ -51,7 +51,11 @@ Options = tuple[int | float, ...]  # of a struct: n, per_head, decay; of a scan 
 
 def filled(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
     """An aligned tensor in which a number that is not written shows."""
-    x = aligned(torch.full(tuple(shape), float("nan"))) if dtype == torch.float32 else torch.full(shape, -77, dtype=dtype)
+    x = (
+        aligned(torch.full(tuple(shape), float("nan")))
+        if dtype == torch.float32
+        else torch.full(shape, -77, dtype=dtype)
+    )
     assert x is not None
     return x
 
@@ -146,9 +150,7 @@ class Operations:
         return tuple(results)
 
 
-def scan_sizes(
-    memory: Tensor, keys: Tensor, n: int, per_head: bool, decay: float
-) -> tuple[tuple[int, ...], Options]:
+def scan_sizes(memory: Tensor, keys: Tensor, n: int, per_head: bool, decay: float) -> tuple[tuple[int, ...], Options]:
     """Sizes and options of a scan's struct."""
     (B, N, W), (T, _, R, _) = memory.shape, keys.shape
     return (B, N, W, R), (n, per_head, decay, B, T, checkpoint_every(T))
