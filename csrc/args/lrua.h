@@ -177,8 +177,8 @@ struct LRUAScanBackward {
   InterfaceGradients<T> grad_interface;
 };
 
-// The overload "cosines" of lrua_scan, on a GPU: what is saved for backward are cosines and least used slots of every step,
-// and the memory alone every `checkpoint_every` steps. Read weights follow from cosines, the largest logit and the sum.
+// The overload "cosines" of lrua_scan, on a GPU: what is saved for backward are cosines and least used slots of every
+// step, and the memory alone every `checkpoint_every` steps. Read weights follow from cosines, largest logit and sum.
 template <class T>
 struct LRUAScanCosines {
   Shape shape;
@@ -193,8 +193,8 @@ struct LRUAScanCosines {
   T* read_weights_out;  // (B,R,N)
   T* usage_out;         // (B,N)
   int8_t* marks;        // (T,B,N): 1 + rank, at most 127, at a least used slot, 0 elsewhere; null: nothing is saved
-  T* checkpoints;       // ((T - 1) / checkpoint_every,B,N,W): the memory before steps checkpoint_every, 2 checkpoint_every...
-  T* cosines;           // (T,B,R,N + 2): of each step, then the largest logit (0 without strengths) and the sum of powers
+  T* checkpoints;       // ((T - 1) / checkpoint_every,B,N,W): memory before steps checkpoint_every, 2 checkpoint_every...
+  T* cosines;           // (T,B,R,N + 2), then the largest logit (0 without strengths) and the sum of exponentials
 };
 
 template <class T>

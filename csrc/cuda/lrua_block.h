@@ -75,8 +75,8 @@ struct WarpRows {
       if (exists) *reinterpret_cast<float4*>(to + q) = *reinterpret_cast<const float4*>(place);
     });
   }
-  // Sums over the warp's slots of a weight of each head (kOfWarp,kPitch<R>) times the row. A lane has a chunk of a part of
-  // the slots; parts of 22 slots of 40 columns lie in other banks.
+  // Sums over the warp's slots of a weight of each head (kOfWarp,kPitch<R>) times the row. A lane has a chunk of a part
+  // of the slots; parts of 22 slots with 40 columns lie in different banks.
   template <int R>
   __device__ void weighted_sums(float4 (&sums)[R], const float* weights) const {
     const int slice = sizes.row_of(lane), chunk = lane - slice * sizes.chunks(), slices = sizes.slices();

@@ -39,8 +39,8 @@ struct SlotsOfStep {
   int place[S];
 };
 
-// Gradients of a thread's slots. In place: before, those with respect to what a step gives; after, those with respect to
-// what the step takes. The rows' gradients are in shared memory.
+// Gradients of a thread's slots. In place: before, those with respect to what a step gives; after, those with respect
+// to what the step takes. The rows' gradients are in shared memory.
 template <int S, int R>
 struct SlotGradients {
   float read_weights[S][R], usage[S];
@@ -70,8 +70,8 @@ __device__ void add_read_products(SlotGradients<kOwn<kN>, R>& grad, const WarpRo
 }
 
 // The backward pass of a step behind add_read_products. `rows` and `grad_rows` are the thread's in `shared`; the first
-// are lost. `strength` (R) may be null. `written` is the gradient of the write weights but for what reaches them through
-// usage and rows. What store_interface_gradients stores is ready after the next barrier.
+// are lost. `strength` (R) may be null. `written` is the gradient of the write weights but for what reaches them
+// through usage and rows. What store_interface_gradients stores is ready after the next barrier.
 template <int R, int kN, int kW>
 __device__ void step_gradients(SlotGradients<kOwn<kN>, R>& grad, const SlotsOfStep<kOwn<kN>, R>& slots,
                                float (&written)[kOwn<kN>][R], const StepBackwardShared<R, kN, kW>& shared,

@@ -31,7 +31,8 @@ void launch_step(Gpu& gpu, int64_t B, const LRUAStep<float>& op) {
 template <int R, int kN, int kW, class Gpu>
 void launch_step(Gpu& gpu, int64_t B, const LRUAStepBackward<float>& op) {
   const StepBackwardShared<R, kN, kW> shared(op.shape, nullptr);
-  launch_step(gpu, "lrua_step_backward", lrua_step_backward_kernel<R, kN, kW>, B, shared.sizes.warps(), shared.bytes(), op);
+  const auto kernel = lrua_step_backward_kernel<R, kN, kW>;
+  launch_step(gpu, "lrua_step_backward", kernel, B, shared.sizes.warps(), shared.bytes(), op);
 }
 
 template <int R, int kN, int kW, class Gpu>
@@ -47,9 +48,9 @@ void launch_step(Gpu& gpu, int64_t B, const LRUAScanCosinesBackward<float>& op) 
   const int threads = shared.sizes.warps() * kLanes;
   gpu.reserve(name, kernel, shared.bytes());
   const int blocks = least(B, gpu.at_once(name, kernel, threads, shared.bytes()));
-  const int64_t chunks = int64_t(shared.sizes.chunks()) * kOwn<kN> * threads;  // of a memory
-  auto* scratch = reinterpret_cast<float4*>(gpu.template workspace<float>(blocks * (op.checkpoint_every - 1) * chunks * 4));
-  gpu.launch(name, kernel, blocks, threads, shared.bytes(), op, scratch);
+  const int64_t numbers = int64_t(op.shape.W) * kOwn<kN> * threads;  // of a memory
+  auto* scratch = gpu.template workspace<float>(blocks * (op.checkpoint_every - 1) * numbers);
+  gpu.launch(name, kernel, blocks, threads, shared.bytes(), op, reinterpret_cast<float4*>(scratch));
 }
 
 template <int R, class Gpu, class Op>

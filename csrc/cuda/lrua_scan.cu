@@ -1,5 +1,5 @@
-// The operation lrua_scan on a GPU, as the overload "cosines" and its backward operation. Python defines their schemas and
-// the shapes of what is saved.
+// The operation lrua_scan on a GPU, as the overload "cosines", and its backward operation. Python defines their schemas
+// and the shapes of what is saved.
 
 #include <torch/csrc/stable/library.h>
 

@@ -10,7 +10,7 @@ namespace mannkern {
 template <int R, int kN, int kW>
 struct ScanBackward {
   static constexpr int S = kOwn<kN>;
-  static constexpr bool kLoadsAhead = kN != 0;  // the interface vector of the next step; otherwise registers would spill
+  static constexpr bool kLoadsAhead = kN != 0;  // the interface vector of the next step; else registers would spill
   const LRUAScanCosinesBackward<float>& op;
   const StepBackwardShared<R, kN, kW>& shared;
   const WarpRows<kN, kW>&rows, &grad_rows;
@@ -25,7 +25,9 @@ struct ScanBackward {
     return memories + int64_t(step_of_segment) * (shared.sizes.chunks() * S) * blockDim.x;
   }
   __device__ int64_t at(int t) const { return t * op.B + e; }  // of the episode among those of all steps
-  __device__ const float* strength(int t) const { return op.interface.strength ? op.interface.strength + at(t) * R : nullptr; }
+  __device__ const float* strength(int t) const {
+    return op.interface.strength ? op.interface.strength + at(t) * R : nullptr;
+  }
 
   // The slots' cosines and read weights after step t; before the first step, the read weights alone.
   __device__ void load_weights(float (&w)[S][R], float (&cosine)[S][R], int t) const {
@@ -55,8 +57,8 @@ struct ScanBackward {
     }
   }
 
-  // Computes the memories after steps [begin, end) again; the last stays in shared memory. `w` and `cosine` become those
-  // after step end - 1.
+  // Computes the memories after steps [begin, end) again; the last stays in shared memory. `before` and `cosine` become
+  // read weights and cosines after step end - 1.
   __device__ void compute_again(float (&before)[S][R], float (&cosine)[S][R], int begin, int end) const {
     const StepSizes<kN, kW> sizes = shared.sizes;
     const int W = sizes.columns(), segment = begin / int(op.checkpoint_every);

@@ -1,4 +1,5 @@
-// Notes how csrc/cuda/lrua_launch.h launches LRUA's step and scan. cuda_lrua.py calls it, as cuda_kernels.py calls launches.cpp.
+// Notes how csrc/cuda/lrua_launch.h launches LRUA's step and scan. cuda_lrua.py calls it, as cuda_kernels.py calls
+// launches.cpp.
 
 #include "../cuda/emulate_lrua.cpp"
 #include "recorder.h"
