@@ -61,7 +61,7 @@ def emulated(library: ctypes.CDLL) -> Iterator[Emulated]:
 
 
 def test_example() -> None:
-    """Two steps that write an empty memory: half of each add goes to slot 1, which was used less, the other half where it was read."""
+    """Two steps on an empty memory: half of each add goes to slot 1, which was used less, half to where it read."""
     memory, weights, usage = torch.zeros(1, 2, 4), torch.tensor([[[1.0, 0.0]]]), torch.tensor([[2.0, 1.0]])
     keys = torch.tensor([2.0, 0.0, 0.0, 0.0]).expand(2, 1, 1, 4)
     found = functional.lrua_scan(memory, weights, usage, keys, keys, torch.zeros(2, 1, 1), decay=0.5, backend="cuda")

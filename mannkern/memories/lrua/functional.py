@@ -210,8 +210,9 @@ def lrua_scan(
     """T memory steps on keys and adds (T, B, R, W), gates and strengths (T, B, R), as T calls of :func:`lrua_step`.
 
     It serves episodes whose controller does not read its memory back, so that all its inputs are known at the start.
-    For backward it checkpoints the memory: at most 7 times on the CPU, about sqrt(T)/2 times on a GPU. T = 0 returns
-    the state as it came. State and options are those of :func:`lrua_step`.
+    For backward it checkpoints the memory: at most 7 times on the CPU; on a GPU about sqrt(T) times by CUDA's kernels,
+    which also save R N numbers a step, and sqrt(T)/2 times by Triton's. T = 0 returns the state as it came. State and
+    options are those of :func:`lrua_step`.
     """
     B, N, W = check_first("memory", memory, "BNW")
     T, _, R, _ = check_first("keys", keys, "TBRW")
