@@ -185,6 +185,7 @@ CONTESTANTS: dict[str, list[Contestant]] = {
     ],
     "lrua_scan": [
         *kernels(fused, "triton"),
+        Contestant("cuda", fused("cuda"), GPU, graph=True),
         Contestant("steps", scan_by_steps, GPU, graph=True),
         Contestant("reference", fused("reference")),
     ],

@@ -34,7 +34,9 @@ ENTRY = re.compile(
     r".*?Used (\d+) registers",
     re.DOTALL,
 )
-STEP = re.compile(r"lrua_(step|step_backward)_kernel<(?:\(int\))?(\d), (?:\(int\))?(\d+), (?:\(int\))?\d+>")
+STEP = re.compile(
+    r"lrua_(step|step_backward|scan|scan_backward)_kernel<(?:\(int\))?(\d), (?:\(int\))?(\d+), (?:\(int\))?\d+>"
+)
 KERNEL = re.compile(
     r"(shift_sharpen|address|write)(_backward)?_kernel<(?:mannkern::)?(?:(Warp|Block), )?(float|double)>"
 )
@@ -108,9 +110,10 @@ def _kernel(mangled: str, emulators: Emulators) -> tuple[str, int, int]:
     plain = subprocess.run([tool, mangled], check=True, capture_output=True, text=True).stdout
     if step := STEP.search(plain):
         operation, R, N = step.groups()
-        sizes = "N = 128, W = 40" if N == "128" else "other sizes"
-        bytes_ = steps.step_shared_memory(int(operation != "step"), *(ctypes.c_int64(x) for x in (128, 40, int(R))))
-        return f"lrua_{operation}: float32, R = {R}, {sizes}", 4, bytes_
+        sizes, warps = ("N = 128, W = 40", 2) if N == "128" else ("other sizes", 4)
+        at = (ctypes.c_int64(x) for x in (128, 40, int(R)))
+        bytes_ = steps.shared_memory(f"lrua_{operation}".encode(), *at)
+        return f"lrua_{operation}: float32, R = {R}, {sizes}", warps, bytes_
     match = KERNEL.search(plain.replace("mannkern::", ""))
     if match is None:
         raise RuntimeError(f"not a known kernel: {plain}")

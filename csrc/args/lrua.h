@@ -177,4 +177,45 @@ struct LRUAScanBackward {
   InterfaceGradients<T> grad_interface;
 };
 
+// The overload "cosines" of lrua_scan, on a GPU: what is saved for backward are cosines and least used slots of every
+// step, and the memory alone every `checkpoint_every` steps. Read weights follow from cosines, largest logit and sum.
+template <class T>
+struct LRUAScanCosines {
+  Shape shape;
+  LRUAOptions options;
+  int64_t B, steps, checkpoint_every;
+  const T* memory;        // (B,N,W)
+  const T* read_weights;  // (B,R,N)
+  const T* usage;         // (B,N)
+  InterfaceVector<T> interface;
+  T* reads;             // (T,B,R,W)
+  T* memory_out;        // (B,N,W), after the last step
+  T* read_weights_out;  // (B,R,N)
+  T* usage_out;         // (B,N)
+  int8_t* marks;        // (T,B,N): 1 + rank, at most 127, at a least used slot, 0 elsewhere; null: nothing is saved
+  T* checkpoints;       // ((T - 1) / checkpoint_every,B,N,W): memory before steps checkpoint_every, 2 checkpoint_every...
+  T* cosines;           // (T,B,R,N + 2), then the largest logit (0 without strengths) and the sum of exponentials
+};
+
+template <class T>
+struct LRUAScanCosinesBackward {
+  Shape shape;
+  LRUAOptions options;
+  int64_t B, steps, checkpoint_every;
+  const T* grad_reads;             // (T,B,R,W); null: zero
+  const T* grad_memory_out;        // (B,N,W); null: zero
+  const T* grad_read_weights_out;  // (B,R,N); null: zero
+  const T* grad_usage_out;         // (B,N); null: zero
+  const T* memory;                 // (B,N,W), before the first step
+  const T* read_weights;           // (B,R,N), before the first step
+  InterfaceVector<T> interface;
+  const int8_t* marks;    // as LRUAScanCosines wrote them; so are the next two
+  const T* checkpoints;   // ((T - 1) / checkpoint_every,B,N,W)
+  const T* cosines;       // (T,B,R,N + 2)
+  T* grad_memory;         // (B,N,W)
+  T* grad_read_weights;   // (B,R,N)
+  T* grad_usage;          // (B,N)
+  InterfaceGradients<T> grad_interface;
+};
+
 }  // namespace mannkern

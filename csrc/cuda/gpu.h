@@ -44,6 +44,14 @@ class Gpu {
     const auto carveout = cudaFuncAttributePreferredSharedMemoryCarveout;
     check(cudaFuncSetAttribute(kernel, carveout, cudaSharedmemCarveoutMaxShared), name);
   }
+  // The blocks of a kernel that the GPU runs side by side.
+  template <class... Parameters>
+  int64_t at_once(const char* name, void (*kernel)(Parameters...), int threads, int64_t bytes) {
+    int blocks, multiprocessors;
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, size_t(bytes)), name);
+    check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device_.index), name);
+    return int64_t(std::max(blocks, 1)) * multiprocessors;
+  }
   template <class T>
   void copy(const char* name, T* to, const T* from, int64_t count) {
     const cudaError_t error = cudaMemcpyAsync(to, from, count * sizeof(T), cudaMemcpyDeviceToDevice, stream_);

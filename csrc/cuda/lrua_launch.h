@@ -1,7 +1,11 @@
 // Which kernel an operation of LRUA launches, with how much shared memory. A Gpu is as in launch.h, and has
 //   reserve(name, kernel, bytes of shared memory of a block)
+//   at_once(name, kernel, threads, bytes of shared memory)   how many such blocks run side by side
 #pragma once
 
+#include "lrua_scan.h"
+#include "lrua_scan_backward.h"
+#include "lrua_step.h"
 #include "lrua_step_backward.h"
 
 namespace mannkern {
@@ -15,19 +19,38 @@ inline bool step_takes(const Shape& s) {
 }
 
 template <class Gpu, class Op>
-void launch_step(Gpu& gpu, const char* name, void (*kernel)(Op), int64_t B, int64_t bytes, const Op& op) {
+void launch_step(Gpu& gpu, const char* name, void (*kernel)(Op), int64_t B, int warps, int64_t bytes, const Op& op) {
   gpu.reserve(name, kernel, bytes);
-  gpu.launch(name, kernel, int(B), int(op.shape.N + kLanes - 1) / kLanes * kLanes, bytes, op);
+  gpu.launch(name, kernel, int(B), warps * kLanes, bytes, op);
 }
 template <int R, int kN, int kW, class Gpu>
 void launch_step(Gpu& gpu, int64_t B, const LRUAStep<float>& op) {
   const StepShared<R, kN, kW> shared(op.shape, op.options.n, nullptr);
-  launch_step(gpu, "lrua_step", lrua_step_kernel<R, kN, kW>, B, shared.bytes(), op);
+  launch_step(gpu, "lrua_step", lrua_step_kernel<R, kN, kW>, B, shared.sizes.warps(), shared.bytes(), op);
 }
 template <int R, int kN, int kW, class Gpu>
 void launch_step(Gpu& gpu, int64_t B, const LRUAStepBackward<float>& op) {
   const StepBackwardShared<R, kN, kW> shared(op.shape, nullptr);
-  launch_step(gpu, "lrua_step_backward", lrua_step_backward_kernel<R, kN, kW>, B, shared.bytes(), op);
+  const auto kernel = lrua_step_backward_kernel<R, kN, kW>;
+  launch_step(gpu, "lrua_step_backward", kernel, B, shared.sizes.warps(), shared.bytes(), op);
+}
+
+template <int R, int kN, int kW, class Gpu>
+void launch_step(Gpu& gpu, int64_t B, const LRUAScanCosines<float>& op) {
+  const ScanShared<R, kN, kW> shared(op.shape, op.options.n, nullptr);
+  launch_step(gpu, "lrua_scan", lrua_scan_kernel<R, kN, kW>, B, shared.sizes.warps(), shared.bytes(), op);
+}
+template <int R, int kN, int kW, class Gpu>
+void launch_step(Gpu& gpu, int64_t B, const LRUAScanCosinesBackward<float>& op) {
+  const StepBackwardShared<R, kN, kW> shared(op.shape, nullptr);
+  const auto kernel = lrua_scan_backward_kernel<R, kN, kW>;
+  const char* name = "lrua_scan_backward";
+  const int threads = shared.sizes.warps() * kLanes;
+  gpu.reserve(name, kernel, shared.bytes());
+  const int blocks = least(B, gpu.at_once(name, kernel, threads, shared.bytes()));
+  const int64_t numbers = int64_t(op.shape.W) * kOwn<kN> * threads;  // of a memory
+  auto* scratch = gpu.template workspace<float>(blocks * (op.checkpoint_every - 1) * numbers);
+  gpu.launch(name, kernel, blocks, threads, shared.bytes(), op, reinterpret_cast<float4*>(scratch));
 }
 
 template <int R, class Gpu, class Op>

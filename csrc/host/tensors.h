@@ -69,7 +69,7 @@ class Call {
   const Tensor& hold(const Tensor& t, const char* name, Sizes sizes, ScalarType type = kType) {
     check(t, name, sizes, type);
     const bool is_contiguous = t.is_contiguous();
-    check_storage(t, name, sizes, is_contiguous, type == ScalarType::Bool ? 1 : type == ScalarType::Float ? 4 : 8);
+    check_storage(t, name, sizes, is_contiguous, bytes_of(type));
     held_.push_back(is_contiguous ? t : torch::stable::contiguous(t));
     return held_.back();
   }
@@ -87,8 +87,12 @@ class Call {
   }
 
  private:
+  static int64_t bytes_of(ScalarType type) {
+    return type == ScalarType::Bool || type == ScalarType::Char ? 1 : type == ScalarType::Float ? 4 : 8;
+  }
   static int32_t to_code(ScalarType type) {
     if (type == ScalarType::Long) return aoti_torch_dtype_int64();
+    if (type == ScalarType::Char) return aoti_torch_dtype_int8();
     return type == ScalarType::Float ? aoti_torch_dtype_float32() : aoti_torch_dtype_float64();
   }
   const Device device_;

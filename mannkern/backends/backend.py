@@ -35,6 +35,7 @@ class Backend(NamedTuple):
                     run a call of them; "" where it can
     on_request:     of these operations, those that ``auto`` does not take
     episode_overload: the overload of a whole episode, where it is not ``overload``
+    scan_overload:  the overload of a scan, where it is not ``overload``
     """
 
     name: str
@@ -48,3 +49,4 @@ class Backend(NamedTuple):
     operations: Mapping[str, Callable[[Sizes, torch.dtype], str]] = MappingProxyType({})
     on_request: tuple[str, ...] = ()
     episode_overload: str | None = None
+    scan_overload: str | None = None

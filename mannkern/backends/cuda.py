@@ -1,7 +1,7 @@
 """The backend ``cuda``: the compiled CUDA kernels, for tensors on an NVIDIA GPU.
 
-It has the NTM's operations, and of LRUA two in float32: the step, where a block of threads holds the memory of an
-episode, and whole episodes of a MANN as one persistent kernel, where a call names this backend.
+It has the NTM's operations, and of LRUA three in float32: the step and the scan, where a block of threads holds the
+memory of an episode, and whole episodes of a MANN as one persistent kernel, where a call names this backend.
 """
 
 from __future__ import annotations
@@ -23,19 +23,23 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
     return "" if sizes.N <= _MOST_SLOTS else f"N = {sizes.N}, the CUDA kernels take up to {_MOST_SLOTS:,}"
 
 
-def _why_not_step(sizes: Sizes, dtype: torch.dtype) -> str:
+def _why_not_step(sizes: Sizes, dtype: torch.dtype, operation: str = "lrua_step") -> str:
     """The twin of step_takes in csrc/cuda/lrua_launch.h."""
     N, W, R, _ = sizes
     if dtype != torch.float32:
-        return f"dtype = {str(dtype).removeprefix('torch.')}, the CUDA kernels of lrua_step take float32"
+        return f"dtype = {str(dtype).removeprefix('torch.')}, the CUDA kernels of {operation} take float32"
     for name, size, most in (("N", N, 256), ("W", W, 128), ("R", R, 4)):
         if size > most:
-            return f"{name} = {size}, the CUDA kernels of lrua_step take up to {most}"
+            return f"{name} = {size}, the CUDA kernels of {operation} take up to {most}"
     if W % 4 != 0:
-        return f"W = {W}, the CUDA kernels of lrua_step take multiples of 4"
+        return f"W = {W}, the CUDA kernels of {operation} take multiples of 4"
     if -(-N // 32) * 32 * W > _MOST_NUMBERS:
-        return f"N = {N} and W = {W}, the CUDA kernels of lrua_step take N * W up to {_MOST_NUMBERS:,}"
+        return f"N = {N} and W = {W}, the CUDA kernels of {operation} take N * W up to {_MOST_NUMBERS:,}"
     return ""
+
+
+def _why_not_scan(sizes: Sizes, dtype: torch.dtype) -> str:
+    return _why_not_step(sizes, dtype, "lrua_scan")
 
 
 def _why_not_episode(sizes: Sizes, dtype: torch.dtype) -> str:
@@ -51,7 +55,8 @@ BACKEND = Backend(
     devices=("cuda",),
     why_not=_why_not,
     fuses_episodes=lambda family, sizes, dtype: family == "lrua",
-    operations={"lrua_step": _why_not_step, "mann_episode": _why_not_episode},
+    operations={"lrua_step": _why_not_step, "lrua_scan": _why_not_scan, "mann_episode": _why_not_episode},
     on_request=("mann_episode",),
     episode_overload="persistent",
+    scan_overload="cosines",
 )

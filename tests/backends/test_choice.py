@@ -150,12 +150,12 @@ def test_backend_info() -> None:
 
 
 def test_backend_info_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LRUA's step at the paper's size runs on the CUDA kernels, its other operations on Triton's."""
+    """LRUA's step and scan at the paper's size run on the CUDA kernels, its other operations on Triton's."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(native, "cuda_reason", "")
     used = mannkern.backend_info().used["cuda"]
-    assert used["lrua_step"] == used["ntm_write"] == "cuda"
-    assert used["lrua_scan"] == used["cosine_read"] == "triton"
+    assert used["lrua_step"] == used["lrua_scan"] == used["ntm_write"] == "cuda"
+    assert used["cosine_read"] == "triton"
 
 
 @pytest.mark.usefixtures("without_library")

@@ -157,24 +157,25 @@ def test_auto_on_a_gpu_by_family(monkeypatch: pytest.MonkeyPatch) -> None:
         name_of("ntm", "cuda", gpu)
 
 
-def test_auto_takes_one_operation_of_another_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LRUA's step has CUDA kernels of its own, for some sizes in float32; all else of the family stays with Triton."""
-    gpu, step = torch.device("cuda"), "lrua_step"
+@pytest.mark.parametrize("step", ["lrua_step", "lrua_scan"])
+def test_auto_takes_one_operation_of_another_backend(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LRUA's step and scan have CUDA kernels, for some sizes in float32; all else of the family stays with Triton."""
+    gpu = torch.device("cuda")
     monkeypatch.setattr(native, "cuda_reason", "")
     for sizes in ((128, 40, 4), (256, 40, 1), (1, 4, 3), (80, 104, 2)):
         assert choose("lrua", None, gpu, *sizes, step).name == "cuda"
         assert choose("lrua", "cuda", gpu, *sizes, step).name == "cuda"
         assert choose("lrua", "triton", gpu, *sizes, step).name == "triton"
-        assert choose("lrua", None, gpu, *sizes, "lrua_scan").name == "triton"
+        assert choose("lrua", None, gpu, *sizes, "cosine_read").name == "triton"
         assert choose("lrua", None, gpu, *sizes).name == "triton"
     for reason, sizes, dtype in (
-        ("N = 257, the CUDA kernels of lrua_step take up to 256", (257, 8, 1), torch.float32),
-        ("W = 132, the CUDA kernels of lrua_step take up to 128", (8, 132, 1), torch.float32),
-        ("R = 5, the CUDA kernels of lrua_step take up to 4", (8, 8, 5), torch.float32),
-        ("W = 13, the CUDA kernels of lrua_step take multiples of 4", (8, 13, 1), torch.float32),
-        ("N = 129 and W = 80, the CUDA kernels of lrua_step take N * W up to 10,240", (129, 80, 1), torch.float32),
-        ("dtype = float64, the CUDA kernels of lrua_step take float32", (8, 8, 1), torch.float64),
-        ("dtype = float16, the CUDA kernels of lrua_step take float32", (8, 8, 1), torch.float16),
+        (f"N = 257, the CUDA kernels of {step} take up to 256", (257, 8, 1), torch.float32),
+        (f"W = 132, the CUDA kernels of {step} take up to 128", (8, 132, 1), torch.float32),
+        (f"R = 5, the CUDA kernels of {step} take up to 4", (8, 8, 5), torch.float32),
+        (f"W = 13, the CUDA kernels of {step} take multiples of 4", (8, 13, 1), torch.float32),
+        (f"N = 129 and W = 80, the CUDA kernels of {step} take N * W up to 10,240", (129, 80, 1), torch.float32),
+        (f"dtype = float64, the CUDA kernels of {step} take float32", (8, 8, 1), torch.float64),
+        (f"dtype = float16, the CUDA kernels of {step} take float32", (8, 8, 1), torch.float16),
     ):
         assert choose("lrua", None, gpu, *sizes, step, dtype).name == "triton"
         with pytest.raises(RuntimeError, match=f"^backend: got 'cuda', need another: {re.escape(reason)}$"):

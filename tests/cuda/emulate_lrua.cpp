@@ -42,15 +42,29 @@ alignas(16) double dynamic_shared[kStepBytes / sizeof(double) + 64];
 
 namespace {
 
+constexpr int64_t kAtOnce = 2;  // blocks that run side by side
+
 struct Emulated {
+  std::vector<std::vector<float>> held;
+
   template <class Kernel>
   void reserve(const char*, Kernel*, int64_t) {}
-  template <class Kernel, class Op>
-  void launch(const char* name, Kernel* kernel, int blocks, int threads, int64_t bytes, const Op& op) {
+  template <class Kernel>
+  int64_t at_once(const char*, Kernel*, int, int64_t) {
+    return kAtOnce;
+  }
+  template <class T>
+  T* workspace(int64_t count) {
+    held.emplace_back(count + 4, std::nanf(""));  // its numbers begin at a multiple of 16 bytes
+    return held.back().data() + -(reinterpret_cast<uintptr_t>(held.back().data()) / 4) % 4;
+  }
+  template <class Kernel, class Op, class... Scratch>
+  void launch(const char* name, Kernel* kernel, int blocks, int threads, int64_t bytes, const Op& op,
+              Scratch*... scratch) {
     if (bytes > kStepBytes || blocks < 1 || !step_takes(op.shape)) emulator::fail(name);
     gridDim.x = unsigned(blocks);
     blockDim.x = unsigned(threads);
-    emulator::body = [&] { kernel(op); };
+    emulator::body = [&] { kernel(op, scratch...); };
     for (unsigned block = 0; block < gridDim.x; ++block) {
       std::memset(dynamic_shared, 0xff, sizeof dynamic_shared);
       copies.assign(blockDim.x, {});
@@ -69,8 +83,16 @@ struct SharedMemory {
 
   template <class Kernel>
   void reserve(const char*, Kernel*, int64_t) {}
-  template <class Kernel, class Op>
-  void launch(const char*, Kernel*, int, int, int64_t of_block, const Op&) {
+  template <class Kernel>
+  int64_t at_once(const char*, Kernel*, int, int64_t) {
+    return 1;
+  }
+  template <class T>
+  T* workspace(int64_t) {
+    return nullptr;
+  }
+  template <class Kernel, class Op, class... Scratch>
+  void launch(const char*, Kernel*, int, int, int64_t of_block, const Op&, Scratch*...) {
     bytes = of_block;
   }
 };
@@ -103,10 +125,19 @@ extern "C" void lrua_step_backward(int64_t B, const int64_t* fields, int backwar
   mannkern::call<mannkern::LRUAStepBackward<float>>(B, fields, backwards);
 }
 
+extern "C" void lrua_scan(int64_t B, const int64_t* fields, int backwards) {
+  mannkern::call<mannkern::LRUAScanCosines<float>>(B, fields, backwards);
+}
+extern "C" void lrua_scan_backward(int64_t B, const int64_t* fields, int backwards) {
+  mannkern::call<mannkern::LRUAScanCosinesBackward<float>>(B, fields, backwards);
+}
+
 extern "C" int takes(int64_t N, int64_t W, int64_t R) { return mannkern::step_takes({N, W, R}); }
 
-extern "C" int step_shared_memory(int backward, int64_t N, int64_t W, int64_t R) {
+extern "C" int shared_memory(const char* operation, int64_t N, int64_t W, int64_t R) {
+  const std::string name = operation;
   const mannkern::Shape shape = {N, W, R};
-  return int(backward ? mannkern::shared_memory_of<mannkern::LRUAStepBackward<float>>(shape)
-                      : mannkern::shared_memory_of<mannkern::LRUAStep<float>>(shape));
+  if (name == "lrua_step") return int(mannkern::shared_memory_of<mannkern::LRUAStep<float>>(shape));
+  if (name == "lrua_scan") return int(mannkern::shared_memory_of<mannkern::LRUAScanCosines<float>>(shape));
+  return int(mannkern::shared_memory_of<mannkern::LRUAStepBackward<float>>(shape));  // the scan's is the same
 }

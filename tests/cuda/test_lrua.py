@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 import torch
 
-from mannkern.backends import cuda, reference
+from mannkern.backends import cuda
 from mannkern.backends.backend import Sizes
 from mannkern.memories.lrua import functional
 from mannkern.memories.lrua.ops import step
@@ -46,21 +47,15 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 @pytest.fixture
-def emulated(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Emulated:
+def emulated(library: ctypes.CDLL) -> Iterator[Emulated]:
     """Makes the step's Function call the emulated kernels; the fixture sets the options of Operations."""
+    with ExitStack() as stack:
 
-    def use(**options: bool) -> None:
-        operations = lrua.Operations(library, **options)
-        for name in ("lrua_step", "lrua_step_backward"):
-            monkeypatch.setattr(step, name, {"default": getattr(operations, name)})
+        def use(**options: bool) -> None:
+            stack.enter_context(lrua.replaced(lrua.Operations(library, **options)))
 
-    monkeypatch.setattr(
-        functional,
-        "choose",
-        lambda family, requested, *_, **__: reference.BACKEND if requested == "reference" else cuda.BACKEND,
-    )
-    use()
-    return use
+        use()
+        yield use
 
 
 def test_example() -> None:

@@ -29,7 +29,7 @@ SIZES = {"whole": Shape(64, 128, 40, 4, 4), "tiles": Shape(2, 2000, 40, 4, 4), "
 CUDA_SIZES = SIZES | {"even": Shape(5, 70, 12, 3, 5), "most": Shape(3, 256, 40, 4, 6)}  # in other sizes Triton compiles
 OPERATIONS = {
     "triton": ("write_reset", "read_strength", "usage", "step_strength", "step_per_head", "scan"),
-    "cuda": ("shift_sharpen", "ntm_address", "ntm_write", "step", "step_strength", "step_per_head"),
+    "cuda": ("shift_sharpen", "ntm_address", "ntm_write", "step", "step_strength", "step_per_head", "scan"),
 }
 
 
@@ -84,16 +84,17 @@ def accuracy() -> None:
 
 
 def cuda_step_accuracy() -> str | None:
-    """LRUA's step by CUDA C++ keeps the accuracy rule at every size that it takes, and with views at any offset."""
+    """LRUA's step and scan by CUDA C++ keep the accuracy rule at every size, and with views at any offset."""
     if "cuda" not in backends():
         return "not run: needs the compiled kernels"
-    for name in ("step", "step_strength", "step_per_head"):
+    for name in ("step", "step_strength", "step_per_head", "scan", "scan_strength_per_head"):
         case = CASES[name]
         for shape in (*CUDA_SIZES.values(), *SHAPES.values(), Shape(2, 64, 128, 2, 40), Shape(3, 129, 60, 1, 20)):
             if not takes("cuda", case, shape):
                 continue
             tensors = on("cuda", arguments(case, shape._replace(B=shape.B + 1)))
-            views = {k: x[1:] for k, x in tensors.items()}
+            batch = {"keys": 1, "adds": 1, "gates": 1, "strengths": 1}  # where it is not dimension 0
+            views = {k: x.narrow(batch.get(k, 0), 1, shape.B) for k, x in tensors.items()}
             for held in (views, {k: shifted(x) for k, x in views.items()}):
                 _, measured = measure(case, held, on("cuda", cotangents(case, shape)), "cuda", shape.n)
                 wrong = {k: error for k, error in measured.items() if not error.measured <= error.allowed}

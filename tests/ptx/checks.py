@@ -43,7 +43,7 @@ def _accuracy(row: Row) -> tuple[list[str], str]:
         with cuda_kernels.emulated(1 if ONE_BLOCK in row.label else cuda_kernels.MANY_BLOCKS):
             found = measure(case, arguments(case, shape, row.dtype), gradients, "cuda")[1]
     elif row.is_cuda:
-        with cuda_lrua.emulated():
+        with cuda_lrua.emulated(1 if ONE_BLOCK in row.label else cuda_lrua.AT_ONCE):
             found = measure(case, _settled(row, wide, n), gradients, "cuda", n)[1]
     else:
         tensors = _settled(row, wide, n)
@@ -158,13 +158,9 @@ def _ties_of_usage(row: Row) -> tuple[list[str], str]:
         return now["memory"]
 
     truth = by_steps(torch.float64, "reference")
-    if row.is_cuda:
-        with cuda_lrua.emulated():
-            results = {"steps": by_steps(torch.float32, "cuda")}
-    else:
-        with triton_kernels.as_on_a_gpu():
-            scanned = functional.lrua_scan(**state, **sequences, num_least_used=n, backend="triton").memory
-            results = {"steps": by_steps(torch.float32, "triton"), "scan": scanned}
+    with cuda_lrua.emulated() if row.is_cuda else triton_kernels.as_on_a_gpu():
+        scanned = functional.lrua_scan(**state, **sequences, num_least_used=n, backend=row.backend).memory
+        results = {"steps": by_steps(torch.float32, row.backend), "scan": scanned}
     wrong = []
     for name, memory in results.items():
         errors = (memory.double() - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)

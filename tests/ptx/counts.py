@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +19,13 @@ from tests.ptx import triton_driver, triton_kernels  # isort: skip
 
 import torch
 import triton
+from torch.utils.cpp_extension import include_paths
 
 from mannkern import functional
+from setup import find_nvcc, nvcc_flags
+from tests.ptx import cuda_kernels, cuda_lrua
+from tests.ptx.build import ROOT
+from tests.ptx.coverage import MISSING
 from tests.ptx.instructions import BARRIER, BRANCH, RETURN, Instruction
 from tests.ptx.machine import Program
 
@@ -76,8 +82,18 @@ def traffic(program: Program) -> Traffic:
     return Traffic(loaded, stored, int(wavefronts.sum()), int((wavefronts - least).sum()))
 
 
-def run_standard() -> Iterator[tuple[str, triton_driver.Compiled, int]]:
-    """The name, the kernel and the steps of each kernel of a step and of a scan, forward and backward."""
+class Counted(NamedTuple):
+    """A kernel that ran: its name, program, launched warps and steps, and the machine code of it and perhaps others."""
+
+    name: str
+    program: Program
+    warps: int
+    steps: int
+    code: bytes
+
+
+def run_standard(backend: str) -> Iterator[Counted]:
+    """Each kernel of a step and of a scan, forward and backward."""
     g = torch.Generator().manual_seed(0)
 
     def leaf(*size: int) -> torch.Tensor:
@@ -85,39 +101,55 @@ def run_standard() -> Iterator[tuple[str, triton_driver.Compiled, int]]:
 
     for steps, function in ((1, functional.lrua_step), (T, functional.lrua_scan)):
         triton_driver.PROGRAMS.clear()
+        cuda_kernels.program.cache_clear()
+        cuda_lrua.PROGRAMS.clear()
         front = () if steps == 1 else (T,)
         interface = [leaf(*front, B, R, W), leaf(*front, B, R, W), leaf(*front, B, R)]
-        with triton_kernels.as_on_a_gpu():
+        with triton_kernels.as_on_a_gpu() if backend == "triton" else cuda_lrua.emulated():
             results = function(
-                leaf(B, N, W), leaf(B, R, N), leaf(B, N), *interface, num_least_used=LEAST, backend="triton"
+                leaf(B, N, W), leaf(B, R, N), leaf(B, N), *interface, num_least_used=LEAST, backend=backend
             )
             torch.stack([(x * torch.randn(x.shape, generator=g)).sum() for x in results]).sum().backward()
         for compiled in triton_driver.PROGRAMS.values():
-            yield compiled.kernel.name, compiled, steps
+            code, kernel = triton_driver.assemble(compiled.kernel), compiled.kernel
+            yield Counted(kernel.name, compiled.program, kernel.metadata.num_warps, steps, code)
+        for name, program in cuda_lrua.PROGRAMS.items():
+            yield Counted(name, program, program.warps, steps, nvcc_code(cuda_lrua.source_of(name)))
 
 
-def machine_code(compiled: triton_driver.Compiled) -> tuple[int, int]:
+@cache
+def nvcc_code(source: str) -> bytes:
+    """The machine code of a file of csrc/cuda."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        command = [*nvcc_flags(str(find_nvcc()), include_paths()), "-arch=sm_90", "-cubin", f"csrc/cuda/{source}"]
+        subprocess.run([*command, "-o", file.name], cwd=ROOT, check=True)
+        return Path(file.name).read_bytes()
+
+
+def machine_code(kernel: Counted) -> tuple[int, int]:
     """Static instructions without the padding at the end, and registers."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(triton_driver.assemble(compiled.kernel))
+        file.write(kernel.code)
         file.flush()
         code, usage = (
             subprocess.run([str(TOOL), option, file.name], capture_output=True, text=True, check=True).stdout
             for option in ("-sass", "--dump-resource-usage")
         )
+    mangled = kernel.program.entry.name
+    code = code.partition(f"Function : {mangled}\n")[2].partition("Function :")[0]
     names = re.findall(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\d\s+)?([A-Z][\w.]*)", code)
     while names and names[-1] in ("NOP", "BRA"):
         names.pop()
-    registers = re.search(r"REG:(\d+)", usage)
+    registers = re.search(rf"{mangled}:\s+REG:(\d+)", usage)
     return len(names), int(registers[1]) if registers else 0
 
 
-def report() -> Iterator[str]:
+def report(backend: str) -> Iterator[str]:
     """Four lines for each kernel."""
-    for name, compiled, steps in run_standard():
-        program, warps = compiled.program, compiled.kernel.metadata.num_warps
-        per = 1 / (program.blocks * steps)
-        instructions, registers = machine_code(compiled)
+    for kernel in run_standard(backend):
+        program, warps = kernel.program, kernel.warps
+        per = 1 / (B * program.launches * kernel.steps)
+        instructions, registers = machine_code(kernel)
         kinds, moved = by_kind(program), traffic(program)
         total, ratio = sum(kinds.values()) * per, instructions / len(program.code)
         bytes_ = (program.sectors_read + program.sectors_written) * 32 * per
@@ -130,7 +162,7 @@ def report() -> Iterator[str]:
         times = [f"{unit} {x / (MULTIPROCESSORS * CLOCK) * 1e9:.1f}" for unit, x in cycles.items()]
         times += [f"memory of an {gpu} {bytes_ / rate * 1e9:.1f}" for gpu, rate in BANDWIDTH.items()]
         together = min(65536 // (registers * 32 * warps), 64 // warps)
-        yield f"{name}: {warps} warps, {registers} registers, {together} programs on a multiprocessor"
+        yield f"{kernel.name}: {warps} warps, {registers} registers, {together} programs on a multiprocessor"
         yield f"    {total:.0f} instructions of warps as PTX, about {total * ratio:.0f} as machine code: " + ", ".join(
             f"{unit} {count * per:.0f}" for unit, count in kinds.most_common()
         )
@@ -144,5 +176,7 @@ def report() -> Iterator[str]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print(f"An episode and step at N = {N}, W = {W}, R = {R}, n = {LEAST}, in float32 on sm_90")
-    for line in report():
-        print(line)
+    for backend, missing in (("triton", MISSING[False]), ("cuda", MISSING[True])):
+        print(f"\nBackend {backend}: {missing or 'its kernels'}")
+        for line in () if missing else report(backend):
+            print(line)

@@ -24,6 +24,6 @@ def every_kernel() -> set[str]:
     if not MISSING[True]:
         from tests.ptx import cuda_kernels, cuda_lrua  # here, because they need nvcc
 
-        for source in (cuda_kernels.SOURCE, cuda_lrua.SOURCE):
+        for source in (cuda_kernels.SOURCE, *cuda_lrua.SOURCES.values()):
             names |= set(cuda_kernels.module(source, 90).entries)
     return names

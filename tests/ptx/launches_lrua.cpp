@@ -1,4 +1,5 @@
-// Notes how csrc/cuda/lrua_launch.h launches LRUA's step. cuda_lrua.py calls it, as cuda_kernels.py calls launches.cpp.
+// Notes how csrc/cuda/lrua_launch.h launches LRUA's step and scan. cuda_lrua.py calls it, as cuda_kernels.py calls
+// launches.cpp.
 
 #include "../cuda/emulate_lrua.cpp"
 #include "recorder.h"
@@ -16,8 +17,15 @@ void note(Recorder& gpu, int64_t B, const int64_t* fields) {
 }  // namespace
 }  // namespace mannkern
 
-extern "C" void launch_of(int backward, int64_t B, const int64_t* fields, mannkern::Launch* noted) {
-  mannkern::Recorder gpu{*noted, 0};
-  if (backward) mannkern::note<mannkern::LRUAStepBackward<float>>(gpu, B, fields);
-  else mannkern::note<mannkern::LRUAStep<float>>(gpu, B, fields);
+extern "C" int launch_of(const char* operation, int64_t B, const int64_t* fields, int64_t workspace_address,
+                         int64_t at_once, mannkern::Launch* noted) {
+  using namespace mannkern;
+  Recorder gpu{*noted, workspace_address, at_once};
+  const std::string name = operation;
+  if (name == "lrua_step") note<LRUAStep<float>>(gpu, B, fields);
+  else if (name == "lrua_step_backward") note<LRUAStepBackward<float>>(gpu, B, fields);
+  else if (name == "lrua_scan") note<LRUAScanCosines<float>>(gpu, B, fields);
+  else if (name == "lrua_scan_backward") note<LRUAScanCosinesBackward<float>>(gpu, B, fields);
+  else return 0;
+  return 1;
 }

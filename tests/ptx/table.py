@@ -57,7 +57,7 @@ NTM_SHAPES = {
     "rows in device memory": Shape(1, 13000, 3, 1, 1),
 }
 
-STEP_SHAPES = {  # of the CUDA kernels of LRUA's step
+STEP_SHAPES = {  # of the CUDA kernels of LRUA's step and scan
     "standard": Shape(2, 128, 40, 4, 4),
     "standard, 3 heads": Shape(1, 128, 40, 3, 3),
     "standard, 2 heads": Shape(1, 128, 40, 2, 5),
@@ -71,6 +71,7 @@ STEP_SHAPES = {  # of the CUDA kernels of LRUA's step
     "most slots": Shape(1, 256, 40, 2, 5),
     "most columns": Shape(1, 64, 128, 4, 40),
 }
+SCAN_STEPS = {"standard": 5, "one slot": 7}  # 2 at other sizes
 
 EQUAL_SLOTS = ((128, 40, 4), (128, 40, 1), (40, 12, 4), (256, 20, 3), (33, 16, 2))  # N, W, R
 EQUAL_ROWS = ((128, 40), (100, 40), (128, 41), (33, 17), (300, 40))  # N, W
@@ -123,6 +124,12 @@ def _step(case: str, label: str) -> Row:
     return Row("accuracy", case, label, STEP_SHAPES[label], backend="cuda")
 
 
+def _scan(case: str, label: str, gradient: bool = True) -> Row:
+    blocks = ", one block" if STEP_SHAPES[label].B > 1 else ""
+    shape = STEP_SHAPES[label]._replace(T=SCAN_STEPS.get(label, 2))
+    return Row("accuracy", case, label + blocks, shape, gradient=gradient, backend="cuda")
+
+
 def _equal_slots(N: int, W: int, R: int) -> Row:
     return Row("equal slots", "step_strength", f"{N} x {W}, R = {R}", Shape(2, N, W, R, 1), backend="cuda")
 
@@ -171,6 +178,7 @@ def _small() -> Iterator[Row]:
     yield Row("accuracy", "shift_sharpen", "rows in device memory", NTM_SHAPES["rows in device memory"])
     yield from (_step("step_strength", "standard"), _step("step", "odd"), _step("step_per_head", "2 heads"))
     yield from (_step("step", "1 head"), _equal_slots(40, 12, 4), _mask_of_step(33, 4))
+    yield from (_scan("scan", "standard"), _scan("scan_strength_per_head", "odd"), _scan("scan", "1 head", False))
 
 
 def _whole() -> Iterator[Row]:
@@ -185,6 +193,8 @@ def _whole() -> Iterator[Row]:
             yield from (Row("accuracy", case, label, shape, dtype) for case in NTM_CASES)
     for label in STEP_SHAPES:
         yield from (_step(case, label) for case in ("step", "step_strength", "step_per_head"))
+        yield from (_scan(case, label) for case in ("scan", "scan_strength_per_head"))
+        yield _scan("scan", label, gradient=False)
     yield from (_equal_slots(*sizes) for sizes in EQUAL_SLOTS)
     yield from (_mask_of_step(*sizes) for sizes in ((128, 4), (70, 9), (33, 33), (256, 40)))
     yield from (_ties(*sizes, backend="cuda") for sizes in ((128, 40, 4, 4), (33, 16, 3, 3)))

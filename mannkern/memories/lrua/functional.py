@@ -210,12 +210,13 @@ def lrua_scan(
     """T memory steps on keys and adds (T, B, R, W), gates and strengths (T, B, R), as T calls of :func:`lrua_step`.
 
     It serves episodes whose controller does not read its memory back, so that all its inputs are known at the start.
-    For backward it checkpoints the memory: at most 7 times on the CPU, about sqrt(T)/2 times on a GPU. T = 0 returns
-    the state as it came. State and options are those of :func:`lrua_step`.
+    For backward it checkpoints the memory: at most 7 times on the CPU; on a GPU about sqrt(T) times by CUDA's kernels,
+    which also save R N numbers a step, and sqrt(T)/2 times by Triton's. T = 0 returns the state as it came. State and
+    options are those of :func:`lrua_step`.
     """
     B, N, W = check_first("memory", memory, "BNW")
     T, _, R, _ = check_first("keys", keys, "TBRW")
-    chosen = choose("lrua", backend, memory.device, N, W, R)
+    chosen = choose("lrua", backend, memory.device, N, W, R, "lrua_scan", memory.dtype)
     takes_half = chosen.takes_half
     memory = memory if takes_half and T else widen(memory)
     read_weights = check_tensor(memory, "read_weights", read_weights, "BRN", (B, R, N), takes_half and T > 0)
@@ -226,6 +227,7 @@ def lrua_scan(
     strengths = check_strength(memory, "strengths", strengths, "TBR", (T, B, R), takes_half)
     options = _options(R, N, num_least_used, least_used, decay)
     arguments = (memory, read_weights, usage, keys, adds, gates, strengths, *options)
-    if chosen.overload is None or T == 0:
+    overload = chosen.scan_overload or chosen.overload
+    if overload is None or T == 0:
         return LRUAScan(*reference.lrua_scan(*arguments))
-    return LRUAScan(*LRUAScanFunction.apply_fast(*arguments, torch.is_grad_enabled(), chosen.overload)[:4])
+    return LRUAScan(*LRUAScanFunction.apply_fast(*arguments, torch.is_grad_enabled(), overload)[:4])

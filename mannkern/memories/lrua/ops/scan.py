@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mannkern.backends import native
+from mannkern.memories import episode
 from mannkern.memories.checks import compute_dtype
 from mannkern.memories.function import Gradient, MemoryFunction, call_backward, pull_back, takes
 from mannkern.memories.library import empty_like, operation
@@ -81,6 +82,33 @@ def _recompute(
     return reads, last_memory, last_read_weights, last_usage, marks, checkpoints, weights_checkpoints
 
 
+@operation("lrua_scan", "cosines")
+def _cosines(
+    memory: Tensor,
+    read_weights: Tensor,
+    usage: Tensor,
+    keys: Tensor,
+    adds: Tensor,
+    gates: Tensor,
+    strengths: Tensor | None,
+    num_least_used: int,
+    per_head: bool,
+    decay: float,
+    save_for_backward: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Reads and the last state; then marks (T, B, N), checkpoints of the memory, and cosines (T, B, R, N + 2).
+
+    Behind the cosines of a head are its largest logit and the sum of its exponentials, from which read weights follow.
+    They take a tenth of a memory's space, and with them to compute a memory again is its write alone.
+    """
+    T = keys.shape[0]
+    steps, count = (T, (T - 1) // episode.checkpoint_every(T)) if save_for_backward else (0, 0)
+    marks = memory.new_empty((steps, *usage.shape), dtype=torch.int8)
+    B, R, N = read_weights.shape
+    saved = marks, memory.new_empty((count, *memory.shape)), memory.new_empty((steps, B, R, N + 2))
+    return memory.new_empty(keys.shape), *empty_like(memory, read_weights, usage), *saved
+
+
 @operation("lrua_scan_backward", "default")
 def _save_backward(
     grad_reads: Tensor | None,
@@ -104,7 +132,7 @@ def _save_backward(
     return *inputs, _strengths_gradient(keys, strengths)
 
 
-@operation("lrua_scan_backward", "recompute")
+@operation("lrua_scan_backward", "recompute", "cosines")
 def _recompute_backward(
     grad_reads: Tensor | None,
     grad_memory: Tensor | None,
@@ -134,7 +162,7 @@ def _strengths_gradient(keys: Tensor, strengths: Tensor | None) -> Tensor:
     return keys.new_empty((*keys.shape[:2], 0)) if strengths is None else strengths.new_empty(strengths.shape)
 
 
-lrua_scan = _save | _recompute
+lrua_scan = _save | _recompute | _cosines
 lrua_scan_backward = _save_backward | _recompute_backward
 
 
@@ -145,7 +173,7 @@ def _reference_save_backward(*args: Any) -> tuple[Tensor | None, ...]:
 
 
 def _reference_recompute_backward(*args: Any) -> tuple[Tensor | None, ...]:
-    """The gradients of the overload "recompute" in plain PyTorch."""
+    """The gradients of the overloads "recompute" and "cosines" in plain PyTorch."""
     grads, (memory, read_weights, *interface), (marks, _, _, n, per_head, decay) = args[:4], args[4:10], args[10:]
     usage = memory.new_zeros(memory.shape[:2])  # its values do not matter, because the slots are known
     arguments = memory, read_weights, usage, *interface
@@ -178,7 +206,7 @@ class _Gradient(Gradient):
 
 
 class _RecomputeGradient(Gradient):
-    """The backward operation of the overload "recompute"."""
+    """The backward operation of the overloads "recompute" and "cosines"."""
 
     batch_at_dim1 = ((2, 8, 9, 10, 11, 12, 13, 14), (3, 4, 5, 6))
 
@@ -186,6 +214,7 @@ class _RecomputeGradient(Gradient):
 _DIFFERENTIATED_AGAIN = {
     "default": (_reference_save_backward, _Gradient),
     "recompute": (_reference_recompute_backward, _RecomputeGradient),
+    "cosines": (_reference_recompute_backward, _RecomputeGradient),
 }
 
 
