@@ -35,6 +35,8 @@ class Backend(NamedTuple):
                     run a call of them; "" where it can
     on_request:     of these operations, those that ``auto`` does not take
     episode_overload: the overload of a whole episode, where it is not ``overload``
+    episode_controllers: the controllers of a cell that its whole episode has
+    compiles_on_use: whether a GPU kernel is compiled when a call first has its sizes and dtype, not at installation
     """
 
     name: str
@@ -48,3 +50,5 @@ class Backend(NamedTuple):
     operations: Mapping[str, Callable[[Sizes, torch.dtype], str]] = MappingProxyType({})
     on_request: tuple[str, ...] = ()
     episode_overload: str | None = None
+    episode_controllers: tuple[str, ...] = ("lstm", "feedforward")
+    compiles_on_use: bool = False

@@ -54,4 +54,5 @@ BACKEND = Backend(
     operations={"lrua_step": _why_not_step, "mann_episode": _why_not_episode},
     on_request=("mann_episode",),
     episode_overload="persistent",
+    episode_controllers=("lstm",),
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mannkern.files import write_atomically
+from mannkern.files import user_cache, write_atomically
 from mannkern.tasks.characters.episodes import CharacterSplit
 
 CLASSES = {"images_background": 964, "images_evaluation": 659}
@@ -48,7 +48,7 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"split: got {split!r}, need one of {', '.join(map(repr, SPLITS))}")
     sources = [_find(Path(root), name) for name in CLASSES]
-    folder = Path(cache) if cache is not None else _user_cache()
+    folder = Path(cache) if cache is not None else user_cache()
     digest = hashlib.sha256("".join(_checksum(source) for source in sources).encode()).hexdigest()
     path = folder / f"{_CACHE_FORMAT}-{digest[:32]}.pt"
     images = _read_cache(path)
@@ -88,10 +88,6 @@ def _find(root: Path, name: str) -> Path:
         f"{root}: found neither {name}.zip nor {name}/, here or in omniglot-py/; "
         "get both zips from https://github.com/brendenlake/omniglot/tree/master/python"
     )
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mannkern"
 
 
 def _drawings(folder: Path) -> list[Path]:
