@@ -48,27 +48,28 @@ def main(arguments: list[str] | None = None) -> int:
     for reason in filter(None, MISSING.values()):
         print(f"{reason}: its rows are left out\n")
     rows = [row for row in (SMALL if options.quick else WHOLE) if options.only in row.name and not MISSING[row.is_cuda]]
-    began, bad, launched = time.perf_counter(), 0, Counter[str]()
+    began, count, bad, launched = time.perf_counter(), 0, 0, Counter[str]()
     record = Record(options.record)
     if options.fresh:
         record.forget()
     for row, gpu, results in _results(rows, options.gpus, record, options.processes):
+        count += 1
         bad += not _print(row, gpu, results)
         launched.update({f"{name}, sm_{gpu}" for result in results.values() for name in result.kernels})
-    expected = {f"{name}, sm_{gpu}" for name in every_kernel() for gpu in options.gpus}
+    expected = {f"{name}, sm_{gpu}" for gpu in options.gpus for name in every_kernel(gpu)}
     absent = set() if options.only or options.quick else expected - launched.keys()
     print("".join(f"BAD  never launched: {name}\n" for name in sorted(absent)))
     seconds = time.perf_counter() - began
-    print(f"{len(rows) * len(options.gpus)} rows, each in {len(WAYS)} ways: {bad} bad; {seconds:.0f} seconds")
+    print(f"{count} rows, each in {len(WAYS)} ways: {bad} bad; {seconds:.0f} seconds")
     print(f"{len(launched)} of {len(expected)} kernels launched (a kernel counts once for each GPU)")
-    return int(bool(bad or absent or not rows))
+    return int(bool(bad or absent or not count))
 
 
 def _results(
     rows: list[Row], gpus: list[int], record: Record, processes: int
 ) -> Iterator[tuple[Row, int, dict[str, Result]]]:
     """The results of every row on every GPU: those that are recorded, then the others as they come."""
-    wanted: dict[Key, Row] = {(row.name, gpu, state(row)): row for gpu in gpus for row in rows}
+    wanted: dict[Key, Row] = {(row.name, gpu, state(row)): row for gpu in gpus for row in rows if row.runs_on(gpu)}
     for key in wanted.keys() & record.results.keys():
         yield wanted[key], key[1], record.results[key]
     missing = [key for key in wanted if key not in record.results]

@@ -49,7 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch, results: list[Result], *arguments: str)
 
     monkeypatch.setattr(proof, "pool", pool)
     monkeypatch.setattr(proof, "MISSING", {False: "", True: ""})
-    monkeypatch.setattr(proof, "every_kernel", lambda: {"step_forward", "step_backward"})
+    monkeypatch.setattr(proof, "every_kernel", lambda gpu: {"step_forward", "step_backward"})
     return proof.main([*arguments, "--gpus", "90"])
 
 
