@@ -22,6 +22,7 @@ from tests.ptx.table import SMALL, WHOLE, Row
 from tests.ptx.worker import WAYS, Result, pool, run_in_every_way
 
 GPUS = (90, 80, 100, 120)
+ROWS_OF_A_PROCESS = 100  # it keeps the kernels that it has compiled, some 5 MB a row
 RECORD = ROOT / "build" / "gpu-proof.jsonl"
 PROVED = """\
 Each row runs compiled kernels, forward and backward, as PTX on the CPU: what Triton and nvcc compiled for the GPU is
@@ -74,12 +75,14 @@ def _results(
         yield wanted[key], key[1], record.results[key]
     missing = [key for key in wanted if key not in record.results]
     print(f"{len(wanted) - len(missing)} of {len(wanted)} rows are in {record.path}, {len(missing)} are run now")
-    with pool(processes) as executor:
-        running = {executor.submit(run_in_every_way, wanted[key], key[1]): key for key in missing}
-        for future in as_completed(running):
-            key, (results, seconds) = running[future], future.result()
-            record.add(key, results, seconds)
-            yield wanted[key], key[1], results
+    rows_of_pool = processes * ROWS_OF_A_PROCESS
+    for some in (missing[k : k + rows_of_pool] for k in range(0, len(missing), rows_of_pool)):
+        with pool(processes) as executor:
+            running = {executor.submit(run_in_every_way, wanted[key], key[1]): key for key in some}
+            for future in as_completed(running):
+                key, (results, seconds) = running[future], future.result()
+                record.add(key, results, seconds)
+                yield wanted[key], key[1], results
 
 
 def _print(row: Row, gpu: int, results: dict[str, Result]) -> bool:

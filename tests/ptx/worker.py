@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,9 +18,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "with approximate functions as wrong as the manual allows": {"perturb": 1},
     "with products fused into sums where NVIDIA's assembler may do it": {"fused": True},
 }
-
-
-ROWS_OF_A_PROCESS = 60  # it keeps the kernels that it has compiled, some 5 MB a row
 
 
 class Result(NamedTuple):
@@ -58,6 +54,5 @@ def pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes in which Triton's interpreter is off."""
     with mock.patch.dict(os.environ):
         os.environ.pop("TRITON_INTERPRET", None)
-        few_rows: dict[str, Any] = {"max_tasks_per_child": ROWS_OF_A_PROCESS} if sys.version_info >= (3, 11) else {}
-        with ProcessPoolExecutor(processes, get_context("spawn"), **few_rows) as executor:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as executor:
             yield executor
