@@ -32,6 +32,11 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         os.close(folder)
 
 
+def user_cache() -> Path:
+    """The user's folder for what may be deleted: ``$XDG_CACHE_HOME/mannkern`` or ``~/.cache/mannkern``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mannkern"
+
+
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON, atomically. Raises ``ValueError`` for NaN and infinity, which JSON lacks."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"

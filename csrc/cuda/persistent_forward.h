@@ -166,8 +166,8 @@ __device__ inline void run_cells(const ForwardBlock& k) {
   const int unit = b.first_unit + c.unit, warp = int(threadIdx.x) / kLanes - kMemoryWarps;
   float cell = c.saved ? op.cell[c.e * l.D + unit] : 0.0f, x[4] = {};
   if (c.used) load_projection(x, op.projection + c.e * 4 * l.D + unit, c, l.D);
+  multiply_hidden(shared, warp, l);  // before the barrier, because other blocks give h from then on
   cluster_barrier();
-  multiply_hidden(shared, warp, l);
   for (int t = 0; t < T; ++t) {
     multiply_reads(shared, l);
     __syncthreads();
@@ -192,6 +192,7 @@ __global__ void __launch_bounds__(kPersistentThreads, 1) mann_persistent_kernel(
   load_output(block.shared + l.hidden, block.shared + l.read, op.output, block.B, l, block.b);
   clear_vector(block.shared + l.vector);
   block.inboxes.init();
+  __syncthreads();
   if (threadIdx.x < kMemoryThreads) run_memory(block);
   else run_cells(block);
   cluster_barrier();  // a block must be there as long as others give to it

@@ -11,7 +11,7 @@ struct Inboxes {
   int hidden_bytes, interface_bytes, read_bytes;
   __device__ Inboxes(float* shared, const PersistentLayout& l)
       : hidden(reinterpret_cast<Inbox*>(shared + l.inboxes)), interface(hidden + 1), read(hidden + 2),
-        hidden_bytes(kEpisodes * l.D * int(sizeof(float))), interface_bytes((l.I + l.R) * int(sizeof(float))),
+        hidden_bytes(kEpisodes * kCluster * l.units * int(sizeof(float))), interface_bytes((l.I + l.R) * int(sizeof(float))),
         read_bytes(kEpisodes * l.R * l.W * int(sizeof(float))) {}
   __device__ void init() const {
     if (threadIdx.x != 0) return;

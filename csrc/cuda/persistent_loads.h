@@ -29,12 +29,12 @@ __device__ inline void give_to_all(float* place, Inbox* inbox, float v) {
 // A thread's unit and episode in the LSTM, which the threads without a memory have.
 struct CellPlace {
   int unit, episode;
-  bool used, saved;  // saved: the episode exists
+  bool used, saved;  // saved: the unit and the episode exist. The last units of a block may not, and have h = 0
   int64_t e;         // the episode's number
   __device__ CellPlace(int units, const BlockPlace& b, int64_t B) {
     const int thread = int(threadIdx.x) - kMemoryThreads;
     unit = thread < 0 ? 0 : thread % units, episode = thread < 0 ? kEpisodes : thread / units;
-    used = episode < kEpisodes && unit < b.units, saved = used && b.first_episode + episode < B;
+    used = episode < kEpisodes, saved = used && unit < b.units && b.first_episode + episode < B;
     e = b.first_episode + episode;
   }
 };

@@ -40,30 +40,37 @@ struct TilePlace {
   }
 };
 
-// sums += weights times vectors over the tiles [first, last) of 8 columns: a warp's sums of 16 rows by 8 episodes. One
-// tile behind the last is read too.
+// large += a b of the upper 11 bits of their numbers, small += the two products with lower bits.
+__device__ inline void multiply_tile(float (&large)[4], float (&small)[2][4], const float4& a, const float2& b) {
+  const uint32_t a_high[4] = {bits_of(a.x), bits_of(a.y), bits_of(a.z), bits_of(a.w)};
+  const uint32_t a_low[4] = {low_part(a.x), low_part(a.y), low_part(a.z), low_part(a.w)};
+  const uint32_t b_high[2] = {bits_of(b.x), bits_of(b.y)}, b_low[2] = {low_part(b.x), low_part(b.y)};
+  multiply_add(large, a_high, b_high);
+  multiply_add(small[0], a_low, b_high);
+  multiply_add(small[1], a_high, b_low);
+}
+
+// sums += weights times vectors over the tiles [first, last) of 8 columns: a warp's sums of 16 rows by 8 episodes. A
+// tile is read before the products of the one before it, and none behind the last: others may write there.
 __device__ inline void multiply(float (&sums)[4], const TilePlace& p, int first, int last) {
+  if (first >= last) return;
   float large[4] = {}, small[2][4] = {};
   const float4* pair = reinterpret_cast<const float4*>(p.pair) + first * (kTileDepth / 2);
   const float2* vector = reinterpret_cast<const float2*>(p.vector) + first * (kTileDepth / 2);
-  float4 next_a = *pair;
-  float2 next_b = *vector;
+  float4 a = *pair;
+  float2 b = *vector;
 #pragma unroll 4
-  for (int k = 0; k < last - first; ++k) {
-    const float4 a = next_a;
-    const float2 b = next_b;
+  for (int k = 1; k < last - first; ++k) {
     pair += kTileDepth / 2, vector += kTileDepth / 2;
-    next_a = *pair, next_b = *vector;
-    const uint32_t a_high[4] = {bits_of(a.x), bits_of(a.y), bits_of(a.z), bits_of(a.w)};
-    const uint32_t a_low[4] = {low_part(a.x), low_part(a.y), low_part(a.z), low_part(a.w)};
-    const uint32_t b_high[2] = {bits_of(b.x), bits_of(b.y)}, b_low[2] = {low_part(b.x), low_part(b.y)};
-    multiply_add(large, a_high, b_high);
-    multiply_add(small[0], a_low, b_high);
-    multiply_add(small[1], a_high, b_low);
-    if (k % kChain == kChain - 1)
+    const float4 next_a = *pair;
+    const float2 next_b = *vector;
+    multiply_tile(large, small, a, b);
+    if (k % kChain == 0)
 #pragma unroll
       for (int q = 0; q < 4; ++q) sums[q] += large[q], large[q] = 0;
+    a = next_a, b = next_b;
   }
+  multiply_tile(large, small, a, b);
 #pragma unroll
   for (int q = 0; q < 4; ++q) sums[q] += large[q] + (small[0][q] + small[1][q]);
 }

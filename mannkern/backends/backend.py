@@ -36,6 +36,8 @@ class Backend(NamedTuple):
     on_request:     of these operations, those that ``auto`` does not take
     episode_overload: the overload of a whole episode, where it is not ``overload``
     scan_overload:  the overload of a scan, where it is not ``overload``
+    episode_controllers: the controllers of a cell that its whole episode has
+    compiles_on_use: whether a GPU kernel is compiled when a call first has its sizes and dtype, not at installation
     """
 
     name: str
@@ -50,3 +52,5 @@ class Backend(NamedTuple):
     on_request: tuple[str, ...] = ()
     episode_overload: str | None = None
     scan_overload: str | None = None
+    episode_controllers: tuple[str, ...] = ("lstm", "feedforward")
+    compiles_on_use: bool = False

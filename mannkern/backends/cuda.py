@@ -59,4 +59,5 @@ BACKEND = Backend(
     on_request=("mann_episode",),
     episode_overload="persistent",
     scan_overload="cosines",
+    episode_controllers=("lstm",),
 )

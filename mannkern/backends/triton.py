@@ -71,4 +71,5 @@ BACKEND = Backend(
     overload="recompute",
     takes_half=True,
     fuses_episodes=_fuses_episodes,
+    compiles_on_use=True,
 )

@@ -13,6 +13,7 @@ import torch
 import mannkern
 from mannkern.backends.info import backend_info
 from mannkern.files import write_json
+from mannkern.verification.plan import has_run_before, plan, remember
 from mannkern.verification.verify import Row, available_backends, verify
 
 COLUMNS = f"{'operation':18}{'backend':11}{'device':8}{'dtype':11}{'worst error':>12}{'allowed':>10}{'seconds':>9}  "
@@ -26,10 +27,11 @@ def add_verify(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
         description="Checks outputs and gradients of every operation on every backend of this machine against the "
         "float64 reference. A float32 result may have 4 times the error of the float32 reference + 1e-6, a float64 "
         "result an error of 1e-12. In the rows of gradcheck, the worst error is the number of cases that fail. Exits "
-        "with 1 if a row is wrong.",
+        "with 1 if a row is wrong. On a machine's first use it says before what it runs.",
     )
     parser.add_argument("--seed", type=int, help="seed of the random inputs (default: a new one, which is printed)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
+    parser.add_argument("--list", action="store_true", help="only say what would be run, and stop")
     parser.set_defaults(function=run_verify)
 
 
@@ -37,13 +39,22 @@ def run_verify(args: argparse.Namespace) -> int:
     """Verify, print the table, and return 1 where something is wrong or nothing could be verified."""
     seed = int.from_bytes(os.urandom(4), "little") if args.seed is None else args.seed
     device_types = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    print(f"mannkern {mannkern.__version__}, torch {torch.__version__}, {_machine()}; --seed {seed}\n\n{COLUMNS}")
+    machine = f"mannkern {mannkern.__version__}, torch {torch.__version__}, {_machine()}"
+    if args.list:
+        print(f"{machine}\n\n{plan(device_types)}")
+        return 0
+    print(f"{machine}; --seed {seed}\n")
+    if not has_run_before(machine):
+        print(f"The first use on this machine. What runs now (`--list` only says it):\n\n{plan(device_types)}\n")
+    print(COLUMNS, flush=True)
     begin = time.perf_counter()
     rows = []
     for backend, device in available_backends(device_types):
         for row in verify(backend, device, seed):
             rows.append(row)
             print(_line(row), flush=True)
+    if rows:
+        remember(machine)
     missing = backend_info().missing
     for backend, reason in missing.items():
         print(f"{backend}: absent: {reason}")

@@ -102,11 +102,13 @@ def step_finish(
         p_row = p_weights + (i_b * R + h) * N + i_n
         z = tl.load(p_row, mask=m_n, other=0.0)
         w_r = tl.exp(z - tl.load(p_top + i_b * R + h)) / tl.load(p_total + i_b * R + h)
+        tl.debug_barrier()  # every thread has read the logits: in a small block several threads read each
         tl.store(p_row, w_r, mask=m_n)
         reads += w_r
     if p_usage is not None:
         usage = load_slots(p_usage + i_b * N, i_n, m_n, ACC)
         writes = tl.load(p_usage_out + i_b * N + i_n, mask=m_n, other=0.0)
+        tl.debug_barrier()
         tl.store(p_usage_out + i_b * N + i_n, lrua.update_usage(usage, reads, writes, DECAY), mask=m_n)
 
 

@@ -15,21 +15,33 @@ from mannkern.verification.accuracy import Error, errors
 
 SIZES = {"odd": (7, 13, 33, 17, 3), "standard_memory": (40, 64, 128, 40, 4)}  # F, D, N, W, R
 LENGTHS = {"one_step": (1, 3), "spans": (7, 16), "parts": (2, 150)}  # T, B
+LARGE_SIZES = {"standard": (40, 200, 128, 40, 4)}  # for a GPU
 INTERPRETED_SIZES, INTERPRETED_LENGTHS = ("odd",), {"few_steps": (2, 2)}  # for an interpreter, which is slow
 GAP = 1e-5  # between the numbers that choose slots, so that rounding chooses none
 ATTEMPTS = 100
+
+
+def every_size() -> dict[str, tuple[int, int, int, int, int]]:
+    """F, D, N, W and R by name."""
+    return SIZES | LARGE_SIZES
+
+
+def every_length() -> dict[str, tuple[int, int]]:
+    """T and B by name."""
+    return LENGTHS | INTERPRETED_LENGTHS
 
 
 def episode_errors(
     episode: Episode, backend: str, device: str, options: str, size: str, length: str, dtype: torch.dtype, seed: int
 ) -> dict[str, Error]:
     """Errors of the fused episode's results, beside a loop over the cell in float64 and, for float32, in float32."""
-    T, B = (LENGTHS | INTERPRETED_LENGTHS)[length]
+    T, B = every_length()[length]
+    sizes = every_size()[size]
     for attempt in range(ATTEMPTS):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + attempt)
-            model = episode.sequence(*SIZES[size], **episode.options[options], backend=backend, dtype=dtype)
-            input, state = torch.randn(T, B, SIZES[size][0]), _random_state(episode, model, B)
+            model = episode.sequence(*sizes, **episode.options[options], backend=backend, dtype=dtype)
+            input, state = torch.randn(T, B, sizes[0]), _random_state(episode, model, B)
         exact = _Loop(episode, model, torch.float64)
         truth = _results(exact, input.double(), _to(state, torch.float64))
         if exact.gap > GAP:

@@ -122,16 +122,33 @@ def _rows(family: Family, backend: str, device: str, seed: int) -> Iterator[tupl
         if operation.differentiable:
             checks = [Check(family.name, backend, device, GRADCHECK, name, name, seed, fast=fast) for name in cases]
             yield operation.name, GRADCHECK, checks
-    if BACKENDS[backend].fuses_episodes(family.name, Sizes(), torch.float32) and family.episode is not None:
-        sizes = episodes.INTERPRETED_SIZES if fast else tuple(episodes.SIZES)
-        lengths = episodes.INTERPRETED_LENGTHS if fast else episodes.LENGTHS
-        for dtype in ("float64", "float32"):
-            checks = [
-                Check(family.name, backend, device, dtype, options, f"{options}, {size}, {length}", seed,
-                      episode=(size, length))
-                for options, size, length in itertools.product(family.episode.options, sizes, lengths)
-            ]  # fmt: skip
-            yield family.episode.sequence.__name__, dtype, checks
+    if BACKENDS[backend].fuses_episodes(family.name, Sizes(), torch.float32):
+        yield from _rows_of_episodes(family, backend, device, seed)
+
+
+def _rows_of_episodes(family: Family, backend: str, device: str, seed: int) -> Iterator[tuple[str, str, list[Check]]]:
+    """The rows of a family's fused episodes, at the sizes and in the dtypes that the backend takes."""
+    episode, fast, record = family.episode, _is_interpreted(backend, device), BACKENDS[backend]
+    if episode is None:
+        return
+    sizes = episodes.SIZES | (episodes.LARGE_SIZES if device == "cuda" else {})
+    lengths = episodes.INTERPRETED_LENGTHS if fast else episodes.LENGTHS
+    why_not_episode = record.operations.get(family.cell.episode_operation, lambda sizes, dtype: "")
+    for dtype in ("float64", "float32"):
+        checks = [
+            Check(family.name, backend, device, dtype, options, f"{options}, {size}, {length}", seed,
+                  episode=(size, length))
+            for options, size, length in itertools.product(episode.options, sizes, lengths)
+            if episode.options[options].get("controller", "lstm") in record.episode_controllers
+            and not (fast and size not in episodes.INTERPRETED_SIZES)
+            and not why_not_episode(_sizes_of_episode(*sizes[size]), DTYPES[dtype])
+        ]  # fmt: skip
+        if checks:
+            yield episode.sequence.__name__, dtype, checks
+
+
+def _sizes_of_episode(F: int, D: int, N: int, W: int, R: int) -> Sizes:
+    return Sizes(N, W, R, D)
 
 
 def _rows_of_others(backend: str, device: str, seed: int) -> Iterator[tuple[str, str, list[Check]]]:
@@ -155,6 +172,8 @@ def _rows_of_others(backend: str, device: str, seed: int) -> Iterator[tuple[str,
                 ]
                 if checks:
                     yield operation, name, checks
+        if family.cell.episode_operation in record.operations:
+            yield from _rows_of_episodes(family, backend, device, seed)
 
 
 def _worst(found: list[tuple[Check, Outcome]]) -> tuple[float, float, str]:

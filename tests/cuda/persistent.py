@@ -17,6 +17,12 @@ from mannkern.memories.lrua.cell import MANNCell
 from mannkern.memories.lrua.ops import episode_persistent
 from mannkern.memories.lrua.reference import least_used_slots, lrua_step
 
+EPISODES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {  # T, B, F, D, N, W, R; options of MANNCell
+    "standard": ((3, 2, 7, 200, 128, 40, 4), {}),
+    "two_clusters": ((4, 9, 5, 50, 33, 13, 3), {"key_strength": True, "least_used": "per_head", "num_least_used": 2}),
+    "small": ((6, 2, 3, 9, 20, 3, 1), {}),
+    "one_column": ((2, 1, 3, 9, 20, 1, 2), {"key_strength": True}),
+}
 Call = Callable[[ctypes.Array[ctypes.c_int64]], None]
 
 

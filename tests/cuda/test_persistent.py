@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ import mannkern
 from mannkern.backends import BACKENDS, cuda
 from tests.cuda.emulated import COMPILER
 from tests.cuda.persistent import (
+    EPISODES,
     Episode,
     Results,
     backward,
@@ -36,12 +36,6 @@ pytestmark = [
     pytest.mark.slow,
 ]
 Emulate = Callable[[bool], AbstractContextManager[None]]
-EPISODES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {  # T, B, F, D, N, W, R; options of MANNCell
-    "standard": ((3, 2, 7, 200, 128, 40, 4), {}),
-    "two_clusters": ((4, 9, 5, 50, 33, 13, 3), {"key_strength": True, "least_used": "per_head", "num_least_used": 2}),
-    "small": ((6, 2, 3, 9, 20, 3, 1), {}),
-    "one_column": ((2, 1, 3, 9, 20, 1, 2), {"key_strength": True}),
-}
 
 
 @pytest.fixture(scope="module")

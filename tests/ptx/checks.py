@@ -14,7 +14,8 @@ from mannkern.memories.cases import Tensors, arguments, cast, cotangents
 from mannkern.memories.lrua.ops import step
 from mannkern.memories.lrua.verification import EPISODE_OPTIONS
 from mannkern.verification.accuracy import Error, errors, measure
-from tests.ptx import cuda_kernels, cuda_lrua, triton_kernels
+from tests.cuda import persistent
+from tests.ptx import cuda_kernels, cuda_lrua, cuda_persistent, triton_kernels
 from tests.ptx.session import SESSION
 from tests.ptx.table import ONE_BLOCK, Row
 
@@ -193,6 +194,28 @@ def _episode(row: Row) -> tuple[list[str], str]:
     return _judge(found)
 
 
+def _persistent(row: Row) -> tuple[list[str], str]:
+    """The results of the persistent kernels, and all gradients, keep the accuracy rule."""
+    sizes, options = persistent.EPISODES[row.label.replace(" ", "_")]
+    for seed in range(ATTEMPTS):
+        args = persistent.draw(*sizes, seed=seed, **options)
+        truth, gap = persistent.reference(persistent.double(args))
+        if gap.min() > 1e-6:
+            break
+    single, _ = persistent.reference(args)
+    grads = persistent.cotangents(single)
+    with cuda_persistent.emulated():
+        results = persistent.forward(args)
+        gradients = persistent.backward(args, results, grads)
+    right = persistent.reference_gradients(persistent.double(args), [x.double() for x in grads])
+    of_single = persistent.reference_gradients(args, grads)
+    names = [*persistent.Results._fields[:5], *(f"grad {name}" for name in persistent.Episode._fields[:11])]
+    got, truth, single = (
+        dict(zip(names, x, strict=True)) for x in ([*results[:5], *gradients], [*truth, *right], [*single, *of_single])
+    )
+    return _judge(errors(got, truth, single))
+
+
 def _judge(found: dict[str, Error]) -> tuple[list[str], str]:
     """A sentence for each error that is not allowed, and the worst error."""
     worst = max(found, key=lambda name: _excess(found[name]))
@@ -203,6 +226,7 @@ def _judge(found: dict[str, Error]) -> tuple[list[str], str]:
 CHECKS: dict[str, Callable[[Row], tuple[list[str], str]]] = {
     "accuracy": _accuracy,
     "episode": _episode,
+    "persistent": _persistent,
     "mask": _mask,
     "equal rows": _equal_rows,
     "equal slots": _equal_slots,

@@ -15,15 +15,17 @@ _NO_NVCC = "" if find_nvcc() else "nvcc is not found: the CUDA kernels are not c
 MISSING = {False: _NO_CORE or _NO_TRITON, True: _NO_CORE or _NO_NVCC}  # by Row.is_cuda; empty where nothing is missing
 
 
-def every_kernel() -> set[str]:
-    """The names of all kernels that can be compiled here: Triton's as bench/static.py records them, and nvcc's."""
+def every_kernel(gpu: int) -> set[str]:
+    """The names of all kernels of a GPU that can be compiled here: Triton's as bench/static.py has them, and nvcc's."""
     names: set[str] = set()
     if not MISSING[False]:
         recorded = json.loads((ROOT / "bench" / "results" / "static.json").read_text())["triton"]["kernels"]
         names |= {name.split(":")[0] for name in recorded}
     if not MISSING[True]:
-        from tests.ptx import cuda_kernels, cuda_lrua  # here, because they need nvcc
+        from tests.ptx import cuda_kernels, cuda_lrua, cuda_persistent  # here, because they need nvcc
 
         for source in (cuda_kernels.SOURCE, *cuda_lrua.SOURCES.values()):
             names |= set(cuda_kernels.module(source, 90).entries)
+        if gpu in (90, 100):
+            names |= set(cuda_kernels.module(cuda_persistent.SOURCE, 90).entries)
     return names

@@ -70,7 +70,7 @@ class Launch(ctypes.Structure):
         ("kernel", ctypes.c_char * 256),
         *(
             (name, ctypes.c_int64)
-            for name in ("blocks", "threads", "shared_bytes", "workspace_bytes", "parameter_bytes")
+            for name in ("blocks", "threads", "shared_bytes", "workspace_bytes", "parameter_bytes", "cluster")
         ),
         ("parameters", ctypes.c_ubyte * 1024),
     ]
@@ -78,7 +78,7 @@ class Launch(ctypes.Structure):
 
 @cache
 def launches(name: str) -> ctypes.CDLL:
-    """What notes the launches: launches.cpp or launches_lrua.cpp, compiled."""
+    """What notes the launches, such as launches.cpp, compiled."""
     source = FOLDER / name
 
     def compile_(path: Path) -> None:

@@ -18,8 +18,14 @@ SATURATE, FLUSH = 256, 512
 SPECIAL = {
     f"%{a}.{x}": 3 * k + j for k, a in enumerate(("tid", "ntid", "ctaid", "nctaid")) for j, x in enumerate("xyz")
 }
-SPECIAL |= {"%laneid": 12, "%warpid": 13}
-SPACES = {"global": instructions.GLOBAL, "shared": SHARED, "param": instructions.PARAMETER}
+SPECIAL |= {"%laneid": 12, "%warpid": 13, "%cluster_ctarank": 14}
+SPACES = {
+    "global": instructions.GLOBAL,
+    "shared": SHARED,
+    "shared::cta": SHARED,
+    "shared::cluster": instructions.CLUSTER,
+    "param": instructions.PARAMETER,
+}
 SHUFFLES, VOTES = ("bfly", "idx", "up", "down"), ("ballot", "any", "all")
 REDUCTIONS, FUNNELS = ("add", "min", "max", "and", "or", "xor"), ("l.wrap", "r.wrap", "l.clamp", "r.clamp")
 ADDRESS_CASTS = {"to.global": "move", "global": "move", "shared": "cvta.shared", "to.shared": "cvta.to.shared"}
@@ -126,16 +132,6 @@ class Decoder:
         self.add("nop", kind=instructions.RETURN)
 
     decode_exit = decode_ret
-
-    def decode_bar(self, p: list[str], o: list[str]) -> None:
-        if p[1] == "warp":
-            self.add("warp_barrier", kind=TOGETHER, s=(self.value(o[0], "b32"),), target=0)
-        elif o == ["0"] and [x for x in p[1:] if x not in ("cta", "aligned")] == ["sync"]:
-            self.add("nop", kind=instructions.BARRIER)
-        else:
-            raise ValueError(f"PTX: got {self.text!r}, need a barrier of all threads")
-
-    decode_barrier = decode_bar
 
     def decode_shfl(self, p: list[str], o: list[str]) -> None:
         results = tuple(self.result(x, type_) for x, type_ in zip(o[0].split("|"), ("b32", "pred")))

@@ -10,8 +10,8 @@ WIDTH = {
 }  # fmt: skip
 SIZE = {type_: 1 if type_ in ("b8", "s8", "u8") else width for type_, width in WIDTH.items()}  # in memory
 
-ALU, BRANCH, RETURN, BARRIER, TOGETHER = range(5)  # kinds, as in core/machine.h
-GENERIC, GLOBAL, SHARED, PARAMETER = range(4)  # spaces, as there
+ALU, BRANCH, RETURN, BARRIER, TOGETHER, WAIT = range(6)  # kinds, as in core/machine.h
+GENERIC, GLOBAL, SHARED, PARAMETER, CLUSTER = range(5)  # spaces, as there
 NO_TARGET = 0xFFFFFFFF
 
 

@@ -12,7 +12,8 @@ from tests.ptx.build import core
 from tests.ptx.contract import contract
 from tests.ptx.instructions import GENERIC, SHARED, Constant, Entry, Instruction, Register, Value
 
-COLUMNS = 13 + 2 * 8 * 3  # of an instruction: its fields, then 8 results and 8 sources of 3 numbers each
+MOST_RESULTS, MOST_SOURCES = 8, 10
+COLUMNS = 13 + 3 * (MOST_RESULTS + MOST_SOURCES)  # of an instruction: its fields, then 3 numbers of each
 PLACE = {0: 64, 2: 64, 4: 128, 8: 256}  # bytes of a register of each width
 BENIGN = "benign"  # how a finding begins that changes nothing
 COUNTS = ("warps", "lanes", "sectors", "wavefronts", "least wavefronts")
@@ -75,9 +76,9 @@ class Program:
         guard = self._place(i.guard)[:2] if i.guard is not None else (-1, -1)
         row = [operation, i.kind, len(i.d), len(i.s), i.size, i.vector, i.space, i.negated, i.flag, *guard]
         row += [i.immediate, int(i.target)]
-        for operands in (i.d, i.s):
+        for operands, most in ((i.d, MOST_RESULTS), (i.s, MOST_SOURCES)):
             places = [number for x in operands for number in self._place(x)]
-            row += places + [0] * (24 - len(places))
+            row += places + [0] * (3 * most - len(places))
         return row
 
     def launch(
@@ -90,19 +91,21 @@ class Program:
         seed: int = 0,
         perturb: int = 0,
         check: bool = True,
+        cluster: int = 0,
     ) -> list[Finding]:
         """Run the kernel, and return what is wrong. The k-th buffer lies at ``address(k, host)``.
 
         seed:    of the order of blocks and warps, and of what undefined registers and shared memory hold
         perturb: a seed of the errors of approximate functions; 0 rounds them correctly
         check:   whether races are looked for
+        cluster: blocks that run side by side and give numbers to each other; 0 where none do
         """
         table = np.array(_owners(buffers), np.int64).reshape(-1, 6)
         counts, sectors = np.zeros_like(self.counts), np.zeros(2, np.int64)
         report = self._core.ptx_launch(
             ctypes.c_void_p(self._handle), (ctypes.c_uint32 * 3)(*grid), (ctypes.c_uint32 * 3)(threads, 1, 1),
-            ctypes.c_int64(-(-shared // 16) * 16), parameters, _pointer(table), len(table), ctypes.c_uint64(seed),
-            perturb, int(check), _pointer(counts), _pointer(sectors),
+            cluster, ctypes.c_int64(-(-shared // 16) * 16), parameters, _pointer(table), len(table),
+            ctypes.c_uint64(seed), perturb, int(check), _pointer(counts), _pointer(sectors),
         ).decode()  # fmt: skip
         self.counts += counts
         self.launches += 1

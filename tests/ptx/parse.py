@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.ptx.decode import Decoder
+from tests.ptx.decode_cluster import ClusterDecoder
 from tests.ptx.instructions import BRANCH, RETURN, SIZE, Entry, Register
 
 MOST_THREADS = 1024  # of a block, on every GPU
@@ -36,7 +36,7 @@ def block(text: str, at: int) -> str:
     raise ValueError("text: got a brace that is not closed")
 
 
-class Body(Decoder):
+class Body(ClusterDecoder):
     """One function's body. A call is replaced by the function that it calls."""
 
     def __init__(self, module: Module, parameters: dict[str, int], prefix: str = "") -> None:
@@ -60,12 +60,21 @@ class Body(Decoder):
                 self.scopes.pop()
                 at += 1
             elif match := label.match(text, at):
-                self.labels[match[1]] = len(self.code)
+                self.labels[self.scope() + match[1]] = len(self.code)
                 at = match.end()
             else:
                 end = text.index(";", at)
                 self.statement(" ".join(text[at:end].split()))
                 at = end + 1
+
+    def scope(self) -> str:
+        """What the names of labels begin with in the innermost braces; nothing outside of all."""
+        return self.scopes[-1][0] if len(self.scopes) > 1 else ""
+
+    def decode_bra(self, p: list[str], o: list[str]) -> None:
+        """A label of the same braces stands before the branch to it, as in loops that wait."""
+        own = self.scope() + o[0]
+        super().decode_bra(p, [own if own in self.labels else o[0]])
 
     def type_of(self, name: str) -> tuple[str, str] | None:
         """The prefix of a register's scope, and its type."""

@@ -1,6 +1,7 @@
 """Runs the whole table of compiled kernels, for several GPUs and in several ways, without a GPU: ``make gpu-proof``.
 
-From the project's root: ``python -m tests.ptx.proof [--quick] [--gpus 90 120] [--only TEXT]``.
+From the project's root: ``python -m tests.ptx.proof [--quick] [--gpus 90 120] [--only TEXT]``. Each result is written
+to build/gpu-proof.jsonl as it comes, so that a run that was stopped goes on where it was; see record.py.
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import as_completed
+from pathlib import Path
 
+from tests.ptx.build import ROOT
 from tests.ptx.coverage import MISSING, every_kernel
+from tests.ptx.record import Key, Record, state
 from tests.ptx.table import SMALL, WHOLE, Row
 from tests.ptx.worker import WAYS, Result, pool, run_in_every_way
 
-GPUS = (80, 90, 100, 120)
+GPUS = (90, 80, 100, 120)
+ROWS_OF_A_PROCESS = 100  # it keeps the kernels that it has compiled, some 5 MB a row
+RECORD = ROOT / "build" / "gpu-proof.jsonl"
 PROVED = """\
 Each row runs compiled kernels, forward and backward, as PTX on the CPU: what Triton and nvcc compiled for the GPU is
 executed lane by lane, with blocks and warps in random order. A row is good if every result keeps the accuracy rule
@@ -35,24 +42,47 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gpus", nargs="+", type=int, default=list(GPUS), help="90 for sm_90; all four by default")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one for each core by default")
+    parser.add_argument("--record", type=Path, default=RECORD, help="where results are written: %(default)s")
+    parser.add_argument("--fresh", action="store_true", help="run every row again, also where its result is recorded")
     options = parser.parse_args(arguments)
     print(PROVED.format(ways="\n".join(f"  - {way}" for way in WAYS)))
     for reason in filter(None, MISSING.values()):
         print(f"{reason}: its rows are left out\n")
     rows = [row for row in (SMALL if options.quick else WHOLE) if options.only in row.name and not MISSING[row.is_cuda]]
-    began, bad, launched = time.perf_counter(), 0, Counter[str]()
-    with pool(options.processes) as executor:
-        for gpu in options.gpus:
-            for row, results in zip(rows, executor.map(run_in_every_way, rows, [gpu] * len(rows))):
-                bad += not _print(row, gpu, results)
-                launched.update({f"{name}, sm_{gpu}" for result in results.values() for name in result.kernels})
-    expected = {f"{name}, sm_{gpu}" for name in every_kernel() for gpu in options.gpus}
+    began, count, bad, launched = time.perf_counter(), 0, 0, Counter[str]()
+    record = Record(options.record)
+    if options.fresh:
+        record.forget()
+    for row, gpu, results in _results(rows, options.gpus, record, options.processes):
+        count += 1
+        bad += not _print(row, gpu, results)
+        launched.update({f"{name}, sm_{gpu}" for result in results.values() for name in result.kernels})
+    expected = {f"{name}, sm_{gpu}" for gpu in options.gpus for name in every_kernel(gpu)}
     absent = set() if options.only or options.quick else expected - launched.keys()
     print("".join(f"BAD  never launched: {name}\n" for name in sorted(absent)))
     seconds = time.perf_counter() - began
-    print(f"{len(rows) * len(options.gpus)} rows, each in {len(WAYS)} ways: {bad} bad; {seconds:.0f} seconds")
+    print(f"{count} rows, each in {len(WAYS)} ways: {bad} bad; {seconds:.0f} seconds")
     print(f"{len(launched)} of {len(expected)} kernels launched (a kernel counts once for each GPU)")
-    return int(bool(bad or absent or not rows))
+    return int(bool(bad or absent or not count))
+
+
+def _results(
+    rows: list[Row], gpus: list[int], record: Record, processes: int
+) -> Iterator[tuple[Row, int, dict[str, Result]]]:
+    """The results of every row on every GPU: those that are recorded, then the others as they come."""
+    wanted: dict[Key, Row] = {(row.name, gpu, state(row)): row for gpu in gpus for row in rows if row.runs_on(gpu)}
+    for key in wanted.keys() & record.results.keys():
+        yield wanted[key], key[1], record.results[key]
+    missing = [key for key in wanted if key not in record.results]
+    print(f"{len(wanted) - len(missing)} of {len(wanted)} rows are in {record.path}, {len(missing)} are run now")
+    rows_of_pool = processes * ROWS_OF_A_PROCESS
+    for some in (missing[k : k + rows_of_pool] for k in range(0, len(missing), rows_of_pool)):
+        with pool(processes) as executor:
+            running = {executor.submit(run_in_every_way, wanted[key], key[1]): key for key in some}
+            for future in as_completed(running):
+                key, (results, seconds) = running[future], future.result()
+                record.add(key, results, seconds)
+                yield wanted[key], key[1], results
 
 
 def _print(row: Row, gpu: int, results: dict[str, Result]) -> bool:

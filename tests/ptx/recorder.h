@@ -10,6 +10,7 @@ namespace {
 struct Launch {
   char kernel[256];
   int64_t blocks, threads, shared_bytes, workspace_bytes, parameter_bytes;
+  int64_t cluster;  // blocks of a cluster; 0 without
   unsigned char parameters[1024];
 };
 
@@ -28,6 +29,12 @@ struct Recorder {
     noted.threads = threads;
     noted.shared_bytes = bytes;
     (add<Parameters>(arguments), ...);
+  }
+  template <class Op>
+  void launch_clusters(const char* name, void (*kernel)(Op), int clusters, int blocks, int threads, int64_t bytes,
+                       const Op& op) {
+    launch(name, kernel, clusters * blocks, threads, bytes, op);
+    noted.cluster = blocks;
   }
   template <class Kernel>
   void reserve(const char*, Kernel*, int64_t) {}

@@ -33,15 +33,16 @@ class Session:
         shared: int,
         parameters: bytes,
         buffers: list[Buffer],
+        cluster: int = 0,
     ) -> None:
-        """Run a kernel; its findings are kept until they are taken."""
+        """Run a kernel; its findings are kept until they are taken. ``cluster``: blocks that run side by side."""
         entry = program.entry
         fits = entry.threads in (0, threads) and threads <= entry.most_threads
         if not fits or entry.parameter_bytes != len(parameters):
             raise ValueError(f"{entry.name}: launched with {threads} threads, {len(parameters)} bytes")
         self.seed += 1
         self.launched.add(entry.name)
-        found = program.launch(grid, threads, shared, parameters, buffers, self.seed, self.perturb)
+        found = program.launch(grid, threads, shared, parameters, buffers, self.seed, self.perturb, cluster=cluster)
         self.findings += [(entry.name, x) for x in found]
 
     def take_findings(self) -> list[str]:

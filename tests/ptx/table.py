@@ -14,6 +14,7 @@ from mannkern.memories.cases import Shape
 from mannkern.memories.lrua.verification import CASES as LRUA_CASES
 from mannkern.memories.lrua.verification import EPISODE_OPTIONS
 from mannkern.memories.ntm.verification import CASES as NTM_CASES
+from tests.cuda.persistent import EPISODES
 
 FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = torch.float32, torch.float64, torch.float16, torch.bfloat16
 ONE_BLOCK = "one block"  # in the name of sizes: a launch has one block, or a scan one program, for all episodes
@@ -102,6 +103,10 @@ class Row(NamedTuple):
         """Whether it needs nvcc; otherwise it needs Triton."""
         return self.backend == "cuda" or self.case in NTM_CASES
 
+    def runs_on(self, gpu: int) -> bool:
+        """The persistent kernel needs clusters and 227 KiB of shared memory a block."""
+        return self.check != "persistent" or gpu in (90, 100)
+
 
 def _mask(N: int, n: int, dtype: torch.dtype = FLOAT32) -> Row:
     return Row("mask", "mask", f"{n} of {N}", Shape(5, N, 1, 1, n), dtype)
@@ -136,6 +141,12 @@ def _equal_slots(N: int, W: int, R: int) -> Row:
 
 def _episode(controller: str, label: str) -> Row:
     return Row("episode", controller, label, LRUA_SHAPES[label])
+
+
+def _persistent(label: str) -> Row:
+    T, B, _, _, N, W, R = EPISODES[label][0]
+    n = EPISODES[label][1].get("num_least_used", 4)
+    return Row("persistent", "lstm", label.replace("_", " "), Shape(B, N, W, R, n, T), backend="cuda")
 
 
 def _of_lrua(case: str, label: str, dtype: torch.dtype = FLOAT32, gradient: bool = True) -> Row:
@@ -179,6 +190,7 @@ def _small() -> Iterator[Row]:
     yield from (_step("step_strength", "standard"), _step("step", "odd"), _step("step_per_head", "2 heads"))
     yield from (_step("step", "1 head"), _equal_slots(40, 12, 4), _mask_of_step(33, 4))
     yield from (_scan("scan", "standard"), _scan("scan_strength_per_head", "odd"), _scan("scan", "1 head", False))
+    yield from (_persistent("two_clusters"), _persistent("small"))
 
 
 def _whole() -> Iterator[Row]:
@@ -207,6 +219,7 @@ def _whole() -> Iterator[Row]:
     yield from (_ties(*sizes) for sizes in TIES)
     for controller in EPISODE_OPTIONS:  # in float32: products of float64 take tensor cores, which are not emulated
         yield from (_episode(controller, label) for label in ("17 slots", "standard", "tiles"))
+    yield from map(_persistent, EPISODES)
 
 
 SMALL = tuple(_small())

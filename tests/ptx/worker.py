@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -34,15 +35,18 @@ def run(row: Row, arch: int = 90, perturb: int = 0, fused: bool = False) -> Resu
     return Result(*checks.run(row, arch, perturb, fused))
 
 
-def run_in_every_way(row: Row, arch: int) -> dict[str, Result]:
-    """The results by name of the way. What cannot be run, such as an instruction that is not known, is wrong."""
-    results = {}
+def run_in_every_way(row: Row, arch: int) -> tuple[dict[str, Result], float]:
+    """The results by name of the way, and the seconds that they took.
+
+    What cannot be run, such as an instruction that is not known, is wrong.
+    """
+    results, began = {}, time.perf_counter()
     for way, settings in WAYS.items():
         try:
             results[way] = run(row, arch, **settings)
         except Exception as error:
             results[way] = Result([f"{type(error).__name__}: {error}"], "", set())
-    return results
+    return results, time.perf_counter() - began
 
 
 @contextmanager

@@ -39,8 +39,9 @@ def replace_function(monkeypatch: pytest.MonkeyPatch, name: str, function: Calla
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check few shapes, and only the kernels for the CPU."""
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Check few shapes, and only the kernels for the CPU. Nothing is written to the user's home."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "SHAPES", {"odd": Shape(3, 33, 17, 3, 3), "one": Shape(1, 1, 1, 1, 1)})
     monkeypatch.setattr(module, "BATCH", {})
     monkeypatch.setattr(episodes, "SIZES", {"odd": (7, 13, 33, 17, 3)})

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mannkern.files import write_atomically
+from mannkern.files import user_cache, write_atomically
 from mannkern.tasks.characters.episodes import CharacterSplit
 from mannkern.tasks.characters.pixels import average_area
 
@@ -57,7 +57,7 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"split: got {split!r}, need one of {', '.join(map(repr, SPLITS))}")
     sources = [_find(Path(root), name) for name in CLASSES]
-    folder = Path(cache) if cache is not None else _user_cache()
+    folder = Path(cache) if cache is not None else user_cache()
     digest = hashlib.sha256("".join(_checksum(source) for source in sources).encode()).hexdigest()
     path = folder / f"{_ORIGINAL_FORMAT if original else _CACHE_FORMAT}-{digest[:32]}.pt"
     drawing = (_PACKED_BYTES,) if original else (_REDUCED_SIDE, _REDUCED_SIDE)
@@ -88,10 +88,6 @@ def _find(root: Path, name: str) -> Path:
         f"{root}: found neither {name}.zip nor {name}/, here or in omniglot-py/; "
         "get both zips from https://github.com/brendenlake/omniglot/tree/master/python"
     )
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mannkern"
 
 
 def _drawings(folder: Path) -> list[Path]:

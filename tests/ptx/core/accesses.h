@@ -1,29 +1,9 @@
 // Checks of each access to memory: bounds, alignment, undefined values, races.
 #pragma once
 
-#include "machine.h"
+#include "cluster_accesses.h"
 
 namespace ptx {
-
-// A lane's access. `undefined`: bits of the bytes that a store brings undefined; `same`: it stores what is there.
-struct Access {
-  Warp& warp;
-  const Instruction& instruction;
-  int lane;
-  u64 address;
-  int bytes;
-  bool writes;
-  u32 undefined;
-  bool same = false;
-
-  u32 thread() const { return u32(warp.id * kLanes + lane); }
-  void error(const char* kind, u32 other_pc = 0, const std::string& more = "") const {
-    warp.machine->error(kind, instruction.pc, other_pc, describe(warp, lane, address) + more);
-  }
-  void race(const std::string& kind, u32 other_pc, int other) const {
-    error(kind.c_str(), other_pc, ", with thread " + std::to_string(other));
-  }
-};
 
 inline std::string in_memory(bool shared, const char* pair) {
   return std::string("race of warps in ") + (shared ? "shared" : "global") + " memory: " + pair;
@@ -84,6 +64,7 @@ inline void touch(const Access& a, Shadow& s, bool shared, bool undefined) {
 
 inline u8* place_shared(Access& a, u64 at, const u8* from, u32& undefined) {
   Machine& m = *a.warp.machine;
+  if (m.cluster) return place_in_cluster(a, at, from, undefined);
   if (at + a.bytes > m.shared.size()) {
     a.error("out of bounds, shared");
     return nullptr;
@@ -127,7 +108,12 @@ inline u8* place_global(Access& a, const u8* from) {
   if (m.check) {
     a.same = a.writes && !memcmp(b.host + offset, from, a.bytes);
     const int units = a.bytes < b.unit ? 1 : a.bytes / b.unit;
-    for (int k = 0; k < units; ++k) touch(a, b.shadow[offset / b.unit + k], false, false);
+    const Warp& w = a.warp;
+    for (int k = 0; k < units; ++k)
+      if (m.cluster)
+        touch(a, b.cluster_shadow[offset / b.unit + k], stamp(w, a.instruction.pc, a.lane), w.clock, "global memory");
+      else
+        touch(a, b.shadow[offset / b.unit + k], false, false);
   }
   return b.host + offset;
 }
@@ -143,7 +129,8 @@ inline u8* place(Access a, const u8* from, u32& undefined) {
     a.error("misaligned");
     return nullptr;
   }
-  if (space == kShared) return place_shared(a, in_window ? a.address - kSharedWindow : a.address, from, undefined);
+  if (space == kCluster && a.warp.machine->cluster) return place_in_cluster(a, a.address, from, undefined);
+  if (space == kShared || space == kCluster) return place_shared(a, in_window ? a.address - kSharedWindow : a.address, from, undefined);
   return place_global(a, from);
 }
 

@@ -217,6 +217,21 @@ struct RoundedFusedMultiplyAdd {
     return result;
   }
 };
+struct CopySign {  // the sign of a, the size of b
+  float operator()(float a, float b) const { return std::copysign(b, a); }
+};
+struct RoundedToZeroAdd {
+  float operator()(float a, float b) const {
+    const volatile float x = a, y = b;
+    fesetround(FE_TOWARDZERO);
+    const volatile float result = x + y;
+    fesetround(FE_TONEAREST);
+    return result;
+  }
+};
+struct DotOfHalves {  // c + the two 16-bit numbers of a times the two low bytes of b
+  u32 operator()(u32 a, u32 b, u32 c) const { return c + (a & 0xffff) * (b & 0xff) + (a >> 16) * (b >> 8 & 0xff); }
+};
 struct MultiplyHigh {
   template <class T>
   T operator()(T a, T b) const {

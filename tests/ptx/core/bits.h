@@ -102,7 +102,7 @@ inline void unpack(Warp& w, const Instruction& i, u32 mask) {
   follow_sources(w, i, mask);
 }
 
-// %tid, %ntid, %ctaid and %nctaid of x, y and z; %laneid; %warpid.
+// %tid, %ntid, %ctaid and %nctaid of x, y and z; %laneid; %warpid; %cluster_ctarank.
 inline void special_register(Warp& w, const Instruction& i, u32 mask) {
   const Machine& m = *w.machine;
   const int axis = int(i.immediate % 3);
@@ -114,7 +114,7 @@ inline void special_register(Warp& w, const Instruction& i, u32 mask) {
       case 1: value = m.block[axis]; break;
       case 2: value = m.block_index[axis]; break;
       case 3: value = m.grid[axis]; break;
-      default: value = axis == 0 ? l : w.id; break;
+      default: value = axis == 0 ? l : axis == 1 ? w.id : w.block; break;
     }
     set(w, i.d[0], l, value);
   });

@@ -16,6 +16,7 @@ inline void read_numbers(Access& read, u8* numbers) {
 // Sources: to, from, how many bytes there are (the others become zeros), and an offset of `from`.
 inline void copy_later(Warp& w, const Instruction& i, u32 mask) {
   Machine& m = *w.machine;
+  if (m.cluster) return m.error("cp.async in a cluster is not emulated", i.pc, 0, "");
   for (int k = 0; k < 3; ++k)
     if (const u32 bits = undefined(w, i.s[k]) & mask)
       m.error("undefined address", i.pc, 0, describe(w, first_lane(bits), 0));

@@ -11,6 +11,12 @@ std::vector<Execute> functions;  // by the number that ptx_operation gave
 u32 last_clock = 1;
 std::string report;
 
+void set_block(Machine& m, u64 b) {
+  m.block_index[0] = u32(b % m.grid[0]);
+  m.block_index[1] = u32(b / m.grid[0] % m.grid[1]);
+  m.block_index[2] = u32(b / m.grid[0] / m.grid[1]);
+}
+
 // All warps that are not done are at a barrier: at the same one?
 void meet(Machine& m, std::vector<Warp>& warps) {
   u32 waiting = 0, done = 0, pc = 0;
@@ -52,23 +58,76 @@ void run_block(Machine& m, std::vector<Warp>& warps, u32 threads) {
   }
 }
 
+// Runs the blocks of a cluster side by side: a warp until it waits, then a random one that can go on. Between them
+// numbers land that were sent to other blocks.
+void run_cluster(Machine& m, Cluster& c, std::vector<Warp>& warps) {
+  for (Block& b : c.blocks) {
+    for (size_t at = 0; at + 8 <= b.shared.size(); at += 8) {
+      const u64 junk = m.random();
+      memcpy(&b.shared[at], &junk, 8);
+    }
+    b.warps_left = c.warps / u32(c.blocks.size());
+  }
+  u64 junk = m.random();
+  for (Warp& w : warps) {
+    begin_warp(w, c.threads - kLanes * w.id, junk);
+    w.clock = c.new_clock();
+    w.clock[w.agent] = 1;
+    w.waits = Warp::kRuns;
+    w.ordered = 0;
+  }
+  const auto land_one = [&] {
+    std::swap(c.parcels[m.random() % c.parcels.size()], c.parcels.back());
+    const Parcel p = c.parcels.back();
+    c.parcels.pop_back();
+    set_block(m, c.first_block + p.warp->block);
+    land(p);
+  };
+  std::vector<Warp*> ready;
+  for (;;) {
+    for (u64 dice = m.random() % 4; dice == 0 && !c.parcels.empty() && m.random() % 64;) land_one();
+    ready.clear();
+    for (Warp& w : warps)
+      if (!w.done && w.waits != Warp::kAtMeeting && !(w.waits == Warp::kAtMbarrier && !is_complete(w)))
+        ready.push_back(&w);
+    if (ready.empty() && c.parcels.empty()) break;
+    if (ready.empty()) {
+      land_one();
+      continue;
+    }
+    Warp& w = *ready[m.random() % ready.size()];
+    set_block(m, c.first_block + w.block);
+    if (!run_warp(w)) return;
+    if (w.done) --c.blocks[w.block].warps_left;
+  }
+  for (const Warp& w : warps)
+    if (!w.done)
+      m.error("deadlock in a cluster", w.groups[0].pc, 0, "block " + std::to_string(w.block) + " warp " + std::to_string(w.id));
+  for (Block& b : c.blocks)
+    for (const auto& [at, barrier] : b.mbarriers)
+      if (barrier.bytes) m.error("bytes of an mbarrier are left at the end", barrier.init.pc, 0, std::to_string(barrier.bytes));
+}
+
 // Shadows and marks of the tensors of a launch.
 struct Memory {
   std::vector<std::vector<Shadow>> shadows;
+  std::vector<std::vector<ClusterShadow>> cluster_shadows;
   std::vector<std::vector<u8>> touched;
 
   // rows: address, bytes, host, unit, index of the tensor that holds it (or its own), offset in that tensor
-  Memory(Machine& m, const i64* rows, int count) : shadows(count), touched(count) {
+  Memory(Machine& m, const i64* rows, int count) : shadows(count), cluster_shadows(count), touched(count) {
     for (int k = 0; k < count; ++k) {
       const i64* r = rows + 6 * k;
       if (r[4] != k) continue;
-      if (m.check) shadows[k].resize(r[1] / r[3] + 1);
+      if (m.check && m.cluster) cluster_shadows[k].resize(r[1] / r[3] + 1);
+      if (m.check && !m.cluster) shadows[k].resize(r[1] / r[3] + 1);
       touched[k].resize(r[1] / 32 + 3);
     }
     for (int k = 0; k < count; ++k) {
       const i64* r = rows + 6 * k;
-      Shadow* shadow = m.check ? shadows[r[4]].data() + r[5] / r[3] : nullptr;
-      m.buffers.push_back({u64(r[0]), r[1], reinterpret_cast<u8*>(r[2]), int(r[3]), shadow, &touched[r[4]]});
+      Shadow* shadow = shadows[r[4]].data() + r[5] / r[3];
+      ClusterShadow* in_cluster = cluster_shadows[r[4]].data() + r[5] / r[3];
+      m.buffers.push_back({u64(r[0]), r[1], reinterpret_cast<u8*>(r[2]), int(r[3]), shadow, in_cluster, &touched[r[4]]});
     }
   }
 
@@ -80,27 +139,39 @@ struct Memory {
   }
 };
 
-void run_blocks(Machine& m) {
+// The warps of a block, or of all blocks of a cluster, run after each other and use the same memory.
+void run_blocks(Machine& m, u32 cluster_blocks, i64 shared_bytes) {
   const Program& p = *m.program;
-  const u32 threads = m.block[0] * m.block[1] * m.block[2], num_warps = (threads + kLanes - 1) / kLanes;
+  const u32 threads = m.block[0] * m.block[1] * m.block[2], warps_of_block = (threads + kLanes - 1) / kLanes;
+  const u32 num_warps = warps_of_block * cluster_blocks;
   const size_t bytes = (p.register_bytes + 63) / 64 * 64;
   u8* values = static_cast<u8*>(aligned_alloc(64, std::max<size_t>(bytes * num_warps, 64)));
   std::vector<u32> undefined(p.num_registers * num_warps);
   std::vector<Warp> warps(num_warps);
   for (u32 k = 0; k < num_warps; ++k) {
     warps[k].machine = &m;
-    warps[k].id = int(k);
+    warps[k].id = int(k % warps_of_block);
+    warps[k].block = k / warps_of_block;
+    warps[k].agent = k;
     warps[k].values = values + bytes * k;
     warps[k].undefined = undefined.data() + p.num_registers * k;
   }
-  std::vector<u64> order(u64(m.grid[0]) * m.grid[1] * m.grid[2]);
+  std::vector<u64> order(u64(m.grid[0]) * m.grid[1] * m.grid[2] / cluster_blocks);
   for (size_t k = 0; k < order.size(); ++k) order[k] = k;
   std::shuffle(order.begin(), order.end(), m.random);
   for (const u64 b : order) {
-    m.block_index[0] = u32(b % m.grid[0]);
-    m.block_index[1] = u32(b / m.grid[0] % m.grid[1]);
-    m.block_index[2] = u32(b / m.grid[0] / m.grid[1]);
-    run_block(m, warps, threads);
+    if (m.cluster) {
+      Cluster c{u32(b), u32(b) * cluster_blocks, num_warps, threads, std::vector<Block>(cluster_blocks), {}, {}, 0};
+      for (Block& block : c.blocks) {
+        block.shared.resize(shared_bytes);
+        block.shadow.resize(shared_bytes / p.shared_unit + 1);
+      }
+      m.cluster = &c;
+      run_cluster(m, c, warps);
+    } else {
+      set_block(m, b);
+      run_block(m, warps, threads);
+    }
   }
   free(values);
 }
@@ -147,10 +218,8 @@ void* ptx_load(const i64* rows, int count, int columns, const i64* constants, in
     i.immediate = r[11];
     i.target = u32(r[12]);
     i.pc = u32(k);
-    for (int j = 0; j < 8; ++j) {
-      i.d[j] = {u32(r[13 + 3 * j]), u32(r[14 + 3 * j]), u32(r[15 + 3 * j])};
-      i.s[j] = {u32(r[37 + 3 * j]), u32(r[38 + 3 * j]), u32(r[39 + 3 * j])};
-    }
+    for (int j = 0; j < 8; ++j) i.d[j] = {u32(r[13 + 3 * j]), u32(r[14 + 3 * j]), u32(r[15 + 3 * j])};
+    for (int j = 0; j < 10; ++j) i.s[j] = {u32(r[37 + 3 * j]), u32(r[38 + 3 * j]), u32(r[39 + 3 * j])};
     p->code.push_back(i);
   }
   return p;
@@ -158,8 +227,8 @@ void* ptx_load(const i64* rows, int count, int columns, const i64* constants, in
 
 // Runs a launch; returns what was found, a line each. tensors: as Memory has them. counts: five rows, a number for each
 // instruction: warps, lanes, sectors, wavefronts, and those without conflicts. sectors: different ones read and
-// written.
-const char* ptx_launch(void* program, const u32* grid, const u32* block, i64 shared_bytes, const u8* parameters,
+// written. cluster: blocks that run side by side; 0: none do.
+const char* ptx_launch(void* program, const u32* grid, const u32* block, int cluster, i64 shared_bytes, const u8* parameters,
                        const i64* tensors, int num_tensors, u64 seed, int perturbed, int check, i64* counts,
                        i64* sectors) {
   Program& p = *static_cast<Program*>(program);
@@ -176,10 +245,15 @@ const char* ptx_launch(void* program, const u32* grid, const u32* block, i64 sha
   for (auto* row : rows) row->resize(p.code.size());
   std::copy_n(grid, 3, m.grid);
   std::copy_n(block, 3, m.block);
-  m.shared.resize(shared_bytes);
-  m.shared_shadow.resize(shared_bytes / p.shared_unit + 1);
+  Cluster some{};
+  if (cluster) {
+    m.cluster = &some;  // until the first one runs
+  } else {
+    m.shared.resize(shared_bytes);
+    m.shared_shadow.resize(shared_bytes / p.shared_unit + 1);
+  }
   const Memory memory(m, tensors, num_tensors);
-  run_blocks(m);
+  run_blocks(m, cluster ? u32(cluster) : 1, shared_bytes);
   last_clock = m.clock + 1;
   for (auto* row : rows) counts = std::copy(row->begin(), row->end(), counts);
   sectors[0] = memory.sectors(0);

@@ -29,11 +29,15 @@ constexpr u32 kAllLanes = ~0u;
 constexpr u64 kSharedWindow = 0x7f00000000000000ull;  // where generic addresses of shared memory begin
 
 // As in instructions.py. kTogether: an instruction that needs all lanes of its member mask at once.
-enum Kind { kAlu, kBranch, kReturn, kBarrier, kTogether };
-enum Space { kGeneric, kGlobal, kShared, kParameter };
+// kWait: it waits for other warps, of the block or of the cluster.
+enum Kind { kAlu, kBranch, kReturn, kBarrier, kTogether, kWait };
+enum Space { kGeneric, kGlobal, kShared, kParameter, kCluster };
 
 struct Warp;
 struct Instruction;
+struct Cluster;
+struct ClusterShadow;
+using Clock = std::vector<u32>;  // of cluster.h
 using Execute = void (*)(Warp&, const Instruction&, u32 mask);
 
 // A register: its place among a warp's values, its number, and the bytes of a lane's value, 0 for a predicate.
@@ -48,7 +52,7 @@ struct Instruction {
   int flag;                    // a load sign-extends, or a matrix is transposed
   i64 immediate;
   u32 target, pc;
-  Operand d[8], s[8];
+  Operand d[8], s[10];
 };
 
 // Who wrote and who read a unit of memory last. Epochs count barriers: of the block, and of the warp.
@@ -65,6 +69,7 @@ struct Buffer {
   u8* host;
   int unit;
   Shadow* shadow;
+  ClusterShadow* cluster_shadow;  // in its place where blocks run in clusters
   std::vector<u8>* touched;
 };
 
@@ -77,6 +82,7 @@ struct Program {
 
 struct Machine {
   Program* program;
+  Cluster* cluster;  // null where blocks run one after the other
   std::vector<Buffer> buffers;
   std::vector<u8> shared;
   std::vector<Shadow> shared_shadow;
@@ -122,6 +128,13 @@ struct Warp {
   bool done, at_barrier;
   i64 steps;
   std::vector<Copy> copies;
+  // In a cluster: the block's rank, the warp's number in the cluster, what it knows, and what it waits for.
+  u32 block, agent;
+  Clock clock;
+  enum { kRuns, kAtMeeting, kIsReleased, kAtMbarrier } waits;
+  u64 mbarrier;
+  u32 parity;
+  u32 ordered;  // what the lanes did up to this step comes before what they do now
 };
 
 inline bool has(u32 mask, int lane) { return mask >> lane & 1; }

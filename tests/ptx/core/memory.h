@@ -25,7 +25,7 @@ inline void count_cost(Warp& w, const Instruction& i, u32 mask, const u64* addre
   Machine& m = *w.machine;
   m.lanes[i.pc] += __builtin_popcount(mask);
   if (!mask) return;
-  const bool shared = i.space == kShared || (i.space == kGeneric && address[first_lane(mask)] >= kSharedWindow);
+  const bool shared = i.space == kShared || i.space == kCluster || (i.space == kGeneric && address[first_lane(mask)] >= kSharedWindow);
   std::vector<u64> seen;
   if (!shared) {
     each_lane(mask, [&](int l) {

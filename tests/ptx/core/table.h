@@ -6,7 +6,9 @@
 #include "approximate.h"
 #include "bits.h"
 #include "copies.h"
+#include "cluster_instructions.h"
 #include "lanes.h"
+#include "tensor_core.h"
 
 namespace ptx {
 
@@ -109,6 +111,7 @@ void add_halves(Table& t, const std::string& type) {
 inline void add_approximate(Table& t) {
   t["fma.rm.f32"] = ternary<float, RoundedFusedMultiplyAdd<FE_DOWNWARD>>;
   t["fma.rp.f32"] = ternary<float, RoundedFusedMultiplyAdd<FE_UPWARD>>;
+  t["add.rz.f32"] = binary<float, RoundedToZeroAdd>;
   t["add.ftz.f32"] = binary<float, Flushed<Add>>;
   t["sub.ftz.f32"] = binary<float, Flushed<Subtract>>;
   t["mul.ftz.f32"] = binary<float, Flushed<Multiply>>;
@@ -136,6 +139,16 @@ inline void add_wide(Table& t) {
   t["mul.wide.u16"] = t["mad.wide.u16"] = multiply_wide<u16, u32>;
   t["mul.wide.s32"] = t["mad.wide.s32"] = multiply_wide<i32, i64>;
   t["mul.wide.u32"] = t["mad.wide.u32"] = multiply_wide<u32, u64>;
+}
+
+inline void add_cluster(Table& t) {
+  t["bar.arrive"] = arrive_at_barrier;
+  t["barrier.cluster.arrive"] = arrive_in_cluster;
+  t["mbarrier.init"] = init_mbarrier;
+  t["mbarrier.arrive.expect_tx"] = expect_bytes;
+  t["st.async"] = store_later;
+  t["mapa"] = map_address;
+  t["mma.tf32"] = multiply_tf32;
 }
 
 inline void no_operation(Warp&, const Instruction&, u32) {}
@@ -169,6 +182,8 @@ inline Table make_table() {
   t["clz.b32"] = count_leading_zeros;
   t["bfind.shiftamt.u32"] = find_first_one;
   t["brev.b32"] = reverse_bits;
+  t["copysign.f32"] = binary<float, CopySign>;
+  t["dp2a.lo.u32.u32"] = ternary<u32, DotOfHalves>;
   t["bfe.u32"] = extract_bits<u32>;
   t["bfe.s32"] = extract_bits<i32>;
   t["bfi.b32"] = insert_bits;
@@ -192,6 +207,7 @@ inline Table make_table() {
   t["redux.u32"] = t["redux.b32"] = reduce<u32>;
   t["vote"] = vote;
   t["warp_barrier"] = warp_barrier;
+  add_cluster(t);
   t["nop"] = no_operation;
   return t;
 }

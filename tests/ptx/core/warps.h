@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "machine.h"
+#include "cluster_instructions.h"
 
 namespace ptx {
 
@@ -104,9 +104,21 @@ inline bool run_warp(Warp& w) {
       if (w.num_groups == 1) return deadlock(w);
       continue;
     }
-    if (i.kind == kBarrier && g.mask != w.alive) {
+    const bool waits_for_lanes = i.kind == kBarrier || (i.kind == kWait && i.num_results == 0);
+    if (waits_for_lanes && g.mask != w.alive) {
       g.waits = true;
       if (w.num_groups == 1) return deadlock(w);
+      continue;
+    }
+    if (i.kind == kWait || (i.kind == kBarrier && m.cluster)) {
+      if (!in_cluster(w, i)) return false;
+      if (mask && !proceed(w, i, mask)) {
+        if (w.num_groups == 1) return true;
+        g.waits = true;
+        continue;
+      }
+      m.count[i.pc]++;
+      ++g.pc;
       continue;
     }
     m.count[i.pc]++;
