@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from mannkern.backends import native
-from mannkern.backends.backend import Backend, Sizes
+from mannkern.backends.backend import Backend, FusedEpisode, Sizes
 
 _MOST_SLOTS = 65_536
 _MOST_NUMBERS = 10_240  # of an episode's memory in shared memory, beside its gradient
@@ -50,8 +50,7 @@ BACKEND = Backend(
     families=("ntm",),
     devices=("cuda",),
     why_not=_why_not,
-    fuses_episodes=lambda family, sizes, dtype: family == "lrua",
+    episodes={"lrua": FusedEpisode("persistent", takes_lengths=False)},
     operations={"lrua_step": _why_not_step, "mann_episode": _why_not_episode},
     on_request=("mann_episode",),
-    episode_overload="persistent",
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mannkern.backends.backend import Backend, Sizes
+from mannkern.backends.backend import Backend, FusedEpisode, Sizes
 from mannkern.triton import tiling
 
 _has_triton = importlib.util.find_spec("triton") is not None
@@ -57,10 +57,10 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
     )
 
 
-def _fuses_episodes(family: str, sizes: Sizes, dtype: torch.dtype) -> bool:
-    """LRUA's, where one program holds the memory of an episode."""
+def _takes_episode(sizes: Sizes, dtype: torch.dtype) -> bool:
+    """Where one program holds the memory of an episode."""
     N, W, R, _ = sizes
-    return family == "lrua" and not tiling.unsupported(N, W, R) and tiling.memory_blocks(N, W, dtype).whole
+    return not tiling.unsupported(N, W, R) and tiling.memory_blocks(N, W, dtype).whole
 
 
 BACKEND = Backend(
@@ -70,5 +70,5 @@ BACKEND = Backend(
     why_not=_why_not,
     overload="recompute",
     takes_half=True,
-    fuses_episodes=_fuses_episodes,
+    episodes={"lrua": FusedEpisode("recompute", _takes_episode)},
 )

@@ -122,7 +122,7 @@ def _rows(family: Family, backend: str, device: str, seed: int) -> Iterator[tupl
         if operation.differentiable:
             checks = [Check(family.name, backend, device, GRADCHECK, name, name, seed, fast=fast) for name in cases]
             yield operation.name, GRADCHECK, checks
-    if BACKENDS[backend].fuses_episodes(family.name, Sizes(), torch.float32) and family.episode is not None:
+    if BACKENDS[backend].fused_episode(family.name, Sizes(), torch.float32) and family.episode is not None:
         sizes = episodes.INTERPRETED_SIZES if fast else tuple(episodes.SIZES)
         lengths = episodes.INTERPRETED_LENGTHS if fast else episodes.LENGTHS
         for dtype in ("float64", "float32"):
