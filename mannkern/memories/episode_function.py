@@ -83,5 +83,5 @@ def episode_function(operation: EpisodeOperation) -> type[Function]:
         first = d_input if ctx.needs_input_grad[0] else None
         return (first, *found, None, None, None if ends[1] is None else d_initial, *no_options)
 
-    methods = {"forward": forward, "setup_context": setup_context, "backward": backward}
+    methods: dict[str, Any] = {"forward": forward, "setup_context": setup_context, "backward": backward}
     return type(operation.name, (Function,), {name: staticmethod(method) for name, method in methods.items()})
