@@ -114,13 +114,13 @@ struct NTMWriteBackward {
 struct NTMInterface {
   NTMShape shape;
   int64_t V;
-  int64_t adds() const { return shape.H * shape.W; }
-  int64_t erases() const { return adds() + V * shape.W; }
-  int64_t gates() const { return erases() + V * shape.W; }
-  int64_t strengths() const { return gates() + shape.H; }
-  int64_t sharpnesses() const { return strengths() + shape.H; }
-  int64_t shifts() const { return sharpnesses() + shape.H; }
-  int64_t size() const { return shifts() + shape.H * shape.S; }
+  MANNKERN_BOTH int64_t adds() const { return shape.H * shape.W; }
+  MANNKERN_BOTH int64_t erases() const { return adds() + V * shape.W; }
+  MANNKERN_BOTH int64_t gates() const { return erases() + V * shape.W; }
+  MANNKERN_BOTH int64_t strengths() const { return gates() + shape.H; }
+  MANNKERN_BOTH int64_t sharpnesses() const { return strengths() + shape.H; }
+  MANNKERN_BOTH int64_t shifts() const { return sharpnesses() + shape.H; }
+  MANNKERN_BOTH int64_t size() const { return shifts() + shape.H * shape.S; }
 };
 
 template <class T>

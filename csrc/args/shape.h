@@ -16,6 +16,13 @@
 
 #include <cstdint>
 
+// A function for CPU and GPU.
+#if defined(__CUDACC__)
+#define MANNKERN_BOTH __host__ __device__ inline
+#else
+#define MANNKERN_BOTH inline
+#endif
+
 namespace mannkern {
 
 template <class T>

@@ -82,32 +82,37 @@ __device__ void cosines(T* rows, T* shared, const NTMAddress<T>& op, int64_t e, 
   __syncthreads();
 }
 
+// The weights of all heads in episode e. `rows` has address_rows rows.
+template <class Group, class T>
+__device__ void address(const Group& group, T* rows, T* shared, const NTMAddress<T>& op, int64_t e) {
+  const int N = int(op.shape.N), H = int(op.shape.H), most = least(H, kHeads);
+  const Row<T, Group> team(group, N);
+  T* w = rows + (most + group.index()) * N;  // content weights, then w_s, then w
+  for (int h0 = 0; h0 < H; h0 += kHeads) {
+    const int heads = least(kHeads, H - h0);
+    cosines<Group::kThreads>(rows, shared, op, e, h0, heads);
+    for (int k = group.index(); k < heads; k += Group::kPerBlock) {
+      const int64_t h = e * H + h0 + k;
+      T* moved = rows + k * N;  // cosines, then w_g
+      softmax(team, w, moved, op.heads.strength[h]);
+      team.each([&](int i) { op.content[h * N + i] = w[i]; });
+      interpolate(team, moved, w, op.previous + h * N, op.heads.gate[h]);
+      shift(team, w, moved, op.heads.shift + h * op.shape.S, op.shape.S);
+      sharpen(team, w, w, op.heads.sharpness[h]);
+      team.each([&](int i) { op.weights[h * N + i] = w[i]; });
+    }
+  }
+}
+
 template <template <class> class Group, class T>
 __global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks)
     address_kernel(NTMAddress<T> op, int64_t B, T* workspace) {
-  constexpr int kThreads = Group<T>::kThreads;
-  using Layout = AddressSharedLayout<T, kThreads>;
+  using Layout = AddressSharedLayout<T, Group<T>::kThreads>;
   T* shared = shared_memory<T>();
-  const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H), most = least(H, kHeads);
+  const int N = int(op.shape.N), W = int(op.shape.W), most = least(op.shape.H, kHeads);
   const Group<T> group{shared};
-  const Row<T, Group<T>> team(group, N);
   T* rows = rows_of_block<Group<T>>(shared + Layout::rows(W), workspace, address_rows<Group<T>>(most), N);
-  T* w = rows + (most + group.index()) * N;  // content weights, then w_s, then w
-  for (int64_t e = blockIdx.x; e < B; e += gridDim.x)
-    for (int h0 = 0; h0 < H; h0 += kHeads) {
-      const int heads = least(kHeads, H - h0);
-      cosines<kThreads>(rows, shared, op, e, h0, heads);
-      for (int k = group.index(); k < heads; k += Group<T>::kPerBlock) {
-        const int64_t h = e * H + h0 + k;
-        T* moved = rows + k * N;  // cosines, then w_g
-        softmax(team, w, moved, op.heads.strength[h]);
-        team.each([&](int i) { op.content[h * N + i] = w[i]; });
-        interpolate(team, moved, w, op.previous + h * N, op.heads.gate[h]);
-        shift(team, w, moved, op.heads.shift + h * op.shape.S, op.shape.S);
-        sharpen(team, w, w, op.heads.sharpness[h]);
-        team.each([&](int i) { op.weights[h * N + i] = w[i]; });
-      }
-    }
+  for (int64_t e = blockIdx.x; e < B; e += gridDim.x) address(group, rows, shared, op, e);
 }
 
 }  // namespace mannkern

@@ -53,8 +53,8 @@ __device__ void pulls(T* rows, T* shrink, const NTMAddressBackward<T>& op, int64
   __syncthreads();
 }
 
-// Gradients of the memory, added to those of earlier heads, and of the unit keys.
-template <int kThreads, class T>
+// Gradients of the memory, added to those of earlier heads or, with kAdds, to what is there, and of the unit keys.
+template <int kThreads, bool kAdds, class T>
 __device__ void columns_backward(const T* rows, const T* shrink, const T* key_norms, T* sums,
                                  const NTMAddressBackward<T>& op, int64_t e, int h0, int heads) {
   const int N = int(op.shape.N), W = int(op.shape.W);
@@ -83,7 +83,7 @@ __device__ void columns_backward(const T* rows, const T* shrink, const T* key_no
         }
       // a cosine of one column is a sign, whose gradient is 0; the difference would leave rounding errors
       if (W == 1 && op.norm[e * N + i] > kEps<T>) d = 0;
-      grad_memory[at] = h0 == 0 ? d : grad_memory[at] + d;
+      grad_memory[at] = !kAdds && h0 == 0 ? d : grad_memory[at] + d;
     }
     sum_groups(key_sum, map, sums);
 #pragma unroll
@@ -108,29 +108,39 @@ __device__ void keys_backward(const T* key_norms, const NTMAddressBackward<T>& o
   warp.sync();  // all lanes have read the norm, before the first one writes that of the next heads
 }
 
+// The gradients of addressing in episode e; kAdds: that of the memory is added. `rows` has address_backward_rows rows.
+// op.grad_previous may be op.grad.
+template <bool kAdds, class Group, class T>
+__device__ void address_backward(const Group& group, T* rows, T* shared, const NTMAddressBackward<T>& op, int64_t e) {
+  constexpr int kThreads = Group::kThreads;
+  using Layout = AddressBackwardSharedLayout<kThreads>;
+  const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H), most = least(H, kHeads);
+  const Row<T, Group> team(group, N);
+  T *key_norms = shared + Layout::kNorms, *own = rows + most * N, *moved = own + 2 * group.index() * N;
+  T* grad_shifted = moved + N;
+  for (int h0 = 0; h0 < H; h0 += kHeads) {
+    const int heads = least(kHeads, H - h0);
+    const int64_t first = e * H + h0;
+    norms_of_keys(key_norms, op.heads.key + first * W, heads, W);
+    for (int k = group.index(); k < heads; k += Group::kPerBlock)
+      row_backward(team, rows + k * N, moved, grad_shifted, op, first + k);
+    __syncthreads();
+    pulls<kThreads>(rows, own, op, e, first, heads);
+    columns_backward<kThreads, kAdds>(rows, own, key_norms, shared + Layout::kSums, op, e, h0, heads);
+    keys_backward(key_norms, op, first, heads);
+  }
+}
+
 template <template <class> class Group, class T>
 __global__ void __launch_bounds__(Group<T>::kThreads, Group<T>::kBlocks)
     address_backward_kernel(NTMAddressBackward<T> op, int64_t B, T* workspace) {
-  constexpr int kThreads = Group<T>::kThreads;
-  using Layout = AddressBackwardSharedLayout<kThreads>;
-  T *shared = shared_memory<T>(), *key_norms = shared + Layout::kNorms;
-  const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H), most = least(H, kHeads);
+  using Layout = AddressBackwardSharedLayout<Group<T>::kThreads>;
+  T* shared = shared_memory<T>();
+  const int most = least(op.shape.H, kHeads);
   const Group<T> group{shared};
-  const Row<T, Group<T>> team(group, N);
-  T* rows = rows_of_block<Group<T>>(shared + Layout::kRows, workspace, address_backward_rows<Group<T>>(most), N);
-  T *own = rows + most * N, *moved = own + 2 * group.index() * N, *grad_shifted = moved + N;
-  for (int64_t e = blockIdx.x; e < B; e += gridDim.x)
-    for (int h0 = 0; h0 < H; h0 += kHeads) {
-      const int heads = least(kHeads, H - h0);
-      const int64_t first = e * H + h0;
-      norms_of_keys(key_norms, op.heads.key + first * W, heads, W);
-      for (int k = group.index(); k < heads; k += Group<T>::kPerBlock)
-        row_backward(team, rows + k * N, moved, grad_shifted, op, first + k);
-      __syncthreads();
-      pulls<kThreads>(rows, own, op, e, first, heads);
-      columns_backward<kThreads>(rows, own, key_norms, shared + Layout::kSums, op, e, h0, heads);
-      keys_backward(key_norms, op, first, heads);
-    }
+  T* rows = rows_of_block<Group<T>>(shared + Layout::kRows, workspace, address_backward_rows<Group<T>>(most),
+                                    int(op.shape.N));
+  for (int64_t e = blockIdx.x; e < B; e += gridDim.x) address_backward<false>(group, rows, shared, op, e);
 }
 
 }  // namespace mannkern

@@ -34,24 +34,45 @@ struct Warp {
   }
 };
 
+// Combines the numbers of all threads of a block; `partial` is in shared memory, one number per warp.
+template <int kThreads, class T, class F>
+__device__ T all_of_block(T* partial, T v, F combine) {
+  const Warp<T> warp{partial};
+  v = warp.all(v, combine);
+  if (warp.rank() == 0) partial[warp.index()] = v;
+  __syncthreads();
+  v = partial[0];
+  for (int w = 1; w < kThreads / kLanes; ++w) v = combine(v, partial[w]);
+  __syncthreads();
+  return v;
+}
+
 template <class T>
 struct Block {
   static constexpr int kThreads = 512, kSize = kThreads, kPerBlock = 1, kBlocks = 1;
-  T* partial;  // in shared memory, one number per warp
+  T* partial;
 
   __device__ int rank() const { return threadIdx.x; }
   __device__ int index() const { return 0; }
   __device__ void sync() const { __syncthreads(); }
   template <class F>
   __device__ T all(T v, F combine) const {
-    const Warp<T> warp{partial};
-    v = warp.all(v, combine);
-    if (warp.rank() == 0) partial[warp.index()] = v;
-    __syncthreads();
-    v = partial[0];
-    for (int w = 1; w < kThreads / kLanes; ++w) v = combine(v, partial[w]);
-    __syncthreads();
-    return v;
+    return all_of_block<kThreads>(partial, v, combine);
+  }
+};
+
+// A Block with as many threads as one of a Warp, for kernels of which parts want just as many.
+template <class T>
+struct SmallBlock {
+  static constexpr int kThreads = Warp<T>::kThreads, kSize = kThreads, kPerBlock = 1, kBlocks = Warp<T>::kBlocks;
+  T* partial;
+
+  __device__ int rank() const { return threadIdx.x; }
+  __device__ int index() const { return 0; }
+  __device__ void sync() const { __syncthreads(); }
+  template <class F>
+  __device__ T all(T v, F combine) const {
+    return all_of_block<kThreads>(partial, v, combine);
   }
 };
 

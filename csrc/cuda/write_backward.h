@@ -109,46 +109,56 @@ __device__ void column_backward(const Tile<T>& tile, T* shared, const NTMWriteBa
     }
 }
 
-template <class T>
-__global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>)
-    write_backward_kernel(NTMWriteBackward<T> op, int64_t B) {
+// The gradients of the write in episode e; kAdds: those of the weights are added. The heads go backwards, so that the
+// gradient of the memory is written last: op.grad_memory may be op.grad.
+template <bool kAdds, class T>
+__device__ void erase_write_backward(T* shared, const NTMWriteBackward<T>& op, int64_t e) {
   using Layout = WriteBackwardSharedLayout<T>;
   constexpr int most = kColumns<T, kWriteThreads>;
   const int N = int(op.shape.N), W = int(op.shape.W), H = int(op.shape.H);
-  T *shared = shared_memory<T>(), *grad = shared + Layout::kGrad;
-  for (int64_t e = blockIdx.x; e < B; e += gridDim.x)
-    for (int h0 = 0; h0 < H; h0 += kHeads) {
-      const int heads = least(kHeads, H - h0);
-      const int64_t first = e * H + h0;
-      for (int i0 = 0; i0 < N; i0 += kWriteThreads) {
-        T grad_weights[kHeads] = {};
-        for (int c0 = 0; c0 < W; c0 += most) {
-          const Tile<T> tile = {i0,
-                                c0,
-                                least(kWriteThreads, N - i0),
-                                least(most, W - c0),
-                                shared + Layout::kWeights,
-                                shared + Layout::kErase,
-                                shared + Layout::kAdd,
-                                grad,
-                                grad + Layout::tile(W)};
-          const int64_t corner = e * N * W + int64_t(i0) * W + c0;
-          // the tile before has been read by now: sum_groups has a barrier
-          stage<kWriteThreads>(tile.grad, op.grad + corner, tile.rows, tile.columns, W);
-          stage<kWriteThreads>(tile.memory, op.memory + corner, tile.rows, tile.columns, W);
-          stage_heads<kWriteThreads>(tile.erase, op.erase + first * W, heads, c0, tile.columns, W);
-          stage_heads<kWriteThreads>(tile.add, op.add + first * W, heads, c0, tile.columns, W);
-          if (c0 == 0) stage_heads<kWriteThreads>(tile.weights, op.weights + first * N, heads, i0, tile.rows, N);
-          __syncthreads();
-          slot_backward(grad_weights, tile, op, e, h0);
-          column_backward(tile, shared, op, e, h0);
-        }
-        const int i = i0 + threadIdx.x;
-#pragma unroll
-        for (int h = 0; h < kHeads; ++h)
-          if (h < heads && i < N) op.grad_weights[(first + h) * N + i] = grad_weights[h];
+  T* grad = shared + Layout::kGrad;
+  for (int h0 = (H - 1) / kHeads * kHeads; h0 >= 0; h0 -= kHeads) {
+    const int heads = least(kHeads, H - h0);
+    const int64_t first = e * H + h0;
+    for (int i0 = 0; i0 < N; i0 += kWriteThreads) {
+      T grad_weights[kHeads] = {};
+      for (int c0 = 0; c0 < W; c0 += most) {
+        const Tile<T> tile = {i0,
+                              c0,
+                              least(kWriteThreads, N - i0),
+                              least(most, W - c0),
+                              shared + Layout::kWeights,
+                              shared + Layout::kErase,
+                              shared + Layout::kAdd,
+                              grad,
+                              grad + Layout::tile(W)};
+        const int64_t corner = e * N * W + int64_t(i0) * W + c0;
+        // the tile before has been read by now: sum_groups has a barrier
+        stage<kWriteThreads>(tile.grad, op.grad + corner, tile.rows, tile.columns, W);
+        stage<kWriteThreads>(tile.memory, op.memory + corner, tile.rows, tile.columns, W);
+        stage_heads<kWriteThreads>(tile.erase, op.erase + first * W, heads, c0, tile.columns, W);
+        stage_heads<kWriteThreads>(tile.add, op.add + first * W, heads, c0, tile.columns, W);
+        if (c0 == 0) stage_heads<kWriteThreads>(tile.weights, op.weights + first * N, heads, i0, tile.rows, N);
+        __syncthreads();
+        slot_backward(grad_weights, tile, op, e, h0);
+        column_backward(tile, shared, op, e, h0);
       }
+      const int i = i0 + threadIdx.x;
+#pragma unroll
+      for (int h = 0; h < kHeads; ++h)
+        if (h < heads && i < N) {
+          T& d = op.grad_weights[(first + h) * N + i];
+          d = kAdds ? d + grad_weights[h] : grad_weights[h];
+        }
     }
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>)
+    write_backward_kernel(NTMWriteBackward<T> op, int64_t B) {
+  T* shared = shared_memory<T>();
+  for (int64_t e = blockIdx.x; e < B; e += gridDim.x) erase_write_backward<false>(shared, op, e);
 }
 
 }  // namespace mannkern

@@ -5,7 +5,7 @@ Outside this folder the package names no backend but the reference.
 To add one, write its record and add it to BACKENDS in ``choice.py``.
 """
 
-from mannkern.backends.backend import Backend, Sizes
+from mannkern.backends.backend import Backend, FusedEpisode, Sizes
 from mannkern.backends.choice import BACKENDS, REFERENCE, choose, preferred, special, why_not
 
-__all__ = ["BACKENDS", "REFERENCE", "Backend", "Sizes", "choose", "preferred", "special", "why_not"]
+__all__ = ["BACKENDS", "REFERENCE", "Backend", "FusedEpisode", "Sizes", "choose", "preferred", "special", "why_not"]

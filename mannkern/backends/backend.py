@@ -18,6 +18,23 @@ class Sizes(NamedTuple):
     D: int = 1
 
 
+class FusedEpisode(NamedTuple):
+    """How a backend computes a whole episode of a family's cell as one operation.
+
+    overload:      the overload of the operation that its kernels are registered for
+    takes:         (sizes, dtype) -> whether it computes an episode at these sizes; others run step by step
+    takes_lengths: whether it takes lengths and resets; without, such episodes run step by step
+    longest_first: whether it wants the longest episodes of a batch first
+    controllers:   the controllers of a cell that it has
+    """
+
+    overload: str
+    takes: Callable[[Sizes, torch.dtype], bool] = lambda sizes, dtype: True
+    takes_lengths: bool = True
+    longest_first: bool = False
+    controllers: tuple[str, ...] = ("lstm", "feedforward")
+
+
 class Backend(NamedTuple):
     """A set of kernels for the operations of some memory families.
 
@@ -29,14 +46,11 @@ class Backend(NamedTuple):
                     backward all that the gradient reads, those of "recompute" save little and compute the rest again;
                     None for the reference, which is called without the dispatcher
     takes_half:     whether its kernels convert float16 and bfloat16 on load, so that nothing is widened before
-    fuses_episodes: (family, sizes, dtype) -> whether it computes a whole episode of a cell as one operation
-    fuses_lengths:  whether that operation takes lengths and resets; without, such episodes run step by step
+    episodes:       families -> how it computes a whole episode of their cell as one operation, where it does
     operations:     single operations that it has of other families, by name, each with (sizes, dtype) -> why it cannot
                     run a call of them; "" where it can
     on_request:     of these operations, those that ``auto`` does not take
-    episode_overload: the overload of a whole episode, where it is not ``overload``
     scan_overload:  the overload of a scan, where it is not ``overload``
-    episode_controllers: the controllers of a cell that its whole episode has
     compiles_on_use: whether a GPU kernel is compiled when a call first has its sizes and dtype, not at installation
     """
 
@@ -46,11 +60,13 @@ class Backend(NamedTuple):
     why_not: Callable[[str, Sizes], str]
     overload: str | None = "default"
     takes_half: bool = False
-    fuses_episodes: Callable[[str, Sizes, torch.dtype], bool] = lambda family, sizes, dtype: False
-    fuses_lengths: bool = False
+    episodes: Mapping[str, FusedEpisode] = MappingProxyType({})
     operations: Mapping[str, Callable[[Sizes, torch.dtype], str]] = MappingProxyType({})
     on_request: tuple[str, ...] = ()
-    episode_overload: str | None = None
     scan_overload: str | None = None
-    episode_controllers: tuple[str, ...] = ("lstm", "feedforward")
     compiles_on_use: bool = False
+
+    def fused_episode(self, family: str, sizes: Sizes, dtype: torch.dtype) -> FusedEpisode | None:
+        """How it computes an episode of a family's cell at these sizes as one operation; None where it does not."""
+        episode = self.episodes.get(family)
+        return episode if episode is not None and episode.takes(sizes, dtype) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mannkern.backends import native
-from mannkern.backends.backend import Backend, Sizes
+from mannkern.backends.backend import Backend, FusedEpisode, Sizes
 
 
 def _why_not(device_type: str, sizes: Sizes) -> str:
@@ -15,6 +15,5 @@ BACKEND = Backend(
     families=("lrua", "ntm"),
     devices=("cpu",),
     why_not=_why_not,
-    fuses_episodes=lambda family, sizes, dtype: True,
-    fuses_lengths=True,
+    episodes=dict.fromkeys(("lrua", "ntm"), FusedEpisode("default", longest_first=True)),
 )

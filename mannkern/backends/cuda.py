@@ -9,9 +9,11 @@ from __future__ import annotations
 import torch
 
 from mannkern.backends import native
-from mannkern.backends.backend import Backend, Sizes
+from mannkern.backends.backend import Backend, FusedEpisode, Sizes
+from mannkern.backends.triton import has_triton
 
 _MOST_SLOTS = 65_536
+_MOST_EPISODE_SLOTS = 1024  # of an NTM's episode as one operation, in float32
 _MOST_NUMBERS = 10_240  # of an episode's memory in shared memory, beside its gradient
 
 
@@ -49,15 +51,21 @@ def _why_not_episode(sizes: Sizes, dtype: torch.dtype) -> str:
     return native.persistent_why_not(torch.cuda.current_device(), D, N, W, R)
 
 
+def _takes_ntm_episode(sizes: Sizes, dtype: torch.dtype) -> bool:
+    """Where the rows of four heads fit into the shared memory of a block, and Triton has the controller's kernels."""
+    return has_triton and (_MOST_EPISODE_SLOTS if dtype == torch.float32 else _MOST_EPISODE_SLOTS // 2) >= sizes.N
+
+
 BACKEND = Backend(
     "cuda",
     families=("ntm",),
     devices=("cuda",),
     why_not=_why_not,
-    fuses_episodes=lambda family, sizes, dtype: family == "lrua",
+    episodes={
+        "lrua": FusedEpisode("persistent", takes_lengths=False, controllers=("lstm",)),
+        "ntm": FusedEpisode("recompute", _takes_ntm_episode),
+    },
     operations={"lrua_step": _why_not_step, "lrua_scan": _why_not_scan, "mann_episode": _why_not_episode},
     on_request=("mann_episode",),
-    episode_overload="persistent",
     scan_overload="cosines",
-    episode_controllers=("lstm",),
 )

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from mannkern.backends.backend import Backend, Sizes
+from mannkern.backends.backend import Backend, FusedEpisode, Sizes
 from mannkern.triton import tiling
 
-_has_triton = importlib.util.find_spec("triton") is not None
+has_triton = importlib.util.find_spec("triton") is not None
 _LAUNCHERS = {  # operation -> module of mannkern.triton.launch with its launcher, a function of that name
     "least_used_mask": "least_used",
     "additive_write": "write_usage",
@@ -32,6 +32,8 @@ _LAUNCHERS = {  # operation -> module of mannkern.triton.launch with its launche
     "lrua_scan_backward": "scan",
     "mann_episode": "episode",
     "mann_episode_backward": "episode",
+    "ntm_episode": "ntm_episode",
+    "ntm_episode_backward": "ntm_episode",
 }
 
 
@@ -48,7 +50,7 @@ for _operation, _module in _LAUNCHERS.items():
 
 
 def _why_not(device_type: str, sizes: Sizes) -> str:
-    if not _has_triton:
+    if not has_triton:
         return "Triton is not installed; pip install triton"
     if device_type == "cuda" or (device_type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
         return tiling.unsupported(*sizes[:3])
@@ -57,10 +59,10 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
     )
 
 
-def _fuses_episodes(family: str, sizes: Sizes, dtype: torch.dtype) -> bool:
-    """LRUA's, where one program holds the memory of an episode."""
+def _takes_episode(sizes: Sizes, dtype: torch.dtype) -> bool:
+    """Where one program holds the memory of an episode."""
     N, W, R, _ = sizes
-    return family == "lrua" and not tiling.unsupported(N, W, R) and tiling.memory_blocks(N, W, dtype).whole
+    return not tiling.unsupported(N, W, R) and tiling.memory_blocks(N, W, dtype).whole
 
 
 BACKEND = Backend(
@@ -70,6 +72,6 @@ BACKEND = Backend(
     why_not=_why_not,
     overload="recompute",
     takes_half=True,
-    fuses_episodes=_fuses_episodes,
     compiles_on_use=True,
+    episodes={"lrua": FusedEpisode("recompute", _takes_episode)},
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mannkern.backends import REFERENCE, Backend, Sizes, choose
+from mannkern.backends import FusedEpisode, Sizes, choose
 from mannkern.memories import controllers
 from mannkern.memories.checks import check_controller, check_dtype, check_input, check_tensor, compute_dtype, widen
 from mannkern.memories.controllers import FeedForward, check_controller_state
@@ -99,15 +99,15 @@ class MemoryCell(nn.Module, Generic[State]):
         """Width of a step's output: D + R W."""
         return self.hidden_size + self._read_size
 
-    def episode_backend(self, device: torch.device) -> Backend:
-        """The backend of a fused episode of this cell on a device; it may be one that fuses none."""
+    def episode_on(self, device: torch.device) -> FusedEpisode | None:
+        """How an episode of this cell is computed on a device as one operation; None where it is not."""
         N, W = self.memory_slots, self.memory_width
         sizes = {"N": N, "W": W, "R": self._read_size // W, "D": self.hidden_size}
         dtype = compute_dtype(self.interface.weight)
         if not self.episode_operation:
-            return choose(self.family, self.backend, device)
+            return None
         backend = choose(self.family, self.backend, device, **sizes, operation=self.episode_operation, dtype=dtype)
-        return backend if backend.fuses_episodes(self.family, Sizes(**sizes), dtype) else REFERENCE
+        return backend.fused_episode(self.family, Sizes(**sizes), dtype)
 
     def reset_parameters(self) -> None:
         """Draw all parameters again, except those of a controller or interface of the caller's own; see the class."""
@@ -183,8 +183,8 @@ class MemoryCell(nn.Module, Generic[State]):
     ) -> tuple[Tensor, Any]:
         """All steps of input (T, B, F) as one operation, on a backend that has it: outputs (T, B, D + R W), state.
 
-        weights: this cell's, from :func:`mannkern.memories.episode.pack_weights`. lengths (B,), the longest first, and
-        reset (T, B): as :meth:`mannkern.memories.sequence.MemorySequence.forward` has them.
+        weights: this cell's, from :func:`mannkern.memories.episode.pack_weights`. lengths (B,), the longest first where
+        the backend wants it, and reset (T, B): as :meth:`mannkern.memories.sequence.MemorySequence.forward` has them.
         """
         raise NotImplementedError
 

@@ -22,7 +22,7 @@ Behind the state, and before the options, come three that may be None:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -226,16 +226,3 @@ def controller_gradients(
     )
     d_input = memory.new_empty((input.shape[0] if needs_input_grad else 0, *input.shape[1:]))
     return d_input, *d_weights, last_cell(cell, memory, interface_weight)
-
-
-def gradients_for_autograd(
-    ctx: Any, out: Sequence[Tensor | None], saved: Sequence[Tensor | None]
-) -> tuple[Tensor | None, ...]:
-    """The gradients of a backward operation in the form that autograd takes, up to that of initial_memory.
-
-    None for ``cell`` with a feed-forward controller (saved[5] is None), for an input that needs no gradient, for
-    lengths and reset, and for the initial memory without resets (saved[-1] is None).
-    """
-    d_input, *others, d_cell = out[:8]
-    controller = (d_input if ctx.needs_input_grad[0] else None, *others, None if saved[5] is None else d_cell)
-    return *controller, *out[8:-1], None, None, None if saved[-1] is None else out[-1]

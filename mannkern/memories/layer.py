@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mannkern.backends import REFERENCE
+from mannkern.backends import FusedEpisode
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import compute_dtype
 from mannkern.memories.ends import is_longest_first, join, reorder, select, split, start_of
@@ -24,30 +24,33 @@ def run(
     Without a state the episodes start from the cell's initial one.
     """
     T, B, _ = input.shape
-    fuses = _can_fuse(cell, input, lengths, reset)
+    fused = _fused_episode(cell, input, lengths, reset)
     if state is not None:
         state = cell.check_state(state, B)
-    elif fuses or T == 0 or reset is not None or lengths is not None or not _is_called(cell):
+    elif fused is not None or T == 0 or reset is not None or lengths is not None or not _is_called(cell):
         state = cell.initial_state(B)  # else the cell's first call makes it: only there are sharded weights whole
-    if not fuses:
+    if fused is None:
         return _loop(cell, input, state, lengths, reset)
     dtype, device = hidden_dtype(cell, input.device.type), input.device.type
+    # in float32 what has half precision, or would have it under autocast
     input = input.to(compute_dtype(cell.interface.weight))
     with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
-        output, state = _fused(cell, input, state, lengths, reset)
+        run_episode = _run_longest_first if fused.longest_first else _in_batch_chunks
+        output, state = run_episode(cell, input, pack_weights(cell), state, lengths, reset)
     if output.dtype == dtype:
         return output, state
     return output.to(dtype), state._replace(controller=tuple(x.to(dtype) for x in state.controller))
 
 
-def _fused(
-    cell: MemoryCell[Any], input: Tensor, state: Any, lengths: Tensor | None, reset: Tensor | None
+def _run_longest_first(
+    cell: MemoryCell[Any],
+    input: Tensor,
+    weights: tuple[Tensor, ...],
+    state: Any,
+    lengths: Tensor | None,
+    reset: Tensor | None,
 ) -> tuple[Tensor, Any]:
-    """The fused episode, which wants the longest episodes first.
-
-    It computes in float32 what has half precision, or would have it under autocast.
-    """
-    weights = pack_weights(cell)
+    """The fused episode with the batch in the order of the lengths."""
     if lengths is None or is_longest_first(lengths):
         return _in_batch_chunks(cell, input, weights, state, lengths, reset)
     order = lengths.argsort(descending=True, stable=True)
@@ -57,13 +60,16 @@ def _fused(
     return output[:, back], reorder(state, back)
 
 
-def _can_fuse(cell: MemoryCell[Any], input: Tensor, lengths: Tensor | None, reset: Tensor | None) -> bool:
+def _fused_episode(
+    cell: MemoryCell[Any], input: Tensor, lengths: Tensor | None, reset: Tensor | None
+) -> FusedEpisode | None:
+    """How the episode is computed as one operation; None where it goes step by step."""
     if not is_plain(cell) or input.shape[0] == 0 or torch._C._are_functorch_transforms_active():
-        return False
-    backend = cell.episode_backend(input.device)
-    is_whole = lengths is None and reset is None
-    fuses = backend is not REFERENCE
-    return fuses and (is_whole or (backend.fuses_lengths and (reset is None or starts_plain(cell))))
+        return None
+    fused = cell.episode_on(input.device)
+    if fused is None or (lengths is None and reset is None):
+        return fused
+    return fused if fused.takes_lengths and (reset is None or starts_plain(cell)) else None
 
 
 def _in_batch_chunks(

@@ -11,17 +11,19 @@ from torch import Tensor
 library = torch.library.Library("mannkern", "DEF")
 
 
-def operation(name: str, *overloads: str) -> Callable[[Callable[..., Any]], dict[str, Any]]:
+def operation(
+    name: str, *overloads: str, mutates: tuple[str, ...] = ()
+) -> Callable[[Callable[..., Any]], dict[str, Any]]:
     """Define overloads of the operation ``name`` by their fake, and return them by name, ready to be called.
 
     The decorated function takes the operation's arguments and returns empty tensors of the shapes and dtypes of its
-    results; the schema is read from its annotations. Backends register their kernels for an overload: "default" if they
-    save for backward what the gradient reads, "recompute" if they save little and compute it again
-    (see :class:`mannkern.backends.Backend`).
+    results, or None; the schema is read from its annotations. Backends register their kernels for an overload:
+    "default" if they save for backward what the gradient reads, "recompute" if they save little and compute it again
+    (see :class:`mannkern.backends.Backend`). ``mutates`` names the arguments that the operation writes.
     """
 
     def define(fake: Callable[..., Any]) -> dict[str, Any]:
-        schema = torch.library.infer_schema(fake, mutates_args=()).replace("SymInt", "int")
+        schema = torch.library.infer_schema(fake, mutates_args=mutates).replace("SymInt", "int")
         for overload in overloads:
             full_name = name if overload == "default" else f"{name}.{overload}"
             library.define(full_name + schema, tags=(torch.Tag.pt2_compliant_tag,))

@@ -72,6 +72,16 @@ def load_row(p, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.con
 
 
 @triton.jit
+def zero_row(W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr):
+    """A row of zeros."""
+    part = tl.zeros((W0,), ACC)
+    if W1 == 0:
+        return (part,)
+    else:
+        return part, tl.zeros((W1,), ACC)
+
+
+@triton.jit
 def store_row(p, row, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr):
     """Store the row (W) at p."""
     i_0 = tl.arange(0, W0)
@@ -163,6 +173,16 @@ def clear(rows, m_clear):
         return (part,)
     else:
         return part, tl.where(m_clear[:, None], 0.0, rows[1])
+
+
+@triton.jit
+def choose_rows(m_first, rows, others):
+    """The rows where m_first is true, the others elsewhere."""
+    part = tl.where(m_first[:, None], rows[0], others[0])
+    if len(rows) == 1:
+        return (part,)
+    else:
+        return part, tl.where(m_first[:, None], rows[1], others[1])
 
 
 @triton.jit

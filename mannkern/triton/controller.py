@@ -3,6 +3,7 @@
 Each is one matrix product of a step, with the activation behind it, or its gradient, in the same kernel. A program
 owns BB episodes and a few columns of the result. Letters: D hidden units, O = D + R W columns of an output [h, r], I
 columns of the interface vector, G columns of gates. Buffers of all steps are (T, B, ...), and ``t`` is the step.
+``p_phase`` (T, B) is as in ``phases``.
 
 What stands in front of ``product`` may run beside the kernel before, and so reads nothing of that (block_math.follow).
 """
@@ -12,46 +13,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from mannkern.triton.activations import strength, tanh
 from mannkern.triton.block_math import sigmoid
+from mannkern.triton.phases import ANEW, ENDED, load_phase
 from mannkern.triton.product import block, product
-
-
-@triton.jit
-def polynomial(x, coefficients: tl.constexpr):
-    """The polynomial of x with these coefficients, that of the highest power first."""
-    y = x * 0 + coefficients[0]
-    for i in tl.static_range(1, len(coefficients)):
-        y = y * x + coefficients[i]
-    return y
-
-
-@triton.jit
-def tanh(x, ACC: tl.constexpr):
-    """The hyperbolic tangent. Near 0, where 1 - exp(-2x) cancels, it is x + x^3 P(x^2) (Cephes, Moshier 1989)."""
-    e = tl.exp(-2 * tl.abs(x))
-    far = (1 - e) / (1 + e)
-    z = x * x
-    if ACC == tl.float64:
-        P: tl.constexpr = (-9.64399179425052238628e-1, -9.92877231001918586564e1, -1.61468768441708447952e3)
-        Q: tl.constexpr = (1.0, 1.12811678491632931402e2, 2.23548839060100448583e3, 4.84406305325125486048e3)
-        near = x + x * z * (polynomial(z, P) / polynomial(z, Q))
-    else:
-        C: tl.constexpr = (
-            -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1,
-        )  # fmt: skip
-        near = x + x * z * polynomial(z, C)
-    return tl.where(tl.abs(x) < 0.625, near, tl.where(x < 0, -far, far))
-
-
-@triton.jit
-def strength(x):
-    """1 + softplus(x): the strength of a read head."""
-    return 1 + tl.maximum(x, 0.0) + tl.log(1 + tl.exp(-tl.abs(x)))
 
 
 @triton.jit(do_not_specialize=["t", "t_before", "slot", "slot_after", "B"])
 def lstm_forward(
-    p_before, p_w, p_gates, p_cells, p_outputs, t, t_before, slot, slot_after, B,
+    p_before, p_w, p_gates, p_cells, p_outputs, p_phase, t, t_before, slot, slot_after, B,
     D: tl.constexpr, O: tl.constexpr, BB: tl.constexpr, BO: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
@@ -76,14 +46,23 @@ def lstm_forward(
     m = m_b[:, None] & m_d[None, :]
     i_cell = i_b[:, None] * D + i_d[None, :]
     c = tl.load(p_cells + slot.to(tl.int64) * B * D + i_cell, mask=m, other=0.0)
+    m_x = m_b
+    if p_phase is not None:
+        phase = load_phase(p_phase, t, B, i_b, m_b)
+        m_x = m_b & (phase != ANEW)
+        c = tl.where((phase == ANEW)[:, None], 0.0, c)
     p_x = p_before + t_before.to(tl.int64) * B * O
-    x += product(p_x, p_w, i_b, m_b, i_gate, m_o, O, 1, O, O, S, BK, ACC, PRECISION, EARLY)
+    x += product(p_x, p_w, i_b, m_x, i_gate, m_o, O, 1, O, O, S, BK, ACC, PRECISION, EARLY)
     y = tl.where((i_o % 4 == 2)[None, :], tanh(x, ACC), sigmoid(x))
     tl.store(p_g, y, mask=m_gates)
     i, f, g, o = split_gates(y)
-    c = f * c + i * g
-    tl.store(p_cells + slot_after.to(tl.int64) * B * D + i_cell, c, mask=m)
-    tl.store(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], o * tanh(c, ACC), mask=m)
+    c_after = f * c + i * g
+    h = o * tanh(c_after, ACC)
+    if p_phase is not None:
+        ended = (phase == ENDED)[:, None]
+        c_after, h = tl.where(ended, c, c_after), tl.where(ended, 0.0, h)
+    tl.store(p_cells + slot_after.to(tl.int64) * B * D + i_cell, c_after, mask=m)
+    tl.store(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], h, mask=m)
 
 
 @triton.jit
@@ -97,7 +76,7 @@ def split_gates(x):
 
 @triton.jit(do_not_specialize=["t", "t_before", "B"])
 def layer_forward(
-    p_before, p_w, p_gates, p_outputs, t, t_before, B,
+    p_before, p_w, p_gates, p_outputs, p_phase, t, t_before, B,
     D: tl.constexpr, O: tl.constexpr, BB: tl.constexpr, BO: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
@@ -113,8 +92,15 @@ def layer_forward(
     p_r = p_before + t_before.to(tl.int64) * B * O + D
     m = m_b[:, None] & m_d[None, :]
     x = tl.load(p_gates + t.to(tl.int64) * B * D + i_b[:, None] * D + i_d[None, :], mask=m, other=0.0)
-    x += product(p_r, p_w, i_b, m_b, i_d, m_d, O, 1, O - D, O - D, S, BK, ACC, PRECISION, EARLY)
-    tl.store(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], tanh(x, ACC), mask=m)
+    m_x = m_b
+    if p_phase is not None:
+        phase = load_phase(p_phase, t, B, i_b, m_b)
+        m_x = m_b & (phase != ANEW)
+    x += product(p_r, p_w, i_b, m_x, i_d, m_d, O, 1, O - D, O - D, S, BK, ACC, PRECISION, EARLY)
+    h = tanh(x, ACC)
+    if p_phase is not None:
+        h = tl.where((phase == ENDED)[:, None], 0.0, h)
+    tl.store(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], h, mask=m)
 
 
 @triton.jit(do_not_specialize=["t", "slot", "B"])
@@ -145,22 +131,28 @@ def interface_forward(
 
 @triton.jit
 def hidden_gradient(
-    p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d,
+    p_d_interface, p_w, p_grad_h, p_phase, t, t_grad, B, i_b, m_b, i_d, m_d,
     D: tl.constexpr, O: tl.constexpr, I: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of h at step t: through the interface vector, plus that at t_grad of p_grad_h (., B, O)."""
+    """The gradient of h at step t: through the interface vector, plus that at t_grad of p_grad_h (., B, O).
+
+    It is 0 of an episode that has ended.
+    """
     d_h = tl.zeros((i_b.shape[0], i_d.shape[0]), ACC)
     if p_grad_h is not None:
         p = p_grad_h + t_grad.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :]
         d_h = tl.load(p, mask=m_b[:, None] & m_d[None, :], other=0.0)
     p_d_i = p_d_interface + t.to(tl.int64) * B * I
-    return d_h + product(p_d_i, p_w, i_b, m_b, i_d, m_d, I, D, 1, I, S, BK, ACC, PRECISION, EARLY)
+    d_h += product(p_d_i, p_w, i_b, m_b, i_d, m_d, I, D, 1, I, S, BK, ACC, PRECISION, EARLY)
+    if p_phase is not None:
+        d_h = tl.where((load_phase(p_phase, t, B, i_b, m_b) == ENDED)[:, None], 0.0, d_h)
+    return d_h
 
 
 @triton.jit(do_not_specialize=["t", "t_grad", "B"])
 def lstm_backward(
-    p_d_interface, p_w, p_grad_h, p_gates, p_cells, p_d_cell, p_d_gates, t, t_grad, B,
+    p_d_interface, p_w, p_grad_h, p_gates, p_cells, p_d_cell, p_d_gates, p_phase, t, t_grad, B,
     D: tl.constexpr, O: tl.constexpr, I: tl.constexpr,
     BB: tl.constexpr, BO: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
@@ -189,10 +181,16 @@ def lstm_backward(
     squashed = tanh(tl.load(p_c + B.to(tl.int64) * D, mask=m, other=0.0), ACC)
     d_c = tl.load(p_d_cell + i_cell, mask=m, other=0.0)
     d_h = hidden_gradient(
-        p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, S, BK, ACC, PRECISION, EARLY
+        p_d_interface, p_w, p_grad_h, p_phase, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, S, BK, ACC, PRECISION, EARLY
     )
-    d_c += d_h * o * (1 - squashed * squashed)
-    tl.store(p_d_cell + i_cell, d_c * f, mask=m)
+    d_c_after, d_c = d_c, d_c + d_h * o * (1 - squashed * squashed)
+    d_c_before = d_c * f
+    if p_phase is not None:
+        phase = load_phase(p_phase, t, B, i_b, m_b)
+        ended, anew = (phase == ENDED)[:, None], (phase == ANEW)[:, None]
+        d_c, d_c_before = tl.where(ended, 0.0, d_c), tl.where(ended, d_c_after, d_c_before)
+        c, d_c_before = tl.where(anew, 0.0, c), tl.where(anew, 0.0, d_c_before)
+    tl.store(p_d_cell + i_cell, d_c_before, mask=m)
     tl.store(p_d_gates + i_gate, d_c * g * i * (1 - i), mask=m)
     tl.store(p_d_gates + i_gate + D, d_c * c * f * (1 - f), mask=m)
     tl.store(p_d_gates + i_gate + 2 * D, d_c * i * (1 - g * g), mask=m)
@@ -201,7 +199,7 @@ def lstm_backward(
 
 @triton.jit(do_not_specialize=["t", "t_grad", "B"])
 def layer_backward(
-    p_d_interface, p_w, p_grad_h, p_outputs, p_d_gates, t, t_grad, B,
+    p_d_interface, p_w, p_grad_h, p_outputs, p_d_gates, p_phase, t, t_grad, B,
     D: tl.constexpr, O: tl.constexpr, I: tl.constexpr,
     BB: tl.constexpr, BO: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
@@ -218,14 +216,14 @@ def layer_backward(
     m = m_b[:, None] & m_d[None, :]
     h = tl.load(p_outputs + t.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :], mask=m, other=0.0)
     d_h = hidden_gradient(
-        p_d_interface, p_w, p_grad_h, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, S, BK, ACC, PRECISION, EARLY
+        p_d_interface, p_w, p_grad_h, p_phase, t, t_grad, B, i_b, m_b, i_d, m_d, D, O, I, S, BK, ACC, PRECISION, EARLY
     )
     tl.store(p_d_gates + t.to(tl.int64) * B * D + i_b[:, None] * D + i_d[None, :], d_h * (1 - h * h), mask=m)
 
 
 @triton.jit(do_not_specialize=["t", "B"])
 def output_backward(
-    p_d_gates, p_w, p_grad_outputs, p_d_output, t, B,
+    p_d_gates, p_w, p_grad_outputs, p_d_output, p_phase, t, B,
     G: tl.constexpr, O: tl.constexpr, FIRST: tl.constexpr,
     BB: tl.constexpr, BO: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
@@ -247,5 +245,8 @@ def output_backward(
     d_x = tl.zeros((BB, BO), ACC)
     if p_grad_outputs is not None:
         d_x = tl.load(p_grad_outputs + (t.to(tl.int64) - 1) * B * O + i_x, mask=m & (t > 0), other=0.0)
-    d_x += product(p_d_g, p_w, i_b, m_b, i_o, m_o, G, O - FIRST, 1, G, S, BK, ACC, PRECISION, EARLY)
+    m_x = m_b
+    if p_phase is not None:
+        m_x = m_b & (load_phase(p_phase, t, B, i_b, m_b) != ANEW)
+    d_x += product(p_d_g, p_w, i_b, m_x, i_o, m_o, G, O - FIRST, 1, G, S, BK, ACC, PRECISION, EARLY)
     tl.store(p_d_output + i_x, d_x, mask=m)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 CAPACITY = 8
 
-Operation = Callable[..., tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
+Results = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # and scratch memory
+Operation = Callable[..., Results]
 _lock = threading.Lock()
 _graphs: OrderedDict[Any, Graph | None] = OrderedDict()
 

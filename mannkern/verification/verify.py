@@ -122,7 +122,7 @@ def _rows(family: Family, backend: str, device: str, seed: int) -> Iterator[tupl
         if operation.differentiable:
             checks = [Check(family.name, backend, device, GRADCHECK, name, name, seed, fast=fast) for name in cases]
             yield operation.name, GRADCHECK, checks
-    if BACKENDS[backend].fuses_episodes(family.name, Sizes(), torch.float32):
+    if BACKENDS[backend].fused_episode(family.name, Sizes(), torch.float32) is not None:
         yield from _rows_of_episodes(family, backend, device, seed)
 
 
@@ -139,7 +139,7 @@ def _rows_of_episodes(family: Family, backend: str, device: str, seed: int) -> I
             Check(family.name, backend, device, dtype, options, f"{options}, {size}, {length}", seed,
                   episode=(size, length))
             for options, size, length in itertools.product(episode.options, sizes, lengths)
-            if episode.options[options].get("controller", "lstm") in record.episode_controllers
+            if episode.options[options].get("controller", "lstm") in record.episodes[family.name].controllers
             and not (fast and size not in episodes.INTERPRETED_SIZES)
             and not why_not_episode(_sizes_of_episode(*sizes[size]), DTYPES[dtype])
         ]  # fmt: skip

@@ -4,7 +4,7 @@
 
 #include <tuple>
 
-#include "../../csrc/cuda/launch.h"
+#include "../../csrc/cuda/ntm_episode_launch.h"
 
 namespace mannkern {
 
@@ -68,6 +68,9 @@ bool call(const std::string& name, Gpu& gpu, int64_t count, const int64_t* field
   else if (name == "ntm_address_backward") call<NTMAddressBackward<T>>(gpu, count, fields);
   else if (name == "ntm_write") call<NTMWrite<T>>(gpu, count, fields);
   else if (name == "ntm_write_backward") call<NTMWriteBackward<T>>(gpu, count, fields);
+  else if (name == "ntm_step") call<NTMEpisodeStep<T>>(gpu, count, fields);
+  else if (name == "ntm_step_backward") call<NTMEpisodeStepBackward<T>>(gpu, count, fields);
+  else if (name == "ntm_recompute") call<NTMEpisodeRecompute<T>>(gpu, count, fields);
   else return false;
   return true;
 }

@@ -5,11 +5,18 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
+
+from mannkern import NTMCell
+from mannkern.backends import cuda
+from mannkern.memories.ntm.ops import step
 
 ROOT = Path(__file__).parents[2]
 COMPILER = shutil.which("c++")
@@ -39,16 +46,20 @@ class Operations:
         self._emulate = ctypes.CDLL(str(library)).emulate
         self._options = (most_blocks, int(backwards))
 
+    def _write(self, name: str, count: int, sizes: Sequence[int], tensors: Sequence[Tensor | None]) -> None:
+        """Runs an operation with its struct: sizes, then contiguous tensors, some of which it writes."""
+        fields = [*sizes, *(0 if x is None else x.data_ptr() for x in tensors)]
+        size = next(x.element_size() for x in tensors if x is not None)
+        array = (ctypes.c_int64 * len(fields))(*fields)
+        assert self._emulate(name.encode(), size, ctypes.c_int64(count), array, *self._options)
+
     def _run(
         self, name: str, count: int, sizes: Sequence[int], inputs: Sequence[Tensor], *shapes: torch.Size
     ) -> list[Tensor]:
         """Runs an operation with its struct of csrc/args/ntm.h: sizes, inputs, and outputs that begin as NaN."""
         inputs = [x.contiguous() for x in inputs]
         outputs = [inputs[0].new_full(shape, float("nan")) for shape in shapes]
-        fields = [*sizes, *(x.data_ptr() for x in inputs), *(x.data_ptr() for x in outputs)]
-        bytes_ = inputs[0].element_size()
-        array = (ctypes.c_int64 * len(fields))(*fields)
-        assert self._emulate(name.encode(), bytes_, ctypes.c_int64(count), array, *self._options)
+        self._write(name, count, sizes, [*inputs, *outputs])
         return outputs
 
     def shift_sharpen(self, weights: Tensor, shift: Tensor, sharpness: Tensor) -> Tensor:
@@ -83,3 +94,60 @@ class Operations:
     def ntm_write_backward(self, grad: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         sizes = (*grad.shape[1:], inputs[1].shape[1], 1)
         return tuple(self._run("ntm_write_backward", len(grad), sizes, (grad, *inputs), *(x.shape for x in inputs)))
+
+
+class EpisodeOperations(Operations):
+    """The memory's part of an NTM's episode, whose operations write tensors in place."""
+
+    def ntm_step(
+        self,
+        memory: Tensor,
+        previous: Tensor,
+        phase: Tensor | None,
+        first_memory: Tensor | None,
+        first_weights: Tensor | None,
+        interface: Tensor,
+        memory_out: Tensor,
+        weights: Tensor,
+        rows: Tensor,
+        output: Tensor,
+        V: int,
+        S: int,
+    ) -> None:
+        inputs = memory, previous, phase, first_memory, first_weights
+        results = interface, memory_out, weights, rows, _reads(output, memory, previous, V)
+        sizes = (*_sizes(memory, previous, V, S), output.shape[1])
+        self._write("ntm_step", len(memory), sizes, [*inputs, *results])
+
+    def ntm_step_backward(self, grad_output: Tensor, memory: Tensor, memory_out: Tensor, *args: Any) -> None:
+        *tensors, V, S = args
+        previous = tensors[0]
+        sizes = (*_sizes(memory, previous, V, S), grad_output.shape[1])
+        first = _reads(grad_output, memory, previous, V), memory, memory_out
+        self._write("ntm_step_backward", len(memory), sizes, [*first, *tensors])
+
+    def ntm_recompute(self, memory: Tensor, interface: Tensor, weights: Tensor, *args: Any) -> None:
+        *tensors, V, S = args
+        sizes = (*_sizes(memory, weights[0], V, S), len(weights))
+        self._write("ntm_recompute", len(memory), sizes, [memory, interface, weights, *tensors])
+
+
+def _sizes(memory: Tensor, weights: Tensor, V: int, S: int) -> tuple[int, ...]:
+    """The numbers of an NTMInterface."""
+    return (*memory.shape[1:], weights.shape[1], S, V)
+
+
+def _reads(output: Tensor, memory: Tensor, weights: Tensor, V: int) -> Tensor:
+    """The columns of the read vectors, in place."""
+    return output[:, output.shape[1] - (weights.shape[1] - V) * memory.shape[2] :]
+
+
+@contextmanager
+def episodes(operations: Operations) -> Iterator[None]:
+    """NTM's episodes on CPU tensors are one operation, whose memory is in ``operations``."""
+    on_a_gpu = lambda cell, device: cuda.BACKEND.episodes["ntm"] if cell.backend == "cuda" else None  # noqa: E731
+    with ExitStack() as patches:
+        for name in ("ntm_step", "ntm_step_backward", "ntm_recompute"):
+            patches.enter_context(mock.patch.dict(getattr(step, name), default=getattr(operations, name)))
+        patches.enter_context(mock.patch.object(NTMCell, "episode_on", on_a_gpu))
+        yield

@@ -24,10 +24,11 @@ EPISODES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {  # T, B, F, D, N
     "one_column": ((2, 1, 3, 9, 20, 1, 2), {"key_strength": True}),
 }
 Call = Callable[[ctypes.Array[ctypes.c_int64]], None]
+NO_ENDS = (None, None, None)  # lengths, reset and initial memory, which the kernel does not take
 
 
 class Episode(NamedTuple):
-    """The arguments of ``mann_episode``, in its order."""
+    """The arguments of ``mann_episode`` but NO_ENDS, in its order."""
 
     input: Tensor
     input_weight: Tensor
@@ -110,27 +111,29 @@ def _results(operation: Any, *args: Any) -> list[Tensor]:
 @contextmanager
 def kernels(forward: Call, backward: Call) -> Iterator[None]:
     """Makes the overload "persistent" of ``mann_episode`` use these calls."""
-    operations = {
+    kernels = {
         "mann_persistent": {"default": lambda *args: mann_persistent(forward, *args)},
         "mann_persistent_backward": {"default": lambda *args: mann_persistent_backward(backward, *args)},
-        "mann_episode": {"persistent": episode_persistent.run_episode},
-        "mann_episode_backward": {"persistent": episode_persistent.run_episode_backward},
     }
-    with mock.patch.multiple(episode_persistent, **operations):
+    with (
+        mock.patch.multiple(episode_persistent, **kernels),
+        mock.patch.dict(episode_persistent.mann_episode, persistent=episode_persistent.run_episode),
+        mock.patch.dict(episode_persistent.mann_episode_backward, persistent=episode_persistent.run_episode_backward),
+    ):
         yield
 
 
 def forward(args: Episode, save_for_backward: bool = True) -> Results:
-    return Results(*episode_persistent.run_episode(*args, save_for_backward))
+    return Results(*episode_persistent.run_episode(*args[:11], *NO_ENDS, *args[11:], save_for_backward))
 
 
 def backward(args: Episode, results: Results, grads: Sequence[Tensor | None]) -> list[Tensor]:
     """Gradients of the first eleven arguments, from those of the first five results."""
     inputs = args.input, args.input_weight, args.recurrent_weight, args.interface_weight, *args[6:10]
     out = episode_persistent.run_episode_backward(
-        *grads, *inputs, results.outputs, *results[5:], args.per_head, args.decay, True
+        *grads, *inputs, results.outputs, *results[5:], *NO_ENDS, args.per_head, args.decay, True
     )
-    return list(out)
+    return list(out[:11])
 
 
 def draw(

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from mannkern.backends import BACKENDS, Sizes
 from mannkern.memories.lrua.ops import episode_recompute as operation
-from mannkern.triton import controller, tiling
+from mannkern.triton import activations, tiling
 from mannkern.triton.launch import common
+from mannkern.triton.launch import controller as launch_controller
 from mannkern.triton.launch import episode as launch
 from tests.helpers import assert_same, same, strided
 from tests.memories.sequences import apply, episode, evaluate, named
@@ -68,7 +69,8 @@ def launches(T: int, controller: str = "lstm") -> tuple[int, int]:
         common.run(kernel, *args, **constants)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "run", run)
+        for module in (launch, launch_controller):
+            patch.setattr(module, "run", run)
         model = mann(controller=controller)
         output, _ = model(*episode(model, T, B=1))
         forward = launched.total()
@@ -93,7 +95,8 @@ def test_nothing_is_allocated_within_the_loop(monkeypatch: pytest.MonkeyPatch) -
             assert all(x.is_contiguous() and x.data_ptr() % 16 == 0 for x in tensors)
             seen.update({x.untyped_storage().data_ptr(): x for x in tensors})
 
-        monkeypatch.setattr(launch, "run", run)
+        for module in (launch, launch_controller):
+            monkeypatch.setattr(module, "run", run)
         model = mann()
         input, state = episode(model, T, B=1)
         model(strided(input), apply(state, strided))[0].sum().backward()
@@ -104,7 +107,7 @@ def test_nothing_is_allocated_within_the_loop(monkeypatch: pytest.MonkeyPatch) -
 
 def test_where_an_episode_is_one_operation() -> None:
     """Where a program holds the memory of an episode; a larger one takes the loop over the cell."""
-    fuses, N = BACKENDS["triton"].fuses_episodes, first_tiled(40)
+    fuses, N = BACKENDS["triton"].fused_episode, first_tiled(40)
     assert fuses("lrua", Sizes(N - 1, 40, 4), torch.float32)
     assert not fuses("lrua", Sizes(N, 40, 4), torch.float32)
     assert not fuses("lrua", Sizes(N - 1, 40, 4), torch.float64)
@@ -122,7 +125,7 @@ def test_a_memory_in_tiles_takes_the_loop() -> None:
 @triton.jit
 def tanh_kernel(p_x, p_y, BLOCK: tl.constexpr, ACC: tl.constexpr):
     i = tl.arange(0, BLOCK)
-    tl.store(p_y + i, controller.tanh(tl.load(p_x + i), ACC))
+    tl.store(p_y + i, activations.tanh(tl.load(p_x + i), ACC))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

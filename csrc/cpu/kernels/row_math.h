@@ -14,13 +14,7 @@
 // comment says so. Gradients are named d_x for the gradient with respect to x.
 #pragma once
 
-#include <cstdint>
-
-#if defined(__CUDACC__)
-#define MANNKERN_BOTH __host__ __device__ inline
-#else
-#define MANNKERN_BOTH inline
-#endif
+#include "../../args/shape.h"
 
 namespace mannkern {
 

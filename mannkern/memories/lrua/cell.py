@@ -19,7 +19,7 @@ from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
 from mannkern.memories.lrua.ops.episode_persistent import MANNEpisodePersistentFunction
 from mannkern.memories.lrua.ops.episode_recompute import MANNEpisodeRecomputeFunction
 
-_EPISODES: dict[str | None, type[Function]] = {  # by the overload of the operation
+_EPISODES: dict[str, type[Function]] = {  # by the overload of the operation
     "default": MANNEpisodeFunction,
     "recompute": MANNEpisodeRecomputeFunction,
     "persistent": MANNEpisodePersistentFunction,
@@ -194,14 +194,11 @@ class MANNCell(MemoryCell[MANNState]):
         """All steps of input (T, B, F) as one operation; see the base class."""
         *controller, weight, bias = weights
         output, cell = pack_state(self, state)
-        backend = self.episode_backend(input.device)
-        overload = backend.episode_overload or backend.overload
-        ends: tuple[Tensor | None, ...] = ()
-        if backend.fuses_lengths:
-            ends = lengths, reset, None if reset is None else self.first_memory(1)[0]
-        elif overload == "persistent" and cell is None:
+        fused = self.episode_on(input.device)
+        assert fused is not None  # the caller has checked it
+        if fused.overload == "persistent" and cell is None:
             raise RuntimeError("controller: got one without c, need an LSTM for a MANN's episode as one kernel")
-        outputs, memory, read_weights, usage, c, *_ = _EPISODES[overload].apply(
+        outputs, memory, read_weights, usage, c, *_ = _EPISODES[fused.overload].apply(
             input,
             *controller,
             self._with_adds(weight, 0),
@@ -211,7 +208,9 @@ class MANNCell(MemoryCell[MANNState]):
             state.memory,
             state.read_weights,
             state.usage,
-            *ends,
+            lengths,
+            reset,
+            None if reset is None else self.first_memory(1)[0],
             self.num_least_used,
             self.least_used == "per_head",
             self.decay,

@@ -15,6 +15,9 @@ from mannkern.memories.episode import pack_state, saves_for_backward, split_last
 from mannkern.memories.ntm.functional import ntm_address, ntm_write
 from mannkern.memories.ntm.interface import InterfaceVector, activate, interface_sizes
 from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
+from mannkern.memories.ntm.ops.episode_recompute import NTMEpisodeRecomputeFunction
+
+_EPISODES = {"default": NTMEpisodeFunction, "recompute": NTMEpisodeRecomputeFunction}  # by the operation's overload
 
 
 @states.register_state
@@ -168,7 +171,9 @@ class NTMCell(MemoryCell[NTMState]):
     ) -> tuple[Tensor, NTMState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
         output, cell = pack_state(self, state)
-        outputs, memory, head_weights, c, *_ = NTMEpisodeFunction.apply(
+        fused = self.episode_on(input.device)
+        assert fused is not None  # the caller has checked it
+        outputs, memory, head_weights, c, *_ = _EPISODES[fused.overload].apply(
             input,
             *weights,
             output,

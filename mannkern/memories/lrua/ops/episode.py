@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.nn import functional as F
 
 from mannkern.memories.episode import (
     State,
     controller_gradients,
-    gradients_for_autograd,
     initial_memory_gradient,
     last_cell,
     packed_controller,
     reference_loop,
     saved_shapes,
 )
-from mannkern.memories.function import is_differentiated_again, pull_back, takes
+from mannkern.memories.episode_function import EpisodeOperation, episode_function
 from mannkern.memories.library import empty_like, operation
 from mannkern.memories.lrua import reference
 from mannkern.memories.lrua.interface import activate, interface_sizes
@@ -104,7 +99,7 @@ def mann_episode_backward(
     return *controller, *empty_like(memory), d_read_weights, memory.new_empty((B, N)), d_initial
 
 
-def _reference_episode(
+def reference_episode(
     input: Tensor,
     input_weight: Tensor,
     bias: Tensor,
@@ -119,12 +114,13 @@ def _reference_episode(
     lengths: Tensor | None,
     reset: Tensor | None,
     initial_memory: Tensor | None,
-    least_used: Tensor,
+    num_least_used: int,
     per_head: bool,
     decay: float,
+    least_used: Tensor,
 ) -> tuple[Tensor | None, ...]:
     """The episode in plain PyTorch, with the least used slots (T, B, n) of its steps: rounding could choose others."""
-    (R, N), W, n = read_weights.shape[1:], memory.shape[2], least_used.shape[2]
+    (R, N), W = read_weights.shape[1:], memory.shape[2]
     sizes = interface_sizes(R, W, key_strength=len(interface_bias) > 2 * R * W + R)
 
     def step(t: int, x: Tensor, state: State) -> State:
@@ -132,7 +128,7 @@ def _reference_episode(
         hidden, cell = packed_controller(x, output, cell, input_weight, bias, recurrent_weight)
         vector = activate(F.linear(hidden, interface_weight, interface_bias), sizes, R, W)
         memory, read, read_weights, usage, _ = reference.lrua_step(
-            memory, read_weights, usage, *vector, n, per_head, decay, least_used[t].clamp(0, N - 1)
+            memory, read_weights, usage, *vector, num_least_used, per_head, decay, least_used[t].clamp(0, N - 1)
         )
         return torch.cat([hidden, read.flatten(1)], 1), cell, memory, read_weights, usage
 
@@ -144,58 +140,15 @@ def _reference_episode(
     return outputs, *state, cell
 
 
-def differentiable_gradients(
-    grads: Sequence[Tensor | None],
-    saved: Sequence[Any],
-    ends: Sequence[Tensor | None],
-    others: Sequence[Tensor],
-    least_used: Tensor,
-    options: Sequence[Any],
-    needed: Sequence[bool],
-) -> tuple[Tensor | None, ...]:
-    """The gradients of an episode's tensors through the reference, so that they can be differentiated again.
-
-    saved: input, three weights, output, cell and memory. ends: lengths, reset and initial memory. others: the two
-    biases and the read weights.
-    """
-    input, input_weight, recurrent_weight, interface_weight, output, cell, memory = saved
-    bias, interface_bias, read_weights = others
-    weights = input_weight, bias, recurrent_weight, interface_weight, interface_bias
-    usage = torch.zeros_like(read_weights[:, 0])  # its values do not matter, because the slots are known
-    args = (input, *weights, output, cell, memory, read_weights, usage, *ends, least_used, *options)
-    return pull_back(_reference_episode, args, grads, needed)[:14]
-
-
-class MANNEpisodeFunction(Function):
-    """The arguments of ``mann_episode`` -> its results."""
-
-    @staticmethod
-    @takes(mann_episode)
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return mann_episode["default"](*args)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, bias, recurrent_weight, interface_weight, interface_bias, *others = inputs[:14]
-        output_before, cell, memory, read_weights, _, lengths, reset, initial = others
-        _, ctx.per_head, ctx.decay, _ = inputs[14:]
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*output[5:])
-        weights, for_reference = (
-            (input_weight, recurrent_weight, interface_weight),
-            (bias, interface_bias, read_weights),
-        )
-        ends = lengths, reset, initial
-        ctx.save_for_backward(
-            input, *weights, output_before, cell, memory, output[0], *output[5:], *ends, *for_reference
-        )
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *saved, bias, interface_bias, read_weights = ctx.saved_tensors
-        options = ctx.per_head, ctx.decay
-        if is_differentiated_again():
-            args = (saved[:7], saved[-3:], (bias, interface_bias, read_weights), saved[-4], options)
-            return (*differentiable_gradients(grads[:5], *args, ctx.needs_input_grad), None, None, None, None)
-        out = mann_episode_backward["default"](*grads[:5], *saved, *options, ctx.needs_input_grad[0])
-        return (*gradients_for_autograd(ctx, out, saved), None, None, None, None)
+MANN_EPISODE = EpisodeOperation(
+    "MANNEpisodeFunction",
+    mann_episode,
+    mann_episode_backward,
+    "default",
+    states=3,
+    kept=1,
+    reference=reference_episode,
+    skipped=1,
+    choices=lambda saved, options: (saved[-1],),
+)
+MANNEpisodeFunction = episode_function(MANN_EPISODE)

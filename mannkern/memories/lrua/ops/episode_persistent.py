@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from mannkern.memories.episode import checkpoint_every, controller_gradients, gradients_for_autograd
-from mannkern.memories.function import is_differentiated_again, takes
+from mannkern.memories.episode import checkpoint_every, controller_gradients, initial_memory_gradient
+from mannkern.memories.episode_function import episode_function
 from mannkern.memories.library import empty_like, operation
-from mannkern.memories.lrua.ops.episode import Eleven, differentiable_gradients
+from mannkern.memories.lrua.ops.episode import MANN_EPISODE, Eleven, Twelve
 
 Seven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -100,12 +99,18 @@ def mann_episode(
     memory: Tensor,
     read_weights: Tensor,
     usage: Tensor,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    initial_memory: Tensor | None,
     num_least_used: int,
     per_head: bool,
     decay: float,
     save_for_backward: bool,
 ) -> Eleven:
-    """Outputs (T, B, D + R W), memory, read weights, usage and cell after the last step, and what is saved."""
+    """Outputs (T, B, D + R W), memory, read weights, usage and cell after the last step, and what is saved.
+
+    Lengths, resets and initial memory must be None.
+    """
     assert cell is not None
     projection = input.new_empty((*input.shape[:2], bias.shape[0]))
     weights = recurrent_weight, interface_weight, interface_bias
@@ -139,29 +144,44 @@ def mann_episode_backward(
     cells: Tensor,
     interface: Tensor,
     least_used: Tensor,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    initial_memory: Tensor | None,
     per_head: bool,
     decay: float,
     needs_input_grad: bool,
-) -> Eleven:
-    """Gradients of the first eight arguments, and of memory, read weights and usage."""
+) -> Twelve:
+    """Gradients of the first eight arguments, of memory, read weights and usage, and (0, W)."""
     controller = controller_gradients(
         input, input_weight, recurrent_weight, interface_weight, output, cell, memory, needs_input_grad
     )
-    return *controller, *empty_like(memory, read_weights), memory.new_empty(memory.shape[:2])
+    d_usage, d_initial = memory.new_empty(memory.shape[:2]), initial_memory_gradient(memory, None)
+    return *controller, *empty_like(memory, read_weights), d_usage, d_initial
 
 
 def run_episode(input: Tensor, input_weight: Tensor, bias: Tensor, *args: Any) -> Eleven:
     """The kernel of ``mann_episode`` on a GPU."""
+    *weights_and_state, lengths, reset, _ = args[:11]
+    _refuse_ends(lengths, reset)
     projection = torch.addmm(bias, input.flatten(0, 1), input_weight.t()).unflatten(0, input.shape[:2])
-    *rest, save_for_backward = args
-    results: Eleven = mann_persistent["default"](projection, *rest, checkpoint_every(len(input)), save_for_backward)
+    *options, save_for_backward = args[11:]
+    results: Eleven = mann_persistent["default"](
+        projection, *weights_and_state, *options, checkpoint_every(len(input)), save_for_backward
+    )
     return results
 
 
-def run_episode_backward(*args: Any) -> Eleven:
+def _refuse_ends(lengths: Tensor | None, reset: Tensor | None) -> None:
+    for name, x in {"lengths": lengths, "reset": reset}.items():
+        if x is not None:
+            raise ValueError(f"{name}: got a tensor for a MANN's episode as one kernel, need None")
+
+
+def run_episode_backward(*args: Any) -> Twelve:
     """The kernel of ``mann_episode_backward`` on a GPU."""
     grads, (input, input_weight, recurrent_weight, interface_weight, output, cell, *state) = args[:5], args[5:13]
-    outputs, *saved, per_head, decay, needs_input_grad = args[13:]
+    outputs, *saved, lengths, reset, _, per_head, decay, needs_input_grad = args[13:]
+    _refuse_ends(lengths, reset)
     d_gates, d_interface, *d_state = mann_persistent_backward["default"](
         *grads, recurrent_weight, interface_weight, cell, *state, *saved, per_head, decay, checkpoint_every(len(input))
     )
@@ -176,6 +196,7 @@ def run_episode_backward(*args: Any) -> Eleven:
         interface.t() @ hidden,
         interface.sum(0),
         *d_state,
+        initial_memory_gradient(state[0], None),
     )
 
 
@@ -184,32 +205,12 @@ _library.impl("mann_episode.persistent", run_episode, "CUDA")
 _library.impl("mann_episode_backward.persistent", run_episode_backward, "CUDA")
 
 
-class MANNEpisodePersistentFunction(Function):
-    """The arguments of ``mann_episode`` -> its results."""
-
-    @staticmethod
-    @takes(mann_episode)
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return mann_episode["persistent"](*args)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, bias, recurrent_weight, interface_weight, interface_bias, *state = inputs[:10]
-        ctx.options = inputs[12:14]
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*output[5:])
-        weights, biases = (input_weight, recurrent_weight, interface_weight), (bias, interface_bias)
-        ctx.save_for_backward(input, *weights, *state, output[0], *output[5:], *biases)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *saved, bias, interface_bias = ctx.saved_tensors
-        if is_differentiated_again():
-            others = bias, interface_bias, saved[7]
-            args = (saved[:7], (None, None, None), others, saved[-1], ctx.options)
-            needed = (*ctx.needs_input_grad[:11], False, False, False)
-            return (*differentiable_gradients(grads[:5], *args, needed)[:11], None, None, None, None)
-        out = mann_episode_backward["persistent"](*grads[:5], *saved, *ctx.options, ctx.needs_input_grad[0])
-        no_ends = (None,)
-        gradients = gradients_for_autograd(ctx, (*out, *no_ends), (*saved, *no_ends))[:11]
-        return (*gradients, None, None, None, None)
+MANNEpisodePersistentFunction = episode_function(
+    MANN_EPISODE._replace(
+        name="MANNEpisodePersistentFunction",
+        forward=mann_episode,
+        backward=mann_episode_backward,
+        overload="persistent",
+        kept=2,
+    )
+)

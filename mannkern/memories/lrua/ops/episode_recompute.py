@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from mannkern.memories.episode import checkpoint_every, controller_gradients, gradients_for_autograd, last_cell
-from mannkern.memories.function import is_differentiated_again, takes
+from mannkern.memories.episode import checkpoint_every, controller_gradients, initial_memory_gradient, last_cell
+from mannkern.memories.episode_function import episode_function
 from mannkern.memories.library import empty_like, operation
-from mannkern.memories.lrua.ops.episode import Eleven, differentiable_gradients
+from mannkern.memories.lrua.ops.episode import MANN_EPISODE, Eleven, Twelve
 from mannkern.memories.lrua.ops.step import slots_of_marks
 
 
@@ -28,6 +25,9 @@ def mann_episode(
     memory: Tensor,
     read_weights: Tensor,
     usage: Tensor,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    initial_memory: Tensor | None,
     num_least_used: int,
     per_head: bool,
     decay: float,
@@ -78,46 +78,29 @@ def mann_episode_backward(
     interface: Tensor,
     marks: Tensor,
     checkpoints: Tensor,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    initial_memory: Tensor | None,
     num_least_used: int,
     per_head: bool,
     decay: float,
     needs_input_grad: bool,
-) -> Eleven:
-    """Gradients of the first eight arguments, and of memory, read weights and usage."""
+) -> Twelve:
+    """Gradients of the first eight arguments, and of memory, read weights, usage and initial memory."""
     controller = controller_gradients(
         input, input_weight, recurrent_weight, interface_weight, output, cell, memory, needs_input_grad
     )
-    return *controller, *empty_like(memory, weights[0]), memory.new_empty(marks.shape[1:])
+    d_usage, d_initial = memory.new_empty(marks.shape[1:]), initial_memory_gradient(memory, reset)
+    return *controller, *empty_like(memory, weights[0]), d_usage, d_initial
 
 
-class MANNEpisodeRecomputeFunction(Function):
-    """The arguments of ``mann_episode`` -> its results."""
-
-    @staticmethod
-    @takes(mann_episode)
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return mann_episode["recompute"](*args)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, bias, recurrent_weight, interface_weight, interface_bias, *state = inputs[:11]
-        *ctx.options, _ = inputs[11:]
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*output[5:])
-        weights = input_weight, recurrent_weight, interface_weight
-        for_reference = bias, interface_bias, state[3]
-        ctx.save_for_backward(input, *weights, *state[:3], output[0], *output[5:], *for_reference)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *saved, bias, interface_bias, read_weights = ctx.saved_tensors
-        if is_differentiated_again():
-            n, *options = ctx.options
-            others = bias, interface_bias, read_weights
-            args = (saved[:7], (None, None, None), others, slots_of_marks(saved[-2], n), options)
-            needed = (*ctx.needs_input_grad[:11], False, False, False)
-            return (*differentiable_gradients(grads[:5], *args, needed)[:11], None, None, None, None)
-        out = mann_episode_backward["recompute"](*grads[:5], *saved, *ctx.options, ctx.needs_input_grad[0])
-        no_ends = (None,)
-        gradients = gradients_for_autograd(ctx, (*out, *no_ends), (*saved, *no_ends))[:11]
-        return (*gradients, None, None, None, None)
+MANNEpisodeRecomputeFunction = episode_function(
+    MANN_EPISODE._replace(
+        name="MANNEpisodeRecomputeFunction",
+        forward=mann_episode,
+        backward=mann_episode_backward,
+        overload="recompute",
+        skipped=0,
+        choices=lambda saved, options: (slots_of_marks(saved[-2], options[0]),),
+    )
+)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.nn import functional as F
 
 from mannkern.memories.content import read
 from mannkern.memories.episode import (
     State,
     controller_gradients,
-    gradients_for_autograd,
     initial_memory_gradient,
     last_cell,
     packed_controller,
     reference_loop,
     saved_shapes,
 )
-from mannkern.memories.function import is_differentiated_again, pull_back, takes
+from mannkern.memories.episode_function import EpisodeOperation, episode_function
 from mannkern.memories.library import empty_like, operation
 from mannkern.memories.ntm import reference
 from mannkern.memories.ntm.interface import activate, interface_sizes
@@ -132,33 +128,13 @@ def _reference_episode(
     return outputs, *last, cell
 
 
-class NTMEpisodeFunction(Function):
-    """The arguments of ``ntm_episode`` -> its results."""
-
-    @staticmethod
-    @takes(ntm_episode)
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return ntm_episode["default"](*args)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        input, input_weight, bias, recurrent_weight, interface_weight, interface_bias, *others = inputs[:13]
-        *state, lengths, reset, initial = others
-        ctx.num_write_heads, ctx.num_shifts, _ = inputs[13:]
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*output[4:])
-        weights, for_reference = (input_weight, recurrent_weight, interface_weight), (bias, interface_bias)
-        ends = lengths, reset, initial
-        ctx.save_for_backward(input, *weights, *state, output[0], *output[4:], *ends, *for_reference)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *saved, bias, interface_bias = ctx.saved_tensors
-        options = ctx.num_write_heads, ctx.num_shifts
-        if is_differentiated_again():
-            input, input_weight, recurrent_weight, interface_weight, *state = saved[:8]
-            weights = input_weight, bias, recurrent_weight, interface_weight, interface_bias
-            args = (input, *weights, *state, *saved[-3:], *options)
-            return (*pull_back(_reference_episode, args, grads[:4], ctx.needs_input_grad)[:13], None, None, None)
-        out = ntm_episode_backward["default"](*grads[:4], *saved, *options, ctx.needs_input_grad[0])
-        return (*gradients_for_autograd(ctx, out, saved), None, None, None)
+NTM_EPISODE = EpisodeOperation(
+    "NTMEpisodeFunction",
+    ntm_episode,
+    ntm_episode_backward,
+    "default",
+    states=2,
+    kept=2,
+    reference=_reference_episode,
+)
+NTMEpisodeFunction = episode_function(NTM_EPISODE)
