@@ -10,8 +10,14 @@
 
 namespace mannkern {
 
+// A weight, which may be some columns of a larger one.
 template <class T>
 Matrix<T> weight(Call<T>& call, const Tensor& t, const char* name, int64_t rows, int64_t columns) {
+  call.check(t, name, {rows, columns});
+  if (t.stride(1) == 1 && t.stride(0) > columns) {
+    check_storage(t, name, {rows, columns}, false, sizeof(T));
+    return rows_of(static_cast<const T*>(t.const_data_ptr()), t.stride(0));
+  }
   return rows_of(call.in(t, name, {rows, columns}), columns);
 }
 

@@ -46,7 +46,10 @@ void pack(const Pack<T>& op, int64_t begin, int64_t end) {
     for (int64_t k = 0; k < whole; k += L)
       for (int64_t n = 0; n < P; n += L) {
         Vec<T> square[L];
-        for (int i = 0; i < L; ++i) square[i] = load(from + (n + i) * column + k);
+        for (int i = 0; i < L; ++i) {
+          square[i] = load(from + (n + i) * column + k);
+          __builtin_prefetch(from + (n + i) * column + k + 4 * L);
+        }
         transpose<T>(square);
         for (int i = 0; i < L; ++i) store(out + (k + i) * P + n, square[i]);
       }
