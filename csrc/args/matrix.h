@@ -19,6 +19,14 @@ struct Pack {
   T* panels;    // (panels,K,columns of a panel): csrc/README.md draws it; reused by any number of products
 };
 
+// As Pack, of a matrix whose K rows lie anywhere: columns [first,first + N) of each.
+template <class T>
+struct PackRows {
+  int64_t K, N, first;
+  const T* const* rows;
+  T* panels;
+};
+
 template <class T>
 struct Product {
   int64_t M, N, K;
@@ -27,6 +35,23 @@ struct Product {
   T* c;             // (M,N), rows c_stride apart; overlaps neither a nor panels
   int64_t c_stride;
   bool add;  // C += A B; false: C = A B, and what is in C is not read
+};
+
+// `steps` products with one B, of A and C that lie a_step and c_step numbers apart. A panel stays in the first cache for
+// all of them.
+template <class T>
+struct Products {
+  Product<T> first;
+  int64_t steps, a_step, c_step;
+};
+
+// Adds `count` rows behind each other to `sum`; here [begin, end) counts columns. It adds 64 rows at a time: thousands of
+// float32 in one chain of sums would lose a digit.
+template <class T>
+struct SumRows {
+  int64_t count, width;
+  const T* rows;  // (count,width)
+  T* sum;         // (width)
 };
 
 }  // namespace mannkern

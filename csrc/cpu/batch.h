@@ -1,9 +1,13 @@
-// How an episode operation goes through a batch: in chunks of episodes, one after the other. Within a chunk an episode
-// stops at its length, and it may start anew at some steps.
+// How an episode operation goes through a batch: in shares of a few episodes, each of which one thread takes through all
+// steps. An episode stops at its length, and it may start anew at some steps.
 //
-// Why chunks: a step of 1,024 episodes goes through 20 MB of memories, which no cache holds; docs/facts.md has figures.
-// Every tensor of an episode has all episodes of a step behind each other, so that no layout depends on the chunks.
+// Why shares: no thread waits for another between two steps, so the operation is as fast as the threads that run, also
+// on a busy machine; and what a share needs at a step stays in the caches. Every tensor of an episode has all episodes
+// of a step behind each other, so that no layout depends on the shares, and the sums over a batch are taken in chunks,
+// which do not depend on them either.
 #pragma once
+
+#include <algorithm>
 
 #include "dispatch.h"
 
@@ -13,12 +17,23 @@ struct Chunk {
   int64_t begin, B;             // the first episode, and how many
   std::vector<int64_t> active;  // (T + 1): how many run at step t, which are the first ones; number T is 0
   std::vector<int64_t> rows;    // (T + 1): how many run at the steps before t, all steps together
+};
 
-  // What a step has of an episode that has ended is zeros: `width` numbers of each episode, from that of the chunk's
+// Episodes of a chunk that one thread takes through all steps.
+struct Share {
+  const Chunk* chunk;
+  int64_t first, B;  // the first episode, counted from the chunk's, and how many
+
+  int64_t begin() const { return chunk->begin + first; }
+  // How many run at step t, which are the first ones of the share.
+  int64_t active(int64_t t) const { return std::clamp<int64_t>(chunk->active[t] - first, 0, B); }
+  // The row of the first episode at step t, where all that run at a step of the chunk lie behind each other.
+  int64_t row(int64_t t) const { return chunk->rows[t] + first; }
+  // What a step has of an episode that has ended is zeros: `width` numbers of each episode, from that of the share's
   // first.
   template <class T>
   void clear_ended(T* at, int64_t width, int64_t t) const {
-    if (at) std::fill(at + active[t] * width, at + B * width, T(0));
+    if (at) std::fill(at + active(t) * width, at + B * width, T(0));
   }
 };
 
@@ -53,20 +68,46 @@ class Batch {
     }
   }
   int64_t largest() const { return chunks.front().B; }
-  // Whether a chunk's rows of all steps are behind each other, and every episode runs at every step from its start on.
-  bool is_whole() const { return chunks.size() == 1 && !reset_ && chunks[0].rows.back() == whole_rows(); }
-  // (B) of a chunk at step t: whether an episode starts anew; null: none does.
-  const bool* reset(const Chunk& chunk, int64_t t) const {
-    return offset_or_null(reset_, t * B_ + chunk.begin);
+  // From the episode number `begin` on, at step t: whether an episode starts anew; null: none does.
+  const bool* reset(int64_t begin, int64_t t) const { return offset_or_null(reset_, t * B_ + begin); }
+
+  // The shares of a chunk, or of all. Each thread gets as many, because they take equally long, but none has fewer than
+  // kRows episodes, as products of fewer rows are slower. Where a thread would have none, there is one share, and
+  // threads split each of its products instead.
+  std::vector<Share> shares(const Chunk& chunk) const {
+    const int64_t threads = torch::stable::get_num_threads(), least = (chunk.B + kShare - 1) / kShare;
+    int64_t count = (least + threads - 1) / threads * threads;
+    if (count * kRows > chunk.B) count = std::max<int64_t>(1, chunk.B / kRows);
+    if (count < threads) count = 1;
+    std::vector<Share> shares;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t first = i * chunk.B / count;
+      shares.push_back({&chunk, first, (i + 1) * chunk.B / count - first});
+    }
+    return shares;
+  }
+  std::vector<Share> shares() const {
+    std::vector<Share> all;
+    for (const Chunk& chunk : chunks)
+      for (const Share& share : shares(chunk)) all.push_back(share);
+    return all;
   }
 
   std::vector<Chunk> chunks;  // their sizes differ by one at most, the larger ones first
 
  private:
-  int64_t whole_rows() const { return B_ * (int64_t(chunks[0].rows.size()) - 1); }
+  static constexpr int64_t kRows = 4;
+  static constexpr int64_t kShare = 16;
   const int64_t B_;
   const bool* reset_ = nullptr;
 };
+
+// The most episodes of a share.
+inline int64_t largest(const std::vector<Share>& shares) {
+  int64_t B = 0;
+  for (const Share& share : shares) B = std::max(B, share.B);
+  return B;
+}
 
 // c before a step: zeros where an episode starts anew, in `scratch`; where none does, the cell as it is.
 template <class T>

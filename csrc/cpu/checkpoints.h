@@ -84,8 +84,10 @@ template <class T>
 class FirstState {
  public:
   // memory (N,W) is there if and only if reset is. has_norm: whether a step reads the norms of the memory before it,
-  // which are the last of its rows.
-  FirstState(Call<T>& call, const EpisodeShape& s, const Maybe& reset, const Maybe& memory, bool has_norm) : s_(s) {
+  // which are the last of its rows. largest: for backward, the episodes of the largest chunk.
+  FirstState(Call<T>& call, const EpisodeShape& s, const Maybe& reset, const Maybe& memory, bool has_norm,
+             int64_t largest = 0)
+      : s_(s) {
     if (reset && !memory) refuse("initial_memory", "None", "a tensor (N, W) for the episodes that start anew");
     if (memory && !reset) refuse("initial_memory", "a tensor", "None where there is no reset");
     if (!reset) return;
@@ -93,6 +95,7 @@ class FirstState {
     std::vector<T> weights(R * N);
     for (int64_t h = 0; h < R; ++h) weights[h * N] = 1;
     memory_.resize(s.memory_size()), rows_.resize(s.row_stride()), grad_.resize(s.memory_size());
+    episodes_.resize(largest * s.memory_size());
     kernels<T>().to_blocks(ToBlocks<T>{s.shape, s.row_stride(), call.in(*memory, "initial_memory", {N, W}),
                                        weights.data(), memory_.data(), rows_.data(),
                                        has_norm ? rows_.data() + (s.rows - 1) * s.Np : nullptr},
@@ -100,13 +103,20 @@ class FirstState {
   }
   Restart<T> restart(const bool* reset) const { return {reset, memory_.data(), rows_.data()}; }
 
-  // Moves the gradient of the memory before a step to that of the initial memory, for each of the first `count` episodes
-  // that start anew at the step; the gradients of its weights (heads,Np) end there.
-  void add_gradients(T* grad_memory, T* grad_weights, const bool* reset, int64_t count) {
+  // Moves the gradient of the memory before a step to that of the initial memory, for each of the `count` episodes
+  // behind number `first` of a chunk that start anew at the step; the gradients of its weights (heads,Np) end there.
+  // Each episode has a sum of its own, so that threads may call this side by side.
+  void add_gradients(T* grad_memory, T* grad_weights, const bool* reset, int64_t first, int64_t count) {
+    const int64_t size = s_.memory_size();
     for (int64_t e = 0; reset && e < count; ++e)
-      for (int64_t i = 0; reset[e] && i < s_.memory_size(); ++i) grad_[i] += grad_memory[e * s_.memory_size() + i];
-    clear_restarted(grad_memory, s_.memory_size(), reset, count);
+      for (int64_t i = 0; reset[e] && i < size; ++i) episodes_[(first + e) * size + i] += grad_memory[e * size + i];
+    clear_restarted(grad_memory, size, reset, count);
     clear_restarted(grad_weights, s_.shape.R * s_.Np, reset, count);
+  }
+  // Adds what the episodes of a chunk have given.
+  void end_chunk() {
+    for (size_t i = 0; i < episodes_.size(); ++i) grad_[i % grad_.size()] += episodes_[i];
+    std::fill(episodes_.begin(), episodes_.end(), 0.);
   }
   // The gradient of the initial memory (N,W); (0,W) without resets.
   Tensor gradient() const {
@@ -122,7 +132,7 @@ class FirstState {
  private:
   const EpisodeShape& s_;
   std::vector<T> memory_, rows_;
-  std::vector<double> grad_;
+  std::vector<double> grad_, episodes_;  // of all chunks; of each episode of a chunk
 };
 
 }  // namespace mannkern

@@ -1,6 +1,8 @@
 // Dispatch: the kernels of the instruction set in use, and the threads that run one over the batch.
 #pragma once
 
+#include <atomic>
+
 #include "../host/tensors.h"
 #include "kernels/kernels.h"
 
@@ -26,6 +28,23 @@ template <class Op>
 void over_batch(int64_t B, int64_t work, void (*kernel)(const Op&, int64_t, int64_t), const Op& op) {
   const int64_t grain = 65536 / std::max<int64_t>(work, 1) + 1;
   torch::stable::parallel_for(0, B, grain, [&](int64_t begin, int64_t end) { kernel(op, begin, end); });
+}
+
+// Threads that each_task uses.
+inline int64_t workers(int64_t count) {
+  return std::max<int64_t>(1, std::min<int64_t>(count, torch::stable::get_num_threads()));
+}
+
+// Calls f(i, worker) for each i below `count`. A thread takes the next i whenever it is done with one: those that the
+// system lets run do the work. `worker` is below workers(count), and has one i at a time. A single task runs outside,
+// so that over_batch splits what it does.
+template <class F>
+void each_task(int64_t count, F f) {
+  if (count == 1) return f(0, 0);
+  std::atomic<int64_t> next{0};
+  torch::stable::parallel_for(0, workers(count), 1, [&](int64_t worker, int64_t) {
+    for (int64_t i; (i = next.fetch_add(1)) < count;) f(i, worker);
+  });
 }
 
 }  // namespace mannkern

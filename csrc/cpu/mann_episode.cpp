@@ -49,47 +49,50 @@ Forward mann_episode(const Tensor& input, const Tensor& input_weight, const Tens
     const LRUAOptions options{n, per_head, decay};
     const T *M0 = call.in(memory, "memory", {B, N, W}), *w_r = call.in(read_weights, "read_weights", {B, R, N});
     const T* u = call.in(usage, "usage", {B, N});
-    ControllerLoop<T> loop(call, c, batch, {input, input_weight, recurrent_weight, interface_weight, output, cell},
-                           bias, interface_bias, save_for_backward);
+    const std::vector<Share> shares = batch.shares();
+    ControllerLoop<T> loop(call, c, batch, shares,
+                           {input, input_weight, recurrent_weight, interface_weight, output, cell}, bias, interface_bias,
+                           save_for_backward);
     const Checkpoints<T> checkpoints(s);
     const Tensor least_used = Call<T>::allocate({save_for_backward ? s.T : 1, B, n}, ScalarType::Long);
     const Tensor last_memory = call.out({B, N, W}), last_weights = call.out({B, R, N}), last_usage = call.out({B, N});
-    std::copy_n(u, B * N, data<T>(last_usage));
-    const Tensor current = call.out({batch.largest(), s.memory_size()});
-    for (const Chunk& chunk : batch.chunks) {
-      const int64_t b = chunk.begin;
-      T* chunk_usage = data<T>(last_usage) + b * N;
+    const Tensor scratch = call.out({workers(shares.size()), largest(shares), s.memory_size()});
+    each_task(shares.size(), [&](int64_t i, int64_t worker) {
+      const Share& share = shares[i];
+      const int64_t b = share.begin();
+      T *current = data<T>(scratch) + worker * largest(shares) * s.memory_size(), *usage_now = data<T>(last_usage) + b * N;
+      std::copy_n(u + b * N, share.B * N, usage_now);
       // the state of episodes [from, to), which have ended, is their last one; their rows are those before step t
       const auto keep_last = [&](int64_t t, int64_t from, int64_t to) {
         over_batch(to - from, N * W, kernels<T>().from_blocks,
-                   FromBlocks<T>{layout.shape, s.row_stride(), data<T>(current) + from * s.memory_size(),
+                   FromBlocks<T>{layout.shape, s.row_stride(), current + from * s.memory_size(),
                                  checkpoints.row(t, b + from), data<T>(last_memory) + (b + from) * N * W,
                                  data<T>(last_weights) + (b + from) * R * N});
       };
-      over_batch(chunk.B, N * W, kernels<T>().to_blocks,
-                 ToBlocks<T>{layout.shape, s.row_stride(), M0 + b * N * W, w_r + b * R * N, data<T>(current),
+      over_batch(share.B, N * W, kernels<T>().to_blocks,
+                 ToBlocks<T>{layout.shape, s.row_stride(), M0 + b * N * W, w_r + b * R * N, current,
                              checkpoints.row(0, b), nullptr});
-      loop.begin(chunk);
-      keep_last(0, chunk.active[0], chunk.B);
+      typename ControllerLoop<T>::Steps steps(loop, share, worker);
+      keep_last(0, share.active(0), share.B);
       for (int64_t t = 0; t < s.T; ++t) {
-        const int64_t count = chunk.active[t];
-        const bool* anew = batch.reset(chunk, t);
+        const int64_t count = share.active(t);
+        const bool* anew = batch.reset(b, t);
         T* checkpoint = save_for_backward && t % s.checkpoint_every == 0 ? checkpoints.memory(t, b) : nullptr;
         int64_t* slots = data<int64_t>(least_used) + ((save_for_backward ? t : 0) * B + b) * n;
-        clear_restarted(chunk_usage, N, anew, count);
+        clear_restarted(usage_now, N, anew, count);
         for (int64_t e = 0; anew && e < count; ++e)
-          if (anew[e]) chunk_usage[e * N] = 1;
-        const T* product = loop.step(t);
+          if (anew[e]) usage_now[e * N] = 1;
+        const T* product = steps.step(t);
         over_batch(count, s.work(), kernels<T>().mann_step,
-                   MANNStep<T>{layout, options, c.O, product, loop.interface_bias, checkpoints.row(t, b),
-                               data<T>(current), chunk_usage, checkpoint, loop.interface_at(t),
-                               checkpoints.row(t + 1, b), loop.output(t) + c.D, slots, first.restart(anew)});
-        keep_last(t + 1, chunk.active[t + 1], count);
-        chunk.clear_ended(checkpoint, s.memory_size(), t);
-        chunk.clear_ended(checkpoints.row(t + 1, b), s.row_stride(), t);
-        chunk.clear_ended(slots, n, t);
+                   MANNStep<T>{layout, options, c.O, product, loop.interface_bias, checkpoints.row(t, b), current,
+                               usage_now, checkpoint, steps.interface_at(t), checkpoints.row(t + 1, b),
+                               steps.output(t) + c.D, slots, first.restart(anew)});
+        keep_last(t + 1, share.active(t + 1), count);
+        share.clear_ended(checkpoint, s.memory_size(), t);
+        share.clear_ended(checkpoints.row(t + 1, b), s.row_stride(), t);
+        share.clear_ended(slots, n, t);
       }
-    }
+    });
     return std::make_tuple(loop.outputs, last_memory, last_weights, last_usage, loop.last_cell, checkpoints.memories,
                            checkpoints.rows, loop.saved_gates(), loop.cells, loop.interface, least_used);
   });
@@ -117,7 +120,7 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
     const auto [N, W, R] = layout.shape;
     const EpisodeShape s(input, memory, R, 2 * R + 1, true);
     const Batch batch(call, s.T, s.B, lengths, reset);
-    FirstState<T> first(call, s, reset, initial_memory, false);
+    FirstState<T> first(call, s, reset, initial_memory, false, batch.largest());
     check_sizes(least_used, "least_used", "TBn");
     const int64_t B = s.B, n = least_used.size(2);
     check_range(n, "least_used.shape[2]", 1, N);
@@ -126,49 +129,57 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
     const Checkpoints<T> checkpoints(call, s, memory_checkpoints, rows);
     const T* interface_rows = call.in(interface, "interface", {s.T, B, c.I});
     const int64_t* slots = call.slots(least_used, "least_used", {s.T, B, n}, N);
-    ControllerLoopBackward<T> loop(call, c, batch,
-                                   {input, input_weight, recurrent_weight, interface_weight, output, cell}, outputs, gates, cells, grad_outputs, grad_cell, needs_input_grad);
+    const std::vector<Share> all = batch.shares();
+    const int64_t share_size = largest(all), memories_size = s.checkpoint_every * share_size * s.memory_size();
+    ControllerLoopBackward<T> loop(call, c, batch, all,
+                                   {input, input_weight, recurrent_weight, interface_weight, output, cell}, outputs,
+                                   gates, cells, grad_outputs, grad_cell, needs_input_grad);
     const T* grad_M = call.in(grad_memory, "grad_memory", {B, N, W});
     const T* grad_w = call.in(grad_read_weights, "grad_read_weights", {B, R, N});
     const Tensor d_u = copy_or_zeros(call, grad_usage, "grad_usage", {B, N});
     const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, R, N});
-    const int64_t size = batch.largest();
-    const Tensor D_M = call.out({size, s.memory_size()}), d_rows = call.out({size, R, s.Np});
+    const Tensor D_M = call.out({workers(all.size()), share_size, s.memory_size()});
+    const Tensor d_rows = call.out({workers(all.size()), share_size, R, s.Np});
     // the memories after each step from one checkpoint to the next
-    const Tensor memories = allocate_large<T>({s.checkpoint_every, size, s.memory_size()});
+    const Tensor scratch = allocate_large<T>({workers(all.size()), memories_size});
     for (auto chunk = batch.chunks.rbegin(); chunk != batch.chunks.rend(); ++chunk) {
-      const int64_t b = chunk->begin;
-      loop.begin(*chunk);
-      over_batch(chunk->B, N * W, kernels<T>().to_blocks,
-                 ToBlocks<T>{layout.shape, R * s.Np, offset_or_null(grad_M, b * N * W),
-                             offset_or_null(grad_w, b * R * N), data<T>(D_M), data<T>(d_rows), nullptr});
-      for (int64_t t = s.T - 1; t >= 0; --t) {
-        const int64_t begin = t / s.checkpoint_every * s.checkpoint_every, count = chunk->active[t];
-        const bool* anew = batch.reset(*chunk, t);
-        if (t == s.T - 1 || t % s.checkpoint_every == s.checkpoint_every - 1)
-          over_batch(chunk->active[begin], s.work() * (t + 1 - begin), kernels<T>().mann_recompute,
-                     MANNRecompute<T>{layout, options, B, chunk->B, t + 1 - begin, checkpoints.memory(begin, b),
-                                      interface_rows + (begin * B + b) * c.I, checkpoints.row(begin, b),
-                                      slots + (begin * B + b) * n, data<T>(memories),
-                                      first.restart(batch.reset(*chunk, begin))});
-        over_batch(count, s.work(), kernels<T>().mann_step_backward,
-                   MANNStepBackward<T>{layout, options, c.O, c.D, loop.grad_outputs(t),
-                                       data<T>(memories) + (t - begin) * chunk->B * s.memory_size(),
-                                       checkpoints.row(t, b), checkpoints.row(t + 1, b),
-                                       interface_rows + (t * B + b) * c.I, slots + (t * B + b) * n, loop.grad_output(),
-                                       data<T>(D_M), data<T>(d_rows), data<T>(d_u) + b * N,
-                                       loop.weights.grad_interface(t), first.restart(anew)});
-        loop.step(t);
-        first.add_gradients(data<T>(D_M), data<T>(d_rows), anew, count);
-        clear_restarted(data<T>(d_u) + b * N, N, anew, count);
-      }
-      loop.weights.end();
-      over_batch(chunk->B, N * W, kernels<T>().from_blocks,
-                 FromBlocks<T>{layout.shape, R * s.Np, data<T>(D_M), data<T>(d_rows), data<T>(d_memory) + b * N * W,
-                               data<T>(d_weights) + b * R * N});
+      const std::vector<Share> shares = batch.shares(*chunk);
+      each_task(shares.size(), [&](int64_t i, int64_t worker) {
+        const Share& share = shares[i];
+        const int64_t b = share.begin();
+        T *D = data<T>(D_M) + worker * share_size * s.memory_size(), *memories = data<T>(scratch) + worker * memories_size;
+        T* d_read_weights = data<T>(d_rows) + worker * share_size * R * s.Np;
+        typename ControllerLoopBackward<T>::Steps steps(loop, share, worker);
+        over_batch(share.B, N * W, kernels<T>().to_blocks,
+                   ToBlocks<T>{layout.shape, R * s.Np, offset_or_null(grad_M, b * N * W),
+                               offset_or_null(grad_w, b * R * N), D, d_read_weights, nullptr});
+        for (int64_t t = s.T - 1; t >= 0; --t) {
+          const int64_t begin = t / s.checkpoint_every * s.checkpoint_every, count = share.active(t);
+          const bool* anew = batch.reset(b, t);
+          if (t == s.T - 1 || t % s.checkpoint_every == s.checkpoint_every - 1)
+            over_batch(share.active(begin), s.work() * (t + 1 - begin), kernels<T>().mann_recompute,
+                       MANNRecompute<T>{layout, options, B, share.B, t + 1 - begin, checkpoints.memory(begin, b),
+                                        interface_rows + (begin * B + b) * c.I, checkpoints.row(begin, b),
+                                        slots + (begin * B + b) * n, memories, first.restart(batch.reset(b, begin))});
+          over_batch(count, s.work(), kernels<T>().mann_step_backward,
+                     MANNStepBackward<T>{layout, options, c.O, c.D, steps.grad_outputs(t),
+                                         memories + (t - begin) * share.B * s.memory_size(), checkpoints.row(t, b),
+                                         checkpoints.row(t + 1, b), interface_rows + (t * B + b) * c.I,
+                                         slots + (t * B + b) * n, steps.grad_output(), D, d_read_weights,
+                                         data<T>(d_u) + b * N, steps.grad_interface(t), first.restart(anew)});
+          steps.step(t);
+          first.add_gradients(D, d_read_weights, anew, share.first, count);
+          clear_restarted(data<T>(d_u) + b * N, N, anew, count);
+        }
+        over_batch(share.B, N * W, kernels<T>().from_blocks,
+                   FromBlocks<T>{layout.shape, R * s.Np, D, d_read_weights, data<T>(d_memory) + b * N * W,
+                                 data<T>(d_weights) + b * R * N});
+      });
+      loop.add_weights(*chunk);
+      first.end_chunk();
     }
     const WeightGradients<T>& grads = loop.weights;
-    return std::make_tuple(grads.input, grads.input_weight(), grads.bias(), grads.recurrent_weight(),
+    return std::make_tuple(loop.input, grads.input_weight(), grads.bias(), grads.recurrent_weight(),
                            grads.interface_weight(), grads.interface_bias(), loop.output, loop.cell, d_memory,
                            d_weights, d_u, first.gradient());
   });

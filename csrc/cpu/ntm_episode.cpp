@@ -44,14 +44,18 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
     const Batch batch(call, s.T, B, lengths, reset);
     const FirstState<T> first(call, s, reset, initial_memory, true);
     const T *M0 = call.in(memory, "memory", {B, N, W}), *w0 = call.in(weights, "weights", {B, H, N});
-    ControllerLoop<T> loop(call, c, batch, {input, input_weight, recurrent_weight, interface_weight, output, cell},
-                           bias, interface_bias, save_for_backward);
+    const std::vector<Share> shares = batch.shares();
+    ControllerLoop<T> loop(call, c, batch, shares,
+                           {input, input_weight, recurrent_weight, interface_weight, output, cell}, bias, interface_bias,
+                           save_for_backward);
     const Checkpoints<T> checkpoints(s);
     const Tensor last_memory = call.out({B, N, W}), last_weights = call.out({B, H, N});
-    const Tensor current = call.out({batch.largest(), s.memory_size()});
-    for (const Chunk& chunk : batch.chunks) {
-      const int64_t b = chunk.begin;
-      T* M = save_for_backward ? checkpoints.memory(0, b) : data<T>(current);
+    const Tensor scratch = call.out({workers(shares.size()), largest(shares), s.memory_size()});
+    each_task(shares.size(), [&](int64_t i, int64_t worker) {
+      const Share& share = shares[i];
+      const int64_t b = share.begin();
+      T* current = data<T>(scratch) + worker * largest(shares) * s.memory_size();
+      T* M = save_for_backward ? checkpoints.memory(0, b) : current;
       // the state of episodes [from, to), which have ended, is their last one; their rows are those before step t
       const auto keep_last = [&](int64_t t, int64_t from, int64_t to) {
         over_batch(to - from, N * W, kernels<T>().from_blocks,
@@ -59,26 +63,26 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
                                  data<T>(last_memory) + (b + from) * N * W,
                                  data<T>(last_weights) + (b + from) * H * N});
       };
-      over_batch(chunk.B, N * W, kernels<T>().to_blocks,
+      over_batch(share.B, N * W, kernels<T>().to_blocks,
                  ToBlocks<T>{s.shape, s.row_stride(), M0 + b * N * W, w0 + b * H * N, M, checkpoints.row(0, b),
                              checkpoints.row(0, b) + 3 * H * s.Np});
-      loop.begin(chunk);
-      keep_last(0, chunk.active[0], chunk.B);
+      typename ControllerLoop<T>::Steps steps(loop, share, worker);
+      keep_last(0, share.active(0), share.B);
       for (int64_t t = 0; t < s.T; ++t) {
-        const int64_t count = chunk.active[t];
+        const int64_t count = share.active(t);
         const bool is_checkpoint = save_for_backward && t + 1 < s.T && (t + 1) % s.checkpoint_every == 0;
-        T* after = is_checkpoint ? checkpoints.memory(t + 1, b) : data<T>(current);
-        const T* product = loop.step(t);
+        T* after = is_checkpoint ? checkpoints.memory(t + 1, b) : current;
+        const T* product = steps.step(t);
         over_batch(count, s.work(), kernels<T>().ntm_step,
                    NTMStep<T>{layout, c.O, product, loop.interface_bias, M, checkpoints.row(t, b), after,
-                              loop.interface_at(t), checkpoints.row(t + 1, b), loop.output(t) + c.D,
-                              first.restart(batch.reset(chunk, t))});
+                              steps.interface_at(t), checkpoints.row(t + 1, b), steps.output(t) + c.D,
+                              first.restart(batch.reset(b, t))});
         M = after;
-        keep_last(t + 1, chunk.active[t + 1], count);
-        chunk.clear_ended(after, s.memory_size(), t);
-        chunk.clear_ended(checkpoints.row(t + 1, b), s.row_stride(), t);
+        keep_last(t + 1, share.active(t + 1), count);
+        share.clear_ended(after, s.memory_size(), t);
+        share.clear_ended(checkpoints.row(t + 1, b), s.row_stride(), t);
       }
-    }
+    });
     return std::make_tuple(loop.outputs, last_memory, last_weights, loop.last_cell, checkpoints.memories,
                            checkpoints.rows, loop.saved_gates(), loop.cells, loop.interface);
   });
@@ -106,51 +110,61 @@ Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memor
     const EpisodeShape s(input, memory, H, 3 * H + 1, true);
     const int64_t B = s.B;
     const Batch batch(call, s.T, B, lengths, reset);
-    FirstState<T> first(call, s, reset, initial_memory, true);
+    FirstState<T> first(call, s, reset, initial_memory, true, batch.largest());
     call.check(memory, "memory", {B, N, W});
     call.check(weights, "weights", {B, H, N});
     const Checkpoints<T> checkpoints(call, s, memory_checkpoints, rows);
     const T* interface_rows = call.in(interface, "interface", {s.T, B, c.I});
-    ControllerLoopBackward<T> loop(call, c, batch,
-                                   {input, input_weight, recurrent_weight, interface_weight, output, cell}, outputs, gates, cells, grad_outputs, grad_cell, needs_input_grad);
+    const std::vector<Share> all = batch.shares();
+    const int64_t share_size = largest(all), memories_size = s.checkpoint_every * share_size * s.memory_size();
+    ControllerLoopBackward<T> loop(call, c, batch, all,
+                                   {input, input_weight, recurrent_weight, interface_weight, output, cell}, outputs,
+                                   gates, cells, grad_outputs, grad_cell, needs_input_grad);
     const T* grad_M = call.in(grad_memory, "grad_memory", {B, N, W});
     const T* grad_w = call.in(grad_weights, "grad_weights", {B, H, N});
     const Tensor d_memory = call.out({B, N, W}), d_weights = call.out({B, H, N});
-    const int64_t largest = batch.largest();
-    const Tensor D_M = call.out({largest, s.memory_size()}), d_rows = call.out({largest, H, s.Np});
+    const Tensor D_M = call.out({workers(all.size()), share_size, s.memory_size()});
+    const Tensor d_rows = call.out({workers(all.size()), share_size, H, s.Np});
     // the memories after each step between two checkpoints
-    const Tensor memories = allocate_large<T>({s.checkpoint_every, largest, s.memory_size()});
+    const Tensor scratch = allocate_large<T>({workers(all.size()), memories_size});
     for (auto chunk = batch.chunks.rbegin(); chunk != batch.chunks.rend(); ++chunk) {
-      const int64_t b = chunk->begin, size = chunk->B * s.memory_size();
-      loop.begin(*chunk);
-      over_batch(chunk->B, N * W, kernels<T>().to_blocks,
-                 ToBlocks<T>{s.shape, H * s.Np, offset_or_null(grad_M, b * N * W), offset_or_null(grad_w, b * H * N),
-                             data<T>(D_M), data<T>(d_rows), nullptr});
-      for (int64_t t = s.T - 1; t >= 0; --t) {
-        const int64_t begin = t / s.checkpoint_every * s.checkpoint_every, count = chunk->active[t];
-        const bool* anew = batch.reset(*chunk, t);
-        T* after = data<T>(memories) + (t - begin) * size;
-        if (t == s.T - 1 || t % s.checkpoint_every == s.checkpoint_every - 1)
-          over_batch(chunk->active[begin], s.work() * (t + 1 - begin), kernels<T>().ntm_recompute,
-                     NTMRecompute<T>{layout, B, chunk->B, t + 1 - begin, checkpoints.memory(begin, b),
-                                     interface_rows + (begin * B + b) * c.I, checkpoints.row(begin + 1, b),
-                                     data<T>(memories), first.restart(batch.reset(*chunk, begin))});
-        over_batch(count, s.work(), kernels<T>().ntm_step_backward,
-                   NTMStepBackward<T>{layout, c.O, c.D, loop.grad_outputs(t),
-                                      t > begin ? after - size : checkpoints.memory(t, b), after,
-                                      checkpoints.row(t, b), checkpoints.row(t + 1, b),
-                                      interface_rows + (t * B + b) * c.I, loop.grad_output(), data<T>(D_M),
-                                      data<T>(d_rows), loop.weights.grad_interface(t), first.restart(anew)});
-        loop.step(t);
-        first.add_gradients(data<T>(D_M), data<T>(d_rows), anew, count);
-      }
-      loop.weights.end();
-      over_batch(chunk->B, N * W, kernels<T>().from_blocks,
-                 FromBlocks<T>{s.shape, H * s.Np, data<T>(D_M), data<T>(d_rows), data<T>(d_memory) + b * N * W,
-                               data<T>(d_weights) + b * H * N});
+      const std::vector<Share> shares = batch.shares(*chunk);
+      each_task(shares.size(), [&](int64_t i, int64_t worker) {
+        const Share& share = shares[i];
+        const int64_t b = share.begin(), size = share.B * s.memory_size();
+        T *D = data<T>(D_M) + worker * share_size * s.memory_size(), *memories = data<T>(scratch) + worker * memories_size;
+        T* d_head_weights = data<T>(d_rows) + worker * share_size * H * s.Np;
+        typename ControllerLoopBackward<T>::Steps steps(loop, share, worker);
+        over_batch(share.B, N * W, kernels<T>().to_blocks,
+                   ToBlocks<T>{s.shape, H * s.Np, offset_or_null(grad_M, b * N * W), offset_or_null(grad_w, b * H * N),
+                               D, d_head_weights, nullptr});
+        for (int64_t t = s.T - 1; t >= 0; --t) {
+          const int64_t begin = t / s.checkpoint_every * s.checkpoint_every, count = share.active(t);
+          const bool* anew = batch.reset(b, t);
+          T* after = memories + (t - begin) * size;
+          if (t == s.T - 1 || t % s.checkpoint_every == s.checkpoint_every - 1)
+            over_batch(share.active(begin), s.work() * (t + 1 - begin), kernels<T>().ntm_recompute,
+                       NTMRecompute<T>{layout, B, share.B, t + 1 - begin, checkpoints.memory(begin, b),
+                                       interface_rows + (begin * B + b) * c.I, checkpoints.row(begin + 1, b), memories,
+                                       first.restart(batch.reset(b, begin))});
+          over_batch(count, s.work(), kernels<T>().ntm_step_backward,
+                     NTMStepBackward<T>{layout, c.O, c.D, steps.grad_outputs(t),
+                                        t > begin ? after - size : checkpoints.memory(t, b), after,
+                                        checkpoints.row(t, b), checkpoints.row(t + 1, b),
+                                        interface_rows + (t * B + b) * c.I, steps.grad_output(), D, d_head_weights,
+                                        steps.grad_interface(t), first.restart(anew)});
+          steps.step(t);
+          first.add_gradients(D, d_head_weights, anew, share.first, count);
+        }
+        over_batch(share.B, N * W, kernels<T>().from_blocks,
+                   FromBlocks<T>{s.shape, H * s.Np, D, d_head_weights, data<T>(d_memory) + b * N * W,
+                                 data<T>(d_weights) + b * H * N});
+      });
+      loop.add_weights(*chunk);
+      first.end_chunk();
     }
     const WeightGradients<T>& grads = loop.weights;
-    return std::make_tuple(grads.input, grads.input_weight(), grads.bias(), grads.recurrent_weight(),
+    return std::make_tuple(loop.input, grads.input_weight(), grads.bias(), grads.recurrent_weight(),
                            grads.interface_weight(), grads.interface_bias(), loop.output, loop.cell, d_memory,
                            d_weights, first.gradient());
   });

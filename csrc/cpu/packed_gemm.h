@@ -33,8 +33,15 @@ class PackedMatrix {
                Product<T>{M, N_, K_, a, data<T>(panels_), c, c_stride, add});
   }
 
- private:
+  // The same for `steps` matrices a, a_step numbers apart, with results c_step apart.
+  void multiply(const Matrix<T>& a, int64_t M, T* c, int64_t c_stride, int64_t steps, int64_t a_step,
+                int64_t c_step) const {
+    over_batch(panels_.size(0), steps * M * K_ * panel() / 16, kernels<T>().gemms,
+               Products<T>{{M, N_, K_, a, data<T>(panels_), c, c_stride, false}, steps, a_step, c_step});
+  }
   static int64_t panel() { return block_slots(sizeof(T)); }  // columns: two vectors, as slots of a block
+
+ private:
   const int64_t K_, N_;
   const Tensor panels_;
 };

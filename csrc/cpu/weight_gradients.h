@@ -1,5 +1,5 @@
-// Gradients of the weights and biases of a controller and its interface, and of the input if it needs one. Each is a
-// product over a few steps at a time, whose factors are still in the cache and need not be saved for the whole episode.
+// Gradients of the weights and biases of a controller and its interface: products over all steps of the episodes,
+// computed after the loop. A thread has a few columns of one product, and sums them about 512 rows at a time.
 #pragma once
 
 #include <array>
@@ -30,122 +30,125 @@ struct ControllerShape {
 template <class T>
 class WeightGradients {
  public:
-  WeightGradients(const ControllerShape& s, const Batch& batch, bool needs_input_grad)
-      : input(allocate_large<T>({needs_input_grad ? s.T : 0, s.B, s.F})), s_(s), batch_(batch),
-        sums_(zeros()), chunk_sums_(batch.chunks.size() > 1 ? zeros() : sums_) {
-    const int64_t rows = std::min(s.T * batch.largest(), 512 + batch.largest());
-    grad_gates_ = allocate_large<T>({rows, s.gates()}), grad_interface_ = allocate_large<T>({rows, s.I});
-    if (!batch.is_whole()) gathered_ = Call<T>::allocate({rows, std::max(s.F, s.O)}, Call<T>::kType);
+  WeightGradients(const ControllerShape& s, const Batch& batch)
+      : s_(s), batch_(batch), sums_(sums()), chunk_sums_(batch.chunks.size() > 1 ? sums() : sums_),
+        grad_gates_(allocate_large<T>({s.T * batch.largest(), s.gates()})),
+        grad_interface_(allocate_large<T>({s.T * batch.largest(), s.I})), zeros_(s.O) {
+    if (batch.chunks.size() > 1 || batch.chunks[0].rows.back() == 0)
+      for (const Tensor& sum : sums_) std::fill_n(data<T>(sum), sum.numel(), T(0));
   }
 
-  void begin(const Chunk& chunk) {
-    chunk_ = &chunk;
-    steps_ = std::min(s_.T, 512 / std::max<int64_t>(chunk.B, 1) + 1);
-    for (const Tensor& sum : chunk_sums_) std::fill_n(data<T>(sum), sum.numel(), T(0));
-  }
-  // Adds what the chunk has given to that of the others.
-  void end() {
-    for (size_t i = 0; batch_.chunks.size() > 1 && i < sums_.size(); ++i)
-      for (int64_t j = 0; j < sums_[i].numel(); ++j) data<T>(sums_[i])[j] += data<T>(chunk_sums_[i])[j];
-  }
+  // Where the loop writes the gradients (active,gates) of a step's gates and (active,I) of its interface vector, both
+  // before activation.
+  T* grad_gates(const Share& share, int64_t t) const { return data<T>(grad_gates_) + share.row(t) * s_.gates(); }
+  T* grad_interface(const Share& share, int64_t t) const { return data<T>(grad_interface_) + share.row(t) * s_.I; }
 
-  // Where step t writes the gradients (active,gates) of its gates and (active,I) of its interface vector, both before
-  // activation.
-  T* grad_gates(int64_t t) const { return data<T>(grad_gates_) + row(t) * s_.gates(); }
-  T* grad_interface(int64_t t) const { return data<T>(grad_interface_) + row(t) * s_.I; }
-
-  // Adds the gradients of step t and those behind it, if it is the first of the steps of one product: about 512 rows,
-  // beyond which a product is no faster and leaves the cache. x is the input (T,B,F); weight (gates,F) is the input's,
-  // null where the input needs no gradient; `first` (B,O) is the output before the first step, `outputs` (T,B,O) that
-  // after each.
-  void add(int64_t t, const T* x, const PackedMatrix<T>* weight, const T* first, const T* outputs) {
-    if (t % steps_ != 0) return;
+  // Adds what a chunk gives, all of whose gradients have been written. x is the input (T,B,F), `first` (B,O) the output
+  // before the first step, `outputs` (T,B,O) that after each.
+  void add(const Chunk& chunk, const T* x, const T* first, const T* outputs) {
+    if (chunk.rows.back() == 0) return;
     const auto [T_, B, F, D, O, I, lstm] = s_;
-    const int64_t end = std::min(t + steps_, T_), rows = chunk_->rows[end] - chunk_->rows[t], G = s_.gates();
-    const int64_t seen = s_.seen();
-    const T *d_gates = grad_gates(t), *d_interface = grad_interface(t);
-    const auto sum = [](const T* grad, int64_t width, const T* of, int64_t stride, int64_t count, int64_t columns,
-                        const Tensor& total) {
-      PackedMatrix<T>(rows_of(of, stride), count, columns)
-          .multiply(transposed(rows_of(grad, width)), width, data<T>(total), columns, true);
-    };
-    sum(d_gates, G, gather(x, F, t, end), F, rows, F, chunk_sums_[0]);
-    const int64_t late = t == 0 ? chunk_->active[0] : 0;  // the first row whose controller saw an output of the episode
-    if (t == 0) sum(d_gates, G, before(first, 0, 1) + seen, O, late, O - seen, chunk_sums_[2]);
-    if (rows > late)
-      sum(d_gates + late * G, G, before(outputs - B * O, std::max<int64_t>(t, 1), end) + seen, O, rows - late,
-          O - seen, chunk_sums_[2]);
-    sum(d_interface, I, gather(outputs, O, t, end), O, rows, D, chunk_sums_[3]);
-    add_rows(chunk_sums_[1], d_gates, rows);
-    add_rows(chunk_sums_[4], d_interface, rows);
-    if (weight) add_input(t, end, *weight);
+    const int64_t seen = s_.seen(), G = s_.gates(), P = PackedMatrix<T>::panel();
+    std::array<Factor, 3> factors{Factor{G, F, grad_gates_, {}}, Factor{G, O - seen, grad_gates_, {}},
+                                  Factor{I, D, grad_interface_, {}}};
+    for (int64_t t = 0; t < T_; ++t) {
+      const bool* reset = batch_.reset(chunk.begin, t);
+      for (int64_t e = 0; e < chunk.active[t]; ++e) {
+        const int64_t i = t * B + chunk.begin + e;
+        const T* before = t ? outputs + (i - B) * O : first + i * O;
+        factors[0].rows.push_back(x + i * F);
+        factors[1].rows.push_back((reset && reset[e] ? zeros_.data() : before) + seen);
+        factors[2].rows.push_back(outputs + i * O);
+      }
+    }
+    std::vector<Task> tasks;
+    const int64_t threads = workers(INT64_MAX), parts = threads == 1 ? 1 : 2 * threads;
+    int64_t most = 0;
+    for (size_t p = 0; p < 3; ++p) {
+      const int64_t panels = (factors[p].columns + P - 1) / P, count = std::min(panels, parts);
+      for (int64_t i = 0; i < count; ++i) tasks.push_back({p, i * panels / count, (i + 1) * panels / count});
+      most = std::max(most, (panels + count - 1) / count);
+    }
+    tasks.push_back({3, 0, 1}), tasks.push_back({4, 0, 1});
+    const int64_t size = std::min(chunk.rows.back(), steps(chunk) * chunk.B) * P * most;
+    const Tensor panels = Call<T>::allocate({workers(tasks.size()), size}, Call<T>::kType);
+    each_task(tasks.size(), [&](int64_t i, int64_t worker) {
+      const Task& task = tasks[i];
+      if (task.sum < 3) add_product(chunk, task, factors[task.sum], data<T>(panels) + worker * size);
+      else add_rows(chunk, task.sum, task.sum == 3 ? grad_gates_ : grad_interface_);
+    });
   }
 
   const Tensor& input_weight() const { return sums_[0]; }
-  const Tensor& bias() const { return sums_[1]; }
-  const Tensor& recurrent_weight() const { return sums_[2]; }
-  const Tensor& interface_weight() const { return sums_[3]; }
+  const Tensor& recurrent_weight() const { return sums_[1]; }
+  const Tensor& interface_weight() const { return sums_[2]; }
+  const Tensor& bias() const { return sums_[3]; }
   const Tensor& interface_bias() const { return sums_[4]; }
-  const Tensor input;
 
  private:
-  std::array<Tensor, 5> zeros() const {
-    const auto of = [](Sizes sizes) {
-      const Tensor out = Call<T>::allocate(sizes, Call<T>::kType);
-      std::fill_n(data<T>(out), out.numel(), T(0));
-      return out;
-    };
-    return {of({s_.gates(), s_.F}), of({s_.gates()}), of({s_.gates(), s_.O - s_.seen()}), of({s_.I, s_.D}),
-            of({s_.I})};
-  }
-  int64_t row(int64_t t) const { return chunk_->rows[t] - chunk_->rows[t / steps_ * steps_]; }
+  // The factors of a product: `grads` (rows,outputs), and for each of its rows one of `columns` numbers.
+  struct Factor {
+    int64_t outputs, columns;
+    const Tensor& grads;
+    std::vector<const T*> rows;
+  };
+  struct Task {
+    size_t sum;           // its number in sums_
+    int64_t begin, end;  // panels of its columns
+  };
 
-  // The rows of steps [begin, end) behind each other: of x (T,B,width), where they may lie apart.
-  const T* gather(const T* x, int64_t width, int64_t begin, int64_t end) {
-    if (batch_.is_whole()) return x + begin * s_.B * width;
-    T* out = data<T>(gathered_);
-    for (int64_t t = begin; t < end; ++t)
-      out = std::copy_n(x + (t * s_.B + chunk_->begin) * width, chunk_->active[t] * width, out);
-    return data<T>(gathered_);
+  std::array<Tensor, 5> sums() const {
+    const auto of = [](Sizes sizes) { return Call<T>::allocate(sizes, Call<T>::kType); };
+    return {of({s_.gates(), s_.F}), of({s_.gates(), s_.O - s_.seen()}), of({s_.I, s_.D}), of({s_.gates()}), of({s_.I})};
   }
-  // The outputs before steps [begin, end), of which x has number t for step t: zeros where an episode starts anew.
-  const T* before(const T* x, int64_t begin, int64_t end) {
-    const T* rows = gather(x, s_.O, begin, end);
-    for (int64_t t = begin; batch_.reset(*chunk_, t) && t < end; ++t)
-      clear_restarted(data<T>(gathered_) + (chunk_->rows[t] - chunk_->rows[begin]) * s_.O, s_.O,
-                      batch_.reset(*chunk_, t), chunk_->active[t]);
-    return rows;
+  // Steps whose rows are summed at once: about 512 rows, beyond which a product is no faster and leaves the cache.
+  int64_t steps(const Chunk& chunk) const { return std::min(s_.T, 512 / chunk.B + 1); }
+  // Calls f(first row, end) for the rows that are summed at once, those of the last steps first.
+  template <class F>
+  void each_rows(const Chunk& chunk, F f) const {
+    for (int64_t t = (s_.T - 1) / steps(chunk) * steps(chunk); t >= 0; t -= steps(chunk))
+      f(chunk.rows[t], chunk.rows[std::min(t + steps(chunk), s_.T)]);
   }
-  void add_input(int64_t begin, int64_t end, const PackedMatrix<T>& weight) {
-    const int64_t F = s_.F;
-    T* d_input = data<T>(input) + (begin * s_.B + chunk_->begin) * F;
-    if (batch_.is_whole())
-      return weight.multiply(rows_of<T>(grad_gates(begin), s_.gates()), (end - begin) * s_.B, d_input, F);
-    for (int64_t t = begin; t < end; ++t, d_input += s_.B * F) {
-      weight.multiply(rows_of<T>(grad_gates(t), s_.gates()), chunk_->active[t], d_input, F);
-      chunk_->clear_ended(d_input, F, t);
+
+  void add_product(const Chunk& chunk, const Task& task, const Factor& factor, T* panels) {
+    const int64_t P = PackedMatrix<T>::panel(), first = task.begin * P, M = factor.outputs, width = factor.columns;
+    T* sum = data<T>(chunk_sums_[task.sum]) + first;
+    bool add = false;
+    const auto multiply = [&](int64_t from, int64_t to) {
+      if (from == to) return;
+      const int64_t K = to - from, N = width - first, count = task.end - task.begin;
+      kernels<T>().pack_rows(PackRows<T>{K, N, first, factor.rows.data() + from, panels}, 0, count);
+      kernels<T>().gemm(
+          Product<T>{M, N, K, transposed(rows_of<T>(data<T>(factor.grads) + from * M, M)), panels, sum, width, add}, 0,
+          count);
+      add = true;
+    };
+    each_rows(chunk, [&](int64_t from, int64_t to) {
+      // the rows of step 0, whose controller saw no output of the episode, are a sum of their own
+      const int64_t late = task.sum == 1 && from == 0 ? chunk.active[0] : from;
+      multiply(from, late), multiply(late, to);
+    });
+    for (int64_t m = 0; m < M && batch_.chunks.size() > 1; ++m) {
+      T* all = data<T>(sums_[task.sum]) + first + m * width;
+      for (int64_t j = 0; j < std::min(width, task.end * P) - first; ++j) all[j] += sum[m * width + j];
     }
   }
-  // Adds 64 rows at a time: thousands of float32 in one chain of sums would lose a digit.
-  static void add_rows(const Tensor& total, const T* row, int64_t count) {
-    const int64_t width = total.numel();
-    T* sum = data<T>(total);
-    std::vector<T> part(width);
-    for (int64_t i = 0; i < count; ++i, row += width) {
-      for (int64_t j = 0; j < width; ++j) part[j] += row[j];
-      if (i % 64 != 63 && i + 1 != count) continue;
-      for (int64_t j = 0; j < width; ++j) sum[j] += part[j];
-      std::fill(part.begin(), part.end(), T(0));
-    }
+  void add_rows(const Chunk& chunk, size_t number, const Tensor& grads) {
+    const int64_t width = grads.size(1);
+    T *sum = data<T>(chunk_sums_[number]), *all = data<T>(sums_[number]);
+    std::fill_n(sum, width, T(0));
+    each_rows(chunk, [&](int64_t from, int64_t to) {
+      kernels<T>().sum_rows(SumRows<T>{to - from, width, data<T>(grads) + from * width, sum}, 0, width);
+    });
+    for (int64_t j = 0; j < width && batch_.chunks.size() > 1; ++j) all[j] += sum[j];
   }
 
   const ControllerShape s_;
   const Batch& batch_;
-  // gradients of input_weight, bias, recurrent_weight, interface_weight and interface_bias, of all and of one chunk
+  // gradients of input_weight, recurrent_weight, interface_weight, bias and interface_bias, of all and of one chunk
   const std::array<Tensor, 5> sums_, chunk_sums_;
-  const Chunk* chunk_ = nullptr;
-  int64_t steps_ = 1;  // of one product
-  Tensor grad_gates_, grad_interface_, gathered_;
+  const Tensor grad_gates_, grad_interface_;  // of one chunk, the rows of all steps behind each other
+  const std::vector<T> zeros_;
 };
 
 }  // namespace mannkern

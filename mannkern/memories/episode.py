@@ -88,10 +88,12 @@ def pack_weights(cell: MemoryCell[Any]) -> tuple[Tensor, ...]:
     interface = widen(cell.interface.weight), widen(cell.interface.bias)
     if isinstance(controller, FeedForward):
         weight, bias = widen(controller.linear.weight), widen(controller.linear.bias)
-        return weight[:, :F], bias, weight[:, F:], *interface
+        of_input, of_read = weight.split([F, weight.shape[1] - F], 1)
+        return of_input, bias, of_read, *interface
     assert isinstance(controller, nn.LSTMCell)  # the caller has checked is_plain
     weight, bias = widen(controller.weight_ih), widen(controller.bias_ih) + widen(controller.bias_hh)
-    return weight[:, :F], bias, torch.cat([widen(controller.weight_hh), weight[:, F:]], 1), *interface
+    of_input, of_read = weight.split([F, weight.shape[1] - F], 1)  # two slices would each have a gradient of all columns
+    return of_input, bias, torch.cat([widen(controller.weight_hh), of_read], 1), *interface
 
 
 def pack_state(cell: MemoryCell[Any], state: Any) -> tuple[Tensor, Tensor | None]:

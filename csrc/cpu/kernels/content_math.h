@@ -109,26 +109,42 @@ void norms_and_content_weights(T* weights, T* cosine, T* norm, T* unit, T* key_n
   softmax_cosines(weights, cosine, norm, strength, s);
 }
 
+// As norms_and_content_weights after rank_update of X, in one pass over it where there are kHeads heads.
+template <class T, class M>
+void update_and_address(M X, const T* write_weights, const T* add, T* weights, T* cosine, T* norm, T* unit, T* key_norm,
+                        const T* key, const T* strength, const Sizes<T>& s) {
+  if constexpr (std::is_same_v<M, T*>) {
+    if (s.R == kHeads) {
+      normalise_keys(unit, key_norm, key, s);
+      rank_update_dot(X, X, write_weights, add, cosine, norm, unit, s);
+      root_norms(norm, X, s);
+      return softmax_cosines(weights, cosine, norm, strength, s);
+    }
+  }
+  rank_update(X, write_weights, add, s);
+  norms_and_content_weights(weights, cosine, norm, unit, key_norm, X, key, strength, s);
+}
+
 // Scratch of read_backward.
 template <class T>
 struct ReadScratch {
-  T *unit, *key_norm, *pull, *shrink, *lanes;  // (R,W), R, (R,Np), Np, R W vectors
+  T *unit, *key_norm, *pull, *shrink;  // (R,W), R, (R,Np), Np
 };
 
-// Backward of content weights w and of the read r = sum_i w(i) X(i). Gradients of keys and strengths are written, the
-// gradient of X is added to D. grad_weights (R,Np) is overwritten: on entry it is the gradient of w without what r
-// gives. A null grad_read is zero; with a null grad_strength the strength's gradient is not computed.
-template <class T, class M, class ConstM>
-void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
-                   const T* strength, const T* weights, const T* cosine, const T* norm, const ReadScratch<T>& scratch,
-                   const Sizes<T>& s) {
+// Backward of content weights w and of the read r = sum_i w(i) X(i), but for the gradient of X: that of X(i) is, summed
+// over heads, weights(i) grad_read + pull(i) unit key - shrink(i) X(i), with pull, shrink and unit keys in `scratch`.
+// Gradients of keys and strengths are written. grad_weights (R,Np) is overwritten: on entry it is the gradient of w
+// without what r gives. A null grad_read is zero; with a null grad_strength the strength's gradient is not computed.
+template <class T, class ConstM>
+void read_backward_keys(T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
+                        const T* strength, const T* weights, const T* cosine, const T* norm,
+                        const ReadScratch<T>& scratch, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   const Row<T> team(s.N);
   normalise_keys(scratch.unit, scratch.key_norm, key, s);
   if (grad_read) {
     slot_dot(scratch.pull, X, grad_read, s);
     for (int64_t i = 0; i < s.R * s.Np; ++i) grad_weights[i] += scratch.pull[i];
-    rank_update(D, weights, grad_read, s);
   }
   // pull is the gradient of unit key . X(i); shrink(i) X(i) is what the gradient of X(i) loses through its own norm
   std::memset(scratch.shrink, 0, s.Np * sizeof(T));
@@ -148,7 +164,7 @@ void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T*
     }
     if (grad_strength) grad_strength[h] = lane_sum<T>(grad_b);
   }
-  slot_sum(grad_key, X, scratch.pull, scratch.lanes, s);
+  slot_sum(grad_key, X, scratch.pull, s);
   for (int64_t h = 0; h < s.R; ++h) {
     T *g = grad_key + h * s.W, *unit = scratch.unit + h * s.W, along = 0;
     for (int64_t j = 0; j < s.W; ++j) along += g[j] * unit[j];
@@ -161,6 +177,16 @@ void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T*
         scratch.shrink[i] = 0;
         for (int64_t h = 0; h < s.R; ++h) scratch.pull[h * s.Np + i] = 0;
       }
+}
+
+// The whole backward pass: the gradient of X is added to D.
+template <class T, class M, class ConstM>
+void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
+                   const T* strength, const T* weights, const T* cosine, const T* norm, const ReadScratch<T>& scratch,
+                   const Sizes<T>& s) {
+  read_backward_keys(grad_key, grad_strength, grad_weights, grad_read, X, key, strength, weights, cosine, norm, scratch,
+                     s);
+  if (grad_read) rank_update(D, weights, grad_read, s);
   rank_update(D, scratch.pull, scratch.unit, s, scratch.shrink, X);
 }
 

@@ -10,7 +10,10 @@
 namespace {
 
 using mannkern::Pack;
+using mannkern::PackRows;
 using mannkern::Product;
+using mannkern::Products;
+using mannkern::SumRows;
 
 // Rows of a tile: its sums fill the registers, beside two vectors of B and one number of A.
 constexpr int64_t kTileRows = MANNKERN_BYTES == 64 ? 14 : 6;
@@ -43,12 +46,49 @@ void pack(const Pack<T>& op, int64_t begin, int64_t end) {
     for (int64_t k = 0; k < whole; k += L)
       for (int64_t n = 0; n < P; n += L) {
         Vec<T> square[L];
-        for (int i = 0; i < L; ++i) square[i] = load(from + (n + i) * column + k);
+        for (int i = 0; i < L; ++i) {
+          square[i] = load(from + (n + i) * column + k);
+          __builtin_prefetch(from + (n + i) * column + k + 4 * L);
+        }
         transpose<T>(square);
         for (int i = 0; i < L; ++i) store(out + (k + i) * P + n, square[i]);
       }
     for (int64_t k = whole; k < op.K; ++k)
       for (int64_t n = 0; n < P; ++n) out[k * P + n] = n < columns ? from[n * column + k * row] : T(0);
+  }
+}
+
+template <class T>
+void pack_rows(const PackRows<T>& op, int64_t begin, int64_t end) {
+  constexpr int64_t P = kPanel<T>;
+  for (int64_t p = begin; p < end; ++p) {
+    T* out = op.panels + p * P * op.K;
+    const int64_t columns = columns_of<T>(p, op.N), at = op.first + p * P;
+    for (int64_t k = 0; k < op.K; ++k, out += P) {
+      if (columns == P) std::memcpy(out, op.rows[k] + at, P * sizeof(T));
+      else
+        for (int64_t n = 0; n < P; ++n) out[n] = n < columns ? op.rows[k][at + n] : T(0);
+    }
+  }
+}
+
+template <class T>
+void sum_rows(const SumRows<T>& op, int64_t begin, int64_t end) {
+  constexpr int L = Lanes<T>::L;
+  for (int64_t i = 0; i < op.count; i += 64) {
+    const T* rows = op.rows + i * op.width;
+    const int64_t count = op.count - i < 64 ? op.count - i : 64;
+    int64_t j = begin;
+    for (; j + L <= end; j += L) {
+      Vec<T> part = {};
+      for (int64_t r = 0; r < count; ++r) part += load(rows + r * op.width + j);
+      store(op.sum + j, load(op.sum + j) + part);
+    }
+    for (; j < end; ++j) {
+      T part = 0;
+      for (int64_t r = 0; r < count; ++r) part += rows[r * op.width + j];
+      op.sum[j] += part;
+    }
   }
 }
 
@@ -99,6 +139,16 @@ void gemm(const Product<T>& op, int64_t begin, int64_t end) {
       for (int64_t i = first; i < tiles && i < first + fit; ++i)
         tile_of<T, kTileRows>(start(i + 1) - start(i), op, op.a.data + start(i) * op.a.row, op.panels + p * P * op.K,
                               op.c + start(i) * op.c_stride + p * P, columns_of<T>(p, op.N));
+}
+
+template <class T>
+void gemms(const Products<T>& op, int64_t begin, int64_t end) {
+  for (int64_t p = begin; p < end; ++p)
+    for (int64_t i = 0; i < op.steps; ++i) {
+      Product<T> product = op.first;
+      product.a.data += i * op.a_step, product.c += i * op.c_step;
+      gemm(product, p, p + 1);
+    }
 }
 
 }  // namespace

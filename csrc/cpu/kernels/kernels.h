@@ -1,7 +1,7 @@
 // The table of kernels, one for each instruction set. It is all that a host file knows of them.
 //
-// A kernel takes the struct of its operation and works on episodes [begin, end); pack and gemm on panels, shift_sharpen
-// on rows.
+// A kernel takes the struct of its operation and works on episodes [begin, end); those of args/matrix.h on panels or
+// columns, shift_sharpen on rows.
 #pragma once
 
 #include "../../args/blocks.h"
@@ -24,7 +24,10 @@ struct Kernels {
   void (*least_used_slots)(const LeastUsedSlots<T>&, int64_t begin, int64_t end);
   void (*usage_update)(const UsageUpdate<T>&, int64_t begin, int64_t end);
   void (*pack)(const Pack<T>&, int64_t begin, int64_t end);
+  void (*pack_rows)(const PackRows<T>&, int64_t begin, int64_t end);
   void (*gemm)(const Product<T>&, int64_t begin, int64_t end);
+  void (*gemms)(const Products<T>&, int64_t begin, int64_t end);
+  void (*sum_rows)(const SumRows<T>&, int64_t begin, int64_t end);
   void (*lstm)(const LSTM<T>&, int64_t begin, int64_t end);
   void (*lstm_backward)(const LSTMBackward<T>&, int64_t begin, int64_t end);
   void (*tanh_layer)(const TanhLayer<T>&, int64_t begin, int64_t end);

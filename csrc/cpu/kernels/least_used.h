@@ -47,12 +47,9 @@ void least_used(int64_t* slots, const T* usage, int64_t n, T* rank, const Sizes<
       best = smaller ? r : best;
       where = smaller ? I{} + Int<T>(i) : where;
     }
-    Int<T> value = kTaken<T>;
-    int64_t slot = s.N;
-    for (int e = 0; e < L; ++e) {
-      const int64_t at = where[e] + e;
-      if (best[e] < value || (best[e] == value && at < slot)) value = best[e], slot = at;
-    }
+    for (int e = 0; e < L; ++e) where[e] += e;
+    const I smallest = I{} + lane_min<T>(best);
+    const int64_t slot = lane_min<T>(best == smallest ? where : I{} + kTaken<T>);  // of equal ones the first
     slots[k] = slot;
     std::memcpy(rank + slot, &kTaken<T>, sizeof(T));
   }

@@ -12,7 +12,7 @@ using namespace mannkern;
 // Numbers of scratch that the largest kernel needs, the backward pass of a step.
 template <class T>
 int64_t scratch_size(const Sizes<T>& s) {
-  return 2 * (blocks_size(s) + copy_size(s)) + (6 * s.R + 3) * s.Np + (Lanes<T>::L + 1) * s.R * s.W + 2 * s.R;
+  return 2 * (blocks_size(s) + copy_size(s)) + (6 * s.R + 3) * s.Np + s.R * s.W + 2 * s.R;
 }
 
 template <class T>
@@ -22,7 +22,6 @@ ReadScratch<T> take_read_scratch(Arena<T>& arena, const Sizes<T>& s) {
   scratch.key_norm = arena.take(s.R);
   scratch.pull = arena.take(s.R * s.Np);
   scratch.shrink = arena.take(s.Np);
-  scratch.lanes = arena.take(s.R * s.W * Lanes<T>::L);
   return scratch;
 }
 
@@ -68,7 +67,7 @@ void additive_write_backward(const AdditiveWriteBackward<T>& op, int64_t begin, 
   for (int64_t e = begin; e < end; ++e) {
     const RowMajor<T> D = begin_at(op.grad_memory + e * NW, op.grad_memory_out + e * NW, copy, s);
     load_rows(w, op.write_weights + e * RN, s.R, s);
-    slot_sum(op.grad_add + e * RW, D, w, static_cast<T*>(nullptr), s);
+    slot_sum(op.grad_add + e * RW, D, w, s);
     slot_dot(grad_w, D, op.add + e * RW, s);
     store_rows(op.grad_write_weights + e * RN, grad_w, s.R, s);
     if (op.reset) clear_slot(D, op.reset[e], s);
@@ -88,7 +87,7 @@ void cosine_read(const CosineRead<T>& op, int64_t begin, int64_t end) {
     const RowMajor<const T> X = to_read(op.memory + e * NW, copy, s);
     norms_and_content_weights(w, cosine, norm, scratch.unit, scratch.key_norm, X, op.key + e * RW,
                               offset_or_null(op.strength, e * s.R), s);
-    slot_sum(op.read + e * RW, X, w, scratch.lanes, s);
+    slot_sum(op.read + e * RW, X, w, s);
     store_rows(op.read_weights + e * RN, w, s.R, s);
     store_rows(op.cosine + e * RN, cosine, s.R, s);
     store_rows(op.norm + e * s.N, norm, 1, s);

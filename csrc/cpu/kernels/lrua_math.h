@@ -57,6 +57,18 @@ void write(M X, const T* weights, const T* add, int64_t reset, const Sizes<T>& s
   rank_update(X, weights, add, s);
 }
 
+// The write of X to Y, in slot blocks. The slot that is set to zero is computed by itself, behind the others.
+template <class T>
+void write_to(T* Y, const T* X, const T* weights, const T* add, int64_t reset, const Sizes<T>& s) {
+  rank_update_to(Y, X, weights, add, s);
+  const auto slot = slot_at(Y, reset, s);
+  for (int64_t j = 0; j < s.W; ++j) {
+    T sum = 0;
+    for (int64_t h = 0; h < s.R; ++h) sum += weights[h * s.Np + reset] * add[h * s.W + j];
+    slot.at[j * slot.stride] = sum;
+  }
+}
+
 // Usage: u' = decay u + sum_h w_r[h] + sum_h w_w[h]. The rows of weights are `stride` apart; usage_out may be usage.
 template <class T>
 __attribute__((always_inline)) inline void update_usage(T* usage_out, const T* usage, const T* read_weights,
@@ -78,10 +90,10 @@ void step(M X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const
           const Sizes<T>& s) {
   least_used(slots, usage, options.n, rows.norm, s);
   write_weights(rows.write_weights, previous, interface.gate, slots, options, s);
-  write(X, rows.write_weights, interface.add, slots[0], s);
-  norms_and_content_weights(rows.read_weights, rows.cosine, rows.norm, scratch.unit, scratch.key_norm, X, interface.key,
-                            interface.strength, s);
-  if (read) slot_sum(read, X, rows.read_weights, scratch.lanes, s);
+  clear_slot(X, slots[0], s);
+  update_and_address(X, rows.write_weights, interface.add, rows.read_weights, rows.cosine, rows.norm, scratch.unit,
+                     scratch.key_norm, interface.key, interface.strength, s);
+  if (read) slot_sum(read, X, rows.read_weights, s);
   update_usage(usage_out, usage, rows.read_weights, rows.write_weights, T(options.decay), s.N, s.R, s.Np);
 }
 
@@ -95,10 +107,22 @@ void step_backward(M D, T* grad_w, T* grad_u, const InterfaceGradients<T>& grad,
                    const ReadScratch<T>& scratch, const Sizes<T>& s) {
   for (int64_t h = 0; h < s.R; ++h)
     for (int64_t i = 0; i < s.Np; ++i) grad_w[h * s.Np + i] += grad_u[i];
-  read_backward(D, grad.key, grad.strength, grad_w, grad_read, X, interface.key, interface.strength, rows.read_weights,
-                rows.cosine, rows.norm, scratch, s);
-  slot_sum(grad.add, D, rows.write_weights, scratch.lanes, s);
-  slot_dot(grad_w, D, interface.add, s);
+  bool in_one_pass = false;
+  if constexpr (std::is_same_v<M, T*>) in_one_pass = grad_read && s.R == kHeads;
+  if (in_one_pass) {
+    if constexpr (std::is_same_v<M, T*>) {
+      read_backward_keys(grad.key, grad.strength, grad_w, grad_read, X, interface.key, interface.strength,
+                         rows.read_weights, rows.cosine, rows.norm, scratch, s);
+      rank_updates_dot<T, kHeads>(D, rows.read_weights, grad_read, scratch.pull, scratch.unit, scratch.shrink,
+                                  static_cast<const T*>(X), grad_w, interface.add, s);
+      slot_sum(grad.add, D, rows.write_weights, s);
+    }
+  } else {
+    read_backward(D, grad.key, grad.strength, grad_w, grad_read, X, interface.key, interface.strength,
+                  rows.read_weights, rows.cosine, rows.norm, scratch, s);
+    slot_sum(grad.add, D, rows.write_weights, s);
+    slot_dot(grad_w, D, interface.add, s);
+  }
   for (int64_t h = 0; h < s.R; ++h) {
     T* row = grad_w + h * s.Np;
     const T* outgoing = grad_write_weights ? grad_write_weights + h * s.N : nullptr;

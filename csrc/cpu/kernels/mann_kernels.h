@@ -65,13 +65,17 @@ void mann_recompute(const MANNRecompute<T>& op, int64_t begin, int64_t end) {
     for (int64_t t = 0; t < op.steps; ++t) {
       const int64_t i = t * op.B + e;
       const bool anew = op.restart.at(i);
+      if (t + 1 < op.steps) {
+        const int64_t next = i + op.B;
+        prefetch(op.previous_rows + next * step_rows_size(s), s.R * s.Np);
+        prefetch(op.interface + next * layout.size(), layout.size());
+      }
       T* X = op.memories + (t * op.episodes + e) * size;
-      std::memcpy(X, anew ? op.restart.memory : before, size * sizeof(T));
       const InterfaceVector<T> interface = interface_in(op.interface, i, layout);
       const int64_t* slots = op.slots + i * op.options.n;
       const T* previous = anew ? op.restart.rows : op.previous_rows + i * step_rows_size(s);
       write_weights(w, previous, interface.gate, slots, op.options, s);
-      write(X, w, interface.add, slots[0], s);
+      write_to(X, anew ? op.restart.memory : before, w, interface.add, slots[0], s);
       before = X;
     }
   }

@@ -104,11 +104,21 @@ void ntm_step(const NTMStep<T>& op, int64_t begin, int64_t end) {
     activate(interface, op.product + e * layout.size(), op.bias, layout);
     address(weights, contents, cosine, X, previous + 3 * H * Np, previous, heads_in<T>(interface, layout, 0), scratch,
             writing, team, S);
-    erase_write(Y, X, weights, interface + layout.erases(), interface + layout.adds(), writing);
-    slot_norms(norm, Y, all);
-    address(weights + first_read, contents + first_read, cosine + first_read, Y, norm, previous + first_read,
-            heads_in<T>(interface, layout, layout.V), scratch, reading, team, S);
-    slot_sum(op.read + e * op.output_stride, Y, weights + first_read, scratch.read.lanes, reading);
+    const T *erase = interface + layout.erases(), *add = interface + layout.adds();
+    const Heads<T> readers = heads_in<T>(interface, layout, layout.V);
+    T *content = contents + first_read, *dot = cosine + first_read;
+    if (layout.V == 1 && reading.R == 1) {
+      normalise_keys(scratch.read.unit, scratch.read.key_norm, readers.key, reading);
+      erase_write_heads<T, 1, true>(Y, X, weights, erase, add, dot, norm, scratch.read.unit, writing);
+      root_norms(norm, static_cast<const T*>(Y), all);
+      softmax_cosines(content, dot, norm, readers.strength, reading);
+      locate(weights + first_read, content, previous + first_read, readers, scratch, reading, team, S);
+    } else {
+      erase_write(Y, X, weights, erase, add, writing);
+      slot_norms(norm, Y, all);
+      address(weights + first_read, content, dot, Y, norm, previous + first_read, readers, scratch, reading, team, S);
+    }
+    slot_sum(op.read + e * op.output_stride, Y, weights + first_read, reading);
   }
 }
 
@@ -138,15 +148,16 @@ void ntm_step_backward(const NTMStepBackward<T>& op, int64_t begin, int64_t end)
     T* d_interface = op.grad_interface + e * layout.size();
     slot_dot(grad + first_read, Y, d_read, reading);
     for (int64_t i = first_read; i < H * Np; ++i) grad[i] += d_weights[i];
-    rank_update(D, weights + first_read, d_read, reading);
-    address_backward(D, d_weights + first_read, gradients_in(d_interface, layout, layout.V), grad + first_read, Y, norm,
+    address_backward(d_weights + first_read, gradients_in(d_interface, layout, layout.V), grad + first_read, Y, norm,
                      previous + first_read, heads_in(interface, layout, layout.V), weights + first_read,
                      contents + first_read, cosine + first_read, scratch, reading, team, S);
+    rank_updates(D, weights + first_read, d_read, scratch.read.pull, scratch.read.unit, scratch.read.shrink, Y, reading);
     std::memcpy(grad, d_weights, first_read * sizeof(T));
     erase_write_backward(D, grad, d_interface + layout.erases(), d_interface + layout.adds(), X, weights,
                          interface + layout.erases(), interface + layout.adds(), lanes, factors, writing);
-    address_backward(D, d_weights, gradients_in(d_interface, layout, 0), grad, X, previous + 3 * H * Np, previous,
+    address_backward(d_weights, gradients_in(d_interface, layout, 0), grad, X, previous + 3 * H * Np, previous,
                      heads_in(interface, layout, 0), weights, contents, cosine, scratch, writing, team, S);
+    rank_update(D, scratch.read.pull, scratch.read.unit, writing, scratch.read.shrink, X);
     activate_backward(d_interface, interface, layout);
   }
 }

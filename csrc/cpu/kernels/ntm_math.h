@@ -17,12 +17,10 @@ struct AddressScratch {
   ReadScratch<T> read;
 };
 
-// Addressing: the weights of s.R heads on the memory X, by content weights, interpolation, shift and sharpen. It also
-// writes the content weights and cosines, which backward reads. All are (R,Np).
+// Addressing behind the content weights: interpolation, shift and sharpen.
 template <class T>
-void address(T* weights, T* contents, T* cosine, const T* X, const T* norm, const T* previous, const Heads<T>& heads,
-             const AddressScratch<T>& scratch, const Sizes<T>& s, const Row<T>& team, int64_t S) {
-  content_weights(contents, cosine, scratch.read.unit, scratch.read.key_norm, X, norm, heads.key, heads.strength, s);
+void locate(T* weights, const T* contents, const T* previous, const Heads<T>& heads, const AddressScratch<T>& scratch,
+            const Sizes<T>& s, const Row<T>& team, int64_t S) {
   for (int64_t h = 0; h < s.R; ++h) {
     T* w = weights + h * s.Np;
     mannkern::interpolate(team, scratch.moved, contents + h * s.Np, previous + h * s.Np, heads.gate[h]);
@@ -31,10 +29,19 @@ void address(T* weights, T* contents, T* cosine, const T* X, const T* norm, cons
   }
 }
 
-// Backward of address, from grad_weights (R,Np), which is overwritten. The gradient of X is added to D; all other
-// gradients are written.
+// Addressing: the weights of s.R heads on the memory X, by content weights, interpolation, shift and sharpen. It also
+// writes the content weights and cosines, which backward reads. All are (R,Np).
 template <class T>
-void address_backward(T* D, T* grad_previous, const HeadGradients<T>& grad, T* grad_weights, const T* X, const T* norm,
+void address(T* weights, T* contents, T* cosine, const T* X, const T* norm, const T* previous, const Heads<T>& heads,
+             const AddressScratch<T>& scratch, const Sizes<T>& s, const Row<T>& team, int64_t S) {
+  content_weights(contents, cosine, scratch.read.unit, scratch.read.key_norm, X, norm, heads.key, heads.strength, s);
+  locate(weights, contents, previous, heads, scratch, s, team, S);
+}
+
+// Backward of address, from grad_weights (R,Np), which is overwritten. All gradients are written but that of X, which
+// follows from what is left in scratch.read, as read_backward_keys says.
+template <class T>
+void address_backward(T* grad_previous, const HeadGradients<T>& grad, T* grad_weights, const T* X, const T* norm,
                       const T* previous, const Heads<T>& heads, const T* weights, const T* contents, const T* cosine,
                       const AddressScratch<T>& scratch, const Sizes<T>& s, const Row<T>& team, int64_t S) {
   for (int64_t h = 0; h < s.R; ++h) {
@@ -48,32 +55,43 @@ void address_backward(T* D, T* grad_previous, const HeadGradients<T>& grad, T* g
     mannkern::shift_backward(team, d, grad.shift + h * S, scratch.grad_shifted, scratch.moved, shift, S);
     mannkern::interpolate_backward(team, d, grad_previous + at, grad.gate[h], d, contents + at, previous + at, g);
   }
-  read_backward(D, grad.key, grad.strength, grad_weights, static_cast<const T*>(nullptr), X, heads.key, heads.strength,
-                contents, cosine, norm, scratch.read, s);
+  read_backward_keys(grad.key, grad.strength, grad_weights, static_cast<const T*>(nullptr), X, heads.key,
+                     heads.strength, contents, cosine, norm, scratch.read, s);
 }
 
 // Erase and add of H heads. H is a compile-time constant, so that the loop over heads unrolls; H = 0 stands for s.R
-// heads.
-template <class T, int H>
-void erase_write_heads(T* Y, const T* X, const T* weights, const T* erase, const T* add, const Sizes<T>& s) {
+// heads. With DOT it is one pass with the dot products of each slot of Y with one unit key and with itself.
+template <class T, int H, bool DOT>
+void erase_write_heads(T* Y, const T* X, const T* weights, const T* erase, const T* add, T* dot, T* squares,
+                       const T* unit, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   const int64_t heads = H ? H : s.R;
-  for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W, Y += kBlock<T> * s.W)
-    for (int64_t j = 0; j < s.W; ++j)
-      for (int u = 0; u < 2; ++u) {
-        Vec<T> factor = Vec<T>{} + T(1), term = {};
-        for (int64_t h = 0; h < heads; ++h)
-          mannkern::erase_and_add<Row<T>>(factor, term, load(weights + h * s.Np + i + u * L), erase[h * s.W + j],
-                                          add[h * s.W + j]);
-        store(Y + j * kBlock<T> + u * L, load(X + j * kBlock<T> + u * L) * factor + term);
+  for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W, Y += kBlock<T> * s.W) {
+    Vec<T> w[H ? H : 1][2], along[2] = {}, square[2] = {};
+    for (int h = 0; h < H; ++h)
+      for (int u = 0; u < 2; ++u) w[h][u] = load(weights + h * s.Np + i + u * L);
+    for (int64_t j = 0; j < s.W; ++j) {
+      Vec<T> factor[2] = {Vec<T>{} + T(1), Vec<T>{} + T(1)}, term[2] = {};
+      for (int64_t h = 0; h < heads; ++h) {
+        const T e = erase[h * s.W + j], a = add[h * s.W + j];
+        for (int u = 0; u < 2; ++u)
+          mannkern::erase_and_add<Row<T>>(factor[u], term[u], H ? w[h][u] : load(weights + h * s.Np + i + u * L), e, a);
       }
+      for (int u = 0; u < 2; ++u) {
+        const Vec<T> y = load(X + j * kBlock<T> + u * L) * factor[u] + term[u];
+        store(Y + j * kBlock<T> + u * L, y);
+        if constexpr (DOT) along[u] += y * unit[j], square[u] += y * y;
+      }
+    }
+    for (int u = 0; DOT && u < 2; ++u) store(dot + i + u * L, along[u]), store(squares + i + u * L, square[u]);
+  }
 }
 
 // Erase and add: Y(i) = X(i) prod_h (1 - w[h](i) e[h]) + sum_h w[h](i) a[h]; Y may be X.
 template <class T>
 void erase_write(T* Y, const T* X, const T* weights, const T* erase, const T* add, const Sizes<T>& s) {
-  if (s.R == 1) erase_write_heads<T, 1>(Y, X, weights, erase, add, s);
-  else erase_write_heads<T, 0>(Y, X, weights, erase, add, s);
+  const auto heads = s.R == 1 ? erase_write_heads<T, 1, false> : erase_write_heads<T, 0, false>;
+  heads(Y, X, weights, erase, add, nullptr, nullptr, nullptr, s);
 }
 
 // Backward of erase and add with one head, for columns j to j + J, whose sums stay in registers.
@@ -139,12 +157,14 @@ void erase_write_backward_heads(T* D, T* grad_weights, T* erase_lanes, T* add_la
 template <class T>
 void erase_write_backward(T* D, T* grad_weights, T* grad_erase, T* grad_add, const T* X, const T* weights,
                           const T* erase, const T* add, T* lanes, T* factors, const Sizes<T>& s) {
-  constexpr int J = 4;
+  constexpr int J = MANNKERN_BYTES >= 64 ? 8 : 4;  // 2 J sums in 32 or 16 registers
   T *erase_lanes = lanes, *add_lanes = lanes + s.R * s.W * Lanes<T>::L;
   if (s.R == 1) {
     int64_t j = 0;
     for (; j + J <= s.W; j += J)
       erase_write_backward_columns<T, J>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, j, s);
+    for (; J > 4 && j + 4 <= s.W; j += 4)
+      erase_write_backward_columns<T, 4>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, j, s);
     for (; j < s.W; ++j)
       erase_write_backward_columns<T, 1>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, j, s);
   } else {

@@ -227,7 +227,7 @@ void slot_sum_parts(T* out, const T* X, const T* weights, int64_t c, const Sizes
 }
 
 template <class T, class P>
-void slot_sum(T* out, RowMajor<P> X, const T* weights, T*, const Sizes<T>& s) {
+void slot_sum(T* out, RowMajor<P> X, const T* weights, const Sizes<T>& s) {
   each_heads(s, [&](int64_t h, auto heads) {
     constexpr int H = decltype(heads)::value;
     each_part(s, [&](int64_t c, auto parts) {

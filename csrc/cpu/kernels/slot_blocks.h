@@ -128,11 +128,13 @@ void each_heads(const Sizes<T>& s, F f) {
   for (; h < s.R; ++h) f(h, std::integral_constant<int, 1>{});
 }
 
-// H heads of rank_update. With `shrink`, a row of Np, it also does X(i) -= shrink(i) Y(i).
+// H heads of rank_update, from X to `out`, which may be X. With `shrink`, a row of Np, it also does X(i) -= shrink(i)
+// Y(i).
 template <class T, int H>
-void rank_update_heads(T* X, const T* weights, const T* vectors, const T* shrink, const T* Y, const Sizes<T>& s) {
+void rank_update_heads(T* out, const T* X, const T* weights, const T* vectors, const T* shrink, const T* Y,
+                       const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
-  for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W) {
+  for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W, out += kBlock<T> * s.W) {
     Vec<T> w[H][2];
     for (int h = 0; h < H; ++h)
       for (int u = 0; u < 2; ++u) w[h][u] = load(weights + h * s.Np + i + u * L);
@@ -148,8 +150,8 @@ void rank_update_heads(T* X, const T* weights, const T* vectors, const T* shrink
         x0 -= lost0 * load(y);
         x1 -= lost1 * load(y + L);
       }
-      store(X + j * kBlock<T>, x0);
-      store(X + j * kBlock<T> + L, x1);
+      store(out + j * kBlock<T>, x0);
+      store(out + j * kBlock<T> + L, x1);
     }
   }
 }
@@ -160,8 +162,84 @@ void rank_update(T* X, const T* weights, const T* vectors, const Sizes<T>& s, co
                  const T* Y = nullptr) {
   each_heads(s, [&](int64_t h, auto heads) {
     constexpr int H = decltype(heads)::value;
-    rank_update_heads<T, H>(X, weights + h * s.Np, vectors + h * s.W, h + H == s.R ? shrink : nullptr, Y, s);
+    rank_update_heads<T, H>(X, X, weights + h * s.Np, vectors + h * s.W, h + H == s.R ? shrink : nullptr, Y, s);
   });
+}
+// out(i) = X(i) + sum_h weights[h](i) vectors[h].
+template <class T>
+void rank_update_to(T* out, const T* X, const T* weights, const T* vectors, const Sizes<T>& s) {
+  each_heads(s, [&](int64_t h, auto heads) {
+    constexpr int H = decltype(heads)::value;
+    rank_update_heads<T, H>(out, h ? out : X, weights + h * s.Np, vectors + h * s.W, nullptr, nullptr, s);
+  });
+}
+
+// rank_update from X to Y, which may be X, and slot_dot of Y with other vectors and itself, in one pass: kHeads heads.
+template <class T>
+void rank_update_dot(T* Y, const T* X, const T* weights, const T* vectors, T* out, T* squares, const T* others,
+                     const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L, U = MANNKERN_BYTES >= 64 ? 2 : 1;  // vectors at once, as the registers allow
+  for (int64_t i = 0; i < s.Np; i += U * L) {
+    const int64_t block = i / kBlock<T> * kBlock<T> * s.W + i % kBlock<T>;
+    Vec<T> w[kHeads][U], sum[kHeads][U] = {}, square[U] = {};
+    for (int h = 0; h < kHeads; ++h)
+      for (int u = 0; u < U; ++u) w[h][u] = load(weights + h * s.Np + i + u * L);
+    for (int64_t j = 0; j < s.W; ++j) {
+      const int64_t at = block + j * kBlock<T>;
+      Vec<T> x[U];
+      for (int u = 0; u < U; ++u) x[u] = load(X + at + u * L);
+      for (int h = 0; h < kHeads; ++h)
+        for (int u = 0; u < U; ++u) x[u] += w[h][u] * vectors[h * s.W + j];
+      for (int u = 0; u < U; ++u) store(Y + at + u * L, x[u]);
+      for (int h = 0; h < kHeads; ++h)
+        for (int u = 0; u < U; ++u) sum[h][u] += x[u] * others[h * s.W + j];
+      for (int u = 0; u < U; ++u) square[u] += x[u] * x[u];
+    }
+    for (int u = 0; u < U; ++u) {
+      for (int h = 0; h < kHeads; ++h) store(out + h * s.Np + i + u * L, sum[h][u]);
+      store(squares + i + u * L, square[u]);
+    }
+  }
+}
+
+// Two rank_updates of D, the second with `shrink`, and then slot_dot unless `out` is null, in one pass: H heads.
+template <class T, int H>
+void rank_updates_dot(T* D, const T* weights, const T* vectors, const T* weights2, const T* vectors2, const T* shrink,
+                      const T* Y, T* out, const T* others, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L, U = MANNKERN_BYTES >= 64 ? 2 : 1;
+  for (int64_t i = 0; i < s.Np; i += U * L) {
+    const int64_t block = i / kBlock<T> * kBlock<T> * s.W + i % kBlock<T>;
+    Vec<T> w[H][U], w2[H][U], lost[U], sum[H][U] = {};
+    for (int u = 0; u < U; ++u) {
+      for (int h = 0; h < H; ++h) w[h][u] = load(weights + h * s.Np + i + u * L);
+      for (int h = 0; h < H; ++h) w2[h][u] = load(weights2 + h * s.Np + i + u * L);
+      lost[u] = load(shrink + i + u * L);
+    }
+    for (int64_t j = 0; j < s.W; ++j) {
+      const int64_t at = block + j * kBlock<T>;
+      Vec<T> d[U];
+      for (int u = 0; u < U; ++u) d[u] = load(D + at + u * L);
+      for (int h = 0; h < H; ++h)
+        for (int u = 0; u < U; ++u) d[u] += w[h][u] * vectors[h * s.W + j];
+      for (int h = 0; h < H; ++h)
+        for (int u = 0; u < U; ++u) d[u] += w2[h][u] * vectors2[h * s.W + j];
+      for (int u = 0; u < U; ++u) d[u] -= lost[u] * load(Y + at + u * L);
+      for (int u = 0; u < U; ++u) store(D + at + u * L, d[u]);
+      for (int h = 0; out && h < H; ++h)
+        for (int u = 0; u < U; ++u) sum[h][u] += d[u] * others[h * s.W + j];
+    }
+    for (int h = 0; out && h < H; ++h)
+      for (int u = 0; u < U; ++u) store(out + h * s.Np + i + u * L, sum[h][u]);
+  }
+}
+// The same without slot_dot, for any number of heads.
+template <class T>
+void rank_updates(T* D, const T* weights, const T* vectors, const T* weights2, const T* vectors2, const T* shrink,
+                  const T* Y, const Sizes<T>& s) {
+  if (s.R == 1)
+    return rank_updates_dot<T, 1>(D, weights, vectors, weights2, vectors2, shrink, Y, nullptr, nullptr, s);
+  rank_update(D, weights, vectors, s);
+  rank_update(D, weights2, vectors2, s, shrink, Y);
 }
 
 template <class T, int H, bool SQUARES>
@@ -194,26 +272,39 @@ void slot_dot(T* out, const T* X, const T* vectors, const Sizes<T>& s, T* square
   });
 }
 
-// The sum over lanes of each of the `count` vectors at `lanes`, L vectors at a time by a transpose.
+// Of S pairs of vectors (row[i], row[i + S]): adds lanes e and e + S of each, and keeps both results in row[i].
+template <class T, int S>
+__attribute__((always_inline)) inline void sum_pairs(Vec<T>* row) {
+  constexpr int L = Lanes<T>::L;
+  using Index = std::make_integer_sequence<int, L>;
+  if constexpr (S > 0) {
+    for (int i = 0; i < S; ++i) {
+      const Vec<T> a = row[i], b = row[i + S];
+      row[i] = shuffle<Exchange<L, S, 0>>(a, b, Index{}) + shuffle<Exchange<L, S, 1>>(a, b, Index{});
+    }
+    sum_pairs<T, S / 2>(row);
+  }
+}
+
+// The sum over lanes of each of the `count` vectors at `lanes`, L vectors at a time.
 template <class T>
 void sum_lanes(T* out, const T* lanes, int64_t count) {
   constexpr int L = Lanes<T>::L;
   for (int64_t c = 0; c < count; c += L) {
     Vec<T> row[L];
     for (int e = 0; e < L; ++e) row[e] = c + e < count ? load(lanes + (c + e) * L) : Vec<T>{};
-    transpose<T>(row);
-    for (int width = L / 2; width > 0; width /= 2)
-      for (int e = 0; e < width; ++e) row[e] += row[e + width];
+    sum_pairs<T, L / 2>(row);
     if (c + L <= count) store(out + c, row[0]);
     else
       for (int64_t e = 0; c + e < count; ++e) out[c + e] = row[0][e];
   }
 }
 
+// H heads of slot_sum for columns j to j + J; the sums over lanes stay in registers.
 template <class T, int H, int J>
-void slot_sum_columns(T* lanes, const T* X, const T* weights, int64_t j, const Sizes<T>& s) {
-  constexpr int L = Lanes<T>::L;
-  Vec<T> sum[H][J] = {};
+void slot_sum_columns(T* out, const T* X, const T* weights, int64_t j, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L, parts = (H * J + L - 1) / L;
+  Vec<T> sum[parts * L] = {};
   for (int64_t i = 0; i < s.Np; i += kBlock<T>) {
     const T* block = X + i * s.W + j * kBlock<T>;
     for (int u = 0; u < 2; ++u) {
@@ -221,25 +312,28 @@ void slot_sum_columns(T* lanes, const T* X, const T* weights, int64_t j, const S
       for (int h = 0; h < H; ++h) w[h] = load(weights + h * s.Np + i + u * L);
       for (int c = 0; c < J; ++c) {
         const Vec<T> x = load(block + c * kBlock<T> + u * L);
-        for (int h = 0; h < H; ++h) sum[h][c] += w[h] * x;
+        for (int h = 0; h < H; ++h) sum[h * J + c] += w[h] * x;
       }
     }
   }
-  for (int h = 0; h < H; ++h)
-    for (int c = 0; c < J; ++c) store(lanes + (h * s.W + j + c) * L, sum[h][c]);
+  T sums[parts * L];
+  for (int part = 0; part < parts; ++part) {
+    sum_pairs<T, L / 2>(sum + part * L);
+    store(sums + part * L, sum[part * L]);
+  }
+  for (int h = 0; h < H; ++h) std::memcpy(out + h * s.W + j, sums + h * J, J * sizeof(T));
 }
 
-// `lanes` is scratch for R W vectors.
 template <class T>
-void slot_sum(T* out, const T* X, const T* weights, T* lanes, const Sizes<T>& s) {
-  constexpr int L = Lanes<T>::L, J = MANNKERN_BYTES >= 64 ? 4 : 2;  // H J accumulators in 32 or 16 registers
+void slot_sum(T* out, const T* X, const T* weights, const Sizes<T>& s) {
+  constexpr int J = MANNKERN_BYTES >= 64 ? 4 : 2;  // kHeads J accumulators in 32 or 16 registers
   each_heads(s, [&](int64_t h, auto heads) {
-    constexpr int H = decltype(heads)::value;
+    constexpr int H = decltype(heads)::value, most = kHeads / H * J;
     int64_t j = 0;
-    for (; j + J <= s.W; j += J) slot_sum_columns<T, H, J>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
-    for (; j < s.W; ++j) slot_sum_columns<T, H, 1>(lanes + h * s.W * L, X, weights + h * s.Np, j, s);
+    for (; j + most <= s.W; j += most) slot_sum_columns<T, H, most>(out + h * s.W, X, weights + h * s.Np, j, s);
+    for (; most > J && j + J <= s.W; j += J) slot_sum_columns<T, H, J>(out + h * s.W, X, weights + h * s.Np, j, s);
+    for (; j < s.W; ++j) slot_sum_columns<T, H, 1>(out + h * s.W, X, weights + h * s.Np, j, s);
   });
-  sum_lanes(out, lanes, s.R * s.W);
 }
 
 }  // namespace

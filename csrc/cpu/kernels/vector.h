@@ -170,6 +170,17 @@ inline T lane_max(Vec<T> v) {
   return fold_lanes<T, Lanes<T>::L / 2>(v, [](Vec<T> a, Vec<T> b) { return a > b ? a : b; })[0];
 }
 
+template <class T, int S = Lanes<T>::L / 2>
+inline auto lane_min(IntVec<T> v) {
+  constexpr int L = Lanes<T>::L;
+  if constexpr (S == 0) {
+    return v[0];
+  } else {
+    const IntVec<T> other = shuffle<Rotate<L, S>>(v, v, std::make_integer_sequence<int, L>{});
+    return lane_min<T, S / 2>(v < other ? v : other);
+  }
+}
+
 // The last, partial vector of a row: copied before f, and back afterwards where f may write the row.
 template <class T, class P>
 struct Tail {
