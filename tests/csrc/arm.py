@@ -21,7 +21,7 @@ SYSTEM, SITE, TREE = ARM / "system", ARM / "site", ARM / "tree"
 COMPILER, EMULATOR, INSTALLER = TOOLS = ("aarch64-linux-gnu-g++", "qemu-aarch64", "debootstrap")
 TORCH = "torch==2.10.0"  # the last one whose package for Arm holds no CUDA
 PACKAGES = ("numpy", "pytest", "hypothesis", "filelock", "typing-extensions", "sympy", "networkx", "jinja2", "fsspec")
-TESTS = ("tests/csrc/test_native.py", "tests/csrc/test_wrong_calls.py", "tests/memories/test_sequence.py")
+TESTS = ("tests/memories/test_sequence.py", "tests/memories/test_accuracy.py")  # none starts a process or compiles
 
 
 def run(*command: str | Path, folder: Path = ROOT) -> None:
