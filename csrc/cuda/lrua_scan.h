@@ -52,8 +52,9 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 6 : 2) lrua_scan_kernel
     usage[s] = rows.has(s) ? op.usage[e * N + rows.slot(s)] : 0.0f;
     load_slot(w[s], op.read_weights, e * R * N + rows.slot(s), N, rows.has(s));
   }
+  constexpr bool kLoadsAhead = kN != 0;  // as in the backward pass
   HeadOfWarp next = {};  // of the next step
-  if (warp < R) next = load_head(op.interface, e * R + warp, sizes, lane);
+  if (kLoadsAhead && warp < R) next = load_head(op.interface, e * R + warp, sizes, lane);
   wait_for_copies();
 
   float* checkpoint = op.checkpoints + rows_begin;
@@ -67,10 +68,10 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 6 : 2) lrua_scan_kernel
       checkpoint += B * N * W;
     }
     for (int h = warp; h < R; h += warps) {
-      const HeadOfWarp head = h == warp ? next : load_head(op.interface, at * R + h, sizes, lane);
+      const HeadOfWarp head = h == warp && kLoadsAhead ? next : load_head(op.interface, at * R + h, sizes, lane);
       put_head(shared.adds, shared.units, shared.gates, head, sizes, h, lane);
     }
-    if (warp < R && t + 1 < op.steps) next = load_head(op.interface, (at + B) * R + warp, sizes, lane);
+    if (kLoadsAhead && warp < R && t + 1 < op.steps) next = load_head(op.interface, (at + B) * R + warp, sizes, lane);
     Ranks<kN> ranks;
     ranks.begin(usage, shared.usages, candidates, rows);
     __syncthreads();

@@ -57,9 +57,8 @@ struct ScanBackward {
     }
   }
 
-  // Computes the memories after steps [begin, end) again; the last stays in shared memory. `before` and `cosine` become
-  // read weights and cosines after step end - 1.
-  __device__ void compute_again(float (&before)[S][R], float (&cosine)[S][R], int begin, int end) const {
+  // Computes the memories after steps [begin, end) again; the last stays in shared memory.
+  __device__ void compute_again(int begin, int end) const {
     const StepSizes<kN, kW> sizes = shared.sizes;
     const int W = sizes.columns(), segment = begin / int(op.checkpoint_every);
     const float* from = segment ? op.checkpoints + (segment - 1) * op.B * sizes.slots() * W : op.memory;
@@ -70,6 +69,7 @@ struct ScanBackward {
       gate = op.interface.gate[at(t) * R + h];
     };
     if (warp < R) load(begin, warp);
+    float before[S][R], cosine[S][R];
     load_weights(before, cosine, begin - 1);
     int place[S];
     load_places(place, begin);
@@ -94,8 +94,10 @@ struct ScanBackward {
         write_weights(w[s], gates, place[s], op.options);
         if (place[s] == 0) rows.clear_own(s);
       }
-      load_weights(before, cosine, t);
-      if (goes_on) load_places(place, t + 1);
+      if (goes_on) {
+        load_weights(before, cosine, t);
+        load_places(place, t + 1);
+      }
       float4* kept = memory_after(t - begin);
 #pragma unroll 2
       for (int c = 0; c < sizes.chunks(); ++c) {
@@ -123,10 +125,9 @@ struct ScanBackward {
     load_vector(next_grad, from, shared.sizes, rows.lane);
   }
 
-  // Goes back through step t of the segment that begins at `begin`. `w_r` and `cosine` are those after the step, then
-  // those before it. is_last: whether the memory after the step is still in shared memory.
-  __device__ void go_back(SlotGradients<S, R>& grad, float (&w_r)[S][R], float (&cosine)[S][R], int t, int begin,
-                          bool is_last) {
+  // Goes back through step t of the segment that begins at `begin`. is_last: whether the memory after the step is still
+  // in shared memory.
+  __device__ void go_back(SlotGradients<S, R>& grad, int t, int begin, bool is_last) {
     const StepSizes<kN, kW> sizes = shared.sizes;
     __syncthreads();  // what the step behind has in shared memory has been read
     if (!is_last) {
@@ -139,8 +140,9 @@ struct ScanBackward {
                      reinterpret_cast<const float*>(from + (c * S + s) * blockDim.x), true);
     }
     SlotsOfStep<S, R> slots;
-    float cosine_before[S][R] = {}, written[S][R] = {}, squares[S] = {};
-    load_weights(slots.previous, cosine_before, t - 1);
+    float unused[S][R], written[S][R] = {}, squares[S] = {};
+    load_weights(slots.w_r, slots.cosine, t);
+    load_weights(slots.previous, unused, t - 1);
     load_places(slots.place, t);
     for (int h = warp; h < R; h += sizes.warps()) {
       if (h != warp || !kLoadsAhead) load_next(t, h);
@@ -158,16 +160,8 @@ struct ScanBackward {
 #pragma unroll
       for (int s = 0; s < S; ++s) add_products(squares[s], rows.own(s)[c], rows.own(s)[c]);
 #pragma unroll
-    for (int s = 0; s < S; ++s) {
-      slots.norm[s] = norm_of_row(rows.own(s), squares[s], sizes.columns());
-#pragma unroll
-      for (int h = 0; h < R; ++h) slots.w_r[s][h] = w_r[s][h], slots.cosine[s][h] = cosine[s][h];
-    }
+    for (int s = 0; s < S; ++s) slots.norm[s] = norm_of_row(rows.own(s), squares[s], sizes.columns());
     step_gradients(grad, slots, written, shared, rows, grad_rows, strength(t), op.options, warp);
-#pragma unroll
-    for (int s = 0; s < S; ++s)
-#pragma unroll
-      for (int h = 0; h < R; ++h) w_r[s][h] = slots.previous[s][h], cosine[s][h] = cosine_before[s][h];
     __syncthreads();
     store_interface_gradients(op.grad_interface, at(t) * R, shared, warp, rows.lane);
   }
@@ -192,7 +186,6 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2)
     const int64_t rows_begin = (e * N + first) * W;
     if (op.grad_memory_out) grad_rows.load_later(op.grad_memory_out + rows_begin);
     SlotGradients<S, R> grad;
-    float w_r[S][R], cosine[S][R];
 #pragma unroll
     for (int s = 0; s < S; ++s) {
       if (!op.grad_memory_out) grad_rows.clear_own(s);
@@ -203,10 +196,10 @@ __global__ void __launch_bounds__(kStepThreads<kN>, kN ? 4 : 2)
     for (int end = int(op.steps); end > 0;) {
       const int begin = (end - 1) / every * every;
       __syncthreads();
-      back.compute_again(w_r, cosine, begin, end);
+      back.compute_again(begin, end);
       if (back.kLoadsAhead && warp < R) back.load_next(end - 1, warp);
 #pragma unroll 1
-      for (int t = end - 1; t >= begin; --t) back.go_back(grad, w_r, cosine, t, begin, t + 1 == end);
+      for (int t = end - 1; t >= begin; --t) back.go_back(grad, t, begin, t + 1 == end);
       end = begin;
     }
     grad_rows.store(op.grad_memory + rows_begin);

@@ -68,14 +68,6 @@ def memory_blocks(N: int, W: int, dtype: torch.dtype, per_thread: int = STEP_ELE
     return Blocks(BN, W0, W1, -(-N // BN), _warps(BN * row, per_thread))
 
 
-def scan_blocks(N: int, W: int, dtype: torch.dtype) -> Blocks:
-    """The blocks of a scan. In float64 the columns are in one part where that fits: two parts spill on sm_80."""
-    blocks = memory_blocks(N, W, dtype, SCAN_ELEMENTS_PER_THREAD)
-    padded = power_of_two(W)
-    fits = blocks.BN * (padded + SLOT_VECTORS) * dtype.itemsize // 4 <= WHOLE_ELEMENTS
-    return blocks._replace(W0=padded, W1=0) if dtype == torch.float64 and blocks.whole and fits else blocks
-
-
 class ProductBlocks(NamedTuple):
     """Block sizes of a product in a step of an episode: BB episodes, BO columns, sums in chunks of S BK terms."""
 

@@ -106,19 +106,6 @@ def test_the_scan_has_the_blocks_of_the_step(per_thread: int) -> None:
         assert blocks[:-1] == step[:-1]
 
 
-@DTYPES
-def test_columns_of_a_scan(dtype: torch.dtype) -> None:
-    """In float64 they are in one part where that fits; all else is as for the step."""
-    for N in SIZES:
-        for W in (1, 4, 17, 40, 64):
-            blocks, step = tiling.scan_blocks(N, W, dtype), tiling.memory_blocks(N, W, dtype)
-            assert (blocks.BN, blocks.tiles) == (step.BN, step.tiles)
-            assert (blocks.W0, blocks.W1) in ((step.W0, step.W1), (tiling.power_of_two(W), 0))
-            if dtype == FLOAT32 or not blocks.whole:
-                assert (blocks.W0, blocks.W1) == (step.W0, step.W1)
-    assert tiling.scan_blocks(33, 17, FLOAT64)[1:3] == (32, 0)
-
-
 @pytest.mark.parametrize("N", SIZES)
 def test_slot_blocks(N: int) -> None:
     blocks = tiling.slot_blocks(N)
@@ -146,7 +133,6 @@ def test_blocks_do_not_depend_on_the_batch() -> None:
     rules = (
         tiling.columns,
         tiling.memory_blocks,
-        tiling.scan_blocks,
         tiling.slot_blocks,
         tiling.search_path,
         operation.recompute_checkpoint_every,

@@ -22,7 +22,7 @@ from mannkern.triton.launch.common import (
     run,
 )
 from mannkern.triton.launch.step import lrua_step, lrua_step_backward
-from mannkern.triton.tiling import scan_blocks, scan_programs
+from mannkern.triton.tiling import SCAN_ELEMENTS_PER_THREAD, memory_blocks, scan_programs
 
 
 def lrua_scan(
@@ -45,7 +45,7 @@ def lrua_scan(
     """
     (B, N, W), (T, _, R, _) = memory.shape, keys.shape
     dtype, device = compute_dtype(memory), memory.device
-    blocks = scan_blocks(N, W, dtype)
+    blocks = memory_blocks(N, W, dtype, SCAN_ELEMENTS_PER_THREAD)
     every = operation.recompute_checkpoint_every(T)
     count = -(-T // every) - 1 if save_for_backward else 0
     marks = torch.empty(T if save_for_backward else 0, B, N, dtype=torch.int8, device=device)
@@ -96,7 +96,7 @@ def lrua_scan_backward(
     """Gradients of memory, read weights, usage, keys, adds, gates, and strengths (empty if there are none)."""
     (B, N, W), (T, _, R, _) = memory.shape, keys.shape
     dtype, device = compute_dtype(memory), memory.device
-    blocks = scan_blocks(N, W, dtype)
+    blocks = memory_blocks(N, W, dtype, SCAN_ELEMENTS_PER_THREAD)
     every = operation.recompute_checkpoint_every(T)
     interface = [keys, adds, gates] if strengths is None else [keys, adds, gates, strengths]
     d_interface = [empty_gradient(x) for x in interface]
