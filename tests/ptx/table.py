@@ -88,9 +88,7 @@ class Row(NamedTuple):
     shape: Shape
     dtype: torch.dtype = FLOAT32
     gradient: bool = True
-    backend: str = (
-        "triton"  # of LRUA's cases; those of the NTM have CUDA kernels alone, but for an episode's controller
-    )
+    backend: str = "triton"  # of LRUA's cases; the operations of the NTM have CUDA kernels alone
 
     @property
     def name(self) -> str:
