@@ -27,12 +27,8 @@ Emulators = tuple[Path, ctypes.CDLL]  # libraries that know the shared memory of
 # On request alone, until a GPU has timed it; its backward pass spills 136 bytes on sm_90.
 LEFT_OUT = ("csrc/cuda/mann.cu",)
 CACHE = ROOT / "build" / "static_cuda.json"
-STANDARD = (
-    128,
-    20,
-    4,
-    3,
-)  # N, W, H, S at which shared memory is recorded; LONG rows take a block each; two heads write
+STANDARD = (128, 20, 4, 3)  # N, W, H, S at which shared memory is recorded; LONG rows take a block each
+WRITE_HEADS = 2  # of an episode's step
 LONG = (512, *STANDARD[1:])
 ENTRY = re.compile(
     r"entry function '(\w+)' for '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
@@ -124,7 +120,7 @@ def _kernel(mangled: str, emulators: Emulators) -> tuple[str, int, int]:
     operation = ("ntm_" if base in ("address", "write") else "") + base + (backward or "")
     dtype = torch.float32 if number == "float" else torch.float64
     sizes = STANDARD if team in ("Warp", None) else LONG
-    sizes = (sizes[0], sizes[3]) if base == "shift_sharpen" else (*sizes, 2) if base == "ntm_step" else sizes
+    sizes = (sizes[0], sizes[3]) if base == "shift_sharpen" else (*sizes, WRITE_HEADS) if base == "ntm_step" else sizes
     shared = emulated.shared_memory(library, operation, dtype, *sizes)
     rows = {None: "", "Warp": ", a warp a row"}.get(team, ", a block a row")
     return f"{operation}: {str(dtype).removeprefix('torch.')}{rows}", 16 if team == "Block" else 4, shared
