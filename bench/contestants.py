@@ -204,9 +204,9 @@ CONTESTANTS: dict[str, list[Contestant]] = {
     ],
     "copy": [
         *kernels(module, "cuda"),
-        Contestant("reference", loop, most=EAGER),
-        Contestant("compiled", compiled_loop, most=EAGER),
-        Contestant("lstm", lstm, checked=False),
+        Contestant("reference", loop, graph=True, most=EAGER),
+        Contestant("compiled", compiled_loop, graph=True, most=EAGER),
+        Contestant("lstm", lstm, checked=False, graph=True),
     ],
 }
 

@@ -42,7 +42,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=15, help="time after which nothing new begins")
     parser.add_argument("--check-minutes", type=float, default=8, help="of which the checks may take so many")
     parser.add_argument("--only", nargs="+", default=STAGES, choices=STAGES, help="stages")
-    parser.add_argument("--contests", nargs="+", help="benchmarks: mann, step, scan, ntm, large (default: all)")
+    parser.add_argument("--contests", nargs="+", help="benchmarks: mann, step, scan, copy, ntm, large (default: all)")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--tiny", action="store_true", help="a rehearsal with small sizes, which also runs on a CPU")
     return parser.parse_args(given)

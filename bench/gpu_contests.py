@@ -1,4 +1,4 @@
-"""The contests on a GPU: a training step of MANN by batch size, its memory step, the scan, the step of the NTM.
+"""The contests on a GPU: a training step of MANN, its memory step, the scan; a training step of the NTM, its step.
 
 Kernels and networks are also timed as CUDA graphs. The bound is the bytes that must move, at the bandwidth of a large
 copy in the same run. Without a GPU the same contests run on the CPU's contestants, as a rehearsal.
@@ -65,6 +65,12 @@ def contests(tiny: bool = False) -> dict[str, Contest]:
             (4096,),
             (lambda device: workloads.lrua_scan(CHECKED_SCAN, CHECKED_SCAN, device),),
             {f"scan, T = {T}": lambda B, device: workloads.lrua_scan(T, B, device)},
+        ),
+        "copy": Contest(
+            "copy",
+            (16, 256),
+            (lambda device: workloads.copy_task(episode.CHECKED_EPISODES, device),),
+            {f"copy task, T = {2 * workloads.LENGTH + 1}": workloads.copy_task},
         ),
         "ntm": Contest(
             "ntm_step",

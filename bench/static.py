@@ -32,6 +32,7 @@ from bench.machine import write
 from bench.static_configurations import CONFIGURATIONS, Configuration
 from bench.static_figures import figures_of
 from mannkern.triton import controller, episode, least_used, scan, step, write_usage
+from mannkern.triton.launch import controller as launch_controller
 from mannkern.triton.launch import episode as launch_episode
 from mannkern.triton.launch import least_used as launch_least_used
 from mannkern.triton.launch import scan as launch_scan
@@ -87,7 +88,8 @@ class Compiled(NamedTuple):
         stage = ", second stage" if self.signature.get("p_slots") == "*i32" else ""
         batch = ", large batch" if self.constants.get("BB", 0) > product_blocks(1, 1, torch.float32).BB else ""
         saved = ", nothing saved" if self.kernel == "mann_step" and self.constants.get("p_marks", 0) is None else ""
-        return f"{self.kernel}: {self.configuration}{without}{stage}{batch}{saved}"
+        ends = ", lengths and resets" if self.signature.get("p_phase") == "*i8" else ""
+        return f"{self.kernel}: {self.configuration}{without}{stage}{batch}{saved}{ends}"
 
 
 def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
@@ -105,7 +107,8 @@ def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
         launched.append(Compiled(name, kernel.__name__, signature, fixed, warps))
 
     with ExitStack() as patches:
-        for module in (launch_least_used, launch_write_usage, launch_step, launch_scan, launch_episode):
+        launchers = launch_least_used, launch_write_usage, launch_step, launch_scan, launch_controller, launch_episode
+        for module in launchers:
             patches.enter_context(mock.patch.object(module, "run", record))
         _call_everything(configuration)
     yield from {item.name: item for item in launched}.values()
@@ -141,11 +144,13 @@ def _call_everything(c: Configuration) -> None:
     launch_scan.lrua_scan_backward(reads, None, None, None, memory, weights, *sequence, *saved_by_scan, *options)
     for batch in (B, LARGE_BATCH) if c.hidden else ():
         _call_episode(c, T, batch)
+    if c.hidden:
+        _call_episode(c, T, B, with_ends=True)
 
 
-def _call_episode(c: Configuration, T: int, B: int) -> None:
-    def empty(*size: int) -> Tensor:
-        return torch.empty(size, dtype=c.dtype, device="meta")
+def _call_episode(c: Configuration, T: int, B: int, with_ends: bool = False) -> None:
+    def empty(*size: int, dtype: torch.dtype = c.dtype) -> Tensor:
+        return torch.empty(size, dtype=dtype, device="meta")
 
     F, D, reads, options = 7, c.hidden, c.R * c.W, (c.n, c.per_head, 0.99)
     gates, heads = 4 * D if c.lstm else D, 2 * reads + c.R * (2 if c.strength else 1)
@@ -153,9 +158,11 @@ def _call_episode(c: Configuration, T: int, B: int) -> None:
     weights = (empty(gates, F), empty(gates), recurrent, interface, empty(heads))
     first, cell = empty(B, D + reads), empty(B, D) if c.lstm else None
     state = (first, cell, empty(B, c.N, c.W), empty(B, c.R, c.N), empty(B, c.N))
-    launch_episode.mann_episode(empty(T, B, F), *weights, *state, *options, False)
-    outputs, _, _, _, _, *saved = launch_episode.mann_episode(empty(T, B, F), *weights, *state, *options, True)
-    arguments = (empty(T, B, F), weights[0], recurrent, interface, *state[:3], outputs, *saved, *options, True)
+    lengths, reset = empty(B, dtype=torch.int64), empty(T, B, dtype=torch.bool)
+    ends = (lengths, reset, empty(c.N, c.W)) if with_ends else (None, None, None)
+    launch_episode.mann_episode(empty(T, B, F), *weights, *state, *ends, *options, False)
+    outputs, _, _, _, _, *saved = launch_episode.mann_episode(empty(T, B, F), *weights, *state, *ends, *options, True)
+    arguments = (empty(T, B, F), weights[0], recurrent, interface, *state[:3], outputs, *saved, *ends, *options, True)
     launch_episode.mann_episode_backward(outputs, None, None, None, None, *arguments)
 
 

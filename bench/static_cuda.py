@@ -28,6 +28,7 @@ Emulators = tuple[Path, ctypes.CDLL]  # libraries that know the shared memory of
 LEFT_OUT = ("csrc/cuda/mann.cu",)
 CACHE = ROOT / "build" / "static_cuda.json"
 STANDARD = (128, 20, 4, 3)  # N, W, H, S at which shared memory is recorded; LONG rows take a block each
+WRITE_HEADS = 2  # of an episode's step
 LONG = (512, *STANDARD[1:])
 ENTRY = re.compile(
     r"entry function '(\w+)' for '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
@@ -38,7 +39,8 @@ STEP = re.compile(
     r"lrua_(step|step_backward|scan|scan_backward)_kernel<(?:\(int\))?(\d), (?:\(int\))?(\d+), (?:\(int\))?\d+>"
 )
 KERNEL = re.compile(
-    r"(shift_sharpen|address|write)(_backward)?_kernel<(?:mannkern::)?(?:(Warp|Block), )?(float|double)>"
+    r"(shift_sharpen|address|write|ntm_step|ntm_recompute)(_backward)?_kernel"
+    r"<(?:mannkern::)?(?:(Warp|Block|SmallBlock), )?(float|double)>"
 )
 
 
@@ -71,7 +73,7 @@ def compile_all(targets: list[str]) -> Figures:
 def _compile(targets: list[str]) -> Figures:
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
-        emulators = emulated.build(Path(folder)), lrua.build(Path(folder))
+        emulators = emulated.library(), lrua.build(Path(folder))
         for source in (source for source in CUDA_SOURCES if source not in LEFT_OUT):
             figures |= _compile_source(source, targets, Path(folder) / Path(source).stem, emulators)
     return figures
@@ -118,10 +120,10 @@ def _kernel(mangled: str, emulators: Emulators) -> tuple[str, int, int]:
     if match is None:
         raise RuntimeError(f"not a known kernel: {plain}")
     base, backward, team, number = match.groups()
-    operation = ("" if base == "shift_sharpen" else "ntm_") + base + (backward or "")
+    operation = ("ntm_" if base in ("address", "write") else "") + base + (backward or "")
     dtype = torch.float32 if number == "float" else torch.float64
-    sizes = LONG if team == "Block" else STANDARD
-    sizes = (sizes[0], sizes[3]) if base == "shift_sharpen" else sizes
+    sizes = STANDARD if team in ("Warp", None) else LONG
+    sizes = (sizes[0], sizes[3]) if base == "shift_sharpen" else (*sizes, WRITE_HEADS) if base == "ntm_step" else sizes
     shared = emulated.shared_memory(library, operation, dtype, *sizes)
-    rows = {"Warp": ", a warp a row", "Block": ", a block a row"}.get(team, "")
+    rows = {None: "", "Warp": ", a warp a row"}.get(team, ", a block a row")
     return f"{operation}: {str(dtype).removeprefix('torch.')}{rows}", 16 if team == "Block" else 4, shared

@@ -126,8 +126,10 @@ def copy_task(B: int, device: str = "cpu") -> Training:
         network = Network(NTM(BITS + 1, NTM_D, N, NTM_W, memory_init="uniform"), outputs, BITS).to(device)
     inputs, bits = _bits(B)
     flops = bound.ntm_flops(steps, BITS + 1, NTM_D, N, NTM_W, BITS)
+    moved = steps * sum(bound.ntm_kernel_bytes(N, NTM_W, 2, 3))
+    work = {"flops": float(flops)} if device == "cpu" else {"moved": float(moved)}
     sizes = {"B": B, "T": steps, "D": NTM_D, "N": N, "W": NTM_W}
-    return Training("copy", sizes, network, (inputs.to(device),), bit_loss, bits.to(device), flops=float(flops))
+    return Training("copy", sizes, network, (inputs.to(device),), bit_loss, bits.to(device), **work)
 
 
 def model(name: str, B: int, device: str = "cpu", T: int = T) -> Training:

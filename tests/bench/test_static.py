@@ -70,10 +70,10 @@ def test_every_kernel_and_target_is_recorded() -> None:
     assert all(by_target.keys() == static.TARGETS.keys() for by_target in RECORDED.values())
     rows, writes = ("shift_sharpen", "ntm_address"), ("ntm_write",)
     names = {f"{name}{part}" for name in (*rows, *writes) for part in ("", "_backward")}
-    steps = {"lrua_step", "lrua_step_backward"}
-    assert {name.split(":")[0] for name in CUDA} == names | steps
+    steps, episodes = {"lrua_step", "lrua_step_backward"}, {"ntm_step", "ntm_step_backward", "ntm_recompute"}
+    assert {name.split(":")[0] for name in CUDA} == names | steps | episodes
     numbers = 2 * (4 * len(rows) + 2 * len(writes)), len(steps) * 4 * 2  # types; a warp's rows and a block's, passes
-    assert len(CUDA) == sum(numbers)  # the steps': heads; the paper's size and any
+    assert len(CUDA) == sum(numbers) + 2 * (2 * 2 + 1)  # the steps': heads; the paper's size and any; the episode's
     assert all(set(by_target) == set(static.CUDA_TARGETS) for by_target in CUDA.values())
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,18 +17,23 @@ from torch import Tensor
 from mannkern import NTMCell
 from mannkern.backends import cuda
 from mannkern.memories.ntm.ops import step
+from tests.ptx.build import COMPILER, ROOT, cached
 
-ROOT = Path(__file__).parents[2]
-COMPILER = shutil.which("c++")
+EPISODE_OPERATIONS = ("ntm_step", "ntm_step_backward", "ntm_recompute")
+HAS_COMPILER = COMPILER is not None and sys.platform == "linux"
 
 
-def build(folder: Path) -> Path:
-    """Compiles emulate.cpp to a shared library in ``folder``."""
-    library = folder / "emulated.so"
-    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
-    source = str(Path(__file__).with_name("emulate.cpp"))
-    subprocess.run([str(COMPILER), *flags, source, "-o", str(library)], check=True)
-    return library
+def library() -> Path:
+    """The compiled emulate.cpp, kept beside the emulator of PTX."""
+
+    def make(path: Path) -> None:
+        flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
+        source = str(Path(__file__).with_name("emulate.cpp"))
+        subprocess.run([str(COMPILER), *flags, source, "-o", str(path)], check=True)
+
+    folders = (ROOT / "csrc" / name for name in ("args", "cuda", "cpu/kernels"))
+    headers = [path for folder in folders for path in folder.glob("*.h")]
+    return cached("emulated.so", [*headers, *Path(__file__).parent.glob("*emula*.*")], make)
 
 
 def shared_memory(library: Path, operation: str, dtype: torch.dtype, *sizes: int) -> int:
@@ -147,7 +152,7 @@ def episodes(operations: Operations) -> Iterator[None]:
     """NTM's episodes on CPU tensors are one operation, whose memory is in ``operations``."""
     on_a_gpu = lambda cell, device: cuda.BACKEND.episodes["ntm"] if cell.backend == "cuda" else None  # noqa: E731
     with ExitStack() as patches:
-        for name in ("ntm_step", "ntm_step_backward", "ntm_recompute"):
+        for name in EPISODE_OPERATIONS:
             patches.enter_context(mock.patch.dict(getattr(step, name), default=getattr(operations, name)))
         patches.enter_context(mock.patch.object(NTMCell, "episode_on", on_a_gpu))
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +12,12 @@ from mannkern.backends import cuda, reference
 from mannkern.memories.ntm import functional
 from mannkern.memories.ntm.ops import address, shift_sharpen, write
 from mannkern.verification.accuracy import evaluate
-from tests.cuda.emulated import COMPILER, Operations, build
+from tests.cuda import emulated as kernels
+from tests.cuda.emulated import HAS_COMPILER, Operations
 from tests.helpers import CASES, SHAPES, SMALL, Shape, arguments, assert_same, check_kernel, cotangents, run_case
 
 pytestmark = [
-    pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C++ compiler and Linux"),
+    pytest.mark.skipif(not HAS_COMPILER, reason="needs a C++ compiler and Linux"),
     pytest.mark.slow,
     pytest.mark.usefixtures("emulated"),
 ]
@@ -32,8 +32,8 @@ LARGE = {
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("emulated"))
+def library() -> Path:
+    return kernels.library()
 
 
 @pytest.fixture

@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mannkern import MANN, functional
+from mannkern import MANN, NTM, functional
 from mannkern.memories import registry
 from mannkern.memories.cases import Tensors, arguments, cast, cotangents
 from mannkern.memories.lrua.ops import step
 from mannkern.memories.lrua.verification import EPISODE_OPTIONS
+from mannkern.memories.ntm.verification import EPISODE_OPTIONS as NTM_EPISODE_OPTIONS
 from mannkern.verification.accuracy import Error, errors, measure
 from tests.cuda import persistent
 from tests.ptx import cuda_kernels, cuda_lrua, cuda_persistent, triton_kernels
 from tests.ptx.session import SESSION
-from tests.ptx.table import ONE_BLOCK, Row
+from tests.ptx.table import ENDS, NTM_EPISODE, ONE_BLOCK, Row
 
 CASES = registry.cases()
 ATTEMPTS = 100  # to draw inputs on which rounding chooses no slot
@@ -171,25 +172,33 @@ def _ties_of_usage(row: Row) -> tuple[list[str], str]:
 
 
 def _episode(row: Row) -> tuple[list[str], str]:
-    """The outputs of a whole MANN, and the gradients of its input and parameters, keep the accuracy rule."""
+    """Outputs and last memory of a whole MANN or NTM, and all gradients, keep the accuracy rule."""
     B, N, W, R, n, T, _ = row.shape
     torch.manual_seed(0)
-    sizes = {"memory_slots": N, "memory_width": W, "num_reads": R, "num_least_used": n}
-    model = MANN(7, 12, **sizes, **EPISODE_OPTIONS[row.case])
-    x = torch.randn(T, B, 7)
+    module: Any = NTM if row.check == NTM_EPISODE else MANN
+    sizes = {"memory_slots": N, "memory_width": W, "memory_init": "learned"}
+    if module is MANN:
+        options = {"num_reads": R, "num_least_used": n} | EPISODE_OPTIONS[row.case]
+    else:
+        options = {"num_read_heads": R} | NTM_EPISODE_OPTIONS[row.case]
+    model, x = module(7, 12, **sizes, **options), torch.randn(T, B, 7)
+    given: dict[str, Any] = {}
+    if ENDS in row.label:
+        given = {"lengths": [T, *[T // 2] * (B - 1)], "reset": torch.rand(T, B) < 0.4}
 
     def results(dtype: torch.dtype, backend: str) -> Tensors:
-        same = MANN(7, 12, **sizes, **EPISODE_OPTIONS[row.case], backend=backend).to(dtype)
+        same = module(7, 12, **sizes, **options, backend=backend).to(dtype)
         same.load_state_dict(model.state_dict())
-        given = x.to(dtype, copy=True).requires_grad_()
-        output, _ = same(given)
-        output.square().sum().backward()
-        gradients = {name: p.grad for name, p in same.named_parameters()} | {"x": given.grad}
-        return {"output": output.detach()} | {f"grad {name}": g for name, g in gradients.items() if g is not None}
+        input = x.to(dtype, copy=True).requires_grad_()
+        output, last = same(input, **given)
+        (output.square().sum() + last.memory.sum()).backward()
+        gradients = {name: p.grad for name, p in same.named_parameters()} | {"x": input.grad}
+        outputs = {"output": output.detach(), "memory": last.memory.detach()}
+        return outputs | {f"grad {name}": g for name, g in gradients.items() if g is not None}
 
     truth = results(torch.float64, "reference")
-    with triton_kernels.as_on_a_gpu():
-        got = results(row.dtype, "triton")
+    with triton_kernels.as_on_a_gpu(), cuda_kernels.emulated_episodes():
+        got = results(row.dtype, row.backend)
     found = errors(got, truth, None if row.dtype == torch.float64 else results(row.dtype, "reference"))
     return _judge(found)
 
@@ -227,6 +236,7 @@ CHECKS: dict[str, Callable[[Row], tuple[list[str], str]]] = {
     "accuracy": _accuracy,
     "episode": _episode,
     "persistent": _persistent,
+    NTM_EPISODE: _episode,
     "mask": _mask,
     "equal rows": _equal_rows,
     "equal slots": _equal_slots,

@@ -8,11 +8,17 @@ import sys
 
 from setup import find_nvcc
 from tests.ptx.build import COMPILER, ROOT
+from tests.ptx.table import NTM_EPISODE, Row
 
 _NO_CORE = "" if COMPILER and sys.platform == "linux" else "the emulator needs a C++ compiler and Linux"
 _NO_TRITON = "" if importlib.util.find_spec("triton") else "Triton is not installed: its kernels are not compiled"
 _NO_NVCC = "" if find_nvcc() else "nvcc is not found: the CUDA kernels are not compiled"
 MISSING = {False: _NO_CORE or _NO_TRITON, True: _NO_CORE or _NO_NVCC}  # by Row.is_cuda; empty where nothing is missing
+
+
+def missing(row: Row) -> str:
+    """What keeps a row from being run here; empty where nothing does. An NTM's episode has kernels of both kinds."""
+    return MISSING[row.is_cuda] or (MISSING[False] if row.check == NTM_EPISODE else "")
 
 
 def every_kernel(gpu: int) -> set[str]:
@@ -24,7 +30,7 @@ def every_kernel(gpu: int) -> set[str]:
     if not MISSING[True]:
         from tests.ptx import cuda_kernels, cuda_lrua, cuda_persistent  # here, because they need nvcc
 
-        for source in (cuda_kernels.SOURCE, *cuda_lrua.SOURCES.values()):
+        for source in (cuda_kernels.SOURCE, cuda_kernels.EPISODE_SOURCE, *cuda_lrua.SOURCES.values()):
             names |= set(cuda_kernels.module(source, 90).entries)
         if gpu in (90, 100):
             names |= set(cuda_kernels.module(cuda_persistent.SOURCE, 90).entries)

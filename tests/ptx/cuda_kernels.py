@@ -20,13 +20,13 @@ from mannkern.memories.ntm.ops import address as op_address
 from mannkern.memories.ntm.ops import shift_sharpen as op_shift_sharpen
 from mannkern.memories.ntm.ops import write as op_write
 from setup import find_nvcc, nvcc_flags
-from tests.cuda.emulated import Operations
+from tests.cuda.emulated import EPISODE_OPERATIONS, EpisodeOperations, Operations, episodes
 from tests.ptx.build import COMPILER, FOLDER, ROOT, cached
 from tests.ptx.machine import Buffer, Program, address
 from tests.ptx.parse import Module
 from tests.ptx.session import SESSION
 
-SOURCE = "ntm.cu"
+SOURCE, EPISODE_SOURCE = "ntm.cu", "ntm_episode.cu"
 MANY_BLOCKS = 1 << 30
 PAGE = 4096
 OPERATIONS = (op_address, op_shift_sharpen, op_write)
@@ -89,37 +89,44 @@ def launches(name: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(cached(f"{source.stem}.so", sources, compile_)))
 
 
-class Emulated(Operations):
-    """The operations of torch.ops.mannkern, launched as csrc/cuda/launch.h does it, in at most ``most_blocks``."""
+class Emulated(EpisodeOperations):
+    """The operations of torch.ops.mannkern, launched as csrc/cuda does it, in at most ``most_blocks``."""
 
-    def __init__(self, most_blocks: int) -> None:
+    def __init__(self, most_blocks: int = MANY_BLOCKS) -> None:
         self._most_blocks = most_blocks
 
-    def _run(
-        self, name: str, count: int, sizes: Sequence[int], inputs: Sequence[Tensor], *shapes: torch.Size
-    ) -> list[Tensor]:
-        inputs = [x.contiguous() for x in inputs]
-        outputs = [inputs[0].new_full(shape, float("nan")) for shape in shapes]
+    def _write(self, name: str, count: int, sizes: Sequence[int], tensors: Sequence[Tensor | None]) -> None:
         if count == 0:
-            return outputs
-        tensors, size = [*inputs, *outputs], inputs[0].element_size()
-        buffers = [Buffer(x.data_ptr(), x.numel() * size, size) for x in tensors]
-        fields = [*sizes, *(address(k, x.host) for k, x in enumerate(buffers))]
+            return
+        buffers: list[Buffer] = []
+        at: dict[int, int] = {0: 0}  # addresses by pointer, because two arguments may be one tensor
+        for x in tensors:
+            if x is not None and x.data_ptr() not in at:
+                at[x.data_ptr()] = address(len(buffers), x.data_ptr())
+                buffers.append(Buffer(x.data_ptr(), _extent(x) * x.element_size(), x.element_size()))
+        size = next(x.element_size() for x in tensors if x is not None)
+        fields = [*sizes, *(0 if x is None else at[x.data_ptr()] for x in tensors)]
         launch, array = Launch(), (ctypes.c_int64 * len(fields))(*fields)
         workspace_at = ctypes.c_int64(address(len(buffers), 0))
         if not launches("launches.cpp").launch_of(
             name.encode(), size, ctypes.c_int64(count), array, workspace_at, ctypes.byref(launch)
         ):
             raise ValueError(f"name: got {name!r}, need an operation of the NTM")
-        page = inputs[0].new_full((launch.workspace_bytes // size + PAGE // size,), float("nan"))
+        floats = next(x for x in tensors if x is not None)
+        page = floats.new_full((launch.workspace_bytes // size + PAGE // size,), float("nan"))
         workspace = page[-page.data_ptr() % PAGE // size :]  # at the beginning of a page, as the launch has been told
         if launch.workspace_bytes:
             buffers.append(Buffer(workspace.data_ptr(), launch.workspace_bytes, size))
         parameters = bytes(launch.parameters)[: launch.parameter_bytes]
-        kernel = program(SOURCE, launch.kernel.decode(), SESSION.arch, SESSION.fused)
+        source = EPISODE_SOURCE if name in EPISODE_OPERATIONS else SOURCE
+        kernel = program(source, launch.kernel.decode(), SESSION.arch, SESSION.fused)
         grid = (min(launch.blocks, self._most_blocks), 1, 1)
         SESSION.launch(kernel, grid, launch.threads, launch.shared_bytes, parameters, buffers)
-        return outputs
+
+
+def _extent(x: Tensor) -> int:
+    """The numbers from the first one of a tensor to its last one."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
 
 
 @contextmanager
@@ -134,4 +141,11 @@ def emulated(most_blocks: int = MANY_BLOCKS) -> Iterator[None]:
         patches.enter_context(
             mock.patch.object(functional, "choose", lambda family, requested, *_, **__: choose[requested])
         )
+        yield
+
+
+@contextmanager
+def emulated_episodes() -> Iterator[None]:
+    """The memory's part of an NTM's episode runs in the emulator."""
+    with episodes(Emulated()):
         yield

@@ -16,7 +16,7 @@ from concurrent.futures import as_completed
 from pathlib import Path
 
 from tests.ptx.build import ROOT
-from tests.ptx.coverage import MISSING, every_kernel
+from tests.ptx.coverage import MISSING, every_kernel, missing
 from tests.ptx.record import Key, Record, state
 from tests.ptx.table import SMALL, WHOLE, Row
 from tests.ptx.worker import WAYS, Result, pool, run_in_every_way
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(PROVED.format(ways="\n".join(f"  - {way}" for way in WAYS)))
     for reason in filter(None, MISSING.values()):
         print(f"{reason}: its rows are left out\n")
-    rows = [row for row in (SMALL if options.quick else WHOLE) if options.only in row.name and not MISSING[row.is_cuda]]
+    rows = [row for row in (SMALL if options.quick else WHOLE) if options.only in row.name and not missing(row)]
     began, count, bad, launched = time.perf_counter(), 0, 0, Counter[str]()
     record = Record(options.record)
     if options.fresh:

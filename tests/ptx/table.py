@@ -17,6 +17,7 @@ from mannkern.memories.ntm.verification import CASES as NTM_CASES
 from tests.cuda.persistent import EPISODES
 
 FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = torch.float32, torch.float64, torch.float16, torch.bfloat16
+ENDS = "lengths and resets"  # in the name of sizes: of an episode's
 ONE_BLOCK = "one block"  # in the name of sizes: a launch has one block, or a scan one program, for all episodes
 
 LRUA_SHAPES = {
@@ -74,6 +75,7 @@ STEP_SHAPES = {  # of the CUDA kernels of LRUA's step and scan
 }
 SCAN_STEPS = {"standard": 5, "one slot": 7}  # 2 at other sizes
 
+NTM_EPISODE = "NTM's episode"
 EQUAL_SLOTS = ((128, 40, 4), (128, 40, 1), (40, 12, 4), (256, 20, 3), (33, 16, 2))  # N, W, R
 EQUAL_ROWS = ((128, 40), (100, 40), (128, 41), (33, 17), (300, 40))  # N, W
 TIES = ((128, 40, 4, 4), (128, 20, 4, 4), (128, 41, 4, 4), (33, 17, 3, 3), (128, 64, 1, 1))  # N, W, R, n
@@ -88,7 +90,7 @@ class Row(NamedTuple):
     shape: Shape
     dtype: torch.dtype = FLOAT32
     gradient: bool = True
-    backend: str = "triton"  # of LRUA's cases; those of the NTM have CUDA kernels alone
+    backend: str = "triton"  # of LRUA's cases; the operations of the NTM have CUDA kernels alone
 
     @property
     def name(self) -> str:
@@ -139,8 +141,13 @@ def _equal_slots(N: int, W: int, R: int) -> Row:
     return Row("equal slots", "step_strength", f"{N} x {W}, R = {R}", Shape(2, N, W, R, 1), backend="cuda")
 
 
-def _episode(controller: str, label: str) -> Row:
-    return Row("episode", controller, label, LRUA_SHAPES[label])
+def _episode(controller: str, label: str, with_ends: bool = False) -> Row:
+    return Row("episode", controller, f"{label}, {ENDS}" if with_ends else label, LRUA_SHAPES[label])
+
+
+def _ntm_episode(controller: str, label: str, dtype: torch.dtype = FLOAT32, with_ends: bool = False) -> Row:
+    named = f"{label}, {ENDS}" if with_ends else label
+    return Row(NTM_EPISODE, controller, named, NTM_SHAPES[label]._replace(T=5), dtype, backend="cuda")
 
 
 def _persistent(label: str) -> Row:
@@ -169,7 +176,10 @@ def _small() -> Iterator[Row]:
     yield Row("accuracy", "scan", "tiles, tile search", Shape(1, 300, 40, 2, 2, T=2))
     yield Row("accuracy", "scan", "tiles, sort", Shape(1, 300, 40, 2, 20, T=2))
     yield Row("accuracy", "step", "tiles, sort", Shape(1, 300, 40, 2, 20))
-    yield from (_episode(controller, "17 slots") for controller in EPISODE_OPTIONS)
+    for controller in EPISODE_OPTIONS:
+        yield from (_episode(controller, "17 slots", with_ends) for with_ends in (False, True))
+        yield _ntm_episode(controller, "17 slots", with_ends=True)
+    yield _ntm_episode("lstm", "a block a row")
     yield _ties(33, 17, 3, 3)
     yield _equal_rows(128, 40)
     for case, label in (
@@ -220,6 +230,9 @@ def _whole() -> Iterator[Row]:
     for controller in EPISODE_OPTIONS:  # in float32: products of float64 take tensor cores, which are not emulated
         yield from (_episode(controller, label) for label in ("17 slots", "standard", "tiles"))
     yield from map(_persistent, EPISODES)
+        yield _episode(controller, "17 slots", with_ends=True)
+        for label in ("one of each", "17 slots", "standard", "300 columns", "a block a row"):
+            yield from (_ntm_episode(controller, label, with_ends=with_ends) for with_ends in (False, True))
 
 
 SMALL = tuple(_small())

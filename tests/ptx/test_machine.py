@@ -88,6 +88,25 @@ def test_pairs_of_floats() -> None:
     assert torch.equal(got, (x.double() * x + x).float())
 
 
+def test_copied_signs() -> None:
+    """The sign of the first number and the size of the second, also of zeros."""
+    code = "ld.global.f32 %f1, [%a3]; copysign.f32 %f2, %f1, 0fC0000000; st.global.f32 [%a4], %f2;"
+    x = torch.arange(THREADS, dtype=torch.float32) - 5
+    x[0] = -0.0
+    assert torch.equal(elementwise(code, x, torch.float32), torch.tensor(2.0).copysign(x))
+
+
+def test_sums_towards_zero() -> None:
+    """1/3 added to each number, and cut off where it does not fit."""
+    code = "ld.global.f32 %f1, [%a3]; add.rz.f32 %f2, %f1, 0f3EAAAAAB; st.global.f32 [%a4], %f2;"
+    x = torch.arange(1, THREADS + 1, dtype=torch.float32)
+    exact = x.double() + torch.tensor(1 / 3).double()
+    nearest = exact.float()
+    expected = torch.where(nearest > exact, nearest.nextafter(torch.tensor(0.0)), nearest)
+    assert (expected != nearest).any()
+    assert torch.equal(elementwise(code, x, torch.float32), expected)
+
+
 def test_mixed_precision() -> None:
     """Blackwell's product of two bfloat16 and sum with a float32: x x + 1/3."""
     code = "ld.global.b16 %h1, [%a3]; fma.rn.f32.bf16 %f1, %h1, %h1, 0f3EAAAAAB; st.global.f32 [%a4], %f1;"

@@ -13,7 +13,7 @@ import pytest
 
 from mannkern.memories.lrua.verification import CASES as LRUA_CASES
 from mannkern.memories.ntm.verification import CASES as NTM_CASES
-from tests.ptx.coverage import MISSING
+from tests.ptx.coverage import missing
 from tests.ptx.table import SMALL, WHOLE, Row
 from tests.ptx.worker import pool, run
 from tests.triton import table as interpreter
@@ -30,8 +30,8 @@ def emulator() -> Iterator[Executor]:
 @pytest.mark.parametrize("row", SMALL, ids=lambda row: row.name)
 def test_compiled_kernels(row: Row, emulator: Executor) -> None:
     """Results are right, and there is no race, no access out of bounds and no undefined value."""
-    if MISSING[row.is_cuda]:
-        pytest.skip(MISSING[row.is_cuda])
+    if missing(row):
+        pytest.skip(missing(row))
     result = emulator.submit(run, row).result()
     assert not result.wrong, "\n".join(result.wrong)
 

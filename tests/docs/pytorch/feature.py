@@ -13,7 +13,7 @@ from mannkern import MANN, NTM
 
 COMPILED, STEPS, YES, UNTESTED, NONE = "compiled loop", "step by step", "yes", "not tested", "-"
 SAME = "same code"  # nothing of it depends on the backend
-MANN_ALONE = "compiled loop, MANN"
+MANN_ALONE, NTM_ALONE = "compiled loop, MANN", "compiled loop, NTM"
 MODULES = (MANN, NTM)
 Check = Callable[[Any, str], None]
 

@@ -9,7 +9,20 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 from mannkern.memories.sequence import MemorySequence
-from tests.docs.pytorch.feature import COMPILED, SAME, STEPS, YES, Feature, agrees, build, close, draw, twin
+from tests.docs.pytorch.feature import (
+    COMPILED,
+    MANN_ALONE,
+    NTM_ALONE,
+    SAME,
+    STEPS,
+    YES,
+    Feature,
+    agrees,
+    build,
+    close,
+    draw,
+    twin,
+)
 
 
 def batch_first(module: Any, backend: str) -> None:
@@ -74,6 +87,9 @@ FEATURES = (
         COMPILED,
         STEPS,
         lengths,
+        MANN_ALONE,
+        NTM_ALONE,
+        ("tests/triton/test_episode_ends.py::test_equals_runs_apart",),
     ),
     Feature(
         "`PackedSequence`",
@@ -88,6 +104,9 @@ FEATURES = (
         COMPILED,
         STEPS,
         resets,
+        MANN_ALONE,
+        NTM_ALONE,
+        ("tests/triton/test_episode_ends.py::test_equals_runs_apart",),
     ),
     Feature("Input without a batch", "(T, F) for a sequence, (F) for a cell.", COMPILED, STEPS, without_a_batch),
     Feature(

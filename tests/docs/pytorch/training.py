@@ -141,16 +141,17 @@ FEATURES = (
     Feature(
         "Forward and backward of `MANN(x)`, `NTM(x)`",
         "For an LSTM or feed-forward controller. On a GPU `auto` takes `triton` for MANN, which in float64 equals the "
-        'CPU on an H200. `backend="cuda"` asks for one persistent kernel, which the emulator has run. NTM has no '
-        "compiled loop on a GPU.",
+        'CPU on an H200. `backend="cuda"` asks for one persistent kernel, which the emulator has run. For NTM it takes '
+        "`cuda`, with up to 1,024 slots (512 in float64), which no GPU has run yet.",
         COMPILED,
         STEPS,
         training_step,
         MANN_ALONE,
-        MANN_ALONE,
+        COMPILED,
         (
             "tests/gpu/episodes.py::equals_the_cpu",
             "tests/cuda/test_persistent.py::test_a_module_with_missing_gradients",
+            "tests/triton/test_ntm_episode.py::test_steps_episodes_and_sizes",
         ),
     ),
     Feature(

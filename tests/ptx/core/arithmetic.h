@@ -160,6 +160,7 @@ PTX_BINARY(ShiftLeft, b >= sizeof(T) * 8 ? 0 : T(a << b))
 PTX_BINARY(ShiftRight, b >= sizeof(T) * 8 ? (a < 0 ? T(-1) : T(0)) : T(a >> b))
 // A NaN gives the other number, and -0 is less than 0.
 PTX_BINARY(FloatGreatest, a != a ? b : b != b ? a : a == 0 && b == 0 ? (std::signbit(a) ? b : a) : a > b ? a : b)
+PTX_BINARY(CopySign, std::copysign(b, a))
 PTX_BINARY(FloatLeast, a != a ? b : b != b ? a : a == 0 && b == 0 ? (std::signbit(a) ? a : b) : a < b ? a : b)
 PTX_COMPARISON(Equal, a == b)
 PTX_COMPARISON(Different, a != b)
@@ -205,6 +206,16 @@ struct MultiplyAdd {
   template <class T>
   T operator()(T a, T b, T c) const {
     return T(a * b + c);
+  }
+};
+template <int rounding>
+struct RoundedAdd {
+  float operator()(float a, float b) const {
+    const volatile float x = a, y = b;  // volatile, so that nothing moves past the changes of rounding
+    fesetround(rounding);
+    const volatile float result = x + y;
+    fesetround(FE_TONEAREST);
+    return result;
   }
 };
 template <int rounding>

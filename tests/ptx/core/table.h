@@ -30,6 +30,7 @@ void add_floats(Table& t, const std::string& type) {
   t["div" + type] = binary<T, FloatDivide>;
   t["max" + type] = binary<T, FloatGreatest>;
   t["min" + type] = binary<T, FloatLeast>;
+  t["copysign" + type] = binary<T, CopySign>;
   t["neg" + type] = unary<T, Negate>;
   t["abs" + type] = unary<T, FloatAbsolute>;
   t["sqrt" + type] = unary<T, Root>;
@@ -109,6 +110,7 @@ void add_halves(Table& t, const std::string& type) {
 }
 
 inline void add_approximate(Table& t) {
+  t["add.rz.f32"] = binary<float, RoundedAdd<FE_TOWARDZERO>>;
   t["fma.rm.f32"] = ternary<float, RoundedFusedMultiplyAdd<FE_DOWNWARD>>;
   t["fma.rp.f32"] = ternary<float, RoundedFusedMultiplyAdd<FE_UPWARD>>;
   t["add.rz.f32"] = binary<float, RoundedToZeroAdd>;
