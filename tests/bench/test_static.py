@@ -71,10 +71,13 @@ def test_every_kernel_and_target_is_recorded() -> None:
     rows, writes = ("shift_sharpen", "ntm_address"), ("ntm_write",)
     names = {f"{name}{part}" for name in (*rows, *writes) for part in ("", "_backward")}
     steps = {"lrua_step", "lrua_step_backward"}
-    assert {name.split(":")[0] for name in CUDA} == names | steps
+    episodes = {"mann_persistent", "mann_persistent_backward"}
+    assert {name.split(":")[0] for name in CUDA} == names | steps | episodes
     numbers = 2 * (4 * len(rows) + 2 * len(writes)), len(steps) * 4 * 2  # types; a warp's rows and a block's, passes
-    assert len(CUDA) == sum(numbers)  # the steps': heads; the paper's size and any
-    assert all(set(by_target) == set(static.CUDA_TARGETS) for by_target in CUDA.values())
+    assert len(CUDA) == sum(numbers) + len(episodes)  # the steps': heads; the paper's size and any
+    for name, by_target in CUDA.items():
+        targets = {"sm_90", "sm_100"} if name.startswith("mann_persistent") else set(static.CUDA_TARGETS)
+        assert set(by_target) == targets
 
 
 @pytest.mark.parametrize(
