@@ -74,12 +74,29 @@ def main() -> int:
         report.not_timed += content.pop("unfit")
         good = {name: content["may_be_timed"].get(name, []) for name in names}
         gpu_contests.run(report, lambda: machine.write(file, content), good, options.tiny)
+    if "bench" in options.only and device == "cuda":
+        content |= counts(report.copy_rate, report.rows)
     if "sanitizer" in options.only and device == "cuda":  # last, because it takes longest
         content["checks"] |= gpu_jobs.sanitizer()
     failed = ([] if built else ["build"]) + gpu_jobs.failures(content)
     machine.write(file, content | {"failed": failed})
     print(f"written: {file}\n" + "\n".join(f"FAILED: {what}" for what in failed))
     return int(bool(failed))
+
+
+def counts(bandwidth: float, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Instruction counts of the standard kernels beside their times, which it also prints; or why there are none."""
+    from bench import gpu_counts
+    from bench.table import markdown
+
+    gpu = gpu_counts.gpu_at_hand(bandwidth)
+    kernels, reason = gpu_counts.count(gpu.arch)
+    if reason:
+        print(f"no instruction counts: {reason}")
+        return {"no_counts": reason}
+    found = gpu_counts.compare(kernels, gpu, rows)
+    print(markdown(*gpu_counts.table({"gpu": torch.cuda.get_device_name(), "counts": found})), flush=True)
+    return {"counts": found}
 
 
 def _triton_version() -> str:

@@ -209,8 +209,9 @@ def complaints(figures: dict[str, dict[str, dict[str, int]]], recorded: dict[str
             held = now["registers"] * now["warps"] * TARGETS[target].warp_size
             if TARGETS[target].backend == "cuda" and held > 65536:
                 sentences.append(f"{where}: {held} registers a program, of 65536 there are")
-            if now["shared"] > 65536:
-                sentences.append(f"{where}: {now['shared']} bytes of shared memory, of 65536 everywhere there are")
+            most = static_cuda.MOST_SHARED.get(name.split(":")[0], 65536)
+            if now["shared"] > most:
+                sentences.append(f"{where}: {now['shared']} bytes of shared memory, of {most} there are")
             before = recorded.get(name, {}).get(target)
             if before is None:
                 sentences.append(f"{where}: not recorded")

@@ -19,13 +19,14 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench.static_ptx import asymmetric_sums
 from setup import CUDA_SOURCES, find_nvcc, nvcc_flags
-from tests.cuda import emulated, lrua
+from tests.cuda import emulated, lrua, persistent
 
 ROOT = Path(__file__).resolve().parents[1]
 Figures = dict[str, dict[str, dict[str, int]]]
-Emulators = tuple[Path, ctypes.CDLL]  # libraries that know the shared memory of a block: the NTM's, and LRUA's
-# On request alone, until a GPU has timed it; its backward pass spills 136 bytes on sm_90.
-LEFT_OUT = ("csrc/cuda/mann.cu",)
+# Libraries that know the shared memory of a block: of the NTM, of LRUA's step, of the persistent kernels.
+Emulators = tuple[Path, ctypes.CDLL, ctypes.CDLL]
+ONLY_ON = {"csrc/cuda/mann.cu": ("sm_90", "sm_100")}  # other GPUs lack clusters, or shared memory
+MOST_SHARED = {"mann_persistent": 227 * 1024, "mann_persistent_backward": 227 * 1024}  # of a block there
 CACHE = ROOT / "build" / "static_cuda.json"
 STANDARD = (128, 20, 4, 3)  # N, W, H, S at which shared memory is recorded; LONG rows take a block each
 WRITE_HEADS = 2  # of an episode's step
@@ -35,6 +36,8 @@ ENTRY = re.compile(
     r".*?Used (\d+) registers",
     re.DOTALL,
 )
+PERSISTENT = re.compile(r"mann_persistent(_backward)?_kernel")
+HIDDEN = 200  # of the episode whose shared memory is recorded, with N = 128, W = 40, R = 4
 STEP = re.compile(
     r"lrua_(step|step_backward|scan|scan_backward)_kernel<(?:\(int\))?(\d), (?:\(int\))?(\d+), (?:\(int\))?\d+>"
 )
@@ -73,9 +76,11 @@ def compile_all(targets: list[str]) -> Figures:
 def _compile(targets: list[str]) -> Figures:
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
-        emulators = emulated.library(), lrua.build(Path(folder))
-        for source in (source for source in CUDA_SOURCES if source not in LEFT_OUT):
-            figures |= _compile_source(source, targets, Path(folder) / Path(source).stem, emulators)
+        emulators = emulated.library(), lrua.build(Path(folder)), persistent.build(Path(folder))
+        for source in CUDA_SOURCES:
+            some = [target for target in targets if target in ONLY_ON.get(source, targets)]
+            if some:
+                figures |= _compile_source(source, some, Path(folder) / Path(source).stem, emulators)
     return figures
 
 
@@ -107,7 +112,7 @@ def _compile_source(source: str, targets: list[str], folder: Path, emulators: Em
 
 def _kernel(mangled: str, emulators: Emulators) -> tuple[str, int, int]:
     """A kernel's name, the warps of its block and the block's shared memory."""
-    library, steps = emulators
+    library, steps, episodes = emulators
     tool = shutil.which("c++filt") or "cu++filt"
     plain = subprocess.run([tool, mangled], check=True, capture_output=True, text=True).stdout
     if step := STEP.search(plain):
@@ -116,6 +121,10 @@ def _kernel(mangled: str, emulators: Emulators) -> tuple[str, int, int]:
         at = (ctypes.c_int64(x) for x in (128, 40, int(R)))
         bytes_ = steps.shared_memory(f"lrua_{operation}".encode(), *at)
         return f"lrua_{operation}: float32, R = {R}, {sizes}", warps, bytes_
+    if whole := PERSISTENT.search(plain):
+        at = (ctypes.c_int64(x) for x in (HIDDEN, 128, 40, 4))
+        bytes_ = episodes.persistent_shared_memory(int(bool(whole[1])), *at)
+        return f"mann_persistent{whole[1] or ''}: float32", 16, bytes_
     match = KERNEL.search(plain.replace("mannkern::", ""))
     if match is None:
         raise RuntimeError(f"not a known kernel: {plain}")

@@ -12,6 +12,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from bench import gpu_counts
+
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = RESULTS.parents[1]
 PERFORMANCE, README = "docs/performance.md", "README.md"
@@ -93,7 +97,7 @@ def write() -> None:
     Raises ValueError where a document lacks its marks.
     """
     texts = {
-        PERFORMANCE: [table(), memory_table(), *(gpu_table(report) for report in gpu_reports())],
+        PERFORMANCE: [table(), memory_table(), *(text for report in gpu_reports() for text in gpu_tables(report))],
         README: [small_table(), *(small_gpu_table(report) for report in gpu_reports())],
     }
     for name, tables in texts.items():
@@ -128,7 +132,12 @@ def gpu_table(report: dict[str, Any], only: str = "", columns: Mapping[str, str]
             continue
         ratios = [f"{named[name]['seconds'] / best['seconds']:.2f}" if name in named else "" for name in columns]
         lines.append([what, f"{B}", f"{1e6 * best['seconds']:,.0f} us", f"{100 * best['of_bound']:.0f}%", *ratios])
-    return markdown([report["gpu"], "B", "mannkern", "of the bound", *columns.values()], lines)
+    return markdown([f"{report['gpu']}, measured", "B", "mannkern", "of the bound", *columns.values()], lines)
+
+
+def gpu_tables(report: dict[str, Any]) -> list[str]:
+    """The results of one GPU, and its instruction counts beside the times of the same kernels, where it has them."""
+    return [gpu_table(report), *([markdown(*gpu_counts.table(report))] if "counts" in report else [])]
 
 
 def small_gpu_table(report: dict[str, Any]) -> str:
@@ -147,4 +156,5 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
         write()
     else:
-        print("\n\n".join([table(), memory_table(), small_table(), *map(gpu_table, gpu_reports())]))
+        of_gpus = [text for report in gpu_reports() for text in gpu_tables(report)]
+        print("\n\n".join([table(), memory_table(), small_table(), *of_gpus]))

@@ -72,17 +72,17 @@ def test_table_of_a_gpu() -> None:
     rows.append({"what": "step", "B": 64, "name": "reference", "seconds": 1.0, "of_bound": 0.1})  # alone: no ratio
     report = {"gpu": "some-gpu", "rows": rows}
     assert table.gpu_table(report).splitlines() == [
-        "| some-gpu | B | mannkern | of the bound | reference | compiled |",
+        "| some-gpu, measured | B | mannkern | of the bound | reference | compiled |",
         "|---|---|---|---|---|---|",
         "| step | 16 | 1,000 us | 50% | 8.00 | 3.00 |",
     ]
     assert table.gpu_table(report, "st", {"reference": "eager", "lstm": "not timed"}).splitlines() == [
-        "| some-gpu | B | mannkern | of the bound | eager |",
+        "| some-gpu, measured | B | mannkern | of the bound | eager |",
         "|---|---|---|---|---|",
         "| step | 16 | 1,000 us | 50% | 8.00 |",
     ]
     assert table.gpu_table(report, "other").splitlines() == [
-        "| some-gpu | B | mannkern | of the bound |",
+        "| some-gpu, measured | B | mannkern | of the bound |",
         "|---|---|---|---|",
     ]
 

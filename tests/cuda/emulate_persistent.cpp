@@ -29,6 +29,12 @@ void call(const int64_t* fields, int backwards) {
 
 }  // namespace
 
+// Bytes of shared memory of a block, with strengths.
+extern "C" int64_t persistent_shared_memory(int backward, int64_t D, int64_t N, int64_t W, int64_t R) {
+  const mannkern::PersistentShape s = {1, 1, D, {N, W, R}, true, 1};
+  return backward ? mannkern::PersistentBackwardLayout(s).bytes() : mannkern::PersistentLayout(s).bytes();
+}
+
 extern "C" void persistent_forward(const int64_t* fields, int backwards) {
   call<mannkern::MANNPersistent>(fields, backwards);
 }

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +17,7 @@ from tests.cuda.persistent import (
     Episode,
     Results,
     backward,
+    build,
     cotangents,
     double,
     draw,
@@ -41,11 +39,7 @@ Emulate = Callable[[bool], AbstractContextManager[None]]
 @pytest.fixture(scope="module")
 def emulate(tmp_path_factory: pytest.TempPathFactory) -> Emulate:
     """Makes ``mann_episode`` run the emulated kernels; (True): with threads in reverse and parcels that come late."""
-    library = tmp_path_factory.mktemp("persistent") / "emulated.so"
-    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
-    source = str(Path(__file__).with_name("emulate_persistent.cpp"))
-    subprocess.run([str(COMPILER), *flags, source, "-o", str(library)], check=True)
-    loaded = ctypes.CDLL(str(library))
+    loaded = build(tmp_path_factory.mktemp("persistent"))
     return lambda backwards: kernels(
         lambda fields: loaded.persistent_forward(fields, int(backwards)),
         lambda fields: loaded.persistent_backward(fields, int(backwards)),

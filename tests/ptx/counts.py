@@ -1,17 +1,20 @@
 """What the kernels of the standard size execute for an episode and a step, and the least time that this takes.
 
-From the project's root: ``python -m tests.ptx.counts``. Machine code (SASS) is not run: its instructions are those of
-the PTX times the ratio of the static numbers, which is an estimate.
+From the project's root: ``python -m tests.ptx.counts [--gpu 90] [--json FILE]``. Machine code (SASS) is not run: its
+instructions are those of the PTX times the ratio of the static numbers, which is an estimate.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,15 +22,13 @@ from tests.ptx import triton_driver, triton_kernels  # isort: skip
 
 import torch
 import triton
-from torch.utils.cpp_extension import include_paths
 
 from mannkern import functional
-from setup import find_nvcc, nvcc_flags
 from tests.ptx import cuda_kernels, cuda_lrua
-from tests.ptx.build import ROOT
 from tests.ptx.coverage import MISSING
 from tests.ptx.instructions import BARRIER, BRANCH, RETURN, Instruction
 from tests.ptx.machine import Program
+from tests.ptx.session import SESSION
 
 TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 MULTIPROCESSORS, CLOCK = 132, 1.755e9  # of an H100 and an H200
@@ -82,101 +83,137 @@ def traffic(program: Program) -> Traffic:
     return Traffic(loaded, stored, int(wavefronts.sum()), int((wavefronts - least).sum()))
 
 
-class Counted(NamedTuple):
-    """A kernel that ran: its name, program, launched warps and steps, and the machine code of it and perhaps others."""
+class Ran(NamedTuple):
+    """A kernel that was run for ``steps`` steps of all episodes; ``assemble`` makes its machine code."""
 
+    backend: str
     name: str
     program: Program
-    warps: int
     steps: int
-    code: bytes
+    warps: int
+    assemble: Callable[[], bytes]
 
 
-def run_standard(backend: str) -> Iterator[Counted]:
-    """Each kernel of a step and of a scan, forward and backward."""
+class Counted(NamedTuple):
+    """What a kernel does for an episode and a step.
+
+    issue, shared: cycles of a multiprocessor that issuing its instructions takes, and its shuffles and shared memory
+    bytes:         of device memory, if each sector is moved once
+    """
+
+    backend: str
+    kernel: str
+    warps: int
+    registers: int
+    instructions: float
+    issue: float
+    shared: float
+    bytes: float
+
+
+def run_standard() -> Iterator[Ran]:
+    """Each kernel of a step and of a scan, forward and backward, on each backend that can be compiled here."""
+    if not MISSING[False]:
+        for steps, function in ((1, functional.lrua_step), (T, functional.lrua_scan)):
+            triton_driver.PROGRAMS.clear()
+            _call(steps, function, "triton", triton_kernels.as_on_a_gpu())
+            for compiled in triton_driver.PROGRAMS.values():
+                kernel = compiled.kernel
+                machine_code = partial(triton_driver.assemble, kernel)
+                yield Ran("triton", kernel.name, compiled.program, steps, kernel.metadata.num_warps, machine_code)
+    if not MISSING[True]:
+        for steps, function in ((1, functional.lrua_step), (T, functional.lrua_scan)):
+            cuda_kernels.program.cache_clear()
+            cuda_lrua.PROGRAMS.clear()
+            _call(steps, function, "cuda", cuda_lrua.emulated())
+            for name, program in cuda_lrua.PROGRAMS.items():
+                machine_code = partial(cuda_kernels.assemble, cuda_lrua.source_of(name), SESSION.arch)
+                yield Ran("cuda", name, program, steps, program.warps, machine_code)
+
+
+def _call(steps: int, function: Callable[..., object], backend: str, where: AbstractContextManager[None]) -> None:
+    """An operation and its gradient."""
     g = torch.Generator().manual_seed(0)
 
     def leaf(*size: int) -> torch.Tensor:
         return torch.randn(*size, generator=g).requires_grad_()
 
-    for steps, function in ((1, functional.lrua_step), (T, functional.lrua_scan)):
-        triton_driver.PROGRAMS.clear()
-        cuda_kernels.program.cache_clear()
-        cuda_lrua.PROGRAMS.clear()
-        front = () if steps == 1 else (T,)
-        interface = [leaf(*front, B, R, W), leaf(*front, B, R, W), leaf(*front, B, R)]
-        with triton_kernels.as_on_a_gpu() if backend == "triton" else cuda_lrua.emulated():
-            results = function(
-                leaf(B, N, W), leaf(B, R, N), leaf(B, N), *interface, num_least_used=LEAST, backend=backend
-            )
-            torch.stack([(x * torch.randn(x.shape, generator=g)).sum() for x in results]).sum().backward()
-        for compiled in triton_driver.PROGRAMS.values():
-            code, kernel = triton_driver.assemble(compiled.kernel), compiled.kernel
-            yield Counted(kernel.name, compiled.program, kernel.metadata.num_warps, steps, code)
-        for name, program in cuda_lrua.PROGRAMS.items():
-            yield Counted(name, program, program.warps, steps, nvcc_code(cuda_lrua.source_of(name)))
+    front = () if steps == 1 else (T,)
+    interface = [leaf(*front, B, R, W), leaf(*front, B, R, W), leaf(*front, B, R)]
+    with where:
+        results = function(leaf(B, N, W), leaf(B, R, N), leaf(B, N), *interface, num_least_used=LEAST, backend=backend)
+        sums = [(x * torch.randn(x.shape, generator=g)).sum() for x in results]  # type: ignore[attr-defined]
+        torch.stack(sums).sum().backward()
 
 
-@cache
-def nvcc_code(source: str) -> bytes:
-    """The machine code of a file of csrc/cuda."""
+def machine_code(cubin: bytes, kernel: str) -> tuple[int, int]:
+    """A kernel's static instructions without the padding at the end, and its registers."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        command = [*nvcc_flags(str(find_nvcc()), include_paths()), "-arch=sm_90", "-cubin", f"csrc/cuda/{source}"]
-        subprocess.run([*command, "-o", file.name], cwd=ROOT, check=True)
-        return Path(file.name).read_bytes()
-
-
-def machine_code(kernel: Counted) -> tuple[int, int]:
-    """Static instructions without the padding at the end, and registers."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(kernel.code)
+        file.write(cubin)
         file.flush()
         code, usage = (
             subprocess.run([str(TOOL), option, file.name], capture_output=True, text=True, check=True).stdout
             for option in ("-sass", "--dump-resource-usage")
         )
-    mangled = kernel.program.entry.name
-    code = code.partition(f"Function : {mangled}\n")[2].partition("Function :")[0]
-    names = re.findall(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\d\s+)?([A-Z][\w.]*)", code)
+    body = code.partition(f"Function : {kernel}\n")[2].partition("Function :")[0]
+    names = re.findall(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\d\s+)?([A-Z][\w.]*)", body)
     while names and names[-1] in ("NOP", "BRA"):
         names.pop()
-    registers = re.search(rf"{mangled}:\s+REG:(\d+)", usage)
+    registers = re.search(r"REG:(\d+)", usage.partition(f"Function {kernel}:")[2])
     return len(names), int(registers[1]) if registers else 0
 
 
-def report(backend: str) -> Iterator[str]:
-    """Four lines for each kernel."""
-    for kernel in run_standard(backend):
-        program, warps = kernel.program, kernel.warps
-        per = 1 / (B * program.launches * kernel.steps)
-        instructions, registers = machine_code(kernel)
-        kinds, moved = by_kind(program), traffic(program)
-        total, ratio = sum(kinds.values()) * per, instructions / len(program.code)
-        bytes_ = (program.sectors_read + program.sectors_written) * 32 * per
-        cycles = {
-            "issue": total * ratio / 4,
-            "shuffles and shared memory": (kinds["shfl"] + kinds["redux"] + moved.wavefronts) * per,
-            "special functions": 2 * kinds["special f32"] * per,
-            "L1": (moved.loaded + moved.stored) * per / 4,
-        }
-        times = [f"{unit} {x / (MULTIPROCESSORS * CLOCK) * 1e9:.1f}" for unit, x in cycles.items()]
-        times += [f"memory of an {gpu} {bytes_ / rate * 1e9:.1f}" for gpu, rate in BANDWIDTH.items()]
-        together = min(65536 // (registers * 32 * warps), 64 // warps)
-        yield f"{kernel.name}: {warps} warps, {registers} registers, {together} programs on a multiprocessor"
-        yield f"    {total:.0f} instructions of warps as PTX, about {total * ratio:.0f} as machine code: " + ", ".join(
-            f"{unit} {count * per:.0f}" for unit, count in kinds.most_common()
-        )
-        yield (
-            f"    {moved.wavefronts * per:.0f} wavefronts of shared memory, {moved.conflicts * per:.0f} by conflicts; "
-            f"{moved.loaded * per:.0f} sectors loaded, {moved.stored * per:.0f} stored; {bytes_:.0f} bytes of memory"
-        )
-        yield "    at least, in ns on all multiprocessors: " + ", ".join(times)
+def count(ran: Ran) -> Counted:
+    """The counts of a kernel."""
+    per = 1 / (B * ran.program.launches * ran.steps)
+    static, registers = machine_code(ran.assemble(), ran.program.entry.name)
+    kinds, moved = by_kind(ran.program), traffic(ran.program)
+    total = sum(kinds.values()) * per * static / len(ran.program.code)
+    shared = (kinds["shfl"] + kinds["redux"] + moved.wavefronts) * per
+    bytes_ = (ran.program.sectors_read + ran.program.sectors_written) * 32 * per
+    return Counted(ran.backend, ran.name, ran.warps, registers, total, total / 4, shared, bytes_)
+
+
+def report(ran: Ran) -> Iterator[str]:
+    """Four lines for a kernel."""
+    counted, program, per = count(ran), ran.program, 1 / (B * ran.program.launches * ran.steps)
+    kinds, moved = by_kind(program), traffic(program)
+    cycles = {
+        "issue": counted.issue,
+        "shuffles and shared memory": counted.shared,
+        "special functions": 2 * kinds["special f32"] * per,
+        "L1": (moved.loaded + moved.stored) * per / 4,
+    }
+    times = [f"{unit} {x / (MULTIPROCESSORS * CLOCK) * 1e9:.1f}" for unit, x in cycles.items()]
+    times += [f"memory of an {gpu} {counted.bytes / rate * 1e9:.1f}" for gpu, rate in BANDWIDTH.items()]
+    together = min(65536 // (counted.registers * 32 * ran.warps), 64 // ran.warps)
+    yield f"{ran.name}: {ran.warps} warps, {counted.registers} registers, {together} programs on a multiprocessor"
+    yield (
+        f"    {sum(kinds.values()) * per:.0f} instructions of warps as PTX, about {counted.instructions:.0f} as "
+        f"machine code: {', '.join(f'{unit} {number * per:.0f}' for unit, number in kinds.most_common())}"
+    )
+    yield (
+        f"    {moved.wavefronts * per:.0f} wavefronts of shared memory, {moved.conflicts * per:.0f} by conflicts; "
+        f"{moved.loaded * per:.0f} sectors loaded, {moved.stored * per:.0f} stored; {counted.bytes:.0f} bytes of memory"
+    )
+    yield "    at least, in ns on all multiprocessors: " + ", ".join(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gpu", type=int, default=90, help="90 for sm_90")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the counts to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    SESSION.arch = options.gpu
+    print(f"An episode and step at N = {N}, W = {W}, R = {R}, n = {LEAST}, in float32 on sm_{options.gpu}")
+    counted = []
+    for ran in run_standard():
+        print("\n".join(report(ran)), flush=True)
+        counted.append(count(ran)._asdict())
+    if options.json:
+        options.json.write_text(json.dumps({"gpu": f"sm_{options.gpu}", "kernels": counted}))
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(f"An episode and step at N = {N}, W = {W}, R = {R}, n = {LEAST}, in float32 on sm_90")
-    for backend, missing in (("triton", MISSING[False]), ("cuda", MISSING[True])):
-        print(f"\nBackend {backend}: {missing or 'its kernels'}")
-        for line in () if missing else report(backend):
-            print(line)
+    main()

@@ -40,12 +40,20 @@ def _sources() -> list[Path]:
 @cache
 def module(source: str, arch: int) -> Module:
     """The PTX of a file of csrc/cuda for a GPU."""
+    return Module(_compiled(source, arch, "ptx").read_text())
 
+
+def assemble(source: str, arch: int) -> bytes:
+    """The machine code of a file of csrc/cuda for a GPU."""
+    return _compiled(source, arch, "cubin").read_bytes()
+
+
+def _compiled(source: str, arch: int, kind: str) -> Path:
     command = [
         *nvcc_flags(str(find_nvcc()), include_paths()),
         f"-arch=sm_{arch}",
         "-lineinfo",
-        "-ptx",
+        f"-{kind}",
         f"csrc/cuda/{source}",
     ]
 
@@ -54,7 +62,7 @@ def module(source: str, arch: int) -> Module:
 
     version = subprocess.run([command[0], "--version"], check=True, capture_output=True, text=True).stdout
     key = (*command, version, torch.__version__)
-    return Module(cached(f"{Path(source).stem}-sm_{arch}.ptx", _sources(), compile_, *key).read_text())
+    return cached(f"{Path(source).stem}-sm_{arch}.{kind}", _sources(), compile_, *key)
 
 
 @cache

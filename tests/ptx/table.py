@@ -229,10 +229,10 @@ def _whole() -> Iterator[Row]:
     yield from (_ties(*sizes) for sizes in TIES)
     for controller in EPISODE_OPTIONS:  # in float32: products of float64 take tensor cores, which are not emulated
         yield from (_episode(controller, label) for label in ("17 slots", "standard", "tiles"))
-    yield from map(_persistent, EPISODES)
         yield _episode(controller, "17 slots", with_ends=True)
         for label in ("one of each", "17 slots", "standard", "300 columns", "a block a row"):
             yield from (_ntm_episode(controller, label, with_ends=with_ends) for with_ends in (False, True))
+    yield from map(_persistent, EPISODES)
 
 
 SMALL = tuple(_small())
