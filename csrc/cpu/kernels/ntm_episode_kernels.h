@@ -147,6 +147,7 @@ void ntm_step_backward(const NTMStepBackward<T>& op, int64_t begin, int64_t end)
       prefetch(op.rows + (e + 1) * row_stride, row_stride);
       prefetch(op.interface + (e + 1) * layout.size(), layout.size());
       prefetch(op.grad_interface + (e + 1) * layout.size(), layout.size(), true);
+      prefetch(offset_or_null(op.grad_outputs, (e + 1) * op.output_stride), op.output_stride);
     }
     const T *X = anew ? op.restart.memory : op.memory + e * memory_size(all), *Y = op.memory_out + e * memory_size(all);
     const T* previous = anew ? op.restart.rows : op.previous_rows + e * row_stride;
