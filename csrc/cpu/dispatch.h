@@ -67,4 +67,13 @@ void each_task(int64_t count, F f) {
   });
 }
 
+// As over_batch, for kernels that take an episode through all steps: a thread that is done takes the next few episodes.
+template <class Op>
+void over_episodes(int64_t B, int64_t work, void (*kernel)(const Op&, int64_t, int64_t), const Op& op) {
+  const int64_t grain = 65536 / std::max<int64_t>(work, 1) + 1, threads = workers(INT64_MAX);
+  const int64_t parts = threads == 1 ? 1 : std::min(4 * threads, B / grain);
+  if (parts <= 1) return kernel(op, 0, B);
+  each_task(parts, [&](int64_t i, int64_t) { kernel(op, i * B / parts, (i + 1) * B / parts); });
+}
+
 }  // namespace mannkern
