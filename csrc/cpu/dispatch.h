@@ -1,10 +1,9 @@
 // Dispatch: the kernels of the instruction set in use, and the threads that run one over the batch.
 #pragma once
 
-#include <atomic>
-
 #include "../host/tensors.h"
 #include "kernels/kernels.h"
+#include "team.h"
 
 namespace mannkern {
 
@@ -26,9 +25,21 @@ inline int64_t padded_slots(int64_t N, int64_t block) { return (N + block - 1) /
 // at least the work of about three standard steps, because waking it takes as long.
 template <class Op>
 void over_batch(int64_t B, int64_t work, void (*kernel)(const Op&, int64_t, int64_t), const Op& op) {
+  Team* team = Team::of_this_thread();
+  if (team && B > 1 && B * work > 4096) return team->run(B, [&](int64_t begin, int64_t end) { kernel(op, begin, end); });
   const int64_t grain = 65536 / std::max<int64_t>(work, 1) + 1;
   torch::stable::parallel_for(0, B, grain, [&](int64_t begin, int64_t end) { kernel(op, begin, end); });
 }
+
+// The thread that makes it leads the team.
+class Lead {
+ public:
+  explicit Lead(Team& team) : team_(team) { Team::of_this_thread() = &team; }
+  ~Lead() { Team::of_this_thread() = nullptr, team_.end(); }
+
+ private:
+  Team& team_;
+};
 
 // Threads that each_task uses.
 inline int64_t workers(int64_t count) {
@@ -36,15 +47,33 @@ inline int64_t workers(int64_t count) {
 }
 
 // Calls f(i, worker) for each i below `count`. A thread takes the next i whenever it is done with one: those that the
-// system lets run do the work. `worker` is below workers(count), and has one i at a time. A single task runs outside,
-// so that over_batch splits what it does.
+// system lets run do the work. `worker` is below workers(count), and has one i at a time. With a single task the other
+// threads help with what it gives to over_batch.
 template <class F>
 void each_task(int64_t count, F f) {
-  if (count == 1) return f(0, 0);
+  if (count == 1) {
+    const int64_t threads = workers(INT64_MAX);
+    if (threads == 1) return f(0, 0);
+    Team team(threads);
+    return torch::stable::parallel_for(0, threads, 1, [&](int64_t worker, int64_t) {
+      if (worker > 0) return team.help();
+      const Lead lead(team);
+      f(0, 0);
+    });
+  }
   std::atomic<int64_t> next{0};
   torch::stable::parallel_for(0, workers(count), 1, [&](int64_t worker, int64_t) {
     for (int64_t i; (i = next.fetch_add(1)) < count;) f(i, worker);
   });
+}
+
+// As over_batch, for kernels that take an episode through all steps: a thread that is done takes the next few episodes.
+template <class Op>
+void over_episodes(int64_t B, int64_t work, void (*kernel)(const Op&, int64_t, int64_t), const Op& op) {
+  const int64_t grain = 65536 / std::max<int64_t>(work, 1) + 1, threads = workers(INT64_MAX);
+  const int64_t parts = threads == 1 ? 1 : std::min(4 * threads, B / grain);
+  if (parts <= 1) return kernel(op, 0, B);
+  each_task(parts, [&](int64_t i, int64_t) { kernel(op, i * B / parts, (i + 1) * B / parts); });
 }
 
 }  // namespace mannkern

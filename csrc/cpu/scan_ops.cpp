@@ -51,12 +51,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan(const Tensor& memor
     const Tensor reads = allocate_large<T>({steps, B, s.R, s.W}), memory_out = call.out({B, s.N, s.W});
     const Tensor weights_out = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N});
     const Tensor checkpoints = allocate_large<T>({save_for_backward ? (steps - 1) / every : 0, B, state_size<T>(s)});
-    over_batch(B, steps * s.N * s.W * s.R, kernels<T>().lrua_scan,
-               LRUAScan<T>{s, options, B, steps, every, call.in(memory, "memory", {B, s.N, s.W}),
-                           call.in(read_weights, "read_weights", {B, s.R, s.N}), call.in(usage, "usage", {B, s.N}),
-                           interface_vectors(call, steps, B, s, keys, adds, gates, strengths), data<T>(reads),
-                           data<T>(memory_out), data<T>(weights_out), data<T>(usage_out),
-                           save_for_backward ? data<T>(checkpoints) : nullptr});
+    over_episodes(B, steps * s.N * s.W * s.R, kernels<T>().lrua_scan,
+                  LRUAScan<T>{s, options, B, steps, every, call.in(memory, "memory", {B, s.N, s.W}),
+                              call.in(read_weights, "read_weights", {B, s.R, s.N}), call.in(usage, "usage", {B, s.N}),
+                              interface_vectors(call, steps, B, s, keys, adds, gates, strengths), data<T>(reads),
+                              data<T>(memory_out), data<T>(weights_out), data<T>(usage_out),
+                              save_for_backward ? data<T>(checkpoints) : nullptr});
     return std::make_tuple(reads, memory_out, weights_out, usage_out, checkpoints);
   });
 }
@@ -78,7 +78,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
     const Tensor grad_keys = allocate_large<T>({steps, B, s.R, s.W}),
                  grad_adds = allocate_large<T>({steps, B, s.R, s.W});
     const Tensor grad_gates = call.out({steps, B, s.R}), grad_strengths = call.out({steps, B, strengths ? s.R : 0});
-    over_batch(B, steps * s.N * s.W * s.R, kernels<T>().lrua_scan_backward,
+    over_episodes(B, steps * s.N * s.W * s.R, kernels<T>().lrua_scan_backward,
                LRUAScanBackward<T>{s,
                                    options,
                                    B,

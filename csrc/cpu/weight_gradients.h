@@ -47,6 +47,7 @@ class WeightGradients {
   // before the first step, `outputs` (T,B,O) that after each.
   void add(const Chunk& chunk, const T* x, const T* first, const T* outputs) {
     if (chunk.rows.back() == 0) return;
+    for (size_t bias : {3, 4}) std::fill_n(data<T>(chunk_sums_[bias]), chunk_sums_[bias].numel(), T(0));
     const auto [T_, B, F, D, O, I, lstm] = s_;
     const int64_t seen = s_.seen(), G = s_.gates(), P = PackedMatrix<T>::panel();
     std::array<Factor, 3> factors{Factor{G, F, grad_gates_, {}}, Factor{G, O - seen, grad_gates_, {}},
@@ -61,21 +62,34 @@ class WeightGradients {
         factors[2].rows.push_back(outputs + i * O);
       }
     }
-    std::vector<Task> tasks;
-    const int64_t threads = workers(INT64_MAX), parts = threads == 1 ? 1 : 2 * threads;
+    // tasks of about equally many numbers: panels of all products, one product after the other
+    const int64_t threads = workers(INT64_MAX), count = threads == 1 ? 1 : 4 * threads;
+    double total = 0, done = 0;
+    for (const Factor& factor : factors) total += double(factor.outputs) * ((factor.columns + P - 1) / P);
+    std::vector<std::vector<Piece>> tasks;
+    for (size_t p = 0; p < factors.size(); ++p)
+      for (int64_t panel = 0; panel < (factors[p].columns + P - 1) / P; ++panel, done += double(factors[p].outputs)) {
+        if (done * double(count) >= total * double(tasks.size())) tasks.emplace_back();
+        if (tasks.back().empty() || tasks.back().back().sum != p) tasks.back().push_back({p, panel, panel, false});
+        ++tasks.back().back().end;
+      }
     int64_t most = 0;
-    for (size_t p = 0; p < 3; ++p) {
-      const int64_t panels = (factors[p].columns + P - 1) / P, count = std::min(panels, parts);
-      for (int64_t i = 0; i < count; ++i) tasks.push_back({p, i * panels / count, (i + 1) * panels / count});
-      most = std::max(most, (panels + count - 1) / count);
-    }
-    tasks.push_back({3, 0, 1}), tasks.push_back({4, 0, 1});
+    for (const auto& task : tasks)
+      for (const Piece& piece : task) most = std::max(most, piece.end - piece.begin);
     const int64_t size = std::min(chunk.rows.back(), steps(chunk) * chunk.B) * P * most;
     const Tensor panels = Call<T>::allocate({workers(tasks.size()), size}, Call<T>::kType);
     each_task(tasks.size(), [&](int64_t i, int64_t worker) {
-      const Task& task = tasks[i];
-      if (task.sum < 3) add_product(chunk, task, factors[task.sum], data<T>(panels) + worker * size);
-      else add_rows(chunk, task.sum, task.sum == 3 ? grad_gates_ : grad_interface_);
+      each_rows(chunk, [&](int64_t from, int64_t to) {
+        for (Piece& piece : tasks[i]) {
+          // the rows of step 0, whose controller saw no output of the episode, are a sum of their own
+          const int64_t late = piece.sum == 1 && from == 0 ? chunk.active[0] : from;
+          multiply(piece, factors[piece.sum], from, late, data<T>(panels) + worker * size);
+          multiply(piece, factors[piece.sum], late, to, data<T>(panels) + worker * size);
+          if (piece.begin == 0 && piece.sum != 1) add_rows(piece.sum ? 4 : 3, factors[piece.sum].grads, from, to);
+        }
+      });
+      for (const Piece& piece : tasks[i])
+        if (batch_.chunks.size() > 1) add_chunk(piece, factors[piece.sum]);
     });
   }
 
@@ -92,9 +106,11 @@ class WeightGradients {
     const Tensor& grads;
     std::vector<const T*> rows;
   };
-  struct Task {
-    size_t sum;           // its number in sums_
-    int64_t begin, end;  // panels of its columns
+  // Panels [begin, end) of the columns of sum number `sum`.
+  struct Piece {
+    size_t sum;
+    int64_t begin, end;
+    bool add;  // whether it has been written, so that what comes is added
   };
 
   std::array<Tensor, 5> sums() const {
@@ -110,37 +126,32 @@ class WeightGradients {
       f(chunk.rows[t], chunk.rows[std::min(t + steps(chunk), s_.T)]);
   }
 
-  void add_product(const Chunk& chunk, const Task& task, const Factor& factor, T* panels) {
-    const int64_t P = PackedMatrix<T>::panel(), first = task.begin * P, M = factor.outputs, width = factor.columns;
-    T* sum = data<T>(chunk_sums_[task.sum]) + first;
-    bool add = false;
-    const auto multiply = [&](int64_t from, int64_t to) {
-      if (from == to) return;
-      const int64_t K = to - from, N = width - first, count = task.end - task.begin;
-      kernels<T>().pack_rows(PackRows<T>{K, N, first, factor.rows.data() + from, panels}, 0, count);
-      kernels<T>().gemm(
-          Product<T>{M, N, K, transposed(rows_of<T>(data<T>(factor.grads) + from * M, M)), panels, sum, width, add}, 0,
-          count);
-      add = true;
-    };
-    each_rows(chunk, [&](int64_t from, int64_t to) {
-      // the rows of step 0, whose controller saw no output of the episode, are a sum of their own
-      const int64_t late = task.sum == 1 && from == 0 ? chunk.active[0] : from;
-      multiply(from, late), multiply(late, to);
-    });
-    for (int64_t m = 0; m < M && batch_.chunks.size() > 1; ++m) {
-      T* all = data<T>(sums_[task.sum]) + first + m * width;
-      for (int64_t j = 0; j < std::min(width, task.end * P) - first; ++j) all[j] += sum[m * width + j];
-    }
+  // Adds the products of rows [from, to) to a chunk's sum.
+  void multiply(Piece& piece, const Factor& factor, int64_t from, int64_t to, T* panels) const {
+    if (from == to) return;
+    const int64_t first = piece.begin * PackedMatrix<T>::panel(), M = factor.outputs, K = to - from;
+    const int64_t N = factor.columns - first, count = piece.end - piece.begin;
+    kernels<T>().pack_rows(PackRows<T>{K, N, first, factor.rows.data() + from, panels}, 0, count);
+    kernels<T>().gemm(Product<T>{M, N, K, transposed(rows_of<T>(data<T>(factor.grads) + from * M, M)), panels,
+                                 data<T>(chunk_sums_[piece.sum]) + first, factor.columns, piece.add},
+                      0, count);
+    piece.add = true;
   }
-  void add_rows(const Chunk& chunk, size_t number, const Tensor& grads) {
+  void add_rows(size_t sum, const Tensor& grads, int64_t from, int64_t to) const {
     const int64_t width = grads.size(1);
-    T *sum = data<T>(chunk_sums_[number]), *all = data<T>(sums_[number]);
-    std::fill_n(sum, width, T(0));
-    each_rows(chunk, [&](int64_t from, int64_t to) {
-      kernels<T>().sum_rows(SumRows<T>{to - from, width, data<T>(grads) + from * width, sum}, 0, width);
-    });
-    for (int64_t j = 0; j < width && batch_.chunks.size() > 1; ++j) all[j] += sum[j];
+    kernels<T>().sum_rows(SumRows<T>{to - from, width, data<T>(grads) + from * width, data<T>(chunk_sums_[sum])}, 0,
+                          width);
+  }
+  // Adds a chunk's sum to that of all.
+  void add_chunk(const Piece& piece, const Factor& factor) const {
+    const int64_t P = PackedMatrix<T>::panel(), end = std::min(piece.end * P, factor.columns);
+    const T* sum = data<T>(chunk_sums_[piece.sum]);
+    T* all = data<T>(sums_[piece.sum]);
+    for (int64_t m = 0; m < factor.outputs; ++m)
+      for (int64_t j = piece.begin * P; j < end; ++j) all[m * factor.columns + j] += sum[m * factor.columns + j];
+    if (piece.begin > 0 || piece.sum == 1) return;
+    const size_t bias = piece.sum ? 4 : 3;
+    for (int64_t j = 0; j < factor.outputs; ++j) data<T>(sums_[bias])[j] += data<T>(chunk_sums_[bias])[j];
   }
 
   const ControllerShape s_;

@@ -111,6 +111,7 @@ void mann_step_backward(const MANNStepBackward<T>& op, int64_t begin, int64_t en
   T *grad_usage = arena.take(s.Np), *w = arena.take(s.R * s.Np);
   for (int64_t e = begin; e < end; ++e) {
     T *grad_output = op.grad_output + e * op.output_stride, *grad_interface = op.grad_interface + e * layout.size();
+    if (op.grad_outputs && e + 1 < end) prefetch(op.grad_outputs + (e + 1) * op.output_stride, op.output_stride);
     if (op.grad_outputs)
       for (int64_t i = 0; i < op.output_stride; ++i) grad_output[i] += op.grad_outputs[e * op.output_stride + i];
     const T* previous = op.restart.at(e) ? op.restart.rows : op.previous_rows + e * row_size;

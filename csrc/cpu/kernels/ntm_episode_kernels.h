@@ -77,6 +77,10 @@ void ntm_recompute(const NTMRecompute<T>& op, int64_t begin, int64_t end) {
     for (int64_t t = 0; t < op.steps; ++t) {
       const int64_t i = t * op.B + e;
       const T* row = op.interface + i * layout.size();
+      if (t + 1 < op.steps) {
+        prefetch(op.rows + (i + op.B) * row_size, layout.V * s.Np);
+        prefetch(op.interface + (i + op.B) * layout.size() + layout.adds(), 2 * layout.V * layout.shape.W);
+      }
       T* Y = op.memories + (t * op.episodes + e) * size;
       erase_write(Y, op.restart.at(i) ? op.restart.memory : before, op.rows + i * row_size, row + layout.erases(), row + layout.adds(),
                   s);
@@ -96,6 +100,10 @@ void ntm_step(const NTMStep<T>& op, int64_t begin, int64_t end) {
   const int64_t Np = all.Np, first_read = layout.V * Np, row_stride = (3 * H + 1) * Np;
   for (int64_t e = begin; e < end; ++e) {
     const bool anew = op.restart.at(e);
+    if (e + 1 < end) {
+      prefetch(op.rows + (e + 1) * row_stride, row_stride, true);
+      prefetch(op.interface + (e + 1) * layout.size(), layout.size(), true);
+    }
     const T* X = anew ? op.restart.memory : op.memory + e * memory_size(all);
     const T* previous = anew ? op.restart.rows : op.previous_rows + e * row_stride;
     T *Y = op.memory_out + e * memory_size(all), *interface = op.interface + e * layout.size();
@@ -135,6 +143,12 @@ void ntm_step_backward(const NTMStepBackward<T>& op, int64_t begin, int64_t end)
   const int64_t Np = all.Np, first_read = layout.V * Np, row_stride = (3 * H + 1) * Np;
   for (int64_t e = begin; e < end; ++e) {
     const bool anew = op.restart.at(e);
+    if (e + 1 < end) {
+      prefetch(op.rows + (e + 1) * row_stride, row_stride);
+      prefetch(op.interface + (e + 1) * layout.size(), layout.size());
+      prefetch(op.grad_interface + (e + 1) * layout.size(), layout.size(), true);
+      prefetch(offset_or_null(op.grad_outputs, (e + 1) * op.output_stride), op.output_stride);
+    }
     const T *X = anew ? op.restart.memory : op.memory + e * memory_size(all), *Y = op.memory_out + e * memory_size(all);
     const T* previous = anew ? op.restart.rows : op.previous_rows + e * row_stride;
     const T* weights = op.rows + e * row_stride;
