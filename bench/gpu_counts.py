@@ -24,7 +24,7 @@ CALLS = {  # what a benchmark times, by how its name begins -> the kernels that 
         "triton": ("step_forward", "step_backward"),
         "cuda": ("lrua_step", "lrua_step_backward"),
     },
-    "scan": {"triton": ("scan_forward", "scan_backward")},
+    "scan": {"triton": ("scan_forward", "scan_backward"), "cuda": ("lrua_scan", "lrua_scan_backward")},
 }
 
 
