@@ -53,7 +53,7 @@ def test_triton_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_triton_that_is_not_installed(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton, "_has_triton", False)
+    monkeypatch.setattr(triton, "has_triton", False)
     with pytest.raises(RuntimeError, match="need another: Triton is not installed; pip install triton"):
         name_of("lrua", "triton", torch.device(device))
     with pytest.warns(UserWarning, match="reference on 'cuda': Triton is not installed; pip install triton"):
