@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from mannkern.backends import native
+from mannkern.backends import native, triton
 from mannkern.backends.backend import Backend, FusedEpisode, Sizes
-from mannkern.backends.triton import has_triton
 
 _MOST_SLOTS = 65_536
 _MOST_EPISODE_SLOTS = 1024  # of an NTM's episode as one operation, in float32
@@ -53,7 +52,7 @@ def _why_not_episode(sizes: Sizes, dtype: torch.dtype) -> str:
 
 def _takes_ntm_episode(sizes: Sizes, dtype: torch.dtype) -> bool:
     """Where the rows of four heads fit into the shared memory of a block, and Triton has the controller's kernels."""
-    return has_triton and (_MOST_EPISODE_SLOTS if dtype == torch.float32 else _MOST_EPISODE_SLOTS // 2) >= sizes.N
+    return triton.has_triton and (_MOST_EPISODE_SLOTS if dtype == torch.float32 else _MOST_EPISODE_SLOTS // 2) >= sizes.N
 
 
 BACKEND = Backend(

@@ -64,7 +64,8 @@ def episode_function(operation: EpisodeOperation) -> type[Function]:
         ctx.save_for_backward(*inputs[:tensors], output[0], *output[results:])
 
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        args, (outputs, *saved) = ctx.saved_tensors[:tensors], ctx.saved_tensors[tensors:]
+        unpacked = ctx.saved_tensors  # once: torch.utils.checkpoint allows no second time
+        args, (outputs, *saved) = unpacked[:tensors], unpacked[tensors:]
         no_options = (None,) * (len(ctx.options) + 1)
         if is_differentiated_again():
             choices = operation.choices(saved, ctx.options)
