@@ -51,6 +51,15 @@ def carry_out(planned: Planned, runs: Path, results: Path, data: Path, threads: 
     return outcome.signal is None
 
 
+def collect(planned: Planned, runs: Path, results: Path) -> bool:
+    """Write the result of a run that is not at its end as far as it is. False where it has not begun."""
+    file, run = results / f"{planned.name}.json", runs / planned.name
+    if is_finished(file) or not (run / CHECKPOINT).exists():
+        return is_finished(file)
+    write(file, result(planned, run, registry.load_config(run), finished=False))
+    return True
+
+
 def _open(run: Path, planned: Planned, data: Path, threads: int) -> RunConfig:
     settings = dict(planned.settings) | {"seed": planned.seed, "threads": threads}
     if settings["task"] in OMNIGLOT:
