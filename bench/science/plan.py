@@ -51,6 +51,10 @@ SEARCH: dict[str, dict[str, Any]] = {  # 40,000 episodes each
     "batch of 4, lr 2e-3": {"batch_size": 4, "lr": 2e-3},
     "batch of 4, lr 5e-4": {"batch_size": 4, "lr": 5e-4},
     "batch of 2, lr 1e-3": {"batch_size": 2},
+    "batch of 4, input weights x 3": {"batch_size": 4, "input_gain": 3.0},
+    "batch of 4, input weights x 6": {"batch_size": 4, "input_gain": 6.0},
+    "batch of 4, 8 least-used slots": {"batch_size": 4, "num_least_used": 8},
+    "batch of 4, not augmented": {"batch_size": 4, "augment": False},
     "batch of 4, slots per head": {"batch_size": 4, "least_used": "per_head"},
     "batch of 4, uniform memory": {"batch_size": 4, "memory_init": "uniform"},
     "batch of 4, learned memory": {"batch_size": 4, "memory_init": "learned"},
@@ -78,6 +82,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     "1 read": {"num_reads": 1},
     "initial memory learned": {"memory_init": "learned"},
     "initial memory uniform": {"memory_init": "uniform"},
+    "1 least-used slot": {"num_least_used": 1},
     "batch of 64": {"batch_size": 64},
     "batch of 256": {"batch_size": 256},
 }
