@@ -19,7 +19,7 @@ class CoreSettings:
 
     input_size F, hidden_size D; memory_slots N, memory_width W and num_reads R of a memory: the defaults are those of
     Santoro et al. (2016). num_writes and shift_range are an NTM's (:class:`mannkern.NTMCell`); least_used,
-    num_least_used, decay, key_strength and write are LRUA's (:class:`mannkern.MANNCell`). lstm_layers: layers of an LSTM
+    num_least_used, decay, key_strength and write are LRUA's (:class:`mannkern.MANNCell`). lstm_layers: those of an LSTM
     without memory.
     """
 
