@@ -13,7 +13,7 @@ from bench.machine import ROOT
 from bench.science.page import write_page
 from bench.science.plan import Planned, plan
 from bench.science.quick import compare
-from bench.science.runner import carry_out, is_finished
+from bench.science.runner import carry_out, collect, is_finished
 
 RESULTS = ROOT / "bench" / "results" / "science"
 
@@ -32,6 +32,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--page", action="store_true", help="write docs/results.md and its pictures from the results, and stop"
     )
+    parser.add_argument(
+        "--collect", action="store_true", help="train nothing: write the results of runs as far as they are"
+    )
     parser.add_argument("--quick", action="store_true", help="ten minutes: short runs, beside the spread that ours had")
     return parser.parse_args(given)
 
@@ -49,6 +52,9 @@ def main(given: list[str] | None = None) -> int:
     todo = chosen(args)
     if args.page:
         write_page(args.results, ROOT / "docs" / "results.md")
+        return 0
+    if args.collect:
+        print(*(planned.name for planned in todo if collect(planned, args.runs, args.results)), sep="\n")
         return 0
     results = args.runs / "quick-results" if args.quick else args.results
     for planned in todo:

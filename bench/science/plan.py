@@ -43,9 +43,26 @@ TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
     "MANN, NTM addressing": (250, {"model": "ntm"}),
 }
 NEIGHBOURS = {f"kNN, pixels, k = {k}": {"model": "knn", "neighbours": k} for k in (1, 5)}
-SEARCH: dict[str, dict[str, Any]] = {
-    "lr 1e-3": {},
-    "lr 3e-3": {"lr": 3e-3},
+SEARCH: dict[str, dict[str, Any]] = {  # 40,000 episodes each
+    "batch of 16, lr 1e-3": {},
+    "batch of 16, lr 3e-3": {"lr": 3e-3},
+    "batch of 16, lr 3e-3, strength 6 at first": {"lr": 3e-3, "initial_strength": 6.0},
+    "batch of 4, lr 1e-3": {"batch_size": 4},
+    "batch of 4, lr 2e-3": {"batch_size": 4, "lr": 2e-3},
+    "batch of 4, lr 5e-4": {"batch_size": 4, "lr": 5e-4},
+    "batch of 2, lr 1e-3": {"batch_size": 2},
+    "batch of 4, input weights x 3": {"batch_size": 4, "input_gain": 3.0},
+    "batch of 4, input weights x 6": {"batch_size": 4, "input_gain": 6.0},
+    "batch of 4, 8 least-used slots": {"batch_size": 4, "num_least_used": 8},
+    "batch of 4, not augmented": {"batch_size": 4, "augment": False},
+    "batch of 4, slots per head": {"batch_size": 4, "least_used": "per_head"},
+    "batch of 4, uniform memory": {"batch_size": 4, "memory_init": "uniform"},
+    "batch of 4, learned memory": {"batch_size": 4, "memory_init": "learned"},
+    "batch of 4, usage decay 0.95": {"batch_size": 4, "decay": 0.95},
+}
+EFFICIENCY: dict[str, tuple[float, dict[str, Any]]] = {  # 200,000 episodes each, over which the learning rate falls
+    "MANN, batches of 4": (16, {"batch_size": 4}),
+    "LSTM, batches of 4": (12, {"batch_size": 4, "model": "lstm"}),
 }
 FACTORS: dict[str, dict[str, Any]] = {
     "the paper's": {},
@@ -65,6 +82,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     "1 read": {"num_reads": 1},
     "initial memory learned": {"memory_init": "learned"},
     "initial memory uniform": {"memory_init": "uniform"},
+    "1 least-used slot": {"num_least_used": 1},
     "batch of 64": {"batch_size": 64},
     "batch of 256": {"batch_size": 256},
 }
@@ -78,15 +96,21 @@ QUICK: dict[str, tuple[float, dict[str, Any]]] = {
 
 def plan() -> Iterator[Planned]:
     """All runs, in the order in which they are carried out."""
-    yield from (_quick(row, seed) for seed in range(3) for row in QUICK)
-    for row, settings in SEARCH.items():
-        short = OMNIGLOT | MEASURE | {"steps": 2500, "lr_decay": "cosine", "recipe": "best"}
-        yield Planned("search", row, 0, 2.5, short | settings, 1000)
+    yield from (_falling("search", row, 0, 3, SEARCH[row], 40_000) for row in list(SEARCH)[:4])
+    yield from (_falling("efficiency", row, 0, *EFFICIENCY[row], 200_000) for row in list(EFFICIENCY)[:1])
+    yield from (_falling("search", row, 0, 3, SEARCH[row], 40_000) for row in list(SEARCH)[4:])
+    yield from (
+        _falling("efficiency", row, seed, *EFFICIENCY[row], 200_000)
+        for row in EFFICIENCY
+        for seed in range(3)
+        if (row, seed) != ("MANN, batches of 4", 0)
+    )
     yield from _table_1(("MANN",), 0)
     yield from (Planned("table-1", row, 0, 1, OMNIGLOT | settings) for row, settings in NEIGHBOURS.items())
     yield from _table_1(("LSTM",), 0)
     yield from _table_1(("feed-forward",), 0)
     yield from _table_1(("MANN",), 1, 2)
+    yield from (_quick(row, seed) for seed in range(3) for row in QUICK)
     yield from (_factor(row, 0) for row in FACTORS)
     yield from _table_1(("MANN, feed-forward",), 0)
     yield from _table_1(("LSTM",), 1, 2)
@@ -99,6 +123,16 @@ def _table_1(rows: tuple[str, ...], *seeds: int) -> Iterator[Planned]:
         minutes, settings = TABLE_1[row]
         for seed in seeds:
             yield Planned("table-1", row, seed, minutes, OMNIGLOT | MEASURE | {"steps": BATCHES} | settings)
+
+
+def _falling(study: str, row: str, seed: int, minutes: float, settings: dict[str, Any], episodes: int) -> Planned:
+    """A MANN or another model for so many episodes, over which its learning rate falls to 0."""
+    batch = settings.get("batch_size", 16)
+    common = OMNIGLOT | MEASURE | {"lr_decay": "cosine", "key_strength": True}
+    common |= {"steps": episodes // batch, "validate_every": 4000 // batch, "log_every": 800 // batch}
+    if settings.get("model") == "lstm":
+        del common["key_strength"]
+    return Planned(study, row, seed, minutes, common | settings, 2000 if study == "efficiency" else 1000)
 
 
 def _factor(row: str, seed: int) -> Planned:

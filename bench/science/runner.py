@@ -51,6 +51,15 @@ def carry_out(planned: Planned, runs: Path, results: Path, data: Path, threads: 
     return outcome.signal is None
 
 
+def collect(planned: Planned, runs: Path, results: Path) -> bool:
+    """Write the result of a run that is not at its end as far as it is. False where it has not begun."""
+    file, run = results / f"{planned.name}.json", runs / planned.name
+    if is_finished(file) or not (run / CHECKPOINT).exists():
+        return is_finished(file)
+    write(file, result(planned, run, registry.load_config(run), finished=False))
+    return True
+
+
 def _open(run: Path, planned: Planned, data: Path, threads: int) -> RunConfig:
     settings = dict(planned.settings) | {"seed": planned.seed, "threads": threads}
     if settings["task"] in OMNIGLOT:
@@ -71,6 +80,7 @@ def result(planned: Planned, run: Path, config: RunConfig, finished: bool) -> di
         "seed": planned.seed,
         "finished": finished,
         **surroundings(),
+        "command": f"python -m bench.science --only {planned.name}",
         "settings": {name: value for name, value in config.to_dict().items() if name not in PLACES},
         "threads": config.threads,
         "step": checkpoint["step"],
@@ -104,6 +114,7 @@ def _neighbours(planned: Planned, data: Path) -> dict[str, Any]:
         "seed": planned.seed,
         "finished": True,
         **surroundings(),
+        "command": f"python -m bench.science --only {planned.name}",
         "settings": dict(planned.settings),
         "step": 0,
         "examples": 0,

@@ -18,8 +18,9 @@ class CoreSettings:
     """Settings of a core. Each core reads those that it understands and ignores the others.
 
     input_size F, hidden_size D; memory_slots N, memory_width W and num_reads R of a memory: the defaults are those of
-    Santoro et al. (2016). num_writes and shift_range are an NTM's (:class:`mannkern.NTMCell`); least_used, decay,
-    key_strength and write are LRUA's (:class:`mannkern.MANNCell`). lstm_layers: layers of an LSTM without memory.
+    Santoro et al. (2016). num_writes and shift_range are an NTM's (:class:`mannkern.NTMCell`); least_used,
+    num_least_used, decay, key_strength and write are LRUA's (:class:`mannkern.MANNCell`). lstm_layers: those of an LSTM
+    without memory.
     """
 
     input_size: int
@@ -31,6 +32,7 @@ class CoreSettings:
     shift_range: int = 1
     controller: str = "lstm"
     least_used: str = "shared"
+    num_least_used: int | None = None
     decay: float = 0.99
     key_strength: bool = False
     write: str = "add"

@@ -37,7 +37,7 @@ def test_each_name_is_a_module_of_its_output_size(name: str, cls: type[nn.Module
 def test_every_setting_reaches_the_module() -> None:
     settings = CoreSettings(
         3, 8, 6, 4, 2, num_writes=3, shift_range=2, controller="feedforward", least_used="per_head", decay=0.5,
-        key_strength=True, write="key", memory_init="learned", backend="reference", lstm_layers=2,
+        num_least_used=3, key_strength=True, write="key", memory_init="learned", backend="reference", lstm_layers=2,
     )  # fmt: skip
     assert all(getattr(settings, entry.name) != entry.default for entry in dataclasses.fields(settings))
     mann, ntm, lstm = (build_core(name, settings) for name in ("mann", "ntm", "lstm"))
@@ -51,6 +51,7 @@ def test_every_setting_reaches_the_module() -> None:
         "per_head", 0.5, True, "key",
     )  # fmt: skip
 
+    assert mann.cell.num_least_used == 3
     assert ntm.cell.shift_range == 2
     assert ntm.cell.initial_state(1).write_weights.shape == (1, 3, 6)
     assert (lstm.input_size, lstm.hidden_size, lstm.num_layers) == (3, 8, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -92,6 +93,12 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         choices=("shared", "per_head"),
         only=understanding("least_used"),
     )
+    num_least_used: int | None = option(
+        None,
+        "least-used slots of a step (default: one for each read, paper)",
+        kind=int,
+        only=understanding("num_least_used"),
+    )
     decay: float = option(0.99, "decay of usage (paper; replications use 0.95)", only=understanding("decay"))
     key_strength: bool = option(
         True,
@@ -109,6 +116,9 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         "what a head writes: a vector of its own (add) or its key (paper)",
         choices=("add", "key"),
         only=understanding("write"),
+    )
+    input_gain: float = option(
+        1.0, "factor of the controller's initial weights for drawings and labels", only=with_memory
     )
     feed_reads: bool = option(
         True,
@@ -142,6 +152,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not (0 < self.input_gain < math.inf):
+            raise ValueError(f"--input-gain: got {self.input_gain}, need a number above 0")
         if self.initial_strength is not None and not (1 < self.initial_strength < 700):
             raise ValueError(f"--initial-strength: got {self.initial_strength}, need a number above 1")
         if self.initial_strength is not None and not self.key_strength:

@@ -1,27 +1,42 @@
-"""What an experiment changes of a core: reads that stay hidden, and how sharply keys address at first."""
+"""What an experiment changes of a core: reads that stay hidden, and initial weights and key strengths."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mannkern.memories.cell import MemoryCell
 
 
 def hide_reads(core: nn.Module) -> None:
     """Keep the controller of a core with a memory from seeing what was read: its weights for reads stay 0."""
+    for weight, seen in _input_weights(core):
+        with torch.no_grad():
+            weight[:, seen:] = 0
+        inputs = torch.zeros_like(weight)
+        inputs[:, :seen] = 1
+        weight.register_hook(lambda gradient, inputs=inputs: gradient * inputs.to(gradient.device))
+
+
+def scale_inputs(core: nn.Module, gain: float) -> None:
+    """Multiply the initial weights of the controller of a core with a memory for its inputs, but not those for reads.
+
+    torch.nn.LSTMCell draws all weights alike, within 1 / sqrt(D), for inputs that are mostly 0 as for others.
+    """
+    for weight, seen in _input_weights(core):
+        with torch.no_grad():
+            weight[:, :seen] *= gain
+
+
+def _input_weights(core: nn.Module) -> Iterator[tuple[Tensor, int]]:
+    """The weights (G, F + R W) of the controller's inputs and F; none of a core without a memory."""
     cell = getattr(core, "cell", None)
-    if not isinstance(cell, MemoryCell):
-        return
-    name = "weight_ih" if isinstance(cell.controller, nn.LSTMCell) else "linear.weight"
-    weight = cell.controller.get_parameter(name)
-    with torch.no_grad():
-        weight[:, cell.input_size :] = 0
-    seen = torch.zeros_like(weight)
-    seen[:, : cell.input_size] = 1
-    weight.register_hook(lambda gradient: gradient * seen.to(gradient.device))
+    if isinstance(cell, MemoryCell):
+        name = "weight_ih" if isinstance(cell.controller, nn.LSTMCell) else "linear.weight"
+        yield cell.controller.get_parameter(name), cell.input_size
 
 
 def start_strengths(core: nn.Module, strength: float) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mannkern.experiments.characters import load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.controls import hide_reads, start_strengths
+from mannkern.experiments.one_shot.controls import hide_reads, scale_inputs, start_strengths
 from mannkern.models import EpisodeClassifier, build_core
 from mannkern.tasks import Episodes, EpisodeSampler, Labels, OneHotLabels, StringLabels
 from mannkern.tasks.characters.episodes import MAX_SHIFT, MAX_SHIFT_OF_105
@@ -139,6 +139,8 @@ class OneShotExperiment:
             model = EpisodeClassifier(build_core(self.config.model, settings), self.sampler.label_size)
         except ValueError as error:
             raise CommandError(str(error)) from error
+        if self.config.input_gain != 1:
+            scale_inputs(model.recurrent, self.config.input_gain)
         if not self.config.feed_reads:
             hide_reads(model.recurrent)
         if self.config.initial_strength is not None:

@@ -15,6 +15,7 @@ def build(settings: CoreSettings) -> MANN:
         settings.memory_width,
         settings.num_reads,
         controller=settings.controller,
+        num_least_used=settings.num_least_used,
         least_used=settings.least_used,
         decay=settings.decay,
         write=settings.write,
@@ -24,4 +25,6 @@ def build(settings: CoreSettings) -> MANN:
     )
 
 
-CORE = Core("mann", build, True, ("least_used", "decay", "key_strength", "write"), "lrua", even_reads=True)
+CORE = Core(
+    "mann", build, True, ("least_used", "num_least_used", "decay", "key_strength", "write"), "lrua", even_reads=True
+)

@@ -14,7 +14,7 @@ from bench.science import __main__ as command
 from bench.science import page, quick, runner
 from bench.science.plan import Planned, plan
 from bench.science.records import episodes_to_pass, over_seeds, read_records
-from bench.science.runner import carry_out, is_finished
+from bench.science.runner import carry_out, collect, is_finished
 from mannkern.commands.options import check_apply, check_used, with_recipe
 from mannkern.experiments.registry import config_classes
 from mannkern.tasks import glyphs
@@ -104,6 +104,9 @@ def test_a_stopped_run_leaves_its_curve_and_goes_on(tmp_path: Path, monkeypatch:
         assert not carry_out(planned, runs, results, Path("nowhere"))
     file = results / "study" / "row-0.json"
     assert not is_finished(file)
+    file.unlink()
+    assert collect(planned, runs, results)
+    assert not collect(Planned("study", "not begun", 0, 1), runs, results)
     half = json.loads(file.read_text())
     assert (half["step"], half["evaluation"], len(half["curve"])) == (2, None, 1)
     assert carry_out(planned, runs, results, Path("nowhere"))

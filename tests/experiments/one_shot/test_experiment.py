@@ -159,3 +159,17 @@ def test_keys_start_as_sharp_as_asked(monkeypatch: pytest.MonkeyPatch, write: st
         OneShotConfig(initial_strength=6.0, key_strength=False)
     with pytest.raises(ValueError, match=r"--initial-strength: got 1\.0, need a number above 1"):
         OneShotConfig(initial_strength=1.0, key_strength=True)
+
+
+def test_initial_weights_for_inputs_grow_by_the_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    weights = []
+    for gain in (1.0, 3.0):
+        torch.manual_seed(0)
+        config = OneShotConfig(classes=2, length=6, hidden_size=8, memory_width=4, num_reads=2, input_gain=gain)
+        weights.append(OneShotExperiment(config).make_model().recurrent.cell.controller.weight_ih)
+    assert torch.equal(3 * weights[0][:, :402], weights[1][:, :402])
+    assert torch.equal(weights[0][:, 402:], weights[1][:, 402:])
+    with pytest.raises(ValueError, match=r"--input-gain: got 0\.0, need a number above 0"):
+        OneShotConfig(input_gain=0.0)

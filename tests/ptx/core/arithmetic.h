@@ -228,9 +228,6 @@ struct RoundedFusedMultiplyAdd {
     return result;
   }
 };
-struct CopySign {  // the sign of a, the size of b
-  float operator()(float a, float b) const { return std::copysign(b, a); }
-};
 struct RoundedToZeroAdd {
   float operator()(float a, float b) const {
     const volatile float x = a, y = b;

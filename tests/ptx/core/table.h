@@ -184,7 +184,6 @@ inline Table make_table() {
   t["clz.b32"] = count_leading_zeros;
   t["bfind.shiftamt.u32"] = find_first_one;
   t["brev.b32"] = reverse_bits;
-  t["copysign.f32"] = binary<float, CopySign>;
   t["dp2a.lo.u32.u32"] = ternary<u32, DotOfHalves>;
   t["bfe.u32"] = extract_bits<u32>;
   t["bfe.s32"] = extract_bits<i32>;
