@@ -62,7 +62,6 @@ FORBIDDEN = {
 # columns in one part save it on sm_80, but take 56 bytes of stack on sm_100.
 KNOWN = {
     "scan_backward: small, float64, sm_80": {"stack": 8},
-    "lrua_scan_backward: float32, R = 4, other sizes, sm_90": {"spills": 8, "stack": 8},
 }
 TYPES = {
     torch.float32: "*fp32",

@@ -99,7 +99,7 @@ struct ScanBackward {
         load_places(place, t + 1);
       }
       float4* kept = memory_after(t - begin);
-#pragma unroll 2
+#pragma unroll(kN ? 2 : 1)
       for (int c = 0; c < sizes.chunks(); ++c) {
         float4 x[S];
 #pragma unroll
@@ -132,7 +132,7 @@ struct ScanBackward {
     __syncthreads();  // what the step behind has in shared memory has been read
     if (!is_last) {
       const float4* from = memory_after(t - begin);
-#pragma unroll
+#pragma unroll(kN ? kStepWidth / 4 : 1)
       for (int c = 0; c < sizes.chunks(); ++c)
 #pragma unroll
         for (int s = 0; s < S; ++s)
@@ -155,7 +155,7 @@ struct ScanBackward {
     wait_for_copies();
 
     add_read_products(grad, rows, shared.grad_reads);
-#pragma unroll
+#pragma unroll(kN ? kStepWidth / 4 : 1)
     for (int c = 0; c < sizes.chunks(); ++c)
 #pragma unroll
       for (int s = 0; s < S; ++s) add_products(squares[s], rows.own(s)[c], rows.own(s)[c]);
