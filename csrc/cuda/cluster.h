@@ -100,6 +100,13 @@ __device__ inline float reciprocal(float x) {
   return y;
 }
 
+// x, of which the compiler knows nothing from here on: what follows from it is computed again, in each round of a loop,
+// where it would otherwise be computed once and take registers all the time.
+__device__ inline int forget(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 // A sum that the compiler does not contract with a product: where two lanes exchange parts of a sum, contraction would
 // give them different bits.
 __device__ inline float add(float a, float b) { return __fadd_rn(a, b); }

@@ -33,7 +33,7 @@ __device__ inline float sum_hidden(const float* shared, const PersistentBackward
 // The interface's product: parts of the gradients of h of the block's units.
 __device__ inline void multiply_vectors(float* shared, const PersistentBackwardLayout& l) {
   constexpr int kTiles = (kGradInterface + kTileDepth - 1) / kTileDepth;
-  for (int job = threadIdx.x / kLanes; job / l.kInterfaceParts * kTileRows < l.units; job += kWarps) {
+  for (int job = forget(int(threadIdx.x)) / kLanes; job / l.kInterfaceParts * kTileRows < l.units; job += kWarps) {
     const int row = job / l.kInterfaceParts * kTileRows, part = job % l.kInterfaceParts;
     float sums[4] = {};
     multiply(sums,
@@ -89,8 +89,8 @@ __device__ inline void lstm_step_backward(float& d_cell, float d_hidden, const S
 // The gates' product. Its sums, parts of the gradients of h and r, are given to the blocks that need them.
 __device__ inline void give_outputs(float* shared, Inbox* inbox, const PersistentBackwardLayout& l,
                                     const BlockPlace& b) {
-  const int lane = threadIdx.x % kLanes;
-  for (int first = threadIdx.x / kLanes * kTileRows; first < l.outputs; first += kWarps * kTileRows) {
+  const int lane = forget(int(threadIdx.x)) % kLanes;
+  for (int first = forget(int(threadIdx.x)) / kLanes * kTileRows; first < l.outputs; first += kWarps * kTileRows) {
     float sums[4] = {};
     multiply(sums, TilePlace(shared + l.gate_weights, l.pitch, first, l.outputs, shared + l.grad_gates, l.pitch), 0,
              whole_tiles(l.gates) / kTileDepth);
@@ -134,15 +134,13 @@ __device__ inline void run_memory_backward(const BackwardBlock& k) {
   const int T = k.T, rank = k.b.rank;
   const int64_t B = k.B, e = k.e;
   const bool used = k.used;
-  const MemoryPlace p;
+  MemoryPlace p;
   const LeastUsedHeads heads(op.options, l.R);
   const SavedEpisode episode{op, l, p, heads, e, used, k.every};
-  const MemoryBackwardShared s(shared, l);
   const int h = p.thread / kMostColumns, column = p.thread % kMostColumns;
   const bool has_read = h < l.R && column < l.W;
   const int64_t read_place = e * l.O + l.D + h * l.W + column;
   const int vector_bytes = kEpisodes * kGradInterface * int(sizeof(float));
-  const int output_bytes = kCluster * (l.units * kEpisodes + l.R * l.W) * int(sizeof(float));
   MemoryGradients d;
   load_memory(d.at, op.grad_memory_out + e * l.N * l.W, p, l.N, l.W, used && op.grad_memory_out);
   load_pair(d.read_weights, op.grad_read_weights_out + e * l.R * l.N, p, l.N, l.R, used && op.grad_read_weights_out);
@@ -157,10 +155,13 @@ __device__ inline void run_memory_backward(const BackwardBlock& k) {
 
   Phases phases;
   for (int t = T - 1, turn = 0; t >= 0; --t, ++turn) {
+    p = MemoryPlace(forget(p.thread));
+    const MemoryBackwardShared s(shared, l);
     if (threadIdx.x == 0) vectors->expect(vector_bytes);
     const float grad = has_read && used && op.grad_outputs ? op.grad_outputs[t * B * l.O + read_place] : 0.0f;
     if (turn > 0) outputs->wait(turn - 1);
-    if (threadIdx.x == 0) outputs->expect(output_bytes);
+    if (threadIdx.x == 0)
+      outputs->expect(kCluster * (forget(l.units) * kEpisodes + l.R * l.W) * int(sizeof(float)));
     phases.mark(0);
     if (p.thread < kVector) shared[l.read + p.thread] = has_read ? grad + sum_read(shared, p.thread, l) : 0.0f;
     p.sync();
@@ -193,7 +194,7 @@ __device__ inline void run_memory_backward(const BackwardBlock& k) {
 // All steps of a thread that has a unit of the LSTM. It computes memories again, of an earlier step in each step.
 __device__ inline void run_cells_backward(const BackwardBlock& k) {
   const auto& [op, l, shared, b, vectors, outputs, T, every, B, e, used] = k;
-  const MemoryPlace p;
+  MemoryPlace p;
   const LeastUsedHeads heads(op.options, l.R);
   const SavedEpisode episode{op, l, p, heads, e, used, every};
   const CellPlace c(l.units, b, B);
@@ -205,6 +206,7 @@ __device__ inline void run_cells_backward(const BackwardBlock& k) {
   __syncthreads();
   SavedCell saved;
   for (int t = T - 1, turn = 0; t >= 0; --t, ++turn) {
+    p = MemoryPlace(forget(p.thread));
     saved.load(op, l, c, unit, t);
     recomputation.advance(episode, shared + l.other_weights);
     if (turn > 0) outputs->wait(turn - 1);
@@ -227,7 +229,8 @@ __global__ void __launch_bounds__(kPersistentThreads, 1) mann_persistent_backwar
   const BackwardBlock block(op, l);
   load_transposed_gates(block.shared + l.gate_weights, op.recurrent_weight, l, block.b);
   load_transposed_interface(block.shared + l.interface_weights, op.interface_weight, l, block.b);
-  for (int at = l.grad_vectors + threadIdx.x; at < l.end; at += kPersistentThreads) block.shared[at] = 0;
+  for (int at = threadIdx.x; at < l.end; at += kPersistentThreads)
+    if (at < l.gate_weights || at >= l.grad_gates) block.shared[at] = 0;
   __syncthreads();
   if (threadIdx.x == 0) block.vectors->init(), block.outputs->init();
   if (threadIdx.x < kMemoryThreads) run_memory_backward(block);

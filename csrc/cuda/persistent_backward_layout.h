@@ -24,44 +24,40 @@ MANNKERN_HOST_TOO int row_of_place(int place, int R, int W, int I) {
 
 struct PersistentBackwardLayout {
   static constexpr int kInterfaceParts = 8;  // of the interface product's columns, so that all warps have work
-
-  int D, N, W, R, I, O;
-  int units, gates;             // hidden units of a block, and their gates
-  int outputs, hidden_outputs;  // rows of the transposed weights: units of all blocks, then r; units alone
-  int pitch, interface_pitch;   // of the two weights, and of what they are multiplied with
-  int gate_weights, interface_weights, grad_vectors, grad_gates, sums, hidden, reads, parts, read, vector, weights,
-      other_weights, statistics, inboxes, end;
-
-  MANNKERN_HOST_TOO explicit PersistentBackwardLayout(const PersistentShape& s)
-      : D(int(s.D)), N(int(s.shape.N)), W(int(s.shape.W)), R(int(s.shape.R)),
-        I(2 * R * W + (s.strengths ? 2 : 1) * R), O(D + R * W), units(divide_up(D, kCluster)), gates(4 * units),
-        outputs(kCluster * units + R * W), hidden_outputs(kCluster * units), pitch(pitch_of(whole_tiles(gates))),
-        interface_pitch(pitch_of(kGradInterface)) {
-    gate_weights = 0;
-    interface_weights = gate_weights + weight_size(outputs, pitch);
-    grad_vectors = interface_weights + weight_size(units, interface_pitch);
-    grad_gates = grad_vectors + kEpisodes * interface_pitch;
-    // what the blocks of the cluster give: gradients of h and of r
-    hidden = grad_gates + kEpisodes * pitch;
-    reads = hidden + kCluster * kEpisodes * units;
-    // the memory's sums over its warps, and the interface product's, which are never needed at the same time
-    parts = sums = reads + kCluster * kVector;
-    const int of_memory = 2 * kMemoryWarps * kVector, of_product = kInterfaceParts * units * kSumsPitch;
-    read = parts + (of_memory > of_product ? of_memory : of_product);
-    vector = read + kVector;
-    weights = whole_tiles(vector + kInterface);
-    other_weights = weights + kMostSlots * kHeads;
-    statistics = other_weights + kMostSlots * kHeads;
-    inboxes = statistics + kStatistics;
-    end = inboxes + 2 * 2;
-  }
-  MANNKERN_HOST_TOO int64_t bytes() const { return int64_t(end) * sizeof(float); }
-
   // Numbers of each head: of every warp its sums of weights times gradients, of weights times cosines, of the gate and
   // of the strength; and the norm of the key and its inverse.
   static constexpr int kMeans = 0, kCenters = kHeads * kMemoryWarps, kGateSums = 2 * kCenters,
                        kStrengthSums = 3 * kCenters, kKeyNorms = 4 * kCenters, kKeyInverses = kKeyNorms + kHeads,
                        kStatistics = kKeyInverses + kHeads;
+
+  // Parts of one size come first: their places are constants, for which no registers are needed. Blocks of the cluster
+  // give the gradients of interface vectors, and of r (`reads`) and h (`hidden`).
+  static constexpr int interface_pitch = pitch_of(kGradInterface), grad_vectors = 0,
+                       reads = grad_vectors + kEpisodes * interface_pitch, read = reads + kCluster * kVector,
+                       vector = read + kVector, weights = whole_tiles(vector + kInterface),
+                       other_weights = weights + kMostSlots * kHeads,
+                       statistics = other_weights + kMostSlots * kHeads, inboxes = statistics + kStatistics,
+                       gate_weights = whole_tiles(inboxes + 2 * 2);
+
+  int D, N, W, R, I, O;
+  int units, gates;             // hidden units of a block, and their gates
+  int outputs, hidden_outputs;  // rows of the transposed weights: units of all blocks, then r; units alone
+  int pitch;                    // of the gates' weights, and of what they are multiplied with
+  int interface_weights, grad_gates, hidden, sums, parts, end;
+
+  MANNKERN_HOST_TOO explicit PersistentBackwardLayout(const PersistentShape& s)
+      : D(int(s.D)), N(int(s.shape.N)), W(int(s.shape.W)), R(int(s.shape.R)),
+        I(2 * R * W + (s.strengths ? 2 : 1) * R), O(D + R * W), units(divide_up(D, kCluster)), gates(4 * units),
+        outputs(kCluster * units + R * W), hidden_outputs(kCluster * units), pitch(pitch_of(whole_tiles(gates))) {
+    interface_weights = gate_weights + weight_size(outputs, pitch);
+    grad_gates = interface_weights + weight_size(units, interface_pitch);
+    hidden = grad_gates + kEpisodes * pitch;
+    // the memory's sums over its warps, and the interface product's, which are never needed at the same time
+    parts = sums = hidden + kCluster * kEpisodes * units;
+    const int of_memory = 2 * kMemoryWarps * kVector, of_product = kInterfaceParts * units * kSumsPitch;
+    end = parts + (of_memory > of_product ? of_memory : of_product);
+  }
+  MANNKERN_HOST_TOO int64_t bytes() const { return int64_t(end) * sizeof(float); }
 };
 
 // Why the persistent kernels cannot take these sizes; null if they can.

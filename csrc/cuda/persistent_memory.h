@@ -20,20 +20,22 @@ struct MemoryShared {
   }
 };
 
-// Which heads write to each of the least used slots: all of them, or head h to slot h mod n.
+// Which heads write to each of the least used slots: all of them, or head h to slot h mod n. `ranks` has h mod n in
+// byte h; it is one register.
 struct LeastUsedHeads {
-  int n, all, rank[kHeads];
+  int n, all;
+  uint32_t ranks = 0;
   bool per_head;
   __device__ LeastUsedHeads(const LRUAOptions& options, int R)
       : n(int(options.n)), all((1 << R) - 1), per_head(options.per_head) {
 #pragma unroll
-    for (int h = 0; h < kHeads; ++h) rank[h] = h < R ? h % n : -1;
+    for (int h = 0; h < kHeads; ++h) ranks |= uint32_t(h < R ? h % n : 255) << (8 * h);
   }
   // Bit h: head h writes to slot k of the n.
   __device__ int mark(int k) const {
     int bits = 0;
 #pragma unroll
-    for (int h = 0; h < kHeads; ++h) bits |= int(rank[h] == k) << h;
+    for (int h = 0; h < kHeads; ++h) bits |= int((ranks >> (8 * h) & 255) == uint32_t(k)) << h;
     return per_head ? bits : all;
   }
 };

@@ -63,9 +63,9 @@ struct MemoryRegisters {
 // A thread's place in the memory.
 struct MemoryPlace {
   int thread, warp, column, first, own, head, slot;  // `slot` is number `own` of those from `first` on
-  __device__ MemoryPlace() {
-    const int lane = threadIdx.x % kLanes;
-    thread = threadIdx.x % kMemoryThreads;
+  __device__ MemoryPlace() : MemoryPlace(int(threadIdx.x) % kMemoryThreads) {}
+  __device__ explicit MemoryPlace(int thread) : thread(thread) {
+    const int lane = thread % kLanes;
     warp = thread / kLanes;
     column = lane % kColumnLanes;
     first = warp * kSlotsOfWarp + lane / kColumnLanes * kSlotsOfThread;

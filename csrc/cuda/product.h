@@ -14,8 +14,8 @@ constexpr int kChain = 4;  // products that a tensor core sums up, which rounds 
 
 // The pitch of a row of vectors, which lanes read in pairs of numbers, or of a pair of rows of weights, half of it: so
 // they have no bank conflicts.
-MANNKERN_HOST_TOO int pitch_of(int columns) { return columns + ((8 - columns) % 32 + 32) % 32; }
-MANNKERN_HOST_TOO int whole_tiles(int columns) { return (columns + kTileDepth - 1) / kTileDepth * kTileDepth; }
+MANNKERN_HOST_TOO constexpr int pitch_of(int columns) { return columns + ((8 - columns) % 32 + 32) % 32; }
+MANNKERN_HOST_TOO constexpr int whole_tiles(int columns) { return (columns + kTileDepth - 1) / kTileDepth * kTileDepth; }
 MANNKERN_HOST_TOO int divide_up(int a, int b) { return (a + b - 1) / b; }
 
 // x with 22 bits, which two numbers of 11 bits hold exactly. Weights and vectors are rounded so before a product.
@@ -50,27 +50,19 @@ __device__ inline void multiply_tile(float (&large)[4], float (&small)[2][4], co
   multiply_add(small[1], a_high, b_low);
 }
 
-// sums += weights times vectors over the tiles [first, last) of 8 columns: a warp's sums of 16 rows by 8 episodes. A
-// tile is read before the products of the one before it, and none behind the last: others may write there.
+// sums += weights times vectors over the tiles [first, last) of 8 columns: a warp's sums of 16 rows by 8 episodes. The
+// compiler reads four tiles before it multiplies them; none behind the last is read, where others may write.
 __device__ inline void multiply(float (&sums)[4], const TilePlace& p, int first, int last) {
-  if (first >= last) return;
   float large[4] = {}, small[2][4] = {};
   const float4* pair = reinterpret_cast<const float4*>(p.pair) + first * (kTileDepth / 2);
   const float2* vector = reinterpret_cast<const float2*>(p.vector) + first * (kTileDepth / 2);
-  float4 a = *pair;
-  float2 b = *vector;
 #pragma unroll 4
-  for (int k = 1; k < last - first; ++k) {
-    pair += kTileDepth / 2, vector += kTileDepth / 2;
-    const float4 next_a = *pair;
-    const float2 next_b = *vector;
-    multiply_tile(large, small, a, b);
-    if (k % kChain == 0)
+  for (int k = 0; k < last - first; ++k) {
+    multiply_tile(large, small, pair[k * (kTileDepth / 2)], vector[k * (kTileDepth / 2)]);
+    if (k % kChain == kChain - 1)
 #pragma unroll
       for (int q = 0; q < 4; ++q) sums[q] += large[q], large[q] = 0;
-    a = next_a, b = next_b;
   }
-  multiply_tile(large, small, a, b);
 #pragma unroll
   for (int q = 0; q < 4; ++q) sums[q] += large[q] + (small[0][q] + small[1][q]);
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 WIDTH = {
-    "pred": 0, "b8": 2, "s8": 2, "u8": 2, "b16": 2, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "bf16x2": 4, "b32": 4,
-    "s32": 4, "u32": 4, "f32": 4, "b64": 8, "s64": 8, "u64": 8, "f64": 8, "f32x2": 8,
+    "pred": 0, "b8": 2, "s8": 2, "u8": 2, "b16": 2, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "bf16x2": 4, "f16x2": 4,
+    "b32": 4, "s32": 4, "u32": 4, "f32": 4, "b64": 8, "s64": 8, "u64": 8, "f64": 8, "f32x2": 8,
 }  # fmt: skip
 SIZE = {type_: 1 if type_ in ("b8", "s8", "u8") else width for type_, width in WIDTH.items()}  # in memory
 

@@ -129,6 +129,17 @@ def test_half_precision(name: str, dtype: torch.dtype) -> None:
     assert torch.equal(elementwise(narrow, numbers, dtype), numbers.to(dtype))
 
 
+def test_pairs_of_halves() -> None:
+    """A comparison of two float16 in 32 bits has a predicate for each: 1 if the low one is negative, 2 if the high."""
+    code = """
+    ld.global.b32 %r5, [%a3]; setp.lt.f16x2 %p1|%p2, %r5, 0;
+    selp.b32 %r6, 1, 0, %p1; selp.b32 %r7, 2, 0, %p2; or.b32 %r6, %r6, %r7; st.global.b32 [%a4], %r6;
+    """
+    x = torch.randn(THREADS, 2, dtype=torch.float16)
+    expected = ((x < 0) * torch.tensor([1, 2])).sum(1).to(torch.int32)
+    assert torch.equal(elementwise(code, x.view(torch.float32).flatten(), torch.int32), expected)
+
+
 @pytest.mark.parametrize(("type_", "low", "high"), [("s8", -128, 127), ("u16", 0, 65535), ("s32", -(2**31), 2**31 - 1)])
 def test_floats_to_integers(type_: str, low: int, high: int) -> None:
     """Rounded to zero, and the nearest number of the type where it is too large; NaN gives 0."""
