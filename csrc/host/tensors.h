@@ -69,7 +69,8 @@ class Call {
   const Tensor& hold(const Tensor& t, const char* name, Sizes sizes, ScalarType type = kType) {
     check(t, name, sizes, type);
     const bool is_contiguous = t.is_contiguous();
-    check_storage(t, name, sizes, is_contiguous, type == ScalarType::Bool || type == ScalarType::Char ? 1 : type == ScalarType::Float ? 4 : 8);
+    const bool is_short = type == ScalarType::Float || type == ScalarType::Int;
+    check_storage(t, name, sizes, is_contiguous, type == ScalarType::Bool ? 1 : is_short ? 4 : 8);
     held_.push_back(is_contiguous ? t : torch::stable::contiguous(t));
     return held_.back();
   }
