@@ -90,7 +90,7 @@ class Compiled(NamedTuple):
         stage = ", second stage" if self.signature.get("p_slots") == "*i32" else ""
         batch = ", large batch" if self.constants.get("BB", 0) > product_blocks(1, 1, torch.float32).BB else ""
         saved = ", nothing saved" if self.kernel == "mann_step" and self.constants.get("p_marks", 0) is None else ""
-        ends = ", lengths and resets" if self.signature.get("p_phase") == "*i8" else ""
+        ends = ", lengths and resets" if self.signature.get("p_phase") == "*i32" else ""
         return f"{self.kernel}: {self.configuration}{without}{stage}{batch}{saved}{ends}"
 
 

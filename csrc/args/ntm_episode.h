@@ -9,12 +9,12 @@
 
 namespace mannkern {
 
-constexpr int8_t kAnew = 1, kEnded = 2;  // phases of an episode, as in mannkern/triton/phases.py
+constexpr int32_t kAnew = 1, kEnded = 2;  // phases of an episode, as in mannkern/triton/phases.py
 
 // The phases of a step, and the state that an episode starts anew from.
 template <class T>
 struct Phases {
-  const int8_t* phase;     // (B), or (steps,B); null: no episode starts anew or has ended
+  const int32_t* phase;    // (B), or (steps,B); null: no episode starts anew or has ended
   const T* first_memory;   // (N,W); null: no episode starts anew
   const T* first_weights;  // (H,N)
 };

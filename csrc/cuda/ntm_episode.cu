@@ -37,7 +37,7 @@ struct Episode {
   }
   Phases<T> phases(const Maybe& phase, const Maybe& first_memory, const Maybe& first_weights, Sizes sizes) {
     if (first_memory && !phase) refuse("phase", "None", "a tensor beside first_memory");
-    return {phase ? static_cast<const int8_t*>(call.hold(*phase, "phase", sizes, ScalarType::Char).const_data_ptr())
+    return {phase ? static_cast<const int32_t*>(call.hold(*phase, "phase", sizes, ScalarType::Int).const_data_ptr())
                   : nullptr,
             call.in(first_memory, "first_memory", {layout.shape.N, layout.shape.W}),
             call.in(first_weights, "first_weights", {heads(), layout.shape.N})};

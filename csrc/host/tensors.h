@@ -88,7 +88,8 @@ class Call {
 
  private:
   static int64_t bytes_of(ScalarType type) {
-    return type == ScalarType::Bool || type == ScalarType::Char ? 1 : type == ScalarType::Float ? 4 : 8;
+    if (type == ScalarType::Bool || type == ScalarType::Char) return 1;
+    return type == ScalarType::Float || type == ScalarType::Int ? 4 : 8;
   }
   static int32_t to_code(ScalarType type) {
     if (type == ScalarType::Long) return aoti_torch_dtype_int64();

@@ -77,12 +77,12 @@ def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
 
 
 def _phases(lengths: Maybe, reset: Maybe, T: int) -> Maybe:
-    """The phase (T, B), int8, of each step of an episode: ANEW, ENDED or 0; None without lengths and resets."""
+    """The phase (T, B), int32, of each step of an episode: ANEW, ENDED or 0; None without lengths and resets."""
     if lengths is None:
-        return None if reset is None else reset.to(torch.int8) * ANEW
+        return None if reset is None else reset.to(torch.int32) * ANEW
     ended = torch.arange(T, device=lengths.device).unsqueeze(1) >= lengths
-    anew = 0 if reset is None else reset.to(torch.int8) * ANEW
-    return torch.where(ended, ENDED, anew).to(torch.int8)
+    anew = 0 if reset is None else reset.to(torch.int32) * ANEW
+    return torch.where(ended, ENDED, anew).to(torch.int32)
 
 
 def _running(input: Tensor, lengths: Maybe) -> Tensor:
