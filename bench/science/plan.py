@@ -51,6 +51,7 @@ SEARCH: dict[str, dict[str, Any]] = {  # 40,000 episodes each
     "batch of 4, lr 2e-3": {"batch_size": 4, "lr": 2e-3},
     "batch of 4, lr 5e-4": {"batch_size": 4, "lr": 5e-4},
     "batch of 2, lr 1e-3": {"batch_size": 2},
+    "batch of 4, lr 1e-3 throughout": {"batch_size": 4, "lr_decay": "none"},
     "batch of 4, input weights x 3": {"batch_size": 4, "input_gain": 3.0},
     "batch of 4, input weights x 6": {"batch_size": 4, "input_gain": 6.0},
     "batch of 4, 8 least-used slots": {"batch_size": 4, "num_least_used": 8},
@@ -99,6 +100,7 @@ def plan() -> Iterator[Planned]:
     yield from (_falling("search", row, 0, 3, SEARCH[row], 40_000) for row in list(SEARCH)[:4])
     yield from (_falling("efficiency", row, 0, *EFFICIENCY[row], 200_000) for row in list(EFFICIENCY)[:1])
     yield from (_falling("search", row, 0, 3, SEARCH[row], 40_000) for row in list(SEARCH)[4:])
+    yield from (_quick(row, seed) for seed in range(3) for row in QUICK)
     yield from (
         _falling("efficiency", row, seed, *EFFICIENCY[row], 200_000)
         for row in EFFICIENCY
@@ -110,7 +112,6 @@ def plan() -> Iterator[Planned]:
     yield from _table_1(("LSTM",), 0)
     yield from _table_1(("feed-forward",), 0)
     yield from _table_1(("MANN",), 1, 2)
-    yield from (_quick(row, seed) for seed in range(3) for row in QUICK)
     yield from (_factor(row, 0) for row in FACTORS)
     yield from _table_1(("MANN, feed-forward",), 0)
     yield from _table_1(("LSTM",), 1, 2)
