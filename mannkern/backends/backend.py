@@ -31,6 +31,7 @@ class Backend(NamedTuple):
     takes_half:     whether its kernels convert float16 and bfloat16 on load, so that nothing is widened before
     fuses_episodes: (family, sizes, dtype) -> whether it computes a whole episode of a cell as one operation
     fuses_lengths:  whether that operation takes lengths and resets; without, such episodes run step by step
+    fuses_steps:    whether it computes a cell's own step, its controller included, as one operation
     operations:     single operations that it has of other families, by name, each with (sizes, dtype) -> why it cannot
                     run a call of them; "" where it can
     on_request:     of these operations, those that ``auto`` does not take
@@ -45,6 +46,7 @@ class Backend(NamedTuple):
     takes_half: bool = False
     fuses_episodes: Callable[[str, Sizes, torch.dtype], bool] = lambda family, sizes, dtype: False
     fuses_lengths: bool = False
+    fuses_steps: bool = False
     operations: Mapping[str, Callable[[Sizes, torch.dtype], str]] = MappingProxyType({})
     on_request: tuple[str, ...] = ()
     episode_overload: str | None = None

@@ -17,4 +17,5 @@ BACKEND = Backend(
     why_not=_why_not,
     fuses_episodes=lambda family, sizes, dtype: True,
     fuses_lengths=True,
+    fuses_steps=True,
 )

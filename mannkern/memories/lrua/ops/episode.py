@@ -104,7 +104,7 @@ def mann_episode_backward(
     return *controller, *empty_like(memory), d_read_weights, memory.new_empty((B, N)), d_initial
 
 
-def _reference_episode(
+def reference_episode(
     input: Tensor,
     input_weight: Tensor,
     bias: Tensor,
@@ -163,7 +163,7 @@ def differentiable_gradients(
     weights = input_weight, bias, recurrent_weight, interface_weight, interface_bias
     usage = torch.zeros_like(read_weights[:, 0])  # its values do not matter, because the slots are known
     args = (input, *weights, output, cell, memory, read_weights, usage, *ends, least_used, *options)
-    return pull_back(_reference_episode, args, grads, needed)[:14]
+    return pull_back(reference_episode, args, grads, needed)[:14]
 
 
 class MANNEpisodeFunction(Function):

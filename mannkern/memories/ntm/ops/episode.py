@@ -95,7 +95,7 @@ def ntm_episode_backward(
     return *controller, *empty_like(memory, weights), initial_memory_gradient(memory, reset)
 
 
-def _reference_episode(
+def reference_episode(
     input: Tensor,
     input_weight: Tensor,
     bias: Tensor,
@@ -159,6 +159,6 @@ class NTMEpisodeFunction(Function):
             input, input_weight, recurrent_weight, interface_weight, *state = saved[:8]
             weights = input_weight, bias, recurrent_weight, interface_weight, interface_bias
             args = (input, *weights, *state, *saved[-3:], *options)
-            return (*pull_back(_reference_episode, args, grads[:4], ctx.needs_input_grad)[:13], None, None, None)
+            return (*pull_back(reference_episode, args, grads[:4], ctx.needs_input_grad)[:13], None, None, None)
         out = ntm_episode_backward["default"](*grads[:4], *saved, *options, ctx.needs_input_grad[0])
         return (*gradients_for_autograd(ctx, out, saved), None, None, None)
