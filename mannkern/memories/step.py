@@ -34,6 +34,8 @@ from mannkern.memories.library import operation
 
 Weights = tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor, Tensor]
 Five = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+_PLAIN = (nn.Parameter, Tensor)
+_WIDE = (torch.float32, torch.float64)
 ROWS = 512  # of one product: beyond it a product is no faster
 
 
@@ -50,17 +52,20 @@ def cell_weight_gradients(
     return (*(rows.new_empty(size) for size in sizes), rows.new_empty(interface_size))  # type: ignore[return-value]
 
 
-def weights_of(cell: MemoryCell[Any]) -> Weights:
-    """The weights of a plain cell, as a fused step takes them."""
-    controller, interface = cell._modules["controller"], cell._modules["interface"]
-    assert controller is not None
-    assert interface is not None
-    last = interface._parameters
-    if isinstance(controller, nn.LSTMCell):
-        first = controller._parameters
-        return (first["weight_ih"], first["weight_hh"], first["bias_ih"], first["bias_hh"], last["weight"], last["bias"])  # type: ignore[return-value]
-    first = controller._modules["linear"]._parameters  # type: ignore[union-attr]
-    return first["weight"], None, first["bias"], None, last["weight"], last["bias"]  # type: ignore[return-value]
+def weights_of(cell: MemoryCell[Any]) -> Weights | None:
+    """The weights of a plain cell, as a fused step takes them; None where something else stands for a parameter."""
+    modules: Any = cell._modules
+    controller, interface = modules["controller"], modules["interface"]._parameters
+    try:
+        if type(controller) is nn.LSTMCell:
+            first = controller._parameters
+            given = first["weight_ih"], first["weight_hh"], first["bias_ih"], first["bias_hh"]
+        else:
+            first = controller._modules["linear"]._parameters
+            given = first["weight"], None, first["bias"], None
+        return *given, interface["weight"], interface["bias"]
+    except KeyError:
+        return None
 
 
 def can_fuse(cell: MemoryCell[Any], input: Any) -> bool:
@@ -71,12 +76,12 @@ def can_fuse(cell: MemoryCell[Any], input: Any) -> bool:
     """
     if type(input) is not Tensor or torch.compiler.is_compiling() or not is_plain(cell):
         return False
-    weight = cell.interface.weight
-    if type(weight) not in (nn.Parameter, Tensor) or weight.dtype not in (torch.float32, torch.float64):
+    weight: Any = cell._modules["interface"]._parameters.get("weight")  # type: ignore[union-attr]
+    if type(weight) not in _PLAIN or weight.dtype not in _WIDE:
         return False
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return False
-    if torch._C._len_torch_dispatch_stack() or torch.is_autocast_enabled(input.device.type):
+    if torch._C._len_torch_dispatch_stack() or torch.is_autocast_enabled("cpu"):
         return False
     return choose(cell.family, cell.backend, input.device).fuses_steps
 

@@ -15,30 +15,50 @@ using mannkern::Linear;
 using mannkern::LinearBackward;
 using mannkern::LinearPart;
 
+// The last `count` lanes of the vector at p, 0 in the others.
+template <class T>
+inline Vec<T> load_last(const T* p, int64_t count) {
+  constexpr int L = Lanes<T>::L;
+  const Vec<T> v = load(p);
+  IntVec<T> lane;
+  for (int e = 0; e < L; ++e) lane[e] = e;
+  return bits<Vec<T>>(bits<IntVec<T>>(v) & (lane >= L - decltype(lane[0] + 0)(count)));
+}
+
 // The sums over k of `Rows` episodes times `Columns` outputs: sum[r * Columns + c] has the lanes of one number of y.
 template <class T, int Rows, int Columns>
 __attribute__((always_inline)) inline void add_part(Vec<T>* sum, const LinearPart<T>& part, int64_t row,
                                                     int64_t column) {
   constexpr int L = Lanes<T>::L;
   const T *x = part.x + row * part.x_row, *w = part.w + column * part.w_row;
-  const auto meet = [&](const Vec<T>* a, auto load_w) __attribute__((always_inline)) {
+  const int64_t x_row = part.x_row, w_row = part.w_row, K = part.K;
+  const auto meet = [&](auto load_at) __attribute__((always_inline)) {
+    Vec<T> a[Rows];
+    unrolled<Rows>([&](auto r) __attribute__((always_inline)) { a[r] = load_at(x + r * x_row); });
     unrolled<Columns>([&](auto c) __attribute__((always_inline)) {
-      const Vec<T> b = load_w(w + c * part.w_row);
+      const Vec<T> b = load_at(w + c * w_row);
       unrolled<Rows>([&](auto r) __attribute__((always_inline)) { sum[r * Columns + c] += a[r] * b; });
     });
   };
-  Vec<T> a[Rows];
   int64_t k = 0;
-  for (; k + L <= part.K; k += L) {
-    unrolled<Rows>([&](auto r) __attribute__((always_inline)) { a[r] = load(x + r * part.x_row + k); });
-    meet(a, [&](const T* p) __attribute__((always_inline)) { return load(p + k); });
+  for (; k + L <= K; k += L) meet([&](const T* p) __attribute__((always_inline)) { return load(p + k); });
+  if (k == K) return;
+  if (K > L) meet([&](const T* p) __attribute__((always_inline)) { return load_last(p + K - L, K - k); });
+  else meet([&](const T* p) __attribute__((always_inline)) { return load(Tail<T, const T*>(p, K).lane); });
+}
+
+// Sums each of 2 S vectors over its lanes, halves first: lane e of the first vector is then the sum of vector e.
+template <class T, int S>
+__attribute__((always_inline)) inline void sum_lanes_of(Vec<T>* v) {
+  constexpr int L = Lanes<T>::L;
+  using Index = std::make_integer_sequence<int, L>;
+  if constexpr (S > 0) {
+    unrolled<S>([&](auto i) __attribute__((always_inline)) {
+      const Vec<T> a = v[i], b = v[i + S];
+      v[i] = shuffle<Exchange<L, S, 0>>(a, b, Index{}) + shuffle<Exchange<L, S, 1>>(a, b, Index{});
+    });
+    sum_lanes_of<T, S / 2>(v);
   }
-  if (k == part.K) return;
-  const int64_t count = part.K - k;
-  unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-    a[r] = load(Tail<T, const T*>(x + r * part.x_row + k, count).lane);
-  });
-  meet(a, [&](const T* p) __attribute__((always_inline)) { return load(Tail<T, const T*>(p + k, count).lane); });
 }
 
 template <class T, int Rows, int Columns>
@@ -46,10 +66,9 @@ void linear_tile(const Linear<T>& op, int64_t row, int64_t column) {
   constexpr int L = Lanes<T>::L;
   static_assert(Rows * Columns <= L, "the sums of a tile are transposed at once");
   Vec<T> sum[L] = {};
-  for (const LinearPart<T>& part : op.parts)
-    if (part.K) add_part<T, Rows, Columns>(sum, part, row, column);
-  transpose<T>(sum);
-  for (int l = 1; l < L; ++l) sum[0] += sum[l];
+  add_part<T, Rows, Columns>(sum, op.parts[0], row, column);
+  add_part<T, Rows, Columns>(sum, op.parts[1], row, column);
+  sum_lanes_of<T, L / 2>(sum);
   T lanes[L];
   store(lanes, sum[0]);
   for (int r = 0; r < Rows; ++r) std::memcpy(op.y + (row + r) * op.N + column, lanes + r * Columns, Columns * sizeof(T));

@@ -187,9 +187,10 @@ class MANNCell(MemoryCell[MANNState]):
 
     def fused_step(self, input: Tensor, state: Any) -> tuple[Tensor, MANNState] | None:
         """A step as one operation; None where it takes none, or where the operation refuses the arguments."""
-        if not can_fuse(self, input) or not is_fused_state(self, MANNState, state):
+        weights = weights_of(self) if can_fuse(self, input) and is_fused_state(self, MANNState, state) else None
+        if weights is None:
             return None
-        (controller, memory, read_weights, usage, read), weights = state, weights_of(self)
+        controller, memory, read_weights, usage, read = state
         hidden, cell = controller or (None, None)
         tensors = (input, hidden, cell, memory, read_weights, usage, read, *weights)
         options = self.num_least_used, self.least_used == "per_head", self.decay, self.write == "key"

@@ -162,9 +162,10 @@ class NTMCell(MemoryCell[NTMState]):
 
     def fused_step(self, input: Tensor, state: Any) -> tuple[Tensor, NTMState] | None:
         """A step as one operation; None where it takes none, or where the operation refuses the arguments."""
-        if not can_fuse(self, input) or not is_fused_state(self, NTMState, state):
+        weights = weights_of(self) if can_fuse(self, input) and is_fused_state(self, NTMState, state) else None
+        if weights is None:
             return None
-        (controller, memory, read_weights, write_weights, read), weights = state, weights_of(self)
+        controller, memory, read_weights, write_weights, read = state
         hidden, cell = controller or (None, None)
         tensors = (input, hidden, cell, memory, read_weights, write_weights, read, *weights)
         S = 2 * self.shift_range + 1
