@@ -211,14 +211,25 @@ class MemoryCell(nn.Module, Generic[State]):
         return None
 
     def _checked_step(self, input: Tensor, state: State | None) -> tuple[Tensor, State]:
-        if type(self).fused_step_is_current:
-            result = self.fused_step(input, state)
+        fuses, start = type(self).fused_step_is_current, state
+        if fuses:
+            start = self._start(input) if state is None else state
+            result = self.fused_step(input, start)
             if result is not None:
                 return result
         check_input(input, self.input_size, self.any_parameter())
-        B = input.shape[0]
-        output, last, _ = self.step(input, self.initial_state(B) if state is None else self.check_state(state, B))
+        if state is not None:
+            start = self.check_state(state, input.shape[0])
+            if fuses and start is not state:  # parts of half precision are widened now
+                result = self.fused_step(input, start)
+                if result is not None:
+                    return result
+        output, last, _ = self.step(input, self._start(input) if start is None else start)
         return output, last
+
+    def _start(self, input: Tensor) -> Any:
+        check_input(input, self.input_size, self.any_parameter())
+        return self.initial_state(input.shape[0])
 
     def _zeros(self, state: Any) -> Tensor:
         """The input of a step without one: zeros for the episodes of the state."""

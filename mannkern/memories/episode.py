@@ -56,10 +56,7 @@ def is_plain(cell: MemoryCell[Any]) -> bool:
         return False
     if has_hooks(cell) or has_hooks(controller):
         return False
-    for linear in linears:
-        if type(linear) is not nn.Linear or linear.bias is None or has_hooks(linear):
-            return False
-    return True
+    return all(type(linear) is nn.Linear and linear.bias is not None and not has_hooks(linear) for linear in linears)
 
 
 def starts_plain(cell: MemoryCell[Any]) -> bool:

@@ -19,7 +19,7 @@ of many steps at once, where each step alone would write and add gradients as la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -45,8 +45,8 @@ def cell_weight_gradients(
 ) -> Five:
     """Gradients of weight, recurrent weight (0 columns for a tanh layer), bias, interface weight and its bias.
 
-    rows (M, G + I + X + U + D): gradients of gates (G) and interface vector (I), before activation; [x, r] (X) and h (U)
-    before the step, and h after it (D).
+    rows (M, G + I + X + U + D): gradients of gates (G) and interface vector (I), before activation; [x, r] (X) and h
+    (U) before the step, and h after it (D).
     """
     sizes = (num_gates, input_size), (num_gates, recurrent_size), (num_gates,), (interface_size, hidden_size)
     return (*(rows.new_empty(size) for size in sizes), rows.new_empty(interface_size))  # type: ignore[return-value]
@@ -55,10 +55,11 @@ def cell_weight_gradients(
 def weights_of(cell: MemoryCell[Any]) -> Weights | None:
     """The weights of a plain cell, as a fused step takes them; None where something else stands for a parameter."""
     modules: Any = cell._modules
-    controller, interface = modules["controller"], modules["interface"]._parameters
+    controller: Any = modules["controller"]
+    interface: Any = modules["interface"]._parameters
     try:
         if type(controller) is nn.LSTMCell:
-            first = controller._parameters
+            first: Any = controller._parameters
             given = first["weight_ih"], first["weight_hh"], first["bias_ih"], first["bias_hh"]
         else:
             first = controller._modules["linear"]._parameters
@@ -81,14 +82,14 @@ def can_fuse(cell: MemoryCell[Any], input: Any) -> bool:
         return False
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return False
-    if torch._C._len_torch_dispatch_stack() or torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu"):
         return False
     return choose(cell.family, cell.backend, input.device).fuses_steps
 
 
 def is_fused_state(cell: MemoryCell[Any], state_type: type[Any], state: Any) -> bool:
     """Whether a state has the parts that a fused step takes; the operation checks the tensors among them."""
-    if type(state) is not state_type:
+    if type(state) is not state_type or not isinstance(state.memory, Tensor):
         return False
     size = 2 if isinstance(cell._modules["controller"], nn.LSTMCell) else 0
     return type(state.controller) is tuple and len(state.controller) == size
@@ -169,14 +170,13 @@ def gradients_of(weights: Weights, memory: Tensor) -> tuple[WeightGradients, Ten
     return gradients, WeightsFunction.apply(gradients, *weights)
 
 
-def pack(weights: Sequence[Tensor | None], F: int) -> tuple[Tensor, ...]:
+def pack(weights: Weights, F: int) -> Five:
     """Weights of a step as an episode packs them, from input_weight to interface_bias."""
-    weight, recurrent, bias, recurrent_bias, *interface = weights
-    assert weight is not None
-    assert bias is not None
+    weight, recurrent, bias, recurrent_bias, interface, interface_bias = weights
     if recurrent is None or recurrent_bias is None:
-        return weight[:, :F], bias, weight[:, F:], *interface  # type: ignore[return-value]
-    return weight[:, :F], bias + recurrent_bias, torch.cat([recurrent, weight[:, F:]], 1), *interface  # type: ignore[return-value]
+        return weight[:, :F], bias, weight[:, F:], interface, interface_bias
+    of_output = torch.cat([recurrent, weight[:, F:]], 1)
+    return weight[:, :F], bias + recurrent_bias, of_output, interface, interface_bias
 
 
 def pack_output(hidden: Tensor | None, read: Tensor, interface_weight: Tensor) -> Tensor:
@@ -186,10 +186,14 @@ def pack_output(hidden: Tensor | None, read: Tensor, interface_weight: Tensor) -
     return torch.cat([hidden, read.flatten(1)], 1)
 
 
-def unpack_output(output: Tensor, hidden: Tensor | None, read: Tensor) -> tuple[Tensor | None, Tensor]:
-    """h, None for one tanh layer, and r (B, R, W) of an output (B, D + R W)."""
+def unpack_output(
+    output: Tensor, hidden: Tensor | None, read: Tensor, *state: Tensor | None
+) -> Iterator[Tensor | None]:
+    """The results of a step behind its output (B, D + R W): h, None for one tanh layer, then the state, then r."""
     D = output.shape[1] - read.shape[1] * read.shape[2]
-    return None if hidden is None else output[:, :D], output[:, D:].unflatten(1, read.shape[1:])
+    yield None if hidden is None else output[:, :D]
+    yield from state
+    yield output[:, D:].unflatten(1, read.shape[1:])
 
 
 def controller_results(
@@ -215,16 +219,14 @@ def controller_gradients(
     needs_weight_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of input, and of h as of c, and the rows of a backward step: shapes for its fake."""
-    (B, F), (I, D), (G, width) = input.shape, interface_weight.shape, weight.shape
+    (B, F), D = input.shape, interface_weight.shape[1]
     d_input = input.new_empty((B if needs_input_grad else 0, F))
     d_hidden = input.new_empty((0 if hidden is None else B, D))
-    row = G + I + width + D + (0 if hidden is None else D)
+    row = sum(weight.shape) + sum(interface_weight.shape) + (0 if hidden is None else D)
     return d_input, d_hidden, input.new_empty((B if needs_weight_grad else 0, row))
 
 
-def gradients_for_autograd(
-    ctx: Any, out: Sequence[Tensor], hidden: Tensor | None
-) -> tuple[Tensor | None, ...]:
+def gradients_for_autograd(ctx: Any, out: Sequence[Tensor], hidden: Tensor | None) -> tuple[Tensor | None, ...]:
     """The gradients of a backward step in the form that autograd takes, of all tensors; those of weights come later."""
     d_input, d_hidden, d_cell, *state, rows = out
     if any(ctx.needs_input_grad[7:13]):

@@ -123,11 +123,10 @@ def reference_cell(
         interface_bias = torch.cat([interface_bias[:size], interface_bias])
     weights = pack((weight, recurrent_weight, bias, recurrent_bias, interface_weight, interface_bias), input.shape[1])
     before = pack_output(hidden, read, interface_weight), cell, memory, read_weights, usage
-    outputs, *after, cell = reference_episode(
-        input.unsqueeze(0), *weights, *before, None, None, None, least_used.unsqueeze(0), per_head, decay
-    )
-    hidden, read = unpack_output(outputs[0], hidden, read)
-    return outputs[0], hidden, cell, *after, read
+    arguments: Any = (input.unsqueeze(0), *weights, *before, None, None, None, least_used.unsqueeze(0), per_head, decay)
+    outputs, *after, cell = reference_episode(*arguments)
+    assert outputs is not None
+    return outputs[0], *unpack_output(outputs[0], hidden, read, cell, *after)
 
 
 class MANNCellFunction(MemoryFunction):

@@ -111,13 +111,11 @@ def reference_cell(
     weights = pack((weight, recurrent_weight, bias, recurrent_bias, interface_weight, interface_bias), input.shape[1])
     V = write_weights.shape[1]
     before = pack_output(hidden, read, interface_weight), cell, memory, torch.cat([write_weights, read_weights], 1)
-    outputs, memory, heads, cell = reference_episode(
-        input.unsqueeze(0), *weights, *before, None, None, None, V, num_shifts
-    )
+    arguments: Any = (input.unsqueeze(0), *weights, *before, None, None, None, V, num_shifts)
+    outputs, new_memory, heads, cell = reference_episode(*arguments)
     assert outputs is not None
     assert heads is not None
-    hidden, read = unpack_output(outputs[0], hidden, read)
-    return outputs[0], hidden, cell, memory, heads[:, V:], heads[:, :V], read
+    return outputs[0], *unpack_output(outputs[0], hidden, read, cell, new_memory, heads[:, V:], heads[:, :V])
 
 
 class NTMCellFunction(MemoryFunction):
