@@ -41,7 +41,7 @@ sanitize: $(INSTALLED)
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=$(SANITIZED) $(RUN) tests/csrc/sanitize.py
 
 bench: build
-	for name in step episode copy_task curves memory; do $(RUN) bench/$$name.py --json bench/results/cpu-$${name%_task}.json || exit 1; done
+	for name in step episode copy_task cell curves memory; do $(RUN) bench/$$name.py --json bench/results/cpu-$${name%_task}.json || exit 1; done
 	$(RUN) bench/table.py --write
 	$(RUN) bench/figure.py
 
