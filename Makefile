@@ -49,7 +49,7 @@ arm: $(INSTALLED)
 	$(RUN) tests/csrc/arm.py
 
 bench: build
-	for name in step episode copy_task curves memory; do $(RUN) bench/$$name.py --json bench/results/cpu-$${name%_task}.json || exit 1; done
+	for name in step episode copy_task cell curves memory; do $(RUN) bench/$$name.py --json bench/results/cpu-$${name%_task}.json || exit 1; done
 	$(RUN) bench/table.py --write
 	$(RUN) bench/figure.py
 

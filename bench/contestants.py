@@ -133,10 +133,17 @@ class Loop(nn.Module):
         return logits
 
 
-def loop(problem: Training) -> Run:
-    """A loop over the cell on the reference."""
-    network = on("reference", problem.network)
-    return problem.run(Loop(network, network.body.cell))
+def cells(backend: str) -> Callable[[Training], Run]:
+    """A loop over the cell, as a user writes it."""
+
+    def build(problem: Training) -> Run:
+        network = on(backend, problem.network)
+        return problem.run(Loop(network, network.body.cell))
+
+    return build
+
+
+loop = cells("reference")
 
 
 def compiled_loop(problem: Training) -> Run:
@@ -157,6 +164,31 @@ def lstm(problem: Training) -> Run:
     width = cell.input_size + cell.output_size - cell.hidden_size
     body = nn.LSTM(width, cell.hidden_size)
     network = Network(body, cell.hidden_size, problem.network.head.out_features).to(inputs.device)
+    return problem.run(network, (torch.rand(*inputs.shape[:2], width, device=inputs.device),))
+
+
+class LSTMLoop(nn.Module):
+    """A loop over torch.nn.LSTMCell under a linear head."""
+
+    def __init__(self, width: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(width, hidden)
+        self.head = nn.Linear(hidden, outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs, state = [], None
+        for x in inputs:
+            state = self.cell(x, state)
+            outputs.append(state[0])
+        logits: Tensor = self.head(torch.stack(outputs))
+        return logits
+
+
+def lstm_cells(problem: Training) -> Run:
+    """A loop over torch.nn.LSTMCell of the width that the controller sees, input and read, under a linear head."""
+    cell, (inputs,) = problem.network.body.cell, problem.inputs
+    width = cell.input_size + cell.output_size - cell.hidden_size
+    network = LSTMLoop(width, cell.hidden_size, problem.network.head.out_features).to(inputs.device)
     return problem.run(network, (torch.rand(*inputs.shape[:2], width, device=inputs.device),))
 
 
@@ -202,6 +234,14 @@ CONTESTANTS: dict[str, list[Contestant]] = {
         Contestant("compiled", compiled_loop, graph=True, most=EAGER),
         Contestant("lstm", lstm, checked=False, graph=True),
     ],
+    **{
+        name: [
+            *kernels(cells, gpu),
+            Contestant("reference", loop, most=EAGER),
+            Contestant("lstm", lstm_cells, checked=False),
+        ]
+        for name, gpu in (("mann_cell", "triton"), ("ntm_cell", "cuda"))
+    },
     "copy": [
         *kernels(module, "cuda"),
         Contestant("reference", loop, graph=True, most=EAGER),

@@ -13,6 +13,17 @@ from bench.contestants import Contestant
 pytestmark = WARNINGS
 
 
+CELLS = {"mann_cell": workloads.mann_cell, "ntm_cell": workloads.ntm_cell}
+
+
+@pytest.mark.parametrize(("workload", "entrant"), entrants(list(CELLS)))
+@pytest.mark.parametrize("gradient", [False, True], ids=["forward", "training"])
+@pytest.mark.parametrize("B", [1, 16], ids=lambda B: f"B{B}")
+def test_cell(contest: Callable[..., None], workload: str, entrant: Contestant, gradient: bool, B: int) -> None:
+    build = CELLS[workload]
+    contest(build(B, device=DEVICE, gradient=gradient), build(B, episode.CHECKED_STEPS, DEVICE, gradient), entrant)
+
+
 @pytest.mark.parametrize(("workload", "entrant"), entrants(["mann", "copy"]))
 @pytest.mark.parametrize("B", [1, 16, 64], ids=lambda B: f"B{B}")
 def test_episode(contest: Callable[..., None], workload: str, entrant: Contestant, B: int) -> None:

@@ -118,6 +118,21 @@ def mann(B: int, T: int = T, device: str = "cpu", gradient: bool = True) -> Trai
     return Training("mann", sizes, network, (inputs,), class_loss, labels, gradient, **work)
 
 
+def mann_cell(B: int, T: int = T, device: str = "cpu", gradient: bool = True) -> Training:
+    """The standard episode as a loop over MANNCell."""
+    return replace(mann(B, T, device, gradient), workload="mann_cell", flops=0.0, moved=0.0)
+
+
+def ntm_cell(B: int, T: int = T, device: str = "cpu", gradient: bool = True) -> Training:
+    """A loop over an NTMCell of the same sizes, with one read head and one write head."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Network(NTM(F, D, N, W, memory_init="uniform"), D + W, C).to(device)
+    sizes = {"B": B, "T": T, "F": F, "D": D, "N": N, "W": W}
+    same = mann(B, T, device, gradient)
+    return replace(same, workload="ntm_cell", network=network, sizes=sizes, flops=0.0, moved=0.0)
+
+
 def copy_task(B: int, device: str = "cpu") -> Training:
     """A training step of the NTM on the copy task: forward, cross entropy of the answer's bits, backward."""
     steps, outputs = 2 * LENGTH + 1, NTM_D + NTM_W

@@ -47,6 +47,7 @@ class Backend(NamedTuple):
                     None for the reference, which is called without the dispatcher
     takes_half:     whether its kernels convert float16 and bfloat16 on load, so that nothing is widened before
     episodes:       families -> how it computes a whole episode of their cell as one operation, where it does
+    fuses_steps:    whether it computes a cell's own step, its controller included, as one operation
     operations:     single operations that it has of other families, by name, each with (sizes, dtype) -> why it cannot
                     run a call of them; "" where it can
     on_request:     of these operations, those that ``auto`` does not take
@@ -61,6 +62,7 @@ class Backend(NamedTuple):
     overload: str | None = "default"
     takes_half: bool = False
     episodes: Mapping[str, FusedEpisode] = MappingProxyType({})
+    fuses_steps: bool = False
     operations: Mapping[str, Callable[[Sizes, torch.dtype], str]] = MappingProxyType({})
     on_request: tuple[str, ...] = ()
     scan_overload: str | None = None

@@ -16,4 +16,5 @@ BACKEND = Backend(
     devices=("cpu",),
     why_not=_why_not,
     episodes=dict.fromkeys(("lrua", "ntm"), FusedEpisode("default", longest_first=True)),
+    fuses_steps=True,
 )

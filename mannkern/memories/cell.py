@@ -37,14 +37,18 @@ class MemoryCell(nn.Module, Generic[State]):
     state_letters: ClassVar[dict[str, str]]  # the dimensions of these tensors
     initial_memory: Tensor | None  # (N, W), or None if it is a constant
     fused_episode_is_current: ClassVar[bool] = False  # whether it computes what the class's own step does
+    fused_step_is_current: ClassVar[bool] = False  # likewise
     starts_as_defined: ClassVar[bool] = False  # likewise, of where episodes start anew
 
     def __init_subclass__(cls) -> None:
         """A subclass that overrides a step, or a part of one, leaves the compiled loop unless it brings its own."""
         super().__init_subclass__()
-        owner = next(base for base in cls.__mro__ if "fused_episode" in vars(base))
-        cls.fused_episode_is_current = all(
-            getattr(cls, name, None) is getattr(owner, name, None) for name in STEP_METHODS
+        owner, owner_of_step = (
+            next(base for base in cls.__mro__ if name in vars(base)) for name in ("fused_episode", "fused_step")
+        )
+        cls.fused_episode_is_current, cls.fused_step_is_current = (
+            all(getattr(cls, name, None) is getattr(base, name, None) for name in STEP_METHODS)
+            for base in (owner, owner_of_step)
         )
         cls.starts_as_defined = all(getattr(cls, name) is getattr(owner, name) for name in START_METHODS)
 
@@ -202,11 +206,30 @@ class MemoryCell(nn.Module, Generic[State]):
     if TYPE_CHECKING:
         __call__ = forward
 
+    def fused_step(self, input: Tensor, state: Any) -> tuple[Tensor, Any] | None:
+        """A step as one operation; None where it takes none, or where the operation refuses the arguments."""
+        return None
+
     def _checked_step(self, input: Tensor, state: State | None) -> tuple[Tensor, State]:
+        fuses, start = type(self).fused_step_is_current, state
+        if fuses:
+            start = self._start(input) if state is None else state
+            result = self.fused_step(input, start)
+            if result is not None:
+                return result
         check_input(input, self.input_size, self.any_parameter())
-        B = input.shape[0]
-        output, last, _ = self.step(input, self.initial_state(B) if state is None else self.check_state(state, B))
+        if state is not None:
+            start = self.check_state(state, input.shape[0])
+            if fuses and start is not state:  # parts of half precision are widened now
+                result = self.fused_step(input, start)
+                if result is not None:
+                    return result
+        output, last, _ = self.step(input, self._start(input) if start is None else start)
         return output, last
+
+    def _start(self, input: Tensor) -> Any:
+        check_input(input, self.input_size, self.any_parameter())
+        return self.initial_state(input.shape[0])
 
     def _zeros(self, state: Any) -> Tensor:
         """The input of a step without one: zeros for the episodes of the state."""

@@ -37,7 +37,7 @@ from mannkern.memories.controllers import FeedForward
 from mannkern.memories.library import empty_like
 
 State = tuple[Any, ...]
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_STEP_METHODS = frozenset(STEP_METHODS)
 
 
 def is_plain(cell: MemoryCell[Any]) -> bool:
@@ -45,16 +45,18 @@ def is_plain(cell: MemoryCell[Any]) -> bool:
 
     They do not with a method or module of the user's own, nor with a hook.
     """
-    if not type(cell).fused_episode_is_current or any(name in cell.__dict__ for name in STEP_METHODS):
+    if not type(cell).fused_episode_is_current or not _STEP_METHODS.isdisjoint(cell.__dict__):
         return False
-    controller: nn.Module = cell.controller
-    linears: list[Any] = [cell.interface]
+    modules = cell._modules  # an attribute of a module is found there last, after several other places
+    controller: Any = modules["controller"]
+    linears: tuple[Any, ...] = (modules["interface"],)
     if type(controller) is FeedForward:
-        linears.append(controller.linear)
+        linears = *linears, controller.linear
     elif type(controller) is not nn.LSTMCell or not controller.bias:
         return False
-    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in linears)
-    return plain and not any(has_hooks(part) for part in (cell, controller, *linears))
+    if has_hooks(cell) or has_hooks(controller):
+        return False
+    return all(type(linear) is nn.Linear and linear.bias is not None and not has_hooks(linear) for linear in linears)
 
 
 def starts_plain(cell: MemoryCell[Any]) -> bool:
@@ -64,7 +66,9 @@ def starts_plain(cell: MemoryCell[Any]) -> bool:
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether a call of the module runs hooks, which a call of its methods would not."""
-    return any(getattr(module, hook) for hook in _HOOKS)
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
 
 
 def saves_for_backward() -> bool:

@@ -70,7 +70,7 @@ def test_usage_update_by_hand(collected: str) -> None:
 @pytest.mark.slow
 @needs_plugin
 def test_every_contestant_is_collected(collected: str) -> None:
-    for workload in (*CASES, "mann", "copy", *workloads.MODELS):
+    for workload in (*CASES, "mann", "copy", "mann_cell", "ntm_cell", *workloads.MODELS):
         for entrant in contestants.of(workload):
             assert f"-{workload}-{entrant.name}]" in collected
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench import contestants, copy_task, curves, episode, gpu_contests, harness, machine, memory, step, timing
+from bench import cell, contestants, copy_task, curves, episode, gpu_contests, harness, machine, memory, step, timing
 from bench.table import RESULTS
 
-SCRIPTS = {"step": step, "copy": copy_task, "episode": episode, "curves": curves}
+SCRIPTS = {"step": step, "copy": copy_task, "episode": episode, "cell": cell, "curves": curves}
 
 
 @pytest.fixture(autouse=True)

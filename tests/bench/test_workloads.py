@@ -15,6 +15,8 @@ SMALL: dict[str, Problem] = {
     "lrua_scan": workloads.lrua_scan(3, 2),
     "ntm_step": workloads.ntm_step(2),
     "mann": workloads.mann(2, T=3),
+    "mann_cell": workloads.mann_cell(2, T=3),
+    "ntm_cell": workloads.ntm_cell(2, T=3),
     "copy": workloads.copy_task(2),
     **{name: workloads.model(name, 2, T=3) for name in workloads.MODELS},
 }

@@ -63,9 +63,20 @@ def episodes(N: int, W: int, R: int, dtype: torch.dtype) -> None:
         differentiate([output, last.memory])
         with torch.no_grad():
             model(inputs)
+        for count in (1, 2, 7):
+            cells(model, count)
         ends(model, T, B)
         if N < 16:
             ends(model, 3, 257)
+
+
+def cells(model: MANN | NTM, episodes: int) -> None:
+    """Two steps of a cell, with gradients and without."""
+    x = leaf(2, episodes, model.cell.input_size, dtype=model.cell.interface.weight.dtype)
+    output, last = model.cell(x[1], model.cell(x[0])[1])
+    differentiate([output, last.memory])
+    with torch.no_grad():
+        model.cell(x[0])
 
 
 def ends(model: MANN | NTM, steps: int, episodes: int) -> None:

@@ -35,6 +35,9 @@ FREE = {
     "mann_episode": {"input", "num_least_used"},
     "mann_episode_backward": {"least_used"},
     "ntm_episode": {"input"},
+    "mann_cell": {"num_least_used"},
+    "mann_cell_backward": {"least_used"},
+    "cell_weight_gradients": {"rows", "num_gates", "interface_size", "input_size", "recurrent_size", "hidden_size"},
 }
 # inputs of which backward checks the sizes and reads no number
 UNREAD = {

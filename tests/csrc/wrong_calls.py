@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -115,7 +115,32 @@ def right_calls(dtype: torch.dtype = torch.float32, B: int = 2, N: int = 5, W: i
                     tensors = (*inputs, memory, heads_weights, out[0], *out[4:])
                 backward = call(f"{forward.operation}_backward", *grads, *tensors, *ends, *options)
                 calls += [forward, backward, backward.change("needs_input_grad", False)]
+        calls += cell_calls(rand, lstm, (memory, weights, usage, key), n)
     return calls
+
+
+def cell_calls(rand: Callable[..., Tensor], lstm: bool, state: tuple[Tensor, ...], n: int) -> list[Call]:
+    """Right calls of the cells' own steps. state: memory, weights, usage and read."""
+    memory, weights, usage, read = state
+    (B, N, W), R, F, D = memory.shape, read.shape[1], 3, 4
+    G = 4 * D if lstm else D
+    hidden = rand(B, D) if lstm else None
+    recurrent, recurrent_bias = (rand(G, D), rand(G)) if lstm else (None, None)
+    weight, inputs = rand(G, F + R * W), (rand(B, F), hidden, hidden)
+    calls = []
+    for mann, width in ((True, 2 * R * W + 2 * R), (True, R * W + R), (False, (R + 1) * (W + 6) + 2 * W)):
+        first = (*inputs, memory, weights, usage if mann else rand(B, 1, N), read)
+        last = (weight, recurrent, rand(G), recurrent_bias, rand(width, D), rand(width))
+        options = (False, 0.9, width == R * W + R) if mann else (3,)
+        name = "mann_cell" if mann else "ntm_cell"
+        forward = call(name, *first, *last, *((n, *options) if mann else options), True)
+        out = forward()
+        used = (*first[:3], weights, read) if mann else first
+        saved = (out[2], out[3], out[4], *out[7:]) if mann else (out[2], out[3], out[7])
+        backward = call(f"{name}_backward", *out[:7], *used, weight, recurrent, last[4], *saved, *options, True, True)
+        calls += [forward, backward, backward.change("needs_input_grad", False).change("needs_weight_grad", False)]
+    sizes = (G, width, F + R * W, D if lstm else 0, D)
+    return [*calls, call("cell_weight_gradients", rand(B, sum(sizes)), *sizes)]
 
 
 def without_storage(x: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ def calls() -> dict[str, list[Call]]:
             evaluate(case, tensors, dict(list(gradients.items())[:1]), "cpp", SMALL.n)
         for module in (MANN, NTM):
             module(3, 4, 6, 5, 2, backend="cpp")(torch.randn(3, 2, 3))[0].sum().backward()
+            module(3, 4, 6, 5, 2, backend="cpp").cell(torch.randn(2, 3))[0].sum().backward()
     return recorder.calls
 
 

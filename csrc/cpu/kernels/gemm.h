@@ -92,14 +92,14 @@ void sum_rows(const SumRows<T>& op, int64_t begin, int64_t end) {
   }
 }
 
-// One tile of C: `Rows` rows of A times the first `Vectors` vectors of a panel. Each number of B is loaded once for all
-// rows.
+// One tile of C: `Rows` rows of A times the first `Vectors` vectors of a panel, whose rows lie panel_row apart. Each
+// number of B is loaded once for all rows.
 template <class T, int Rows, int Vectors>
-void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t columns) {
+void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t columns, int64_t panel_row) {
   constexpr int L = Lanes<T>::L;
   const int64_t row = op.a.row, column = op.a.column;
   Vec<T> sum[Rows][Vectors] = {}, b[Vectors];
-  for (int64_t k = 0; k < op.K; ++k, a += column, panel += kPanel<T>) {
+  for (int64_t k = 0; k < op.K; ++k, a += column, panel += panel_row) {
     for (int v = 0; v < Vectors; ++v) b[v] = load(panel + v * L);
     for (int r = 0; r < Rows; ++r) {
       const Vec<T> x = a[r * row] - Vec<T>{};  // a broadcast; written 0 + a it would cost an addition
@@ -120,11 +120,12 @@ void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t column
 
 // A tile of `rows` rows, which are at most `Rows`.
 template <class T, int Rows>
-void tile_of(int64_t rows, const Product<T>& op, const T* a, const T* panel, T* c, int64_t columns) {
+void tile_of(int64_t rows, const Product<T>& op, const T* a, const T* panel, T* c, int64_t columns,
+             int64_t panel_row = kPanel<T>) {
   if constexpr (Rows > 0) {
-    if (rows != Rows) tile_of<T, Rows - 1>(rows, op, a, panel, c, columns);
-    else if (columns > Lanes<T>::L) tile<T, Rows, 2>(op, a, panel, c, columns);
-    else tile<T, Rows, 1>(op, a, panel, c, columns);
+    if (rows != Rows) tile_of<T, Rows - 1>(rows, op, a, panel, c, columns, panel_row);
+    else if (columns > Lanes<T>::L) tile<T, Rows, 2>(op, a, panel, c, columns, panel_row);
+    else tile<T, Rows, 1>(op, a, panel, c, columns, panel_row);
   }
 }
 

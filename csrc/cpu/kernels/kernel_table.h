@@ -6,6 +6,7 @@
 #include "controller.h"
 #include "gemm.h"
 #include "kernels.h"
+#include "linear.h"
 #include "mann_kernels.h"
 #include "ntm_episode_kernels.h"
 #include "ntm_kernels.h"
@@ -27,12 +28,16 @@ constexpr Kernels<T> kernels = {additive_write<T>,
                                 gemm<T>,
                                 gemms<T>,
                                 sum_rows<T>,
+                                linear<T>,
+                                linear_backward<T>,
                                 lstm<T>,
                                 lstm_backward<T>,
                                 tanh_layer<T>,
                                 tanh_layer_backward<T>,
                                 to_blocks<T>,
                                 from_blocks<T>,
+                                mann_activate<T>,
+                                mann_activate_backward<T>,
                                 mann_recompute<T>,
                                 mann_step<T>,
                                 mann_step_backward<T>,

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "../../args/blocks.h"
+#include "../../args/cell.h"
 #include "../../args/controller.h"
 #include "../../args/lrua.h"
 #include "../../args/mann.h"
@@ -28,12 +29,16 @@ struct Kernels {
   void (*gemm)(const Product<T>&, int64_t begin, int64_t end);
   void (*gemms)(const Products<T>&, int64_t begin, int64_t end);
   void (*sum_rows)(const SumRows<T>&, int64_t begin, int64_t end);
+  void (*linear)(const Linear<T>&, int64_t begin, int64_t end);
+  void (*linear_backward)(const LinearBackward<T>&, int64_t begin, int64_t end);
   void (*lstm)(const LSTM<T>&, int64_t begin, int64_t end);
   void (*lstm_backward)(const LSTMBackward<T>&, int64_t begin, int64_t end);
   void (*tanh_layer)(const TanhLayer<T>&, int64_t begin, int64_t end);
   void (*tanh_layer_backward)(const TanhLayerBackward<T>&, int64_t begin, int64_t end);
   void (*to_blocks)(const ToBlocks<T>&, int64_t begin, int64_t end);
   void (*from_blocks)(const FromBlocks<T>&, int64_t begin, int64_t end);
+  void (*mann_activate)(const MANNActivate<T>&, int64_t begin, int64_t end);
+  void (*mann_activate_backward)(const MANNActivateBackward<T>&, int64_t begin, int64_t end);
   void (*mann_recompute)(const MANNRecompute<T>&, int64_t begin, int64_t end);
   void (*mann_step)(const MANNStep<T>&, int64_t begin, int64_t end);
   void (*mann_step_backward)(const MANNStepBackward<T>&, int64_t begin, int64_t end);

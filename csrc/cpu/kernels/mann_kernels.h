@@ -2,6 +2,7 @@
 // of LRUA on a memory in slot blocks, and their backward pass.
 #pragma once
 
+#include "../../args/cell.h"
 #include "lrua_kernels.h"
 
 namespace {
@@ -20,25 +21,46 @@ InterfaceGradients<T> gradients_in(T* rows, int64_t e, const MANNInterface& layo
           layout.strengths ? row + layout.gates() + layout.shape.R : nullptr};
 }
 
-// The interface vector from the product and the bias: tanh of keys and adds, 1 + softplus of strengths; gates stay.
+// Activation of the parts of an interface vector, from the product x and the bias b: tanh of keys and adds, gates as
+// they are, 1 + softplus of strengths.
+template <class T>
+void activate_vectors(T* y, const T* x, const T* b, int64_t count) {
+  for_lanes<T>(
+      count, [](const T* p, const T* q, T* r) { store(r, tanh(load(p) + load(q))); }, x, b, y);
+}
+template <class T>
+void activate_gates(T* y, const T* x, const T* b, int64_t count) {
+  for (int64_t h = 0; h < count; ++h) y[h] = x[h] + b[h];
+}
+template <class T>
+void activate_strengths(T* y, const T* x, const T* b, int64_t count) {
+  for (int64_t h = 0; h < count; ++h) y[h] = mannkern::softplus<ScalarMath<T>>(x[h] + b[h], T(1));
+}
+// Their slopes, from what they gave.
+template <class T>
+T vector_slope(T y) {
+  return 1 - y * y;
+}
+template <class T>
+T strength_slope(T y) {
+  return mannkern::softplus_slope<ScalarMath<T>>(1 - y);
+}
+
+// The interface vector from the product and the bias.
 template <class T>
 void activate(T* row, const T* product, const T* bias, const MANNInterface& layout) {
-  for_lanes<T>(
-      layout.gates(), [](const T* x, const T* b, T* y) { store(y, tanh(load(x) + load(b))); }, product, bias, row);
-  for (int64_t h = layout.gates(); h < layout.size(); ++h) {
-    const T x = product[h] + bias[h];
-    const bool strength = h >= layout.gates() + layout.shape.R;
-    row[h] = strength ? mannkern::softplus<ScalarMath<T>>(x, T(1)) : x;
-  }
+  const int64_t R = layout.shape.R, gates = layout.gates(), strengths = gates + R;
+  activate_vectors(row, product, bias, gates);
+  activate_gates(row + gates, product + gates, bias + gates, R);
+  if (layout.strengths) activate_strengths(row + strengths, product + strengths, bias + strengths, R);
 }
 
 // Backward of activate, from its result. grad is in place: on entry with respect to that result, on exit with respect
 // to product + bias.
 template <class T>
 void activate_backward(T* grad, const T* row, const MANNInterface& layout) {
-  for (int64_t j = 0; j < layout.gates(); ++j) grad[j] *= 1 - row[j] * row[j];
-  for (int64_t h = layout.gates() + layout.shape.R; h < layout.size(); ++h)
-    grad[h] *= mannkern::softplus_slope<ScalarMath<T>>(1 - row[h]);
+  for (int64_t j = 0; j < layout.gates(); ++j) grad[j] *= vector_slope(row[j]);
+  for (int64_t h = layout.gates() + layout.shape.R; h < layout.size(); ++h) grad[h] *= strength_slope(row[h]);
 }
 
 // Numbers of the padded rows that a step saves for backward. Write weights are not saved: the backward pass computes
@@ -51,6 +73,37 @@ int64_t step_rows_size(const Sizes<T>& s) {
 template <class T, class P>
 Rows<P> step_rows(P* at, P* write_weights, const Sizes<T>& s) {
   return {at, write_weights, at + s.R * s.Np, at + 2 * s.R * s.Np};
+}
+
+template <class T>
+void mann_activate(const MANNActivate<T>& op, int64_t begin, int64_t end) {
+  const int64_t R = op.layout.shape.R, RW = op.layout.adds(), adds = op.add ? RW : 0;
+  const int64_t I = op.layout.size() - RW + adds;
+  const T* b = op.bias;
+  for (int64_t e = begin; e < end; ++e) {
+    const T* x = op.product + e * I;
+    activate_vectors(op.key + e * RW, x, b, RW);
+    if (op.add) activate_vectors(op.add + e * RW, x + RW, b + RW, RW);
+    activate_gates(op.gate + e * R, x + RW + adds, b + RW + adds, R);
+    if (op.strength) activate_strengths(op.strength + e * R, x + RW + adds + R, b + RW + adds + R, R);
+  }
+}
+
+template <class T>
+void mann_activate_backward(const MANNActivateBackward<T>& op, int64_t begin, int64_t end) {
+  const Sizes<T> s(op.layout.shape.N, op.layout.shape.W, op.layout.shape.R);
+  const int64_t R = s.R, RW = R * s.W, adds = op.interface.add == op.interface.key ? 0 : RW;
+  const int64_t I = op.layout.size() - RW + adds;
+  for (int64_t e = begin; e < end; ++e) {
+    const InterfaceVector<T> y = interface_at(op.interface, e, s);
+    const InterfaceGradients<T> grad = interface_at(op.grad, e, s);
+    T* out = op.grad_product + e * I;
+    for (int64_t j = 0; j < RW; ++j) out[j] = (adds ? grad.key[j] : grad.key[j] + grad.add[j]) * vector_slope(y.key[j]);
+    for (int64_t j = 0; j < adds; ++j) out[RW + j] = grad.add[j] * vector_slope(y.add[j]);
+    std::memcpy(out + RW + adds, grad.gate, R * sizeof(T));
+    for (int64_t h = 0; y.strength && h < R; ++h)
+      out[RW + adds + R + h] = grad.strength[h] * strength_slope(y.strength[h]);
+  }
 }
 
 template <class T>

@@ -15,9 +15,11 @@ from mannkern.memories.checks import check_decay, check_least_used, check_number
 from mannkern.memories.episode import pack_state, saves_for_backward, split_last
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.interface import InterfaceVector, activate, interface_sizes
+from mannkern.memories.lrua.ops.cell import MANNCellFunction, mann_cell
 from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
 from mannkern.memories.lrua.ops.episode_persistent import MANNEpisodePersistentFunction
 from mannkern.memories.lrua.ops.episode_recompute import MANNEpisodeRecomputeFunction
+from mannkern.memories.step import can_fuse, gradients_of, is_fused_state, weights_of
 
 _EPISODES: dict[str, type[Function]] = {  # by the overload of the operation
     "default": MANNEpisodeFunction,
@@ -182,6 +184,25 @@ class MANNCell(MemoryCell[MANNState]):
         )
         output = torch.cat([hidden, new.read.flatten(1).to(hidden.dtype)], -1)
         return output, MANNState(controller, new.memory, new.read_weights, new.usage, new.read), new.write_weights
+
+    def fused_step(self, input: Tensor, state: Any) -> tuple[Tensor, MANNState] | None:
+        """A step as one operation; None where it takes none, or where the operation refuses the arguments."""
+        weights = weights_of(self) if can_fuse(self, input) and is_fused_state(self, MANNState, state) else None
+        if weights is None:
+            return None
+        controller, memory, read_weights, usage, read = state
+        hidden, cell = controller or (None, None)
+        tensors = (input, hidden, cell, memory, read_weights, usage, read, *weights)
+        options = self.num_least_used, self.least_used == "per_head", self.decay, self.write == "key"
+        try:
+            if torch.is_grad_enabled():
+                gradients = gradients_of(weights, memory)
+                output, hidden, cell, *after, _, _ = MANNCellFunction.apply_fast(*tensors, *options, True, *gradients)
+            else:
+                output, hidden, cell, *after, _, _ = mann_cell["default"](*tensors, *options, False)
+        except RuntimeError:
+            return None  # the checks say what is wrong
+        return output, MANNState((hidden, cell) if controller else (), *after)
 
     def fused_episode(
         self,

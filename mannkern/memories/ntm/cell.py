@@ -14,8 +14,10 @@ from mannkern.memories.content import read
 from mannkern.memories.episode import pack_state, saves_for_backward, split_last
 from mannkern.memories.ntm.functional import ntm_address, ntm_write
 from mannkern.memories.ntm.interface import InterfaceVector, activate, interface_sizes
+from mannkern.memories.ntm.ops.cell import NTMCellFunction, ntm_cell
 from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
 from mannkern.memories.ntm.ops.episode_recompute import NTMEpisodeRecomputeFunction
+from mannkern.memories.step import can_fuse, gradients_of, is_fused_state, weights_of
 
 _EPISODES = {"default": NTMEpisodeFunction, "recompute": NTMEpisodeRecomputeFunction}  # by the operation's overload
 
@@ -160,6 +162,25 @@ class NTMCell(MemoryCell[NTMState]):
         new_read = read(read_weights, memory)
         output = torch.cat([hidden, new_read.flatten(1).to(hidden.dtype)], -1)
         return output, NTMState(controller, memory, read_weights, write_weights, new_read), write_weights
+
+    def fused_step(self, input: Tensor, state: Any) -> tuple[Tensor, NTMState] | None:
+        """A step as one operation; None where it takes none, or where the operation refuses the arguments."""
+        weights = weights_of(self) if can_fuse(self, input) and is_fused_state(self, NTMState, state) else None
+        if weights is None:
+            return None
+        controller, memory, read_weights, write_weights, read = state
+        hidden, cell = controller or (None, None)
+        tensors = (input, hidden, cell, memory, read_weights, write_weights, read, *weights)
+        S = 2 * self.shift_range + 1
+        try:
+            if torch.is_grad_enabled():
+                gradients = gradients_of(weights, memory)
+                output, hidden, cell, *after, _ = NTMCellFunction.apply_fast(*tensors, S, True, *gradients)
+            else:
+                output, hidden, cell, *after, _ = ntm_cell["default"](*tensors, S, False)
+        except RuntimeError:
+            return None  # the checks say what is wrong
+        return output, NTMState((hidden, cell) if controller else (), *after)
 
     def fused_episode(
         self,

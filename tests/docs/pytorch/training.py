@@ -156,7 +156,7 @@ FEATURES = (
     ),
     Feature(
         "A loop over `MANNCell`, `NTMCell`",
-        "Each step is a few operations of mannkern.",
+        "On the CPU a step is one operation, its controller included. On a GPU, and where a row says so, it is a few.",
         STEPS,
         STEPS,
         loop_over_a_cell,

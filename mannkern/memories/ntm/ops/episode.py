@@ -91,7 +91,7 @@ def ntm_episode_backward(
     return *controller, *empty_like(memory, weights), initial_memory_gradient(memory, reset)
 
 
-def _reference_episode(
+def reference_episode(
     input: Tensor,
     input_weight: Tensor,
     bias: Tensor,
@@ -135,6 +135,6 @@ NTM_EPISODE = EpisodeOperation(
     "default",
     states=2,
     kept=2,
-    reference=_reference_episode,
+    reference=reference_episode,
 )
 NTMEpisodeFunction = episode_function(NTM_EPISODE)
