@@ -13,6 +13,7 @@ import pytest
 from bench import gpu
 from mannkern.__main__ import main
 from tests.docs.markdown import files, text
+from tests.ptx import proof
 
 TASKS = ("omniglot", "copy", "repeat-copy", "ngrams", "priority-sort", "few-shot-omniglot", "sinusoids")
 OTHERS = {"--no-build-isolation"}  # of pip
@@ -38,6 +39,8 @@ def known() -> frozenset[str]:
             main([*command, "--help"])
     with redirect_stdout(printed), pytest.raises(SystemExit):
         gpu.arguments(["--help"])
+    with redirect_stdout(printed), pytest.raises(SystemExit):
+        proof.main(["--help"])
     return frozenset(options(printed.getvalue()))
 
 
