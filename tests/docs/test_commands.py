@@ -14,6 +14,7 @@ from bench import gpu
 from bench.science import __main__ as science
 from mannkern.__main__ import main
 from tests.docs.markdown import files, text
+from tests.ptx import proof
 
 TASKS = ("omniglot", "copy", "repeat-copy", "ngrams", "priority-sort", "few-shot-omniglot", "sinusoids")
 OTHERS = {"--no-build-isolation"}  # of pip
@@ -41,6 +42,8 @@ def known() -> frozenset[str]:
         gpu.arguments(["--help"])
     with redirect_stdout(printed), pytest.raises(SystemExit):
         science.arguments(["--help"])
+    with redirect_stdout(printed), pytest.raises(SystemExit):
+        proof.main(["--help"])
     return frozenset(options(printed.getvalue()))
 
 

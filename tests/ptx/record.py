@@ -19,7 +19,7 @@ from typing import Any
 from mannkern.memories.lrua.verification import CASES as LRUA_CASES
 from setup import find_nvcc
 from tests.ptx.build import FOLDER, ROOT
-from tests.ptx.table import Row
+from tests.ptx.table import NTM_EPISODE, Row
 from tests.ptx.worker import Result
 
 Key = tuple[str, int, str]  # name of the row, GPU, state
@@ -33,16 +33,36 @@ def state(row: Row) -> str:
     paths = [*(FOLDER / "core").iterdir(), *(FOLDER / f"{name}.py" for name in EMULATOR)]
     paths += [ROOT / "mannkern" / "memories" / family / "reference.py", ROOT / "mannkern" / "memories" / "content.py"]
     if row.is_cuda:
-        source = "mann.cu" if row.check == "persistent" else f"{family}.cu"
-        paths += included(ROOT / "csrc" / "cuda" / source)
-    else:
-        for launcher in _launchers(row):
-            paths += imported(ROOT / "mannkern" / "triton" / "launch" / f"{launcher}.py")
+        for source in _sources(row, family):
+            paths += included(ROOT / "csrc" / "cuda" / f"{source}.cu")
+    for launcher in _launchers(row):
+        paths += imported(ROOT / "mannkern" / "triton" / "launch" / f"{launcher}.py")
     return _hash(tuple(sorted(set(paths))), _compiler(row.is_cuda))
+
+
+def _sources(row: Row, family: str) -> tuple[str, ...]:
+    """The files of csrc/cuda that a row calls."""
+    if row.check == "persistent":
+        return ("mann",)
+    if row.check == NTM_EPISODE:
+        return ("ntm_episode",)
+    if family == "lrua":
+        return (
+            ("lrua_scan",)
+            if row.case.startswith("scan")
+            else ("lrua", "lrua_scan")
+            if "ties" in row.check
+            else ("lrua",)
+        )
+    return ("ntm",)
 
 
 def _launchers(row: Row) -> tuple[str, ...]:
     """The modules of mannkern/triton/launch that a row calls."""
+    if row.check == NTM_EPISODE:
+        return ("ntm_episode",)
+    if row.is_cuda:
+        return ()
     if row.check == "episode":
         return ("episode",)
     if row.check == "ties of usage":
