@@ -2,7 +2,7 @@
 
 Each is one matrix product of a step with the activation behind it, or its gradient. A program owns BB episodes and a
 few columns of the result. Letters: D hidden units, O = D + R W columns of an output [h, r], I columns of the interface
-vector, G columns of gates. Buffers of all steps are (T, B, ...), ``t`` is the step, and ``p_phase`` is as in ``phases``.
+vector, G columns of gates. Buffers of all steps are (T, B, ...), ``t`` is the step, ``p_phase`` is as in ``phases``.
 
 What stands in front of ``product`` may run beside the kernel before, and so reads nothing of that (block_math.follow).
 """
