@@ -52,9 +52,8 @@ def _why_not_episode(sizes: Sizes, dtype: torch.dtype) -> str:
 
 def _takes_ntm_episode(sizes: Sizes, dtype: torch.dtype) -> bool:
     """Where the rows of four heads fit into the shared memory of a block, and Triton has the controller's kernels."""
-    return (
-        triton.has_triton and (_MOST_EPISODE_SLOTS if dtype == torch.float32 else _MOST_EPISODE_SLOTS // 2) >= sizes.N
-    )
+    most = _MOST_EPISODE_SLOTS if dtype == torch.float32 else _MOST_EPISODE_SLOTS // 2
+    return triton.has_triton and most >= sizes.N
 
 
 BACKEND = Backend(

@@ -1,9 +1,8 @@
 """Kernels of an episode's controller, an LSTM or one tanh layer, and of the layer that gives the interface vector.
 
-Each is one matrix product of a step, with the activation behind it, or its gradient, in the same kernel. A program
-owns BB episodes and a few columns of the result. Letters: D hidden units, O = D + R W columns of an output [h, r], I
-columns of the interface vector, G columns of gates. Buffers of all steps are (T, B, ...), and ``t`` is the step.
-``p_phase`` (T, B) is as in ``phases``.
+Each is one matrix product of a step with the activation behind it, or its gradient. A program owns BB episodes and a
+few columns of the result. Letters: D hidden units, O = D + R W columns of an output [h, r], I columns of the interface
+vector, G columns of gates. Buffers of all steps are (T, B, ...), ``t`` is the step, ``p_phase`` is as in ``phases``.
 
 What stands in front of ``product`` may run beside the kernel before, and so reads nothing of that (block_math.follow).
 """
@@ -135,10 +134,7 @@ def hidden_gradient(
     D: tl.constexpr, O: tl.constexpr, I: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of h at step t: through the interface vector, plus that at t_grad of p_grad_h (., B, O).
-
-    It is 0 of an episode that has ended.
-    """
+    """The gradient of h at step t: through the interface vector, plus that at t_grad of p_grad_h; 0 behind an end."""
     d_h = tl.zeros((i_b.shape[0], i_d.shape[0]), ACC)
     if p_grad_h is not None:
         p = p_grad_h + t_grad.to(tl.int64) * B * O + i_b[:, None] * O + i_d[None, :]

@@ -46,14 +46,10 @@ def _sources(row: Row, family: str) -> tuple[str, ...]:
         return ("mann",)
     if row.check == NTM_EPISODE:
         return ("ntm_episode",)
+    if family == "lrua" and "ties" in row.check:
+        return ("lrua", "lrua_scan")
     if family == "lrua":
-        return (
-            ("lrua_scan",)
-            if row.case.startswith("scan")
-            else ("lrua", "lrua_scan")
-            if "ties" in row.check
-            else ("lrua",)
-        )
+        return ("lrua_scan",) if row.case.startswith("scan") else ("lrua",)
     return ("ntm",)
 
 
