@@ -24,7 +24,8 @@ class PackedMatrix {
  public:
   PackedMatrix(const Matrix<T>& b, int64_t K, int64_t N)
       : K_(K), N_(N), panels_(Call<T>::allocate({(N + panel() - 1) / panel(), K, panel()}, Call<T>::kType)) {
-    over_batch(panels_.size(0), 4 * K * panel(), kernels<T>().pack, Pack<T>{K, N, b, data<T>(panels_)});
+    // by several threads only if it is long: each region of threads is a wait where others use the machine
+    over_batch(panels_.size(0), K * panel() / 16, kernels<T>().pack, Pack<T>{K, N, b, data<T>(panels_)});
   }
   // c = a (M,K) times this matrix, or c += that; the M rows of c are c_stride apart.
   void multiply(const Matrix<T>& a, int64_t M, T* c, int64_t c_stride, bool add = false) const {

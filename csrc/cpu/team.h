@@ -6,11 +6,10 @@
 // helper that has not begun a part, so a helper that the system does not let run costs nothing.
 #pragma once
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <thread>
 
 namespace mannkern {
 
@@ -60,13 +59,17 @@ class Team {
       const uint64_t taken = from_end ? state - 1 : state + (uint64_t(1) << 16);
       if (!state_.compare_exchange_weak(state, taken, std::memory_order_acq_rel)) continue;
       const int64_t part = from_end ? end - 1 : begin;
+      const Done done{done_};  // also where the kernel throws, or the others would wait for ever
       call(f, part * count / parts, (part + 1) * count / parts);
-      done_.fetch_add(1, std::memory_order_release);
       return true;
     }
   }
+  struct Done {
+    std::atomic<uint64_t>& count;
+    ~Done() { count.fetch_add(1, std::memory_order_release); }
+  };
   static void pause(int64_t spins) {
-    if (spins > 1000) sched_yield();
+    if (spins > 1000) std::this_thread::yield();
 #if defined(__x86_64__)
     else __builtin_ia32_pause();
 #endif

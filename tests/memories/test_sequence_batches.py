@@ -78,14 +78,28 @@ def test_threads_and_neighbours_change_no_bit(module: type[Sequence], threads: C
 
 
 @BOTH
-def test_threads_change_no_bit_of_gradients(module: type[Sequence], threads: Callable[[int], None]) -> None:
+@pytest.mark.parametrize("B", [1, 3, 8, 16, 37])
+def test_threads_change_no_bit_of_gradients(module: type[Sequence], B: int, threads: Callable[[int], None]) -> None:
+    """Threads that help one another with an episode or three, one share a thread, and more shares than threads."""
     model = build(module, (20, 64, 128, 40, 4))
-    input, state = episode(model, 5, B=16)
+    input, state = episode(model, 5, B)
     results = []
-    for count in (1, 2):
+    for count in (1, 2, 3):
         threads(count)
         results.append(evaluate(model, "whole", input, state))
-    assert_close(*results, 0)
+    assert_close(results[0], results[1], 0)
+    assert_close(results[0], results[2], 0)
+
+
+@BOTH
+def test_helpers_give_the_same_bits_every_time(module: type[Sequence], threads: Callable[[int], None]) -> None:
+    """More threads than cores, so that helpers come and go at any moment."""
+    model = build(module, (20, 64, 128, 40, 4), torch.float32)
+    input, state = episode(model, 5, B=2)
+    threads(1)
+    expected = model(input, state)[0]
+    threads(5)
+    assert all(same(model(input, state)[0], expected) for _ in range(30))
 
 
 @pytest.mark.slow
