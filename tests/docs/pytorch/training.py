@@ -156,7 +156,8 @@ FEATURES = (
     ),
     Feature(
         "A loop over `MANNCell`, `NTMCell`",
-        "On the CPU a step is one operation, its controller included. On a GPU, and where a row says so, it is a few.",
+        "On the CPU a step of a plain cell is one operation, its controller included; elsewhere it is a few "
+        "operations.",
         STEPS,
         STEPS,
         loop_over_a_cell,
