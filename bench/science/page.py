@@ -76,7 +76,7 @@ The same models with the settings of `--recipe best` and 200,000 episodes, an ei
 """
 SEARCH = """## The recipe
 
-Short runs from which `--recipe best` was chosen; the first column says what differs from the others. They were
+Short runs that compare settings for `--recipe best`; the first column says what differs from the others. They were
 compared on the unseen classes, as the paper and its replications do, so the choice has seen the classes of the test.
 """
 QUICK = """## What QUICK=1 should give
