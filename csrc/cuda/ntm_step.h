@@ -11,7 +11,7 @@ namespace mannkern {
 
 // Blocks of a multiprocessor, as kBlocks of a Warp.
 template <class T>
-constexpr int kStepBlocks = sizeof(T) == 4 ? 4 : 2;
+constexpr int kStepBlocks = sizeof(T) == 4 ? 3 : 2;
 
 // The equations of single numbers.
 template <class T>
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(Group<T>::kThreads, kStepBlocks<T>)
 
 // Each block takes kWriteSlots slots of an episode, and no thread reads what another one wrote.
 template <class T>
-__global__ void __launch_bounds__(kWriteThreads, kWriteBlocks<T>)
+__global__ void __launch_bounds__(kWriteThreads, kStepBlocks<T>)
     ntm_recompute_kernel(NTMEpisodeRecompute<T> op, int64_t B) {
   const NTMInterface& layout = op.layout;
   const int64_t N = layout.shape.N, W = layout.shape.W, H = layout.shape.H, S = layout.shape.S;
