@@ -7,8 +7,6 @@
 
 namespace mannkern {
 
-constexpr int kStepBackwardBlocks = 2;  // of a multiprocessor, as kBlocks of a Warp
-
 // Numbers of T in the shared memory of a block.
 template <class Group, class T>
 MANNKERN_HOST_TOO int64_t step_backward_numbers(const NTMInterface& layout) {
@@ -72,7 +70,7 @@ __device__ void end_gradients(T* grad_first, T* grad_memory, T* grad_weights, in
 }
 
 template <template <class> class Group, class T>
-__global__ void __launch_bounds__(Group<T>::kThreads, kStepBackwardBlocks)
+__global__ void __launch_bounds__(Group<T>::kThreads, kStepBlocks)
     ntm_step_backward_kernel(NTMEpisodeStepBackward<T> op, int64_t B) {
   static_assert(Group<T>::kThreads == kWriteThreads);
   const NTMInterface& layout = op.layout;
