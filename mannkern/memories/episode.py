@@ -92,7 +92,7 @@ def pack_weights(cell: MemoryCell[Any]) -> tuple[Tensor, ...]:
         return of_input, bias, of_read, *interface
     assert isinstance(controller, nn.LSTMCell)  # the caller has checked is_plain
     weight, bias = widen(controller.weight_ih), widen(controller.bias_ih) + widen(controller.bias_hh)
-    of_input, of_read = weight.split([F, weight.shape[1] - F], 1)  # two slices would each have a gradient of all columns
+    of_input, of_read = weight.split([F, weight.shape[1] - F], 1)  # each of two slices would have a gradient of all
     return of_input, bias, torch.cat([widen(controller.weight_hh), of_read], 1), *interface
 
 
