@@ -98,8 +98,8 @@ class ControllerLoop {
     // Of the share's first episode and those behind it.
     T* output(int64_t t) const { return data<T>(loop_.outputs) + (t * loop_.s_.B + share_.begin()) * loop_.s_.O; }
     T* interface_at(int64_t t) const {
-      return data<T>(loop_.interface) +
-             ((loop_.save_for_backward_ ? t : 0) * loop_.s_.B + share_.begin()) * loop_.s_.I;
+      const int64_t step = loop_.save_for_backward_ ? t : 0;
+      return data<T>(loop_.interface) + (step * loop_.s_.B + share_.begin()) * loop_.s_.I;
     }
 
    private:
@@ -154,11 +154,10 @@ class ControllerLoop {
   const T *bias_, *input_, *first_output_, *first_cell_;
 };
 
-// The backward pass, of which each share has Steps of its own too.
+// The backward pass, with Steps for each share too.
 template <class T>
 class ControllerLoopBackward {
  public:
-  // outputs, gates and cells are those that ControllerLoop saved.
   ControllerLoopBackward(Call<T>& call, const ControllerShape& s, const Batch& batch, const std::vector<Share>& shares,
                          const ControllerArgs& args, const Tensor& outputs, const Tensor& gates, const Tensor& cells,
                          const Maybe& grad_outputs, const Maybe& grad_cell, bool needs_input_grad)

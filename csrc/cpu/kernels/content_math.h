@@ -8,6 +8,8 @@
 #include "../../args/shape.h"
 #include "padded_row.h"
 #include "row_major.h"
+#include "slot_passes.h"
+#include "slot_sum.h"
 #include "vector_math.h"
 
 namespace {
