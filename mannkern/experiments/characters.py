@@ -11,6 +11,7 @@ from mannkern.tasks.characters.omniglot import SPLITS
 from mannkern.training.config import RunConfig, option
 from mannkern.training.errors import CommandError
 
+PIXELS = 20 * 20  # of a drawing that a model sees
 OMNIGLOT = ("omniglot", "few-shot-omniglot")
 
 
