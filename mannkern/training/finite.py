@@ -58,14 +58,10 @@ def find_operation(experiment: Experiment, model: nn.Module, batch: Any) -> str:
     if watch.name is not None:
         return f"the first operation that gave such a number is {watch.name}, in the backward pass"
     with watch:
-        gradient_norm(model.parameters())
-    where = "the norm of the gradient" if watch.name else "no single operation"
-    return f"the loss and each operation are finite, {where} is not" if watch.name else f"{where} gave such a number"
-
-
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The norm () of the gradient, which is left as it is."""
-    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if watch.name is not None:
+        return "every number of it is finite, but their norm is not"
+    return "no operation gave such a number out of finite ones, so look at the data"
 
 
 def first_bad(before: Tensor, loss: Tensor, norm: Tensor, step: int) -> Tensor:
