@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,11 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
     Raises ``CommandError`` for sizes or devices that do not work, where another process trains in ``run``, and where
     the loss or the gradient is not finite; the last checkpoint is then from before that.
     """
+    with locked(run):
+        return _train(experiment, config, run)
+
+
+def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
     use_threads(config)
     torch.manual_seed(config.seed)
     device = usable_device(config)
@@ -71,13 +77,12 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
         save_checkpoint(run, state)
 
     with (
-        locked(run),
         StopSignals() as stop,
         Journal(run, step) as journal,
         Batches(experiment, device) as batches,
+        closing(ProgressBar(config, step, seconds)) as progress,
     ):
         save()  # from here on there is a checkpoint, whatever happens
-        progress = ProgressBar(config, step, seconds)
         began = time.perf_counter() - seconds
         saved = mark = time.perf_counter()
         steps_since_mark = 0
@@ -119,5 +124,4 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
                 saved = time.perf_counter()
             progress.show(step, seconds)
         save()
-        progress.close()
     return Outcome(step, stop.number)

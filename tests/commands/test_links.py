@@ -13,10 +13,8 @@ from tests.commands.calls import SIZES, refused, run
 from tests.training.test_lock import hold
 
 TRAIN = f"train glyphs --steps 1 --no-evaluate {SIZES} --run"
-NAMES = (
-    "config.json checkpoint.pt checkpoint.previous.pt metrics.jsonl metrics.damaged.jsonl evaluation.json train.lock "
-    "tensorboard pictures lstm"
-).split()  # noqa: SIM905 (shorter)
+FILES = ("config.json", "checkpoint.pt", "checkpoint.previous.pt", "metrics.jsonl", "metrics.damaged.jsonl")
+NAMES = (*FILES, "evaluation.json", "train.lock", "tensorboard", "pictures", "lstm")
 
 
 @pytest.fixture
