@@ -201,5 +201,5 @@ def test_settings_that_cannot_be(change: dict[str, Any], message: str) -> None:
 
 
 def test_a_seed_that_cannot_be() -> None:
-    with pytest.raises(CommandError, match="seed"):
-        SinusoidExperiment(replace(SMALL, seed=-1))
+    with pytest.raises(ValueError, match="--seed: got -1, need at least 0"):
+        replace(SMALL, seed=-1)
