@@ -19,7 +19,6 @@ from mannkern.experiments.sinusoids.pictures import adaptation, draw_all, learni
 from mannkern.experiments.sinusoids.report import STEPS, Evaluation, evaluate, table
 from mannkern.tasks.sinusoids import SinusoidSampler
 from mannkern.training.checkpoint import load_checkpoint
-from mannkern.training.errors import CommandError
 
 CPU = torch.device("cpu")
 SMALL = SinusoidConfig(
