@@ -11,11 +11,14 @@ from mannkern.commands.freed_memory import keep_freed_memory
 from mannkern.commands.table import add_table
 from mannkern.commands.train import add_train
 from mannkern.commands.verify import add_verify
-from mannkern.training.errors import CommandError
+from mannkern.training.errors import CommandError, file_error, is_full, is_out_of_memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return its exit code: 2 after an error, which is one line on stderr; 130 after Ctrl-C."""
+    """Run a subcommand and return its exit code.
+
+    After an error, which is one line on stderr, 2, or 1 where a disk is full; after Ctrl-C 130.
+    """
     about = "Train, evaluate and verify memory-augmented neural networks with fused memory operations."
     parser = argparse.ArgumentParser(prog="python -m mannkern", description=about)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -26,6 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(args.function(args))
     except CommandError as error:
         print(f"mannkern: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"mannkern: {file_error(error)}", file=sys.stderr)
+        return 1 if is_full(error) else 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print("mannkern: not enough memory; lower --batch-size or the sizes of the model", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nmannkern: interrupted", file=sys.stderr)

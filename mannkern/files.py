@@ -1,27 +1,36 @@
-"""Atomic writes: a file is either the old one or the whole new one, also after a kill or a power cut."""
+"""Files that are whole: written atomically, and tensors that are checked before they are read."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
+import stat
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import torch
+
+TEMPORARY = ".tmp"
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object], previous: Path | None = None) -> None:
     """Let ``write`` fill a temporary file in the folder of ``path``, flush it to the disk, then rename it to ``path``.
 
-    Each call takes a name of its own for the temporary file, so several processes may write the same ``path``.
-    An exception from ``write`` deletes the temporary file and leaves the old ``path`` as it was.
+    Each call takes a name of its own for the temporary file, so several processes may write the same ``path``. A link
+    at that name, or at ``path``, is not followed. An exception from ``write`` deletes the temporary file and leaves the
+    old ``path`` as it was. previous: the name that the old file, if there is one, then has.
     """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            _keep(path, previous)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -37,7 +46,66 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mannkern"
 
 
+def _keep(path: Path, previous: Path) -> None:
+    """Give the file at ``path`` the second name ``previous``, so that ``path`` is there at every moment."""
+    link = previous.with_name(f"{previous.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without links: a copy instead
+        write_atomically(previous, lambda file: file.write(path.read_bytes()))
+    else:
+        os.replace(link, previous)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON, atomically. Raises ``ValueError`` for NaN and infinity, which JSON lacks."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def save_tensors(value: object, file: IO[bytes]) -> None:
+    """``torch.save``, which raises the error of ``file`` where one of its writes fails."""
+    errors: list[OSError] = []
+
+    class Watched:
+        def write(self, content: Any) -> int:
+            try:
+                return file.write(content)
+            except OSError as error:
+                errors.append(error)
+                raise
+
+        def flush(self) -> None:
+            file.flush()
+
+    try:
+        torch.save(value, Watched())  # type: ignore[arg-type]
+    except RuntimeError:  # torch's writer then complains of the position at which its file ends
+        if errors:
+            raise errors[0] from None
+        raise
+
+
+def load_tensors(path: Path) -> Any:
+    """What ``torch.save`` wrote to ``path``, on the CPU, after every checksum was verified. It runs no code.
+
+    ``torch.load`` verifies no checksum, so a flipped bit would become another number. Raises ``ValueError`` where the
+    file is damaged, is no regular file or takes more memory than its own size, and ``FileNotFoundError``.
+    """
+    # a pipe would wait for a writer for ever
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        entry = os.fstat(file.fileno())
+        if not stat.S_ISREG(entry.st_mode):
+            raise ValueError(f"{path}: got no regular file, need one that torch.save wrote")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+                packed = any(item.compress_type != zipfile.ZIP_STORED for item in entries)
+                if packed or sum(item.file_size for item in entries) > entry.st_size:
+                    raise ValueError("its entries are larger than the file")
+                if (damaged := archive.testzip()) is not None:
+                    raise ValueError(f"checksum of {damaged}")
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged bytes make zipfile and torch.load raise nearly anything
+            raise ValueError(f"{path} is damaged: {(str(error) or repr(error)).splitlines()[0]}") from error

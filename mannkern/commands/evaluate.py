@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mannkern.commands.options import EVALUATION_MODULES, add_episodes, check_episodes, require
-from mannkern.commands.runs import baseline_folder, changed
+from mannkern.commands.runs import baseline_folder, changed, check_run
 from mannkern.experiments.registry import KINDS, kind_of, load_config
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
@@ -42,6 +42,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
             if path not in runs and (path == run or path.is_dir()):
                 runs.append(path)
     configs = [changed(load_config(run), settings) for run in runs]
+    for run in runs:
+        check_run(run)
     if len({config.comparable for config in configs}) > 1:
         raise CommandError("runs differ in task or in the sizes of their data: their results do not compare")
     report(runs, configs, args.episodes)

@@ -1,8 +1,10 @@
-"""The folder of a run: how a new run begins in it, an old one resumes, and how it is deleted."""
+"""The folder of a run: what is checked before anything is written, how a run begins in it, resumes and is deleted."""
 
 from __future__ import annotations
 
-import shutil
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,15 @@ from typing import Any
 from mannkern.commands.options import check_apply, with_recipe
 from mannkern.experiments.recurrent import BASELINE
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
-from mannkern.training.checkpoint import CHECKPOINT, CONFIG, save_config
+from mannkern.training.checkpoint import CHECKPOINT, CONFIG, PREVIOUS, save_config
 from mannkern.training.config import CHANGEABLE, RunConfig, flag
-from mannkern.training.drawing import PICTURES
+from mannkern.training.entries import check_entries, delete_entries, holds_anything
 from mannkern.training.errors import CommandError
-from mannkern.training.metrics import EVENTS, METRICS
-from mannkern.training.tables import EVALUATION
+from mannkern.training.lock import LOCK, locked
 
 
-def new_run(run: Path, settings: dict[str, Any], overwrite: bool) -> RunConfig:
-    """Begin a run in ``run``, an empty folder or, with ``overwrite``, one that holds a run. Returns its settings."""
+def new_settings(settings: dict[str, Any]) -> RunConfig:
+    """The settings of a new run, checked. Nothing is written."""
     cls = config_classes()[settings.get("task", DEFAULT_TASK)]
     check_apply(cls, settings)
     try:
@@ -27,23 +28,13 @@ def new_run(run: Path, settings: dict[str, Any], overwrite: bool) -> RunConfig:
     except ValueError as error:
         raise CommandError(str(error)) from None
     config.check_new()
-    if run.exists() and not run.is_dir():
-        raise CommandError(f"{run} is a file, not a folder")
-    if run.exists() and any(run.iterdir()):
-        if not (run / CONFIG).exists():
-            raise CommandError(f"{run} holds other files, no run; choose another folder with --run")
-        if not overwrite and (run / CHECKPOINT).exists():  # without a checkpoint there is nothing to lose
-            raise CommandError(f"{run} holds a run: --resume continues it, --overwrite deletes it, --run names another")
-        delete_run(run)
-    run.mkdir(parents=True, exist_ok=True)
     if config.lr_decay != "none":  # --steps may change when the run resumes, its learning rates may not
         config = replace(config, decay_steps=int(config.falling_steps))
-    save_config(run, config)
     return config
 
 
-def resumed_run(run: Path, settings: dict[str, Any]) -> RunConfig:
-    """The settings of ``run``, where those of ``settings`` that may change replace its own.
+def resumed_settings(run: Path, settings: dict[str, Any]) -> RunConfig:
+    """The settings of ``run``, where those of ``settings`` that may change replace its own. Nothing is written.
 
     Raises ``CommandError`` where another one of ``settings`` differs from the run's.
     """
@@ -56,9 +47,81 @@ def resumed_run(run: Path, settings: dict[str, Any]) -> RunConfig:
                 "leave the option out to resume it, or begin another run with --run"
             )
     check_apply(type(config), settings)
-    config = changed(config, {name: value for name, value in settings.items() if name in CHANGEABLE})
-    save_config(run, config)
-    return config
+    check_run(run)
+    return changed(config, {name: value for name, value in settings.items() if name in CHANGEABLE})
+
+
+def check_run(run: Path, links: bool = False) -> None:
+    """Raises ``CommandError`` where a name of the run, or of its baseline, is a link or is taken by something else."""
+    check_entries(run, BASELINE, links=links)
+    baseline = baseline_folder(run)
+    if baseline.is_dir() and not baseline.is_symlink():
+        check_entries(baseline, links=links)
+
+
+def check_new_run(run: Path, overwrite: bool) -> None:
+    """Raises ``CommandError`` where no new run can begin in ``run``. Nothing is written.
+
+    It may be missing, or a folder that is empty or, with ``overwrite``, holds a run.
+    """
+    if run.exists() and not run.is_dir():
+        raise CommandError(f"{run} is a file, not a folder")
+    if holds_anything(run):
+        if not (run / CONFIG).exists():
+            raise CommandError(f"{run} holds other files, no run; choose another folder with --run")
+        saved = (run / CHECKPOINT).exists() or (run / PREVIOUS).exists()
+        if not overwrite and saved:  # without a checkpoint there is nothing to lose
+            raise CommandError(f"{run} holds a run: --resume continues it, --overwrite deletes it, --run names another")
+    check_run(run, links=overwrite)
+    folder = next(path for path in (run, *run.absolute().parents) if path.exists())
+    if not folder.is_dir():
+        raise CommandError(f"--run {run}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CommandError(f"--run {run}: {folder} cannot be written to")
+
+
+@contextmanager
+def begun(run: Path, config: RunConfig, overwrite: bool) -> Iterator[None]:
+    """A context in which the new run stands in its folder, locked; what it replaces is deleted first.
+
+    A folder that was made for it is removed again where its settings cannot be written.
+    """
+    made = not run.exists()
+    run.mkdir(parents=True, exist_ok=True)
+    with locked(run):
+        check_new_run(run, overwrite)
+        try:
+            delete_run(run)
+            save_config(run, config)
+        except OSError:
+            if made:
+                (run / LOCK).unlink(missing_ok=True)
+                run.rmdir()
+            raise
+        yield
+
+
+@contextmanager
+def resumed(run: Path, config: RunConfig) -> Iterator[None]:
+    """A context in which ``run`` is locked and has the settings ``config``."""
+    with locked(run):
+        save_config(run, config)
+        yield
+
+
+def new_run(run: Path, settings: dict[str, Any], overwrite: bool) -> RunConfig:
+    """Begin a run in ``run``, an empty folder or, with ``overwrite``, one that holds a run. Returns its settings."""
+    config = new_settings(settings)
+    check_new_run(run, overwrite)
+    with begun(run, config, overwrite):
+        return config
+
+
+def resumed_run(run: Path, settings: dict[str, Any]) -> RunConfig:
+    """As ``resumed_settings``; the settings are also written into the run."""
+    config = resumed_settings(run, settings)
+    with resumed(run, config):
+        return config
 
 
 def changed(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
@@ -76,10 +139,11 @@ def baseline_folder(run: Path) -> Path:
 
 
 def delete_run(run: Path) -> None:
-    """Delete what a run writes and nothing else in its folder; the settings last, so that a kill can be repeated."""
-    if baseline_folder(run).is_dir():
-        delete_run(baseline_folder(run))
-    for name in (EVENTS, PICTURES):
-        shutil.rmtree(run / name, ignore_errors=True)
-    for name in (CHECKPOINT, METRICS, EVALUATION, CONFIG):
-        (run / name).unlink(missing_ok=True)
+    """Delete what a run and its baseline write, and nothing else in their folders. Links are not followed."""
+    baseline = baseline_folder(run)
+    if baseline.is_symlink():
+        baseline.unlink()
+    elif baseline.is_dir():
+        with locked(baseline):
+            delete_entries(baseline)
+    delete_entries(run)

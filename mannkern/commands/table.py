@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,15 +19,17 @@ from mannkern.commands.options import (
     settings_of,
     with_recipe,
 )
-from mannkern.commands.runs import delete_run, new_run, resumed_run
+from mannkern.commands.runs import begun, check_new_run, new_settings, resumed, resumed_settings
 from mannkern.experiments import one_shot, registry
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.rows import ROWS, TABLE, measure_rows, table, write_table
 from mannkern.experiments.registry import DEFAULT_TASK
-from mannkern.training.checkpoint import CHECKPOINT, CONFIG, load_checkpoint, save_config
+from mannkern.training.checkpoint import CHECKPOINT, CONFIG, load_checkpoint
 from mannkern.training.drawing import PICTURES
 from mannkern.training.errors import CommandError
+from mannkern.training.lock import LOCK, locked
 
+EMPTY = (LOCK, *ROWS)  # what a kill at the start leaves
 VARIED = ("model", "controller")  # the rows differ in these
 ELSEWHERE = ("task", "baseline", "curriculum")
 
@@ -57,7 +61,19 @@ def run_table(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     strings = "-strings" if settings.get("labels") == "strings" else ""
     root: Path = args.run or Path("runs", f"table-{settings.get('task', DEFAULT_TASK)}{strings}")
-    configs = _rows(root, settings, args.overwrite)
+    configs, begun_rows = _rows(root, settings, args.overwrite)
+    registry.prepare(configs["mann"])  # before anything is written
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root), ExitStack() as rows:
+        if args.overwrite:
+            _delete_table(root)
+        for folder, config in configs.items():
+            run = root / folder
+            rows.enter_context(resumed(run, config) if folder in begun_rows else begun(run, config, overwrite=True))
+        return _train(root, configs, args.episodes)
+
+
+def _train(root: Path, configs: dict[str, OneShotConfig], episodes: int) -> int:
     for folder, config in configs.items():
         name, run = ROWS[folder][0], root / folder
         state = load_checkpoint(run)
@@ -70,8 +86,8 @@ def run_table(args: argparse.Namespace) -> int:
             again = f"python -m mannkern table {config.task} --run {root}"
             print(f"Stopped at step {outcome.step:,}; saved. Continue: {again}")
             return 128 + outcome.signal
-    print(f"Evaluating, {args.episodes:,} each", flush=True)
-    rows = measure_rows(root, configs, args.episodes)
+    print(f"Evaluating, {episodes:,} each", flush=True)
+    rows = measure_rows(root, configs, episodes)
     config = configs["mann"]
     print("\n" + table(config, rows) + "\n")
     for path in write_table(root, config, rows):
@@ -79,37 +95,43 @@ def run_table(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(root: Path, settings: dict[str, Any], overwrite: bool) -> dict[str, OneShotConfig]:
-    """The settings of each row by its folder: the row's own where it has begun, else new ones, which are written."""
+def _delete_table(root: Path) -> None:
+    """Delete the results, and links at the rows' names; ``begun`` deletes the rows themselves."""
+    for name in (TABLE, PICTURES, *ROWS):
+        path = root / name
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+    shutil.rmtree(root / PICTURES, ignore_errors=True)
+
+
+def _rows(root: Path, settings: dict[str, Any], overwrite: bool) -> tuple[dict[str, OneShotConfig], list[str]]:
+    """The settings of each row by its folder, and which rows have begun: these keep their own. Nothing is written."""
     if root.exists() and not root.is_dir():
         raise CommandError(f"{root} is a file, not a folder")
+    links = [root / name for name in (TABLE, PICTURES, *ROWS) if (root / name).is_symlink()]
+    if links and not overwrite:
+        raise CommandError(f"{links[0]} is a link, which a table does not follow; remove it, or choose another --run")
     known = [folder for folder in ROWS if (root / folder / CONFIG).exists()]
-    if root.exists() and any(root.iterdir()) and not known:
+    if not known and root.is_dir() and any((root / name).exists() for name in os.listdir(root) if name not in EMPTY):
         raise CommandError(f"{root} holds other files, no table; choose another folder with --run")
-    begun = [folder for folder in known if (root / folder / CHECKPOINT).exists() and not overwrite]
-    first = begun[0] if begun else next(iter(ROWS))
-    if begun:
-        base = resumed_run(root / first, settings)
+    begun_rows = [folder for folder in known if (root / folder / CHECKPOINT).exists() and not overwrite]
+    first = begun_rows[0] if begun_rows else next(iter(ROWS))
+    if begun_rows:
+        base = resumed_settings(root / first, settings)
     else:  # the recipe's settings for a MANN, which the rows of other models ignore
-        base = new_run(root / first, with_recipe(OneShotConfig, settings) | ROWS[first][1], overwrite)
+        base = new_settings(with_recipe(OneShotConfig, settings) | ROWS[first][1])
     if base.task not in one_shot.KIND.tasks:
         raise CommandError(f"{root / first} holds a run on {base.task}, no row of the table; choose another --run")
-    if overwrite:
-        (root / TABLE).unlink(missing_ok=True)
-        shutil.rmtree(root / PICTURES, ignore_errors=True)
     configs: dict[str, OneShotConfig] = {}
     for folder, (_, row_settings) in ROWS.items():
         config = replace(cast(OneShotConfig, base), **row_settings, threads=settings.get("threads"))
         run = root / folder
-        if folder in begun:
+        if folder in begun_rows:
             values = config.to_dict()
             if config.threads is None:  # a row keeps the number of threads that it began with
                 del values["threads"]
-            config = cast(OneShotConfig, resumed_run(run, values))
-        elif folder != first:
-            if folder in known:
-                delete_run(run)
-            run.mkdir(exist_ok=True)
-            save_config(run, config)
+            config = cast(OneShotConfig, resumed_settings(run, values))
+        elif not run.is_symlink():
+            check_new_run(run, overwrite=True)
         configs[folder] = config
-    return configs
+    return configs, begun_rows

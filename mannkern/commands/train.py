@@ -17,10 +17,19 @@ from mannkern.commands.options import (
     require,
     settings_of,
 )
-from mannkern.commands.runs import baseline_folder, new_run, resumed_run
+from mannkern.commands.runs import (
+    baseline_folder,
+    begun,
+    check_new_run,
+    new_settings,
+    resumed,
+    resumed_settings,
+)
 from mannkern.experiments import registry
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
 from mannkern.training.checkpoint import save_config
+from mannkern.training.config import RunConfig
+from mannkern.training.experiment import Experiment
 
 
 def add_train(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,10 +51,17 @@ def run_train(args: argparse.Namespace) -> int:
     run: Path = args.run or Path("runs", f"{task}-{settings.get('model', cls().model)}")
     if not args.resume:  # a run that resumes has settings of its own
         check_used(cls, settings)
-    config = resumed_run(run, settings) if args.resume else new_run(run, settings, args.overwrite)
+    config = resumed_settings(run, settings) if args.resume else new_settings(settings)
+    if not args.resume:
+        check_new_run(run, args.overwrite)
+    experiment = registry.prepare(config)
+    with resumed(run, config) if args.resume else begun(run, config, args.overwrite):
+        return _train(config, run, experiment, args)
 
+
+def _train(config: RunConfig, run: Path, experiment: Experiment, args: argparse.Namespace) -> int:
     print(f"{config.model.upper()} on {config.task}, in {run} (Ctrl-C stops and saves; --resume continues)")
-    outcome = registry.train(config, run)
+    outcome = registry.train(config, run, experiment)
     runs = [run]
     baseline = config.baseline_at(outcome.step) if outcome.signal is None else None
     if baseline is not None:

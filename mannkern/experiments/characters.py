@@ -9,8 +9,9 @@ from typing import ClassVar
 from mannkern.tasks import CharacterSplit, glyphs, omniglot
 from mannkern.tasks.characters.omniglot import SPLITS
 from mannkern.training.config import RunConfig, option
-from mannkern.training.errors import CommandError
+from mannkern.training.errors import CommandError, is_full
 
+PIXELS = 20 * 20  # of a drawing that a model sees
 OMNIGLOT = ("omniglot", "few-shot-omniglot")
 
 
@@ -60,4 +61,6 @@ def load_split(config: CharacterConfig, original: bool = False) -> CharacterSpli
     try:
         return omniglot.load(config.data, split=config.split, original=original)
     except (OSError, ValueError, ImportError) as error:
+        if is_full(error):  # of the cache
+            raise
         raise CommandError(f"cannot read Omniglot from {config.data}: {error}") from error

@@ -39,6 +39,10 @@ class RecurrentConfig(RunConfig):
         names = {entry.name for entry in fields(CoreSettings)} & {entry.name for entry in fields(self)}
         return CoreSettings(input_size, **{name: getattr(self, name) for name in names})
 
+    def numbers_of_batch(self) -> int:
+        width = getattr(self, "memory_width", 0) if self.core.has_memory else 0
+        return super().numbers_of_batch() + self.batch_size * self.memory_slots * width
+
     def check_new(self) -> None:
         super().check_new()
         if self.baseline and self.model == BASELINE:

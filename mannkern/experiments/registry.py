@@ -10,7 +10,9 @@ from mannkern.training import loop
 from mannkern.training.checkpoint import CONFIG, read_config
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
-from mannkern.training.runtime import use_threads
+from mannkern.training.experiment import Experiment
+from mannkern.training.runtime import usable_device, use_threads
+from mannkern.training.sizes import check_sizes
 from mannkern.training.threads import choose_threads
 
 DEFAULT_TASK = "glyphs"
@@ -36,7 +38,7 @@ def load_config(run: Path) -> RunConfig:
     """The settings of ``run``. Raises ``CommandError`` if the folder is no run or its task is unknown."""
     values = read_config(run)
     classes, task = config_classes(), values.get("task", DEFAULT_TASK)
-    if task not in classes:
+    if not isinstance(task, str) or task not in classes:
         raise CommandError(f"{run / CONFIG}: --task: got {task}, need one of {', '.join(classes)}")
     try:
         return classes[task].from_dict(values)
@@ -44,11 +46,22 @@ def load_config(run: Path) -> RunConfig:
         raise CommandError(f"{run / CONFIG}: {error}") from None
 
 
-def train(config: RunConfig, run: Path) -> loop.Outcome:
-    """Open the experiment of ``config`` and train it in ``run``, see :func:`mannkern.training.loop.train`.
+def prepare(config: RunConfig) -> Experiment:
+    """The experiment of ``config``, with its data. Nothing is written into a run.
+
+    Raises ``CommandError`` for data or a device that is missing, and for sizes that are impossible or beyond memory.
+    """
+    use_threads(config)
+    device = usable_device(config)
+    experiment = kind_of(config.task).open(config)
+    check_sizes(experiment, config, device)
+    return experiment
+
+
+def train(config: RunConfig, run: Path, experiment: Experiment | None = None) -> loop.Outcome:
+    """Train in ``run``, see :func:`mannkern.training.loop.train`. experiment: what ``prepare`` gives, by default that.
 
     A run without a number of threads takes the faster of one and all.
     """
-    use_threads(config)
-    experiment = kind_of(config.task).open(config)
+    experiment = experiment or prepare(config)
     return loop.train(experiment, choose_threads(experiment, config, run), run)

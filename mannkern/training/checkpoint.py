@@ -1,39 +1,64 @@
-"""The files of a run that training resumes from. Each is whole at every moment."""
+"""The files of a run that training resumes from: each is whole at every moment, and two checkpoints are kept."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mannkern.files import write_atomically, write_json
+from mannkern.files import load_tensors, save_tensors, write_atomically, write_json
 from mannkern.training.config import RunConfig, current_names
 from mannkern.training.errors import CommandError
 
 CHECKPOINT = "checkpoint.pt"
+PREVIOUS = "checkpoint.previous.pt"
 CONFIG = "config.json"
+MOST_BYTES = 1 << 20  # of config.json, which takes about 1 kB
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings and containers of them) as the checkpoint of ``run``, atomically."""
-    write_atomically(run / CHECKPOINT, lambda file: torch.save(state, file))
+    """Write ``state`` (tensors, numbers, strings and containers of them) as the checkpoint of ``run``, atomically.
+
+    The checkpoint so far becomes the one before, unless it is damaged.
+    """
+    whole = _is_whole(run / CHECKPOINT)
+    write_atomically(
+        run / CHECKPOINT, lambda file: save_tensors(state, file), previous=run / PREVIOUS if whole else None
+    )
 
 
 def load_checkpoint(run: Path) -> dict[str, Any] | None:
     """The checkpoint of ``run`` on the CPU, or None before the first one. It runs no code from the file.
 
-    Raises ``CommandError`` where the file is not a checkpoint.
+    Where the newest is damaged, this says so on stderr and takes the one before. Raises ``CommandError`` where that one
+    is damaged too, or is not there.
     """
-    path = run / CHECKPOINT
+    damages = []
+    for name in (CHECKPOINT, PREVIOUS):
+        try:
+            state = load_tensors(run / name)
+            if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+                raise ValueError(f"{run / name} is not a checkpoint")
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            damages.append(str(error))
+            continue
+        if damages:
+            print(f"mannkern: {damages[0]}; going on from {run / name}, of step {state['step']:,}", file=sys.stderr)
+        return current_names(state)
+    if damages:
+        raise CommandError(f"damaged or not a checkpoint: {'; '.join(damages)}")
+    return None
+
+
+def _is_whole(path: Path) -> bool:
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # damaged bytes make torch.load raise nearly anything
-        raise CommandError(f"{path} is damaged or not a checkpoint") from error
-    return current_names(state)
+        load_tensors(path)
+    except (ValueError, FileNotFoundError):
+        return False
+    return True
 
 
 def save_config(run: Path, config: RunConfig) -> None:
@@ -43,9 +68,15 @@ def save_config(run: Path, config: RunConfig) -> None:
 
 def read_config(run: Path) -> dict[str, Any]:
     """The settings of ``run`` as its file has them. Raises ``CommandError`` where the folder is no run."""
+    path = run / CONFIG
     try:
-        return dict(json.loads((run / CONFIG).read_text()))
+        if path.stat().st_size > MOST_BYTES or not path.is_file():
+            raise CommandError(f"no run at {run}: {path} is no file of settings")
+        values = json.loads(path.read_text())
     except FileNotFoundError:
         raise CommandError(f"no run at {run}: it has no {CONFIG}") from None
-    except (ValueError, TypeError, NotADirectoryError) as error:
+    except (ValueError, NotADirectoryError, RecursionError) as error:
         raise CommandError(f"no run at {run}: {error}") from None
+    if not isinstance(values, dict):
+        raise CommandError(f"no run at {run}: {path} holds no settings")
+    return values

@@ -15,6 +15,9 @@ CHANGEABLE = frozenset({"steps", "minutes", "until", "baseline", "data", "device
 # Names in the files of earlier versions, and on their command line.
 RENAMED = {"memory": "model", "read_heads": "num_reads", "write_heads": "num_writes", "window": "running_sums"}
 
+MOST_THREADS = 1024  # a system that has no room for more would end the process
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "None": (type(None),)}
+
 Config = TypeVar("Config", bound="RunConfig")
 Names = tuple[str, ...] | Callable[[], tuple[str, ...]]
 """Names, or a function that returns them at the time of the call: a registry may still grow."""
@@ -70,6 +73,23 @@ def current_names(values: dict[str, Any]) -> dict[str, Any]:
     return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
+def _check_type(entry: Field[Any], value: Any) -> None:
+    """Raises ``ValueError`` for a value of another type than the setting's, NaN, infinity, and more than 64 bits."""
+    kinds = str(entry.type).split(" | ")
+    if entry.default is None:
+        kinds.append("None")
+    if isinstance(value, bool) or "bool" in kinds:
+        fits = isinstance(value, bool) and "bool" in kinds
+    else:
+        fits = isinstance(value, tuple(kind for name in kinds for kind in _TYPES.get(name, (object,))))
+    if not fits:
+        raise ValueError(f"{flag(entry.name)}: got {value!r:.80}, need {' or '.join(dict.fromkeys(kinds))}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{flag(entry.name)}: got {value}, need a finite number")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{flag(entry.name)}: got {value:.3e}, need a number below 2**63")
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """The settings that every task has.
@@ -114,6 +134,7 @@ class RunConfig:
     GROUP: ClassVar[str] = "training"  # the heading of a class's settings in --help
     FAMILY: ClassVar[str]  # see family
     DEFAULT_STEPS: ClassVar[int]
+    DEEPEST: ClassVar[int] = 1000  # layers: building a model takes as long as it has layers
     COUNTS: ClassVar[tuple[str, ...]] = (
         "batch_size",
         "log_every",
@@ -128,12 +149,16 @@ class RunConfig:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value, choices = getattr(self, entry.name), choices_of(entry)
+            _check_type(entry, value)
             if choices and value not in choices:
                 raise ValueError(f"{flag(entry.name)}: got {value}, need one of {', '.join(choices)}")
         for name in self.COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{flag(name)}: got {value}, need at least 1")
+        for name in ("layers", "lstm_layers"):
+            if getattr(self, name, 0) > self.DEEPEST:
+                raise ValueError(f"{flag(name)}: got {getattr(self, name)}, need at most {self.DEEPEST}")
         for name in ("lr", "minutes"):
             value = getattr(self, name)
             if value is not None and not (0 < value < math.inf):
@@ -146,6 +171,12 @@ class RunConfig:
             raise ValueError("--lr-decay needs --decay-steps or --steps, at least 1")
         if self.steps is not None and self.steps < 0:
             raise ValueError(f"--steps: got {self.steps}, need at least 0")
+        if self.seed < 0:
+            raise ValueError(f"--seed: got {self.seed}, need at least 0")
+        if self.save_seconds < 0:
+            raise ValueError(f"--save-seconds: got {self.save_seconds}, need at least 0")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise ValueError(f"--threads: got {self.threads}, need at most {MOST_THREADS}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, booleans and None: fit for JSON and for ``torch.load(weights_only=True)``."""
@@ -175,6 +206,10 @@ class RunConfig:
     def is_reached(self, measured: Mapping[str, Any]) -> bool:
         """Whether a validation has reached the goal at which training ends; False where there is no goal."""
         return False
+
+    def numbers_of_batch(self) -> int:
+        """How many numbers a batch and the memories of its examples have at least."""
+        return self.batch_size
 
     @property
     def family(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +15,11 @@ from mannkern.training.checkpoint import load_checkpoint, save_checkpoint
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
+from mannkern.training.finite import ADVICE, NotFinite, find_operation, first_bad
+from mannkern.training.lock import locked
 from mannkern.training.metrics import Journal, empty_sums, step_sums, summarize
 from mannkern.training.progress import ProgressBar, StopSignals
+from mannkern.training.restore import restore
 from mannkern.training.runtime import make_optimizer, set_learning_rate, train_step, usable_device, use_threads
 
 
@@ -30,28 +35,28 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
 
     On SIGINT and SIGTERM the step ends, then the run is saved. The data depend on the seed and the step alone, and the
     checkpoint holds all else that a step reads, so a resumed run on the CPU equals one that never stopped.
-    Raises ``CommandError`` for sizes or devices that do not work, and where the loss is no longer finite.
+    Raises ``CommandError`` for sizes or devices that do not work, where another process trains in ``run``, and where
+    the loss or the gradient is not finite; the last checkpoint is then from before that.
     """
+    with locked(run):
+        return _train(experiment, config, run)
+
+
+def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
     use_threads(config)
     torch.manual_seed(config.seed)
     device = usable_device(config)
     model = experiment.make_model().to(device)
     optimizer = make_optimizer(config, model)
     running_sums, step, seconds = empty_sums(experiment.num_sums).to(device), 0, 0.0
+    bad = torch.full((), math.inf, device=device)  # the first step that is not finite
     if (checkpoint := load_checkpoint(run)) is not None:
-        model.load_state_dict(checkpoint["model"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        running_sums = checkpoint["running_sums"].to(device)
-        step, seconds = checkpoint["step"], checkpoint["seconds"]
-        torch.set_rng_state(checkpoint["rng"])
-        if device.type == "cuda" and checkpoint["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(checkpoint["cuda_rng"], device)
+        step, seconds = restore(run, checkpoint, model, optimizer, running_sums, device)
 
     def check_finite() -> None:
         if not bool(torch.isfinite(running_sums).all()):
-            raise CommandError(
-                f"loss or gradient is not finite by step {step}; the last checkpoint is from before that"
-            )
+            where = f"at step {int(bad)}" if math.isfinite(float(bad)) else f"by step {step}"
+            raise CommandError(f"the loss or the gradient is not finite {where}; {ADVICE}")
 
     def position(now: float) -> dict[str, Any]:
         return {"step": step, experiment.unit: step * config.batch_size, "seconds": now - began}
@@ -71,9 +76,13 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
         }
         save_checkpoint(run, state)
 
-    with StopSignals() as stop, Journal(run, step) as journal, Batches(experiment, device) as batches:
+    with (
+        StopSignals() as stop,
+        Journal(run, step) as journal,
+        Batches(experiment, device) as batches,
+        closing(ProgressBar(config, step, seconds)) as progress,
+    ):
         save()  # from here on there is a checkpoint, whatever happens
-        progress = ProgressBar(config, step, seconds)
         began = time.perf_counter() - seconds
         saved = mark = time.perf_counter()
         steps_since_mark = 0
@@ -81,9 +90,17 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
         while not (reached or stop.number or step >= config.step_limit or seconds >= config.second_limit):
             batch = batches.take(step)
             set_learning_rate(config, optimizer, step)
-            loss, norm, sums = train_step(experiment, model, optimizer, batch, config.clip)
+            generator = torch.get_rng_state()
+            try:
+                loss, norm, sums = train_step(experiment, model, optimizer, batch, config.clip)
+            except NotFinite as error:
+                torch.set_rng_state(generator)
+                found = find_operation(experiment, model, batch)
+                raise CommandError(f"the {error} is not finite at step {step + 1}: {found}; {ADVICE}") from None
             step += 1
             steps_since_mark += 1
+            if device.type != "cpu":
+                bad = first_bad(bad, loss.detach(), norm, step)
             running_sums += step_sums(loss, norm, sums)
             if step % config.log_every == 0:
                 check_finite()
@@ -107,5 +124,4 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
                 saved = time.perf_counter()
             progress.show(step, seconds)
         save()
-        progress.close()
     return Outcome(step, stop.number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,7 @@ from mannkern.files import write_atomically
 from mannkern.training.experiment import Experiment
 
 METRICS = "metrics.jsonl"
+DAMAGED = "metrics.damaged.jsonl"
 EVENTS = "tensorboard"
 
 
@@ -35,18 +37,40 @@ def summarize(running_sums: Tensor, experiment: Experiment) -> dict[str, Any]:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``, oldest first, without a last line that a kill cut short."""
-    lines = []
+    """The lines of ``metrics.jsonl``, oldest first, without damaged ones."""
+    return _read(run)[0]
+
+
+def _read(run: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
+    """The whole lines of ``metrics.jsonl``, and the damaged ones by their numbers.
+
+    A last line that a kill cut short is neither.
+    """
     try:
-        text = (run / METRICS).read_text()
+        written = (run / METRICS).read_bytes().split(b"\n")
     except FileNotFoundError:
-        return []
-    for line in text.splitlines():
+        return [], {}
+    lines, damaged = [], {}
+    for number, content in enumerate(written, 1):
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
+            line = json.loads(content)
+            if not (isinstance(line["step"], int) and isinstance(line["kind"], str)):
+                raise ValueError("no line of metrics")
+            lines.append(line)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            if number < len(written):
+                damaged[number] = content
+    return lines, damaged
+
+
+def _set_aside(run: Path, damaged: dict[int, bytes]) -> None:
+    """Append the ``damaged`` lines to a file of their own, and say so on stderr."""
+    path = run / DAMAGED
+    before = path.read_bytes() if path.exists() else b""
+    after = before + b"".join(line + b"\n" for line in damaged.values())
+    write_atomically(path, lambda file: file.write(after))
+    numbers = ", ".join(map(str, damaged))
+    print(f"mannkern: {run / METRICS}: damaged lines are set aside in {path.name}: {numbers}", file=sys.stderr)
 
 
 class Journal:
@@ -55,7 +79,10 @@ class Journal:
     def __init__(self, run: Path, step: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter  # an extra: --help and verify work without it
 
-        lines = [json.dumps(line) + "\n" for line in read_metrics(run) if line["step"] <= step]
+        whole, damaged = _read(run)
+        if damaged:
+            _set_aside(run, damaged)
+        lines = [json.dumps(line) + "\n" for line in whole if line["step"] <= step]
         write_atomically(run / METRICS, lambda file: file.writelines(line.encode() for line in lines))
         self.file = open(run / METRICS, "a")  # noqa: SIM115 - closed in __exit__
         self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)

@@ -16,6 +16,8 @@ from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
+from mannkern.training.finite import NotFinite
+from mannkern.training.restore import restore_model
 
 
 def use_threads(config: RunConfig) -> None:
@@ -65,23 +67,27 @@ def train_step(
     """Train on ``batch``: the loss (), the norm () of the gradient before clipping, and the sums (K,).
 
     clip: the largest norm of the gradient; 0: no limit
+
+    Raises ``NotFinite`` on the CPU, before the parameters change. A GPU would have to be waited for.
     """
     loss, sums = experiment.loss_and_sums(model, batch)
     optimizer.zero_grad()
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip or math.inf)
+    if loss.device.type == "cpu" and not math.isfinite(loss.item() + norm.item()):
+        raise NotFinite("gradient" if math.isfinite(loss.item()) else "loss")
     optimizer.step()
     return loss, norm, sums
 
 
 def load_model(run: Path, experiment: Experiment, device: torch.device) -> tuple[nn.Module, int]:
-    """The model of a run's checkpoint and its step. Raises ``CommandError`` where there is no checkpoint."""
+    """The model of a run's checkpoint and its step. Raises ``CommandError`` where there is none that fits."""
     checkpoint = load_checkpoint(run)
     if checkpoint is None:
         raise CommandError(f"{run} has no checkpoint yet; train it: python -m mannkern train --run {run} --resume")
     with torch.random.fork_rng([]):  # a new model draws parameters, which the checkpoint's then replace
         model = experiment.make_model()
-    model.load_state_dict(checkpoint["model"])
+    restore_model(run, checkpoint, model)
     return model.to(device), checkpoint["step"]
 
 

@@ -13,6 +13,7 @@ import torch
 from mannkern.training.checkpoint import save_config
 from mannkern.training.config import RunConfig
 from mannkern.training.experiment import Experiment
+from mannkern.training.finite import NotFinite
 from mannkern.training.runtime import make_optimizer, train_step
 
 SECONDS = 1.0  # of all timed steps together; at least LEAST of each
@@ -62,7 +63,8 @@ def choose_threads(experiment: Experiment, config: RunConfig, run: Path) -> RunC
 def try_threads(experiment: Experiment, config: RunConfig) -> Trial | None:
     """Time training steps of a model that is thrown away; None where there is no choice.
 
-    Torch's generator stays as it was. Afterwards torch uses the number of threads that it used before.
+    Torch's generator stays as it was. Afterwards torch uses the number of threads that it used before. A loss that is
+    not finite ends the trial without a choice, because training itself will say more of it.
     Raises ``CommandError`` for impossible sizes.
     """
     num_threads = torch.get_num_threads()
@@ -85,6 +87,8 @@ def try_threads(experiment: Experiment, config: RunConfig) -> Trial | None:
                     times.append(time.perf_counter() - start)
                     if threads == 1:
                         shares.append((time.thread_time() - processor) / times[-1])
+        except NotFinite:
+            return None
         finally:
             torch.set_num_threads(num_threads)
     one, most = (median(times[1:]) for times in seconds.values())

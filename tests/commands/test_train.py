@@ -30,7 +30,8 @@ def test_train_evaluates_draws_and_leaves_a_run(tmp_path: Path, capsys: pytest.C
         assert str(path) in out
         assert path.exists()
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "checkpoint.pt", "evaluation.json", "pictures", "tensorboard"}
+    checkpoints = {"checkpoint.pt", "checkpoint.previous.pt"}
+    assert names == {"config.json", "metrics.jsonl", "evaluation.json", "pictures", "tensorboard"} | checkpoints
     record = json.loads((folder / "evaluation.json").read_text())
     assert (record["step"], record["chance"], record["unseen"]["episodes"]) == (5, 0.5, 20)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -88,6 +89,11 @@ class AlgorithmicConfig(RecurrentConfig):
         """The settings of the core. One without a memory has the sizes of the paper's baseline."""
         settings = super().core_settings(input_size)
         return settings if self.core.has_memory else replace(settings, hidden_size=self.lstm_size)
+
+    def numbers_of_batch(self) -> int:
+        task = self.make_task()
+        steps = math.prod(task.largest)  # each item of a sequence takes a step or more
+        return super().numbers_of_batch() + self.batch_size * steps * (task.input_size + task.output_size)
 
     def make_task(self) -> SequenceTask:
         """The task at these sizes. Raises ``ValueError`` naming one that cannot be."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mannkern.experiments.characters import CharacterConfig
+from mannkern.experiments.characters import PIXELS, CharacterConfig
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
 from mannkern.training.config import option
 
@@ -72,6 +72,10 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
             raise ValueError(f"--strength does not apply to {self.model}, which learns it")
         elif not 0 < self.strength < math.inf:
             raise ValueError(f"--strength: got {self.strength}, need a number above 0")
+
+    def numbers_of_batch(self) -> int:
+        drawings = self.classes * (self.shots + self.queries)
+        return super().numbers_of_batch() + self.batch_size * drawings * PIXELS
 
     @property
     def comparable(self) -> tuple[Any, ...]:

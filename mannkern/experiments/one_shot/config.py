@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from mannkern.experiments.characters import CharacterConfig
+from mannkern.experiments.characters import PIXELS, CharacterConfig
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
 from mannkern.tasks.characters.pixels import IMAGE_SCALES
@@ -166,6 +166,9 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     def is_reached(self, measured: Mapping[str, Any]) -> bool:
         shown = [value for value in measured["accuracy_by_instance"].values() if value is not None]
         return self.until is not None and bool(shown) and shown[-1] >= self.until
+
+    def numbers_of_batch(self) -> int:
+        return super().numbers_of_batch() + self.batch_size * self.length * PIXELS
 
     def with_classes(self, classes: int) -> OneShotConfig:
         """These settings with another number of classes in an episode, each shown as often as before."""

@@ -30,6 +30,10 @@ class SinusoidConfig(MetaMemoryConfig):
     GROUP: ClassVar[str] = "sinusoids and the model"
     FAMILY: ClassVar[str] = "lrua"  # the family of cosine_read
     DEFAULT_STEPS: ClassVar[int] = 20_000
+
+    def numbers_of_batch(self) -> int:
+        return super().numbers_of_batch() + self.batch_size * 2 * (self.shots + self.queries)
+
     COUNTS: ClassVar[tuple[str, ...]] = ("shots", "queries", "width", *MetaMemoryConfig.COUNTS)
 
     @property

@@ -6,10 +6,6 @@ import hashlib
 import io
 import os
 import random
-import re
-import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,16 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mannkern.files import user_cache, write_atomically
+from mannkern.files import load_tensors, save_tensors, user_cache, write_atomically
 from mannkern.tasks.characters.episodes import CharacterSplit
 from mannkern.tasks.characters.pixels import average_area
+from mannkern.tasks.characters.sources import checksum, read_folder, read_zip, refused
 
 CLASSES = {"images_background": 964, "images_evaluation": 659}
 DRAWINGS = 20
 PAPER_TRAIN_CLASSES = 1200
 SPLITS = ("paper", "alphabets")
 _SIDE, _REDUCED_SIDE = 105, 20
-_MAX_FILE_BYTES = 1 << 16  # the largest drawing takes under 1 KiB
 _CACHE_FORMAT, _ORIGINAL_FORMAT = "omniglot-1", "omniglot-original-1"
 _PACKED_BYTES = (_SIDE**2 + 7) // 8
 _BITS = torch.arange(8, dtype=torch.uint8)
@@ -58,7 +54,7 @@ def load(
         raise ValueError(f"split: got {split!r}, need one of {', '.join(map(repr, SPLITS))}")
     sources = [_find(Path(root), name) for name in CLASSES]
     folder = Path(cache) if cache is not None else user_cache()
-    digest = hashlib.sha256("".join(_checksum(source) for source in sources).encode()).hexdigest()
+    digest = hashlib.sha256("".join(checksum(source) for source in sources).encode()).hexdigest()
     path = folder / f"{_ORIGINAL_FORMAT if original else _CACHE_FORMAT}-{digest[:32]}.pt"
     drawing = (_PACKED_BYTES,) if original else (_REDUCED_SIDE, _REDUCED_SIDE)
     images = _read_cache(path, (sum(CLASSES.values()), DRAWINGS, *drawing))
@@ -66,7 +62,7 @@ def load(
         ink = torch.cat([_decode(source, name) for source, name in zip(sources, CLASSES, strict=True)])
         images = torch.stack([_pack(character) if original else _reduce(character) for character in ink])
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, partial(torch.save, images))
+        write_atomically(path, partial(save_tensors, images))
     if original:
         images = 255 * torch.stack([_unpack(character) for character in images])
     if split == "alphabets":
@@ -82,7 +78,7 @@ def load(
 def _find(root: Path, name: str) -> Path:
     for place in (root, root / "omniglot-py"):
         for source in (place / f"{name}.zip", place / name):
-            if source.is_file() if source.suffix else source.is_dir():
+            if source.is_dir() != bool(source.suffix) and source.exists():
                 return source
     raise FileNotFoundError(
         f"{root}: found neither {name}.zip nor {name}/, here or in omniglot-py/; "
@@ -90,25 +86,10 @@ def _find(root: Path, name: str) -> Path:
     )
 
 
-def _drawings(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*/*/*.png"))
-
-
-def _checksum(source: Path) -> str:
-    checksum = hashlib.sha256()
-    if source.is_file():
-        checksum.update(source.read_bytes())
-    else:
-        for path in _drawings(source):
-            content = path.read_bytes()
-            checksum.update(f"{path.relative_to(source).as_posix()}\0{len(content)}\0".encode() + content)
-    return checksum.hexdigest()
-
-
 def _decode(source: Path, name: str) -> Tensor:
     """(classes, 20, 105, 105) uint8 of one set, 1 = ink; classes sorted by alphabet and character, drawings by name."""
     characters: dict[str, dict[str, bytes]] = {}
-    for file, content in sorted(_read_zip(source) if source.is_file() else _read_folder(source)):
+    for file, content in sorted(read_folder(source) if source.is_dir() else read_zip(source)):
         drawings = characters.setdefault(file.rpartition("/")[0], {})
         if file in drawings:
             raise ValueError(f"{source}: {file}: got it twice, need every drawing once")
@@ -141,35 +122,6 @@ def _unpack(packed: Tensor) -> Tensor:
     return ((packed.unsqueeze(2) >> _BITS) & 1).flatten(1)[:, : _SIDE**2].unflatten(1, (_SIDE, _SIDE))
 
 
-def _read_zip(source: Path) -> Iterable[tuple[str, bytes]]:
-    with _refused(str(source), "an undamaged zip archive"):
-        archive = zipfile.ZipFile(source)
-    with archive:
-        for entry in archive.infolist():
-            # Nothing is extracted, but such an entry shows that the archive is another one.
-            parts = re.split(r"[/\\]", entry.orig_filename)
-            if ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in entry.orig_filename:
-                raise ValueError(f"{source}: got the entry {entry.orig_filename!r}, need paths inside the folder")
-            if len(parts) != 4 or not parts[3].endswith(".png") or parts[0] != source.stem:
-                continue
-            file = "/".join(parts[1:])
-            _check_size(f"{source}: {file}", entry.file_size)
-            with _refused(f"{source}: {file}", "an undamaged zip archive"):
-                content = archive.read(entry)
-            yield file, content
-
-
-def _read_folder(source: Path) -> Iterable[tuple[str, bytes]]:
-    for path in _drawings(source):
-        _check_size(str(path), path.stat().st_size)
-        yield path.relative_to(source).as_posix(), path.read_bytes()
-
-
-def _check_size(where: str, num_bytes: int) -> None:
-    if num_bytes > _MAX_FILE_BYTES:
-        raise ValueError(f"{where}: got {num_bytes} bytes, need a drawing of at most {_MAX_FILE_BYTES}")
-
-
 def _decode_drawing(where: str, content: bytes) -> Tensor:
     """(105, 105) uint8, 1 where there is ink."""
     try:
@@ -177,7 +129,7 @@ def _decode_drawing(where: str, content: bytes) -> Tensor:
     except ImportError as error:
         raise ImportError("reading Omniglot needs Pillow: pip install mannkern[train]") from error
     need = f"a PNG of {_SIDE} x {_SIDE} pixels of 1 bit"
-    with _refused(where, need), Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+    with refused(where, need), Image.open(io.BytesIO(content), formats=["PNG"]) as image:
         if image.size != (_SIDE, _SIDE) or image.mode != "1":
             width, height = image.size
             raise ValueError(f"got {width} x {height} pixels of mode {image.mode!r}")
@@ -185,21 +137,10 @@ def _decode_drawing(where: str, content: bytes) -> Tensor:
     return (torch.frombuffer(white, dtype=torch.uint8) == 0).to(torch.uint8).view(_SIDE, _SIDE)
 
 
-@contextmanager
-def _refused(where: str, need: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # damaged bytes make zipfile and Pillow raise nearly any error
-        raise ValueError(f"{where}: {error}; need {need}") from error
-
-
 def _read_cache(path: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """The images of an undamaged cache file, otherwise None. torch.load alone would miss a flipped bit."""
+    """The images of an undamaged cache file, otherwise None, so that the images are decoded again."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return None
-        images = torch.load(path, weights_only=True)
-    except Exception:  # any damage: the images are decoded again
+        images = load_tensors(path)
+    except (OSError, ValueError):
         return None
     return images if isinstance(images, Tensor) and images.shape == shape and images.dtype == torch.uint8 else None

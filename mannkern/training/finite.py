@@ -1,0 +1,69 @@
+"""Losses and gradients that are not finite: at which step, and which operation was the first to give such a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mannkern.training.experiment import Experiment
+
+ADVICE = "docs/learning.md says what to try"
+
+
+class NotFinite(ArithmeticError):
+    """A training step has a loss or a gradient that is not finite; the parameters are those from before it."""
+
+
+class FirstNotFinite(TorchDispatchMode):
+    """A mode that notes in ``name`` the first operation whose results are not finite although its arguments are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name: str | None = None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        arguments = tree_leaves((args, kwargs))
+        tensors = [one for one in arguments if isinstance(one, Tensor)]
+        # "empty_like" has no numbers yet, and a mask of infinities is meant so
+        meant = "empty" in func.__name__ or any(isinstance(one, float) and math.isinf(one) for one in arguments)
+        judge = self.name is None and bool(tensors) and not meant and all(map(_is_finite, tensors))
+        results = func(*args, **kwargs)
+        if judge and not all(_is_finite(one) for one in tree_leaves(results) if isinstance(one, Tensor)):
+            self.name = func.name()
+        return results
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+
+
+def find_operation(experiment: Experiment, model: nn.Module, batch: Any) -> str:
+    """Compute the loss and the gradient of ``batch`` once more, and say where the first number was not finite."""
+    model.zero_grad()
+    with FirstNotFinite() as watch:
+        loss, _ = experiment.loss_and_sums(model, batch)
+    if watch.name is not None:
+        return f"the first operation that gave such a number is {watch.name}, in the forward pass"
+    with watch:
+        loss.backward()
+    if watch.name is not None:
+        return f"the first operation that gave such a number is {watch.name}, in the backward pass"
+    with watch:
+        torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if watch.name is not None:
+        return "every number of it is finite, but their norm is not"
+    return "no operation gave such a number out of finite ones, so look at the data"
+
+
+def first_bad(before: Tensor, loss: Tensor, norm: Tensor, step: int) -> Tensor:
+    """The first step () whose loss or gradient was not finite, infinity as long as there is none; it waits for none."""
+    return torch.minimum(before, torch.where((loss + norm).isfinite(), math.inf, float(step)))

@@ -1,0 +1,92 @@
+"""A checkpoint goes back into the model, the optimizer and the generators, if it fits them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mannkern.training.checkpoint import CHECKPOINT, CONFIG
+from mannkern.training.errors import CommandError
+
+
+def restore_model(run: Path, checkpoint: Mapping[str, Any], model: nn.Module) -> None:
+    """Load the parameters of ``checkpoint``. Raises ``CommandError`` that names one of another shape or dtype."""
+    try:
+        _restore_model(checkpoint, model)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise _misfit(run, error) from error
+
+
+def restore(
+    run: Path,
+    checkpoint: Mapping[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    sums: Tensor,
+    device: torch.device,
+) -> tuple[int, float]:
+    """Load all of ``checkpoint``, the running sums into ``sums`` (K,); returns its step and its seconds of training.
+
+    Raises ``CommandError`` where it does not fit, before it changes the optimizer or a generator.
+    """
+    try:
+        _restore_model(checkpoint, model)
+        step, seconds = checkpoint["step"], checkpoint["seconds"]
+        if step < 0 or not (0 <= seconds < math.inf):
+            raise ValueError(f"got step {step} after {seconds} s")
+        _check_tensor("running_sums", checkpoint["running_sums"], sums)
+        states = checkpoint["optimizer"]["state"]
+        _check_optimizer(states, optimizer)
+        torch.set_rng_state(checkpoint["rng"])
+        if device.type == "cuda" and checkpoint["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(checkpoint["cuda_rng"], device)
+        # the learning rate and its like are the settings', which the run keeps
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise _misfit(run, error) from error
+    sums.copy_(checkpoint["running_sums"])
+    return step, float(seconds)
+
+
+def _misfit(run: Path, error: Exception) -> CommandError:
+    text = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+    return CommandError(f"{run / CHECKPOINT} does not fit the settings in {CONFIG}: {text}")
+
+
+def _restore_model(checkpoint: Mapping[str, Any], model: nn.Module) -> None:
+    saved, own = checkpoint["model"], model.state_dict()
+    if saved.keys() != own.keys():
+        raise ValueError(f"got another model: {sorted(saved.keys() ^ own.keys())[0]}")
+    for name, value in own.items():
+        _check_tensor(name, saved[name], value)
+    model.load_state_dict(saved)
+
+
+def _check_tensor(name: str, tensor: Any, like: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: got {type(tensor).__name__}, need a tensor")
+    if tensor.shape != like.shape or tensor.dtype != like.dtype:
+        got, need = (f"{tuple(one.shape)} {one.dtype}" for one in (tensor, like))
+        raise ValueError(f"{name}: got {got}, need {need}")
+
+
+def _check_optimizer(states: Mapping[int, Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> None:
+    """Fused steps trust the shapes of their state, so it is checked here."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    first: Mapping[str, Any] = next(iter(states.values()), {})
+    names = set(first)
+    if isinstance(optimizer, torch.optim.Adam):
+        expected = {"step", "exp_avg", "exp_avg_sq"}
+    else:
+        expected = {"step", "square_avg", "momentum_buffer", "grad_avg"} & (names | {"step", "square_avg"})
+    for index, values in states.items():
+        if not 0 <= index < len(parameters) or set(values) != expected:
+            raise ValueError(f"optimizer: got {', '.join(map(str, values))} for parameter {index}")
+        for name, value in values.items():
+            like = torch.empty((), dtype=torch.float32) if name == "step" else parameters[index]
+            _check_tensor(f"optimizer: {name}", value, like)

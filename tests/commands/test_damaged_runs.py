@@ -1,0 +1,175 @@
+"""Damaged runs, impossible values, full and read-only disks: one line each, and nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mannkern import files
+from mannkern.training import sizes
+from mannkern.training.checkpoint import load_checkpoint
+from tests.commands.calls import COPY, FEW_SHOT, SIZES, refused, run
+
+TRAIN = f"train glyphs --steps 1 --no-evaluate {SIZES} --run"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1]", b"3", b"\xff\xfe", b"[" * 100_000, b'{"task": ["glyphs"]}', b'{"batch_size": "x"}',
+     b'{"batch_size": null}', b'{"hidden_size": 1e400}', b'{"augment": 1}', b'{"model": 3}', b'{"threads": true}',
+     b'{"seed": 1e20}', b'{"lr": NaN}', b" " * (1 << 21)],
+    ids=lambda content: repr(content[:24]),
+)  # fmt: skip
+def test_damaged_settings(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    for command in ("train --resume --run", "evaluate"):
+        said = refused(capsys, command, tmp_path)
+        assert "config.json" in said or "no run at" in said
+    assert (tmp_path / "config.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoint.pt", "config.json"])
+def test_a_folder_in_place_of_a_file(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(TRAIN, tmp_path / "run") == 0
+    (tmp_path / "run" / name).unlink()
+    (tmp_path / "run" / name).mkdir()
+    assert name in refused(capsys, "train --resume --run", tmp_path / "run")
+    assert name in refused(capsys, TRAIN, tmp_path / "run", "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--save-seconds nan", "--save-seconds: got nan, need a finite number"),
+        ("--save-seconds -1", "--save-seconds: got -1.0, need at least 0"),
+        (f"--seed {2**70}", "--seed: got 1.181e+21, need a number below 2**63"),
+        ("--seed -1", "--seed: got -1, need at least 0"),
+        (f"--threads {10**12}", "--threads: got 1000000000000, need at most 1024"),
+        ("--memory-init inf", "--memory-init: got inf, need a finite number"),
+        (f"--hidden-size {10**12}", "lower --batch-size"),
+        (f"--hidden-size {10**6}", "of memory are available; lower --batch-size"),
+        (f"--memory-slots {10**12}", "--memory-slots"),
+        (f"--batch-size {10**12}", "--batch-size"),
+        ("--device cuda:77", "--device cuda:77"),
+        ("--device nonsense", "--device nonsense"),
+        ("--backend nonsense", "backend"),
+    ],
+)
+def test_impossible_values_leave_nothing(
+    tmp_path: Path, option: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(capsys, "train glyphs --run", tmp_path / "new", SIZES.replace("--threads 1", ""), option)
+    assert said in message
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
+
+
+@pytest.mark.parametrize(
+    "command", [f"copy {COPY} --max-length {10**13}", f"few-shot-glyphs {FEW_SHOT} --width {10**7}",
+                f"sinusoids --batch-size {10**13}", f"copy {COPY} --model lstm --lstm-layers {10**9}"]
+)  # fmt: skip
+def test_sizes_of_every_kind(tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = command.replace("--memory-slots 6 --memory-width 3", "").replace("--hidden-size 4", "")
+    assert "--" in refused(capsys, "train", parts if "lstm" in command else command, "--run", tmp_path / "new")
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
+
+
+def test_a_resumed_run_keeps_its_settings_where_the_new_ones_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(TRAIN, tmp_path / "run") == 0
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    refused(capsys, "train --resume --device cuda:77 --run", tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_a_place_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "/dev/null" in refused(capsys, TRAIN, "/dev/null/x")
+    assert "no run at" in refused(capsys, "train --resume --run /dev/null/x")
+
+
+def test_memory_that_is_there_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The estimate is from below: a run that fits is never refused."""
+    monkeypatch.setattr(sizes, "available_bytes", lambda device: 1e6)
+    assert run(TRAIN, tmp_path / "run") == 0
+
+
+def test_no_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mannkern.experiments.registry.check_sizes", lambda *arguments: None)
+    assert run("train glyphs --run", tmp_path / "run", SIZES, f"--memory-slots {10**13}") == 2
+    assert "mannkern: not enough memory" in capsys.readouterr().err.splitlines()[-1]
+
+
+def full(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Every write of the file with that name finds the disk full."""
+    write = files.write_atomically
+
+    def fail(path: Path, fill: Any, previous: Path | None = None) -> None:
+        def half(file: Any) -> None:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        write(path, half if path.name == name else fill, previous)
+
+    for module in ("mannkern.files", "mannkern.training.checkpoint", "mannkern.training.metrics"):
+        monkeypatch.setattr(f"{module}.write_atomically", fail)
+
+
+@pytest.mark.parametrize("name", ["config.json", "checkpoint.pt", "metrics.jsonl"])
+def test_after_a_full_disk_the_same_command_works(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        full(patch, name)
+        assert run(TRAIN, tmp_path / "run") == 1
+        assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert (tmp_path / "run").exists() == (name != "config.json")
+    assert run(TRAIN, tmp_path / "run") == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.name != "posix" or os.getuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = SIZES.replace("--hidden-size 8", "--hidden-size 100")
+    command = f"train glyphs --steps 1 --no-evaluate {sizes} --run {small_disk / 'run'}"
+    assert run(command) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("mannkern: ")
+    assert "No space left on device" in last
+    assert not list(small_disk.rglob("*.tmp"))
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    assert run(command) == 0
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert "ead-only" in refused(capsys, "train --resume --steps 2 --no-evaluate --run", small_disk / "run")
+    assert load_checkpoint(small_disk / "run") is not None
+
+
+def test_a_checkpoint_of_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(TRAIN, tmp_path / "run") == 0
+    path = tmp_path / "run" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_size": 9}))
+    for command in ("train --resume --steps 3 --no-evaluate --run", "evaluate --episodes 2"):
+        assert "does not fit the settings in config.json" in refused(capsys, command, tmp_path / "run")
+    torch.save([1], tmp_path / "run" / "checkpoint.pt")
+    (tmp_path / "run" / "checkpoint.previous.pt").unlink()
+    assert "not a checkpoint" in refused(capsys, "evaluate --episodes 2", tmp_path / "run")

@@ -1,0 +1,60 @@
+"""A loss or a gradient that is not finite names the step and the operation, and the parameters stay from before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mannkern.training import loop
+from mannkern.training.checkpoint import load_checkpoint
+from mannkern.training.errors import CommandError
+from mannkern.training.finite import first_bad
+from tests.training.parabola import Parabola, ParabolaConfig
+
+CONFIG = ParabolaConfig(steps=9, batch_size=1, threads=1, log_every=5)
+
+
+class Breaks(Parabola):
+    """From step 3 on the batch is 2, which the loss cannot take."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def sample(self, step: int, device: torch.device) -> torch.Tensor:
+        return torch.ones(1, 1) * (float("nan") if self.kind == "data" else 2.0) if step == 2 else torch.ones(1, 1)
+
+    def loss_and_sums(self, model: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, sums = super().loss_and_sums(model, batch)
+        w = next(model.parameters()).squeeze()
+        if batch.item() == 2 and self.kind == "loss":
+            loss = loss + (1000 * torch.ones(())).exp() * w
+        if batch.item() == 2 and self.kind == "gradient":
+            loss = loss + (w - w.detach()).sqrt()  # the root of 0 has no gradient
+        return loss, sums
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("loss", "the loss is not finite at step 3: the first operation .* aten::exp.*forward pass"),
+        ("gradient", "the gradient is not finite at step 3: the first operation .* aten::div.*backward pass"),
+        ("data", "the loss is not finite at step 3: no operation .* look at the data"),
+    ],
+)
+def test_the_step_and_the_operation_are_named(tmp_path: Path, kind: str, message: str) -> None:
+    with pytest.raises(CommandError, match=message) as caught:
+        loop.train(Breaks(kind), CONFIG, tmp_path)
+    assert "docs/learning.md" in str(caught.value)
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint["model"]["weight"].isfinite().all()
+
+
+def test_a_gpu_remembers_the_first_bad_step_without_waiting() -> None:
+    bad = torch.full((), float("inf"))
+    for step, loss in ((1, 1.0), (2, float("nan")), (3, 1.0), (4, float("inf"))):
+        bad = first_bad(bad, torch.tensor(loss), torch.tensor(1.0), step)
+    assert bad.item() == 2

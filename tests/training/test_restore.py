@@ -1,0 +1,52 @@
+"""A checkpoint of another shape, type or optimizer is refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mannkern.files import load_tensors
+from mannkern.training import loop
+from mannkern.training.checkpoint import save_checkpoint
+from mannkern.training.errors import CommandError
+from tests.training.parabola import Parabola, ParabolaConfig
+
+CONFIG = ParabolaConfig(steps=2, batch_size=1, threads=1)
+CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "shape": (
+        lambda c: c["model"].update(weight=torch.zeros(3, 4)),
+        r"weight: got \(3, 4\) torch.float32, need \(1, 1\)",
+    ),
+    "dtype": (lambda c: c["model"].update(weight=torch.zeros(1, 1).double()), r"weight: got \(1, 1\) torch.float64"),
+    "no tensor": (lambda c: c["model"].update(weight=3), "weight: got int, need a tensor"),
+    "another model": (lambda c: c["model"].update(bias=torch.zeros(1)), "got another model: bias"),
+    "a list": (lambda c: c.update(model=[1]), "does not fit"),
+    "no model": (lambda c: c.pop("model"), "no 'model'"),
+    "no sums": (lambda c: c.pop("running_sums"), "no 'running_sums'"),
+    "sums": (lambda c: c.update(running_sums=torch.zeros(2)), r"running_sums: got \(2,\)"),
+    "moments": (lambda c: c["optimizer"]["state"][0].update(exp_avg=torch.zeros(1)), r"optimizer: exp_avg: got \(1,\)"),
+    "no moments": (lambda c: c["optimizer"]["state"][0].pop("exp_avg"), "optimizer: got step, exp_avg_sq"),
+    "negative step": (lambda c: c.update(step=-1), "got step -1"),
+    "time": (lambda c: c.update(seconds=float("nan")), "got step 2 after nan s"),
+    "text": (lambda c: c.update(seconds="1"), "does not fit"),
+    "generator": (lambda c: c.update(rng=torch.zeros(3)), "does not fit"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path, change: str) -> None:
+    loop.train(Parabola(), CONFIG, tmp_path)
+    checkpoint = load_tensors(tmp_path / "checkpoint.pt")
+    alter, message = CHANGES[change]
+    alter(checkpoint)
+    save_checkpoint(tmp_path, checkpoint)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(CommandError, match=message) as caught:
+        loop.train(Parabola(), replace(CONFIG, steps=4), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
