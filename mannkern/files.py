@@ -104,8 +104,9 @@ def load_tensors(path: Path) -> Any:
                 if packed or sum(item.file_size for item in entries) > entry.st_size:
                     raise ValueError("its entries are larger than the file")
                 if (damaged := archive.testzip()) is not None:
-                    raise ValueError(f"checksum of {damaged}")
+                    raise ValueError(f"checksum: got another of {damaged}, need the one beside it")
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # damaged bytes make zipfile and torch.load raise nearly anything
-            raise ValueError(f"{path} is damaged: {(str(error) or repr(error)).splitlines()[0]}") from error
+            reason = (str(error) or repr(error)).splitlines()[0]
+            raise ValueError(f"{path}: got damaged content ({reason}), need what torch.save wrote") from error

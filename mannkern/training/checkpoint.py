@@ -39,7 +39,7 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
         try:
             state = load_tensors(run / name)
             if not isinstance(state, dict) or not isinstance(state.get("step"), int):
-                raise ValueError(f"{run / name} is not a checkpoint")
+                raise ValueError(f"{run / name}: got another file, need a checkpoint")
         except FileNotFoundError:
             continue
         except ValueError as error:

@@ -38,7 +38,7 @@ def restore(
         _restore_model(checkpoint, model)
         step, seconds = checkpoint["step"], checkpoint["seconds"]
         if step < 0 or not (0 <= seconds < math.inf):
-            raise ValueError(f"got step {step} after {seconds} s")
+            raise ValueError(f"step: got {step} after {seconds} s, need numbers of at least 0")
         _check_tensor("running_sums", checkpoint["running_sums"], sums)
         states = checkpoint["optimizer"]["state"]
         _check_optimizer(states, optimizer)
@@ -61,7 +61,7 @@ def _misfit(run: Path, error: Exception) -> CommandError:
 def _restore_model(checkpoint: Mapping[str, Any], model: nn.Module) -> None:
     saved, own = checkpoint["model"], model.state_dict()
     if saved.keys() != own.keys():
-        raise ValueError(f"got another model: {sorted(saved.keys() ^ own.keys())[0]}")
+        raise ValueError(f"model: got another at {sorted(saved.keys() ^ own.keys())[0]}, need that of the settings")
     for name, value in own.items():
         _check_tensor(name, saved[name], value)
     model.load_state_dict(saved)
@@ -86,7 +86,8 @@ def _check_optimizer(states: Mapping[int, Mapping[str, Any]], optimizer: torch.o
         expected = {"step", "square_avg", "momentum_buffer", "grad_avg"} & (names | {"step", "square_avg"})
     for index, values in states.items():
         if not 0 <= index < len(parameters) or set(values) != expected:
-            raise ValueError(f"optimizer: got {', '.join(map(str, values))} for parameter {index}")
+            got, need = ", ".join(map(str, values)), ", ".join(sorted(expected))
+            raise ValueError(f"optimizer: got {got} for parameter {index}, need {need}")
         for name, value in values.items():
             like = torch.empty((), dtype=torch.float32) if name == "step" else parameters[index]
             _check_tensor(f"optimizer: {name}", value, like)

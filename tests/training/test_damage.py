@@ -37,7 +37,7 @@ def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert checkpoint is not None
     assert checkpoint["step"] == 1
     said = capsys.readouterr().err
-    assert "checkpoint.pt is damaged" in said
+    assert "checkpoint.pt: got damaged content" in said
     assert said.strip().endswith(f"going on from {tmp_path / 'checkpoint.previous.pt'}, of step 1")
 
 
@@ -87,7 +87,9 @@ def test_both_damaged_are_refused_in_one_line(tmp_path: Path) -> None:
         save_checkpoint(tmp_path, {"w": torch.full((1000,), float(step)), "step": step})
     for name in ("checkpoint.pt", "checkpoint.previous.pt"):
         flip(tmp_path / name, 8 * 2000)
-    with pytest.raises(CommandError, match=r"checkpoint\.pt is damaged.*checkpoint\.previous\.pt is damaged") as caught:
+    with pytest.raises(
+        CommandError, match=r"checkpoint\.pt: got damaged.*checkpoint\.previous\.pt: got damaged"
+    ) as caught:
         load_checkpoint(tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -57,7 +57,7 @@ def read_zip(source: Path) -> Iterator[tuple[str, bytes]]:
                 _check_size(f"{source}: {name}", entry.file_size)
                 with refused(f"{source}: {name}", "an undamaged zip archive"):
                     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                        raise ValueError(f"got compression {entry.compress_type}")  # others inflate without a bound
+                        raise ValueError(f"compression: got {entry.compress_type}, need stored or deflated")  # bounded
                     with archive.open(entry) as opened:
                         content = opened.read(MOST_FILE_BYTES + 1)
                         if opened.read(1):
@@ -121,7 +121,7 @@ class _Bounded:
     def read(self, count: int = -1) -> bytes:
         content = self.file.read(min(count, self.most + 1) if count >= 0 else self.most + 1)
         if len(content) > self.most:
-            raise ValueError(f"its list of entries takes more than {self.most} bytes")
+            raise ValueError(f"list of entries: got more than {self.most} bytes, need fewer")
         return content
 
     def __getattr__(self, name: str) -> Any:
