@@ -86,7 +86,8 @@ def test_rehearsal_of_the_gpu_check(tmp_path: Path) -> None:
     assert report.not_timed == []
     whats = list(dict.fromkeys(row["what"] for row in report.rows))
     assert whats == [
-        "training, T = 3", "step with gradient", "step forward", "scan, T = 3", "ntm with gradient", "ntm forward",
+        "training, T = 3", "step with gradient", "step forward", "scan, T = 3", "copy task, T = 41",
+        "ntm with gradient", "ntm forward",
     ]  # fmt: skip
     assert saved == sorted(saved)
     assert saved[-1] == len(report.rows)

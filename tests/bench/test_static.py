@@ -70,11 +70,12 @@ def test_every_kernel_and_target_is_recorded() -> None:
     assert all(by_target.keys() == static.TARGETS.keys() for by_target in RECORDED.values())
     rows, writes = ("shift_sharpen", "ntm_address"), ("ntm_write",)
     names = {f"{name}{part}" for name in (*rows, *writes) for part in ("", "_backward")}
-    steps, episodes = {"lrua_step", "lrua_step_backward"}, {"ntm_step", "ntm_step_backward", "ntm_recompute"}
+    steps = {"lrua_step", "lrua_step_backward", "lrua_scan", "lrua_scan_backward"}
+    episodes = {"ntm_step", "ntm_step_backward", "ntm_recompute"}
     persistent = {"mann_persistent", "mann_persistent_backward"}
     assert {name.split(":")[0] for name in CUDA} == names | steps | episodes | persistent
     numbers = 2 * (4 * len(rows) + 2 * len(writes)), len(steps) * 4 * 2  # types; a warp's rows and a block's, passes
-    # the steps': heads; the paper's size and any; the episode's
+    # the steps' and scans': heads; the paper's size and any; the episode's
     assert len(CUDA) == sum(numbers) + 2 * (2 * 2 + 1) + len(persistent)
     for name, by_target in CUDA.items():
         targets = {"sm_90", "sm_100"} if name.startswith("mann_persistent") else set(static.CUDA_TARGETS)

@@ -45,7 +45,10 @@ NTM_CASES = ["shift_sharpen", "ntm_address", "ntm_write"]
 GPU_ALONE = {
     "mannkern::mann_persistent",
     "mannkern::mann_persistent_backward",
-}  # tests/cuda/test_persistent.py has them
+    "mannkern::ntm_step",
+    "mannkern::ntm_step_backward",
+    "mannkern::ntm_recompute",
+}  # tests/cuda/test_persistent.py and tests/triton/test_ntm_episode.py have them
 OPERATIONS = sorted(
     name.removeprefix("mannkern::")
     for name in torch._C._dispatch_get_all_op_names()
