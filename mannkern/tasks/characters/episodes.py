@@ -93,6 +93,8 @@ class CharacterSampler:
             raise ValueError(f"classes_per_episode: got {classes_per_episode}, need at most {num_available} classes")
         side = images.shape[2] if side is None else side
         check_integer("side", side, 1, images.shape[2])
+        if rotate_classes and side == images.shape[2]:  # small enough to keep all turns, not to turn each anew
+            images = torch.cat([torch.rot90(images, quarter, (2, 3)) for quarter in range(4)])
         self.num_classes = classes_per_episode
         self._num_available = num_available
         self._side = side
