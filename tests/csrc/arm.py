@@ -22,6 +22,7 @@ COMPILER, EMULATOR, INSTALLER = TOOLS = ("aarch64-linux-gnu-g++", "qemu-aarch64"
 TORCH = "torch==2.10.0"  # the last one whose package for Arm holds no CUDA
 PACKAGES = ("numpy", "pytest", "hypothesis", "filelock", "typing-extensions", "sympy", "networkx", "jinja2", "fsspec")
 TESTS = ("tests/memories/test_sequence.py", "tests/memories/test_accuracy.py")  # none starts a process or compiles
+CHOSEN = "not fresh_allocations"  # PyTorch for Arm has an allocator of its own, which is not filled with NaN
 
 
 def run(*command: str | Path, folder: Path = ROOT) -> None:
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
         emulate(*arguments)
         return 0
     emulate("-m", "mannkern", "verify")
-    emulate("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow and not interpreter", *TESTS)
+    emulate("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow and not interpreter", "-k", CHOSEN, *TESTS)
     return 0
 
 
