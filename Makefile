@@ -2,7 +2,7 @@
 #             DATA=<folder> takes Omniglot
 # make check  the inner loop, a minute: lint, types, the quick tests and three sizes on Triton's interpreter
 # make test   lint, types and all tests
-# make gpu-proof  run every compiled GPU kernel on the CPU, for four GPUs in three ways, and print the table; needs no GPU, takes an evening, goes on where it was stopped
+# make gpu-proof  run every compiled GPU kernel on the CPU, for four GPUs in three ways, and print the table; needs no GPU, takes hours, goes on where it was stopped
 # make gpu-check  on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
 # make sanitize  run the compiled kernels under AddressSanitizer, on sizes around those of vectors and blocks
 # make soak  kill, resume and compare runs of each kind, 100,000 steps, 10,000 time steps, 1,000 segments; an hour

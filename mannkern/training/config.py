@@ -135,13 +135,7 @@ class RunConfig:
     FAMILY: ClassVar[str]  # see family
     DEFAULT_STEPS: ClassVar[int]
     DEEPEST: ClassVar[int] = 1000  # layers: building a model takes as long as it has layers
-    COUNTS: ClassVar[tuple[str, ...]] = (
-        "batch_size",
-        "log_every",
-        "validate_every",
-        "threads",
-        "decay_steps",
-    )  # at least 1
+    COUNTS: ClassVar[tuple[str, ...]] = ("batch_size", "log_every", "validate_every", "threads", "decay_steps")  # >= 1
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}  # defaults of a new run, by the name that --recipe gives
     EARLIER: ClassVar[dict[str, Any]] = {}  # what runs did before a setting existed, where it is not the default
     RMSPROP: ClassVar[dict[str, Any]] = {}  # arguments of torch.optim.RMSprop beyond decay and momentum

@@ -42,8 +42,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     recipe: str = option(
         "best",
-        "defaults of the other settings: those that were measured to be best, or the paper's to the letter "
-        "(docs/results.md has both)",
+        "defaults of the other settings: those that beat the paper in replications, or the paper's own "
+        "(docs/results.md has the runs that are done)",
         choices=("best", "paper"),
     )
     length: int = option(50, "time steps of an episode (paper: 10 for each of 5 classes)")
