@@ -72,8 +72,8 @@ def write_page(results: Path, page: Path) -> None:
 
 EFFICIENCY = """## How many episodes it takes
 
-The same models over 200,000 episodes, an eighth of the above: the settings of `--recipe best`, but for small batches and
-a learning rate that falls to 0 along a cosine.
+The same models over 200,000 episodes, an eighth of the above: the settings of `--recipe best`, but for small
+batches and a learning rate that falls to 0 along a cosine.
 """
 SEARCH = """## The recipe
 
