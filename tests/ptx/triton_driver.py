@@ -21,6 +21,7 @@ from triton.backends.nvidia.compiler import CUDABackend
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime import driver
 
+from tests.ptx.instructions import Entry
 from tests.ptx.machine import Buffer, Program, address
 from tests.ptx.parse import Module
 from tests.ptx.session import SESSION
@@ -35,6 +36,7 @@ class Compiled(NamedTuple):
     program: Program
 
 
+ENTRIES: dict[str, Entry] = {}  # by hash of the kernel, because to read its PTX takes longer than to run it
 PROGRAMS: dict[tuple[str, bool], Compiled] = {}  # by hash of the kernel, and whether it is fused
 
 
@@ -73,7 +75,9 @@ class Driver(DriverBase):
 def _program(kernel: CompiledKernel) -> Program:
     key = (kernel.hash, SESSION.fused)
     if key not in PROGRAMS:
-        PROGRAMS[key] = Compiled(kernel, Program(Module(kernel.asm["ptx"]).entry(kernel.name), SESSION.fused))
+        if kernel.hash not in ENTRIES:
+            ENTRIES[kernel.hash] = Module(kernel.asm["ptx"]).entry(kernel.name)
+        PROGRAMS[key] = Compiled(kernel, Program(ENTRIES[kernel.hash], SESSION.fused))
     return PROGRAMS[key].program
 
 
