@@ -123,7 +123,8 @@ def _table_1(rows: tuple[str, ...], *seeds: int) -> Iterator[Planned]:
     for row in rows:
         minutes, settings = TABLE_1[row]
         for seed in seeds:
-            yield Planned("table-1", row, seed, minutes, OMNIGLOT | MEASURE | {"steps": BATCHES} | settings)
+            common = OMNIGLOT | MEASURE | {"steps": BATCHES, "lr_decay": "cosine"}
+            yield Planned("table-1", row, seed, minutes, common | settings)
 
 
 def _falling(study: str, row: str, seed: int, minutes: float, settings: dict[str, Any], episodes: int) -> Planned:
