@@ -224,7 +224,7 @@ class Decoder:
         elif p == ["cp", "async", "cg", "shared", "global"]:
             (to, offset), (source, offset_of_source) = self.address(o[0]), self.address(o[1])
             sources = (to, source, self.value(o[3] if len(o) > 3 else o[2], "b32"), Constant(8, offset_of_source))
-            self.add("copy_later", s=sources, size=int(o[2]), space=instructions.GLOBAL, immediate=offset)
+            self.add("copy_later", s=sources, size=int(o[2], 0), space=instructions.GLOBAL, immediate=offset)
         else:
             raise ValueError(f"PTX: got {self.text!r}, need cp.async.cg.shared.global or cp.async.wait_all")
 

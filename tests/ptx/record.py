@@ -1,6 +1,7 @@
 """The results of ``make gpu-proof``, a line of JSON each, so that a run that was stopped goes on where it was.
 
-A result counts as long as what it depends on is unchanged: the kernels that its row runs, the emulator, the compiler.
+A result counts as long as what it depends on is unchanged: the kernels that its row runs and their sizes, the emulator,
+the compiler.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def state(row: Row) -> str:
             paths += included(ROOT / "csrc" / "cuda" / f"{source}.cu")
     for launcher in _launchers(row):
         paths += imported(ROOT / "mannkern" / "triton" / "launch" / f"{launcher}.py")
-    return _hash(tuple(sorted(set(paths))), _compiler(row.is_cuda))
+    return _hash(tuple(sorted(set(paths))), f"{row.shape} {_compiler(row.is_cuda)}")
 
 
 def _sources(row: Row, family: str) -> tuple[str, ...]:
@@ -67,8 +68,8 @@ def _launchers(row: Row) -> tuple[str, ...]:
 
 
 @functools.cache
-def _hash(paths: tuple[Path, ...], compiler: str) -> str:
-    found = hashlib.sha256(compiler.encode())
+def _hash(paths: tuple[Path, ...], more: str) -> str:
+    found = hashlib.sha256(more.encode())
     for path in paths:
         found.update(path.read_bytes())
     return found.hexdigest()[:16]

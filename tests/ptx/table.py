@@ -47,7 +47,7 @@ LARGE = ("512 columns, tiles", "4096 slots, tiles", "9000 slots, tile search", "
 
 NTM_SHAPES = {
     "standard": Shape(2, 128, 20, 4, 1),
-    "one of each": Shape(1, 1, 1, 1, 1, S=1),
+    "one of each": Shape(8, 1, 1, 1, 1, S=1),  # 8, because the rounding error of one number is luck
     "17 slots": Shape(2, 17, 5, 3, 1, S=5),
     "17 slots, one block": Shape(2, 17, 5, 3, 1, S=5),
     "7 heads": Shape(2, 33, 17, 7, 1),

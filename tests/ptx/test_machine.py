@@ -169,6 +169,14 @@ def test_what_is_not_known_is_an_error() -> None:
         Program(Module(text).entry("kernel"))
 
 
+def test_bytes_of_a_copy_in_hexadecimal() -> None:
+    """LLVM writes the size of an asynchronous copy so, as in the kernels of 300 columns."""
+    for size in ("16", "0x10"):
+        code = f"cp.async.cg.shared.global [%r5], [%a3], {size}, %r6;"
+        entry = Module(ELEMENTWISE.format(code=code, size_x=4, size_y=4)).entry("kernel")
+        assert [i.size for i in entry.code if i.name == "copy_later"] == [16]
+
+
 def test_contraction() -> None:
     """A product and a sum become one instruction, which rounds once; .rn forbids it."""
     for product, name in (("mul.f32", "fma.f32"), ("mul.rn.f32", "add.f32")):
