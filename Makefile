@@ -8,6 +8,7 @@
 # make soak  kill, resume and compare runs of each kind, 100,000 steps, 10,000 time steps, 1,000 segments; an hour
 # make arm  compile the C++ library for 64-bit Arm, and verify it under emulation; needs QEMU and a compiler for Arm
 # make bench  run all benchmarks on the CPU, a quarter of an hour of an idle machine; write bench/results, the tables and the picture
+# make docs   build the documentation site into build/site; any warning and any broken link is an error
 # make reproduce  train and measure everything in docs/results.md, days of one thread, resumable; QUICK=1 takes ten minutes; DATA=<folder of Omniglot>
 # All but gpu-check set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
@@ -23,7 +24,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo check lint test sanitize soak arm bench reproduce build clean gpu-proof gpu-check
+.PHONY: demo check lint test sanitize soak arm bench docs reproduce build clean gpu-proof gpu-check
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --until $(UNTIL) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
@@ -56,6 +57,9 @@ bench: build
 	for name in step episode copy_task cell curves memory; do $(RUN) bench/$$name.py --json bench/results/cpu-$${name%_task}.json || exit 1; done
 	$(RUN) bench/table.py --write
 	$(RUN) bench/figure.py
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 reproduce: build
 	$(RUN) -m bench.science $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)

@@ -14,6 +14,11 @@ class EpisodeClassifier(HeadedCore):
     with the defaults of :class:`mannkern.models.CoreSettings`, and as baselines "lstm" and "feedforward", a tanh layer
     that sees one step alone; "ntm" has the NTM's addressing in place of LRUA's.
     num_classes: C logits, or the entries of a label that is a string.
+
+    >>> core = mannkern.models.build_core("mann", mannkern.models.CoreSettings(input_size=405))
+    >>> model = mannkern.models.EpisodeClassifier(core, num_classes=5)
+    >>> model(torch.randn(50, 16, 405)).shape  # images of 400 pixels beside the last label
+    torch.Size([50, 16, 5])
     """
 
     def __init__(self, core: nn.Module, num_classes: int) -> None:

@@ -29,6 +29,11 @@ class MatchingNetwork(nn.Module):
     backend: of :func:`mannkern.functional.cosine_read`, which computes the attention.
 
     Raises ValueError or TypeError, naming the argument, for impossible numbers and tensors.
+
+    >>> model = mannkern.models.MatchingNetwork(num_classes=5)
+    >>> support, labels = torch.rand(2, 5, 28, 28), torch.arange(5).expand(2, 5)  # 2 tasks, an example of each class
+    >>> model(support, labels, torch.rand(2, 3, 28, 28)).shape  # 3 queries
+    torch.Size([2, 3, 5])
     """
 
     def __init__(

@@ -56,6 +56,11 @@ class MetaMemoryNetwork(nn.Module):
     backend:        of the read
 
     Raises ValueError for another ``loss`` or impossible sizes.
+
+    >>> model = mannkern.models.MetaMemoryNetwork(mannkern.models.ConvEmbedding(64), 64, outputs=5)
+    >>> support, labels = torch.rand(2, 5, 28, 28), torch.arange(5).expand(2, 5)
+    >>> model.adapt(support, labels)(torch.rand(2, 3, 28, 28)).shape
+    torch.Size([2, 3, 5])
     """
 
     def __init__(

@@ -57,6 +57,11 @@ class MetaNetwork(nn.Module):
     no prediction depends on other queries or episodes.
 
     Raises ValueError for numbers out of range.
+
+    >>> model = mannkern.models.MetaNetwork(num_classes=5)
+    >>> support, labels = torch.rand(2, 5, 28, 28), torch.arange(5).expand(2, 5)
+    >>> model(support, labels, torch.rand(2, 3, 28, 28)).shape
+    torch.Size([2, 3, 5])
     """
 
     def __init__(

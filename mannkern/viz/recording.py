@@ -98,6 +98,12 @@ def record(module: nn.Module, *, layer: int = 0, episodes: int | None = None) ->
     or an exported program cannot be recorded.
 
     Raises ValueError if the module has no such cell, naming what it has.
+
+    >>> mann = mannkern.MANN(8, 16)
+    >>> with mannkern.viz.record(mann) as recording:
+    ...     outputs, state = mann(torch.randn(10, 2, 8))
+    >>> recording.memory.shape, recording.write_weights.shape
+    (torch.Size([10, 2, 128, 40]), torch.Size([10, 2, 4, 128]))
     """
     check_integer("layer", layer, 0)
     if episodes is not None:

@@ -84,6 +84,12 @@ class MANNCell(MemoryCell[MANNState]):
     keys of heads differ from the first step on and the write gates start half open.
 
     Raises ValueError or TypeError for an argument out of range, naming it.
+
+    >>> cell = mannkern.MANNCell(input_size=405, hidden_size=200)
+    >>> output, state = cell(torch.randn(16, 405))  # the first step of 16 episodes
+    >>> output, state = cell(torch.randn(16, 405), state)
+    >>> output.shape, state.read.shape
+    (torch.Size([16, 360]), torch.Size([16, 4, 40]))
     """
 
     family: ClassVar[str] = "lrua"

@@ -58,6 +58,9 @@ def least_used_mask(usage: Tensor, n: int, *, backend: str | None = None) -> Ten
     """Least used: a mask (B, N), in usage's dtype, of exactly n ones at the slots of smallest usage (B, N).
 
     Ties go to the lower index; NaN counts as the largest. The choice is a constant: no gradient flows through it.
+
+    >>> mannkern.functional.least_used_mask(torch.tensor([[0.3, 0.1, 0.2, 0.1]]), n=2)
+    tensor([[0., 1., 0., 1.]])
     """
     _, N = check_first("usage", usage, "BN")
     usage = widen(usage.detach())
@@ -74,6 +77,11 @@ def additive_write(
     """Write: M'(i) = M(i) + sum_h w_w[h](i) a[h], after slot ``reset`` is set to zero.
 
     memory (B, N, W), write_weights (B, R, N), add (B, R, W), reset (B,) int64 or None. Returns memory (B, N, W).
+
+    >>> memory, weights, add = torch.ones(1, 2, 3), torch.tensor([[[1.0, 0.5]]]), torch.full((1, 1, 3), 2.0)
+    >>> mannkern.functional.additive_write(memory, weights, add)
+    tensor([[[3., 3., 3.],
+             [2., 2., 2.]]])
     """
     B, N, W = check_first("memory", memory, "BNW")
     R = check_first("write_weights", write_weights, "BRN")[1]
@@ -95,6 +103,11 @@ def cosine_read(
 
     memory (B, N, W), key (B, R, W), strength b (B, R) >= 0, None for 1 as in the paper. A norm under 1e-8 counts as
     1e-8 and passes no gradient. Returns read (B, R, W) and read_weights (B, R, N).
+
+    >>> memory = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> read, weights = mannkern.functional.cosine_read(memory, torch.tensor([[[5.0, 0.0]]]))
+    >>> weights  # of cosines 1 and 0
+    tensor([[[0.7311, 0.2689]]])
     """
     B, N, W = check_first("memory", memory, "BNW")
     R = check_first("key", key, "BRW")[1]
@@ -114,6 +127,10 @@ def weighted_read(memory: Tensor, weights: Tensor) -> Tensor:
 
     It serves memories with an addressing of their own. memory (B, N, W), weights (B, R, N) of any sign. It takes no
     backend, because it is one matrix product of PyTorch. Returns read (B, R, W).
+
+    >>> memory = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> mannkern.functional.weighted_read(memory, torch.tensor([[[0.25, 0.75]]]))
+    tensor([[[0.2500, 0.7500]]])
     """
     B, N, _ = check_first("memory", memory, "BNW")
     R = check_first("weights", weights, "BRN")[1]
@@ -129,6 +146,10 @@ def usage_update(
 
     usage (B, N), read_weights and write_weights (B, R, N), decay gamma in [0, 1]: 0.99 is the paper's, the
     replications use 0.95. Returns usage (B, N).
+
+    >>> read, write = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 0.5]]])
+    >>> mannkern.functional.usage_update(torch.tensor([[1.0, 1.0]]), read, write, decay=0.5)
+    tensor([[1.5000, 1.0000]])
     """
     B, N = check_first("usage", usage, "BN")
     R = check_first("read_weights", read_weights, "BRN")[1]
@@ -164,6 +185,13 @@ def lrua_step(
 
     num_least_used: n, by default min(R, N). least_used: "shared", the paper's, marks n slots for every head;
     "per_head" gives head h the slot of rank h mod n, as the most-cited replication does. decay: gamma in [0, 1].
+
+    >>> B, N, W, R = 16, 128, 40, 4
+    >>> state = torch.zeros(B, N, W), torch.full((B, R, N), 1 / N), torch.zeros(B, N)
+    >>> key, add, gate = torch.randn(B, R, W), torch.randn(B, R, W), torch.zeros(B, R)
+    >>> step = mannkern.functional.lrua_step(*state, key, add, gate)
+    >>> step.memory.shape, step.read.shape
+    (torch.Size([16, 128, 40]), torch.Size([16, 4, 40]))
     """
     B, N, W = check_first("memory", memory, "BNW")
     R = check_first("key", key, "BRW")[1]
@@ -213,6 +241,12 @@ def lrua_scan(
     For backward it checkpoints the memory: at most 7 times on the CPU; on a GPU about sqrt(T) times by CUDA's kernels,
     which also save R N numbers a step, and sqrt(T)/2 times by Triton's. T = 0 returns the state as it came. State and
     options are those of :func:`lrua_step`.
+
+    >>> T, B, N, W, R = 50, 16, 128, 40, 4
+    >>> state = torch.zeros(B, N, W), torch.full((B, R, N), 1 / N), torch.zeros(B, N)
+    >>> keys, adds, gates = torch.randn(T, B, R, W), torch.randn(T, B, R, W), torch.zeros(T, B, R)
+    >>> mannkern.functional.lrua_scan(*state, keys, adds, gates).reads.shape
+    torch.Size([50, 16, 4, 40])
     """
     B, N, W = check_first("memory", memory, "BNW")
     T, _, R, _ = check_first("keys", keys, "TBRW")

@@ -20,6 +20,11 @@ class MANN(MemorySequence[MANNState]):
     dropout:     the probability with which a number between two layers is set to 0 in training
 
     Its parameters are those of its ``cell``, the lowest layer's, and of ``upper_layers``.
+
+    >>> mann = mannkern.MANN(input_size=405, hidden_size=200)
+    >>> outputs, state = mann(torch.randn(50, 16, 405))  # 50 steps of 16 episodes
+    >>> outputs.shape, state.memory.shape
+    (torch.Size([50, 16, 360]), torch.Size([16, 128, 40]))
     """
 
     def __init__(

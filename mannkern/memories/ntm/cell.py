@@ -72,6 +72,11 @@ class NTMCell(MemoryCell[NTMState]):
     :class:`mannkern.MANNCell` are.
 
     Raises ValueError or TypeError for an argument out of range, naming it.
+
+    >>> cell = mannkern.NTMCell(input_size=9, hidden_size=100)
+    >>> output, state = cell(torch.randn(64, 9))
+    >>> output.shape, state.write_weights.shape
+    (torch.Size([64, 120]), torch.Size([64, 1, 128]))
     """
 
     family: ClassVar[str] = "ntm"

@@ -18,6 +18,11 @@ def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor, *, backend:
     weights (B, H, N) at least 0, not all 0; shift s (B, H, S), on the simplex, S odd:
     the middle one stays, the one after it moves the focus to the next higher index; sharpness y (B, H) at least 1.
     Returns weights (B, H, N). Where w_s = 0 the weight is 0 and gradients are those of w_s^y / sum w_s^y.
+
+    >>> weights, one = torch.tensor([[[0.0, 1.0, 0.0, 0.0]]]), torch.ones(1, 1)
+    >>> to_the_next = torch.tensor([[[0.0, 0.0, 1.0]]])
+    >>> mannkern.functional.shift_sharpen(weights, to_the_next, one)
+    tensor([[[0., 0., 1., 0.]]])
     """
     B, H, N = check_first("weights", weights, "BHN")
     chosen = choose("ntm", backend, weights.device, N, R=H)
@@ -34,6 +39,10 @@ def interpolate(content: Tensor, previous: Tensor, gate: Tensor) -> Tensor:
 
     It serves an addressing of your own, between content weights and :func:`shift_sharpen`. content w_c and previous w
     (B, H, N), gate g (B, H) in [0, 1]. It takes no backend, because it is plain PyTorch. Returns weights (B, H, N).
+
+    >>> content, previous = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
+    >>> mannkern.functional.interpolate(content, previous, torch.tensor([[0.25]]))
+    tensor([[[0.2500, 0.7500]]])
     """
     B, H, N = check_first("content", content, "BHN")
     content = widen(content)
@@ -58,6 +67,12 @@ def ntm_address(
     The result is shift_sharpen(g w_c + (1 - g) w_prev). memory (B, N, W), previous weights (B, H, N) at least 0, key k
     (B, H, W), strength b (B, H) at least 0, gate g (B, H) in [0, 1], shift (B, H, S) and sharpness (B, H) as of
     :func:`shift_sharpen`. A norm under 1e-8 counts as 1e-8 and passes no gradient. Returns weights (B, H, N).
+
+    >>> memory, previous = torch.eye(3).unsqueeze(0), torch.full((1, 1, 3), 1 / 3)
+    >>> key, strong, one = torch.tensor([[[0.0, 1.0, 0.0]]]), torch.full((1, 1), 50.0), torch.ones(1, 1)
+    >>> stay = torch.tensor([[[0.0, 1.0, 0.0]]])
+    >>> mannkern.functional.ntm_address(memory, previous, key, strong, one, stay, one).argmax(-1)
+    tensor([[1]])
     """
     B, N, W = check_first("memory", memory, "BNW")
     H = check_first("key", key, "BHW")[1]
@@ -78,6 +93,11 @@ def ntm_write(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor, *, ba
     """M'(i) = M(i) prod_h (1 - w[h](i) e[h]) + sum_h w[h](i) a[h], elementwise over W: erase and add.
 
     memory (B, N, W), weights (B, H, N), erase e (B, H, W) in [0, 1], add a (B, H, W). Returns memory (B, N, W).
+
+    >>> memory, weights = torch.ones(1, 2, 2), torch.tensor([[[1.0, 0.0]]])
+    >>> mannkern.functional.ntm_write(memory, weights, torch.ones(1, 1, 2), torch.tensor([[[3.0, 4.0]]]))
+    tensor([[[3., 4.],
+             [1., 1.]]])
     """
     B, N, W = check_first("memory", memory, "BNW")
     H = check_first("weights", weights, "BHN")[1]

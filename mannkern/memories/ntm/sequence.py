@@ -20,6 +20,11 @@ class NTM(MemorySequence[NTMState]):
     dropout:     the probability with which a number between two layers is set to 0 in training
 
     Its parameters are those of its ``cell``, the lowest layer's, and of ``upper_layers``.
+
+    >>> ntm = mannkern.NTM(input_size=9, hidden_size=100)
+    >>> outputs, state = ntm(torch.randn(41, 64, 9))  # 41 steps of 64 sequences
+    >>> outputs.shape, state.memory.shape
+    (torch.Size([41, 64, 120]), torch.Size([64, 128, 20]))
     """
 
     def __init__(
