@@ -54,7 +54,7 @@ def to_markdown(text: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Text in which brackets and the like are themselves, and names of objects are code, or links if they have a page."""
+    """Text in which brackets are themselves, and names of objects are code, or links if they have a page."""
     return "".join(_span(part) if SPAN.fullmatch(part) else _SPECIAL.sub(r"\\\1", part) for part in SPAN.split(text))
 
 

@@ -1,4 +1,4 @@
-"""The examples in docstrings do what they show, and every name of the reference has one or is a part of one that has."""
+"""The examples in docstrings do what they show, and the reference has every public name."""
 
 from __future__ import annotations
 
