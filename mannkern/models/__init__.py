@@ -1,6 +1,6 @@
 """Models: the networks of the papers, over episodes, sequences and support sets."""
 
-from mannkern.models.classifier import EpisodeClassifier
+from mannkern.models.classifier import EpisodeClassifier, PersistentClassifier
 from mannkern.models.cores import CORES, Core, CoreSettings, build_core, register_core
 from mannkern.models.embedding import ConvEmbedding
 from mannkern.models.headed import HeadedCore, Trace
@@ -22,6 +22,7 @@ __all__ = [
     "MetaMemoryNetwork",
     "MetaNetwork",
     "NearestNeighbours",
+    "PersistentClassifier",
     "Trace",
     "Transducer",
     "build_core",

@@ -84,7 +84,7 @@ def curves(result: Evaluation, name: str) -> Figure:
     sampler, model, device = _opened(result)
     grid = torch.linspace(*INPUTS, ACROSS, dtype=torch.float64).view(1, -1, 1)
     points, values, _ = _function(sampler, grid)
-    shown = [t for t in SHOWN_POINTS if t < result.config.length] or [result.config.length - 1]
+    shown = [t for t in SHOWN_POINTS if t <= result.config.length] or [result.config.length]
     figure, panels = panels_of(f"{name}: a fresh function", len(shown), (9.5, 2.1 * len(shown) + 1), sharex=True)
     x = grid[0, :, 0].tolist()
     for axes, number in zip(panels, shown, strict=True):
