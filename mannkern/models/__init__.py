@@ -1,5 +1,6 @@
 """Models: the networks of the papers, over episodes, sequences and support sets."""
 
+from mannkern.models.autoencoder import Autoencoder, EncodedNeighbours
 from mannkern.models.classifier import EpisodeClassifier, PersistentClassifier
 from mannkern.models.cores import CORES, Core, CoreSettings, build_core, register_core
 from mannkern.models.embedding import ConvEmbedding
@@ -13,9 +14,11 @@ from mannkern.models.transducer import Transducer
 __all__ = [
     "CORES",
     "AdaptedNetwork",
+    "Autoencoder",
     "ConvEmbedding",
     "Core",
     "CoreSettings",
+    "EncodedNeighbours",
     "EpisodeClassifier",
     "HeadedCore",
     "MatchingNetwork",

@@ -12,6 +12,7 @@ from mannkern.tasks.algorithmic.recall import AssociativeRecall
 from mannkern.tasks.algorithmic.sequences import Sequences, SequenceTask
 from mannkern.tasks.algorithmic.sorting import PrioritySort
 from mannkern.tasks.characters import glyphs, omniglot
+from mannkern.tasks.characters.drawings import DrawingSampler
 from mannkern.tasks.characters.episodes import CharacterSplit, Episodes, EpisodeSampler
 from mannkern.tasks.characters.few_shot import FewShotEpisodes, FewShotSampler
 from mannkern.tasks.characters.labels import Labels, OneHotLabels, StringLabels
@@ -22,6 +23,7 @@ __all__ = [
     "AssociativeRecall",
     "CharacterSplit",
     "Copy",
+    "DrawingSampler",
     "DynamicNGrams",
     "EpisodeSampler",
     "Episodes",

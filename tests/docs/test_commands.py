@@ -25,6 +25,7 @@ TASKS = (
     "few-shot-omniglot",
     "sinusoids",
     "gaussian-processes",
+    "autoencoder-omniglot",
 )
 OTHERS = {"--no-build-isolation"}  # of pip
 PAGES = [path for path in files() if path.parts[0] != "bench" and path.name != "CHANGELOG.md"]

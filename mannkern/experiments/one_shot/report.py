@@ -25,7 +25,7 @@ from mannkern.training.runtime import load_model, usable_device
 from mannkern.training.tables import EVALUATION, run_names, side_by_side, training_lines
 
 EPISODES = 1000
-MANY_CLASSES = (25, 50, 75, 100)  # in an episode, beyond the number that a curriculum begins with
+MANY_CLASSES = (25, *range(50, 101, 5))  # in an episode, beyond the number that a curriculum begins with (paper: 50)
 
 
 class Evaluation(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +29,9 @@ SMALL = OneShotConfig(
 
 
 @pytest.fixture(autouse=True)
-def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     split = glyphs.load(num_train=6, num_test=4)
     monkeypatch.setattr(glyphs, "load", lambda: split)
-    yield
 
 
 @pytest.fixture
@@ -76,7 +74,7 @@ def test_a_resumed_run_goes_on_with_the_memory_it_had(tmp_path: Path) -> None:
 
 
 def test_streams_start_wiped_and_go_on() -> None:
-    """The first place is scored as a wiped memory is, later ones differ; wiped, every place is one of single episodes."""
+    """The first place is scored as a wiped memory is, later ones differ; wiped, each is scored as a single episode."""
     experiment = OneShotExperiment(replace(SMALL, batch_size=3))
     model, state = experiment.make_model(), torch.get_rng_state()
     carried, places = measure_streams(model, experiment.unseen, 60, CPU)
