@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.science.page_others import sections
 from bench.science.pictures import draw_curves, draw_factors
 from bench.science.plan import plan
-from bench.science.records import Record, episodes_to_pass, finished, over_seeds, percents, read_records
+from bench.science.records import Record, episodes_to_pass, finished, percents, read_records
+from bench.science.tables import NOT_FINISHED, cell, instance_heads, italic, line, not_finished
 from mannkern.experiments.one_shot import paper
-from mannkern.experiments.one_shot.experiment import INSTANCES
-from mannkern.experiments.one_shot.report import ordinal
 
 PAPER = paper.ROWS["one-hot", 5]
 REPLICATIONS = {  # 1.6 million episodes each; their draws are easier, see the page
@@ -62,6 +61,9 @@ def write_page(results: Path, page: Path) -> None:
         draw_factors(factors, pictures / "factors.png")
         parts.append(_factors(factors))
         parts.append(f"![Accuracy with one setting changed]({pictures.name}/factors.png)\n")
+    others = {planned.study for planned in plan()} - {"table-1", "efficiency", "factors", "search", "quick"}
+    rows_of = {study: _in_order(read_records(results, study), study) for study in sorted(others)}
+    parts += sections(rows_of, pictures)
     for study, text in (("search", SEARCH), ("quick", QUICK)):
         rows = _in_order(read_records(results, study), study)
         if rows:
@@ -92,34 +94,16 @@ def _in_order(rows: dict[str, list[Record]], study: str) -> dict[str, list[Recor
     return {row: rows[row] for row in [*planned, *rows] if row in rows}
 
 
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _heads(*first: str) -> list[str]:
-    names = [*first, *(ordinal(k) for k in INSTANCES)]
-    return [_line(*names), "|" + "---|" * len(names)]
-
-
-def _cell(values: Sequence[float]) -> str:
-    mean, half = over_seeds(values)
-    return f"{mean:.1f}" if math.isnan(half) else f"{mean:.1f} ± {half:.1f}"
-
-
-def _italic(name: str, row: Sequence[float], *between: str) -> str:
-    return _line(f"*{name}*", *between, *(f"*{value}*" for value in row))
-
-
 def _table_1(rows: dict[str, list[Record]]) -> str:
     head = ["## Table 1: one-shot Omniglot, five classes, ten drawings of each", ""]
-    theirs = [_italic(f"the paper's {name}", row, "", "", "") for name, row in PAPER.items()]
-    theirs += [_italic(name, row, "", "1,600,000", "") for name, row in REPLICATIONS.items()]
+    theirs = [italic(f"the paper's {name}", row, "", "", "") for name, row in PAPER.items()]
+    theirs += [italic(name, row, "", "1,600,000", "") for name, row in REPLICATIONS.items()]
     return "\n".join(head) + "\n" + _seeds(rows, theirs)
 
 
 def _seeds(rows: dict[str, list[Record]], theirs: Sequence[str] = ()) -> str:
     """A table with a line for each row, means over seeds, then the lines ``theirs``; and the runs not at their end."""
-    lines = _heads("", "seeds", "episodes", "above the paper's MANN after")
+    lines = instance_heads("", "seeds", "episodes", "above the paper's MANN after")
     running: list[str] = []
     for row, records in rows.items():
         done = finished(records)
@@ -127,23 +111,21 @@ def _seeds(rows: dict[str, list[Record]], theirs: Sequence[str] = ()) -> str:
             scores = zip(*(percents(record["evaluation"]["unseen"]) for record in done), strict=True)
             passed = [episodes_to_pass(record, PAPER["MANN"]) for record in done]
             after = ", ".join("-" if episodes is None else f"{episodes:,}" for episodes in passed)
-            lines.append(_line(row, str(len(done)), f"{done[0]['examples']:,}", after, *map(_cell, scores)))
+            lines.append(line(row, str(len(done)), f"{done[0]['examples']:,}", after, *map(cell, scores)))
             test = zip(*(percents(record["evaluation"]["unseen_augmented"]) for record in done), strict=True)
-            lines.append(_line(f"{row}, augmented test", str(len(done)), "", "", *map(_cell, test)))
+            lines.append(line(f"{row}, augmented test", str(len(done)), "", "", *map(cell, test)))
         running += [_running(record) for record in records if not record["finished"] and record["curve"]]
     lines += theirs
     lines += NOTE if theirs else [""]
     if running:
-        lines += ["Not at their end yet, with their last validation:", "", *running, ""]
+        lines += [NOT_FINISHED, "", *running, ""]
     return "\n".join(lines)
 
 
 def _running(record: Record) -> str:
-    last = record["curve"][-1]
-    cells = " / ".join(f"{value:.1f}" for value in percents(last))
     passed = episodes_to_pass(record, PAPER["MANN"])
     after = "" if passed is None else f"; above the paper's MANN after {passed:,}"
-    return f"- {record['row']}, seed {record['seed']}, {last['episodes']:,} episodes: {cells}{after}"
+    return not_finished(record) + after
 
 
 def _factors(rows: dict[str, list[Record]]) -> str:
@@ -152,21 +134,21 @@ def _factors(rows: dict[str, list[Record]]) -> str:
         "",
         "The paper's literal model (`--recipe paper`) and the same with one setting changed, 160,000 episodes each.",
         "",
-        *_heads("", "seeds"),
+        *instance_heads("", "seeds"),
     ]
     for row, records in rows.items():
         if done := finished(records):
             scores = zip(*(percents(record["evaluation"]["unseen"]) for record in done), strict=True)
-            lines.append(_line(row, str(len(done)), *map(_cell, scores)))
+            lines.append(line(row, str(len(done)), *map(cell, scores)))
     return "\n".join([*lines, ""])
 
 
 def _short(rows: dict[str, list[Record]]) -> str:
     """A table of short runs, a line for each seed of a one-shot row."""
-    lines = _heads("", "seed", "episodes")
+    lines = instance_heads("", "seed", "episodes")
     for row, records in rows.items():
         for record in finished(records):
             if "unseen" in record["evaluation"]:
                 cells = [f"{value:.1f}" for value in percents(record["evaluation"]["unseen"])]
-                lines.append(_line(row, str(record["seed"]), f"{record['examples']:,}", *cells))
+                lines.append(line(row, str(record["seed"]), f"{record['examples']:,}", *cells))
     return "\n".join([*lines, ""])

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.science.plan_others import others
+
 BATCHES = 100_000  # "episodes" of the paper, as both replications that reach its figures read it
 FACTOR_BATCHES = 10_000  # of each run that changes one factor
 MEASURE = {"validation_episodes": 500, "validate_every": 500, "log_every": 100}
@@ -117,6 +119,7 @@ def plan() -> Iterator[Planned]:
     yield from _table_1(("LSTM",), 1, 2)
     yield from (_factor(row, seed) for seed in (1, 2) for row in FACTORS)
     yield from _table_1(("MANN, NTM addressing",), 0)
+    yield from (Planned(*other) for other in others())
 
 
 def _table_1(rows: tuple[str, ...], *seeds: int) -> Iterator[Planned]:

@@ -100,7 +100,8 @@ def _rounded(value: Any) -> Any:
 
 def _neighbours(planned: Planned, data: Path) -> dict[str, Any]:
     """The result of the nearest neighbours in pixels, which are not trained."""
-    config = OneShotConfig(task="omniglot", data=str(data), image_scale="255")
+    episodes = {name: x for name, x in planned.settings.items() if name not in ("model", "neighbours")}
+    config = OneShotConfig(**episodes, data=str(data), image_scale="255")
     images = load_split(config).test
     scores = {}
     for name, make in (("unseen", test_sampler), ("unseen_augmented", augmented_test_sampler)):

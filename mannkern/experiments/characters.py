@@ -12,12 +12,12 @@ from mannkern.training.config import RunConfig, option
 from mannkern.training.errors import CommandError, is_full
 
 PIXELS = 20 * 20  # of a drawing that a model sees
-OMNIGLOT = ("omniglot", "few-shot-omniglot")
+OMNIGLOT = ("omniglot", "few-shot-omniglot", "autoencoder-omniglot")
 
 
 @dataclass(frozen=True)
-class CharacterConfig(RunConfig):
-    """Settings of tasks whose episodes are made of drawn characters, from Omniglot or of procedural glyphs."""
+class DrawingConfig(RunConfig):
+    """Settings of tasks on drawn characters, from Omniglot or of procedural glyphs."""
 
     data: str | None = option(
         None, "folder of Omniglot, unpacked or as its zip files; required", kind=str, only=OMNIGLOT
@@ -28,11 +28,10 @@ class CharacterConfig(RunConfig):
         choices=SPLITS,
         only=OMNIGLOT,
     )
-    classes: int = option(5, "classes in an episode (paper)")
     augment: bool = option(True, "shift and rotate training drawings at random (paper)")
     rotate_classes: bool = option(True, "quarter turns of training classes are new classes (paper)")
 
-    GROUP: ClassVar[str] = "episodes"
+    GROUP: ClassVar[str] = "drawings"
 
     @property
     def omniglot(self) -> bool:
@@ -49,7 +48,16 @@ class CharacterConfig(RunConfig):
             raise CommandError(f"no Omniglot at {self.data}: no such folder")
 
 
-def load_split(config: CharacterConfig, original: bool = False) -> CharacterSplit:
+@dataclass(frozen=True)
+class CharacterConfig(DrawingConfig):
+    """Settings of tasks whose episodes are made of drawn characters."""
+
+    classes: int = option(5, "classes in an episode (paper)")
+
+    GROUP: ClassVar[str] = "episodes"
+
+
+def load_split(config: DrawingConfig, original: bool = False) -> CharacterSplit:
     """The training and the unseen classes of ``config.task``, with ``original`` at Omniglot's 105 x 105 pixels.
 
     Raises ``CommandError`` where Omniglot is not there.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mannkern.experiments import algorithmic, few_shot, one_shot, sinusoids
+from mannkern.experiments import algorithmic, autoencoder, few_shot, gaussian_processes, one_shot, sinusoids
 from mannkern.experiments.kind import Kind
 from mannkern.training import loop
 from mannkern.training.checkpoint import CONFIG, read_config
@@ -20,6 +20,8 @@ KINDS: list[Kind] = [
     one_shot.KIND,
     few_shot.KIND,
     sinusoids.KIND,
+    gaussian_processes.KIND,
+    autoencoder.KIND,
     algorithmic.KIND,
 ]
 

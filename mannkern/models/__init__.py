@@ -1,6 +1,7 @@
 """Models: the networks of the papers, over episodes, sequences and support sets."""
 
-from mannkern.models.classifier import EpisodeClassifier
+from mannkern.models.autoencoder import Autoencoder, EncodedNeighbours
+from mannkern.models.classifier import EpisodeClassifier, PersistentClassifier
 from mannkern.models.cores import CORES, Core, CoreSettings, build_core, register_core
 from mannkern.models.embedding import ConvEmbedding
 from mannkern.models.headed import HeadedCore, Trace
@@ -13,15 +14,18 @@ from mannkern.models.transducer import Transducer
 __all__ = [
     "CORES",
     "AdaptedNetwork",
+    "Autoencoder",
     "ConvEmbedding",
     "Core",
     "CoreSettings",
+    "EncodedNeighbours",
     "EpisodeClassifier",
     "HeadedCore",
     "MatchingNetwork",
     "MetaMemoryNetwork",
     "MetaNetwork",
     "NearestNeighbours",
+    "PersistentClassifier",
     "Trace",
     "Transducer",
     "build_core",

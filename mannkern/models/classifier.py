@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
 
 from mannkern.models.headed import HeadedCore
 
@@ -23,3 +27,31 @@ class EpisodeClassifier(HeadedCore):
 
     def __init__(self, core: nn.Module, num_classes: int) -> None:
         super().__init__(core, num_classes)
+
+
+class PersistentClassifier(EpisodeClassifier):
+    """An :class:`EpisodeClassifier` whose memory is not wiped between episodes (Santoro et al. 2016, section 4.2.1).
+
+    In training, each of the B episodes of a batch goes on from the state that the episode before it, at the same place
+    in the batch before, has left. No gradient goes back into that. The states are buffers, so a checkpoint has them. In
+    evaluation an episode starts anew, and ``continue_from`` carries a state on.
+
+    core: with a memory, such as :class:`mannkern.MANN`;  batch_size: B of the training
+    """
+
+    def __init__(self, core: nn.Module, num_classes: int, batch_size: int) -> None:
+        super().__init__(core, num_classes)
+        leaves, self._structure = _pytree.tree_flatten(core.initial_state(batch_size))  # type: ignore[operator]
+        self._carried = [f"carried_{number}" for number in range(len(leaves))]
+        for name, x in zip(self._carried, leaves, strict=True):
+            self.register_buffer(name, x.detach().clone(memory_format=torch.contiguous_format))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs (T, B, F) -> logits (T, B, C)."""
+        if not self.training:
+            return super().forward(inputs)
+        state = _pytree.tree_unflatten([self.get_buffer(name) for name in self._carried], self._structure)
+        logits, state = self.continue_from(inputs, state)
+        for name, x in zip(self._carried, _pytree.tree_leaves(state), strict=True):
+            setattr(self, name, cast(Tensor, x).detach())
+        return logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,14 @@ class HeadedCore(nn.Module):
         """inputs (T, B, F) -> logits (T, B, O)."""
         output = self.recurrent(inputs)
         return self.head(output if isinstance(output, Tensor) else output[0])
+
+    def continue_from(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """inputs (T, B, F) and the state after the steps before, None at first -> logits (T, B, O), state.
+
+        The core has to take a state and to return one.
+        """
+        output, state = self.recurrent(inputs, state)
+        return self.head(output), state
 
     @torch.no_grad()
     def trace(self, inputs: Tensor) -> Trace:

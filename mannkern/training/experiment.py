@@ -20,7 +20,7 @@ class Experiment(Protocol):
 
     @property
     def unit(self) -> str:
-        """What an example is called: "episodes", "sequences" or "sinusoids"."""
+        """What an example is called: such as "episodes" or "sequences"."""
 
     @property
     def num_sums(self) -> int:

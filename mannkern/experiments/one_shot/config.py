@@ -72,6 +72,12 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         "one class more each 10,000 episodes of training, up to 100, and length in proportion (paper: from 15 classes "
         "and 150 steps); needs --labels strings",
     )
+    persistent: bool = option(
+        False,
+        "do not wipe the memory between episodes: in training each goes on from the state that the one before it left "
+        "(paper, figure 3: 10 classes in 75 steps, --no-balanced)",
+        only=with_memory,
+    )
     model: str = option(
         "mann",
         "the model: a controller with a memory addressed by LRUA (mann) or as the NTM's is (ntm); or without one the "
@@ -184,6 +190,11 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     def core_settings(self, input_size: int) -> CoreSettings:
         """The settings of the core, with as many write heads as read heads, so that cores compare."""
         return replace(super().core_settings(input_size), num_writes=self.num_reads)
+
+    @property
+    def carries(self) -> bool:
+        """Whether the model's memory goes on from episode to episode; one without a memory ignores ``persistent``."""
+        return self.persistent and self.core.has_memory
 
     @property
     def original(self) -> bool:

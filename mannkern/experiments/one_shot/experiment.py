@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mannkern.experiments.characters import load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.controls import hide_reads, scale_inputs, start_strengths
-from mannkern.models import EpisodeClassifier, build_core
+from mannkern.models import EpisodeClassifier, PersistentClassifier, build_core
 from mannkern.tasks import Episodes, EpisodeSampler, Labels, OneHotLabels, StringLabels
 from mannkern.tasks.characters.episodes import MAX_SHIFT, MAX_SHIFT_OF_105
 from mannkern.tasks.characters.labels import answered_right, label_loss
@@ -25,6 +25,7 @@ INSTANCES = (1, 2, 3, 4, 5, 10)  # the columns of Table 1 of the paper
 MAX_INSTANCE = 10
 SIDE = 20  # pixels of a drawing that a model sees
 BATCH = 100
+STREAM = 20  # episodes whose memory is not wiped between them
 LONG = 150  # time steps; episodes longer than that come in smaller batches, because a drawing takes 1.6 kB
 LABELS: dict[str, Labels] = {"one-hot": OneHotLabels(), "strings": StringLabels()}
 
@@ -97,24 +98,67 @@ def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
+class _Tally:
+    """Right answers by instance, and loss and accuracy, episode by episode."""
+
+    def __init__(self) -> None:
+        self.right: list[Tensor] = []
+        self.shown: list[Tensor] = []
+        self.losses: list[Tensor] = []
+
+    def add(self, logits: Tensor, batch: Episodes) -> None:
+        correct = answered_right(logits, batch.symbols)
+        instances = torch.arange(1, MAX_INSTANCE + 1, device=logits.device)
+        at = batch.instances.unsqueeze(-1) == instances  # (T, B, K)
+        self.shown.append(at.sum(0).double().cpu())
+        self.right.append((at & correct.unsqueeze(-1)).sum(0).double().cpu())
+        loss = label_loss(logits, batch.symbols)
+        self.losses.append(torch.stack((loss.double().mean(0), correct.double().mean(0)), 1).cpu())
+
+    def scores(self) -> Scores:
+        # (E, K) accuracies of episodes; 0/0 = NaN where an episode shows no class so often
+        by_instance, interval = means_and_intervals(torch.cat(self.right) / torch.cat(self.shown))
+        losses = torch.cat(self.losses)
+        loss, accuracy = losses.mean(0).tolist()
+        return Scores(len(losses), loss, accuracy, by_instance, interval)
+
+    def by_batch(self) -> list[float]:
+        """Accuracy of each batch."""
+        return [float(losses[:, 1].mean()) for losses in self.losses]
+
+
 def measure(model: nn.Module, sampler: EpisodeSampler, episodes: int, device: torch.device) -> Scores:
     """Score ``model`` on the sampler's first ``episodes`` episodes. Torch's generator stays as it was."""
-    right, shown, losses = [], [], []
+    tally = _Tally()
     with eval_mode(model, device):
         most = max(1, BATCH * LONG // max(sampler.length, LONG))
         for index, start in enumerate(range(0, episodes, most)):
-            batch = Episodes(*(part.to(device) for part in sampler.sample(min(most, episodes - start), index)))
-            logits = model(batch.inputs)
-            correct = answered_right(logits, batch.symbols)
-            at = batch.instances.unsqueeze(-1) == torch.arange(1, MAX_INSTANCE + 1, device=device)  # (T, B, K)
-            shown.append(at.sum(0).double().cpu())
-            right.append((at & correct.unsqueeze(-1)).sum(0).double().cpu())
-            loss = label_loss(logits, batch.symbols)
-            losses.append(torch.stack((loss.double().mean(0), correct.double().mean(0)), 1).cpu())
-    # (E, K) accuracies of episodes; 0/0 = NaN where an episode shows no class so often
-    by_instance, interval = means_and_intervals(torch.cat(right) / torch.cat(shown))
-    loss, accuracy = torch.cat(losses).mean(0).tolist()
-    return Scores(episodes, loss, accuracy, by_instance, interval)
+            batch = _on(sampler.sample(min(most, episodes - start), index), device)
+            tally.add(model(batch.inputs), batch)
+    return tally.scores()
+
+
+def measure_streams(
+    model: nn.Module, sampler: EpisodeSampler, episodes: int, device: torch.device, wipe: bool = False
+) -> tuple[Scores, list[float]]:
+    """Score ``model`` on streams of ``STREAM`` episodes, each going on from the state of the one before it.
+
+    wipe: each starts anew instead, on the same episodes. Returns the scores of all, and the accuracy by place in a
+    stream. There are about ``episodes`` together; those of a stream share a memory, so intervals are too narrow where
+    it is not wiped. Torch's generator stays as it was.
+    """
+    streams = max(1, min(BATCH, episodes // STREAM))
+    tally, state = _Tally(), None
+    with eval_mode(model, device):
+        for index in range(max(2, min(STREAM, episodes // streams))):
+            batch = _on(sampler.sample(streams, index), device)
+            logits, state = model.continue_from(batch.inputs, None if wipe else state)  # type: ignore[operator]
+            tally.add(logits, batch)
+    return tally.scores(), tally.by_batch()
+
+
+def _on(episodes: Episodes, device: torch.device) -> Episodes:
+    return Episodes(*(part.to(device) for part in episodes))
 
 
 class OneShotExperiment:
@@ -136,9 +180,10 @@ class OneShotExperiment:
         """Raises ``CommandError`` for impossible sizes."""
         settings = self.config.core_settings(self.sampler.input_size)
         try:
-            model = EpisodeClassifier(build_core(self.config.model, settings), self.sampler.label_size)
+            core = build_core(self.config.model, settings)
         except ValueError as error:
             raise CommandError(str(error)) from error
+        model = self._classifier(core)
         if self.config.input_gain != 1:
             scale_inputs(model.recurrent, self.config.input_gain)
         if not self.config.feed_reads:
@@ -147,11 +192,16 @@ class OneShotExperiment:
             start_strengths(model.recurrent, self.config.initial_strength)
         return model
 
+    def _classifier(self, core: nn.Module) -> EpisodeClassifier:
+        if self.config.carries:
+            return PersistentClassifier(core, self.sampler.label_size, self.config.batch_size)
+        return EpisodeClassifier(core, self.sampler.label_size)
+
     def sample(self, step: int, device: torch.device) -> Episodes:
         config = self.config.at_step(step)
         if config.classes != self.sampler.num_classes:
             self.sampler = training_sampler(config, self.split.train)
-        return Episodes(*(tensor.to(device) for tensor in self.sampler.sample(config.batch_size, step)))
+        return _on(self.sampler.sample(config.batch_size, step), device)
 
     def loss_and_sums(self, model: nn.Module, batch: Episodes) -> tuple[Tensor, Tensor]:
         """Loss and [correct, shown, correct by instance, shown by instance]."""
@@ -180,5 +230,8 @@ class OneShotExperiment:
         return f"accuracy {summary['accuracy']:.1%}" + (f" (2nd {second:.0%})" if second is not None else "")
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
-        """Loss and accuracy on episodes of unseen classes."""
-        return measure(model, self.unseen, self.config.validation_episodes, device).summary(INSTANCES)
+        """Loss and accuracy on episodes of unseen classes, on streams of them if the memory is not wiped."""
+        number = self.config.validation_episodes
+        if self.config.carries:
+            return measure_streams(model, self.unseen, number, device)[0].summary(INSTANCES)
+        return measure(model, self.unseen, number, device).summary(INSTANCES)

@@ -35,5 +35,5 @@ ROWS: dict[tuple[str, int], dict[str, tuple[float, ...]]] = {
 
 def rows(config: OneShotConfig) -> dict[str, tuple[float, ...]]:
     """The paper's rows for the episodes of ``config``, empty where it reports none."""
-    known = config.task == "omniglot" and not config.curriculum
+    known = config.task == "omniglot" and not (config.curriculum or config.persistent)
     return ROWS.get((config.labels, config.classes), {}) if known else {}

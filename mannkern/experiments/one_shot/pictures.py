@@ -59,6 +59,8 @@ def draw_all(results: Sequence[Evaluation]) -> list[Path]:
         paths.append(save(learning_curve(result, name), result.run, "learning_curve.png"))
         if result.config.core.has_memory:
             paths.append(save(memory(result, name), result.run, "memory.png"))
+        if result.by_place:
+            paths.append(save(accuracy_by_place(result, name), result.run, "accuracy_by_place.png"))
         if result.by_classes:
             paths.append(save(accuracy_by_classes(result, name), result.run, "accuracy_by_classes.png"))
     paths.insert(1, save(accuracy_by_instance(results), results[0].run, "accuracy_by_instance.png"))
@@ -139,6 +141,24 @@ def accuracy_by_classes(result: Evaluation, name: str) -> Figure:
     axes.set_ylim(-1, 101)
     side_legend(axes, title="presentation\nof a class")
     corner_note(axes, "bars: 95% intervals over episodes")
+    return figure
+
+
+def accuracy_by_place(result: Evaluation, name: str) -> Figure:
+    """Accuracy on unseen classes against an episode's place in a stream whose memory is not wiped."""
+    figure, (axes,) = panels_of(f"{name}: a memory that is not wiped between episodes", 1, (9.5, 5.0))
+    accuracy = [100 * mean for mean in result.by_place]
+    axes.plot(range(1, len(accuracy) + 1), accuracy, color=RUN_COLOURS[0], lw=1.8, marker="o", ms=5, label="not wiped")
+    if result.wiped is not None:
+        level = 100 * result.wiped.accuracy
+        axes.axhline(
+            level, color=RUN_COLOURS[1], lw=1.8, ls="--", label="wiped before each,\nmean of the same episodes"
+        )
+    _chance(axes, result.config)
+    axes.set_xlabel("episode since the memory was wiped")
+    axes.set_ylabel("accuracy on unseen classes (%)")
+    axes.set_ylim(0, 101)
+    side_legend(axes)
     return figure
 
 

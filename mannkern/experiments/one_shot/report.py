@@ -16,6 +16,7 @@ from mannkern.experiments.one_shot.experiment import (
     augmented_test_sampler,
     chance,
     measure,
+    measure_streams,
     test_sampler,
 )
 from mannkern.files import write_json
@@ -24,13 +25,15 @@ from mannkern.training.runtime import load_model, usable_device
 from mannkern.training.tables import EVALUATION, run_names, side_by_side, training_lines
 
 EPISODES = 1000
-MANY_CLASSES = (25, 50, 75, 100)  # in an episode, beyond the number that a curriculum begins with
+MANY_CLASSES = (25, *range(50, 101, 5))  # in an episode, beyond the number that a curriculum begins with (paper: 50)
 
 
 class Evaluation(NamedTuple):
     """A run's scores on unseen classes, on these with augmentation as the paper tests, and on the classes of training.
 
-    ``by_classes``: on unseen classes, by the number of classes in an episode; empty without a curriculum.
+    by_classes: on unseen classes, by the number of classes in an episode; empty without a curriculum.
+    by_place: accuracy on unseen classes by an episode's place in a stream whose memory is not wiped, and ``wiped`` the
+    scores on the same episodes where it is; both empty without ``persistent``.
     """
 
     run: Path
@@ -40,12 +43,15 @@ class Evaluation(NamedTuple):
     augmented: Scores
     seen: Scores
     by_classes: Mapping[int, Scores] = {}
+    by_place: Sequence[float] = ()
+    wiped: Scores | None = None
 
 
 def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Evaluation:
     """Score a run on ``episodes`` episodes of unseen and as many of training classes; write ``evaluation.json``.
 
-    With a curriculum it is also scored on episodes of more classes, proportionally fewer, so that each number of
+    A memory that is not wiped is scored on streams of unseen episodes, and on the same episodes when it is wiped.
+    With a curriculum a run is also scored on episodes of more classes, proportionally fewer, so that each number of
     classes has as many drawings. All runs of one task and shape of episode see the same episodes, so they compare.
     Raises ``CommandError`` where the run has no checkpoint or its data cannot be read.
     """
@@ -54,7 +60,13 @@ def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Eval
     seen = test_sampler(config, experiment.split.train, EVALUATION_SEED)
     device = usable_device(config)
     model, step = load_model(run, experiment, device)
-    scores = measure(model, unseen, episodes, device)
+    by_place: list[float] = []
+    wiped = None
+    if config.carries:
+        scores, by_place = measure_streams(model, unseen, episodes, device)
+        wiped, _ = measure_streams(model, unseen, episodes, device, wipe=True)
+    else:
+        scores = measure(model, unseen, episodes, device)
     by_classes = {config.classes: scores} if config.curriculum else {}
     for classes in MANY_CLASSES if config.curriculum else ():
         if classes > config.classes:
@@ -62,7 +74,7 @@ def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Eval
             by_classes[classes] = measure(model, sampler, max(2, episodes * config.classes // classes), device)
     augmented = augmented_test_sampler(config, experiment.split.test, EVALUATION_SEED)
     first, second = (measure(model, sampler, episodes, device) for sampler in (augmented, seen))
-    result = Evaluation(run, config, step, scores, first, second, by_classes)
+    result = Evaluation(run, config, step, scores, first, second, by_classes, by_place, wiped)
     record = {
         "step": step,
         "training_episodes": step * config.batch_size,
@@ -74,6 +86,8 @@ def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Eval
     }
     if by_classes:
         record["unseen_by_classes"] = {str(classes): scores.to_dict() for classes, scores in by_classes.items()}
+    if wiped is not None:
+        record |= {"unseen_wiped": wiped.to_dict(), "unseen_by_place": by_place}
     write_json(run / EVALUATION, record)
     return result
 
@@ -87,6 +101,8 @@ def table(results: Sequence[Evaluation]) -> str:
     columns = [instances()]
     for name, result in zip(run_names(results), results, strict=True):
         columns.append([name, *accuracies(result.unseen)])
+        if result.wiped is not None:
+            columns.append([f"{name}, wiped", *accuracies(result.wiped)])
     columns.append(["chance", *[percent(chance(config))] * len(INSTANCES)])
     if mann := paper.rows(config).get("MANN"):
         columns.append(["paper's MANN", *(f"{value:.1f}%" for value in mann)])

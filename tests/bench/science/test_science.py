@@ -175,3 +175,48 @@ def test_the_command_carries_out_what_is_asked(
     assert command.main([*places, "--quick"]) == 0
     assert "not measured yet" in capsys.readouterr().out
     assert not (tmp_path / "results" / "quick").exists()
+
+
+def test_the_page_has_a_section_for_each_study_with_results(tmp_path: Path) -> None:
+    results, page_file = tmp_path / "r", tmp_path / "docs" / "results.md"
+    write_record(results, episodes=1600, level=0.9, study="strings-15")
+    write_record(results, episodes=800, level=0.7, study="persistent", row="MANN, not wiped")
+    write_record(results, episodes=400, level=0.5, study="curriculum")
+    write_record(results, episodes=0, level=0.6, study="autoencoder", row="kNN, autoencoder")
+    write_record(results, episodes=320, level=0.0, study="gaussian-processes", row="MANN, 2 variables")
+    scores = record(0, 0.4)["evaluation"]["unseen"]
+    added: dict[str, dict[str, Any]] = {
+        "persistent/mann-not-wiped-0": {"unseen_wiped": scores, "unseen_by_place": [0.5, 0.6]},
+        "curriculum/mann-0": {"unseen_by_classes": {"15": scores, "50": scores}},
+        "autoencoder/knn-autoencoder-0": {"unseen_by_classes": {"15": scores}},
+        "gaussian-processes/mann-2-variables-0": {
+            "mean_log_likelihood": 0.25, "exact_mean_log_likelihood": 0.5, "dimensions": 2, "log_likelihood": [0, 0.5],
+            "exact": [0, 1],
+        },
+    }  # fmt: skip
+    for name, values in added.items():
+        file = results / f"{name}.json"
+        content = json.loads(file.read_text())
+        content["evaluation"] |= values
+        file.write_text(json.dumps(content))
+    page.write_page(results, page_file)
+    lines = page_file.read_text().splitlines()
+    for start in (
+        "### 15 classes",
+        "| MANN | 1 | 1,600 | 90.0 |",
+        "| kNN, autoencoder | 1 | 0 | 40.0 |",
+        "| *the paper's MANN* |  |  | *0.1* | *62.6* |",
+        "| 50 | 40.0 |",
+        "| MANN, not wiped, wiped for the test | 1 | 800 | 40.0 |",
+        "| MANN, 2 variables | 1 | 320 | 0.25 | 0.50 |",
+    ):
+        assert any(line.startswith(start) for line in lines), start
+    for name in ("strings-15", "curriculum", "persistent", "persistent-training", "gaussian-processes"):
+        assert (tmp_path / "docs" / "results" / f"{name}.png").stat().st_size > 1000
+        assert any(f"(results/{name}.png)" in line for line in lines)
+
+
+def test_every_study_of_the_plan_has_its_place_on_the_page() -> None:
+    elsewhere = {"table-1", "efficiency", "factors", "search", "quick"}
+    placed = {"strings-5", "strings-15", "curriculum", "persistent", "gaussian-processes", "autoencoder"}
+    assert {planned.study for planned in plan()} == elsewhere | placed

@@ -1,0 +1,29 @@
+"""Batches of single drawings, without labels: what an autoencoder learns from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mannkern.tasks.characters.episodes import CharacterSampler
+
+
+class DrawingSampler(CharacterSampler):
+    """Samples drawings at random, uniformly over all of them, also with the quarter turns of their classes.
+
+    The arguments are :class:`CharacterSampler`'s. Raises TypeError or ValueError that name the argument.
+    """
+
+    def __init__(self, images: Tensor, *, rotate_classes: bool = False, augment: bool = False, seed: int = 0) -> None:
+        super().__init__(images, classes_per_episode=1, rotate_classes=rotate_classes, augment=augment, seed=seed)
+        self._number = self._num_available * images.shape[1]
+
+    def sample(self, batch_size: int, index: int) -> Tensor:
+        """Batch number ``index`` (the training step, below 2**32): drawings (B, P * P) float32, 1 = full ink.
+
+        The result depends on the constructor's arguments, ``batch_size`` and ``index`` alone. Torch's generator stays
+        as it was.
+        """
+        generator = self._generator(batch_size, index)
+        chosen = torch.randint(self._number, (batch_size,), generator=generator, device=generator.device)
+        return self._pixels(chosen, generator).flatten(1) / 255

@@ -1,0 +1,111 @@
+"""A memory that is not wiped: what a step goes on from, what resumes, and what is measured and drawn."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+import torch
+
+from mannkern import MANN
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.experiment import OneShotExperiment, measure, measure_streams
+from mannkern.experiments.one_shot.pictures import accuracy_by_place, draw_all
+from mannkern.experiments.one_shot.report import Evaluation, evaluate, table
+from mannkern.experiments.registry import train
+from mannkern.models import EpisodeClassifier, PersistentClassifier
+from mannkern.tasks import glyphs
+from mannkern.training.checkpoint import load_checkpoint
+from tests.commands.calls import refused
+
+CPU = torch.device("cpu")
+SMALL = OneShotConfig(
+    classes=2, length=6, hidden_size=8, memory_slots=6, memory_width=4, num_reads=2, batch_size=2, log_every=2,
+    validate_every=4, validation_episodes=6, threads=1, steps=4, persistent=True,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Evaluation:
+    train(SMALL, tmp_path)
+    return evaluate(tmp_path, SMALL, 60)
+
+
+def test_two_episodes_are_one_of_both() -> None:
+    """In training, a second batch gives what the second half of one long episode gives; no gradient crosses it."""
+    torch.manual_seed(0)
+    model = PersistentClassifier(MANN(3, 8, memory_slots=6, memory_width=4, num_reads=2), 2, 2)
+    inputs = torch.randn(10, 2, 3)
+    expected, _ = model.continue_from(inputs, None)
+    first, second = model(inputs[:5]), model(inputs[5:])
+    torch.testing.assert_close(torch.cat((first, second)), expected)
+    second.sum().backward()
+    assert not model.carried_0.requires_grad
+    assert len(model._carried) == 6, "h, c, memory, read weights, usage, read"
+    assert all(name in model.state_dict() for name in model._carried), "a checkpoint has the state"
+    model.eval()
+    torch.testing.assert_close(model(inputs), expected, msg="in evaluation an episode starts anew")
+    plain = EpisodeClassifier(model.recurrent, 2)
+    assert plain.continue_from(inputs[:5], None)[0].shape == (5, 2, 2)
+
+
+def test_a_resumed_run_goes_on_with_the_memory_it_had(tmp_path: Path) -> None:
+    states = []
+    for name, stops in (("straight", (5,)), ("stopped", (3, 5))):
+        (tmp_path / name).mkdir()
+        for stop in stops:
+            train(replace(SMALL, steps=stop), tmp_path / name)
+        states.append(load_checkpoint(tmp_path / name))
+    straight, stopped = states
+    assert straight is not None
+    assert stopped is not None
+    assert straight["model"]["carried_2"].abs().max() > 0
+    for name, value in straight["model"].items():
+        assert torch.equal(value, stopped["model"][name]), name
+
+
+def test_streams_start_wiped_and_go_on() -> None:
+    """The first place is scored as a wiped memory is, later ones differ; wiped, each is scored as a single episode."""
+    experiment = OneShotExperiment(replace(SMALL, batch_size=3))
+    model, state = experiment.make_model(), torch.get_rng_state()
+    carried, places = measure_streams(model, experiment.unseen, 60, CPU)
+    wiped, wiped_places = measure_streams(model, experiment.unseen, 60, CPU, wipe=True)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert carried.episodes == wiped.episodes == 60
+    assert len(places) == 20
+    assert places[0] == wiped_places[0]
+    assert carried.loss != wiped.loss
+    assert sum(places) / 20 == pytest.approx(carried.accuracy)
+    single = measure(model, experiment.unseen, 3, CPU)
+    assert wiped_places[0] == pytest.approx(single.accuracy)
+    assert measure_streams(model, experiment.unseen, 5, CPU)[0].episodes == 5
+
+
+def test_the_record_has_both_and_the_picture_shows_them(result: Evaluation) -> None:
+    record = json.loads((result.run / "evaluation.json").read_text())
+    assert len(record["unseen_by_place"]) == 20
+    assert record["unseen"]["episodes"] == record["unseen_wiped"]["episodes"] == 60
+    assert table([result]).splitlines()[3].split() == "instance MANN MANN, wiped chance".split()  # noqa: SIM905
+    (axes,) = accuracy_by_place(result, "MANN").axes
+    line, level = axes.get_lines()[:2]
+    assert list(line.get_ydata()) == [100 * mean for mean in record["unseen_by_place"]]
+    assert level.get_ydata()[0] == pytest.approx(100 * record["unseen_wiped"]["accuracy"])
+    path = next(path for path in draw_all([result]) if path.name == "accuracy_by_place.png")
+    assert matplotlib.image.imread(path).std() > 0.02
+
+
+def test_a_model_without_a_memory_has_none_to_keep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "train glyphs --model lstm --persistent --run", tmp_path / "new")
+    assert "--persistent does not apply to lstm, only to mann, ntm" in said
+    baseline = replace(SMALL, model="lstm")
+    assert type(OneShotExperiment(baseline).make_model()) is EpisodeClassifier
+    assert isinstance(OneShotExperiment(replace(SMALL, model="ntm")).make_model(), PersistentClassifier)
