@@ -180,12 +180,16 @@ class Report:
             self.rows.append(row)
         self.show(self.where, self.rows[first:], bases)
 
-    def end(self, file: Path | None) -> None:
-        """Write the results to ``file``; exit with 1 where a contestant differed."""
+    def write(self, file: Path | None) -> int:
+        """Write the results to ``file``. Returns the exit code, 1 where a contestant differed."""
         if file:
             write(file, {"benchmark": self.name, **surroundings(), "rows": self.rows, "not_timed": self.not_timed})
             print(f"\nwritten: {file}")
-        sys.exit(int(self.differs))
+        return int(self.differs)
+
+    def end(self, file: Path | None) -> None:
+        """Write the results to ``file`` and exit."""
+        sys.exit(self.write(file))
 
 
 def kept_bytes(problem: Problem) -> int:
