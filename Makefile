@@ -10,6 +10,9 @@
 # make bench  run all benchmarks on the CPU, a quarter of an hour of an idle machine; write bench/results, the tables and the picture
 # make docs   build the documentation site into build/site; any warning and any broken link is an error
 # make reproduce  train and measure everything in docs/results.md, days of one thread, resumable; QUICK=1 takes ten minutes; DATA=<folder of Omniglot>
+# make wheel  the source archive and a wheel, in dist/
+# make release-check  install the wheel in fresh environments of every Python here, with PyTorch 2.10, TORCH's and the newest, and run `verify`
+#                     there; TORCH_INDEX=<package index with CPU builds>, ANY_BUILD=1 takes CUDA builds too, 6 GB each
 # All but gpu-check set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -17,6 +20,8 @@ MINUTES ?= 10
 UNTIL ?= 0.9
 DATA ?=
 QUICK ?=
+TORCH_INDEX ?=
+ANY_BUILD ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -24,7 +29,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo check lint test sanitize soak arm bench docs reproduce build clean gpu-proof gpu-check
+.PHONY: demo check lint test sanitize soak arm bench docs reproduce build clean gpu-proof gpu-check wheel release-check
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --until $(UNTIL) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
@@ -71,6 +76,12 @@ gpu-proof: build
 gpu-check:
 	$(PYTHON) bench/gpu.py
 
+wheel: $(INSTALLED)
+	$(RUN) release/wheel.py
+
+release-check: wheel
+	$(RUN) release/check.py --torches 2.10.0 $(patsubst torch==%,%,$(TORCH)) newest $(if $(TORCH_INDEX),--index $(TORCH_INDEX)) $(if $(ANY_BUILD),--any-build)
+
 build: $(LIBRARY)
 
 $(LIBRARY): $(INSTALLED) setup.py $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
@@ -83,4 +94,4 @@ $(INSTALLED): requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LIBRARY) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LIBRARY) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -2,8 +2,9 @@
 
 mannkern/_C.abi3.so needs torch and a C++ compiler; mannkern/_CUDA.abi3.so needs a torch built with CUDA and its nvcc,
 but no GPU. They use LibTorch's stable ABI and no Python, so one binary serves every torch >= 2.10 and every Python.
-Without torch at build time, or when compiling fails, the package installs as pure Python and runs on the reference;
-MANNKERN_FORCE_BUILD=1 turns both into an error. MANNKERN_WERROR=1 makes warnings errors, MANNKERN_SANITIZE=1 builds for
+Without torch at build time the build stops, because what it would install is slow; MANNKERN_PURE=1 builds pure Python
+all the same, which runs on the reference. When compiling fails, the package installs as pure Python too, and says so;
+MANNKERN_FORCE_BUILD=1 turns that into an error. MANNKERN_WERROR=1 makes warnings errors, MANNKERN_SANITIZE=1 builds for
 AddressSanitizer (make sanitize). TORCH_CUDA_ARCH_LIST, such as "9.0 10.0+PTX", chooses the GPUs.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+PURE = os.environ.get("MANNKERN_PURE") == "1"
 FORCED = os.environ.get("MANNKERN_FORCE_BUILD") == "1"
 WERROR = os.environ.get("MANNKERN_WERROR") == "1"
 SANITIZE = ["-fsanitize=address"] if os.environ.get("MANNKERN_SANITIZE") == "1" else []
@@ -24,6 +26,9 @@ SOURCES = sorted(map(str, [*Path("csrc/cpu").glob("*.cpp"), *Path("csrc/cpu/kern
 CUDA_SOURCES = sorted(map(str, Path("csrc/cuda").glob("*.cu")))
 # A100, H100, B200, RTX 50; the driver compiles PTX of 10.0 for GPUs 11, and the last one's for later GPUs
 GPUS = ("8.0", "9.0", "10.0+PTX", "12.0+PTX")
+# GCC and Clang have the vector types of the kernels; cl, Microsoft's compiler, has not, so Windows needs clang-cl
+WINDOWS = os.name == "nt"
+EXPORTS = ["mannkern_isa", "mannkern_set_isa", "mannkern_vector_bytes"]  # what native.py calls, named on Windows alone
 MACROS = [("TORCH_TARGET_VERSION", "0x020a000000000000")]  # torch 2.10
 
 
@@ -59,39 +64,48 @@ def gpu_flags(nvcc: str) -> list[str]:
     return flags
 
 
+NO_TORCH = """mannkern: torch is not importable while building, so there is nothing to compile the kernels with.
+    pip install torch setuptools, then pip install --no-build-isolation .    compiles them with the torch that you have
+    MANNKERN_PURE=1 pip install .    installs without compiled kernels: everything then runs on the reference, slowly
+"""
+
+
+def compile_flags(include_paths: list[str]) -> list[str]:
+    """The flags of the C++ library, for GCC and Clang, or for clang-cl."""
+    # without errno sqrt is one instruction, and with contraction so is a * b + c
+    numbers = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+    if WINDOWS:
+        return ["/std:c++17", "/O2", "/EHsc", *(f"/clang:{flag}" for flag in numbers)] + [
+            f"/I{path}" for path in include_paths
+        ]
+    optimize = ["-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else ["-O3", "-g0"]
+    warnings = ["-Wall", "-Wextra", "-Wno-psabi"] + (["-Werror"] if WERROR else [])
+    paths = [f"-isystem{path}" for path in include_paths]
+    return ["-std=c++17", *optimize, "-fvisibility=hidden", *numbers, *paths, *warnings, *SANITIZE]
+
+
+class NeedsTorch(Extension):
+    """Stands for the library where torch is missing: whoever builds it is stopped."""
+
+
 def native_extension() -> list[Extension]:
+    if PURE:
+        say("MANNKERN_PURE=1")
+        return []
     try:
         import torch
         from torch.utils.cpp_extension import include_paths
-    except ImportError as error:
-        if FORCED:
-            raise RuntimeError(
-                "MANNKERN_FORCE_BUILD=1 needs torch at build time: pip install --no-build-isolation ."
-            ) from error
-        say(
-            "torch is not importable while building (pip install --no-build-isolation . builds with the torch you have)"
-        )
-        return []
+    except ImportError:  # BuildExtension then stops; metadata and source archives need no torch
+        return [NeedsTorch("mannkern._C", SOURCES, py_limited_api=True)]
     torch_lib = str(Path(torch.__file__).parent / "lib")
-    warnings = ["-Wall", "-Wextra", "-Wno-psabi"] + (["-Werror"] if WERROR else [])
     extensions = [
         Extension(
             "mannkern._C",
             SOURCES,
             depends=[str(p) for p in Path("csrc").rglob("*.h")],
             define_macros=MACROS,
-            # without errno sqrt is one instruction, and with contraction so is a * b + c
-            extra_compile_args=[
-                "-std=c++17",
-                *(["-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else ["-O3", "-g0"]),
-                "-fvisibility=hidden",
-                "-ffp-contract=fast",
-                "-fno-math-errno",
-                "-fno-trapping-math",
-            ]
-            + [f"-isystem{path}" for path in include_paths()]
-            + warnings
-            + SANITIZE,
+            extra_compile_args=compile_flags(include_paths()),
+            export_symbols=EXPORTS if WINDOWS else [],
             extra_link_args=SANITIZE,
             library_dirs=[torch_lib],
             libraries=["torch_cpu", "c10"],
@@ -133,6 +147,8 @@ def cuda_extension(cuda: str, torch_lib: str, include_paths: list[str]) -> list[
 
 class BuildExtension(build_ext):
     def run(self) -> None:
+        if any(isinstance(extension, NeedsTorch) for extension in self.extensions):
+            raise SystemExit(NO_TORCH)
         try:
             super().run()
         except Exception as error:
@@ -146,11 +162,17 @@ class BuildExtension(build_ext):
             if ext.sources == CUDA_SOURCES:
                 self.build_cuda(ext)
             else:
+                if WINDOWS:
+                    self.compiler.initialize()
+                    self.compiler.cc = "clang-cl"
                 super().build_extension(ext)
         except Exception as error:
             if FORCED:
                 raise
             say(str(error))
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return list(ext.export_symbols)  # the library is no Python module, so it has no PyInit
 
     def build_cuda(self, ext: Extension) -> None:
         library = Path(self.get_ext_fullpath(ext.name))

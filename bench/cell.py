@@ -13,19 +13,20 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from bench import contestants, episode, harness, workloads
+from bench.options import parse
+from mannkern.benchmark import contestants, harness, workloads
 
 WORKLOADS = {"MANNCell": workloads.mann_cell, "NTMCell": workloads.ntm_cell}
 
 
 def main() -> None:
-    options = harness.options(__doc__, batch=[1, 16], repeats=9)
+    options = parse(__doc__, batch=[1, 16], repeats=9)
     report = harness.Report("cell", options.repeats)
     for (name, workload), B, threads in itertools.product(WORKLOADS.items(), options.batch, options.threads):
         for gradient in (False, True):
             report.begin({"cell": name, "gradient": gradient, "B": B, "threads": threads})
             problem = workload(B, gradient=gradient)
-            first_steps = workload(min(B, episode.CHECKED_BATCH), episode.CHECKED_STEPS, gradient=gradient)
+            first_steps = workload(min(B, workloads.CHECKED_BATCH), workloads.CHECKED_STEPS, gradient=gradient)
             good = report.check(first_steps, contestants.of(problem.workload))
             report.time(problem, good, bases=["cpp", "lstm"])
     report.end(options.json)

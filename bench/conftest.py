@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench import contestants
-from bench.contestants import Contestant
-from bench.harness import Accuracy
-from bench.problems import Problem
+from mannkern.benchmark import contestants
+from mannkern.benchmark.contestants import Contestant
+from mannkern.benchmark.harness import Accuracy
+from mannkern.benchmark.problems import Problem
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WARNINGS = pytest.mark.filterwarnings("default")  # they are errors in the tests; here torch.compile may warn

@@ -14,11 +14,12 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from bench import contestants, harness, workloads
+from bench.options import parse
+from mannkern.benchmark import contestants, harness, workloads
 
 
 def main() -> None:
-    options = harness.options(__doc__, batch=[16, 64, 256], repeats=9)
+    options = parse(__doc__, batch=[16, 64, 256], repeats=9)
     report = harness.Report("copy", options.repeats)
     for B, threads in itertools.product(options.batch, options.threads):
         report.begin({"B": B, "threads": threads})

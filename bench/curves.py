@@ -12,8 +12,10 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from bench import contestants, episode, harness, workloads
-from bench.workloads import N, R, W
+from bench import episode
+from bench.options import parse
+from mannkern.benchmark import contestants, harness, workloads
+from mannkern.benchmark.workloads import N, R, W
 
 SIZES = {
     "N": (32, 128, 512, 2048, 8192, 32_768, 65_536),
@@ -46,7 +48,7 @@ def against_sizes(report: harness.Report, B: int) -> None:
 
 
 def main() -> None:
-    options = harness.options(__doc__, batch=[16], repeats=5)
+    options = parse(__doc__, batch=[16], repeats=5)
     report = harness.Report("curves", options.repeats)
     for B in options.batch:
         report.begin({"B": B, "threads": 1})

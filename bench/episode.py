@@ -14,27 +14,27 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from bench import contestants, harness, workloads
-from bench.contestants import Contestant
-
-CHECKED_STEPS, CHECKED_BATCH = 4, 16  # in float32: in more steps or episodes rounding may decide a near-tie of usage
-CHECKED_EPISODES = 2  # in float64, over all steps
+from bench.options import parse
+from mannkern.benchmark import contestants, harness, workloads
+from mannkern.benchmark.contestants import Contestant
 
 
 def check_whole(report: harness.Report, device: str = "cpu") -> list[Contestant]:
     """Contestants that agree with the reference on whole episodes in float64, to 1e-8."""
-    return report.check(workloads.mann(CHECKED_EPISODES, device=device).double(), contestants.of("mann", device))
+    return report.check(
+        workloads.mann(workloads.CHECKED_EPISODES, device=device).double(), contestants.of("mann", device)
+    )
 
 
 def check_first_steps(
     report: harness.Report, B: int, entrants: Sequence[Contestant], device: str = "cpu"
 ) -> list[Contestant]:
     """Those of ``entrants`` that obey the rule of accuracy in float32, on the first steps."""
-    return report.check(workloads.mann(min(B, CHECKED_BATCH), CHECKED_STEPS, device), entrants)
+    return report.check(workloads.mann(min(B, workloads.CHECKED_BATCH), workloads.CHECKED_STEPS, device), entrants)
 
 
 def main() -> None:
-    options = harness.options(__doc__, batch=[1, 16, 64, 256, 1024, 4096], repeats=5)
+    options = parse(__doc__, batch=[1, 16, 64, 256, 1024, 4096], repeats=5)
     report = harness.Report("episode", options.repeats)
     whole = check_whole(report)
     for B, threads in itertools.product(options.batch, options.threads):

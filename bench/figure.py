@@ -14,20 +14,13 @@ from matplotlib.figure import Figure
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench.table import RESULTS
+from mannkern.benchmark.plot import OTHERS
 from mannkern.files import write_atomically
 from mannkern.training.drawing import INK, RUN_COLOURS
 
 FILE = RESULTS / "cpu.png"
-NAMES = {
-    "cpp": "mannkern",
-    "scan": "mannkern, scan",
-    "lstm": "nn.LSTM",
-    "compiled": "torch.compile",
-    "matmul": "eager, products",
-    "reference": "eager reference",
-    "bound": "bound",
-}
-COLOURS = dict(zip(NAMES, (RUN_COLOURS[0], RUN_COLOURS[3], RUN_COLOURS[5], *RUN_COLOURS[1:3], RUN_COLOURS[4], INK)))
+NAMES = {"cpp": "mannkern", "scan": "mannkern, scan", **{name: title for name, (title, _) in OTHERS.items()}}
+COLOURS = {"cpp": RUN_COLOURS[0], "scan": RUN_COLOURS[3], **{name: colour for name, (_, colour) in OTHERS.items()}}
 LABELS = {"T": "steps T", "N": "slots N", "W": "width W", "R": "heads R"}
 Rows = list[dict[str, Any]]
 

@@ -56,7 +56,8 @@ def main() -> int:
     begin = time.monotonic()
     built, message = build() if "build" in options.only else (True, "not asked for")
     print(f"compiled libraries: {message}", flush=True)
-    from bench import gpu_contests, gpu_jobs, harness, machine  # they import mannkern, which loads what was just built
+    from bench import gpu_contests, gpu_jobs  # they import mannkern, which loads what was just built
+    from mannkern.benchmark import harness, machine
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name().lower().replace(" ", "-") if device == "cuda" else "rehearsal"

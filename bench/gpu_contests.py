@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from bench import contestants, episode, harness, workloads
-from bench.contestants import Contestant
-from bench.problems import Problem
+from mannkern.benchmark import contestants, harness, workloads
+from mannkern.benchmark.contestants import Contestant
+from mannkern.benchmark.problems import Problem
 
 CHECKED = 64  # episodes of a step whose results are compared before anything is timed
 CHECKED_SCAN = 4  # steps of a scan, and episodes: in more, rounding may decide a near-tie of usage
@@ -49,8 +49,8 @@ def contests(tiny: bool = False) -> dict[str, Contest]:
             "mann",
             (16, 256),
             (
-                lambda device: workloads.mann(episode.CHECKED_EPISODES, device=device).double(),
-                lambda device: workloads.mann(episode.CHECKED_BATCH, episode.CHECKED_STEPS, device),
+                lambda device: workloads.mann(workloads.CHECKED_EPISODES, device=device).double(),
+                lambda device: workloads.mann(workloads.CHECKED_BATCH, workloads.CHECKED_STEPS, device),
             ),
             {f"training, T = {T}": lambda B, device: workloads.mann(B, T, device)},
         ),
@@ -69,7 +69,7 @@ def contests(tiny: bool = False) -> dict[str, Contest]:
         "copy": Contest(
             "copy",
             (16, 256),
-            (lambda device: workloads.copy_task(episode.CHECKED_EPISODES, device),),
+            (lambda device: workloads.copy_task(workloads.CHECKED_EPISODES, device),),
             {f"copy task, T = {2 * workloads.LENGTH + 1}": workloads.copy_task},
         ),
         "ntm": Contest(

@@ -15,8 +15,8 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from bench import contestants, machine, workloads
-from bench.timing import Run
+from mannkern.benchmark import contestants, machine, workloads
+from mannkern.benchmark.timing import Run
 
 CASES = (("cpp", 50, 256), ("cpp, no gradient", 50, 256), ("reference", 50, 256), ("lstm", 50, 256))
 SCANS = (("scan", 50, 16), ("scan", 1000, 16), ("scan, reference", 50, 16), ("scan, reference", 1000, 16))

@@ -28,9 +28,9 @@ from triton.compiler import ASTSource
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench import static_cuda
-from bench.machine import write
 from bench.static_configurations import CONFIGURATIONS, Configuration
 from bench.static_figures import figures_of
+from mannkern.benchmark.machine import write
 from mannkern.triton import controller, episode, least_used, scan, step, write_usage
 from mannkern.triton.launch import controller as launch_controller
 from mannkern.triton.launch import episode as launch_episode

@@ -8,11 +8,12 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from bench import contestants, harness, workloads
+from bench.options import parse
+from mannkern.benchmark import contestants, harness, workloads
 
 
 def main() -> None:
-    options = harness.options(__doc__, batch=[1, 16, 256, 1024], repeats=15)
+    options = parse(__doc__, batch=[1, 16, 256, 1024], repeats=15)
     report = harness.Report("step", options.repeats)
     for B, threads in itertools.product(options.batch, options.threads):
         report.begin({"B": B, "threads": threads})

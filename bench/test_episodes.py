@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bench import episode, workloads
 from bench.conftest import DEVICE, WARNINGS, entrants
-from bench.contestants import Contestant
+from mannkern.benchmark import workloads
+from mannkern.benchmark.contestants import Contestant
 
 pytestmark = WARNINGS
 
@@ -21,15 +21,15 @@ CELLS = {"mann_cell": workloads.mann_cell, "ntm_cell": workloads.ntm_cell}
 @pytest.mark.parametrize("B", [1, 16], ids=lambda B: f"B{B}")
 def test_cell(contest: Callable[..., None], workload: str, entrant: Contestant, gradient: bool, B: int) -> None:
     build = CELLS[workload]
-    contest(build(B, device=DEVICE, gradient=gradient), build(B, episode.CHECKED_STEPS, DEVICE, gradient), entrant)
+    contest(build(B, device=DEVICE, gradient=gradient), build(B, workloads.CHECKED_STEPS, DEVICE, gradient), entrant)
 
 
 @pytest.mark.parametrize(("workload", "entrant"), entrants(["mann", "copy"]))
 @pytest.mark.parametrize("B", [1, 16, 64], ids=lambda B: f"B{B}")
 def test_episode(contest: Callable[..., None], workload: str, entrant: Contestant, B: int) -> None:
-    checked = min(B, episode.CHECKED_BATCH)
+    checked = min(B, workloads.CHECKED_BATCH)
     if workload == "mann":
-        first_steps = workloads.mann(checked, episode.CHECKED_STEPS, DEVICE)
+        first_steps = workloads.mann(checked, workloads.CHECKED_STEPS, DEVICE)
         contest(workloads.mann(B, device=DEVICE), first_steps, entrant)
     else:
         contest(workloads.copy_task(B, DEVICE), workloads.copy_task(checked, DEVICE), entrant)

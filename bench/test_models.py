@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bench import episode, workloads
 from bench.conftest import DEVICE, WARNINGS, entrants
-from bench.contestants import Contestant
+from mannkern.benchmark import workloads
+from mannkern.benchmark.contestants import Contestant
 
 pytestmark = WARNINGS
 
@@ -17,5 +17,6 @@ pytestmark = WARNINGS
 @pytest.mark.parametrize("B", [1, 16], ids=lambda B: f"B{B}")
 def test_model(contest: Callable[..., None], name: str, entrant: Contestant, B: int) -> None:
     # In float32 rounding alone can decide the gradient of a parameter of one number, such as a strength.
-    checked = workloads.model(name, B, DEVICE, T=episode.CHECKED_STEPS).double()  # T is that of the episode classifier
+    # T is that of the episode classifier.
+    checked = workloads.model(name, B, DEVICE, T=workloads.CHECKED_STEPS).double()
     contest(workloads.model(name, B, DEVICE), checked, entrant)

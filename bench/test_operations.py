@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from bench import workloads
 from bench.conftest import DEVICE, WARNINGS, entrants
-from bench.contestants import Contestant
-from bench.problems import Operation
+from mannkern.benchmark import workloads
+from mannkern.benchmark.contestants import Contestant
+from mannkern.benchmark.problems import Operation
 from mannkern.memories.cases import Shape
 
 pytestmark = WARNINGS

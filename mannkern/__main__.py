@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mannkern.commands.bench import add_bench
 from mannkern.commands.evaluate import add_evaluate
 from mannkern.commands.freed_memory import keep_freed_memory
 from mannkern.commands.table import add_table
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = "Train, evaluate and verify memory-augmented neural networks with fused memory operations."
     parser = argparse.ArgumentParser(prog="python -m mannkern", description=about)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_train, add_evaluate, add_table, add_verify):
+    for add in (add_train, add_evaluate, add_table, add_verify, add_bench):
         add(subcommands)
     try:
         args = parser.parse_args(arguments)
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        print("mannkern: not enough memory; lower --batch-size or the sizes of the model", file=sys.stderr)
+        print("mannkern: not enough memory; lower the batch size or the sizes of the model", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nmannkern: interrupted", file=sys.stderr)

@@ -9,11 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.machine import ROOT
 from bench.science.page import write_page
 from bench.science.plan import Planned, plan
 from bench.science.quick import compare
 from bench.science.runner import carry_out, collect, is_finished
+from mannkern.benchmark.machine import ROOT
 
 RESULTS = ROOT / "bench" / "results" / "science"
 

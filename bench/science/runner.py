@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from bench.machine import surroundings, write
 from bench.science.plan import Planned
+from mannkern.benchmark.machine import surroundings, write
 from mannkern.commands.runs import new_run, resumed_run
 from mannkern.experiments import registry
 from mannkern.experiments.characters import OMNIGLOT, load_split

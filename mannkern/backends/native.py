@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ def _load(name: str, needs: str) -> tuple[ctypes.CDLL | None, str]:
         return None, f"the compiled library does not load ({error}); build it anew: {_BUILD}"
 
 
-_handle, reason = _load("_C.abi3.so", "a C++ compiler")
+_handle, reason = _load("_C.pyd" if os.name == "nt" else "_C.abi3.so", "a C++ compiler")
 if _handle is not None:
     _handle.mannkern_isa.restype = ctypes.c_char_p
     _handle.mannkern_vector_bytes.restype = ctypes.c_int64

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.contestants import Contestant
-from bench.problems import Operation
-from bench.timing import Run
+from mannkern.benchmark.contestants import Contestant
+from mannkern.benchmark.problems import Operation
+from mannkern.benchmark.timing import Run
 
 
 def doubling(B: int = 4) -> Operation:

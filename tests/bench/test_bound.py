@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench import bound
-from bench.workloads import NTM_W, C, D, F, N, R, T, W
+from mannkern.benchmark import bound
+from mannkern.benchmark.workloads import NTM_W, C, D, F, N, R, T, W
 
 
 def test_one_slot_of_one_number_by_hand() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench import contestants, harness
-from bench.contestants import CONTESTANTS
 from bench.test_operations import CASES, problem
+from mannkern.benchmark import contestants, harness
+from mannkern.benchmark.contestants import CONTESTANTS
 from tests.bench.test_workloads import SMALL
 from tests.helpers import operations
 

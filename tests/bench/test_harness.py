@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import contestants, harness, timing
-from bench.contestants import Contestant
+from mannkern.benchmark import contestants, harness, timing
+from mannkern.benchmark.contestants import Contestant
 from tests.bench.helpers import doubling, fails, times
 
 
@@ -101,12 +101,20 @@ def test_a_difference_is_the_exit_code() -> None:
 
 
 def test_too_many_episodes_for_a_contestant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four episodes of one number: a loop keeps 80 bytes of them, and may keep 60."""
     monkeypatch.setattr(timing, "interleave", lambda runs, repeats: {name: [1.0] for name in runs})
     monkeypatch.setattr(timing, "copy_rate", lambda device: 1.0)
+    monkeypatch.setattr(harness, "MOST_KEPT", 60)
+    entrants = [times(2.0, "all"), times(2.0, "few")._replace(keeps_all=True)]
     report = harness.Report("test", repeats=1)
-    report.time(doubling(4), [times(2.0, "all"), times(2.0, "few")._replace(most=3)], bases=["all"])
+    report.time(doubling(4), entrants, bases=["all"])
     assert [row["name"] for row in report.rows] == ["all", "bound"]
     assert report.not_timed == [{"name": "few", "reason": "would keep about 0 GB"}]
+    report = harness.Report("test", repeats=1)
+    report.time(doubling(4), entrants, bases=["all"], smaller=doubling)
+    everything, few, _ = report.rows
+    assert (few["B"], few["episodes_per_second"], everything["episodes_per_second"]) == (3, 3.0, 4.0)
+    assert few["ratio_to"] == {"all": 4 / 3}
 
 
 @pytest.fixture

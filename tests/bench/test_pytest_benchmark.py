@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import conftest, contestants, workloads
+from bench import conftest
 from bench.test_operations import CASES
+from mannkern.benchmark import contestants, workloads
 from tests.bench.helpers import doubling, times
 
 ROOT = Path(contestants.__file__).parents[1]

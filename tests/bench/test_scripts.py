@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench import cell, contestants, copy_task, curves, episode, gpu_contests, harness, machine, memory, step, timing
+from bench import cell, copy_task, curves, episode, gpu_contests, memory, step
 from bench.table import RESULTS
+from mannkern.benchmark import contestants, harness, machine, timing
 
 SCRIPTS = {"step": step, "copy": copy_task, "episode": episode, "cell": cell, "curves": curves}
 

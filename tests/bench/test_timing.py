@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import Tensor
 
-from bench import timing
+from mannkern.benchmark import timing
 
 
 def test_samples_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

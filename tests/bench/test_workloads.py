@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as nnf
 
-from bench import contestants, workloads
-from bench.problems import Problem, Training
+from mannkern.benchmark import contestants, workloads
+from mannkern.benchmark.problems import Problem, Training
 from tests.bench.helpers import doubling
 
 SMALL: dict[str, Problem] = {
@@ -18,6 +18,7 @@ SMALL: dict[str, Problem] = {
     "mann_cell": workloads.mann_cell(2, T=3),
     "ntm_cell": workloads.ntm_cell(2, T=3),
     "copy": workloads.copy_task(2),
+    "ntm": workloads.episode("ntm", 2, workloads.STANDARD._replace(T=3)),
     **{name: workloads.model(name, 2, T=3) for name in workloads.MODELS},
 }
 

@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -74,12 +75,61 @@ def test_failed_compile_is_an_error_when_forced(source: Path) -> None:
     assert build(source, CC="false", CXX="false", MANNKERN_FORCE_BUILD="1").returncode != 0
 
 
-@pytest.mark.parametrize(("forced", "code"), [("0", 0), ("1", 1)])
-def test_build_without_torch(source: Path, forced: str, code: int) -> None:
+@pytest.mark.parametrize("forced", ["0", "1"])
+def test_build_without_torch_stops_and_names_the_command(source: Path, forced: str) -> None:
     (source / "torch.py").write_text("raise ImportError('hidden for this test')")
     done = build(source, MANNKERN_FORCE_BUILD=forced, PYTHONPATH=str(source))
-    assert done.returncode == code
-    assert ("torch is not importable" in done.stderr) or ("needs torch at build time" in done.stderr)
+    assert done.returncode == 1
+    assert "pip install --no-build-isolation .    compiles them with the torch that you have" in done.stderr
+    assert "MANNKERN_PURE=1 pip install ." in done.stderr
+
+
+def test_pure_python_is_built_where_it_is_asked_for(source: Path) -> None:
+    (source / "torch.py").write_text("raise ImportError('hidden for this test')")
+    done = build(source, MANNKERN_PURE="1", PYTHONPATH=str(source), CC="false", CXX="false")
+    assert done.returncode == 0
+    assert "mannkern: no compiled library: MANNKERN_PURE=1; operations run on the reference" in done.stderr
+    assert not list(source.rglob("*.so"))
+
+
+def test_pip_install_without_torch_stops_and_shows_the_command(
+    source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As ``pip install .`` with build isolation, whose environment has setuptools and no torch."""
+    target = tmp_path_factory.mktemp("target")
+    (source / "backend.py").write_text(
+        "import sys\nsys.modules['torch'] = None\nfrom setuptools.build_meta import *\n"  # None: it cannot be imported
+    )
+    project = (source / "pyproject.toml").read_text()
+    head = 'build-backend = "setuptools.build_meta"\n'
+    assert head in project
+    (source / "pyproject.toml").write_text(project.replace(head, 'build-backend = "backend"\nbackend-path = ["."]\n'))
+    command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--target", str(target)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MANNKERN_")}
+    done = subprocess.run([*command, str(source)], env=clean, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "pip install --no-build-isolation ." in done.stdout + done.stderr
+    assert not list(target.iterdir())
+    done = subprocess.run([*command, str(source)], env=clean | {"MANNKERN_PURE": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert (target / "mannkern" / "__init__.py").exists()
+    assert not list(target.rglob("*.so"))
+
+
+def test_source_archive_has_what_a_build_needs(source: Path) -> None:
+    """And no compiled library, whether torch is there or not."""
+    for name in ("MANIFEST.in", "CITATION.cff", "CHANGELOG.md", "SECURITY.md"):
+        shutil.copy(ROOT / name, source)
+    (source / "mannkern" / "_C.abi3.so").touch()
+    code = "import sys; sys.modules['torch'] = None; from setuptools import build_meta; build_meta.build_sdist('dist')"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True, timeout=120)
+    with tarfile.open(next((source / "dist").glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*") if path.suffix in (".h", ".cpp", ".cu")
+    }
+    assert wanted | {"setup.py", "pyproject.toml", "README.md", "LICENSE", "CITATION.cff", "mannkern/py.typed"} <= names
+    assert not [name for name in names if name.endswith(".so")]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from bench.timing import captured
 from mannkern import MANN, MANNCell
+from mannkern.benchmark.timing import captured
 from mannkern.memories.cases import Shape, arguments, cotangents
 from mannkern.verification.accuracy import evaluate
 from mannkern.verification.verify import verify

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from bench.timing import captured
 from mannkern import MANN, NTM
 from mannkern.backends import BACKENDS, why_not
+from mannkern.benchmark.timing import captured
 from mannkern.memories.cases import Tensors
 from mannkern.triton import graph
 from mannkern.verification.accuracy import relative_errors, same

@@ -1,6 +1,6 @@
 """The least work that a computation needs, for one episode: floating-point operations, and bytes that it must move.
 
-Divided by the rates of :mod:`bench.timing` it is the bound that every result is compared with.
+Divided by the rates of :mod:`mannkern.benchmark.timing` it is the bound that every result is compared with.
 """
 
 from __future__ import annotations
@@ -35,19 +35,27 @@ def ntm_kernel_bytes(N: int, W: int, H: int, S: int) -> tuple[int, int]:
     return forward, backward
 
 
-def mann_flops(T: int, F: int, D: int, N: int, W: int, R: int, C: int) -> int:
-    """FLOPs of a training step of MANN: each product forward and twice backward.
+def mann_flops(T: int, F: int, D: int, N: int, W: int, R: int, C: int, gradient: bool = True) -> int:
+    """FLOPs of a training step of MANN, or of its forward pass: each product forward and twice backward.
 
     The product with the input is computed once backward, since nobody needs the gradient of the input.
     """
-    products = 2 * F * 4 * D * 2 + 3 * 2 * ((D + R * W) * 4 * D + D * (2 * R * W + R) + (D + R * W) * C)
-    return T * (products + 3 * lrua_flops(N, W, R))
+    input, others = F * 4 * D, (D + R * W) * 4 * D + D * (2 * R * W + R) + (D + R * W) * C
+    return T * _with_backward(input, others, lrua_flops(N, W, R), gradient)
 
 
-def ntm_flops(T: int, F: int, D: int, N: int, W: int, outputs: int) -> int:
-    """FLOPs of a training step of the NTM with one read and one write head; products as in :func:`mann_flops`.
+def ntm_flops(T: int, F: int, D: int, N: int, W: int, outputs: int, R: int = 1, gradient: bool = True) -> int:
+    """FLOPs of a training step of the NTM with R read heads and one write head; products as in :func:`mann_flops`.
 
-    The memory costs its dot products, norms, write and read, and about 50 FLOPs for each of two weights of a slot.
+    The memory costs its dot products, norms, write and reads, and about 50 FLOPs for each weight of a slot.
     """
-    products = 2 * F * 4 * D * 2 + 3 * 2 * ((D + W) * 4 * D + D * (4 * W + 2 * 6) + (D + W) * outputs)
-    return T * (products + 3 * (N * W * 12 + 2 * N * 50))
+    H = R + 1
+    input, others = F * 4 * D, (D + R * W) * 4 * D + D * ((H + 2) * W + 6 * H) + (D + R * W) * outputs
+    return T * _with_backward(input, others, N * W * (2 * H + 6 + 2 * R) + H * N * 50, gradient)
+
+
+def _with_backward(input: int, others: int, memory: int, gradient: bool) -> int:
+    """FLOPs of products of ``input`` and ``others`` multiplications and of a memory, with their gradient or without."""
+    if not gradient:
+        return 2 * (input + others) + memory
+    return 2 * 2 * input + 3 * 2 * others + 3 * memory

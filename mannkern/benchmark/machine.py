@@ -15,7 +15,7 @@ import torch
 
 import mannkern
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # what else the machine was doing
 
 
@@ -44,7 +44,14 @@ def surroundings() -> dict[str, Any]:
     }
 
 
+def is_clone() -> bool:
+    """Whether the package lies in a clone of the repository, and is not installed."""
+    return (ROOT / ".git").exists() and (ROOT / "setup.py").exists()
+
+
 def _commit() -> str:
+    if not is_clone():  # a repository around an environment is another project's
+        return "unknown"
     return _git("rev-parse", "HEAD") + (" with changes" if _git("status", "--porcelain", "-uno") else "")
 
 

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench import contestants, timing
-from bench.contestants import Contestant
-from bench.machine import surroundings, write
-from bench.problems import Problem
-from bench.timing import Run
+from mannkern.benchmark import contestants, timing
+from mannkern.benchmark.contestants import Contestant
+from mannkern.benchmark.machine import surroundings, write
+from mannkern.benchmark.problems import Problem, Training
+from mannkern.benchmark.timing import Run
 from mannkern.verification.accuracy import errors, relative_errors
 
 FLOAT64_TOLERANCE = 1e-8  # relative, of whole episodes
-
-
-def options(description: str | None, batch: list[int], repeats: int) -> argparse.Namespace:
-    """The command line of the CPU's benchmarks: --batch, --threads, --repeats, --json."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--batch", type=int, nargs="+", default=batch, metavar="B", help="episodes at a time")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="COUNT", help="threads")
-    parser.add_argument("--repeats", type=int, default=repeats, metavar="COUNT", help="rounds a median is taken of")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file that the results are written to")
-    return parser.parse_args()
+MOST_KEPT = 5_300_000_000  # bytes: 1,024 standard episodes in a loop of small operations
+Rows = list[dict[str, Any]]
 
 
 class Accuracy:
@@ -68,10 +59,19 @@ class Report:
     """Rows of a benchmark, printed as they come, and the contestants that were not timed.
 
     A row has the fields of ``where``, the name, the median seconds of a call, quartiles, and ratios to contestants.
+    show: prints the rows of a configuration, given ``where`` and the contestants that the ratios are to.
     """
 
-    def __init__(self, name: str, repeats: int, device: str = "cpu", deadline: float = math.inf) -> None:
+    def __init__(
+        self,
+        name: str,
+        repeats: int,
+        device: str = "cpu",
+        deadline: float = math.inf,
+        show: Callable[[dict[str, Any], Rows, Sequence[str]], None] | None = None,
+    ) -> None:
         self.name, self.repeats, self.device, self.deadline = name, repeats, device, deadline
+        self.show = show or print_rows
         self.rows: list[dict[str, Any]] = []
         self.not_timed: list[dict[str, Any]] = []
         self.differs = False
@@ -104,19 +104,34 @@ class Report:
         self.not_timed.append({**self.where, "name": name, "reason": reason})
         print(f"{name} is not timed. It {reason}", flush=True)
 
-    def time(self, problem: Problem, entrants: Sequence[Contestant], bases: Sequence[str]) -> None:
-        """Time the contestants that fit, and add their rows, with ratios to ``bases``, and that of the bound."""
+    def time(
+        self,
+        problem: Problem,
+        entrants: Sequence[Contestant],
+        bases: Sequence[str],
+        smaller: Callable[[int], Problem] | None = None,
+    ) -> None:
+        """Time the contestants, and add their rows, with ratios to ``bases``, and that of the bound.
+
+        On a CPU a contestant that would keep too much is timed on ``smaller(B)`` episodes, else not at all.
+        """
+        problems: dict[str, Problem] = {}
         fitting = []
         for entrant in entrants:
-            if self.device == "cpu" and entrant.most is not None and entrant.most < problem.B:
-                self.drop(entrant.name, f"would keep about {problem.B * 5 / 1000:.0f} GB")
-            else:
-                fitting.append(entrant)
+            kept = kept_bytes(problem) if entrant.keeps_all and self.device == "cpu" else 0
+            if kept > MOST_KEPT and smaller is None:
+                self.drop(entrant.name, f"would keep about {kept / 1e9:.0f} GB")
+                continue
+            problems[entrant.name] = problem
+            if kept > MOST_KEPT and smaller is not None:
+                problems[entrant.name] = smaller(max(1, problem.B * MOST_KEPT // kept))
+            fitting.append(entrant)
         if self.device == "cpu":
-            times = timing.interleave({entrant.name: entrant.build(problem) for entrant in fitting}, self.repeats)
+            runs = {entrant.name: entrant.build(problems[entrant.name]) for entrant in fitting}
+            times = timing.interleave(runs, self.repeats)
         else:
             times = self._one_by_one(problem, fitting)
-        self._add(problem, times, bases)
+        self._add(problem, times, bases, {name: x.B for name, x in problems.items() if x.B != problem.B})
 
     def _one_by_one(self, problem: Problem, entrants: Sequence[Contestant]) -> dict[str, list[float]]:
         """Seconds on a GPU, one contestant after the other, since its memory does not hold what all of them keep."""
@@ -144,30 +159,56 @@ class Report:
             seconds = max(seconds, problem.moved / (self.copy_rate or timing.copy_rate(self.device)))
         return seconds * problem.B
 
-    def _add(self, problem: Problem, times: dict[str, list[float]], bases: Sequence[str]) -> None:
-        B, medians = problem.B, {name: statistics.median(samples) for name, samples in times.items()}
-        print("\n" + ", ".join(f"{name} = {value}" for name, value in self.where.items()))
-        bound = self._bound(problem)
-        columns = ["us/episode", "episodes/s", *(f"x {base}" for base in bases)]
-        print("".join([f"{'':18}", *(f"{column:>14}" for column in columns)]))
+    def _add(
+        self, problem: Problem, times: dict[str, list[float]], bases: Sequence[str], fewer: dict[str, int]
+    ) -> None:
+        """Add the rows. fewer: episodes of those contestants that were timed on fewer than the problem has."""
+        medians = {name: statistics.median(samples) for name, samples in times.items()}
+        bound, first = self._bound(problem), len(self.rows)
+        episode = {name: seconds / fewer.get(name, problem.B) for name, seconds in medians.items()}
         for name, median in {**medians, **({"bound": bound} if bound else {})}.items():
-            ratios = {base: median / medians[base] for base in bases if base in medians}
-            cells = [f"{median / B * 1e6:14.1f}", f"{B / median:14.0f}", *(f"{x:14.2f}" for x in ratios.values())]
-            print(f"{name:18}{''.join(cells)}", flush=True)
+            B = fewer.get(name, problem.B)
+            ratios = {base: median / B / episode[base] for base in bases if base in episode}
             row = {**self.where, "name": name, "seconds": median, "episodes_per_second": B / median, "ratio_to": ratios}
+            if name in fewer:
+                row["B"] = B
             if name in times:
                 low, _, high = statistics.quantiles(times[name], n=4) if len(times[name]) > 1 else [median] * 3
                 row |= {"quartiles": [low, high], "samples": len(times[name])}
             if self.device == "cuda":
                 row["of_bound"] = bound / median
             self.rows.append(row)
+        self.show(self.where, self.rows[first:], bases)
 
-    def end(self, file: Path | None) -> None:
-        """Write the results to ``file``; exit with 1 where a contestant differed."""
+    def write(self, file: Path | None) -> int:
+        """Write the results to ``file``. Returns the exit code, 1 where a contestant differed."""
         if file:
             write(file, {"benchmark": self.name, **surroundings(), "rows": self.rows, "not_timed": self.not_timed})
             print(f"\nwritten: {file}")
-        sys.exit(int(self.differs))
+        return int(self.differs)
+
+    def end(self, file: Path | None) -> None:
+        """Write the results to ``file`` and exit."""
+        sys.exit(self.write(file))
+
+
+def kept_bytes(problem: Problem) -> int:
+    """About what a loop of small operations keeps for the gradient: five copies of the memory for each step."""
+    sizes = problem.sizes
+    if isinstance(problem, Training) and not problem.gradient:
+        return 0
+    return 5 * 4 * math.prod(sizes.get(letter, 1) for letter in "BTNW")
+
+
+def print_rows(where: dict[str, Any], rows: Rows, bases: Sequence[str]) -> None:
+    """Print the rows of a configuration as a table."""
+    print("\n" + ", ".join(f"{name} = {value}" for name, value in where.items()))
+    columns = ["us/episode", "episodes/s", *(f"x {base}" for base in bases)]
+    print("".join([f"{'':18}", *(f"{column:>14}" for column in columns)]))
+    for row in rows:
+        rate = row["episodes_per_second"]
+        cells = [f"{1e6 / rate:14.1f}", f"{rate:14.0f}", *(f"{x:14.2f}" for x in row["ratio_to"].values())]
+        print(f"{row['name']:18}{''.join(cells)}", flush=True)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,21 +1,22 @@
 """The workloads that are timed: operations with their gradient, and training steps of networks.
 
 A workload is one function here, which draws inputs of the sizes that it takes as arguments. The ways to compute it are
-in :mod:`bench.contestants`, under the workload's name.
+in :mod:`mannkern.benchmark.contestants`, under the workload's name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from bench import bound
-from bench.problems import Operation, Training
-from mannkern import MANN, NTM
+from mannkern import NTM
+from mannkern.benchmark import bound
+from mannkern.benchmark.problems import Operation, Training
 from mannkern.memories.cases import Shape, arguments, cotangents
 from mannkern.memories.registry import cases
 from mannkern.models import (
@@ -30,6 +31,8 @@ from mannkern.models import (
 )
 
 N, W, R, D, F, T, C = 128, 40, 4, 200, 405, 50, 5  # the standard episode of MANN
+CHECKED_STEPS, CHECKED_BATCH = 4, 16  # in float32: in more steps or episodes rounding may decide a near-tie of usage
+CHECKED_EPISODES = 2  # in float64, over all steps
 NTM_W, NTM_D, BITS, LENGTH = 20, 100, 8, 20  # the copy task of the NTM; its memory has N slots too
 DRAWN = 1024  # episodes whose inputs are drawn; a larger batch repeats them
 SEQUENCES = {"keys", "adds", "gates", "strengths"}  # of a scan: gradients are taken of them, not of the first state
@@ -102,20 +105,62 @@ def ntm_step(B: int, device: str = "cpu", gradient: bool = True) -> Operation:
     )
 
 
-def mann(B: int, T: int = T, device: str = "cpu", gradient: bool = True) -> Training:
-    """A training step of MANN on the standard episode: forward, cross entropy of C classes, backward.
+class EpisodeSizes(NamedTuple):
+    """Sizes of a training step: T steps of F inputs, D hidden units, N slots of width W, R read heads, C classes."""
+
+    T: int = T
+    F: int = F
+    D: int = D
+    N: int = N
+    W: int = W
+    R: int = R
+    C: int = C
+
+
+STANDARD = EpisodeSizes()
+
+
+def episode(
+    model: str,
+    B: int,
+    sizes: EpisodeSizes = STANDARD,
+    device: str = "cpu",
+    gradient: bool = True,
+    seed: int | None = None,
+) -> Training:
+    """A training step of the core called ``model``: forward, cross entropy of C classes at each step, backward.
 
     The memory starts uniform at random: no two slots are equal, so matrix products choose the same slots.
+    seed: of the inputs and labels (default: B)
     """
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = Network(MANN(F, D, N, W, R, memory_init="uniform"), D + R * W, C).to(device)
-        torch.manual_seed(B)
-        inputs, labels = torch.rand(T, B, F).to(device), torch.randint(C, (T, B)).to(device)
-    flops, moved = bound.mann_flops(T, F, D, N, W, R, C), T * sum(bound.lrua_kernel_bytes(N, W, R))
-    work = {"flops": float(flops)} if device == "cpu" else {"moved": float(moved)}
-    sizes = {"B": B, "T": T, "F": F, "D": D, "N": N, "W": W, "R": R}
-    return Training("mann", sizes, network, (inputs,), class_loss, labels, gradient, **work)
+        body = build_core(model, CoreSettings(*sizes[1:-1], memory_init="uniform"))
+        network = Network(body, cast(int, body.output_size), sizes.C).to(device)
+        torch.manual_seed(B if seed is None else seed)
+        inputs = torch.rand(sizes.T, B, sizes.F).to(device)
+        labels = torch.randint(sizes.C, (sizes.T, B)).to(device)
+    flops, moved = _work(model, sizes, gradient)
+    work: dict[str, Any] = {"flops": float(flops)} if device == "cpu" else {"moved": float(moved)}
+    letters = {"B": B} | {letter: size for letter, size in sizes._asdict().items() if letter != "C"}
+    return Training(model, letters, network, (inputs,), class_loss, labels, gradient, **work)
+
+
+def _work(model: str, sizes: EpisodeSizes, gradient: bool) -> tuple[int, int]:
+    """FLOPs of an episode, and the bytes that GPU kernels move; 0 for a core whose work nobody has counted."""
+    T, F, D, N, W, R, C = sizes
+    if model == "mann":
+        flops, moved = bound.mann_flops(T, F, D, N, W, R, C, gradient), bound.lrua_kernel_bytes(N, W, R)
+    elif model == "ntm":
+        flops, moved = bound.ntm_flops(T, F, D, N, W, C, R, gradient), bound.ntm_kernel_bytes(N, W, R + 1, 3)
+    else:
+        return 0, 0
+    return flops, T * (sum(moved) if gradient else moved[0])
+
+
+def mann(B: int, T: int = T, device: str = "cpu", gradient: bool = True) -> Training:
+    """A training step of MANN on the standard episode."""
+    return episode("mann", B, STANDARD._replace(T=T), device, gradient)
 
 
 def mann_cell(B: int, T: int = T, device: str = "cpu", gradient: bool = True) -> Training:
@@ -125,12 +170,8 @@ def mann_cell(B: int, T: int = T, device: str = "cpu", gradient: bool = True) ->
 
 def ntm_cell(B: int, T: int = T, device: str = "cpu", gradient: bool = True) -> Training:
     """A loop over an NTMCell of the same sizes, with one read head and one write head."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = Network(NTM(F, D, N, W, memory_init="uniform"), D + W, C).to(device)
-    sizes = {"B": B, "T": T, "F": F, "D": D, "N": N, "W": W}
-    same = mann(B, T, device, gradient)
-    return replace(same, workload="ntm_cell", network=network, sizes=sizes, flops=0.0, moved=0.0)
+    same = episode("ntm", B, STANDARD._replace(T=T, R=1), device, gradient)
+    return replace(same, workload="ntm_cell", flops=0.0, moved=0.0)
 
 
 def copy_task(B: int, device: str = "cpu") -> Training:
@@ -142,7 +183,7 @@ def copy_task(B: int, device: str = "cpu") -> Training:
     inputs, bits = _bits(B)
     flops = bound.ntm_flops(steps, BITS + 1, NTM_D, N, NTM_W, BITS)
     moved = steps * sum(bound.ntm_kernel_bytes(N, NTM_W, 2, 3))
-    work = {"flops": float(flops)} if device == "cpu" else {"moved": float(moved)}
+    work: dict[str, Any] = {"flops": float(flops)} if device == "cpu" else {"moved": float(moved)}
     sizes = {"B": B, "T": steps, "D": NTM_D, "N": N, "W": NTM_W}
     return Training("copy", sizes, network, (inputs.to(device),), bit_loss, bits.to(device), **work)
 
@@ -155,6 +196,7 @@ def model(name: str, B: int, device: str = "cpu", T: int = T) -> Training:
         torch.manual_seed(B)
         if name == "EpisodeClassifier":
             inputs: tuple[Tensor, ...] = (torch.rand(T, B, F),)
+            loss: Callable[[Tensor, Tensor], Tensor]
             loss, targets = class_loss, torch.randint(C, (T, B))
         elif name == "Transducer":
             bits, targets = _bits(B)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.timing import Run
+from mannkern.benchmark.timing import Run
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,184 @@
+"""The subcommand ``bench``: times training steps of a user's own sizes, beside other ways to compute the same."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mannkern import backends
+from mannkern.benchmark import against, contest, contestants
+from mannkern.benchmark.harness import Report, Rows
+from mannkern.benchmark.machine import surroundings, write
+from mannkern.benchmark.plot import name_of, save
+from mannkern.benchmark.workloads import STANDARD, EpisodeSizes
+from mannkern.commands.console import print_table
+from mannkern.commands.options import require
+from mannkern.memories.core import CORES
+from mannkern.memories.registry import FAMILIES
+from mannkern.models.cores import with_memory
+from mannkern.training.errors import CommandError
+from mannkern.training.sizes import available_bytes
+
+SIZES = {  # option -> letter, what it is
+    "steps": ("T", "time steps of an episode"),
+    "inputs": ("F", "width of the input"),
+    "hidden": ("D", "units of the controller"),
+    "slots": ("N", "slots of the memory"),
+    "width": ("W", "width of a slot"),
+    "heads": ("R", "read heads; an NTM has one write head beside them"),
+    "classes": ("C", "outputs of the linear layer"),
+}
+
+
+def add_bench(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``bench`` to the command line."""
+    parser = subcommands.add_parser(
+        "bench",
+        help="time training steps of your own sizes",
+        description="Times a training step (forward, cross entropy, backward) of a model at your own sizes, in "
+        "float32: mannkern's backends, the reference in eager PyTorch, the same under torch.compile, and torch.nn.LSTM "
+        "of the width that the controller sees. The bound is the least time possible, from FLOPs or bytes. What "
+        "differs from the reference is not timed, and the exit code is then 1. Loops of small operations that would "
+        "not fit into memory are timed on fewer episodes. Run it on a machine that does nothing else.",
+    )
+    parser.add_argument("--model", default="mann", metavar="NAME", help="mann, ntm or another memory (default: mann)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[256], metavar="B", help="episodes (default: 256)")
+    for option, (letter, about) in SIZES.items():
+        default = getattr(STANDARD, letter)
+        parser.add_argument(
+            f"--{option}", type=int, default=default, metavar=letter, help=f"{about} (default: {default})"
+        )
+    parser.add_argument("--forward", action="store_true", help="time the forward pass alone, without gradients")
+    parser.add_argument("--threads", type=int, nargs="+", metavar="COUNT", help="threads (default: torch's number)")
+    parser.add_argument("--device", default="cpu", help="device, such as cuda (default: cpu)")
+    parser.add_argument("--backend", help="the only backend of mannkern to time (default: all that run here)")
+    parser.add_argument("--repeats", type=int, default=5, metavar="COUNT", help="rounds of a median (default: 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file that the results are written to")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="file that a picture is written to (PNG, SVG, PDF)")
+    parser.add_argument(
+        "--against", metavar="REV", help="in a clone: time mannkern at this commit and as it is here, in turn"
+    )
+    parser.set_defaults(function=run_bench)
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    """Check, time, print, and return 1 where something differs from the reference."""
+    threads = args.threads or [torch.get_num_threads()]
+    sizes = EpisodeSizes(**{letter: getattr(args, option) for option, (letter, _) in SIZES.items()})
+    device = _check(args, sizes, threads)
+    backend = None if args.backend == "auto" else args.backend
+    if args.against is not None:
+        settings = against.Settings(args.model, sizes, device.type, backend, not args.forward)
+        return _run_against(args, settings, threads)
+    before = torch.get_num_threads()
+    report = Report("bench", args.repeats, device.type, show=_show)
+    try:
+        contest.run(report, args.model, sizes, args.batch, threads, backend, not args.forward)
+    finally:
+        torch.set_num_threads(before)
+    if args.plot and report.rows:
+        save(report.rows, args.plot)
+        print(f"\n{args.plot}")
+    return report.write(args.json)
+
+
+def _run_against(args: argparse.Namespace, settings: against.Settings, threads: Sequence[int]) -> int:
+    rows, good = against.run(args.against, settings, args.batch, threads, args.repeats)
+    for row in rows:
+        threads_text = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+        title = f"{settings.model}, {_sizes_text({'B': row['B'], **settings.sizes._asdict()})}, {threads_text}"
+        if row["wrong"]:
+            print(f"{title}: not timed. {' and '.join(row['wrong'])} differs from the reference: {row['errors']}")
+            continue
+        _, now = row["seconds"].values()
+        lines = [[name, f"{1e6 * seconds / row['B']:,.1f}", f"{row['B'] / seconds:,.0f}", f"{seconds / now:.2f}"]
+                 for name, seconds in row["seconds"].items()]  # fmt: skip
+        print_table(title, ["", "us/episode", "episodes/s", "time / here"], lines)
+        print(f"In turn, the median of {args.repeats} rounds: {row['ratio']:.3f} times the time of the files here.")
+        if not row["same_results"]:
+            print("The two do not compute the same numbers, so their times may not compare.")
+    if args.json:
+        what = settings._asdict() | {"sizes": settings.sizes._asdict()}
+        write(args.json, {"benchmark": "against", **surroundings(), "settings": what, "rows": rows})
+        print(f"\nwritten: {args.json}")
+    return int(not good)
+
+
+def _sizes_text(sizes: dict[str, Any]) -> str:
+    return ", ".join(f"{letter} = {sizes[letter]:,}" for letter in "BTFDNWR")
+
+
+def _show(where: dict[str, Any], rows: Rows, bases: Sequence[str]) -> None:
+    """The rows of a configuration as a table: the time of each as a multiple of mannkern's, and of the bound."""
+    what = "training step" if where["gradient"] else "forward pass"
+    threads = "" if where["device"] != "cpu" else f", {where['threads']} thread{'s' * (where['threads'] > 1)}"
+    title = f"{where['model']}, {what} on {where['device']}{threads}: {_sizes_text(where)}"
+    bound = next((row["episodes_per_second"] for row in rows if row["name"] == "bound"), None)
+    (base,) = bases
+    lines = []
+    for row in rows:
+        rate, name = row["episodes_per_second"], name_of(row["name"])
+        ratio = row["ratio_to"].get(base)
+        lines.append(
+            [
+                name if row["B"] == where["batch"] else f"{name}, B = {row['B']:,}",
+                f"{1e6 / rate:,.1f}",
+                f"{rate:,.0f}",
+                "" if ratio is None else f"{ratio:.2f}",
+                "" if bound is None else f"{rate / bound:.1%}",
+            ]
+        )
+    print_table(title, ["", "us/episode", "episodes/s", f"time / {name_of(base)}", "of the bound"], lines)
+
+
+def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]) -> torch.device:
+    """The device. Raises ``CommandError`` for what cannot be timed, before anything is built or written."""
+    models = [name for name in with_memory() if CORES[name].family in FAMILIES]
+    if args.model not in models:
+        raise CommandError(f"--model: got {args.model}, need one of {', '.join(models)}")
+    counts = [*((option, getattr(args, option)) for option in (*SIZES, "repeats"))]
+    counts += [("batch", B) for B in args.batch] + [("threads", count) for count in threads]
+    for option, count in counts:
+        if count < 1:
+            raise CommandError(f"--{option}: got {count}, need at least 1")
+    if args.plot is not None:
+        require(("matplotlib",))
+        if args.plot.suffix not in (".png", ".svg", ".pdf"):
+            raise CommandError(f"--plot: got {args.plot}, need a name that ends in .png, .svg or .pdf")
+    try:
+        device = torch.device(args.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise CommandError(f"--device {args.device}: {str(error).splitlines()[0]}") from None
+    _check_backend(args.model, args.backend, device, sizes)
+    _check_memory(max(args.batch), sizes, device)
+    return device
+
+
+def _check_backend(model: str, backend: str | None, device: torch.device, sizes: EpisodeSizes) -> None:
+    if backend in (None, "auto"):
+        return
+    family = FAMILIES[CORES[model].family or ""]
+    operation = family.cell.episode_operation
+    try:
+        backends.choose(family.name, backend, device, sizes.N, sizes.W, sizes.R, operation, D=sizes.D)
+    except (RuntimeError, ValueError) as error:
+        raise CommandError(f"--backend {backend}: {error}") from None
+    names = [entrant.name for entrant in contestants.of(model, device.type)]
+    if backend not in names:
+        raise CommandError(f"--backend: got {backend}, need one of {', '.join(names)}")
+
+
+def _check_memory(B: int, sizes: EpisodeSizes, device: torch.device) -> None:
+    """From below: the inputs of the model and of nn.LSTM, and two memories."""
+    numbers = sizes.T * B * (2 * sizes.F + sizes.R * sizes.W) + 2 * B * sizes.N * sizes.W
+    available = available_bytes(device)
+    if 4 * numbers > available:
+        raise CommandError(
+            f"needs at least {4e-9 * numbers:,.1f} GB for inputs and memories, and {available / 1e9:,.1f} GB are "
+            "available; lower --batch, --steps, --inputs, --slots or --width"
+        )

@@ -1,0 +1,140 @@
+"""``python -m mannkern bench``: it times what agrees with the reference, at any sizes, and refuses the rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mannkern.benchmark import contest, contestants, harness, machine, timing
+from mannkern.benchmark.workloads import EpisodeSizes
+from tests.commands.calls import refused, run
+
+SIZES = "--steps 3 --inputs 5 --hidden 6 --slots 8 --width 4 --heads 2 --classes 3 --threads 1 --repeats 2"
+WITHOUT_COMPILER = ["mannkern (cpp)", "eager reference", "eager, products", "nn.LSTM", "bound"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torch.compile and without measuring the machine."""
+    every = contestants.every
+    monkeypatch.setattr(contestants, "every", lambda name: [x for x in every(name) if x.name != "compiled"])
+    monkeypatch.setattr(timing, "product_rate", lambda: 1e9)
+    monkeypatch.setattr(timing, "copy_rate", lambda device: 1e9)
+    monkeypatch.setattr(timing, "SAMPLE", 0.0)
+
+
+def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table, a JSON file and a picture of four contestants and the bound at two batch sizes."""
+    files = tmp_path / "new" / "bench.json", tmp_path / "new" / "bench.png"
+    assert run("bench", SIZES, "--batch 2 4 --json", files[0], "--plot", files[1]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    begin = lines.index("mann, training step on cpu, 1 thread: B = 4, T = 3, F = 5, D = 6, N = 8, W = 4, R = 2")
+    assert lines[begin + 1].split("  ")[-1] == "of the bound"
+    assert [line[:16].strip() for line in lines[begin + 2 : begin + 7]] == WITHOUT_COMPILER
+    content = json.loads(files[0].read_text())
+    assert content["not_timed"] == []
+    assert len(content["rows"]) == 10
+    ours = content["rows"][5]
+    assert (ours["name"], ours["B"], ours["N"], ours["ratio_to"]) == ("cpp", 4, 8, {"cpp": 1.0})
+    with Image.open(files[1]) as picture:
+        assert len(picture.convert("L").getcolors(256) or ()) > 10, "something is drawn"
+
+
+@pytest.mark.parametrize("option", ["--model ntm", "--forward", "--backend reference", "--plot"])
+def test_options(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bars.svg"
+    assert run("bench --batch 2", SIZES, option, file if option == "--plot" else "") == 0
+    said = capsys.readouterr().out
+    assert ("mannkern (cpp)" in said) == (option != "--backend reference")
+    assert ("forward pass" in said) == (option == "--forward")
+    assert file.exists() == (option == "--plot")
+
+
+def test_who_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    build = contestants.ways.module
+
+    def slightly_wrong(backend: str) -> object:
+        def wrong(problem: object) -> object:
+            run = build(backend)(problem)
+
+            def call() -> list[Tensor]:
+                output, *gradients = run()
+                return [output * (1 + 1e-3), *gradients]
+
+            return call
+
+        return wrong
+
+    entrants = [x._replace(build=slightly_wrong("cpp")) if x.name == "cpp" else x for x in contestants.every("mann")]
+    monkeypatch.setattr(contestants, "every", lambda name: entrants)
+    assert run("bench --batch 2", SIZES) == 1
+    said = capsys.readouterr().out
+    assert "cpp is not timed. It differs from the reference: relative errors: outputs: 1.00e-03" in said
+    assert "time / eager reference" in said
+    assert "mannkern (cpp)" not in said
+
+
+def test_loops_that_keep_too_much_take_fewer_episodes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three steps of 8 x 4 numbers: five copies are 1,920 bytes an episode."""
+    monkeypatch.setattr(harness, "MOST_KEPT", 2 * 1920)
+    assert run("bench --batch 5", SIZES) == 0
+    names = [line.split("   ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert {"eager reference, B = 2", "eager, products, B = 2", "mannkern (cpp)", "nn.LSTM"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--slots 0", "--slots: got 0, need at least 1"),
+        ("--batch 4 0", "--batch: got 0, need at least 1"),
+        ("--threads 0", "--threads: got 0, need at least 1"),
+        ("--model lstm", "--model: got lstm, need one of mann, ntm"),
+        ("--device nonsense", "--device nonsense: "),
+        ("--backend nonsense", "--backend nonsense: backend: got 'nonsense', need 'auto' or one of "),
+        ("--backend triton --model ntm", "backend 'triton' has no kernels for 'ntm'"),
+        ("--batch 1000000000", "lower --batch, --steps, --inputs, --slots or --width"),
+        ("--plot picture.doc", "--plot: got picture.doc, need a name that ends in .png, .svg or .pdf"),
+        ("--against no-such-commit", "--against: got no-such-commit, need a commit of "),
+    ],
+)
+def test_what_cannot_be_timed_is_refused(options: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said in refused(capsys, "bench", options)
+
+
+def test_against_needs_a_clone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    assert "is no clone of mannkern's repository" in refused(capsys, "bench --against HEAD")
+    assert machine.surroundings()["commit"] == "unknown"
+
+
+def test_the_draw_whose_choices_lie_furthest_apart_is_checked() -> None:
+    sizes = EpisodeSizes(T=3, F=5, D=6, N=300, W=4, R=2, C=3)
+    chosen = contest.first_steps("mann", 2, sizes, "cpu")
+    draws = [contest.episode("mann", 2, sizes, seed=seed) for seed in range(contest.DRAWS)]
+    gaps = [contest._gap(draw, contest._choice_gap("mann")) for draw in draws]
+    best = draws[gaps.index(max(gaps))]
+    assert max(gaps) > 2 * min(gaps)
+    assert torch.equal(chosen.inputs[0], best.inputs[0])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not machine.is_clone(), reason="needs a clone")
+def test_two_commits_in_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last commit is timed beside the files as they are: both compute the same."""
+    file = tmp_path / "against.json"
+    assert run("bench --batch 2 --against HEAD", SIZES, "--json", file) == 0
+    said = capsys.readouterr().out
+    assert "times the time of the files here" in said
+    (row,) = json.loads(file.read_text())["rows"]
+    assert row["same_results"]
+    assert row["wrong"] == []
+    assert [len(samples) for samples in row["samples"].values()] == [2, 2]
