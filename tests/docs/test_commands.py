@@ -35,7 +35,7 @@ def test_options_by_hand() -> None:
 def known() -> frozenset[str]:
     """The options of every command, from its --help."""
     printed = io.StringIO()
-    for command in [["train", task] for task in TASKS] + [["evaluate"], ["table"], ["verify"]]:
+    for command in [["train", task] for task in TASKS] + [["evaluate"], ["export"], ["table"], ["verify"]]:
         with redirect_stdout(printed), pytest.raises(SystemExit):
             main([*command, "--help"])
     with redirect_stdout(printed), pytest.raises(SystemExit):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mannkern.experiments.characters import load_split
+from mannkern.experiments.characters import SIDE, load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.controls import hide_reads, scale_inputs, start_strengths
 from mannkern.models import EpisodeClassifier, build_core
@@ -19,11 +19,10 @@ from mannkern.tasks.characters.labels import answered_right, label_loss
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
 from mannkern.training.runtime import eval_mode
-from mannkern.training.statistics import means_and_intervals
+from mannkern.training.statistics import mean_and_interval, means_and_intervals
 
 INSTANCES = (1, 2, 3, 4, 5, 10)  # the columns of Table 1 of the paper
 MAX_INSTANCE = 10
-SIDE = 20  # pixels of a drawing that a model sees
 BATCH = 100
 LONG = 150  # time steps; episodes longer than that come in smaller batches, because a drawing takes 1.6 kB
 LABELS: dict[str, Labels] = {"one-hot": OneHotLabels(), "strings": StringLabels()}
@@ -56,6 +55,7 @@ def _sampler(config: OneShotConfig, images: Tensor, seed: int, rotate_classes: b
             classes_per_episode=config.classes,
             length=config.length,
             balanced=config.balanced,
+            queries_last=config.shots is not None,
             rotate_classes=rotate_classes,
             augment=augment,
             seed=seed,
@@ -73,6 +73,7 @@ class Scores(NamedTuple):
 
     ``interval`` is half the width of a 95% interval over the episodes' own means: outcomes within an episode share its
     classes and its memory, while episodes are independent draws. It is 0 where all episodes agree.
+    ``accuracy_interval`` is that of ``accuracy``, which is over all answers.
     """
 
     episodes: int
@@ -80,6 +81,7 @@ class Scores(NamedTuple):
     accuracy: float
     by_instance: list[float]
     interval: list[float]
+    accuracy_interval: float = 0.0
 
     def summary(self, instances: Sequence[int]) -> dict[str, Any]:
         """``loss``, ``accuracy`` and ``accuracy_by_instance`` of ``instances``, fit for JSON (None instead of NaN)."""
@@ -90,7 +92,12 @@ class Scores(NamedTuple):
         """All fields, fit for JSON (None instead of NaN)."""
         intervals = {str(k): _or_none(value) for k, value in enumerate(self.interval, 1)}
         summary = self.summary(range(1, MAX_INSTANCE + 1))
-        return {"episodes": self.episodes, **summary, "interval_95_by_instance": intervals}
+        return {
+            "episodes": self.episodes,
+            **summary,
+            "interval_95": self.accuracy_interval,
+            "interval_95_by_instance": intervals,
+        }
 
 
 def _or_none(value: float) -> float | None:
@@ -104,21 +111,40 @@ def measure(model: nn.Module, sampler: EpisodeSampler, episodes: int, device: to
         most = max(1, BATCH * LONG // max(sampler.length, LONG))
         for index, start in enumerate(range(0, episodes, most)):
             batch = Episodes(*(part.to(device) for part in sampler.sample(min(most, episodes - start), index)))
-            logits = model(batch.inputs)
-            correct = answered_right(logits, batch.symbols)
-            at = batch.instances.unsqueeze(-1) == torch.arange(1, MAX_INSTANCE + 1, device=device)  # (T, B, K)
+            logits = model(batch.inputs)[sampler.answers]
+            symbols, instances = batch.symbols[sampler.answers], batch.instances[sampler.answers]
+            correct = answered_right(logits, symbols)
+            at = instances.unsqueeze(-1) == torch.arange(1, MAX_INSTANCE + 1, device=device)  # (T, B, K)
             shown.append(at.sum(0).double().cpu())
             right.append((at & correct.unsqueeze(-1)).sum(0).double().cpu())
-            loss = label_loss(logits, batch.symbols)
+            loss = label_loss(logits, symbols)
             losses.append(torch.stack((loss.double().mean(0), correct.double().mean(0)), 1).cpu())
     # (E, K) accuracies of episodes; 0/0 = NaN where an episode shows no class so often
     by_instance, interval = means_and_intervals(torch.cat(right) / torch.cat(shown))
-    loss, accuracy = torch.cat(losses).mean(0).tolist()
-    return Scores(episodes, loss, accuracy, by_instance, interval)
+    loss_of_each, accuracy_of_each = torch.cat(losses).unbind(1)
+    accuracy, half = mean_and_interval(accuracy_of_each)
+    return Scores(episodes, float(loss_of_each.mean()), accuracy, by_instance, interval, half)
+
+
+def make_model(config: OneShotConfig) -> EpisodeClassifier:
+    """A core under a linear head, without the data. Raises ``CommandError`` for impossible sizes."""
+    try:
+        label_size = LABELS[config.labels].size(config.classes)
+        settings = config.core_settings(SIDE**2 + label_size)
+        model = EpisodeClassifier(build_core(config.model, settings), label_size)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    if config.input_gain != 1:
+        scale_inputs(model.recurrent, config.input_gain)
+    if not config.feed_reads:
+        hide_reads(model.recurrent)
+    if config.initial_strength is not None:
+        start_strengths(model.recurrent, config.initial_strength)
+    return model
 
 
 class OneShotExperiment:
-    """One-shot classification: cross entropy over all steps, accuracy by the instance of a class.
+    """One-shot classification: cross entropy over all answers that are due, accuracy by the instance of a class.
 
     Under a curriculum, validation keeps the number of classes that training begins with, so that its numbers compare.
     """
@@ -133,19 +159,7 @@ class OneShotExperiment:
         self.unseen = test_sampler(config, self.split.test, VALIDATION_SEED)
 
     def make_model(self) -> EpisodeClassifier:
-        """Raises ``CommandError`` for impossible sizes."""
-        settings = self.config.core_settings(self.sampler.input_size)
-        try:
-            model = EpisodeClassifier(build_core(self.config.model, settings), self.sampler.label_size)
-        except ValueError as error:
-            raise CommandError(str(error)) from error
-        if self.config.input_gain != 1:
-            scale_inputs(model.recurrent, self.config.input_gain)
-        if not self.config.feed_reads:
-            hide_reads(model.recurrent)
-        if self.config.initial_strength is not None:
-            start_strengths(model.recurrent, self.config.initial_strength)
-        return model
+        return make_model(self.config)
 
     def sample(self, step: int, device: torch.device) -> Episodes:
         config = self.config.at_step(step)
@@ -155,12 +169,13 @@ class OneShotExperiment:
 
     def loss_and_sums(self, model: nn.Module, batch: Episodes) -> tuple[Tensor, Tensor]:
         """Loss and [correct, shown, correct by instance, shown by instance]."""
-        logits = model(batch.inputs)
-        loss = label_loss(logits, batch.symbols).mean()
+        due = self.sampler.answers
+        logits, symbols = model(batch.inputs)[due], batch.symbols[due]
+        loss = label_loss(logits, symbols).mean()
         if self.config.loss == "sum":
             loss = loss * len(logits)
-        correct = answered_right(logits.detach(), batch.symbols)
-        at = batch.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
+        correct = answered_right(logits.detach(), symbols)
+        at = batch.instances[due] == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
         right, shown = correct.sum(), torch.full_like(correct.sum(), correct.numel())
         sums = torch.cat((torch.stack((right, shown)), (at & correct).sum((1, 2)), at.sum((1, 2))))
         return loss, sums.double()
