@@ -6,8 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import mannkern
 from mannkern.commands.bench import add_bench
 from mannkern.commands.evaluate import add_evaluate
+from mannkern.commands.export import add_export
 from mannkern.commands.freed_memory import keep_freed_memory
 from mannkern.commands.table import add_table
 from mannkern.commands.train import add_train
@@ -22,8 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     about = "Train, evaluate and verify memory-augmented neural networks with fused memory operations."
     parser = argparse.ArgumentParser(prog="python -m mannkern", description=about)
+    parser.add_argument("--version", action="version", version=f"mannkern {mannkern.__version__}")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_train, add_evaluate, add_table, add_verify, add_bench):
+    for add in (add_train, add_evaluate, add_export, add_table, add_verify, add_bench):
         add(subcommands)
     try:
         args = parser.parse_args(arguments)

@@ -7,7 +7,8 @@ import os
 import secrets
 import stat
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -86,22 +87,36 @@ def save_tensors(value: object, file: IO[bytes]) -> None:
         raise
 
 
+def read_bounded(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most ``most`` bytes; else ``ValueError``. Also raises ``OSError``."""
+    with _open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{path}: got more than {most} bytes, need fewer")
+    return content
+
+
+@contextmanager
+def _open_regular(path: Path) -> Iterator[IO[bytes]]:
+    # a pipe would wait for a writer for ever
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path}: got no regular file, need one")
+        yield file
+
+
 def load_tensors(path: Path) -> Any:
     """What ``torch.save`` wrote to ``path``, on the CPU, after every checksum was verified. It runs no code.
 
     ``torch.load`` verifies no checksum, so a flipped bit would become another number. Raises ``ValueError`` where the
     file is damaged, is no regular file or takes more memory than its own size, and ``FileNotFoundError``.
     """
-    # a pipe would wait for a writer for ever
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-        entry = os.fstat(file.fileno())
-        if not stat.S_ISREG(entry.st_mode):
-            raise ValueError(f"{path}: got no regular file, need one that torch.save wrote")
+    with _open_regular(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
                 packed = any(item.compress_type != zipfile.ZIP_STORED for item in entries)
-                if packed or sum(item.file_size for item in entries) > entry.st_size:
+                if packed or sum(item.file_size for item in entries) > os.fstat(file.fileno()).st_size:
                     raise ValueError("its entries are larger than the file")
                 if (damaged := archive.testzip()) is not None:
                     raise ValueError(f"checksum: got another of {damaged}, need the one beside it")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 
 from bench.table import gpu_reports, gpu_table, memory_table, small_gpu_table, table
 from tests.docs.markdown import python_blocks, text
 
 README, PERFORMANCE = text("README.md"), text("docs/performance.md")
-(USE,) = python_blocks(README)
+USE, LOAD = python_blocks(README)
 
 
 def rows(markdown: str) -> list[list[str]]:
@@ -45,3 +48,11 @@ def test_ten_lines_of_use_train() -> None:
     cell = scope["cell"]
     assert isinstance(cell, torch.nn.Module)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in cell.parameters())
+
+
+def test_the_loaded_model_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Chance is one of five; the printed line has five classes and the number of slots."""
+    scope: dict[str, Any] = {"torch": torch}
+    exec(LOAD, scope)
+    assert int((scope["answers"] == torch.arange(5)).sum()) >= 3
+    assert capsys.readouterr().out.endswith(") 128\n")

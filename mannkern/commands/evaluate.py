@@ -11,6 +11,7 @@ from mannkern.commands.runs import baseline_folder, changed, check_run
 from mannkern.experiments.registry import KINDS, kind_of, load_config
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
+from mannkern.training.exported import find_model, is_exported, trained_models
 from mannkern.training.runtime import use_threads
 
 
@@ -21,11 +22,13 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
         "evaluate",
         help="measure trained runs of a task and compare them",
         description=f"Measures runs and prints a column for each, with 95% intervals: {measured}. Writes "
-        "evaluation.json and pictures into each run. The baseline of train --baseline, in RUN/lstm, is measured too.",
+        "evaluation.json and pictures into each run. The baseline of train --baseline, in RUN/lstm, is measured too. "
+        f"Models that come with mannkern: {', '.join(trained_models()) or 'none'}.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    about = "folder of a run, file of an exported model, or name of a model that comes with mannkern"
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=about)
     add_episodes(parser)
-    parser.add_argument("--data", help="folder of Omniglot, if it has moved since training")
+    parser.add_argument("--data", help="folder of Omniglot, if it is not where it was in training")
     parser.add_argument("--device", help="device to measure on (default: the run's)")
     parser.add_argument("--threads", type=int, help="threads of torch (default: the run's)")
     parser.set_defaults(function=run_evaluate)
@@ -37,13 +40,14 @@ def run_evaluate(args: argparse.Namespace) -> int:
     check_episodes(args.episodes)
     settings = {name: getattr(args, name) for name in ("data", "device", "threads") if getattr(args, name) is not None}
     runs = []
-    for run in args.runs:
+    for run in map(find_model, args.runs):
         for path in (run, baseline_folder(run)):
             if path not in runs and (path == run or path.is_dir()):
                 runs.append(path)
     configs = [changed(load_config(run), settings) for run in runs]
     for run in runs:
-        check_run(run)
+        if not is_exported(run):
+            check_run(run)
     if len({config.comparable for config in configs}) > 1:
         raise CommandError("runs differ in task or in the sizes of their data: their results do not compare")
     report(runs, configs, args.episodes)
@@ -58,7 +62,8 @@ def report(runs: Sequence[Path], configs: Sequence[RunConfig], number: int) -> N
         use_threads(config)
         results.append(kind.evaluate(run, config, number))
     print("\n" + kind.table(results) + "\n")
-    for path in kind.draw(results):
+    drawn = [result for run, result in zip(runs, results, strict=True) if not is_exported(run)]
+    for path in kind.draw(drawn) if drawn else ():
         print(path)
-    if kind.verdict is not None:
+    if kind.verdict is not None and not is_exported(runs[0]):
         print(kind.verdict(results[0]))

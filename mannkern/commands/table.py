@@ -31,7 +31,7 @@ from mannkern.training.lock import LOCK, locked
 
 EMPTY = (LOCK, *ROWS)  # what a kill at the start leaves
 VARIED = ("model", "controller")  # the rows differ in these
-ELSEWHERE = ("task", "baseline", "curriculum")
+ELSEWHERE = ("task", "baseline", "curriculum", "shots")
 
 
 def add_table(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

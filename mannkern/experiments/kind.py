@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from mannkern.training.config import RunConfig
 from mannkern.training.experiment import Experiment
 
@@ -23,6 +25,8 @@ class Kind:
     table:    results of several runs -> the text that ``evaluate`` prints
     draw:     results of several runs -> paths of the pictures that it drew
     verdict:  result of a run -> a sentence that says whether the model learned; None where only the table can tell
+    build:    settings -> a new model, without the data; None where that of the experiment is taken
+    predict:  model, settings, then what ``TrainedModel.predict`` was given -> its answer; None where there is none
     """
 
     tasks: Mapping[str, type[RunConfig]]
@@ -33,3 +37,9 @@ class Kind:
     table: Callable[[Sequence[Any]], str]
     draw: Callable[[Sequence[Any]], list[Path]]
     verdict: Callable[[Any], str] | None = None
+    build: Callable[[Any], nn.Module] | None = None
+    predict: Callable[..., Any] | None = None
+
+    def make_model(self, config: Any) -> nn.Module:
+        """A new model for the settings ``config``. Raises ``CommandError`` for impossible sizes."""
+        return self.open(config).make_model() if self.build is None else self.build(config)

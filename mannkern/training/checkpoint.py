@@ -10,6 +10,7 @@ from typing import Any
 from mannkern.files import load_tensors, save_tensors, write_atomically, write_json
 from mannkern.training.config import RunConfig, current_names
 from mannkern.training.errors import CommandError
+from mannkern.training.exported import exported_settings, exported_state, is_exported
 
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -31,9 +32,13 @@ def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(run: Path) -> dict[str, Any] | None:
     """The checkpoint of ``run`` on the CPU, or None before the first one. It runs no code from the file.
 
+    ``run`` is a folder, or the file of an exported model, which has the parameters and the step alone.
+
     Where the newest is damaged, this says so on stderr and takes the one before. Raises ``CommandError`` where that one
     is damaged too, or is not there.
     """
+    if is_exported(run):
+        return exported_state(run)
     damages = []
     for name in (CHECKPOINT, PREVIOUS):
         try:
@@ -68,6 +73,8 @@ def save_config(run: Path, config: RunConfig) -> None:
 
 def read_config(run: Path) -> dict[str, Any]:
     """The settings of ``run`` as its file has them. Raises ``CommandError`` where the folder is no run."""
+    if is_exported(run):
+        return exported_settings(run)
     path = run / CONFIG
     try:
         if path.stat().st_size > MOST_BYTES or not path.is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,16 @@ def train_step(
 
 def load_model(run: Path, experiment: Experiment, device: torch.device) -> tuple[nn.Module, int]:
     """The model of a run's checkpoint and its step. Raises ``CommandError`` where there is none that fits."""
+    return load_trained(run, experiment.make_model, device)
+
+
+def load_trained(run: Path, make_model: Callable[[], nn.Module], device: torch.device) -> tuple[nn.Module, int]:
+    """As ``load_model``, for a model that needs no experiment to be made."""
     checkpoint = load_checkpoint(run)
     if checkpoint is None:
         raise CommandError(f"{run} has no checkpoint yet; train it: python -m mannkern train --run {run} --resume")
     with torch.random.fork_rng([]):  # a new model draws parameters, which the checkpoint's then replace
-        model = experiment.make_model()
+        model = make_model()
     restore_model(run, checkpoint, model)
     return model.to(device), checkpoint["step"]
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from mannkern.files import write_json
 from mannkern.training.config import RunConfig
+from mannkern.training.exported import is_exported
 
 EVALUATION = "evaluation.json"
 
@@ -29,7 +31,14 @@ def run_names(results: Sequence[Result]) -> list[str]:
     names = [result.config.model.upper() for result in results]
     if len(set(names)) == len(names):
         return names
-    return [f"{name} {result.run}" for name, result in zip(names, results, strict=True)]
+    places = [result.run.stem if is_exported(result.run) else result.run for result in results]
+    return [f"{name} {place}" for name, place in zip(names, places, strict=True)]
+
+
+def write_evaluation(run: Path, record: object) -> None:
+    """Write ``evaluation.json`` into the folder of a run. The file of an exported model stays alone."""
+    if not is_exported(run):
+        write_json(run / EVALUATION, record)
 
 
 def training_lines(results: Sequence[Result], unit: str) -> list[str]:

@@ -274,3 +274,24 @@ def test_a_recipe_gives_the_defaults_of_a_new_run(tmp_path: Path, capsys: pytest
     config = json.loads((tmp_path / "lstm" / "config.json").read_text())
     assert (config["loss"], config["write"]) == ("sum", "add"), "an LSTM has no memory to write to"
     assert "--recipe: got mine" in refused(capsys, "train glyphs --recipe mine --run", tmp_path / "none")
+
+
+def test_queries_last_are_trained_evaluated_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--shots`` sets the length; only the queries count, and tables and pictures are of them."""
+    sizes = SIZES.replace("--length 6 ", "")
+    assert run("train glyphs --shots 2 --steps 4 --run", tmp_path / "run", sizes) == 0
+    out = capsys.readouterr().out
+    assert "accuracy on the queries, 2-way 2-shot: 20 episodes" in out
+    assert "at the queries it names" in out
+    assert "learning_curve.png" in out
+    assert "accuracy_by_instance" not in out
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["length"] == 6
+    shown = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])["accuracy_by_instance"]
+    assert [name for name, value in shown.items() if value is not None] == ["3"]
+    assert run("train --resume --steps 5 --no-evaluate --run", tmp_path / "run") == 0
+    assert run(f"train glyphs {sizes} --shots 1 --until 0.01 --steps 9 --no-evaluate --run", tmp_path / "goal") == 0
+    assert load_checkpoint(tmp_path / "goal")["step"] == 4  # type: ignore[index]
+    new = f"train glyphs {sizes} --run {tmp_path / 'new'}"
+    assert "--length: got 8, need 4 with --shots 1" in refused(capsys, new, "--shots 1 --length 8")
+    assert "--shots: got 0, need at least 1" in refused(capsys, new, "--shots 0")
+    assert "--shots needs --balanced" in refused(capsys, new, "--shots 1 --no-balanced")

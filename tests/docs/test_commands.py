@@ -45,7 +45,7 @@ def test_options_by_hand() -> None:
 def known() -> frozenset[str]:
     """The options of every command, from its --help."""
     printed = io.StringIO()
-    for command in [["train", task] for task in TASKS] + [["evaluate"], ["table"], ["verify"], ["bench"]]:
+    for command in [["train", task] for task in TASKS] + [["evaluate"], ["export"], ["table"], ["verify"], ["bench"]]:
         with redirect_stdout(printed), pytest.raises(SystemExit):
             main([*command, "--help"])
     with redirect_stdout(printed), pytest.raises(SystemExit):

@@ -3,6 +3,7 @@
 from mannkern.experiments.algorithmic import pictures, report
 from mannkern.experiments.algorithmic.config import ALGORITHMIC_CONFIGS
 from mannkern.experiments.algorithmic.experiment import AlgorithmicExperiment
+from mannkern.experiments.algorithmic.prediction import predict
 from mannkern.experiments.kind import Kind
 
 KIND = Kind(
@@ -13,4 +14,5 @@ KIND = Kind(
     evaluate=report.evaluate,
     table=report.table,
     draw=pictures.draw_all,
+    predict=predict,
 )

@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 from mannkern.experiments.algorithmic.config import AlgorithmicConfig
 from mannkern.experiments.algorithmic.experiment import AlgorithmicExperiment, SizeScores, measure
-from mannkern.files import write_json
 from mannkern.tasks.algorithmic.sequences import size_text
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.runtime import load_model, usable_device
-from mannkern.training.tables import EVALUATION, run_names, side_by_side, training_lines
+from mannkern.training.tables import run_names, side_by_side, training_lines, write_evaluation
 
 
 class Evaluation(NamedTuple):
@@ -46,7 +45,7 @@ def evaluate(run: Path, config: AlgorithmicConfig, sequences: int = 1000) -> Eva
         "largest_in_training": list(task.largest),
         "sizes": [score.to_dict() for score in scores],
     }
-    write_json(run / EVALUATION, record)
+    write_evaluation(run, record)
     return Evaluation(run, config, step, scores)
 
 

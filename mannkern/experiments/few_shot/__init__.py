@@ -3,6 +3,8 @@
 from mannkern.experiments.few_shot import pictures, report
 from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.experiments.few_shot.experiment import FewShotExperiment
+from mannkern.experiments.few_shot.models import make_model
+from mannkern.experiments.few_shot.prediction import predict
 from mannkern.experiments.kind import Kind
 
 KIND = Kind(
@@ -13,4 +15,6 @@ KIND = Kind(
     evaluate=report.evaluate,
     table=report.table,
     draw=pictures.draw_all,
+    build=make_model,
+    predict=predict,
 )

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.experiments.few_shot.experiment import FewShotExperiment, FewShotScores, measure, test_sampler
-from mannkern.files import write_json
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.runtime import load_model, usable_device
-from mannkern.training.tables import EVALUATION, run_names, side_by_side, training_lines
+from mannkern.training.tables import run_names, side_by_side, training_lines, write_evaluation
 
 PAPER = {  # accuracy on Omniglot, by model, then by classes and shots
     "matching": {(5, 1): 0.981, (5, 5): 0.989, (20, 1): 0.938, (20, 5): 0.985},  # Vinyals et al. 2016, table 1
@@ -54,7 +53,7 @@ def evaluate(run: Path, config: FewShotConfig, episodes: int = 1000) -> Evaluati
         "unseen": result.unseen.to_dict(),
         "seen": result.seen.to_dict(),
     }
-    write_json(run / EVALUATION, record)
+    write_evaluation(run, record)
     return result
 
 

@@ -3,7 +3,8 @@
 from mannkern.experiments.kind import Kind
 from mannkern.experiments.one_shot import pictures, report
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.experiment import OneShotExperiment
+from mannkern.experiments.one_shot.experiment import OneShotExperiment, make_model
+from mannkern.experiments.one_shot.prediction import predict
 
 KIND = Kind(
     tasks={"omniglot": OneShotConfig, "glyphs": OneShotConfig},
@@ -14,4 +15,6 @@ KIND = Kind(
     table=report.table,
     draw=pictures.draw_all,
     verdict=report.verdict,
+    build=make_model,
+    predict=predict,
 )

@@ -27,6 +27,7 @@ PAPER: dict[str, Any] = {  # the supplement's settings, to the letter
     "clip": 0.0,
     "lr_decay": "none",
 }
+DEFAULT_LENGTH = 50
 CURRICULUM_EPISODES = 10_000  # of training with each number of classes
 CURRICULUM_CLASSES = 100  # the most
 
@@ -46,9 +47,15 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         "(docs/results.md has the runs that are done)",
         choices=("best", "paper"),
     )
-    length: int = option(50, "time steps of an episode (paper: 10 for each of 5 classes)")
+    length: int = option(DEFAULT_LENGTH, "time steps of an episode (paper: 10 for each of 5 classes)")
     balanced: bool = option(
         True, "each class equally often; else drawings of all classes at random (paper: 15 classes in 100 steps)"
+    )
+    shots: int | None = option(
+        None,
+        "the form of courses (CS330's homework): so many drawings of each class with their labels, then a query of "
+        "each, which alone are to be answered; it sets --length (default: the paper's form)",
+        kind=int,
     )
     augment_at: str = option(
         "reduced",
@@ -145,7 +152,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     until: float | None = option(
         None,
         "stop when a validation has so much accuracy at the 10th presentation of unseen classes, such as 0.9, or at "
-        "the last one that episodes have",
+        "the last one that episodes have; with --shots at the queries",
         kind=float,
     )
 
@@ -154,7 +161,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     EARLIER: ClassVar[dict[str, Any]] = {"image_scale": "255"}
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {"paper": PAPER}
     DEFAULT_STEPS: ClassVar[int] = 6250
-    COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", "validation_episodes", *RunConfig.COUNTS)
+    COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", "shots", "validation_episodes", *RunConfig.COUNTS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -164,12 +171,24 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
             raise ValueError(f"--initial-strength: got {self.initial_strength}, need a number above 1")
         if self.initial_strength is not None and not self.key_strength:
             raise ValueError("--initial-strength needs --key-strength")
+        if self.shots is not None:
+            self._set_length(self.shots)
         if self.curriculum and self.labels != "strings":
             raise ValueError("--curriculum needs --labels strings: a one-hot label has as many entries as classes")
         if self.until is not None and not 0 < self.until <= 1:
             raise ValueError(f"--until: got {self.until}, need an accuracy above 0, at most 1")
 
+    def _set_length(self, shots: int) -> None:
+        length = self.classes * (shots + 1)
+        if not self.balanced:
+            raise ValueError("--shots needs --balanced: it shows each class equally often")
+        if self.length not in (length, DEFAULT_LENGTH):
+            raise ValueError(f"--length: got {self.length}, need {length} with --shots {shots}, which sets it")
+        object.__setattr__(self, "length", length)  # config.json keeps it
+
     def is_reached(self, measured: Mapping[str, Any]) -> bool:
+        if self.until is not None and self.shots is not None:
+            return bool(measured["accuracy"] >= self.until)
         shown = [value for value in measured["accuracy_by_instance"].values() if value is not None]
         return self.until is not None and bool(shown) and shown[-1] >= self.until
 
@@ -204,4 +223,4 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     @property
     def comparable(self) -> tuple[Any, ...]:
         """The settings that two runs must share to be evaluated on the same episodes."""
-        return self.task, self.classes, self.length, self.balanced, self.labels, self.split
+        return self.task, self.classes, self.length, self.balanced, self.shots, self.labels, self.split

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mannkern.experiments.characters import load_split
+from mannkern.experiments.characters import SIDE, load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.controls import hide_reads, scale_inputs, start_strengths
 from mannkern.models import EpisodeClassifier, PersistentClassifier, build_core
@@ -19,11 +19,10 @@ from mannkern.tasks.characters.labels import answered_right, label_loss
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
 from mannkern.training.runtime import eval_mode
-from mannkern.training.statistics import means_and_intervals
+from mannkern.training.statistics import mean_and_interval, means_and_intervals
 
 INSTANCES = (1, 2, 3, 4, 5, 10)  # the columns of Table 1 of the paper
 MAX_INSTANCE = 10
-SIDE = 20  # pixels of a drawing that a model sees
 BATCH = 100
 STREAM = 20  # episodes whose memory is not wiped between them
 LONG = 150  # time steps; episodes longer than that come in smaller batches, because a drawing takes 1.6 kB
@@ -57,6 +56,7 @@ def _sampler(config: OneShotConfig, images: Tensor, seed: int, rotate_classes: b
             classes_per_episode=config.classes,
             length=config.length,
             balanced=config.balanced,
+            queries_last=config.shots is not None,
             rotate_classes=rotate_classes,
             augment=augment,
             seed=seed,
@@ -74,6 +74,7 @@ class Scores(NamedTuple):
 
     ``interval`` is half the width of a 95% interval over the episodes' own means: outcomes within an episode share its
     classes and its memory, while episodes are independent draws. It is 0 where all episodes agree.
+    ``accuracy_interval`` is that of ``accuracy``, which is over all answers.
     """
 
     episodes: int
@@ -81,6 +82,7 @@ class Scores(NamedTuple):
     accuracy: float
     by_instance: list[float]
     interval: list[float]
+    accuracy_interval: float = 0.0
 
     def summary(self, instances: Sequence[int]) -> dict[str, Any]:
         """``loss``, ``accuracy`` and ``accuracy_by_instance`` of ``instances``, fit for JSON (None instead of NaN)."""
@@ -91,7 +93,12 @@ class Scores(NamedTuple):
         """All fields, fit for JSON (None instead of NaN)."""
         intervals = {str(k): _or_none(value) for k, value in enumerate(self.interval, 1)}
         summary = self.summary(range(1, MAX_INSTANCE + 1))
-        return {"episodes": self.episodes, **summary, "interval_95_by_instance": intervals}
+        return {
+            "episodes": self.episodes,
+            **summary,
+            "interval_95": self.accuracy_interval,
+            "interval_95_by_instance": intervals,
+        }
 
 
 def _or_none(value: float) -> float | None:
@@ -106,21 +113,23 @@ class _Tally:
         self.shown: list[Tensor] = []
         self.losses: list[Tensor] = []
 
-    def add(self, logits: Tensor, batch: Episodes) -> None:
-        correct = answered_right(logits, batch.symbols)
+    def add(self, logits: Tensor, batch: Episodes, answers: slice) -> None:
+        """Count a batch. answers: the steps whose answers are due."""
+        logits, symbols = logits[answers], batch.symbols[answers]
+        correct = answered_right(logits, symbols)
         instances = torch.arange(1, MAX_INSTANCE + 1, device=logits.device)
-        at = batch.instances.unsqueeze(-1) == instances  # (T, B, K)
+        at = batch.instances[answers].unsqueeze(-1) == instances  # (T, B, K)
         self.shown.append(at.sum(0).double().cpu())
         self.right.append((at & correct.unsqueeze(-1)).sum(0).double().cpu())
-        loss = label_loss(logits, batch.symbols)
+        loss = label_loss(logits, symbols)
         self.losses.append(torch.stack((loss.double().mean(0), correct.double().mean(0)), 1).cpu())
 
     def scores(self) -> Scores:
         # (E, K) accuracies of episodes; 0/0 = NaN where an episode shows no class so often
         by_instance, interval = means_and_intervals(torch.cat(self.right) / torch.cat(self.shown))
-        losses = torch.cat(self.losses)
-        loss, accuracy = losses.mean(0).tolist()
-        return Scores(len(losses), loss, accuracy, by_instance, interval)
+        losses, accuracies = torch.cat(self.losses).unbind(1)
+        accuracy, half = mean_and_interval(accuracies)
+        return Scores(len(losses), float(losses.mean()), accuracy, by_instance, interval, half)
 
     def by_batch(self) -> list[float]:
         """Accuracy of each batch."""
@@ -134,7 +143,7 @@ def measure(model: nn.Module, sampler: EpisodeSampler, episodes: int, device: to
         most = max(1, BATCH * LONG // max(sampler.length, LONG))
         for index, start in enumerate(range(0, episodes, most)):
             batch = _on(sampler.sample(min(most, episodes - start), index), device)
-            tally.add(model(batch.inputs), batch)
+            tally.add(model(batch.inputs), batch, sampler.answers)
     return tally.scores()
 
 
@@ -153,7 +162,7 @@ def measure_streams(
         for index in range(max(2, min(STREAM, episodes // streams))):
             batch = _on(sampler.sample(streams, index), device)
             logits, state = model.continue_from(batch.inputs, None if wipe else state)  # type: ignore[operator]
-            tally.add(logits, batch)
+            tally.add(logits, batch, sampler.answers)
     return tally.scores(), tally.by_batch()
 
 
@@ -161,8 +170,27 @@ def _on(episodes: Episodes, device: torch.device) -> Episodes:
     return Episodes(*(part.to(device) for part in episodes))
 
 
+def make_model(config: OneShotConfig) -> EpisodeClassifier:
+    """A core under a linear head, without the data. Raises ``CommandError`` for impossible sizes."""
+    try:
+        label_size = LABELS[config.labels].size(config.classes)
+        core = build_core(config.model, config.core_settings(SIDE**2 + label_size))
+        model = EpisodeClassifier(core, label_size)
+        if config.carries:
+            model = PersistentClassifier(core, label_size, config.batch_size)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    if config.input_gain != 1:
+        scale_inputs(model.recurrent, config.input_gain)
+    if not config.feed_reads:
+        hide_reads(model.recurrent)
+    if config.initial_strength is not None:
+        start_strengths(model.recurrent, config.initial_strength)
+    return model
+
+
 class OneShotExperiment:
-    """One-shot classification: cross entropy over all steps, accuracy by the instance of a class.
+    """One-shot classification: cross entropy over all answers that are due, accuracy by the instance of a class.
 
     Under a curriculum, validation keeps the number of classes that training begins with, so that its numbers compare.
     """
@@ -177,25 +205,7 @@ class OneShotExperiment:
         self.unseen = test_sampler(config, self.split.test, VALIDATION_SEED)
 
     def make_model(self) -> EpisodeClassifier:
-        """Raises ``CommandError`` for impossible sizes."""
-        settings = self.config.core_settings(self.sampler.input_size)
-        try:
-            core = build_core(self.config.model, settings)
-        except ValueError as error:
-            raise CommandError(str(error)) from error
-        model = self._classifier(core)
-        if self.config.input_gain != 1:
-            scale_inputs(model.recurrent, self.config.input_gain)
-        if not self.config.feed_reads:
-            hide_reads(model.recurrent)
-        if self.config.initial_strength is not None:
-            start_strengths(model.recurrent, self.config.initial_strength)
-        return model
-
-    def _classifier(self, core: nn.Module) -> EpisodeClassifier:
-        if self.config.carries:
-            return PersistentClassifier(core, self.sampler.label_size, self.config.batch_size)
-        return EpisodeClassifier(core, self.sampler.label_size)
+        return make_model(self.config)
 
     def sample(self, step: int, device: torch.device) -> Episodes:
         config = self.config.at_step(step)
@@ -205,12 +215,13 @@ class OneShotExperiment:
 
     def loss_and_sums(self, model: nn.Module, batch: Episodes) -> tuple[Tensor, Tensor]:
         """Loss and [correct, shown, correct by instance, shown by instance]."""
-        logits = model(batch.inputs)
-        loss = label_loss(logits, batch.symbols).mean()
+        due = self.sampler.answers
+        logits, symbols = model(batch.inputs)[due], batch.symbols[due]
+        loss = label_loss(logits, symbols).mean()
         if self.config.loss == "sum":
             loss = loss * len(logits)
-        correct = answered_right(logits.detach(), batch.symbols)
-        at = batch.instances == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
+        correct = answered_right(logits.detach(), symbols)
+        at = batch.instances[due] == torch.tensor(INSTANCES, device=correct.device).view(-1, 1, 1)
         right, shown = correct.sum(), torch.full_like(correct.sum(), correct.numel())
         sums = torch.cat((torch.stack((right, shown)), (at & correct).sum((1, 2)), at.sum((1, 2))))
         return loss, sums.double()

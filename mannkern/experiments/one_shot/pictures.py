@@ -63,7 +63,8 @@ def draw_all(results: Sequence[Evaluation]) -> list[Path]:
             paths.append(save(accuracy_by_place(result, name), result.run, "accuracy_by_place.png"))
         if result.by_classes:
             paths.append(save(accuracy_by_classes(result, name), result.run, "accuracy_by_classes.png"))
-    paths.insert(1, save(accuracy_by_instance(results), results[0].run, "accuracy_by_instance.png"))
+    if results[0].config.shots is None:
+        paths.insert(1, save(accuracy_by_instance(results), results[0].run, "accuracy_by_instance.png"))
     return paths
 
 
@@ -84,7 +85,10 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
     top.set_ylim(bottom=0)
     side_legend(top)
     shades = colormap("viridis")
-    for place, instance in enumerate(INSTANCES):
+    if result.config.shots is not None:
+        accuracy = [100 * line["accuracy"] for line in validation]
+        bottom.plot(episodes_seen, accuracy, color=RUN_COLOURS[0], lw=1.8, label="queries")
+    for place, instance in enumerate(INSTANCES if result.config.shots is None else ()):
         points = [line["accuracy_by_instance"][str(instance)] for line in validation]
         accuracy = [math.nan if point is None else 100 * point for point in points]
         colour = shades(0.92 * place / (len(INSTANCES) - 1))
@@ -93,7 +97,7 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
     bottom.set_ylabel("accuracy on unseen classes (%)")
     bottom.set_ylim(0, 101)
     name_training_axis(bottom, "episodes")
-    side_legend(bottom, title="presentation\nof a class")
+    side_legend(bottom, title="presentation\nof a class" if result.config.shots is None else None)
     return figure
 
 
@@ -172,6 +176,8 @@ def memory(result: Evaluation, name: str) -> Figure:
         logits, read, write = model.trace(episode.inputs.to(device))  # type: ignore[operator]
     targets = episode.targets[:, 0].tolist()
     right = answered_right(logits.cpu(), episode.symbols)[:, 0].tolist()
+    if result.config.shots is not None:
+        right[: -result.config.classes] = [True] * (len(right) - result.config.classes)  # no answer was due
     title = f"{name}: one episode of unseen classes"
     figure, panels = panels_of(title, 3, (10.5, 8.4), sharex=True, ratios=(10, 10, 1.1))
     # a softmax of cosines never gets far from even weights, so white stands for them and colour for the rest

@@ -19,10 +19,9 @@ from mannkern.experiments.one_shot.experiment import (
     measure_streams,
     test_sampler,
 )
-from mannkern.files import write_json
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.runtime import load_model, usable_device
-from mannkern.training.tables import EVALUATION, run_names, side_by_side, training_lines
+from mannkern.training.tables import run_names, side_by_side, training_lines, write_evaluation
 
 EPISODES = 1000
 MANY_CLASSES = (25, *range(50, 101, 5))  # in an episode, beyond the number that a curriculum begins with (paper: 50)
@@ -84,11 +83,13 @@ def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Eval
         "unseen_augmented": result.augmented.to_dict(),
         "seen": result.seen.to_dict(),
     }
+    if config.shots is not None:
+        record["shots"] = config.shots
     if by_classes:
         record["unseen_by_classes"] = {str(classes): scores.to_dict() for classes, scores in by_classes.items()}
     if wiped is not None:
         record |= {"unseen_wiped": wiped.to_dict(), "unseen_by_place": by_place}
-    write_json(run / EVALUATION, record)
+    write_evaluation(run, record)
     return result
 
 
@@ -98,6 +99,8 @@ def table(results: Sequence[Evaluation]) -> str:
     For a run with a curriculum, a table by the number of classes follows.
     """
     config = results[0].config
+    if config.shots is not None:
+        return table_of_queries(results)
     columns = [instances()]
     for name, result in zip(run_names(results), results, strict=True):
         columns.append([name, *accuracies(result.unseen)])
@@ -115,6 +118,21 @@ def table(results: Sequence[Evaluation]) -> str:
     return "\n\n".join([*tables, note(config)])
 
 
+def table_of_queries(results: Sequence[Evaluation]) -> str:
+    """Accuracy on the queries of N-way K-shot episodes: a column for each run, and one for chance."""
+    config = results[0].config
+    columns = [["", "unseen classes", "augmented", "training classes"]]
+    for name, result in zip(run_names(results), results, strict=True):
+        scores = (result.unseen, result.augmented, result.seen)
+        columns.append([name, *(f"{s.accuracy:.1%} ± {s.accuracy_interval:.1%}" for s in scores)])
+    columns.append(["chance", *[percent(chance(config))] * 3])
+    head = (
+        f"{config.task}, accuracy on the queries, {config.classes}-way {config.shots}-shot: "
+        f"{results[0].unseen.episodes:,} episodes, ± half a 95% interval over episodes"
+    )
+    return "\n".join([head, *training_lines(results, "episodes"), "", *side_by_side(columns)])
+
+
 def verdict(result: Evaluation) -> str:
     """A sentence that says whether the model learned, by its accuracy when it has seen a class most often.
 
@@ -122,9 +140,13 @@ def verdict(result: Evaluation) -> str:
     than at the first presentation, whose label it can only guess, by more than the 95% intervals of both.
     """
     scores, blind = result.unseen, chance(result.config)
-    last = max(k for k in INSTANCES if not math.isnan(scores.by_instance[k - 1]))
-    first, known = scores.by_instance[0], scores.by_instance[last - 1]
-    uncertain = scores.interval[0] + scores.interval[last - 1]
+    if result.config.shots is not None:
+        where, first, known, uncertain = "at the queries", blind, scores.accuracy, scores.accuracy_interval
+    else:
+        last = max(k for k in INSTANCES if not math.isnan(scores.by_instance[k - 1]))
+        where = f"at the {ordinal(last)} presentation"
+        first, known = scores.by_instance[0], scores.by_instance[last - 1]
+        uncertain = scores.interval[0] + scores.interval[last - 1]
     if known > (1 + blind) / 2:
         found = "The model learned"
     elif known - first > uncertain:
@@ -132,7 +154,7 @@ def verdict(result: Evaluation) -> str:
     else:
         found = "The model has not learned"
     text = (
-        f"{found}: at the {ordinal(last)} presentation it names {percent(known)} of the characters of unseen classes "
+        f"{found}: {where} it names {percent(known)} of the characters of unseen classes "
         f"right, and chance is {percent(blind)}."
     )
     if found == "The model learned":

@@ -3,7 +3,8 @@
 from mannkern.experiments.kind import Kind
 from mannkern.experiments.sinusoids import pictures, report
 from mannkern.experiments.sinusoids.config import SinusoidConfig
-from mannkern.experiments.sinusoids.experiment import SinusoidExperiment
+from mannkern.experiments.sinusoids.experiment import SinusoidExperiment, make_model
+from mannkern.experiments.sinusoids.prediction import predict
 
 KIND = Kind(
     tasks={"sinusoids": SinusoidConfig},
@@ -13,4 +14,6 @@ KIND = Kind(
     evaluate=report.evaluate,
     table=report.table,
     draw=pictures.draw_all,
+    build=make_model,
+    predict=predict,
 )

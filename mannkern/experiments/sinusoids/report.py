@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from mannkern.experiments.sinusoids.config import SinusoidConfig
 from mannkern.experiments.sinusoids.experiment import SinusoidExperiment, SinusoidScores, measure, test_sampler
-from mannkern.files import write_json
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.runtime import load_model, usable_device
-from mannkern.training.tables import EVALUATION, run_names, side_by_side, training_lines
+from mannkern.training.tables import run_names, side_by_side, training_lines, write_evaluation
 
 STEPS = (0, 1, 5, 10)
 
@@ -46,7 +45,7 @@ def evaluate(run: Path, config: SinusoidConfig, tasks: int = 1000) -> Evaluation
         "first_order": config.first_order,
         "by_steps": [score.to_dict() for score in scores],
     }
-    write_json(run / EVALUATION, record)
+    write_evaluation(run, record)
     return Evaluation(run, config, step, scores)
 
 

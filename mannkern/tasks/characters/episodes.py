@@ -32,7 +32,8 @@ _PART = 32  # original drawings that are turned at a time, so that their pixels 
 class Episodes(NamedTuple):
     """A batch of B episodes of T steps.
 
-    inputs:    (T, B, F) float32, ``[x_t, y_{t-1}]``: the flattened image and the encoded label of the step before
+    inputs:    (T, B, F) float32, ``[x_t, y_{t-1}]``: the flattened image and the encoded label of the step before;
+               with ``queries_last`` ``[x_t, y_t]``, and zeros in place of the label of a query
     targets:   (T, B) int64, the number of the class of ``x_t`` within its episode, in [0, C)
     instances: (T, B) int64, 1 where a class appears for the first time, 2 for the second, ...
     symbols:   (T, B, K) int64, the label of that class, which the model has to answer; see ``labels.py``
@@ -150,13 +151,15 @@ class EpisodeSampler(CharacterSampler):
     length:   T, a multiple of C, default 50: ten drawings of each of five classes, as in the paper
     balanced: False shows T random different drawings of the C classes instead; T may be any number up to that of their
               drawings, such as the paper's 100 drawings of 15 classes, some classes with ten drawings
+    queries_last: True is the form of courses (CS330's homework): first K = T / C - 1 drawings of each class in shuffled
+              order, each with its label at the same step, then one query of each, in shuffled order and without label
     labels:   the form of the labels, default one-hot
     image_scale: "255" (default) keeps thin strokes pale; "maximum" divides each drawing by its darkest pixel, as the
               replications do, so that every drawing has a pixel of 1. A drawing without ink stays 0
 
     The other arguments are :class:`CharacterSampler`'s; the paper augments its training set and turns its classes.
     Attributes: ``num_classes`` C, ``length`` T, ``label_size`` (logits of an answer), ``input_size`` F = side * side
-    + ``label_size``.
+    + ``label_size``, ``answers``, the slice of the steps at which an answer is due: all, or those of the queries.
     Raises TypeError or ValueError that name the argument.
     """
 
@@ -167,6 +170,7 @@ class EpisodeSampler(CharacterSampler):
         classes_per_episode: int = 5,
         length: int = 50,
         balanced: bool = True,
+        queries_last: bool = False,
         rotate_classes: bool = False,
         augment: bool = False,
         seed: int = 0,
@@ -189,6 +193,11 @@ class EpisodeSampler(CharacterSampler):
             raise ValueError(
                 f"length: got {length}, need a multiple of classes_per_episode = {classes_per_episode} where balanced"
             )
+        if queries_last and not (balanced and length >= 2 * classes_per_episode):
+            raise ValueError(
+                f"queries_last: got {length} steps, balanced {balanced}, need balanced episodes of at least "
+                f"2 * classes_per_episode = {2 * classes_per_episode} steps, a drawing and a query of each class"
+            )
         if length > images.shape[1] * classes_per_episode:
             raise ValueError(
                 f"length: got {length}, need at most {images.shape[1] * classes_per_episode}, "
@@ -200,6 +209,7 @@ class EpisodeSampler(CharacterSampler):
         self.input_size = self._side**2 + self.label_size
         self.length = length
         self._shown = length // classes_per_episode if balanced else images.shape[1]
+        self.answers = slice(length - classes_per_episode if queries_last else 0, length)
         self._labels = labels
         self._image_scale = image_scale
 
@@ -212,7 +222,7 @@ class EpisodeSampler(CharacterSampler):
         generator = self._generator(batch_size, index)
         C, T, B, side = self.num_classes, self.length, batch_size, self._side
         labels, drawings = self._draw(B, self._shown, generator)
-        order = uniform(generator, B, C * self._shown).argsort(1)[:, :T]
+        order = self._order(B, generator)
         chosen = drawings.flatten(1).gather(1, order).T.reshape(-1)
         targets = labels.gather(1, order // self._shown).T.contiguous()
         shown = F.one_hot(targets, C).cumsum(0)
@@ -223,8 +233,23 @@ class EpisodeSampler(CharacterSampler):
         divide_by_scale(pixels.view(T, B, side * side), self._image_scale, inputs[..., : side * side])
         inputs[:1, :, side * side :] = 0
         symbols = self._labels.draw(targets, C, generator)
-        inputs[1:, :, side * side :] = encode(symbols[:-1], self.label_size)
+        encoded = inputs[..., side * side :]
+        if self.answers.start:
+            encoded[: self.answers.start] = encode(symbols[: self.answers.start], self.label_size)
+            encoded[self.answers] = 0
+        else:
+            encoded[1:] = encode(symbols[:-1], self.label_size)
         return Episodes(inputs, targets, instances, symbols)
+
+    def _order(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """(B, T) int64: which drawing a step shows, out of ``_shown`` of the first class, then those of the second."""
+        C, shown = self.num_classes, self._shown
+        if not self.answers.start:
+            return uniform(generator, batch_size, C * shown).argsort(1)[:, : self.length]
+        support = uniform(generator, batch_size, C * (shown - 1)).argsort(1)
+        support = support + support // (shown - 1)  # leaves out the last drawing of each class
+        queries = uniform(generator, batch_size, C).argsort(1) * shown + shown - 1
+        return torch.cat((support, queries), 1)
 
 
 def uniform(generator: torch.Generator, *shape: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from mannkern.tasks.characters.episodes import (
     MAX_ROTATION,
@@ -294,3 +295,37 @@ def test_sampling_takes_no_loop_over_images() -> None:
         return min(times)
 
     assert fastest(64) < 0.064, "a millisecond of an episode: several times what it takes, a tenth of a loop"
+
+
+def test_queries_last_by_hand() -> None:
+    """Two classes, one shot: two drawings with their labels at the same steps, then a query of each without label."""
+    images = coded_images(8)
+    sampler = EpisodeSampler(images, classes_per_episode=2, length=4, queries_last=True)
+    inputs, targets, instances, symbols = episodes = sampler.sample(50, 0)
+    assert sampler.answers == slice(2, 4)
+    assert torch.equal(inputs[:2, :, -2:], F.one_hot(targets[:2], 2).float())
+    assert not inputs[2:, :, -2:].any()
+    assert torch.equal(targets[:2].sort(0).values, torch.tensor([[0], [1]]).expand(2, 50))
+    assert torch.equal(targets[2:].sort(0).values, torch.tensor([[0], [1]]).expand(2, 50))
+    assert instances.tolist() == [[1] * 50] * 2 + [[2] * 50] * 2
+    assert torch.equal(symbols[..., 0], targets)
+    for part in (targets[:2], targets[2:]):
+        assert 10 < int(part[0].sum()) < 40, "in shuffled order"
+    which, drawing = decode(episodes)
+    support, queries = which[:2].sort(0).values, which[2:].sort(0).values
+    assert torch.equal(support, queries), "the queries are of the classes shown"
+    shown = drawing.gather(0, targets[:2].argsort(0)), drawing[2:].gather(0, targets[2:].argsort(0))
+    assert (shown[0] != shown[1]).all(), "and other drawings of them"
+
+
+def test_queries_last_with_more_shots() -> None:
+    """Three classes, five shots: five drawings of each in any order, three queries, eighteen different drawings."""
+    sampler = EpisodeSampler(coded_images(9), classes_per_episode=3, length=18, queries_last=True, augment=False)
+    episodes = sampler.sample(6, 1)
+    assert (episodes.instances[15:] == 6).all()
+    assert torch.equal(F.one_hot(episodes.targets[:15], 3).sum(0), torch.full((6, 3), 5))
+    which, drawing = decode(episodes)
+    assert all(len(set(zip(w.tolist(), d.tolist()))) == 18 for w, d in zip(which.T, drawing.T, strict=True))
+    for arguments in ({"length": 3}, {"length": 18, "balanced": False}):
+        with pytest.raises(ValueError, match=r"^queries_last: got \d+ steps, balanced .*, need balanced episodes"):
+            EpisodeSampler(coded_images(9), classes_per_episode=3, queries_last=True, **arguments)  # type: ignore[arg-type]

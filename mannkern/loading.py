@@ -1,0 +1,72 @@
+"""``mannkern.load``: a trained model with its settings, from the folder of a run, from a file, or by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from mannkern.training.config import RunConfig
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model as :func:`mannkern.load` returns it.
+
+    model:    the module, in evaluation mode
+    settings: those that it was trained with, a frozen dataclass such as ``OneShotConfig``
+    step:     how many steps it was trained for
+    """
+
+    model: nn.Module
+    settings: RunConfig
+    step: int
+
+    def predict(self, *arguments: Any) -> Any:
+        """What the model answers, without gradients.
+
+        A model of characters or images: ``predict(support, labels, queries)``, drawings (N, P, P), their classes (N,)
+        int64 in [0, C), and other drawings (Q, P, P) -> the classes of these, (Q,) int64. Drawings are uint8 up to 255
+        or floating point up to 1, full ink. Each query is answered by itself, so their order does not matter.
+        A model of sinusoids: ``predict(x, y, queries)``, (K,), (K,) and (Q,) -> y of the queries, (Q,).
+        A model of an algorithmic task: ``predict(inputs)``, (T, B, F) -> bits (T, B, O), 0.0 or 1.0.
+
+        Raises ``ValueError`` or ``TypeError`` that names the argument; ``TypeError`` for a task without predictions.
+        """
+        from mannkern.experiments.registry import kind_of
+        from mannkern.training.runtime import eval_mode
+
+        predict = kind_of(self.settings.task).predict
+        if predict is None:
+            raise TypeError(f"predict: got a model of {self.settings.task}, which has no predictions; call .model")
+        with eval_mode(self.model, torch.device(self.settings.device)):
+            return predict(self.model, self.settings, *arguments)
+
+
+def load(run_or_name: str | Path, *, device: str = "cpu") -> TrainedModel:
+    """The model of a run of ``python -m mannkern train``, or a trained one that comes with mannkern.
+
+    run_or_name: the folder of a run, a file that ``python -m mannkern export`` wrote, or a name, such as "mann-glyphs";
+        a folder or file of that path comes before a name
+    device: where the model goes; it takes the fastest backend there, whatever it was trained with
+
+    No code from the files is run. A file, or a name, needs the package safetensors. Raises ``ValueError`` where there
+    is no such run or model, where a file is damaged, and where the device is missing.
+    """
+    from mannkern.experiments.registry import kind_of, load_config
+    from mannkern.training.errors import CommandError
+    from mannkern.training.exported import find_model
+    from mannkern.training.runtime import load_trained, usable_device
+
+    try:
+        path = find_model(run_or_name)
+        settings = replace(load_config(path), device=device, backend=None)
+        kind = kind_of(settings.task)
+        model, step = load_trained(path, lambda: kind.make_model(settings), usable_device(settings))
+    except CommandError as error:
+        raise ValueError(f"run_or_name: {error}") from None
+    return TrainedModel(model.eval(), settings, step)

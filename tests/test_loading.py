@@ -1,0 +1,130 @@
+"""``mannkern.load``: runs of each kind and the models that come with mannkern, and what they predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import mannkern
+from mannkern.experiments import registry
+from mannkern.tasks import Copy, glyphs
+from tests.commands.calls import COPY, FEW_SHOT, SIZES, run
+
+DRAWINGS = glyphs.load(num_train=1, num_test=5, drawings=12).test  # (5, 12, 20, 20)
+LABELS = torch.arange(5).repeat_interleave(3)
+
+
+def trained(folder: Path, command: str) -> mannkern.TrainedModel:
+    assert run("train", command, "--no-evaluate --steps 1 --run", folder) == 0
+    return mannkern.load(folder)
+
+
+def ask(model: mannkern.TrainedModel, classes: int = 5, shots: int = 3) -> Tensor:
+    """The share of right answers to new drawings of the first ``classes`` characters."""
+    support = DRAWINGS[:classes, :shots].flatten(0, 1)
+    queries = DRAWINGS[:classes, shots:].flatten(0, 1)
+    labels = torch.arange(classes)
+    answers = model.predict(support, labels.repeat_interleave(shots), queries)
+    return (answers == labels.repeat_interleave(12 - shots)).double().mean()
+
+
+def test_the_model_that_comes_with_mannkern_names_characters_it_never_saw() -> None:
+    """Chance is 20%. Its settings are those of its training, and it is ready for use."""
+    model = mannkern.load("mann-glyphs")
+    assert (model.settings.task, model.settings.model, model.model.training) == ("glyphs", "mann", False)
+    assert ask(model) > 0.7
+    assert all(p.dtype == torch.float32 for p in model.model.parameters())
+
+
+def test_a_query_is_answered_by_itself() -> None:
+    """Neither the other queries nor their order change an answer, nor does the type of the pixels."""
+    model = mannkern.load("mann-glyphs")
+    support, queries = DRAWINGS[:, :3].flatten(0, 1), DRAWINGS[:, 3:5].flatten(0, 1)
+    answers = model.predict(support, LABELS, queries)
+    assert torch.equal(model.predict(support, LABELS, queries.flip(0)).flip(0), answers)
+    assert torch.equal(model.predict(support / 255, LABELS, queries / 255), answers)
+    doubled = queries.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert torch.equal(model.predict(support, LABELS, doubled), answers), "larger drawings are reduced"
+    assert set(model.predict(support[:6], LABELS[:6], queries).tolist()) <= {0, 1}, "only classes that were shown"
+
+
+@pytest.mark.parametrize(
+    ("support", "labels", "message"),
+    [
+        (DRAWINGS[0, :2], [0, 1], "^labels: got list, need a tensor of torch.int64$"),
+        (DRAWINGS[0, :2], torch.tensor([0]), r"^labels: got shape \(1,\), need \(2,\) as in support$"),
+        (DRAWINGS[0, :2], torch.tensor([0, 5]), "^labels: got 0 to 5, need 0 to 4$"),
+        (DRAWINGS[0, :0], torch.tensor([], dtype=torch.int64), "^support: got no drawings, need at least one$"),
+        (DRAWINGS[0, :2].long(), torch.tensor([0, 1]), "^support: got torch.int64, need a tensor of torch.uint8"),
+        (DRAWINGS[0, 0], torch.tensor([0, 1]), r"^support: got shape \(20, 20\), need \(drawings, 20, 20\)"),
+        (DRAWINGS[0, :2].float(), torch.tensor([0, 1]), "^support: got values out of range, need 0 to 1, full ink$"),
+    ],
+    ids=["list", "number", "range", "none", "integers", "rank", "values"],
+)
+def test_wrong_arguments_are_named(support: Tensor, labels: Tensor, message: str) -> None:
+    model = mannkern.load("mann-glyphs")
+    with pytest.raises((ValueError, TypeError), match=message):
+        model.predict(support, labels, DRAWINGS[0])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"glyphs {SIZES}",
+        f"glyphs {SIZES} --labels strings",
+        f"glyphs {SIZES} --model ntm --shots 3".replace("--length 6 ", ""),
+        f"few-shot-glyphs {FEW_SHOT}",
+        f"few-shot-glyphs {FEW_SHOT} --model meta-memory",
+    ],
+    ids=["mann", "strings", "queries-last", "matching", "meta-memory"],
+)
+@pytest.mark.usefixtures("_few_glyphs")
+def test_every_classifier_predicts(tmp_path: Path, command: str) -> None:
+    model = trained(tmp_path / "run", command)
+    support, labels = DRAWINGS[:2, :3].flatten(0, 1), torch.tensor([0, 0, 0, 1, 1, 1])
+    answers = model.predict(support, labels, DRAWINGS[:2, 3])
+    assert answers.shape == (2,)
+    assert set(answers.tolist()) <= {0, 1}
+    assert torch.equal(answers, mannkern.load(tmp_path / "run").predict(support, labels, DRAWINGS[:2, 3]))
+
+
+@pytest.fixture
+def _few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+
+
+def test_sinusoids_and_bits_are_predicted(tmp_path: Path) -> None:
+    small = "--width 4 --hidden-size 4 --threads 1 --batch-size 2"
+    sinusoids = trained(tmp_path / "sinusoids", f"sinusoids {small}")
+    assert sinusoids.predict(torch.zeros(3), torch.ones(3), torch.zeros(7)).shape == (7,)
+    with pytest.raises(ValueError, match=r"^y: got 2 points, need 3 as in x$"):
+        sinusoids.predict(torch.zeros(3), torch.ones(2), torch.zeros(7))
+    copy = trained(tmp_path / "copy", f"copy {COPY}")
+    inputs = Copy(2, 1, 3).sample(4, torch.Generator(), (3,)).inputs
+    bits = copy.predict(inputs)
+    assert bits.shape == (7, 4, 2)
+    assert set(bits.unique().tolist()) <= {0.0, 1.0}
+    with pytest.raises(ValueError, match=r"^inputs: got shape \(7, 4, 2\), need \(T, B, 3\)$"):
+        copy.predict(bits)
+
+
+def test_the_data_are_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of Omniglot is loaded where Omniglot is not."""
+    monkeypatch.setattr(glyphs, "load", None)
+    model = mannkern.load("mann-glyphs")
+    assert model.step > 0
+    for task in ("omniglot", "few-shot-omniglot"):
+        cls = registry.config_classes()[task]
+        assert registry.kind_of(task).make_model(cls(task=task)) is not None
+
+
+def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
+    for name, message in ((tmp_path, "no run at"), ("nobody", "no run and no model at nobody")):
+        with pytest.raises(ValueError, match=f"^run_or_name: {message}"):
+            mannkern.load(name)
+    with pytest.raises(ValueError, match="--device nowhere"):
+        mannkern.load("mann-glyphs", device="nowhere")
