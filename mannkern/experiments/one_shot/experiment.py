@@ -148,10 +148,14 @@ class OneShotExperiment:
         return model
 
     def sample(self, step: int, device: torch.device) -> Episodes:
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> Episodes:
+        """The episodes ``rows`` of the batch of ``step``."""
         config = self.config.at_step(step)
         if config.classes != self.sampler.num_classes:
             self.sampler = training_sampler(config, self.split.train)
-        return Episodes(*(tensor.to(device) for tensor in self.sampler.sample(config.batch_size, step)))
+        return Episodes(*(tensor.to(device) for tensor in self.sampler.sample(config.batch_size, step, rows)))
 
     def loss_and_sums(self, model: nn.Module, batch: Episodes) -> tuple[Tensor, Tensor]:
         """Loss and [correct, shown, correct by instance, shown by instance]."""

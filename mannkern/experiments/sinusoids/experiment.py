@@ -94,7 +94,12 @@ class SinusoidExperiment:
         return make_model(self.config)
 
     def sample(self, step: int, device: torch.device) -> Sinusoids:
-        return _on(self.sampler.sample(self.config.batch_size, step), device)
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> Sinusoids:
+        """The sinusoids ``rows`` of the batch of ``step``."""
+        batch = self.sampler.sample(self.config.batch_size, step)
+        return _on(Sinusoids(*(tensor[rows] for tensor in batch)), device)
 
     def loss_and_sums(self, model: nn.Module, batch: Sinusoids) -> tuple[Tensor, Tensor]:
         """Loss and [loss]."""
