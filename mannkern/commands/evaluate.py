@@ -11,6 +11,7 @@ from mannkern.commands.runs import baseline_folder, changed, check_run
 from mannkern.experiments.registry import KINDS, kind_of, load_config
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
+from mannkern.training.processes import check_alone
 from mannkern.training.runtime import use_threads
 
 
@@ -33,6 +34,7 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Evaluate runs and print them side by side."""
+    check_alone("evaluate")
     require(EVALUATION_MODULES)
     check_episodes(args.episodes)
     settings = {name: getattr(args, name) for name in ("data", "device", "threads") if getattr(args, name) is not None}

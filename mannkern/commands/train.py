@@ -45,15 +45,16 @@ def add_train(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run_train(args: argparse.Namespace) -> int:
     """Train, then evaluate and draw. Exit code 0, or 130 after Ctrl-C and 143 after SIGTERM, both with a checkpoint."""
-    require(TRAINING_MODULES)
-    check_episodes(args.episodes)
-    settings = settings_of(args)
-    task = settings.get("task", DEFAULT_TASK)
-    cls = config_classes()[task]
-    run: Path = args.run or Path("runs", f"{task}-{settings.get('model', cls().model)}")
-    if not args.resume:  # a run that resumes has settings of its own
-        check_used(cls, settings)
     with processes.joined():
+        require(TRAINING_MODULES)
+        if processes.rank() == 0:  # it may warn
+            check_episodes(args.episodes)
+        settings = settings_of(args)
+        task = settings.get("task", DEFAULT_TASK)
+        cls = config_classes()[task]
+        run: Path = args.run or Path("runs", f"{task}-{settings.get('model', cls().model)}")
+        if not args.resume:  # a run that resumes has settings of its own
+            check_used(cls, settings)
         resumes = args.resume or processes.has_begun()  # torchrun repeats the command that began the run
         leads = processes.rank() == 0
         config = processes.share(_settings(run, settings, resumes, args.overwrite) if leads else None)

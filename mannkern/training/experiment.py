@@ -28,8 +28,8 @@ class Experiment(Trainable, Protocol):
     over the steps between two lines of ``metrics.jsonl``, and ``summarize`` turns the sums into that line.
 
     To train in several processes an experiment also has ``sample_rows(step, device, rows)``: the examples ``rows``, a
-    slice, of the batch that ``sample`` gives. Its loss is then a mean over examples, and the loop adds up the means of
-    the K numbers over the processes.
+    slice, of the batch that ``sample`` gives. Its loss then has to be a mean over examples, and its K numbers sums over
+    them, because the loop takes the mean of the losses of all processes and adds up their numbers.
     """
 
     @property

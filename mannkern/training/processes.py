@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -51,13 +51,28 @@ def _is_joined() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def are_several() -> bool:
-    """Whether ``torchrun`` started this process as one of several."""
-    return _are_launched() and os.environ["WORLD_SIZE"] != "1"
-
-
 def _are_launched() -> bool:
     return dist.is_available() and all(name in os.environ for name in VARIABLES)
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """A context for what all processes do alike before they are a group: only the first one prints and says why not."""
+    if not _are_launched() or os.environ["RANK"] == "0":
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        try:
+            yield
+        except CommandError:
+            raise SystemExit(2) from None
+
+
+def check_alone(command: str) -> None:
+    """Raises ``CommandError`` where ``torchrun`` started several processes, which only ``train`` can use."""
+    with said_once():
+        if _are_launched() and os.environ["WORLD_SIZE"] != "1":
+            raise CommandError(f"{command} runs in one process: start it without torchrun")
 
 
 def share(value: T) -> T:

@@ -41,7 +41,7 @@ class Share:
 
 
 class Replica(Share):
-    """A share whose loss and sums are the means over all ranks, and whose gradients are, too."""
+    """A share whose loss is the mean over all ranks, as are its gradients, and whose sums are those of all ranks."""
 
     def __init__(self, experiment: Experiment, batch_size: int, model: nn.Module) -> None:
         super().__init__(experiment, batch_size)
@@ -51,10 +51,10 @@ class Replica(Share):
         self.replica = DistributedDataParallel(_Loss(experiment, model), find_unused_parameters=True)
 
     def loss_and_sums(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """The means over all ranks. The gradient of the loss is that of this rank: DDP takes the mean itself."""
+        """Loss and sums of all ranks. The gradient of the loss is that of this rank: DDP takes the mean itself."""
         loss, sums = self.replica(batch)
-        means = processes.add(torch.cat((loss.detach().double().unsqueeze(0), sums))) / processes.size()
-        return _Value.apply(loss, means[0].to(loss.dtype)), means[1:]
+        total = processes.add(torch.cat((loss.detach().double().unsqueeze(0), sums)))
+        return _Value.apply(loss, (total[0] / processes.size()).to(loss.dtype)), total[1:]
 
 
 class _Loss(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,9 @@ def launch(count: int, logs: Path, function: Callable[..., Any], *args: Any, res
 
     What they print is in files under ``logs``, see ``printed``.
     """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     config = LaunchConfig(
+        run_id=logs.name,
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=count,
@@ -32,12 +35,22 @@ def launch(count: int, logs: Path, function: Callable[..., Any], *args: Any, res
         start_method="fork",
         logs_specs=DefaultLogsSpecs(str(logs), redirects=Std.ALL),
     )
-    return dict(elastic_launch(config, function)(*args))
+    try:
+        return dict(elastic_launch(config, _ranked)(function, *args))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _ranked(function: Callable[..., Any], *args: Any) -> Any:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # not those of the agent, which a fork inherits
+        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+    torch.set_num_threads(1)
+    return function(*args)
 
 
 def command(arguments: Sequence[str]) -> None:
     """``python -m mannkern`` on a rank."""
-    torch.set_num_threads(1)
     code = main(arguments)
     sys.stdout.flush()
     sys.stderr.flush()
