@@ -15,6 +15,7 @@ from mannkern.commands.table import add_table
 from mannkern.commands.train import add_train
 from mannkern.commands.verify import add_verify
 from mannkern.training.errors import CommandError, file_error, is_full, is_out_of_memory
+from mannkern.training.processes import said_once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for add in (add_train, add_evaluate, add_export, add_table, add_verify, add_bench):
         add(subcommands)
     try:
-        args = parser.parse_args(arguments)
+        with said_once():
+            args = parser.parse_args(arguments)
         return int(args.function(args))
     except CommandError as error:
         print(f"mannkern: {error}", file=sys.stderr)

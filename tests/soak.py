@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.utils._pytree import tree_map
 
 import mannkern
 from mannkern.experiments import registry
 from mannkern.experiments.algorithmic.config import CopyConfig
+from mannkern.tasks import glyphs
 from mannkern.training import loop
 from mannkern.training.checkpoint import load_checkpoint
+from tests.training.launch import command, launch, printed
 from tests.training.test_loop import MAIN, assert_same
 
 LOGS = "--log-every 3 --validate-every 50 --batch-size 2 --threads 1 --save-seconds 0 --no-evaluate"
@@ -70,6 +76,61 @@ def kills(task: str, count: int, folder: Path, seed: int = 0) -> int:
     for name in ("model", "optimizer", "running_sums", "step", "rng"):
         assert_same(one[name], other[name], f"{task} {name}")
     return int(steps)
+
+
+def rank_kills(task: str, count: int, ranks: int, folder: Path, seed: int = 0) -> int:
+    """Kill a random one of the ``ranks`` ``count`` times, let ``torchrun``'s agent restart them, compare as ``kills``.
+
+    A quarter of the kills may come before the ranks train again. Returns the step that both runs end at.
+    """
+    killed, straight, draw = folder / "killed", folder / "straight", random.Random(seed)
+    begin = [task, *KINDS[task].split(), *LOGS.replace("size 2", "size 12").split()]
+    attack = threading.Thread(target=_attack, args=(killed / "metrics.jsonl", count, draw))
+    attack.start()
+    arguments = ["train", *begin, "--steps", "1000000", "--run", str(killed)]
+    with pytest.raises(ChildFailedError):  # of the signal at the end
+        launch(ranks, folder / "logs", command, arguments, restarts=count)
+    attack.join()
+    checkpoint = load_checkpoint(killed)
+    assert checkpoint is not None
+    steps = checkpoint["step"] + 3
+    ends = ["--steps", str(steps), "--no-evaluate"]
+    launch(ranks, folder / "end", command, ["train", "--resume", *ends, "--run", str(killed)])
+    launch(ranks, folder / "whole", command, ["train", *begin, *ends, "--save-seconds", "1000", "--run", str(straight)])
+    one, other = load_checkpoint(straight), load_checkpoint(killed)
+    assert one is not None
+    assert other is not None
+    for name in ("model", "optimizer", "running_sums", "step", "rng"):
+        assert_same(one[name], other[name], f"{task} on {ranks} ranks: {name}")
+    lost = "mannkern: another process of this training has ended, so this one ends too"
+    assert set(printed(folder / "logs")) <= {lost}
+    return int(steps)
+
+
+def _attack(metrics: Path, count: int, draw: random.Random) -> None:
+    """Kill one of this process's children ``count`` times, then let them all end by a signal."""
+    for number in range(count + 1):
+        before = metrics.stat().st_mtime_ns if metrics.exists() else 0
+        if number in (0, count) or draw.random() < 0.75:
+            while not metrics.exists() or metrics.stat().st_mtime_ns == before:
+                time.sleep(0.01)
+        time.sleep(draw.random())
+        while not (ranks := _children()):
+            time.sleep(0.01)
+        for rank in ranks if number == count else [draw.choice(ranks)]:
+            os.kill(rank, signal.SIGTERM if number == count else signal.SIGKILL)
+
+
+def _children() -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it has ended
+            continue
+        if int(parent) == os.getpid() and state != "Z":
+            found.append(int(path.parent.name))
+    return sorted(found)
 
 
 def growth(steps: int, folder: Path) -> float:
@@ -126,6 +187,15 @@ if __name__ == "__main__":
         for task in KINDS:
             (Path(name) / task).mkdir()
             print(f"{task}: 50 kills, equal at step {kills(task, 50, Path(name) / task):,}", flush=True)
+        split = glyphs.load(num_train=6, num_test=4)
+        glyphs.load = lambda: split
+        for task, ranks, count in (("glyphs", 2, 17), ("few-shot-glyphs", 3, 17), ("copy", 4, 16)):
+            folder = Path(name) / f"{task}-{ranks}"
+            folder.mkdir()
+            print(
+                f"{task} on {ranks} ranks: {count} kills, equal at {rank_kills(task, count, ranks, folder):,}",
+                flush=True,
+            )
         (Path(name) / "long").mkdir()
         grown = growth(100_000, Path(name) / "long")
         print(f"100,000 steps: the second half took {grown:.1f} MB more", flush=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mannkern.tasks import glyphs
 from tests import soak
 
 
@@ -14,6 +15,15 @@ from tests import soak
 @pytest.mark.parametrize("task", ["glyphs", "sinusoids"])
 def test_kills(tmp_path: Path, task: str) -> None:
     assert soak.kills(task, 2, tmp_path) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the ranks in /proc")
+def test_kills_of_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three ranks, because the sum of three numbers depends on their order."""
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    assert soak.rank_kills("few-shot-glyphs", 2, 3, tmp_path) > 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's count of pages")

@@ -12,6 +12,7 @@ from mannkern.experiments.registry import KINDS, kind_of, load_config
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.exported import find_model, is_exported, trained_models
+from mannkern.training.processes import check_alone
 from mannkern.training.runtime import use_threads
 
 
@@ -36,6 +37,7 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Evaluate runs and print them side by side."""
+    check_alone("evaluate")
     require(EVALUATION_MODULES)
     check_episodes(args.episodes)
     settings = {name: getattr(args, name) for name in ("data", "device", "threads") if getattr(args, name) is not None}

@@ -28,6 +28,7 @@ from mannkern.training.checkpoint import CHECKPOINT, CONFIG, load_checkpoint
 from mannkern.training.drawing import PICTURES
 from mannkern.training.errors import CommandError
 from mannkern.training.lock import LOCK, locked
+from mannkern.training.processes import check_alone
 
 EMPTY = (LOCK, *ROWS)  # what a kill at the start leaves
 VARIED = ("model", "controller")  # the rows differ in these
@@ -56,6 +57,7 @@ def add_table(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run_table(args: argparse.Namespace) -> int:
     """Train the rows that lack training, then measure and print all. Exit code 0, or 130 and 143 after a signal."""
+    check_alone("table")
     require(TRAINING_MODULES)
     check_episodes(args.episodes)
     settings = settings_of(args)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 from pathlib import Path
+from typing import Any
 
 from mannkern.commands.evaluate import report
 from mannkern.commands.options import (
@@ -27,6 +28,7 @@ from mannkern.commands.runs import (
 )
 from mannkern.experiments import registry
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
+from mannkern.training import processes
 from mannkern.training.checkpoint import save_config
 from mannkern.training.config import RunConfig
 from mannkern.training.experiment import Experiment
@@ -43,20 +45,35 @@ def add_train(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run_train(args: argparse.Namespace) -> int:
     """Train, then evaluate and draw. Exit code 0, or 130 after Ctrl-C and 143 after SIGTERM, both with a checkpoint."""
-    require(TRAINING_MODULES)
-    check_episodes(args.episodes)
-    settings = settings_of(args)
-    task = settings.get("task", DEFAULT_TASK)
-    cls = config_classes()[task]
-    run: Path = args.run or Path("runs", f"{task}-{settings.get('model', cls().model)}")
-    if not args.resume:  # a run that resumes has settings of its own
-        check_used(cls, settings)
-    config = resumed_settings(run, settings) if args.resume else new_settings(settings)
-    if not args.resume:
-        check_new_run(run, args.overwrite)
-    experiment = registry.prepare(config)
-    with resumed(run, config) if args.resume else begun(run, config, args.overwrite):
-        return _train(config, run, experiment, args)
+    with processes.joined():
+        require(TRAINING_MODULES)
+        if processes.rank() == 0:  # it may warn
+            check_episodes(args.episodes)
+        settings = settings_of(args)
+        task = settings.get("task", DEFAULT_TASK)
+        cls = config_classes()[task]
+        run: Path = args.run or Path("runs", f"{task}-{settings.get('model', cls().model)}")
+        if not args.resume:  # a run that resumes has settings of its own
+            check_used(cls, settings)
+        resumes = args.resume or processes.has_begun()  # torchrun repeats the command that began the run
+        leads = processes.rank() == 0
+        config = processes.share(_settings(run, settings, resumes, args.overwrite) if leads else None)
+        assert config is not None
+        experiment = registry.prepare(config)
+        if not leads:
+            return _train(config, run, experiment, args)
+        with resumed(run, config) if resumes else begun(run, config, args.overwrite):
+            processes.note_begun()
+            return _train(config, run, experiment, args)
+
+
+def _settings(run: Path, settings: dict[str, Any], resumes: bool, overwrite: bool) -> RunConfig:
+    """The settings of the run, checked. Nothing is written."""
+    if resumes:
+        return resumed_settings(run, settings)
+    config = new_settings(settings)
+    check_new_run(run, overwrite)
+    return config
 
 
 def _train(config: RunConfig, run: Path, experiment: Experiment, args: argparse.Namespace) -> int:
@@ -66,14 +83,15 @@ def _train(config: RunConfig, run: Path, experiment: Experiment, args: argparse.
     baseline = config.baseline_at(outcome.step) if outcome.signal is None else None
     if baseline is not None:
         folder = baseline_folder(run)
-        folder.mkdir(exist_ok=True)
-        save_config(folder, baseline)
+        if processes.rank() == 0:
+            folder.mkdir(exist_ok=True)
+            save_config(folder, baseline)
         print(f"{baseline.model.upper()} on the same data, in {folder}")
         outcome = registry.train(baseline, folder)
         runs.append(folder)
     if outcome.signal is not None:
         print(f"Stopped at step {outcome.step:,}; saved. Continue: python -m mannkern train --run {run} --resume")
-    if outcome.signal != signal.SIGTERM and not args.no_evaluate:
+    if outcome.signal != signal.SIGTERM and not args.no_evaluate and processes.rank() == 0:
         print(f"Evaluating, {args.episodes:,} each (Ctrl-C skips it)", flush=True)
         report(runs, [load_config(path) for path in runs], args.episodes)
     return 0 if outcome.signal is None else 128 + outcome.signal

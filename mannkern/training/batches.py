@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from mannkern.training.experiment import Experiment
+from mannkern.training import processes
+from mannkern.training.experiment import Trainable
 
 
 class Batches:
@@ -19,9 +20,9 @@ class Batches:
     thread would hold up those of the model: a step of 16 episodes on two threads of two processors took 2% longer.
     """
 
-    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+    def __init__(self, experiment: Trainable, device: torch.device) -> None:
         self.experiment, self.device = experiment, device
-        is_free = device.type != "cpu" or torch.get_num_threads() < usable_processors()
+        is_free = device.type != "cpu" or torch.get_num_threads() * processes.local_size() < usable_processors()
         self.executor = ThreadPoolExecutor(1) if is_free else None
         self.next: tuple[int, Future[Any]] | None = None
 

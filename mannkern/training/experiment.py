@@ -11,11 +11,25 @@ VALIDATION_SEED = 1_000_001  # the two differ, so that nobody reports the data t
 EVALUATION_SEED = 1_000_002
 
 
-class Experiment(Protocol):
+class Trainable(Protocol):
+    """What a training step needs: a batch and its loss."""
+
+    def sample(self, step: int, device: torch.device) -> Any:
+        """The batch of ``step``, tensors on ``device``. It depends on the settings and the step alone."""
+
+    def loss_and_sums(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """The loss () to minimise, and the sums (K,) of this step, float64 without gradient."""
+
+
+class Experiment(Trainable, Protocol):
     """A task and how a model learns it. A step trains on a batch of B examples.
 
     Besides the loss a step gives K numbers, such as the number of right answers. The loop adds them up in float64
     over the steps between two lines of ``metrics.jsonl``, and ``summarize`` turns the sums into that line.
+
+    To train in several processes an experiment also has ``sample_rows(step, device, rows)``: the examples ``rows``, a
+    slice, of the batch that ``sample`` gives. Its loss then has to be a mean over examples, and its K numbers sums over
+    them, because the loop takes the mean of the losses of all processes and adds up their numbers.
     """
 
     @property
@@ -28,12 +42,6 @@ class Experiment(Protocol):
 
     def make_model(self) -> nn.Module:
         """A new model on the CPU. Torch's generator draws its parameters."""
-
-    def sample(self, step: int, device: torch.device) -> Any:
-        """The batch of ``step``, tensors on ``device``. It depends on the settings and the step alone."""
-
-    def loss_and_sums(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """The loss () to minimise, and the sums (K,) of this step, float64 without gradient."""
 
     def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
         """Names and numbers for ``metrics.jsonl``, from K sums over ``steps`` steps."""

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mannkern.training import processes
+from mannkern.training.batch_norm import share_statistics
 from mannkern.training.experiment import Experiment
 
 ADVICE = "docs/learning.md says what to try"
+FIRST = "the first operation that gave such a number is"
 
 
 class NotFinite(ArithmeticError):
@@ -52,16 +55,24 @@ def find_operation(experiment: Experiment, model: nn.Module, batch: Any) -> str:
     with FirstNotFinite() as watch:
         loss, _ = experiment.loss_and_sums(model, batch)
     if watch.name is not None:
-        return f"the first operation that gave such a number is {watch.name}, in the forward pass"
+        return f"{FIRST} {watch.name}, in the forward pass"
     with watch:
         loss.backward()
     if watch.name is not None:
-        return f"the first operation that gave such a number is {watch.name}, in the backward pass"
+        return f"{FIRST} {watch.name}, in the backward pass"
     with watch:
         torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     if watch.name is not None:
         return "every number of it is finite, but their norm is not"
     return "no operation gave such a number out of finite ones, so look at the data"
+
+
+def where_not_finite(experiment: Experiment, model: nn.Module, batch: Any) -> str:
+    """As ``find_operation``; of several ranks, with a part of the batch each, the first one that found an operation."""
+    share_statistics(model, False)  # each looks alone
+    found = processes.gather(find_operation(experiment, model, batch))
+    rank = next((rank for rank, text in enumerate(found) if text.startswith(FIRST)), 0)
+    return found[rank] + (f", on rank {rank}" if len(found) > 1 else "")
 
 
 def first_bad(before: Tensor, loss: Tensor, norm: Tensor, step: int) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mannkern.training import processes
 from mannkern.training.errors import CommandError
 
 try:
@@ -22,13 +23,13 @@ _held: set[Path] = set()  # folders that this process has locked
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """A context in which no other process trains in the folder ``run``, which must exist.
+    """A context in which no other process trains in the folder ``run``, which must exist. Of several ranks 0 locks it.
 
     The system frees the lock when the process ends, however it ends. The same process may lock a folder again.
     Raises ``CommandError``, which names the process that has the lock.
     """
     folder = run.resolve()
-    if fcntl is None or folder in _held:
+    if fcntl is None or folder in _held or processes.rank() > 0:
         yield
         return
     number = _acquire(run)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from mannkern.training import processes
 from mannkern.training.batches import Batches
 from mannkern.training.checkpoint import load_checkpoint, save_checkpoint
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
-from mannkern.training.finite import ADVICE, NotFinite, find_operation, first_bad
+from mannkern.training.finite import ADVICE, NotFinite, first_bad, where_not_finite
 from mannkern.training.lock import locked
 from mannkern.training.metrics import Journal, empty_sums, step_sums, summarize
 from mannkern.training.progress import ProgressBar, StopSignals
+from mannkern.training.replica import replicate, seed_step
 from mannkern.training.restore import restore
 from mannkern.training.runtime import make_optimizer, set_learning_rate, train_step, usable_device, use_threads
 
@@ -34,7 +36,8 @@ def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
     """Train ``experiment`` in the folder ``run``, from its checkpoint if there is one, until a limit, goal or signal.
 
     On SIGINT and SIGTERM the step ends, then the run is saved. The data depend on the seed and the step alone, and the
-    checkpoint holds all else that a step reads, so a resumed run on the CPU equals one that never stopped.
+    checkpoint holds all else that a step reads, so a resumed run on the CPU equals one that never stopped. Several
+    processes (``processes.joined``) share each batch; rank 0 validates, writes, and decides when it is over.
     Raises ``CommandError`` for sizes or devices that do not work, where another process trains in ``run``, and where
     the loss or the gradient is not finite; the last checkpoint is then from before that.
     """
@@ -50,8 +53,10 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
     optimizer = make_optimizer(config, model)
     running_sums, step, seconds = empty_sums(experiment.num_sums).to(device), 0, 0.0
     bad = torch.full((), math.inf, device=device)  # the first step that is not finite
-    if (checkpoint := load_checkpoint(run)) is not None:
+    leads = processes.rank() == 0
+    if (checkpoint := processes.share(load_checkpoint(run) if leads else None)) is not None:
         step, seconds = restore(run, checkpoint, model, optimizer, running_sums, device)
+    share = replicate(experiment, config, model)
 
     def check_finite() -> None:
         if not bool(torch.isfinite(running_sums).all()):
@@ -63,6 +68,8 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
 
     def save() -> None:
         check_finite()
+        if journal is None:
+            return
         journal.flush()
         state = {
             "config": config.to_dict(),
@@ -76,10 +83,14 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
         }
         save_checkpoint(run, state)
 
+    def is_over() -> bool:
+        over = reached or step >= config.step_limit or seconds >= config.second_limit
+        return any(processes.largest(int(over and leads), stop.number or 0))
+
     with (
         StopSignals() as stop,
-        Journal(run, step) as journal,
-        Batches(experiment, device) as batches,
+        Journal(run, step) if leads else nullcontext() as journal,
+        Batches(share, device) as batches,
         closing(ProgressBar(config, step, seconds)) as progress,
     ):
         save()  # from here on there is a checkpoint, whatever happens
@@ -87,15 +98,16 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
         saved = mark = time.perf_counter()
         steps_since_mark = 0
         reached = False
-        while not (reached or stop.number or step >= config.step_limit or seconds >= config.second_limit):
+        while not is_over():
             batch = batches.take(step)
             set_learning_rate(config, optimizer, step)
+            seed_step(config, step)
             generator = torch.get_rng_state()
             try:
-                loss, norm, sums = train_step(experiment, model, optimizer, batch, config.clip)
+                loss, norm, sums = train_step(share, model, optimizer, batch, config.clip)
             except NotFinite as error:
                 torch.set_rng_state(generator)
-                found = find_operation(experiment, model, batch)
+                found = where_not_finite(experiment, model, batch)
                 raise CommandError(f"the {error} is not finite at step {step + 1}: {found}; {ADVICE}") from None
             step += 1
             steps_since_mark += 1
@@ -107,11 +119,12 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
                 summary = summarize(running_sums, experiment)  # waits for the device, so the clock below is honest
                 now = time.perf_counter()
                 rate = steps_since_mark * config.batch_size / (now - mark)
-                journal.write("train", {**position(now), **summary, f"{experiment.unit}_per_second": rate})
+                if journal is not None:
+                    journal.write("train", {**position(now), **summary, f"{experiment.unit}_per_second": rate})
                 text = experiment.progress_text(summary)
                 progress.note(f"loss {summary['loss']:.3f}, {text}, {rate:,.0f} {experiment.unit}/s")
                 running_sums, steps_since_mark, mark = torch.zeros_like(running_sums), 0, now
-            if step % config.validate_every == 0:
+            if step % config.validate_every == 0 and journal is not None:
                 pause = time.perf_counter()
                 measured = experiment.validate(model, device)
                 journal.write("validation", {**position(pause), **measured})
@@ -124,4 +137,5 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
                 saved = time.perf_counter()
             progress.show(step, seconds)
         save()
-    return Outcome(step, stop.number)
+        (signal,) = processes.largest(stop.number or 0)
+    return Outcome(step, signal or None)

@@ -8,6 +8,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from mannkern.training import processes
 from mannkern.training.config import RunConfig
 
 
@@ -53,6 +54,7 @@ class ProgressBar:
             bar_format=self._format(step),
             mininterval=interval,
             dynamic_ncols=True,
+            disable=processes.rank() > 0,
         )
 
     def _share(self, step: int, seconds: float) -> float:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from mannkern import backends
+from mannkern.training import processes
 from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
-from mannkern.training.experiment import Experiment
+from mannkern.training.experiment import Experiment, Trainable
 from mannkern.training.finite import NotFinite
 from mannkern.training.restore import restore_model
 
@@ -27,9 +28,17 @@ def use_threads(config: RunConfig) -> None:
 
 
 def usable_device(config: RunConfig) -> torch.device:
-    """``config.device``. Raises ``CommandError`` where it is missing or ``config.backend`` does not run on it."""
+    """``config.device``; of several processes on a machine each has a GPU of its own.
+
+    Raises ``CommandError`` where it is missing or ``config.backend`` does not run on it.
+    """
     try:
         device = torch.device(config.device)
+        if device.type == "cuda" and processes.size() > 1:
+            if device.index is not None:
+                raise ValueError("several processes need cuda without a number; each takes the one of its local rank")
+            device = torch.device("cuda", processes.local_rank())
+            torch.cuda.set_device(device)
         torch.empty(0, device=device)
         backends.choose(config.family, config.backend, device)
     except (RuntimeError, ValueError, AssertionError) as error:  # torch built without CUDA asserts
@@ -62,7 +71,7 @@ def set_learning_rate(config: RunConfig, optimizer: torch.optim.Optimizer, step:
 
 
 def train_step(
-    experiment: Experiment, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, clip: float
+    experiment: Trainable, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, clip: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Train on ``batch``: the loss (), the norm () of the gradient before clipping, and the sums (K,).
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mannkern.training import processes
 from mannkern.training.config import RunConfig, flag
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
@@ -37,8 +38,9 @@ def check_sizes(experiment: Experiment, config: RunConfig, device: torch.device)
 
     Raises it as ``experiment.make_model`` does, too, for sizes that are impossible.
     """
-    parameters = COPIES * parameter_bytes(experiment)
-    batch = 4.0 * config.numbers_of_batch()
+    ours = processes.local_size() if device.type == "cpu" else 1  # processes that share this memory
+    parameters = ours * COPIES * parameter_bytes(experiment)
+    batch = ours * 4.0 * config.numbers_of_batch() / processes.size()
     available = available_bytes(device)
     if parameters + batch > available:
         names = [flag(entry.name) for entry in fields(config) if entry.name in SIZES]

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import torch
 
+from mannkern.training import processes
 from mannkern.training.checkpoint import save_config
 from mannkern.training.config import RunConfig
 from mannkern.training.experiment import Experiment
 from mannkern.training.finite import NotFinite
+from mannkern.training.replica import share_of
 from mannkern.training.runtime import make_optimizer, train_step
 
 SECONDS = 1.0  # of all timed steps together; at least LEAST of each
@@ -52,11 +54,12 @@ def choose_threads(experiment: Experiment, config: RunConfig, run: Path) -> RunC
     """
     if config.threads is not None:
         return config
-    trial = try_threads(experiment, config)
+    trial = processes.share(try_threads(experiment, config))  # all try at once, as they will train
     if trial is not None:
         print(trial.text(experiment.unit, config.batch_size), flush=True)
-    config = replace(config, threads=trial.threads if trial else torch.get_num_threads())
-    save_config(run, config)
+    config = replace(config, threads=processes.share(trial.threads if trial else torch.get_num_threads()))
+    if processes.rank() == 0:
+        save_config(run, config)
     return config
 
 
@@ -77,13 +80,14 @@ def try_threads(experiment: Experiment, config: RunConfig) -> Trial | None:
         try:
             model = experiment.make_model()
             optimizer = make_optimizer(config, model)
-            batch = experiment.sample(0, device)
+            share = share_of(experiment, config)
+            batch = share.sample(0, device)
             began = time.perf_counter()
             while len(shares) <= LEAST or (len(shares) <= MOST and time.perf_counter() - began < SECONDS):
                 for threads, times in seconds.items():
                     torch.set_num_threads(threads)
                     start, processor = time.perf_counter(), time.thread_time()
-                    train_step(experiment, model, optimizer, batch, config.clip)
+                    train_step(share, model, optimizer, batch, config.clip)
                     times.append(time.perf_counter() - start)
                     if threads == 1:
                         shares.append((time.thread_time() - processor) / times[-1])

@@ -101,7 +101,12 @@ class AlgorithmicExperiment:
             raise CommandError(str(error)) from error
 
     def sample(self, step: int, device: torch.device) -> Sequences:
-        return _on(self.task.sample(self.config.batch_size, seeds.generator(self.config.seed, step)), device)
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> Sequences:
+        """The sequences ``rows`` of the batch of ``step``."""
+        batch = self.task.sample(self.config.batch_size, seeds.generator(self.config.seed, step))
+        return _on(Sequences(*(tensor[:, rows].contiguous() for tensor in batch)), device)
 
     def loss_and_sums(self, model: nn.Module, batch: Sequences) -> tuple[Tensor, Tensor]:
         """Loss and [bits, wrong bits, sequences]."""

@@ -98,7 +98,11 @@ class FewShotExperiment:
         return make_model(self.config)
 
     def sample(self, step: int, device: torch.device) -> FewShotEpisodes:
-        return _on(self.sampler.sample(self.config.batch_size, step), device)
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> FewShotEpisodes:
+        """The episodes ``rows`` of the batch of ``step``."""
+        return _on(self.sampler.sample(self.config.batch_size, step, rows), device)
 
     def loss_and_sums(self, model: nn.Module, batch: FewShotEpisodes) -> tuple[Tensor, Tensor]:
         """Loss and [correct, queries]."""

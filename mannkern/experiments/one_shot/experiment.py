@@ -208,10 +208,16 @@ class OneShotExperiment:
         return make_model(self.config)
 
     def sample(self, step: int, device: torch.device) -> Episodes:
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> Episodes:
+        """The episodes ``rows`` of the batch of ``step``; of a memory that is not wiped, all."""
+        if self.config.carries and rows != slice(None):
+            raise CommandError("--persistent trains in one process: its memories belong to the rows of the batch")
         config = self.config.at_step(step)
         if config.classes != self.sampler.num_classes:
             self.sampler = training_sampler(config, self.split.train)
-        return _on(self.sampler.sample(config.batch_size, step), device)
+        return _on(self.sampler.sample(config.batch_size, step, rows), device)
 
     def loss_and_sums(self, model: nn.Module, batch: Episodes) -> tuple[Tensor, Tensor]:
         """Loss and [correct, shown, correct by instance, shown by instance]."""

@@ -94,16 +94,21 @@ class SinusoidExperiment:
         return make_model(self.config)
 
     def sample(self, step: int, device: torch.device) -> Sinusoids:
-        return _on(self.sampler.sample(self.config.batch_size, step), device)
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> Sinusoids:
+        """The sinusoids ``rows`` of the batch of ``step``."""
+        batch = self.sampler.sample(self.config.batch_size, step)
+        return _on(Sinusoids(*(tensor[rows] for tensor in batch)), device)
 
     def loss_and_sums(self, model: nn.Module, batch: Sinusoids) -> tuple[Tensor, Tensor]:
-        """Loss and [loss]."""
+        """Loss and [sum of the sinusoids' mean squared errors]."""
         loss = F.mse_loss(model(batch.support, batch.labels, batch.queries), batch.targets)
-        return loss, loss.detach().double().unsqueeze(0)
+        return loss, loss.detach().double().unsqueeze(0) * len(batch.targets)
 
     def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
         """``root_mean_squared_error``, in units of y."""
-        return {"root_mean_squared_error": math.sqrt(sums[0] / steps)}
+        return {"root_mean_squared_error": math.sqrt(sums[0] / (steps * self.config.batch_size))}
 
     def progress_text(self, summary: dict[str, Any]) -> str:
         return f"y to within {summary['root_mean_squared_error']:.2f}"

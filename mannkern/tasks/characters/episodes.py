@@ -26,6 +26,7 @@ MAX_SHIFT = 2.0
 """Largest shift of an augmented drawing along each axis, in pixels of 20: about 10 pixels of the original 105."""
 MAX_SHIFT_OF_105 = 10.0
 """Largest shift of a drawing that is augmented before it is reduced, in pixels of 105, as in the paper."""
+ALL = slice(None)
 _PART = 32  # original drawings that are turned at a time, so that their pixels stay in the cache
 
 
@@ -119,19 +120,21 @@ class CharacterSampler:
         drawings = uniform(generator, *shape, num_drawings).argsort(2)[..., :shown]
         return labels, classes.unsqueeze(2) * num_drawings + drawings
 
-    def _pixels(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Numbers of drawings (n,) -> pixels (n, side, side) in [0, 255], augmented if the sampler augments.
+    def _pixels(self, chosen: Tensor, generator: torch.Generator, own: Tensor) -> Tensor:
+        """Numbers of drawings (...) -> pixels (n, side, side) in [0, 255], augmented if the sampler augments.
 
+        own: (n,) which of the drawings; the draws for the others are made too, so that they do not depend on it.
         Behind the numbers of the drawings as they are come those of the same turned by one quarter, two and three.
         """
+        number, chosen = chosen.numel(), chosen.flatten()[own]
         drawings = self._images.flatten(0, 1)
         pixels = drawings.index_select(0, chosen % len(drawings))
         if self._num_available > len(self._images):
             pixels = quarter_turns(pixels, chosen // len(drawings))
         if not self._augment:
             return self._reduced(pixels)
-        angles = (2 * uniform(generator, len(chosen)) - 1) * MAX_ROTATION
-        shifts = (2 * uniform(generator, len(chosen), 2) - 1) * self._max_shift
+        angles = ((2 * uniform(generator, number) - 1) * MAX_ROTATION)[own]
+        shifts = ((2 * uniform(generator, number, 2) - 1) * self._max_shift)[own]
         if self._side == pixels.shape[1]:
             return rotate_and_shift(pixels.float(), angles, shifts)
         parts = zip(pixels.split(_PART), angles.split(_PART), shifts.split(_PART), strict=True)
@@ -213,26 +216,29 @@ class EpisodeSampler(CharacterSampler):
         self._labels = labels
         self._image_scale = image_scale
 
-    def sample(self, batch_size: int, index: int) -> Episodes:
+    def sample(self, batch_size: int, index: int, rows: slice = ALL) -> Episodes:
         """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
 
-        The result depends on the constructor's arguments, ``batch_size`` and ``index`` alone, so a resumed training
-        sees the episodes of an unbroken one. Torch's generator stays as it was.
+        rows: those of the B episodes to make, by default all; the others cost next to nothing. The result depends on
+        the constructor's arguments, ``batch_size``, ``index`` and ``rows`` alone, so a resumed training sees the
+        episodes of an unbroken one. Torch's generator stays as it was.
         """
         generator = self._generator(batch_size, index)
         C, T, B, side = self.num_classes, self.length, batch_size, self._side
         labels, drawings = self._draw(B, self._shown, generator)
         order = self._order(B, generator)
-        chosen = drawings.flatten(1).gather(1, order).T.reshape(-1)
-        targets = labels.gather(1, order // self._shown).T.contiguous()
+        chosen = drawings.flatten(1).gather(1, order).T
+        own = torch.arange(T * B, device=chosen.device).view(T, B)[:, rows]
+        all_targets = labels.gather(1, order // self._shown).T
+        targets, B = all_targets[:, rows].contiguous(), own.shape[1]
         shown = F.one_hot(targets, C).cumsum(0)
         instances = shown.gather(2, targets[..., None])[..., 0]
 
-        pixels = self._pixels(chosen, generator)
+        pixels = self._pixels(chosen, generator, own.flatten())
         inputs = torch.empty(T, B, self.input_size, device=pixels.device)
         divide_by_scale(pixels.view(T, B, side * side), self._image_scale, inputs[..., : side * side])
         inputs[:1, :, side * side :] = 0
-        symbols = self._labels.draw(targets, C, generator)
+        symbols = self._labels.draw(all_targets, C, generator)[:, rows].contiguous()
         encoded = inputs[..., side * side :]
         if self.answers.start:
             encoded[: self.answers.start] = encode(symbols[: self.answers.start], self.label_size)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mannkern.integers import check_integer
-from mannkern.tasks.characters.episodes import CharacterSampler, uniform
+from mannkern.tasks.characters.episodes import ALL, CharacterSampler, uniform
 
 
 class FewShotEpisodes(NamedTuple):
@@ -66,11 +66,11 @@ class FewShotSampler(CharacterSampler):
         self.shots = shots
         self.queries = queries
 
-    def sample(self, batch_size: int, index: int) -> FewShotEpisodes:
+    def sample(self, batch_size: int, index: int, rows: slice = ALL) -> FewShotEpisodes:
         """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
 
-        The result depends on the constructor's arguments, ``batch_size`` and ``index`` alone. Torch's generator stays
-        as it was.
+        rows: those of the B episodes to make, by default all; the others cost next to nothing. The result depends on
+        the constructor's arguments, ``batch_size``, ``index`` and ``rows`` alone. Torch's generator stays as it was.
         """
         generator = self._generator(batch_size, index)
         B, C, K, each = batch_size, self.num_classes, self.shots, self.queries
@@ -81,7 +81,8 @@ class FewShotSampler(CharacterSampler):
             chosen.append(part.reshape(B, C * count).gather(1, order))
             labels.append(names.gather(1, order // count))
         numbers = torch.cat(chosen, 1)
-        pixels = self._pixels(numbers.flatten(), generator)
-        images = (pixels / 255).view(*numbers.shape, *pixels.shape[1:])
+        own = torch.arange(numbers.numel(), device=numbers.device).view(numbers.shape)[rows]
+        pixels = self._pixels(numbers, generator, own.flatten())
+        images = (pixels / 255).view(*own.shape, *pixels.shape[1:])
         support, queries = images.split([C * K, C * each], 1)
-        return FewShotEpisodes(support.contiguous(), labels[0], queries.contiguous(), labels[1])
+        return FewShotEpisodes(support.contiguous(), labels[0][rows], queries.contiguous(), labels[1][rows])

@@ -1,0 +1,172 @@
+"""The processes that train one model together: their ranks, what they tell each other, and how an error ends them all.
+
+``torchrun`` starts them; without it there is one, of rank 0. Rank 0 decides and writes, the others follow.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mannkern.training.errors import CommandError
+
+T = TypeVar("T")
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them
+PATIENCE = timedelta(minutes=30)  # rank 0 may validate for so long while the others wait
+FAILED = "mannkern/failed"
+FATAL = "mannkern/fatal"
+BEGUN = "mannkern/begun"
+_stores: list[Any] = []  # that of torchrun, which outlives a restart of the processes
+
+
+def rank() -> int:
+    """The rank of this process, 0 where it trains alone."""
+    return dist.get_rank() if _is_joined() else 0
+
+
+def size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if _is_joined() else 1
+
+
+def local_rank() -> int:
+    """The rank of this process among those of its machine, and so the number of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", 0)) if _is_joined() else 0
+
+
+def local_size() -> int:
+    """How many of the processes are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", size())) if _is_joined() else 1
+
+
+def _is_joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _are_launched() -> bool:
+    return dist.is_available() and all(name in os.environ for name in VARIABLES)
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """A context for what all processes do alike before they are a group: only the first one prints and says why not."""
+    if not _are_launched() or os.environ["RANK"] == "0":
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        try:
+            yield
+        except CommandError:
+            raise SystemExit(2) from None
+
+
+def check_alone(command: str) -> None:
+    """Raises ``CommandError`` where ``torchrun`` started several processes, which only ``train`` can use."""
+    with said_once():
+        if _are_launched() and os.environ["WORLD_SIZE"] != "1":
+            raise CommandError(f"{command} runs in one process: start it without torchrun")
+
+
+def share(value: T) -> T:
+    """The ``value`` of rank 0, for all."""
+    if size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def gather(value: T) -> list[T]:
+    """The values of all ranks, for all."""
+    values: list[Any] = [value] * size()
+    if size() > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def largest(*numbers: int) -> list[int]:
+    """The largest of each of the ``numbers`` over all ranks, for all. They travel between processors, not GPUs."""
+    if size() == 1:
+        return list(numbers)
+    together = torch.tensor(numbers, dtype=torch.int64)
+    dist.all_reduce(together, dist.ReduceOp.MAX)
+    return together.tolist()
+
+
+def add(tensor: Tensor) -> Tensor:
+    """Replace ``tensor`` by its sum over all ranks, and return it."""
+    if size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def has_begun() -> bool:
+    """Whether these processes came back for others that had begun the run, after one of them had ended too early."""
+    again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    return bool(_stores) and (again or _stores[-1].check([BEGUN]))
+
+
+def note_begun() -> None:
+    """Let ``has_begun`` be true from now on."""
+    for store in _stores:
+        store.set(BEGUN, "")
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """A context in which the processes of ``torchrun`` are one group; without ``torchrun`` it does nothing.
+
+    Where one fails, all end, and only the first one says why. Ranks above 0 print nothing on stdout.
+    Raises ``CommandError`` where another process has ended, and SystemExit where another has said why.
+    """
+    if not _are_launched():
+        yield
+        return
+    store, own, count = next(dist.rendezvous("env://", timeout=PATIENCE))  # type: ignore[attr-defined]
+    number = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
+    attempt = dist.PrefixStore(f"mannkern/{number}", store)  # type: ignore[attr-defined]
+    if store.check([FATAL]):  # it would fail again
+        raise SystemExit(2)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    dist.init_process_group(backend, store=attempt, rank=own, world_size=count, timeout=PATIENCE)
+    _stores.append(store)
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere) if own > 0 else nullcontext():
+            yield
+    except (Exception, KeyboardInterrupt) as error:
+        _end(error, store, attempt, count)
+        raise
+    finally:
+        _stores.remove(store)
+    dist.destroy_process_group()
+
+
+def _end(error: BaseException, store: Any, attempt: Any, count: int) -> None:
+    """Raise what this process ends with after ``error``; return where that is ``error`` itself."""
+    try:
+        is_first = attempt.add(FAILED, 1) == 1
+        if is_first and isinstance(error, CommandError):
+            store.set(FATAL, "")
+    except RuntimeError:  # the store's own process has ended
+        is_first = rank() == 0
+    if not is_first:
+        raise SystemExit(1) from None
+    if count > 1 and _is_lost(error):
+        raise CommandError("another process of this training has ended, so this one ends too") from None
+    if count > 1 and isinstance(error, CommandError):
+        raise CommandError(f"rank {rank()} on {socket.gethostname()}: {error}") from None
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether ``error`` says that a process does not answer."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "Gloo", "NCCL"))
+    )

@@ -1,0 +1,142 @@
+"""Several processes train one model: as one process with the same batch, and an error of one ends them all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.utils.tensorboard.writer  # so that the ranks need not import it
+from torch import Tensor
+
+from mannkern.experiments import registry
+from mannkern.experiments.algorithmic.config import CopyConfig
+from mannkern.experiments.few_shot.config import FewShotConfig
+from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.sinusoids.config import SinusoidConfig
+from mannkern.tasks import glyphs
+from mannkern.training import processes
+from mannkern.training.checkpoint import load_checkpoint
+from mannkern.training.config import RunConfig
+from tests.training.launch import launch, printed
+from tests.training.line import LINE, Line, train_line
+from tests.training.parabola import ParabolaConfig
+from tests.training.test_loop import numbers
+
+COMMON: dict[str, Any] = {"batch_size": 6, "log_every": 2, "validate_every": 3, "threads": 1}
+CONFIGS: dict[str, RunConfig] = {
+    "glyphs": OneShotConfig(
+        classes=2, length=6, hidden_size=8, memory_slots=6, memory_width=4, num_reads=2, **COMMON
+    ),
+    "strings": OneShotConfig(model="lstm", labels="strings", classes=2, length=6, hidden_size=8, **COMMON),
+    "copy": CopyConfig(bits=2, max_length=3, hidden_size=4, memory_slots=6, memory_width=3, **COMMON),
+    "matching": FewShotConfig(model="matching", classes=2, shots=1, queries=2, width=4, **COMMON),
+    "meta-networks": FewShotConfig(model="meta-networks", classes=2, shots=1, queries=1, width=4, **COMMON),
+    "meta-memory": FewShotConfig(model="meta-memory", classes=2, shots=1, queries=1, width=4, hidden_size=4, **COMMON),
+    "sinusoids": SinusoidConfig(width=8, hidden_size=8, **COMMON),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_glyphs() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        split = glyphs.load(num_train=6, num_test=4)
+        patch.setattr(glyphs, "load", lambda: split)
+        yield
+
+
+def train_all(folder: Path, steps: int) -> None:
+    """Train every configuration in a folder of its own, on every rank."""
+    with processes.joined():
+        for name, config in CONFIGS.items():
+            if processes.rank() == 0:
+                (folder / name).mkdir(parents=True, exist_ok=True)
+            registry.train(replace(config, steps=steps), folder / name)
+
+
+def flat(line: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a line of metrics, also those within."""
+    within = {key: value for part in line.values() if isinstance(part, dict) for key, value in part.items()}
+    return {key: value for key, value in (line | within).items() if isinstance(value, (int, float))}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of one process in "one", those of two, and then three, that resume them in "several"."""
+    folder = tmp_path_factory.mktemp("runs")
+    train_all(folder / "one", 5)
+    launch(2, folder / "logs-2", train_all, folder / "several", 3)
+    launch(3, folder / "logs-3", train_all, folder / "several", 5)
+    return folder
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_curve_is_that_of_one_process_with_the_same_batch(name: str, runs: Path) -> None:
+    """On two ranks to step 3, then on three. Parameters, batch norm's statistics and every number but the clock's."""
+    one, several = load_checkpoint(runs / "one" / name), load_checkpoint(runs / "several" / name)
+    assert one is not None
+    assert several is not None
+    for key, tensor in one["model"].items():
+        torch.testing.assert_close(several["model"][key], tensor, rtol=1e-4, atol=1e-5, msg=key)
+    lines = numbers(runs / "one" / name)
+    assert len(lines) == 3
+    for line, other in zip(lines, numbers(runs / "several" / name), strict=True):
+        assert flat(other) == pytest.approx(flat(line), rel=1e-4, abs=1e-4)
+
+
+def test_ranks_say_nothing_but_what_rank_0_says(runs: Path) -> None:
+    for logs in ("logs-2", "logs-3"):
+        assert printed(runs / logs) == []
+        assert printed(runs / logs, "stdout") == []
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_rows_are_those_of_the_batch(name: str) -> None:
+    experiment = registry.prepare(CONFIGS[name])
+    whole, device = experiment.sample(7, torch.device("cpu")), torch.device("cpu")
+    parts = [experiment.sample_rows(7, device, slice(start, start + 2)) for start in (0, 2, 4)]  # type: ignore[attr-defined]
+    axis = 1 if name in ("glyphs", "strings", "copy") else 0
+    for tensors in zip(whole, *parts, strict=True):
+        assert torch.equal(tensors[0], torch.cat(tensors[1:], axis))
+
+
+@dataclass(frozen=True)
+class Goal(ParabolaConfig):
+    def is_reached(self, measured: Mapping[str, Any]) -> bool:
+        return processes.rank() == 0 and bool(measured["loss"] == 0)
+
+
+def test_unused_parameters_and_buffers(tmp_path: Path) -> None:
+    """The parameter follows all examples, the unused one stays as it is, the saved buffer is rank 0's."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "three").mkdir()
+    step, alone = train_line(tmp_path / "one", Line, LINE)
+    results = launch(3, tmp_path / "logs", train_line, tmp_path / "three", Line, LINE)
+    assert [result[0] for result in results.values()] == [step] * 3
+    for _, (weight, unused, _) in results.values():
+        assert weight == pytest.approx(alone[0])
+        assert unused == 2
+    saved = load_checkpoint(tmp_path / "three")
+    assert saved is not None
+    assert saved["model"]["seen"] == 4 * (0 + 1)
+    assert printed(tmp_path / "logs") == []
+
+
+class Slow(Line):
+    """Rank 1 is slower, so that its clock is ahead of that of rank 0."""
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> Tensor:
+        time.sleep(0.05 * processes.rank())
+        return super().sample_rows(step, device, rows)
+
+
+@pytest.mark.parametrize("config", [Goal(steps=50, batch_size=6, validate_every=4), ParabolaConfig(minutes=0.005)])
+def test_rank_0_decides_when_it_is_over(config: ParabolaConfig, tmp_path: Path) -> None:
+    config = replace(config, batch_size=6, threads=1)
+    results = launch(2, tmp_path / "logs", train_line, tmp_path, Slow, config)
+    assert results[0][0] == results[1][0]
+    assert results[0][0] == (4 if config.steps else pytest.approx(6, abs=5))

@@ -1,0 +1,111 @@
+"""An error of one rank ends all with one line; a folder has one training; what cannot be split is refused."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+import torch.utils.tensorboard.writer  # noqa: F401 - so that the ranks need not import it
+from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from mannkern.training import lock, loop, processes
+from mannkern.training.checkpoint import load_checkpoint
+from mannkern.training.config import RunConfig
+from mannkern.training.errors import CommandError
+from tests.training.launch import launch, printed
+from tests.training.line import LINE, Line, train_line
+from tests.training.parabola import Parabola
+
+
+class Failing(Line):
+    """Rank 1 fails at step 2 in the way that its name says."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def loss_and_sums(self, model: nn.Module, batch: Tensor) -> tuple[Tensor, Tensor]:
+        loss, sums = super().loss_and_sums(model, batch)
+        self.step = getattr(self, "step", 0) + 1
+        if self.step == 2 and processes.rank() == 1:
+            if self.how == "command":
+                raise CommandError("the camel is tired")
+            if self.how == "kill":
+                os.kill(os.getpid(), 9)
+            if self.how == "bug":
+                raise KeyError("a bug")
+        if self.step >= 2 and processes.rank() == 1 and self.how == "nan":
+            loss = loss + (0 * model.weight.sum()).log()  # type: ignore[operator,union-attr]
+        return loss, sums
+
+
+def command_errors(folder: Path, how: str, config: RunConfig) -> None:
+    """As ``main`` does it: a line for a CommandError."""
+    try:
+        train_line(folder, lambda: Failing(how), config)
+    except CommandError as error:
+        print(f"mannkern: {error}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("command", "mannkern: rank 1 on HOST: the camel is tired"),
+        ("kill", "mannkern: another process of this training has ended, so this one ends too"),
+        ("nan", "the loss is not finite at step 2: the first operation that gave such a number is aten::log, in the "
+         "forward pass, on rank 1; docs/learning.md says what to try"),
+    ],
+)  # fmt: skip
+def test_an_error_of_one_rank_ends_all_with_one_line(how: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ChildFailedError):
+        launch(3, tmp_path / "logs", command_errors, tmp_path, how, LINE, restarts=1 if how != "kill" else 0)
+    (line,) = printed(tmp_path / "logs")
+    assert said.replace("HOST", os.uname().nodename) in line
+    assert (saved := load_checkpoint(tmp_path)) is not None
+    assert saved["step"] == 0
+
+
+def test_a_bug_of_one_rank_has_one_traceback(tmp_path: Path) -> None:
+    with pytest.raises(ChildFailedError, match="KeyError: 'a bug'"):
+        launch(2, tmp_path / "logs", command_errors, tmp_path, "bug", LINE)
+
+
+def refused_split(folder: Path, config: RunConfig) -> list[str]:
+    """What is said of a batch that cannot be split, and of an experiment that has no rows."""
+    said = []
+    with processes.joined():
+        for experiment, size in ((Line(), 5), (Parabola(), 6)):
+            with pytest.raises(CommandError) as caught:
+                loop.train(experiment, replace(config, batch_size=size), folder)
+            said.append(str(caught.value))
+    return said
+
+
+def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
+    results = launch(2, tmp_path / "logs", refused_split, tmp_path, LINE)
+    split = "--batch-size: got 5, need a multiple of the 2 processes"
+    assert results[0] == results[1] == [split, "Parabola trains in one process: it has no method sample_rows"]
+
+
+def lock_twice(folder: Path) -> str:
+    """What a plain process is told, in which rank 1 stands, while rank 0 has the lock."""
+    said = ""
+    with processes.joined(), lock.locked(folder):
+        dist.barrier()
+        if processes.rank() == 1:
+            with pytest.raises(CommandError) as caught:
+                lock._acquire(folder)
+            said = str(caught.value)
+        dist.barrier()
+        return f"{said} {os.getpid()}"
+
+
+def test_a_plain_process_is_refused_while_ranks_train(tmp_path: Path) -> None:
+    results = launch(2, tmp_path / "logs", lock_twice, tmp_path)
+    pid = results[0].strip()
+    assert f"is in use: process {pid} trains there" in results[1]
