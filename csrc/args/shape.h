@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 // A function for CPU and GPU.
 #if defined(__CUDACC__)
@@ -27,6 +28,25 @@ namespace mannkern {
 
 template <class T>
 constexpr T kEps = T(1e-8);  // a smaller norm counts as kEps and passes no gradient
+
+template <class T>
+constexpr T kMost = std::numeric_limits<T>::max();
+
+// A larger strength or sharpness counts as this, also an infinite one: it is large enough for the weights of the limit.
+template <class T>
+constexpr T kMostStrength = T(0x1p64);
+template <class T>
+MANNKERN_BOTH T bounded(T strength) {
+  return strength > kMostStrength<T> ? kMostStrength<T> : strength;  // NaN stays NaN
+}
+
+// A row of shifted weights whose largest is smaller passes no gradient, which would overflow.
+template <class T>
+constexpr T kLeastTop = T(sizeof(T) == 4 ? 0x1p-100 : 0x1p-1000);
+
+// Above this norm the gradient that a slot loses through its norm is computed by itself: 1 / norm^2 could underflow.
+template <class T>
+constexpr T kLongNorm = T(sizeof(T) == 4 ? 0x1p30 : 0x1p300);
 
 struct Shape {
   int64_t N, W, R;

@@ -73,7 +73,7 @@ __device__ void cosines(T* rows, T* shared, const NTMAddress<T>& op, int64_t e, 
     }
     if (i >= N) continue;
     const T size = square <= kMost<T> ? std::sqrt(square) : large_norm(memory + int64_t(i) * W, W);
-    const T norm = size > kEps<T> ? size : kEps<T>;
+    const T norm = size <= kEps<T> ? kEps<T> : size;  // NaN stays NaN
     if (h0 == 0) op.norm[e * N + i] = norm;
 #pragma unroll
     for (int h = 0; h < kHeads; ++h)

@@ -36,7 +36,7 @@ __device__ void row_backward(const Row<T, Group>& team, T* d, T* moved, T* grad_
 }
 
 // Turns the gradients of cosines, rows (heads,N), into the gradients of the dot products of slots and unit keys.
-// shrink(i) M(i) is what the gradient of a slot loses through its own norm.
+// shrink(i) M(i) is what the gradient of a slot loses through its own norm, but for long slots, which follow below.
 template <int kThreads, class T>
 __device__ void pulls(T* rows, T* shrink, const NTMAddressBackward<T>& op, int64_t e, int64_t first, int heads) {
   const int N = int(op.shape.N);
@@ -48,7 +48,7 @@ __device__ void pulls(T* rows, T* shrink, const NTMAddressBackward<T>& op, int64
       turn += d * op.cosine[(first + h) * N + i];
       rows[h * N + i] = d / norm;
     }
-    shrink[i] = norm > kEps<T> ? turn / norm / norm : T(0);
+    shrink[i] = norm > kEps<T> && !(norm > kLongNorm<T>) ? turn / norm / norm : T(0);
   }
   __syncthreads();
 }
@@ -93,6 +93,21 @@ __device__ void columns_backward(const T* rows, const T* shrink, const T* key_no
   __syncthreads();
 }
 
+// Subtracts from the gradients of slots above kLongNorm what they lose through their norm; a thread takes a slot.
+template <int kThreads, class T>
+__device__ void shrink_long_slots(const T* rows, const NTMAddressBackward<T>& op, int64_t e, int64_t first, int heads) {
+  const int N = int(op.shape.N), W = int(op.shape.W);
+  for (int i = threadIdx.x; i < N && W > 1; i += kThreads) {
+    const T norm = op.norm[e * N + i];
+    if (!(norm > kLongNorm<T>)) continue;
+    const T* x = op.memory + (e * N + i) * W;
+    T *d = op.grad_memory + (e * N + i) * W, through = 0;
+    for (int h = 0; h < heads; ++h) through += rows[h * N + i] * op.cosine[(first + h) * N + i];
+    for (int j = 0; j < W; ++j) d[j] -= through * (x[j] / norm);
+  }
+  __syncthreads();
+}
+
 // Turns the gradients of unit keys into the gradients of keys, one warp for each key.
 template <class T>
 __device__ void keys_backward(const T* key_norms, const NTMAddressBackward<T>& op, int64_t first, int heads) {
@@ -127,6 +142,7 @@ __device__ void address_backward(const Group& group, T* rows, T* shared, const N
     __syncthreads();
     pulls<kThreads>(rows, own, op, e, first, heads);
     columns_backward<kThreads, kAdds>(rows, own, key_norms, shared + Layout::kSums, op, e, h0, heads);
+    shrink_long_slots<kThreads>(rows, op, e, first, heads);
     keys_backward(key_norms, op, first, heads);
   }
 }

@@ -106,7 +106,7 @@ __device__ inline float norm_of_row(const float4* row, float square, int W) {
 // A content weight times their sum over slots, from cosine, strength and largest logit; without strengths it is
 // exponential(cosine), which cannot overflow.
 __device__ inline float content_weight(float cosine, float strength, float largest) {
-  return exponential(add(strength * cosine, -largest));
+  return exponential(add(bounded(strength) * cosine, -largest));
 }
 // The largest logit of a head, from those of warps (warps,kPitch<R>).
 template <int R>
@@ -135,7 +135,7 @@ __device__ void content_weights(float (&content)[kOwn<kN>][R], const float* stre
       float most = kLowest<float>;
 #pragma unroll
       for (int s = 0; s < S; ++s) {
-        const float logit = strength[h] * content[s][h];
+        const float logit = bounded(strength[h]) * content[s][h];
         most = rows.has(s) && logit > most ? logit : most;
       }
 #pragma unroll

@@ -106,11 +106,20 @@ __device__ void step_gradients(SlotGradients<kOwn<kN>, R>& grad, const SlotsOfSt
     shrink[s] = 0;
 #pragma unroll
     for (int h = 0; h < R; ++h) {
-      const float b = strength ? strength[h] : 1.0f;
+      const float b = strength ? bounded(strength[h]) : 1.0f;
       const float dz = slots.w_r[s][h] * (grad.read_weights[s][h] - means[h]);
       products[s][h] = dz;
       pull[s][h] = dz * b * inverse;
       shrink[s] += dz * slots.cosine[s][h] * b * inverse;
+    }
+    if (slots.norm[s] > kLongNorm<float>) {
+#pragma unroll 1
+      for (int c = 0; c < sizes.chunks(); ++c) {
+        float4 unit = {};
+        add_scaled(unit, inverse, rows.own(s)[c]);
+        add_scaled(grad_rows.own(s)[c], -shrink[s], unit);
+      }
+      shrink[s] = 0;
     }
     shrink[s] = slots.norm[s] > kEps<float> ? shrink[s] * inverse : 0.0f;
   }

@@ -70,7 +70,7 @@ __device__ inline void give_interface(float* shared, const Inboxes& inboxes, con
     give(place, inboxes.interface, i.episode, fast_sigmoid(x));
     give(place + kClosed - kOpen, inboxes.interface, i.episode, fast_sigmoid(-x));
   } else {
-    x = softplus<DeviceMath>(x, 1.0f);
+    x = bounded(softplus<DeviceMath>(x, 1.0f));
     give(place, inboxes.interface, i.episode, x);
   }
   if (op.interface && i.saved) op.interface[(t * op.sizes.B + i.e) * l.I + b.first_row + i.row] = x;

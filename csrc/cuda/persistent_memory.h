@@ -94,6 +94,9 @@ __device__ inline float large_norm(const MemoryRegisters& m, const MemoryPlace& 
   return norm;
 }
 
+// 1 / norm of a slot of any size: reciprocal gives 0 where the result is under 1e-38.
+__device__ inline float inverse_norm(float norm) { return reciprocal(norm * 0x1p-32f) * 0x1p-32f; }
+
 // A write weight: sigmoid(g) w_r + (1 - sigmoid(g)) w_lu. open and closed are sigmoid(g) and sigmoid(-g) of gate g.
 __device__ inline float write_weight(float open, float closed, float read_weight, bool is_least_used) {
   return std::fma(open, read_weight, is_least_used ? closed : 0.0f);
@@ -153,7 +156,7 @@ __device__ inline void cosines(MemoryRegisters& m, const MemoryShared& s, const 
   const int octet = threadIdx.x % kLanes / kColumnLanes * kColumnLanes;
   const float root = std::sqrt(v[2]), inverse = reciprocal(root > kEps<float> ? root : kEps<float>);
   float norm = __shfl_sync(kAll, root, octet + p.own), of_slot = __shfl_sync(kAll, inverse, octet + p.own);
-  if (__any_sync(kAll, p.column < 4 && !(v[2] <= kMost<float>))) norm = large_norm(m, p), of_slot = reciprocal(norm);
+  if (__any_sync(kAll, p.column < 4 && !(v[2] <= kMost<float>))) norm = large_norm(m, p), of_slot = inverse_norm(norm);
   m.norm = norm > kEps<float> ? norm : kEps<float>;
 #pragma unroll
   for (int k = 0; k < 2; ++k) m.cosine[k] = v[k] * __shfl_sync(kAll, inverse, octet + 4 + p.head + k) * of_slot;

@@ -103,7 +103,7 @@ __device__ void memory_step_backward(MemoryGradients& d, const SavedStep& saved,
   }
   p.sync();
   float through = 0, grad_strength[2];
-  const float inverse = reciprocal(saved.norm);
+  const float inverse = inverse_norm(saved.norm);
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
     const float mean = sum_of_warps(s.statistics + Layout::kMeans + (p.head + k) * kMemoryWarps);
@@ -114,7 +114,8 @@ __device__ void memory_step_backward(MemoryGradients& d, const SavedStep& saved,
     through = std::fma(pull[k], cosine[k], through);
   }
   through = add(through, __shfl_xor_sync(kAll, through, 1));
-  float shrink = saved.norm > kEps<float> ? through * inverse : 0.0f;
+  const bool is_long = saved.norm > kLongNorm<float> && W > 1;
+  float shrink = saved.norm > kEps<float> && !is_long ? through * inverse : 0.0f;
   store_statistic(s.statistics + Layout::kStrengthSums, grad_strength[0], grad_strength[1], p);
   __syncwarp();
   set_weights(s.weights, p, pull[0], pull[1]);
@@ -138,6 +139,16 @@ __device__ void memory_step_backward(MemoryGradients& d, const SavedStep& saved,
     for (int j = 0; j < kColumnsOfThread; ++j) vectors[h][j] *= of_key;
   }
   const int octet = lane / kColumnLanes * kColumnLanes;
+  if (__any_sync(kAll, is_long)) {
+#pragma unroll
+    for (int i = 0; i < kSlotsOfThread; ++i) {
+      const float of_slot = __shfl_sync(kAll, is_long ? through : 0.0f, octet + 2 * i);
+      const float of_norm = __shfl_sync(kAll, inverse, octet + 2 * i);
+#pragma unroll
+      for (int j = 0; j < kColumnsOfThread; ++j)
+        d.at[i][j] = std::fma(-of_slot, saved.at[i][j] * of_norm, d.at[i][j]);
+    }
+  }
 #pragma unroll
   for (int i = 0; i < kSlotsOfThread; ++i) {
     const float of_slot = __shfl_sync(kAll, shrink, octet + 2 * i);

@@ -13,8 +13,6 @@ namespace mannkern {
 constexpr int kLanes = 32;
 template <class T>
 constexpr T kLowest = -std::numeric_limits<T>::infinity();
-template <class T>
-constexpr T kMost = std::numeric_limits<T>::max();
 
 // A group of threads, its team. kThreads: threads of a block; kSize: threads of a team; kPerBlock: teams of a block;
 // kBlocks: blocks that a multiprocessor must have registers for, because the assembler, left to itself, spills
@@ -130,7 +128,7 @@ __device__ T norm_of(const Warp<T>& warp, const T* x, int W) {
   const T scale = largest > kEps<T> ? largest : kEps<T>;
   const T sum = team.sum([&](int j) { return (x[j] / scale) * (x[j] / scale); });
   const T norm = std::sqrt(sum) * scale;
-  return norm > kEps<T> ? norm : kEps<T>;
+  return norm <= kEps<T> ? kEps<T> : norm;  // NaN stays NaN
 }
 
 }  // namespace mannkern

@@ -69,7 +69,18 @@ def check_strength(
     memory: Tensor, name: str, x: Tensor | None, letters: str, sizes: tuple[int, ...], takes_half: bool = False
 ) -> Tensor | None:
     """Strengths, at least 0, or None, which stands for 1."""
-    return None if x is None else check_at_least(0, memory, name, x, letters, sizes, takes_half)
+    return None if x is None else check_finite(0, memory, name, x, letters, sizes, takes_half)
+
+
+def check_finite(
+    least: float, memory: Tensor, name: str, x: Tensor, letters: str, sizes: tuple[int, ...], takes_half: bool = False
+) -> Tensor:
+    """As ``check_at_least``, and no value is infinite or NaN."""
+    x = check_tensor(memory, name, x, letters, sizes, takes_half)
+    if values_known(x) and bool((x.clamp(least, torch.finfo(x.dtype).max) != x).any()):
+        wrong = x[~((x >= least) & x.isfinite())]
+        raise ValueError(f"{name}: got {wrong[0].item():g}, need at least {least:g} and finite")
+    return x
 
 
 def check_at_least(

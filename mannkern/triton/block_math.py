@@ -195,6 +195,15 @@ def scale_row(row, x):
 
 
 @triton.jit
+def scale_rows(rows, weights):
+    """weights(i) rows(i)."""
+    if len(rows) == 1:
+        return (rows[0] * weights[:, None],)
+    else:
+        return rows[0] * weights[:, None], rows[1] * weights[:, None]
+
+
+@triton.jit
 def subtract_scaled(row, x, other):
     """row - x other."""
     if len(row) == 1:

@@ -22,12 +22,15 @@ from mannkern.triton.block_math import (
     load_slots,
     norm,
     scale_row,
+    scale_rows,
     sigmoid,
     store_row,
     subtract_scaled,
     sum_products,
     weighted_sum,
 )
+
+MOST_STRENGTH = tl.constexpr(2.0**64)  # a larger strength counts as this
 
 
 @triton.jit
@@ -72,7 +75,8 @@ def write(
 def load_strength(p_strength, h, ACC: tl.constexpr):
     """The strength b[h], which is 1 if p_strength is None."""
     if p_strength is not None:
-        return tl.load(p_strength + h).to(ACC)
+        b = tl.load(p_strength + h).to(ACC)
+        return tl.where(b > MOST_STRENGTH, MOST_STRENGTH, b)  # NaN stays NaN
     else:
         return tl.full((), 1.0, ACC)
 
@@ -172,8 +176,8 @@ def read_backward(
             d_key = scale_row(subtract_scaled(d_unit, along, unit), 1 / key_norm)
         D = add_outer(D, d_dot, unit)
         store_row(p_d_key + h * W, d_key, W, W0, W1)
-    d_norm = tl.where(slot_norm > eps(ACC), (d_norm * inverse) * inverse, 0.0)
-    return add_scaled(D, -d_norm, X)
+    d_norm = tl.where(slot_norm > eps(ACC), d_norm * inverse, 0.0)
+    return add_scaled(D, -d_norm, scale_rows(X, inverse))  # the square of inverse could underflow
 
 
 @triton.jit

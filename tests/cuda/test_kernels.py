@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from mannkern.backends import cuda, reference
+from mannkern.memories import checks
 from mannkern.memories.ntm import functional
 from mannkern.memories.ntm.ops import address, shift_sharpen, write
 from mannkern.verification.accuracy import evaluate
 from tests.cuda import emulated as kernels
 from tests.cuda.emulated import HAS_COMPILER, Operations
 from tests.helpers import CASES, SHAPES, SMALL, Shape, arguments, assert_same, check_kernel, cotangents, run_case
+from tests.long_slots import LENGTHS, memory_gradient
 
 pytestmark = [
     pytest.mark.skipif(not HAS_COMPILER, reason="needs a C++ compiler and Linux"),
@@ -107,6 +109,39 @@ def test_slots_and_keys_without_length_or_of_great_length() -> None:
     tensors["key"][0, 0] = 0
     tensors["key"][1, 1] *= 1e25
     check_kernel(case, tensors, cotangents(case, shape), "cuda")
+
+
+@pytest.mark.parametrize("length", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("shape", ["standard", "a_block_a_row", "one_column"])
+def test_gradient_of_a_memory_of_long_slots(shape: str, length: float | None) -> None:
+    error = memory_gradient(CASES["ntm_address"], (SHAPES | LARGE)[shape], length, "cuda")
+    assert error.measured <= error.allowed
+
+
+@pytest.mark.parametrize("N", [128, 300])
+def test_rows_of_zeros_and_of_subnormal_numbers_and_infinite_sharpness(N: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the reference: a row of zeros becomes uniform, neither passes a gradient, and infinity gives the limit."""
+    monkeypatch.setattr(checks, "values_known", lambda x: False)
+    case, shape = CASES["shift_sharpen"], Shape(4, N, 1, 2, 1)
+    tensors = arguments(case, shape)
+    tensors["weights"][0], tensors["sharpness"][2] = 0, torch.inf
+    tensors["weights"][1] *= 1e-38
+    got = check_kernel(case, tensors, cotangents(case, shape), "cuda")
+    assert got["weights"][0].unique().numel() == 1
+    assert not got["grad weights"][:2].any()
+    tensors["weights"][3, 1, 5] = torch.nan
+    weights = run_case(case, tensors, "cuda")["weights"]
+    assert torch.equal(weights.isnan(), run_case(case, tensors, "reference")["weights"].isnan())
+
+
+def test_a_slot_or_key_that_is_not_finite_gives_nan_as_the_reference_does() -> None:
+    case, shape = CASES["ntm_address"], Shape(2, 40, 20, 3, 1)
+    for name, at in {"memory": (1, 7, 2), "key": (1, 2, 3)}.items():
+        for value in (torch.inf, -torch.inf, torch.nan):
+            tensors = arguments(case, shape)
+            tensors[name][at] = value
+            got, right = (run_case(case, tensors, backend)["weights"].isnan() for backend in ("cuda", "reference"))
+            assert torch.equal(got, right)
 
 
 def test_factors_of_zero() -> None:

@@ -12,12 +12,14 @@ import torch
 
 from mannkern.backends import cuda
 from mannkern.backends.backend import Sizes
+from mannkern.memories import checks
 from mannkern.memories.lrua import functional
 from mannkern.memories.lrua.ops import step
 from mannkern.verification.accuracy import evaluate
 from tests.cuda import lrua
 from tests.cuda.emulated import COMPILER
 from tests.helpers import CASES, Shape, arguments, assert_same, check_kernel, cotangents, run_case
+from tests.long_slots import LENGTHS, memory_gradient
 
 pytestmark = [
     pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C++ compiler and Linux"),
@@ -96,6 +98,34 @@ def test_slots_and_keys_without_length_or_of_great_length() -> None:
     tensors["key"][0, 0] = 0
     tensors["key"][1, 1] *= 1e25
     check_kernel(case, tensors, cotangents(case, shape), "cuda", shape.n)
+
+
+@pytest.mark.parametrize("length", LENGTHS.values(), ids=LENGTHS)
+def test_gradient_of_a_memory_of_long_slots(length: float | None) -> None:
+    error = memory_gradient(CASES["step_strength"], Shape(2, 128, 40, 4, 4), length, "cuda", 4)
+    assert error.measured <= error.allowed
+
+
+def test_infinite_strength_gives_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All weight to the largest cosine, shared by equal ones."""
+    monkeypatch.setattr(checks, "values_known", lambda x: False)
+    case, shape = CASES["step_strength"], Shape(2, 33, 16, 3, 3)
+    tensors = arguments(case, shape)
+    tensors["memory"][:, 1::2], tensors["read_weights"][..., 1::2] = tensors["memory"][:, :1], 1 / 33
+    tensors["strength"] = torch.full_like(tensors["strength"], torch.inf)
+    got, right = (evaluate(case, tensors, cotangents(case, shape), backend, 3) for backend in ("cuda", "reference"))
+    assert all(x.isfinite().all() for x in got.values())
+    torch.testing.assert_close(got["read_weights"], right["read_weights"])
+
+
+def test_what_is_not_finite_gives_nan_as_the_reference_does() -> None:
+    case, shape = CASES["step_strength"], Shape(2, 33, 16, 3, 3)
+    for name, at in {"memory": (1, 7, 2), "key": (1, 2, 3), "add": (1, 0, 2), "usage": (1, 4)}.items():
+        for value in (torch.inf, -torch.inf, torch.nan):
+            tensors = arguments(case, shape)
+            tensors[name][at] = value
+            got, right = (run_case(case, tensors, backend, 3) for backend in ("cuda", "reference"))
+            assert all(torch.equal(got[result].isnan(), x.isnan()) for result, x in right.items()), name
 
 
 def test_least_used_slots_with_ties_infinities_and_nan() -> None:

@@ -67,6 +67,21 @@ def test_accuracy_in_any_order(case: str, emulate: Emulate) -> None:
     assert [name for name, x, y in zip(Episode._fields, got_again, got) if not same(x, y)] == []
 
 
+@pytest.mark.parametrize("length", [1e19, 1e25, 1e36])
+def test_gradient_of_a_memory_of_long_slots(length: float, emulate: Emulate) -> None:
+    """From a loss of the read weights alone, to which a slot's length is nothing."""
+    args = draw(2, 9, 5, 50, 33, 13, 3, key_strength=True)
+    args = args._replace(memory=length * torch.nn.functional.normalize(args.memory, dim=-1))
+    results = reference(args)[0]
+    grads = [torch.zeros_like(x) if i != 2 else torch.randn(x.shape) for i, x in enumerate(results)]
+    with emulate(False):
+        got = backward(args, forward(args), grads)[8]
+    right, of_single = (
+        reference_gradients(*pair)[8] for pair in ((double(args), [x.double() for x in grads]), (args, grads))
+    )
+    assert fits(*(x.double() * length for x in (got, right, of_single)))
+
+
 def same(x: torch.Tensor, y: torch.Tensor) -> bool:
     return torch.equal(x.nan_to_num(7.0), y.nan_to_num(7.0))
 

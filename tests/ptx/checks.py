@@ -12,10 +12,12 @@ from mannkern import MANN, NTM, functional
 from mannkern.memories import registry
 from mannkern.memories.cases import Tensors, arguments, cast, cotangents
 from mannkern.memories.lrua.ops import step
+from mannkern.memories.lrua.verification import CASES as LRUA_CASES
 from mannkern.memories.lrua.verification import EPISODE_OPTIONS
 from mannkern.memories.ntm.verification import EPISODE_OPTIONS as NTM_EPISODE_OPTIONS
 from mannkern.verification.accuracy import Error, errors, measure
 from tests.cuda import persistent
+from tests.long_slots import LENGTHS, OF_ANY_LENGTH, memory_gradient
 from tests.ptx import cuda_kernels, cuda_lrua, cuda_persistent, triton_kernels
 from tests.ptx.session import SESSION
 from tests.ptx.table import ENDS, NTM_EPISODE, ONE_BLOCK, Row
@@ -52,6 +54,15 @@ def _accuracy(row: Row) -> tuple[list[str], str]:
         with triton_kernels.as_on_a_gpu(1 if ONE_BLOCK in row.label else triton_kernels.H100_PROGRAMS):
             found = measure(case, tensors, gradients, "triton", n)[1]
     return _judge(found)
+
+
+def _long_slots(row: Row) -> tuple[list[str], str]:
+    """The gradient of the memory keeps the accuracy rule where slots are of any length."""
+    case, length = CASES[row.case], LENGTHS[OF_ANY_LENGTH]
+    on_cuda = cuda_lrua.emulated if row.case in LRUA_CASES else cuda_kernels.emulated
+    with on_cuda() if row.is_cuda else triton_kernels.as_on_a_gpu():
+        error = memory_gradient(case, row.shape, length, "cuda" if row.is_cuda else "triton", row.shape.n)
+    return _judge({"grad memory": error})
 
 
 def _settled(row: Row, wide: torch.dtype, n: int) -> Tensors:
@@ -234,6 +245,7 @@ def _judge(found: dict[str, Error]) -> tuple[list[str], str]:
 
 CHECKS: dict[str, Callable[[Row], tuple[list[str], str]]] = {
     "accuracy": _accuracy,
+    "long slots": _long_slots,
     "episode": _episode,
     "persistent": _persistent,
     NTM_EPISODE: _episode,

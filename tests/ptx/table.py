@@ -137,6 +137,11 @@ def _scan(case: str, label: str, gradient: bool = True) -> Row:
     return Row("accuracy", case, label + blocks, shape, gradient=gradient, backend="cuda")
 
 
+def _long_slots(case: str, label: str, backend: str = "cuda") -> Row:
+    shapes = NTM_SHAPES if case in NTM_CASES else STEP_SHAPES if backend == "cuda" else LRUA_SHAPES
+    return Row("long slots", case, label, shapes[label]._replace(T=2), backend=backend)
+
+
 def _equal_slots(N: int, W: int, R: int) -> Row:
     return Row("equal slots", "step_strength", f"{N} x {W}, R = {R}", Shape(2, N, W, R, 1), backend="cuda")
 
@@ -199,6 +204,8 @@ def _small() -> Iterator[Row]:
     yield Row("accuracy", "shift_sharpen", "rows in device memory", NTM_SHAPES["rows in device memory"])
     yield from (_step("step_strength", "standard"), _step("step", "odd"), _step("step_per_head", "2 heads"))
     yield from (_step("step", "1 head"), _equal_slots(40, 12, 4), _mask_of_step(33, 4))
+    yield _long_slots("read_strength", "standard", "triton")
+    yield from (_long_slots("ntm_address", "17 slots"), _long_slots("step_strength", "odd"))
     yield from (_scan("scan", "standard"), _scan("scan_strength_per_head", "odd"), _scan("scan", "1 head", False))
     yield from (_persistent("two_clusters"), _persistent("small"))
 
@@ -217,6 +224,10 @@ def _whole() -> Iterator[Row]:
         yield from (_step(case, label) for case in ("step", "step_strength", "step_per_head"))
         yield from (_scan(case, label) for case in ("scan", "scan_strength_per_head"))
         yield _scan("scan", label, gradient=False)
+    for label in ("standard", "17 slots", "tiles"):
+        yield from (_long_slots(case, label, "triton") for case in ("read_strength", "step_strength", "scan"))
+    yield from (_long_slots("ntm_address", label) for label in ("standard", "7 heads", "a block a row"))
+    yield from (_long_slots("step_strength", label) for label in ("standard", "odd", "1 head", "most columns"))
     yield from (_equal_slots(*sizes) for sizes in EQUAL_SLOTS)
     yield from (_mask_of_step(*sizes) for sizes in ((128, 4), (70, 9), (33, 33), (256, 40)))
     yield from (_ties(*sizes, backend="cuda") for sizes in ((128, 40, 4, 4), (33, 16, 3, 3)))

@@ -15,6 +15,7 @@
 namespace {
 
 using mannkern::kEps;
+using mannkern::kLongNorm;
 
 // The norm of `count` numbers `stride` apart, scaled so that their squares do not overflow.
 template <class T>
@@ -30,7 +31,7 @@ T scaled_norm(const T* x, int64_t count, int64_t stride) {
 
 template <class T>
 T at_least_eps(T norm) {
-  return norm > kEps<T> ? norm : kEps<T>;
+  return norm <= kEps<T> ? kEps<T> : norm;  // NaN stays NaN
 }
 
 template <class T>
@@ -134,7 +135,8 @@ struct ReadScratch {
 };
 
 // Backward of content weights w and of the read r = sum_i w(i) X(i), but for the gradient of X: that of X(i) is, summed
-// over heads, weights(i) grad_read + pull(i) unit key - shrink(i) X(i), with pull, shrink and unit keys in `scratch`.
+// over heads, weights(i) grad_read + pull(i) unit key - shrink(i) X(i), with pull, shrink and unit keys in `scratch`;
+// shrink_long_slots follows, before they are used.
 // Gradients of keys and strengths are written. grad_weights (R,Np) is overwritten: on entry it is the gradient of w
 // without what r gives. A null grad_read is zero; with a null grad_strength the strength's gradient is not computed.
 template <class T, class ConstM>
@@ -151,7 +153,7 @@ void read_backward_keys(T* grad_key, T* grad_strength, T* grad_weights, const T*
   // pull is the gradient of unit key . X(i); shrink(i) X(i) is what the gradient of X(i) loses through its own norm
   std::memset(scratch.shrink, 0, s.Np * sizeof(T));
   for (int64_t h = 0; h < s.R; ++h) {
-    const T b = strength ? strength[h] : T(1);
+    const T b = strength ? mannkern::bounded(strength[h]) : T(1);
     const T *w = weights + h * s.Np, *cos = cosine + h * s.Np, *gw = grad_weights + h * s.Np;
     T* pull = scratch.pull + h * s.Np;
     const T mean = mannkern::weighted_mean(team, gw, w);
@@ -161,10 +163,13 @@ void read_backward_keys(T* grad_key, T* grad_strength, T* grad_weights, const T*
       const Vec<T> dz = load(w + i) * (load(gw + i) - mean), slope = dz * load(cos + i), n = load(norm + i);
       grad_b += dz * (load(cos + i) - center);
       store(pull + i, dz * b / n);
-      const Vec<T> through_norm = n > kEps<T> ? slope * b / n : Vec<T>{};
-      store(scratch.shrink + i, load(scratch.shrink + i) + through_norm / n);
+      store(scratch.shrink + i, load(scratch.shrink + i) + (n > kEps<T> ? slope * b / n : Vec<T>{}));
     }
     if (grad_strength) grad_strength[h] = lane_sum<T>(grad_b);
+  }
+  for (int64_t i = 0; i < s.Np; i += L) {
+    const Vec<T> n = load(norm + i), through_norm = load(scratch.shrink + i);
+    store(scratch.shrink + i, n > kLongNorm<T> ? through_norm : through_norm / n);
   }
   slot_sum(grad_key, X, scratch.pull, s);
   for (int64_t h = 0; h < s.R; ++h) {
@@ -181,6 +186,21 @@ void read_backward_keys(T* grad_key, T* grad_strength, T* grad_weights, const T*
       }
 }
 
+// Subtracts shrink(i) X(i) / norm(i) from D where norms are above kLongNorm, and sets shrink(i) to 0 there.
+template <class T, class M, class ConstM>
+void shrink_long_slots(M D, ConstM X, const T* norm, T* shrink, const Sizes<T>& s) {
+  Vec<T> longest = {};
+  for (int64_t i = 0; i < s.Np; i += Lanes<T>::L) longest = load(norm + i) > longest ? load(norm + i) : longest;
+  if (!(lane_max<T>(longest) > kLongNorm<T>)) return;
+  for (int64_t i = 0; i < s.N; ++i)
+    if (norm[i] > kLongNorm<T>) {
+      const auto d = slot_at(D, i, s);
+      const auto x = slot_at(X, i, s);
+      for (int64_t j = 0; j < s.W; ++j) d.at[j * d.stride] -= shrink[i] * (x.at[j * x.stride] / norm[i]);
+      shrink[i] = 0;
+    }
+}
+
 // The whole backward pass: the gradient of X is added to D.
 template <class T, class M, class ConstM>
 void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
@@ -188,6 +208,7 @@ void read_backward(M D, T* grad_key, T* grad_strength, T* grad_weights, const T*
                    const Sizes<T>& s) {
   read_backward_keys(grad_key, grad_strength, grad_weights, grad_read, X, key, strength, weights, cosine, norm, scratch,
                      s);
+  shrink_long_slots(D, X, norm, scratch.shrink, s);
   if (grad_read) rank_update(D, weights, grad_read, s);
   rank_update(D, scratch.pull, scratch.unit, s, scratch.shrink, X);
 }

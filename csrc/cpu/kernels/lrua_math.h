@@ -113,6 +113,7 @@ void step_backward(M D, T* grad_w, T* grad_u, const InterfaceGradients<T>& grad,
     if constexpr (std::is_same_v<M, T*>) {
       read_backward_keys(grad.key, grad.strength, grad_w, grad_read, X, interface.key, interface.strength,
                          rows.read_weights, rows.cosine, rows.norm, scratch, s);
+      shrink_long_slots(D, X, rows.norm, scratch.shrink, s);
       rank_updates_dot<T, kHeads>(D, rows.read_weights, grad_read, scratch.pull, scratch.unit, scratch.shrink,
                                   static_cast<const T*>(X), grad_w, interface.add, s);
       slot_sum(grad.add, D, rows.write_weights, s);

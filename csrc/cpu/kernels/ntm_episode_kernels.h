@@ -165,12 +165,14 @@ void ntm_step_backward(const NTMStepBackward<T>& op, int64_t begin, int64_t end)
     address_backward(d_weights + first_read, gradients_in(d_interface, layout, layout.V), grad + first_read, Y, norm,
                      previous + first_read, heads_in(interface, layout, layout.V), weights + first_read,
                      contents + first_read, cosine + first_read, scratch, reading, team, S);
+    shrink_long_slots(D, Y, norm, scratch.read.shrink, reading);
     rank_updates(D, weights + first_read, d_read, scratch.read.pull, scratch.read.unit, scratch.read.shrink, Y, reading);
     std::memcpy(grad, d_weights, first_read * sizeof(T));
     erase_write_backward(D, grad, d_interface + layout.erases(), d_interface + layout.adds(), X, weights,
                          interface + layout.erases(), interface + layout.adds(), lanes, factors, writing);
     address_backward(d_weights, gradients_in(d_interface, layout, 0), grad, X, previous + 3 * H * Np, previous,
                      heads_in(interface, layout, 0), weights, contents, cosine, scratch, writing, team, S);
+    shrink_long_slots(D, X, previous + 3 * H * Np, scratch.read.shrink, writing);
     rank_update(D, scratch.read.pull, scratch.read.unit, writing, scratch.read.shrink, X);
     activate_backward(d_interface, interface, layout);
   }

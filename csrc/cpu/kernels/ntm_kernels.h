@@ -119,6 +119,7 @@ void ntm_address_backward(const NTMAddressBackward<T>& op, int64_t begin, int64_
     load_rows(grad, op.grad + rows, H, s);
     address_backward(grad_previous, heads_at(op.grad_heads, e, op.shape), grad, X, norm, previous,
                      heads_at(op.heads, e, op.shape), w, contents, cosine, scratch, s, team, S);
+    shrink_long_slots(D, static_cast<const T*>(X), norm, scratch.read.shrink, s);
     rank_update(D, scratch.read.pull, scratch.read.unit, s, scratch.read.shrink, static_cast<const T*>(X));
     store_rows(op.grad_previous + rows, grad_previous, H, s);
     store_blocks(op.grad_memory + e * N * W, D, s);

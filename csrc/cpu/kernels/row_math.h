@@ -42,9 +42,14 @@ MANNKERN_BOTH V softplus_slope(V minus_softplus) {
 // Content weights, of cosines x: w = softmax(b x); w may be x.
 template <class Team, class T>
 MANNKERN_BOTH void softmax(const Team& team, T* w, const T* x, T b) {
-  const T top = team.max([&](auto i) { return b * team.load(x, i); });
+  b = bounded(b);
+  const T top = team.max([&](auto i) {
+    const auto z = b * team.load(x, i);
+    team.store(w, i, z);  // rounded: b x - top in one instruction could be far above 0
+    return z;
+  });
   const T sum = team.sum([&](auto i) {
-    const auto e = team.exp(b * team.load(x, i) - top);
+    const auto e = team.exp(team.load(w, i) - top);
     team.store(w, i, e);
     return e;
   });
@@ -64,6 +69,7 @@ MANNKERN_BOTH T weighted_mean(const Team& team, const T* d, const T* w) {
 template <class Team, class T>
 MANNKERN_BOTH void softmax_backward(const Team& team, T* d_x, T& d_b, const T* d_w, const T* w, const T* x, T b) {
   const T mean = weighted_mean(team, d_w, w), center = weighted_mean(team, x, w);
+  b = bounded(b);
   d_b = team.sum([&](auto i) {
     const auto slope = team.load(w, i) * (team.load(d_w, i) - mean);
     team.store(d_x, i, b * slope);
@@ -115,12 +121,14 @@ MANNKERN_BOTH void shift_backward(const Team& team, T* d_g, T* d_shift, const T*
 }
 
 // Sharpen: w = softmax(y log w_s), computed as powers of w_s / max w_s, of which the largest is 1, so that their sum
-// neither overflows nor vanishes. w may be w_s.
+// neither overflows nor vanishes. A row of zeros becomes uniform. w may be w_s.
 template <class Team, class T>
 MANNKERN_BOTH void sharpen(const Team& team, T* w, const T* w_s, T y) {
   const T top = team.max([&](auto i) { return team.load(w_s, i); });
+  const T lift = top == 0 ? 1 : 0;  // to each number of a row of zeros
+  y = bounded(y);
   const T sum = team.sum([&](auto i) {
-    const auto r = team.load(w_s, i) / top;
+    const auto r = (team.load(w_s, i) + lift) / (top + lift);
     const auto p = r * team.power(r, y - 1);
     team.store(w, i, p);
     return p;
@@ -130,16 +138,19 @@ MANNKERN_BOTH void sharpen(const Team& team, T* w, const T* w_s, T y) {
 }
 
 // Backward of sharpen: d_s, with its halo filled, and d_y from d_w. At w_s = 0 they are the gradients of w_s^y / sum
-// w_s^y, with 0^0 = 1 and 0 log 0 = 0. `w` is the sharpened row.
+// w_s^y, with 0^0 = 1 and 0 log 0 = 0. A row under kLeastTop passes no gradient. `w` is the sharpened row.
 template <class Team, class T>
 MANNKERN_BOTH void sharpen_backward(const Team& team, T* d_s, T& d_y, const T* d_w, const T* w, const T* w_s, T y) {
   using Value = typename Team::Value;
   const T top = team.max([&](auto i) { return team.load(w_s, i); });
   const T mean = weighted_mean(team, d_w, w);
   const T largest = team.max([&](auto i) { return team.load(w, i); });  // 1 / sum of the powers: the largest is 1
-  const T scale = y * largest / top;
+  const T lift = top == 0 ? 1 : 0;
+  y = bounded(y);
+  T scale = top < kLeastTop<T> ? T(0) : y * largest / top;
+  if (scale > kMost<T>) scale = kMost<T>;  // so that 0 times it is 0
   d_y = team.sum([&](auto i) {
-    const Value r = team.load(w_s, i) / top, above = team.load(d_w, i) - mean;
+    const Value r = (team.load(w_s, i) + lift) / (top + lift), above = team.load(d_w, i) - mean;
     team.store(d_s, i, scale * team.power(r, y - 1) * above);
     return above * team.load(w, i) * team.log(r > 0 ? r : Value{} + T(1));
   });

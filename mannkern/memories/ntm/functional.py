@@ -5,7 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from mannkern.backends import choose
-from mannkern.memories.checks import check_at_least, check_first, check_shift, check_tensor, distinct, widen
+from mannkern.memories.checks import (
+    check_at_least,
+    check_finite,
+    check_first,
+    check_shift,
+    check_tensor,
+    distinct,
+    widen,
+)
 from mannkern.memories.ntm import reference
 from mannkern.memories.ntm.ops.address import NTMAddressFunction
 from mannkern.memories.ntm.ops.shift_sharpen import ShiftSharpenFunction
@@ -15,9 +23,10 @@ from mannkern.memories.ntm.ops.write import NTMWriteFunction
 def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor, *, backend: str | None = None) -> Tensor:
     """Shift, w_s(i) = sum_j s_j w((i - (j - S//2)) mod N), then sharpen, w' = softmax(y log w_s).
 
-    weights (B, H, N) at least 0, not all 0; shift s (B, H, S), on the simplex, S odd:
-    the middle one stays, the one after it moves the focus to the next higher index; sharpness y (B, H) at least 1.
-    Returns weights (B, H, N). Where w_s = 0 the weight is 0 and gradients are those of w_s^y / sum w_s^y.
+    weights (B, H, N) at least 0; shift s (B, H, S), on the simplex, S odd: the middle one stays, the one after it moves
+    the focus to the next higher index; sharpness y (B, H) at least 1 and finite.
+    Returns weights (B, H, N). Where w_s = 0 the weight is 0 and gradients are those of w_s^y / sum w_s^y. A row w_s of
+    zeros becomes uniform, and passes no gradient.
 
     >>> weights, one = torch.tensor([[[0.0, 1.0, 0.0, 0.0]]]), torch.ones(1, 1)
     >>> to_the_next = torch.tensor([[[0.0, 0.0, 1.0]]])
@@ -28,7 +37,7 @@ def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor, *, backend:
     chosen = choose("ntm", backend, weights.device, N, R=H)
     weights = check_at_least(0, weights, "weights", weights, "BHN", (B, H, N))
     shift = check_shift(weights, shift, B, H)
-    sharpness = check_at_least(1, weights, "sharpness", sharpness, "BH", (B, H))
+    sharpness = check_finite(1, weights, "sharpness", sharpness, "BH", (B, H))
     if chosen.overload is None:
         return reference.shift_sharpen(weights, shift, sharpness)
     return ShiftSharpenFunction.apply_fast(weights, shift, sharpness)
@@ -80,10 +89,10 @@ def ntm_address(
     memory = widen(memory)
     previous = check_at_least(0, memory, "previous", previous, "BHN", (B, H, N))
     key = check_tensor(memory, "key", key, "BHW", (B, H, W))
-    strength = check_at_least(0, memory, "strength", strength, "BH", (B, H))
+    strength = check_finite(0, memory, "strength", strength, "BH", (B, H))
     gate = check_tensor(memory, "gate", gate, "BH", (B, H))
     shift = check_shift(memory, shift, B, H)
-    sharpness = check_at_least(1, memory, "sharpness", sharpness, "BH", (B, H))
+    sharpness = check_finite(1, memory, "sharpness", sharpness, "BH", (B, H))
     if chosen.overload is None:
         return reference.ntm_address(memory, previous, key, strength, gate, shift, sharpness)
     return NTMAddressFunction.apply_fast(memory, previous, key, strength, gate, shift, sharpness)[0]

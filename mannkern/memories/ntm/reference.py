@@ -9,20 +9,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mannkern.memories.content import cosine_weights
+from mannkern.memories.content import MOST_STRENGTH, cosine_weights
+
+LEAST_TOP = {torch.float32: 2.0**-100, torch.float64: 2.0**-1000}  # under it a row's gradient could overflow
 
 
 def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor) -> Tensor:
     """Shift, a circular convolution of weights (B, H, N) with shifts (B, H, S); then sharpen, w^y / sum w^y.
 
     Sharpen is written as powers of w_s / max w_s. Like softmax(y log w_s) it does not underflow to 0/0; but at w_s = 0
-    a power has the gradient of the formula, also for y = 1, where the gradient of the logarithm is NaN.
+    a power has the gradient of the formula, also for y = 1, where the gradient of the logarithm is NaN. A row w_s of
+    zeros becomes uniform, and passes no gradient; neither does a row under LEAST_TOP.
     """
     S = shift.shape[-1]
     shifted = torch.zeros_like(weights)
     for j in range(S):
         shifted = shifted + shift[..., j : j + 1] * weights.roll(j - S // 2, -1)
-    powers = (shifted / shifted.detach().amax(-1, keepdim=True)) ** sharpness.unsqueeze(-1)
+    top = shifted.detach().amax(-1, keepdim=True)
+    lift = (top == 0).to(top.dtype)  # to each number of a row of zeros
+    shifted = torch.where(top < LEAST_TOP[top.dtype], shifted.detach(), shifted)
+    powers = ((shifted + lift) / (top + lift)) ** sharpness.clamp_max(MOST_STRENGTH).unsqueeze(-1)
     return powers / powers.sum(-1, keepdim=True)
 
 
