@@ -20,13 +20,18 @@ Matrix<T> weight(Call<T>& call, const Tensor& t, const char* name, int64_t rows,
   }
   return rows_of(call.in(t, name, {rows, columns}), columns);
 }
+// Its columns from `first` on.
+template <class T>
+Matrix<T> columns_from(const Matrix<T>& weight, int64_t first) {
+  return {weight.data + first, weight.row, weight.column};
+}
 
-// Inputs of the controller and its interface. Weights are packed as torch.nn.LSTMCell and torch.nn.Linear have them:
-// rows are outputs, and the four gates of an LSTM follow each other.
+// Inputs of the controller and its interface. Weights are as torch.nn.LSTMCell and torch.nn.Linear have them: rows are
+// outputs, and the four gates of an LSTM follow each other.
 struct ControllerArgs {
   const Tensor& input;             // (T,B,F)
-  const Tensor& input_weight;      // (4D,F); of a tanh layer (D,F)
-  const Tensor& recurrent_weight;  // (4D,O), for [h, r]; of a tanh layer (D,O - D), for r
+  const Tensor& input_weight;      // (4D,F + RW), for [x, r]; of a tanh layer (D,F + RW)
+  const Tensor& recurrent_weight;  // (4D,D), for h; of a tanh layer (D,0)
   const Tensor& interface_weight;  // (I,D)
   const Tensor& output;            // (B,O): [h, r] before the first step
   const Maybe& cell;               // (B,D): c before the first step; none with a tanh layer
@@ -46,9 +51,12 @@ class ControllerLoop {
         share_(largest(shares)), at_once_(std::clamp<int64_t>(64 / std::max<int64_t>(share_, 1), 1, s.T)),
         gates_(allocate_large<T>({saves_gates_ ? s.T : 0, s.B, s.gates()})),
         scratch_(call.out({workers(shares.size()), scratch_size()})),
-        to_gates_(transposed(weight(call, args.input_weight, "input_weight", s.gates(), s.F)), s.F, s.gates()),
-        recurrent_(transposed(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.O - s.seen())),
-                   s.O - s.seen(), s.gates()),
+        input_weight_(weight(call, args.input_weight, "input_weight", s.gates(), s.inputs())),
+        to_gates_(transposed(input_weight_), s.F, s.gates()),
+        recurrent_(s.recurrent(), s.gates(),
+                   {{transposed(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.hidden())),
+                     s.hidden(), s.gates(), 0, 0},
+                    {transposed(columns_from(input_weight_, s.F)), s.reads(), s.gates(), s.hidden(), 0}}),
         to_interface_(transposed(weight(call, args.interface_weight, "interface_weight", s.I, s.D)), s.D, s.I),
         bias_(call.in(bias, "bias", {s.gates()})), input_(call.in(args.input, "input", {s.T, s.B, s.F})),
         first_output_(call.in(args.output, "output", {s.B, s.O})), first_cell_(call.in(args.cell, "cell", {s.B, s.D})) {}
@@ -75,7 +83,7 @@ class ControllerLoop {
       const bool* reset = loop_.batch_.reset(b, t);
       if (t % loop_.at_once_ == 0) multiply_input(t);
       T *row = gates(t), *out = output(t);
-      loop_.recurrent_.multiply(rows_of(output_ + loop_.s_.seen(), O), count, recurrent_, G);
+      loop_.recurrent_.multiply(rows_of(output_ + loop_.s_.seen(), O), count, recurrent_, G, t % 2);
       clear_restarted(recurrent_, G, reset, count);  // [h, r] starts at zero
       if (lstm) {
         T* after = data<T>(loop_.cells) + ((loop_.save_for_backward_ ? t : 0) * B + b) * D;
@@ -90,7 +98,7 @@ class ControllerLoop {
         over_batch(count, 4 * D, kernels<T>().tanh_layer, TanhLayer<T>{D, O, row, recurrent_, loop_.bias_, out});
       }
       output_ = out;
-      loop_.to_interface_.multiply(rows_of<T>(out, O), count, product_, I);
+      loop_.to_interface_.multiply(rows_of<T>(out, O), count, product_, I, t % 2);
       share_.clear_ended(out, O, t);
       share_.clear_ended(interface_at(t), I, t);
       return product_;
@@ -150,6 +158,7 @@ class ControllerLoop {
   const int64_t share_;    // the most episodes of a share
   const int64_t at_once_;  // steps whose product with the input is computed at once, so that it has 64 rows
   const Tensor gates_, scratch_;
+  const Matrix<T> input_weight_;
   const PackedMatrix<T> to_gates_, recurrent_, to_interface_;
   const T *bias_, *input_, *first_output_, *first_cell_;
 };
@@ -165,17 +174,18 @@ class ControllerLoopBackward {
         output(copy_or_zeros(call, std::nullopt, "output", {s.B, s.O})),
         cell(copy_or_zeros(call, grad_cell, "grad_cell", {s.lstm ? s.B : 0, s.D})), s_(s), batch_(batch),
         share_(largest(shares)), scratch_(call.out({workers(shares.size()), 2 * share_, s.D})),
-        to_output_(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.O - s.seen()), s.gates(),
-                   s.O - s.seen()),
+        input_weight_(weight(call, args.input_weight, "input_weight", s.gates(), s.inputs())),
+        to_output_(s.gates(), s.recurrent(),
+                   {{weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.hidden()), s.gates(),
+                     s.hidden(), 0, 0},
+                    {columns_from(input_weight_, s.F), s.gates(), s.reads(), 0, s.hidden()}}),
         to_hidden_(weight(call, args.interface_weight, "interface_weight", s.I, s.D), s.I, s.D),
         input_(call.in(args.input, "input", {s.T, s.B, s.F})), first_(call.in(args.output, "output", {s.B, s.O})),
         first_cell_(call.in(args.cell, "cell", {s.B, s.D})), outputs_(call.in(outputs, "outputs", {s.T, s.B, s.O})),
         gates_(call.in(gates, "gates", {s.lstm ? s.T : 0, s.B, s.gates()})),
         cells_(call.in(cells, "cells", {s.lstm ? s.T : 0, s.B, s.D})),
         grad_outputs_(call.in(grad_outputs, "grad_outputs", {s.T, s.B, s.O})) {
-    call.check(args.input_weight, "input_weight", {s.gates(), s.F});
-    if (needs_input_grad)
-      to_input_.emplace(weight(call, args.input_weight, "input_weight", s.gates(), s.F), s.gates(), s.F);
+    if (needs_input_grad) to_input_.emplace(input_weight_, s.gates(), s.F);
   }
 
   class Steps {
@@ -199,7 +209,7 @@ class ControllerLoopBackward {
       const int64_t b = share_.begin(), count = share_.active(t), G = loop_.s_.gates();
       const bool* reset = loop_.batch_.reset(b, t);
       T *d_gates = loop_.weights.grad_gates(share_, t), *d_output = grad_output();
-      loop_.to_hidden_.multiply(rows_of<T>(grad_interface(t), I), count, grad_hidden_, D);
+      loop_.to_hidden_.multiply(rows_of<T>(grad_interface(t), I), count, grad_hidden_, D, t % 2);
       if (lstm) {
         const T* before = (t ? loop_.cells_ + (t - 1) * B * D : loop_.first_cell_) + b * D;
         T* d_cell = data<T>(loop_.cell) + b * D;
@@ -212,7 +222,7 @@ class ControllerLoopBackward {
         over_batch(count, 4 * D, kernels<T>().tanh_layer_backward,
                    TanhLayerBackward<T>{D, O, d_output, grad_hidden_, loop_.outputs_ + (t * B + b) * O, d_gates});
       }
-      loop_.to_output_.multiply(rows_of<T>(d_gates, G), count, d_output + loop_.s_.seen(), O);
+      loop_.to_output_.multiply(rows_of<T>(d_gates, G), count, d_output + loop_.s_.seen(), O, t % 2);
       if (!lstm)  // a tanh layer does not see h
         for (int64_t e = 0; e < count; ++e) std::fill_n(d_output + e * O, D, T(0));
       clear_restarted(d_output, O, reset, count);
@@ -241,6 +251,7 @@ class ControllerLoopBackward {
   const Batch& batch_;
   const int64_t share_;  // the most episodes of a share
   const Tensor scratch_;
+  const Matrix<T> input_weight_;
   const PackedMatrix<T> to_output_, to_hidden_;
   std::optional<PackedMatrix<T>> to_input_;  // only where the input needs a gradient
   const T *input_, *first_, *first_cell_, *outputs_, *gates_, *cells_, *grad_outputs_;

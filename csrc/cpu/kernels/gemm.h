@@ -5,7 +5,7 @@
 #pragma once
 
 #include "../../args/matrix.h"
-#include "vector.h"
+#include "slot_blocks.h"
 
 namespace {
 
@@ -28,17 +28,22 @@ int64_t columns_of(int64_t p, int64_t N) {
   return N - p * kPanel<T> < kPanel<T> ? N - p * kPanel<T> : kPanel<T>;
 }
 
-// Writes panels [begin, end) of B: for each k the kPanel numbers of its columns, zeros behind the last column.
+// Writes panels of B: for each k the kPanel numbers of its columns, zeros behind its last column.
 template <class T>
 void pack(const Pack<T>& op, int64_t begin, int64_t end) {
   constexpr int64_t P = kPanel<T>;
   const auto [b, row, column] = op.b;
-  for (int64_t p = begin; p < end; ++p) {
-    T* out = op.panels + p * P * op.K;
-    const T* from = b + p * P * column;
-    const int64_t columns = columns_of<T>(p, op.N);
-    if (column == 1 && columns == P) {
-      for (int64_t k = 0; k < op.K; ++k) std::memcpy(out + k * P, from + k * row, P * sizeof(T));
+  for (int64_t p = op.column / P + begin; p < op.column / P + end; ++p) {
+    const int64_t first = p * P < op.column ? op.column % P : 0;  // the panel's first column that is of b
+    T* out = op.panels + p * op.panel_size + first;
+    const T* from = b + (p * P + first - op.column) * column;
+    const int64_t columns = smaller(P - first, op.column + op.N - p * P - first);
+    if (column == 1) {
+      for (int64_t k = 0; k < op.K; ++k) {
+        if (columns == P) std::memcpy(out + k * P, from + k * row, P * sizeof(T));
+        else
+          for (int64_t n = 0; n < P - first; ++n) out[k * P + n] = n < columns ? from[k * row + n] : T(0);
+      }
       continue;
     }
     constexpr int L = Lanes<T>::L;
@@ -54,7 +59,7 @@ void pack(const Pack<T>& op, int64_t begin, int64_t end) {
         for (int i = 0; i < L; ++i) store(out + (k + i) * P + n, square[i]);
       }
     for (int64_t k = whole; k < op.K; ++k)
-      for (int64_t n = 0; n < P; ++n) out[k * P + n] = n < columns ? from[n * column + k * row] : T(0);
+      for (int64_t n = 0; n < P - first; ++n) out[k * P + n] = n < columns ? from[n * column + k * row] : T(0);
   }
 }
 
@@ -63,11 +68,15 @@ void pack_rows(const PackRows<T>& op, int64_t begin, int64_t end) {
   constexpr int64_t P = kPanel<T>;
   for (int64_t p = begin; p < end; ++p) {
     T* out = op.panels + p * P * op.K;
-    const int64_t columns = columns_of<T>(p, op.N), at = op.first + p * P;
+    const int64_t columns = columns_of<T>(p, op.N), at = op.first + p * P, of_first = op.split - at;
+    const bool one_part = of_first >= columns || of_first <= 0;
+    const T* const* rows = of_first > 0 ? op.rows : op.others;
+    const int64_t from = of_first > 0 ? at : -of_first;
     for (int64_t k = 0; k < op.K; ++k, out += P) {
-      if (columns == P) std::memcpy(out, op.rows[k] + at, P * sizeof(T));
+      if (columns == P && one_part) std::memcpy(out, rows[k] + from, P * sizeof(T));
       else
-        for (int64_t n = 0; n < P; ++n) out[n] = n < columns ? op.rows[k][at + n] : T(0);
+        for (int64_t n = 0; n < P; ++n)
+          out[n] = n >= columns ? T(0) : one_part || n < of_first ? rows[k][from + n] : op.others[k][n - of_first];
     }
   }
 }
@@ -136,10 +145,12 @@ void gemm(const Product<T>& op, int64_t begin, int64_t end) {
   const int64_t tiles = (op.M + kTileRows - 1) / kTileRows, fit = kInCache / (op.K * kTileRows + 1) + 1;
   const auto start = [&](int64_t i) { return i * op.M / tiles; };  // tiles as equal in size as they can be
   for (int64_t first = 0; first < tiles; first += fit)
-    for (int64_t p = begin; p < end; ++p)
+    for (int64_t next = begin; next < end; ++next) {
+      const int64_t p = op.last_first ? begin + end - 1 - next : next;
       for (int64_t i = first; i < tiles && i < first + fit; ++i)
         tile_of<T, kTileRows>(start(i + 1) - start(i), op, op.a.data + start(i) * op.a.row, op.panels + p * P * op.K,
                               op.c + start(i) * op.c_stride + p * P, columns_of<T>(p, op.N));
+    }
 }
 
 template <class T>
