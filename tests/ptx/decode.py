@@ -139,6 +139,8 @@ class Decoder:
         self.add("shfl", kind=TOGETHER, d=results, s=sources, immediate=SHUFFLES.index(p[2]), target=3)
 
     def decode_redux(self, p: list[str], o: list[str]) -> None:
+        if len(p) != 4 or (p[3] == "f32" and p[2] not in ("min", "max")):
+            raise ValueError(f"PTX: got {self.text!r}, need redux.sync of an operation and a type alone")
         sources = tuple(self.value(x, "b32") for x in o[1:])
         self.add(f"redux.{p[-1]}", kind=TOGETHER, d=(self.result(o[0], p[-1]),), s=sources,
                  immediate=REDUCTIONS.index(p[2]), target=1)  # fmt: skip

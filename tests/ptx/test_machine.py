@@ -163,6 +163,20 @@ def test_the_highest_bit_and_the_bits_in_reverse() -> None:
     assert [f"{number & 0xFFFFFFFF:032b}" for number in reverse.tolist()] == [text[::-1] for text in digits]
 
 
+def test_the_largest_number_of_a_warp() -> None:
+    """NaN does not count unless all numbers are NaN, and 0 is above -0; the instruction of sm_100."""
+    x = torch.randn(THREADS).view(-1, 32)
+    x[0, 3], x[1], x[2, ::2], x[2, 1::2] = torch.nan, torch.nan, 0.0, -0.0
+    code = "ld.global.f32 %f1, [%a3]; mov.b32 %r5, %f1; redux.sync.{}.f32 %r6, %r5, -1; st.global.b32 [%a4], %r6;"
+    for name, reduced in (("max", x.nan_to_num(-9.0).amax(1)), ("min", x.nan_to_num(9.0).amin(1))):
+        reduced[1], reduced[2] = torch.nan, 0.0 if name == "max" else -0.0
+        got = elementwise(code.format(name), x.flatten(), torch.float32).view(-1, 32)
+        expected = reduced.unsqueeze(1).expand_as(got).contiguous()
+        assert torch.equal(got.nan_to_num(7.0).view(torch.int32), expected.nan_to_num(7.0).view(torch.int32))
+    with pytest.raises(ValueError, match=r"need redux\.sync of an operation and a type alone"):
+        elementwise(code.format("max.NaN"), x.flatten(), torch.float32)
+
+
 def test_what_is_not_known_is_an_error() -> None:
     text = ELEMENTWISE.format(code="tanh.approx.f32 %f1, %f2;", size_x=4, size_y=4)
     with pytest.raises(ValueError, match=r"^PTX: got 'tanh.approx.f32 %f1, %f2', but tanh.approx.f32 is not in"):

@@ -19,6 +19,10 @@ from tests.ptx.worker import pool, run
 from tests.triton import table as interpreter
 
 
+OTHER_GPUS = ("accuracy: step, one column, float32", "accuracy: step, odd, float32, CUDA")
+ELSEWHERE = [row for row in WHOLE if row.name in OTHER_GPUS]
+
+
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Executor]:
     """A process that runs rows one after the other."""
@@ -33,6 +37,17 @@ def test_compiled_kernels(row: Row, emulator: Executor) -> None:
     if missing(row):
         pytest.skip(missing(row))
     result = emulator.submit(run, row).result()
+    assert not result.wrong, "\n".join(result.wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpu", [80, 100, 120])
+@pytest.mark.parametrize("row", ELSEWHERE, ids=lambda row: row.name)
+def test_kernels_for_other_gpus(row: Row, gpu: int, emulator: Executor) -> None:
+    """Compilers use instructions of a GPU's own, such as sm_100's maximum over a warp where columns are few."""
+    if missing(row):
+        pytest.skip(missing(row))
+    result = emulator.submit(run, row, gpu).result()
     assert not result.wrong, "\n".join(result.wrong)
 
 
@@ -56,3 +71,4 @@ def test_every_case_and_path_is_in_the_small_table() -> None:
 def test_names_are_unique() -> None:
     for rows in (SMALL, WHOLE):
         assert len({row.name for row in rows}) == len(rows)
+    assert len(ELSEWHERE) == len(OTHER_GPUS)

@@ -1,6 +1,7 @@
 // Instructions by which the lanes of a warp exchange values.
 #pragma once
 
+#include "arithmetic.h"
 #include "machine.h"
 
 namespace ptx {
@@ -56,6 +57,19 @@ void reduce(Warp& w, const Instruction& i, u32 mask) {
   });
   const bool is_undefined = undefined(w, i.s[0]) & mask;
   T* d = values<T>(w, i.d[0]);
+  each_lane(mask, [&](int l) { d[l] = result; });
+  set_undefined(w, i.d[0], mask, is_undefined ? kAllLanes : 0);
+}
+
+// Of single numbers: those that are NaN do not count, unless all are.
+inline void reduce_float(Warp& w, const Instruction& i, u32 mask) {
+  const float* a = values<float>(w, i.s[0]);
+  float result = a[first_lane(mask)];
+  each_lane(mask & (mask - 1), [&](int l) {
+    result = i.immediate == kMin ? FloatLeast()(a[l], result) : FloatGreatest()(a[l], result);
+  });
+  const bool is_undefined = undefined(w, i.s[0]) & mask;
+  float* d = values<float>(w, i.d[0]);
   each_lane(mask, [&](int l) { d[l] = result; });
   set_undefined(w, i.d[0], mask, is_undefined ? kAllLanes : 0);
 }

@@ -206,6 +206,7 @@ inline Table make_table() {
   t["shfl"] = shuffle;
   t["redux.s32"] = reduce<i32>;
   t["redux.u32"] = t["redux.b32"] = reduce<u32>;
+  t["redux.f32"] = reduce_float;
   t["vote"] = vote;
   t["warp_barrier"] = warp_barrier;
   add_cluster(t);
