@@ -18,7 +18,6 @@ from tests.ptx.table import SMALL, WHOLE, Row
 from tests.ptx.worker import pool, run
 from tests.triton import table as interpreter
 
-
 OTHER_GPUS = ("accuracy: step, one column, float32", "accuracy: step, odd, float32, CUDA")
 ELSEWHERE = [row for row in WHOLE if row.name in OTHER_GPUS]
 
