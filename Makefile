@@ -4,7 +4,7 @@
 # make test   lint, types and all tests
 # make gpu-proof  run every compiled GPU kernel on the CPU, for four GPUs in three ways, and print the table; needs no GPU, takes hours, goes on where it was stopped
 # make gpu-check  on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
-# make sanitize  run the compiled kernels under AddressSanitizer, on sizes around those of vectors and blocks
+# make sanitize  run the compiled kernels under the sanitizers of addresses, undefined behaviour and threads, and 5,000 wrong calls
 # make soak  kill, resume and compare runs of each kind, 100,000 steps, 10,000 time steps, 1,000 segments; an hour
 # make arm  compile the C++ library for 64-bit Arm, and verify it under emulation; needs QEMU and a compiler for Arm
 # make bench  run all benchmarks on the CPU, a quarter of an hour of an idle machine; write bench/results, the tables and the picture
@@ -45,12 +45,8 @@ check: lint build
 test: lint build
 	GLIBC_TUNABLES=glibc.malloc.tcache_count=0 $(RUN) -m pytest -n auto # so that small allocations are poisoned too
 
-SANITIZED := build/sanitize
 sanitize: $(INSTALLED)
-	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED) && cp -r setup.py pyproject.toml csrc mannkern $(SANITIZED)
-	cd $(SANITIZED) && MANNKERN_SANITIZE=1 MANNKERN_FORCE_BUILD=1 $(abspath $(RUN)) setup.py --quiet build_ext --inplace --force
-	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
-	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=$(SANITIZED) $(RUN) tests/csrc/sanitize.py
+	$(RUN) -m tests.csrc.sanitize
 
 soak: build
 	$(RUN) -m tests.soak

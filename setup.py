@@ -4,8 +4,9 @@ mannkern/_C.abi3.so needs torch and a C++ compiler; mannkern/_CUDA.abi3.so needs
 but no GPU. They use LibTorch's stable ABI and no Python, so one binary serves every torch >= 2.10 and every Python.
 Without torch at build time the build stops, because what it would install is slow; MANNKERN_PURE=1 builds pure Python
 all the same, which runs on the reference. When compiling fails, the package installs as pure Python too, and says so;
-MANNKERN_FORCE_BUILD=1 turns that into an error. MANNKERN_WERROR=1 makes warnings errors, MANNKERN_SANITIZE=1 builds for
-AddressSanitizer (make sanitize). TORCH_CUDA_ARCH_LIST, such as "9.0 10.0+PTX", chooses the GPUs.
+MANNKERN_FORCE_BUILD=1 turns that into an error. MANNKERN_WERROR=1 makes warnings errors, MANNKERN_SANITIZE names the
+sanitizers to build for, such as "address,undefined" (make sanitize). TORCH_CUDA_ARCH_LIST, such as "9.0 10.0+PTX",
+chooses the GPUs.
 """
 
 import os
@@ -21,7 +22,8 @@ from setuptools.command.build_ext import build_ext
 PURE = os.environ.get("MANNKERN_PURE") == "1"
 FORCED = os.environ.get("MANNKERN_FORCE_BUILD") == "1"
 WERROR = os.environ.get("MANNKERN_WERROR") == "1"
-SANITIZE = ["-fsanitize=address"] if os.environ.get("MANNKERN_SANITIZE") == "1" else []
+SANITIZERS = os.environ.get("MANNKERN_SANITIZE", "")
+SANITIZE = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all"] if SANITIZERS else []  # the first finding ends it
 SOURCES = sorted(map(str, [*Path("csrc/cpu").glob("*.cpp"), *Path("csrc/cpu/kernels").glob("*.cpp")]))
 CUDA_SOURCES = sorted(map(str, Path("csrc/cuda").glob("*.cu")))
 # A100, H100, B200, RTX 50; the driver compiles PTX of 10.0 for GPUs 11, and the last one's for later GPUs
@@ -102,7 +104,7 @@ def native_extension() -> list[Extension]:
         Extension(
             "mannkern._C",
             SOURCES,
-            depends=[str(p) for p in Path("csrc").rglob("*.h")],
+            depends=["setup.py", *map(str, Path("csrc").rglob("*.h"))],
             define_macros=MACROS,
             extra_compile_args=compile_flags(include_paths()),
             export_symbols=EXPORTS if WINDOWS else [],

@@ -31,8 +31,12 @@ struct CellShape {
     check_sizes(args.read, "read", "BRW");
     B = args.input.size(0), F = args.input.size(1), D = args.interface_weight.size(1);
     I = args.interface_weight.size(0), G = lstm ? 4 * D : D, RW = args.read.size(1) * args.read.size(2);
-    if (args.hidden.has_value() != lstm || args.cell.has_value() != lstm)
-      refuse("hidden, cell", args.hidden || args.cell ? "a tensor" : "None", lstm ? "both, for an LSTM" : "None");
+    check_state(args.hidden, "hidden"), check_state(args.cell, "cell");
+  }
+  // An LSTM, which has a recurrent weight, has both h and c; a tanh layer has neither.
+  void check_state(const Maybe& t, const char* name) const {
+    if (t.has_value() != lstm)
+      refuse(name, t ? "a tensor" : "None", lstm ? "a tensor, for an LSTM" : "None where recurrent_weight is None");
   }
   int64_t output() const { return D + RW; }
   // Numbers that a step multiplies for an episode, in the units of over_batch, and those of its memory.

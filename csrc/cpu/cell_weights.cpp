@@ -32,8 +32,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cell_weight_gradients(const T
     using T = decltype(zero);
     Call<T> call;
     const int64_t most = (int64_t(1) << 31) - 1, row = G + I + X + U + D;
-    for (const int64_t size : {G, I, X, D}) check_range(size, "sizes", 1, most);
-    check_range(U, "sizes", 0, most);
+    check_range(G, "num_gates", 1, most), check_range(I, "interface_size", 1, most);
+    check_range(X, "input_size", 1, most), check_range(D, "hidden_size", 1, most);
+    check_range(U, "recurrent_size", 0, most);
     check_sizes(rows, "rows", "Bn");
     const int64_t M = rows.size(0);
     const T* d_gates = call.in(rows, "rows", {M, row});

@@ -51,6 +51,7 @@ std::tuple<Tensor, Tensor, Tensor> additive_write_backward(const Tensor& grad, c
   return by_dtype(grad, "grad", [&](auto zero) {
     using T = decltype(zero);
     Call<T> call;
+    check_sizes(grad, "grad", "BNW");
     const Shape s = shape_of(grad, add, "add");
     const int64_t B = grad.size(0);
     const Tensor memory = allocate_large<T>({B, s.N, s.W}), weights = call.out({B, s.R, s.N});
@@ -135,6 +136,7 @@ Tensor usage_update(const Tensor& usage, const Tensor& read_weights, const Tenso
     Call<T> call;
     check_sizes(usage, "usage", "BN");
     check_sizes(read_weights, "read_weights", "BRN");
+    check_decay(decay);
     const int64_t B = usage.size(0), N = usage.size(1), R = read_weights.size(1);
     const Tensor out = call.out({B, N});
     over_batch(
@@ -151,6 +153,7 @@ std::tuple<Tensor, Tensor, Tensor> usage_update_backward(const Tensor& grad, int
     Call<T> call;
     check_sizes(grad, "grad", "BN");
     check_range(R, "num_heads", 1, (int64_t(1) << 31) - 1);
+    check_decay(decay);
     const int64_t B = grad.size(0), N = grad.size(1);
     const T* g = call.in(grad, "grad", {B, N});
     const Tensor usage = call.out({B, N}), read_weights = call.out({B, R, N}), write_weights = call.out({B, R, N});

@@ -57,6 +57,7 @@ Forward mann_cell(const Tensor& input, const Maybe& hidden, const Maybe& cell, c
     const auto [N, W, R] = layout.shape;
     const int64_t B = c.B;
     check_range(n, "num_least_used", 1, N);
+    check_decay(decay);
     call.check(read, "read", {B, R, W});
     const int64_t saved_size = CellController<T>::saved_size(c) + Saved<T>::size(B, c.I, layout.shape);
     const Tensor saved = call.out({saved_size}), scratch = call.out({CellController<T>::scratch_size(c)});
@@ -111,11 +112,13 @@ Backward mann_cell_backward(const Maybe& grad_output, const Maybe& grad_hidden, 
     Call<T> call;
     const CellArgs args{input, hidden, cell, read, weight, recurrent_weight, interface_weight};
     const CellShape c(args);
+    check_sizes(memory_out, "memory_out", "BNW");
     const MANNInterface layout = interface_of(c, memory_out, read, write_key);
     const auto [N, W, R] = layout.shape;
     check_sizes(least_used, "least_used", "Bn");
     const int64_t B = c.B, n = least_used.size(1), RW = R * W;
     check_range(n, "least_used.shape[1]", 1, N);
+    check_decay(decay);
     call.check(read, "read", {B, R, W});
     const int64_t saved_size = CellController<T>::saved_size(c) + Saved<T>::size(B, c.I, layout.shape);
     const Tensor scratch = call.out({CellControllerBackward<T>::scratch_size(c) + B * (3 * RW + 2 * R)});

@@ -46,6 +46,7 @@ Forward mann_episode(const Tensor& input, const Tensor& input_weight, const Tens
     const Batch batch(call, s.T, B, lengths, reset);
     const FirstState<T> first(call, s, reset, initial_memory, false);
     check_range(n, "num_least_used", 1, N);
+    check_decay(decay);
     const LRUAOptions options{n, per_head, decay};
     const T *M0 = call.in(memory, "memory", {B, N, W}), *w_r = call.in(read_weights, "read_weights", {B, R, N});
     const T* u = call.in(usage, "usage", {B, N});
@@ -124,6 +125,7 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
     check_sizes(least_used, "least_used", "TBn");
     const int64_t B = s.B, n = least_used.size(2);
     check_range(n, "least_used.shape[2]", 1, N);
+    check_decay(decay);
     const LRUAOptions options{n, per_head, decay};
     call.check(memory, "memory", {B, N, W});
     const Checkpoints<T> checkpoints(call, s, memory_checkpoints, rows);

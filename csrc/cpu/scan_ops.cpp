@@ -48,6 +48,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan(const Tensor& memor
     const int64_t B = memory.size(0), steps = keys.size(0), every = scan_checkpoint_every(steps);
     const LRUAOptions options{n, per_head, decay};
     check_range(n, "num_least_used", 1, s.N);
+    check_decay(decay);
     const Tensor reads = allocate_large<T>({steps, B, s.R, s.W}), memory_out = call.out({B, s.N, s.W});
     const Tensor weights_out = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N});
     const Tensor checkpoints = allocate_large<T>({save_for_backward ? (steps - 1) / every : 0, B, state_size<T>(s)});
@@ -73,6 +74,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
     const int64_t B = memory.size(0), steps = keys.size(0), every = scan_checkpoint_every(steps);
     const LRUAOptions options{n, per_head, decay};
     check_range(n, "num_least_used", 1, s.N);
+    check_decay(decay);
     check_saved(checkpoints, "checkpoints", {(steps - 1) / every, B, state_size<T>(s)});
     const Tensor grad_memory = call.out({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), grad_usage = call.out({B, s.N});
     const Tensor grad_keys = allocate_large<T>({steps, B, s.R, s.W}),

@@ -42,6 +42,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan(
   const Shape s = scan_shape(memory, keys);
   const int64_t B = memory.size(0), steps = keys.size(0), every = checkpoint_every(steps);
   check_range(n, "num_least_used", 1, s.N);
+  check_decay(decay);
   const int64_t saved = save_for_backward ? steps : 0, count = save_for_backward ? (steps - 1) / every : 0;
   const Tensor reads = call.out({steps, B, s.R, s.W}), memory_out = call.out({B, s.N, s.W});
   const Tensor weights_out = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N});
@@ -77,6 +78,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
   const Shape s = scan_shape(memory, keys);
   const int64_t B = memory.size(0), steps = keys.size(0), every = checkpoint_every(steps);
   check_range(n, "num_least_used", 1, s.N);
+  check_decay(decay);
   const Tensor grad_memory = call.out({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), grad_usage = call.out({B, s.N});
   const Tensor grad_keys = call.out({steps, B, s.R, s.W}), grad_adds = call.out({steps, B, s.R, s.W});
   const Tensor grad_gates = call.out({steps, B, s.R}), grad_strengths = call.out({steps, B, strengths ? s.R : 0});

@@ -47,6 +47,7 @@ Forward mann_persistent(const Tensor& projection, const Tensor& recurrent_weight
   const auto [N, W, R] = s.shape;
   const int64_t B = s.B, D = s.D, I = interface_weight.size(0), O = D + R * W, steps = save_for_backward ? s.T : 0;
   check_range(n, "num_least_used", 1, N);
+  check_decay(decay);
   const Tensor outputs = call.out({s.T, B, O}), memory_out = call.out({B, N, W}), weights_out = call.out({B, R, N});
   const Tensor usage_out = call.out({B, N}), cell_out = call.out({B, D});
   const Tensor checkpoints = call.out({save_for_backward ? 1 + (s.T - 1) / checkpoint_every : 0, B, N * W});
@@ -101,6 +102,7 @@ Backward mann_persistent_backward(const Maybe& grad_outputs, const Maybe& grad_m
   check_sizes(least_used, "least_used", "TBn");
   const int64_t n = least_used.size(2);
   check_range(n, "least_used.shape[2]", 1, N);
+  check_decay(decay);
   const Tensor d_gates = call.out({s.T, B, 4 * D}), d_interface = call.out({s.T, B, I}), d_output = call.out({B, O});
   const Tensor d_cell = call.out({B, D}), d_memory = call.out({B, N, W}), d_weights = call.out({B, R, N});
   const Tensor d_usage = call.out({B, N});

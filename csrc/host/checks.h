@@ -51,6 +51,11 @@ inline void check_range(int64_t value, const char* name, int64_t least, int64_t 
     refuse(name, std::to_string(value), std::to_string(least) + " to " + std::to_string(most));
 }
 
+// Checks the decay of usage: with one above 1 usage would grow without end, and NaN passes every comparison.
+inline void check_decay(double decay) {
+  if (!(decay >= 0 && decay <= 1)) refuse("decay", std::to_string(decay), "0 to 1");
+}
+
 // Checks the rank of a tensor, and that only the sizes B, T and F are 0. `letters` has one for each dimension, as in
 // "BNW". Sizes under 2^31 keep a product of two of them in an int64.
 inline void check_sizes(const Tensor& t, const char* name, std::string_view letters) {

@@ -29,6 +29,7 @@ struct LRUAStepOperations {
       const Shape s = shape_of(memory, key, "key");
       const int64_t B = memory.size(0);
       check_range(n, "num_least_used", 1, s.N);
+      check_decay(decay);
       Backend::check(memory, s, zero);
       const LRUAOptions options{n, per_head, decay};
       const Tensor memory_out = Backend::allocate_memory(call, {B, s.N, s.W}), read = call.out({B, s.R, s.W});
@@ -60,13 +61,14 @@ struct LRUAStepOperations {
       const Tensor& add, const Tensor& gate, const Maybe& strength, const Tensor& memory_out,
       const Tensor& read_weights_out, const Tensor& write_weights, const Tensor& cosine, const Tensor& norm,
       const Tensor& slots, bool per_head, double decay) {
-    return by_dtype(memory_out, "memory_out", [&](auto zero) {
+    return by_dtype(memory_out, "memory", [&](auto zero) {
       using T = decltype(zero);
       Call<T> call(Device::of(memory_out));
       const Shape s = shape_of(memory_out, key, "key");
       check_sizes(slots, "least_used", "Bn");
       const int64_t B = memory_out.size(0), n = slots.size(1);
       check_range(n, "least_used.shape[1]", 1, s.N);
+      check_decay(decay);
       Backend::check(memory_out, s, zero);
       const LRUAOptions options{n, per_head, decay};
       const Tensor memory = Backend::allocate_memory(call, {B, s.N, s.W}), w_r = call.out({B, s.R, s.N});

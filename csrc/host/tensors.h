@@ -61,7 +61,8 @@ class Call {
   }
   // Checks an input whose numbers are not read.
   void check(const Tensor& t, const char* name, Sizes sizes, ScalarType type = kType) const {
-    if (!has_shape(t, sizes)) check_defined(t, name), refuse(name, shape_text(t), text(sizes));
+    check_defined(t, name);
+    if (!has_shape(t, sizes)) refuse(name, shape_text(t), text(sizes));
     if (t.scalar_type() != type) refuse(name, text(t.scalar_type()), text(type));
     if (!(Device::of(t) == device_)) refuse(name, "a tensor on another device", "that of the others");
   }

@@ -1,111 +1,97 @@
-"""Runs every compiled operation, forward and backward, under AddressSanitizer, on sizes around vectors and blocks.
+"""Builds the C++ library for sanitizers and runs it under them: ``make sanitize``.
 
-``make sanitize`` runs it with a library built for the sanitizer. Tensors are exactly as large as their numbers, so the
-sanitizer sees a number that is read or written outside one, says where, and ends the run. Then come wrong calls, chosen
-at random from a fixed seed: each must be refused by name or give finite numbers.
+AddressSanitizer and UndefinedBehaviorSanitizer see what is read or written outside a tensor and what C++ leaves
+undefined, on many sizes and in wrong calls. ThreadSanitizer sees races between the threads of the parallel loops. Each
+has a library of its own in build/sanitize, which is compiled again only when a source has changed.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
 
-import torch
-from torch import Tensor
-from wrong_calls import run_at_random
-
-from mannkern import MANN, NTM, functional
-from mannkern.backends import native
-from mannkern.memories.episode import pack_weights
-
-SLOTS = (1, 5, 15, 16, 17, 31, 32, 33, 128)
-WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 20, 24, 31, 33, 40, 41, 56)
-HEADS = (1, 3, 5)
-DTYPES = (torch.float32, torch.float64)
-EPISODES = ((128, 40, 4), (128, 20, 1), (33, 17, 3), (16, 8, 2), (5, 3, 2), (1, 1, 1))
-B, T = 2, 9
-WRONG_CALLS = 5000
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build" / "sanitize"
+FUZZ = ROOT / "tests" / "fuzz"
+COMPILER = os.environ.get("CXX", "c++")
 
 
-def leaf(*sizes: int, dtype: torch.dtype) -> Tensor:
-    """Random numbers from 0 to 1 that require a gradient."""
-    return torch.rand(sizes, dtype=dtype).requires_grad_()
+class Sanitizer(NamedTuple):
+    """A build of the library, and the process that runs it."""
+
+    flags: str  # of -fsanitize
+    runtimes: tuple[str, ...]  # the compiler's libraries that have to be loaded before all others
+    options: dict[str, str]  # environment variables
+    planted: str  # an error of sanitized.py that has to be found
+    message: str  # what is said of it
 
 
-def differentiate(outputs: Iterable[Tensor]) -> None:
-    """Computes the gradient of the sum of all outputs."""
-    torch.stack([x.sum() for x in outputs]).sum().backward()
+SANITIZERS = {
+    "address": Sanitizer(
+        "address,undefined,float-cast-overflow",
+        ("libasan.so", "libstdc++.so"),
+        # fresh memory is NaN; some wrong calls ask for more memory than there is
+        {
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:"
+            "malloc_fill_byte=255:max_malloc_fill_size=1000000",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+        },
+        "beside",
+        "heap-buffer-overflow",
+    ),
+    "thread": Sanitizer(
+        "thread", ("libtsan.so", "libstdc++.so"), {"TSAN_OPTIONS": "halt_on_error=1"}, "race", "data race"
+    ),
+}
 
 
-def steps(N: int, W: int, R: int, dtype: torch.dtype) -> None:
-    """The single operations."""
-    memory, weights, usage = leaf(B, N, W, dtype=dtype), leaf(B, R, N, dtype=dtype), leaf(B, N, dtype=dtype)
-    key, add, gate = leaf(B, R, W, dtype=dtype), leaf(B, R, W, dtype=dtype), leaf(B, R, dtype=dtype)
-    differentiate(functional.lrua_step(memory, weights, usage, key, add, gate, gate, num_least_used=min(N, 9)))
-    differentiate(functional.cosine_read(memory, key))
-    slots = torch.full((B,), N - 1)
-    differentiate([functional.additive_write(memory, weights, add, slots)])
-    differentiate([functional.usage_update(usage, weights, weights)])
-    shift = torch.full((B, R, 3), 1 / 3, dtype=dtype, requires_grad=True)
-    differentiate([functional.ntm_address(memory, weights, key, gate, gate, shift, gate + 1)])
-    differentiate([functional.ntm_write(memory, weights, key, add)])
+def build(name: str) -> None:
+    """The library in a copy of this source tree."""
+    folder = BUILD / name
+    for part in ("csrc", "mannkern", "tests"):
+        ignored = shutil.ignore_patterns("*.so", "__pycache__")
+        shutil.copytree(ROOT / part, folder / part, ignore=ignored, dirs_exist_ok=True)
+    for part in ("setup.py", "pyproject.toml"):
+        shutil.copy2(ROOT / part, folder)
+    environment = {"MANNKERN_SANITIZE": SANITIZERS[name].flags, "MANNKERN_FORCE_BUILD": "1"}
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    print(f"{name}: building, some minutes where a source has changed", flush=True)
+    subprocess.run(command, cwd=folder, env=os.environ | environment, check=True)
+    if name == "thread":
+        flags = ["-std=c++17", "-O1", "-g", "-fsanitize=thread", "-shared", "-fPIC"]
+        subprocess.run([COMPILER, *flags, "tests/csrc/threads.cpp", "-o", "threads.so"], cwd=folder, check=True)
 
 
-def episodes(N: int, W: int, R: int, dtype: torch.dtype) -> None:
-    """The scan and whole episodes, with gradients and without."""
-    state = leaf(B, N, W, dtype=dtype), leaf(B, R, N, dtype=dtype), leaf(B, N, dtype=dtype)
-    interface = leaf(T, B, R, W, dtype=dtype), leaf(T, B, R, W, dtype=dtype), leaf(T, B, R, dtype=dtype)
-    differentiate(functional.lrua_scan(*state, *interface))
-    for module, controller in itertools.product((MANN, NTM), ("lstm", "feedforward")):
-        model = module(7, 9, N, W, R, controller=controller, dtype=dtype)
-        inputs = leaf(T, B, 7, dtype=dtype)
-        output, last = model(inputs)
-        differentiate([output, last.memory])
-        with torch.no_grad():
-            model(inputs)
-        for count in (1, 2, 7):
-            cells(model, count)
-        ends(model, T, B)
-        if N < 16:
-            ends(model, 3, 257)
+def runtime(library: str) -> str:
+    """Where the compiler has a library."""
+    command = [COMPILER, f"-print-file-name={library}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def cells(model: MANN | NTM, episodes: int) -> None:
-    """Two steps of a cell, with gradients and without."""
-    x = leaf(2, episodes, model.cell.input_size, dtype=model.cell.interface.weight.dtype)
-    output, last = model.cell(x[1], model.cell(x[0])[1])
-    differentiate([output, last.memory])
-    with torch.no_grad():
-        model.cell(x[0])
+def run(name: str, *arguments: str, **options: bool) -> subprocess.CompletedProcess[str]:
+    """Run Python with the sanitizer's library, in its copy of the source tree."""
+    sanitizer, folder = SANITIZERS[name], BUILD / name
+    preloaded = [*map(runtime, sanitizer.runtimes), *map(str, folder.glob("threads.so"))]
+    environment = os.environ | sanitizer.options | {"LD_PRELOAD": " ".join(preloaded)}
+    return subprocess.run([sys.executable, "-m", *arguments], cwd=folder, env=environment, text=True, **options)
 
 
-def ends(model: MANN | NTM, steps: int, episodes: int) -> None:
-    """Episodes that end and start anew, in one call of the operation for all chunks of the batch."""
-    cell = model.cell
-    x = leaf(steps, episodes, cell.input_size, dtype=cell.interface.weight.dtype)
-    lengths, reset = torch.arange(episodes).flip(0) % (steps + 1), torch.rand(steps, episodes) < 0.3
-    lengths = lengths.sort(descending=True).values
-    state = cell.initial_state(episodes)
-    output, last = cell.fused_episode(x, pack_weights(cell), state, lengths, reset)
-    differentiate([output, last.memory])
-    with torch.no_grad():
-        model(x, lengths=lengths, reset=reset)
-
-
-def main() -> None:
-    print(native.__file__)
-    for isa in ("portable", "avx2", "avx512"):
-        if not native.set_isa(isa):
-            print(f"{isa}: not on this machine")
-            continue
-        for N, W, R, dtype in itertools.product(SLOTS, WIDTHS, HEADS, DTYPES):
-            steps(N, W, R, dtype)
-        for (N, W, R), dtype in itertools.product(EPISODES, DTYPES):
-            episodes(N, W, R, dtype)
-        print(f"{isa}: nothing read or written beside a tensor", flush=True)
-        outcomes = run_at_random(WRONG_CALLS)
-        print(f"{isa}: {WRONG_CALLS} wrong calls: {dict(outcomes)}", flush=True)
+def main(names: list[str]) -> None:
+    for name in names or SANITIZERS:
+        build(name)
+        planted = run(name, "tests.csrc.sanitized", SANITIZERS[name].planted, capture_output=True)
+        if not planted.returncode or SANITIZERS[name].message not in planted.stderr:
+            sys.exit(f"{name}: the planted error was not found: {planted.stderr}")
+        print(f"{name}: the planted error was found", flush=True)
+        run(name, "tests.csrc.sanitized", name, check=True)
+        if name == "address" and FUZZ.exists():
+            os.environ["FUZZ"] = "5000"  # problems, others each time
+            run(name, "pytest", "-p", "no:cacheprovider", "-m", "not interpreter", "tests/fuzz", check=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

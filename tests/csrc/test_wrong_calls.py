@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from mannkern import MANN, NTM, functional
-from tests.csrc.wrong_calls import right_calls
+from tests.csrc.right_calls import right_calls
 
 FILE = Path(__file__).with_name("wrong_calls.py")
 RIGHT = {
@@ -22,31 +23,6 @@ RIGHT = {
     if call.arguments.get("lengths") is None
 }
 ENDS = {call.operation: call for call in right_calls() if call.arguments.get("lengths") is not None}
-# argument of a call that has more right values: a size or a number that another argument does not fix
-FREE = {
-    "usage_update_backward": {"grad", "num_heads"},
-    "least_used_mask": {"usage", "n"},
-    "cosine_read": {"memory"},
-    "shift_sharpen": {"weights"},
-    "lrua_step": {"num_least_used"},
-    "lrua_step_backward": {"least_used"},
-    "lrua_scan": {"num_least_used"},
-    "lrua_scan_backward": {"num_least_used"},
-    "mann_episode": {"input", "num_least_used"},
-    "mann_episode_backward": {"least_used"},
-    "ntm_episode": {"input"},
-    "mann_cell": {"num_least_used"},
-    "mann_cell_backward": {"least_used"},
-    "cell_weight_gradients": {"rows", "num_gates", "interface_size", "input_size", "recurrent_size", "hidden_size"},
-}
-# inputs of which backward checks the sizes and reads no number
-UNREAD = {
-    ("mann_episode_backward", "memory"),
-    ("ntm_episode_backward", "memory"),
-    ("ntm_episode_backward", "weights"),
-    ("mann_episode_backward", "input_weight"),
-    ("ntm_episode_backward", "input_weight"),
-}
 
 
 def test_an_error_names_the_argument_what_came_and_what_is_needed() -> None:
@@ -93,17 +69,35 @@ def test_every_change_of_one_argument_is_refused_or_right() -> None:
     assert len(calls) > 5000
     assert [call for call in calls if call[3] not in ("refused", "finite")] == []
     assert [call for call in calls if call[2].startswith("right") and call[3] == "refused"] == []
-    optional = {
-        (name, argument.name)
-        for name, _ in RIGHT
-        for argument in getattr(torch.ops.mannkern, name).default._schema.arguments
-        if isinstance(argument.type, torch.OptionalType)
-    }
-    for name, argument, change, said in calls:
-        if said == "finite" and not change.startswith("right") and change not in ("meta", "flat"):
-            free = change == "no tensor" and (name, argument) in optional
-            free |= change == "without storage" and (name, argument) in UNREAD
-            assert free or argument in FREE.get(name, ()) or (argument, change) == ("num_shifts", "3"), (name, argument)
+    assert [call for call in calls if call[3] == "finite" and not call[4]] == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "argument", "value", "said"),
+    [
+        ("usage_update", "decay", float("nan"), "decay: got nan, need 0 to 1"),
+        ("lrua_scan", "decay", 1.5, "decay: got 1.500000, need 0 to 1"),
+        ("mann_cell", "hidden", None, "hidden: got None, need a tensor, for an LSTM"),
+        ("ntm_cell", "recurrent_weight", None, "hidden: got a tensor, need None where recurrent_weight is None"),
+        ("lrua_step_backward", "memory", None, "memory: got None, need a tensor"),
+        ("additive_write_backward", "grad", torch.ones(2), "grad: got shape [2], need (B, N, W), each under 2^31"),
+        ("mann_cell_backward", "memory_out", torch.ones(2), "memory_out: got shape [2], need (B, N, W), each under"),
+        ("cell_weight_gradients", "hidden_size", 0, "hidden_size: got 0, need 1 to 2147483647"),
+    ],
+)
+def test_the_argument_is_named_as_in_the_schema(operation: str, argument: str, value: Any, said: str) -> None:
+    right = next(call for call in right_calls() if call.operation == operation)
+    with pytest.raises(RuntimeError) as error:
+        right.change(argument, value)()
+    assert str(error.value).startswith(f"mannkern: {said}")
+
+
+def test_none_is_refused_where_a_batch_is_empty() -> None:
+    """PyTorch has None as a tensor of shape [0], which is the right one of a buffer for no episodes."""
+    for right in right_calls(B=0):
+        if "saved" in right.arguments:
+            with pytest.raises(RuntimeError, match="mannkern: saved: got None"):
+                right.change("saved", None)()
 
 
 CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
