@@ -97,7 +97,7 @@ def test_loops_that_keep_too_much_take_fewer_episodes(
         ("--threads 0", "--threads: got 0, need at least 1"),
         ("--model lstm", "--model: got lstm, need one of mann, ntm"),
         ("--device nonsense", "--device nonsense: "),
-        ("--backend nonsense", "--backend nonsense: backend: got 'nonsense', need 'auto' or one of "),
+        ("--backend nonsense", "--backend: got 'nonsense', need 'auto' or one of "),
         ("--backend triton --model ntm", "backend 'triton' has no kernels for 'ntm'"),
         ("--batch 1000000000", "lower --batch, --steps, --inputs, --slots or --width"),
         ("--plot picture.doc", "--plot: got picture.doc, need a name that ends in .png, .svg or .pdf"),
