@@ -78,7 +78,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
 
     with (
         StopSignals() as stop,
-        Journal(run, step) as journal,
+        Journal(run, step, config.validate_every) as journal,
         Batches(experiment, device) as batches,
         closing(ProgressBar(config, step, seconds)) as progress,
     ):
@@ -123,5 +123,8 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
                 save()
                 saved = time.perf_counter()
             progress.show(step, seconds)
+        if stop.number is None and step % config.validate_every:  # so that a short run has a point to draw
+            measured = experiment.validate(model, device)
+            journal.write("validation", {**position(began + seconds), **measured})
         save()
     return Outcome(step, stop.number)
