@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from mannkern.commands.bench import add_bench
+from mannkern.commands.completion import add_completion
 from mannkern.commands.evaluate import add_evaluate
 from mannkern.commands.freed_memory import keep_freed_memory
 from mannkern.commands.table import add_table
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_train, add_evaluate, add_table, add_verify, add_bench):
         add(subcommands)
+    add_completion(subcommands, parser)
     try:
         args = parser.parse_args(arguments)
         return int(args.function(args))
