@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import mannkern
 from mannkern.commands.bench import add_bench
+from mannkern.commands.completion import add_completion
 from mannkern.commands.evaluate import add_evaluate
 from mannkern.commands.export import add_export
 from mannkern.commands.freed_memory import keep_freed_memory
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_train, add_evaluate, add_export, add_table, add_verify, add_bench):
         add(subcommands)
+    add_completion(subcommands, parser)
     try:
         with said_once():
             args = parser.parse_args(arguments)

@@ -66,6 +66,11 @@ def chosen_torch(python: str, version: str, index: list[str]) -> tuple[str, bool
     return name, "+cpu" in name or not any(word in needs for word in ("nvidia", "cuda"))
 
 
+def install_torch(run: str, torch: str, index: list[str]) -> tuple[str, ...]:
+    """The command that installs a version of torch into the environment of the Python ``run``."""
+    return (run, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile", *index, f"torch=={torch}")
+
+
 def check(python: str, name: str, torch: str, wheel: Path, index: list[str], folder: Path) -> Outcome:
     """Install torch and the wheel into a fresh environment in ``folder``, verify there, and delete it."""
     begin = time.monotonic()
@@ -83,7 +88,7 @@ def check(python: str, name: str, torch: str, wheel: Path, index: list[str], fol
 
     steps = (
         (python, "-m", "venv", str(environment)),
-        (run, "-m", "pip", "install", "--quiet", "--no-cache-dir", *index, f"torch=={torch}"),
+        install_torch(run, torch, index),
         (run, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-deps", str(wheel)),
     )
     for command in steps:

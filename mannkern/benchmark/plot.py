@@ -44,8 +44,7 @@ def draw(rows: Rows) -> Figure:
     first = rows[0]
     sizes = ", ".join(f"{letter} = {first[letter]}" for letter in "TFDNWR")
     what = "training step" if first["gradient"] else "forward pass"
-    title = f"{first['model'].upper()}, {what}, {sizes}, on {first['device']}"
-    figure = new_figure(title, (8, 1.2 + 2.6 * len(threads)))
+    figure = new_figure(f"{first['model'].upper()}, {what} on {first['device']}", (8, 1.2 + 2.6 * len(threads)))
     for axes, count in zip(figure.subplots(len(threads), 1, squeeze=False)[:, 0], threads, strict=True):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK, labelsize=9)
@@ -53,7 +52,7 @@ def draw(rows: Rows) -> Figure:
         of_count = [row for row in rows if row["threads"] == count]
         draw_panel = _draw_bars if len({row["batch"] for row in of_count}) == 1 else _draw_curves
         draw_panel(axes, of_count)
-        axes.set_title(f"{count} thread{'s' * (count > 1)}", fontsize=10, loc="left", color=INK)
+        axes.set_title(f"{count} thread{'s' * (count > 1)}; {sizes}", fontsize=10, loc="left", color=INK)
     return figure
 
 
@@ -77,7 +76,7 @@ def _draw_curves(axes: Axes, rows: Rows) -> None:
         style: dict[str, Any] = {"ls": "--", "lw": 1.2} if name == "bound" else {"marker": "o", "ms": 4, "lw": 1.8}
         axes.plot(*zip(*points), color=colour_of(name), label=name_of(name), **style)
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    axes.set_ylim(bottom=0)
     axes.grid(color="#e6e8eb", lw=0.8)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -15,13 +15,13 @@ from mannkern.benchmark.harness import Report, Rows
 from mannkern.benchmark.machine import surroundings, write
 from mannkern.benchmark.plot import name_of, save
 from mannkern.benchmark.workloads import STANDARD, EpisodeSizes
-from mannkern.commands.console import print_table
 from mannkern.commands.options import require
 from mannkern.memories.core import CORES
 from mannkern.memories.registry import FAMILIES
 from mannkern.models.cores import with_memory
 from mannkern.training.errors import CommandError
 from mannkern.training.sizes import available_bytes
+from mannkern.training.tables import side_by_side
 
 SIZES = {  # option -> letter, what it is
     "steps": ("T", "time steps of an episode"),
@@ -97,7 +97,7 @@ def _run_against(args: argparse.Namespace, settings: against.Settings, threads: 
         _, now = row["seconds"].values()
         lines = [[name, f"{1e6 * seconds / row['B']:,.1f}", f"{row['B'] / seconds:,.0f}", f"{seconds / now:.2f}"]
                  for name, seconds in row["seconds"].items()]  # fmt: skip
-        print_table(title, ["", "us/episode", "episodes/s", "time / here"], lines)
+        _print_table(title, ["", "us/episode", "episodes/s", "time / here"], lines)
         print(f"In turn, the median of {args.repeats} rounds: {row['ratio']:.3f} times the time of the files here.")
         if not row["same_results"]:
             print("The two do not compute the same numbers, so their times may not compare.")
@@ -106,6 +106,10 @@ def _run_against(args: argparse.Namespace, settings: against.Settings, threads: 
         write(args.json, {"benchmark": "against", **surroundings(), "settings": what, "rows": rows})
         print(f"\nwritten: {args.json}")
     return int(not good)
+
+
+def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    print("\n".join(["", title, *side_by_side(list(zip(head, *rows, strict=True)), left=1)]), flush=True)
 
 
 def _sizes_text(sizes: dict[str, Any]) -> str:
@@ -132,7 +136,7 @@ def _show(where: dict[str, Any], rows: Rows, bases: Sequence[str]) -> None:
                 "" if bound is None else f"{rate / bound:.1%}",
             ]
         )
-    print_table(title, ["", "us/episode", "episodes/s", f"time / {name_of(base)}", "of the bound"], lines)
+    _print_table(title, ["", "us/episode", "episodes/s", f"time / {name_of(base)}", "of the bound"], lines)
 
 
 def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]) -> torch.device:
@@ -167,7 +171,7 @@ def _check_backend(model: str, backend: str | None, device: torch.device, sizes:
     try:
         backends.choose(family.name, backend, device, sizes.N, sizes.W, sizes.R, operation, D=sizes.D)
     except (RuntimeError, ValueError) as error:
-        raise CommandError(f"--backend {backend}: {error}") from None
+        raise CommandError(f"--{error}") from None
     names = [entrant.name for entrant in contestants.of(model, device.type)]
     if backend not in names:
         raise CommandError(f"--backend: got {backend}, need one of {', '.join(names)}")

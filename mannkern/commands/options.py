@@ -168,8 +168,8 @@ EVALUATION_MODULES = ("matplotlib", "numpy", "PIL")
 TRAINING_MODULES = ("tqdm", "tensorboard", *EVALUATION_MODULES)
 
 
-def require(modules: Sequence[str]) -> None:
-    """Raises ``CommandError`` that names those of the ``modules`` that are not installed."""
+def require(modules: Sequence[str], extra: str = "train") -> None:
+    """Raises ``CommandError`` that names the ``modules`` that are not installed, and the ``extra`` that has them."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        raise CommandError(f"needs {', '.join(missing)}: pip install mannkern[train]")
+        raise CommandError(f"needs {', '.join(missing)}: pip install mannkern[{extra}]")

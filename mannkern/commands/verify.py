@@ -13,6 +13,8 @@ import torch
 import mannkern
 from mannkern.backends.info import backend_info
 from mannkern.files import write_json
+from mannkern.training.errors import CommandError
+from mannkern.training.tables import is_rich
 from mannkern.verification.plan import has_run_before, plan, remember
 from mannkern.verification.verify import Row, available_backends, verify
 
@@ -30,6 +32,13 @@ def add_verify(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
         "with 1 if a row is wrong. On a machine's first use it says before what it runs.",
     )
     parser.add_argument("--seed", type=int, help="seed of the random inputs (default: a new one, which is printed)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="COUNT",
+        help="threads (default: 1, quickest on a busy machine)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     parser.add_argument("--list", action="store_true", help="only say what would be run, and stop")
     parser.set_defaults(function=run_verify)
@@ -37,6 +46,8 @@ def add_verify(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def run_verify(args: argparse.Namespace) -> int:
     """Verify, print the table, and return 1 where something is wrong or nothing could be verified."""
+    if args.threads < 1:
+        raise CommandError(f"--threads: got {args.threads}, need at least 1")
     seed = int.from_bytes(os.urandom(4), "little") if args.seed is None else args.seed
     device_types = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     machine = f"mannkern {mannkern.__version__}, torch {torch.__version__}, {_machine()}"
@@ -46,13 +57,13 @@ def run_verify(args: argparse.Namespace) -> int:
     print(f"{machine}; --seed {seed}\n")
     if not has_run_before(machine):
         print(f"The first use on this machine. What runs now (`--list` only says it):\n\n{plan(device_types)}\n")
-    print(COLUMNS, flush=True)
+    _print_styled(COLUMNS, "bold")
     begin = time.perf_counter()
     rows = []
     for backend, device in available_backends(device_types):
-        for row in verify(backend, device, seed):
+        for row in verify(backend, device, seed, args.threads):
             rows.append(row)
-            print(_line(row), flush=True)
+            _print_styled(_line(row), "" if row.good else "bold red")
     if rows:
         remember(machine)
     missing = backend_info().missing
@@ -72,6 +83,17 @@ def run_verify(args: argparse.Namespace) -> int:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.json, content)
     return int(bool(wrong) or not rows)
+
+
+def _print_styled(line: str, style: str) -> None:
+    """Print a line, in a style where rich draws on a terminal. Rows come one by one, so they are no table of rich's."""
+    if style and is_rich():
+        from rich.console import Console  # an extra
+        from rich.text import Text
+
+        Console(soft_wrap=True).print(Text(line, style))
+    else:
+        print(line, flush=True)
 
 
 def _line(row: Row) -> str:

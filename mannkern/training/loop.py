@@ -89,7 +89,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
 
     with (
         StopSignals() as stop,
-        Journal(run, step) if leads else nullcontext() as journal,
+        Journal(run, step, config.validate_every) if leads else nullcontext() as journal,
         Batches(share, device) as batches,
         closing(ProgressBar(config, step, seconds)) as progress,
     ):
@@ -136,6 +136,11 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
                 save()
                 saved = time.perf_counter()
             progress.show(step, seconds)
+        if (
+            journal is not None and stop.number is None and step % config.validate_every
+        ):  # so that a short run has a point to draw
+            measured = experiment.validate(model, device)
+            journal.write("validation", {**position(began + seconds), **measured})
         save()
         (signal,) = processes.largest(stop.number or 0)
     return Outcome(step, signal or None)

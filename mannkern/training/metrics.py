@@ -74,15 +74,21 @@ def _set_aside(run: Path, damaged: dict[int, bytes]) -> None:
 
 
 class Journal:
-    """The journal of a run: ``metrics.jsonl`` and TensorBoard events. It first drops the lines after ``step``."""
+    """The journal of a run: ``metrics.jsonl`` and TensorBoard events. It first drops the lines after ``step``.
 
-    def __init__(self, run: Path, step: int) -> None:
+    A validation at ``step`` that is no multiple of ``validate_every`` is dropped too: it was the end of a run that now
+    goes on, and an unbroken run has none there.
+    """
+
+    def __init__(self, run: Path, step: int, validate_every: int = 1) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter  # an extra: --help and verify work without it
 
         whole, damaged = _read(run)
         if damaged:
             _set_aside(run, damaged)
-        lines = [json.dumps(line) + "\n" for line in whole if line["step"] <= step]
+        ended = {("validation", step)} if step % validate_every else set()
+        kept = [line for line in whole if line["step"] <= step and (line["kind"], line["step"]) not in ended]
+        lines = [json.dumps(line) + "\n" for line in kept]
         write_atomically(run / METRICS, lambda file: file.writelines(line.encode() for line in lines))
         self.file = open(run / METRICS, "a")  # noqa: SIM115 - closed in __exit__
         self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)

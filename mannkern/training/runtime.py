@@ -40,9 +40,12 @@ def usable_device(config: RunConfig) -> torch.device:
             device = torch.device("cuda", processes.local_rank())
             torch.cuda.set_device(device)
         torch.empty(0, device=device)
-        backends.choose(config.family, config.backend, device)
-    except (RuntimeError, ValueError, AssertionError) as error:  # torch built without CUDA asserts
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         raise CommandError(f"--device {config.device}: {str(error).splitlines()[0]}") from error
+    try:
+        backends.choose(config.family, config.backend, device)
+    except (RuntimeError, ValueError) as error:  # begins with "backend: " or "MANNKERN_BACKEND: "
+        raise CommandError(f"--{error}" if config.backend is not None else str(error)) from error
     return device
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -49,10 +51,40 @@ def training_lines(results: Sequence[Result], unit: str) -> list[str]:
     ]
 
 
-def side_by_side(columns: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of cells, the first of each its head -> the lines of a table, cells flush right."""
+def side_by_side(columns: Sequence[Sequence[str]], left: int = 0) -> list[str]:
+    """Columns of cells, the first of each its head -> the lines of a table, cells flush right but in ``left`` columns.
+
+    On a terminal the table is drawn by rich, where that is installed. In a file or a pipe it is plain text.
+    """
+    if is_rich():
+        return _draw(columns, left)
     widths = [max(map(len, column)) for column in columns]
     return [
-        "   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        "   ".join(
+            cell.ljust(width) if k < left else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in zip(*columns, strict=True)
     ]
+
+
+def is_rich() -> bool:
+    """Whether output goes to a terminal and rich is installed."""
+    return sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
+
+
+def _draw(columns: Sequence[Sequence[str]], left: int) -> list[str]:
+    from rich import box  # an extra
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.ROUNDED, header_style="bold", border_style="dim")
+    for k, column in enumerate(columns):
+        table.add_column(Text(column[0]), justify="left" if k < left else "right", no_wrap=True)
+    for row in list(zip(*columns, strict=True))[1:]:
+        table.add_row(*map(Text, row))
+    console = Console()
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip("\n").split("\n")

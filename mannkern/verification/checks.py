@@ -26,6 +26,7 @@ class Check(NamedTuple):
     case:  a case of the family; of its fused episode, the name of options, and ``episode`` is its size and length
     where: the shape's name, for a person
     fast:  gradcheck of a random combination of the numbers instead of each of them
+    threads: of torch; more than one wait for each other on a busy machine, for minutes in all
     """
 
     family: str
@@ -38,6 +39,7 @@ class Check(NamedTuple):
     shape: Shape = SMALL
     episode: tuple[str, str] | None = None
     fast: bool = False
+    threads: int = 1
 
 
 class Outcome(NamedTuple):
@@ -50,11 +52,15 @@ class Outcome(NamedTuple):
 def run(check: Check) -> Outcome:
     """Run a check. A kernel that does not compile or run is wrong, whatever it raises: its error is infinite."""
     begin = time.perf_counter()
+    before = torch.get_num_threads()
+    torch.set_num_threads(check.threads)
     try:
         errors = _episode(check) if check.episode else _gradcheck(check) if check.dtype == GRADCHECK else _errors(check)
     except Exception as error:
         message = f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
         errors = {f"{message}: result": Error(float("inf"), 1.0)}
+    finally:
+        torch.set_num_threads(before)
     return Outcome(errors, time.perf_counter() - begin)
 
 

@@ -69,9 +69,15 @@ def _families(backend: Backend, device: str) -> list[Family]:
     return [f for f in FAMILIES.values() if not why_not(backend, f.name, device)]
 
 
-def verify(backend: str, device: str, seed: int) -> Iterator[Row]:
-    """Rows of every operation on one backend, inputs drawn from ``seed``."""
-    rows = rows_of(backend, device, seed)
+def verify(backend: str, device: str, seed: int, threads: int = 1) -> Iterator[Row]:
+    """Rows of every operation on one backend, inputs drawn from ``seed``.
+
+    threads: of torch. Checks that have work for a second thread take two at least.
+    """
+    rows = [
+        (operation, dtype, [check._replace(threads=max(threads, check.threads)) for check in checks])
+        for operation, dtype, checks in rows_of(backend, device, seed)
+    ]
     with _outcomes([check for _, _, checks in rows for check in checks], device) as outcomes:
         for operation, dtype, checks in rows:
             found = list(zip(checks, outcomes))  # takes as many outcomes as there are checks
@@ -114,7 +120,17 @@ def _rows(family: Family, backend: str, device: str, seed: int) -> Iterator[tupl
         cases = [name for name, case in family.cases.items() if case.operation is operation]
         for dtype in DTYPES:
             checks = [
-                Check(family.name, backend, device, dtype, name, f"{name}, {shape_name}", seed, shape)
+                Check(
+                    family.name,
+                    backend,
+                    device,
+                    dtype,
+                    name,
+                    f"{name}, {shape_name}",
+                    seed,
+                    shape,
+                    threads=2 if shape_name in BATCH else 1,
+                )
                 for name in cases
                 for shape_name, shape in shapes.items()
             ]

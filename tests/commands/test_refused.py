@@ -74,7 +74,10 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
     "option", ["--length 7", "--classes 500", "--hidden-size 0", "--device nonsense", "--backend nonsense"]
 )
 def test_sizes_and_devices_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
-    refused(capsys, "train glyphs --steps 1 --run", tmp_path / "run", SIZES, option)
+    said = refused(capsys, "train glyphs --steps 1 --run", tmp_path / "run", SIZES, option)
+    if option.startswith(("--device", "--backend")):
+        assert said.startswith(f"mannkern: {option.split()[0]}")
+    assert not (tmp_path / "run").exists(), "a refused command leaves nothing"
     assert run("train glyphs --steps 1 --no-evaluate --run", tmp_path / "run", SIZES) == 0, "the mended command runs"
 
 
@@ -99,4 +102,14 @@ def test_runs_that_do_not_compare_are_refused(tmp_path: Path, capsys: pytest.Cap
 
 def test_the_backend_has_to_be_that_of_the_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, "train glyphs --model ntm --backend triton --run", tmp_path / "run", SIZES)
+    assert said.startswith("mannkern: --backend: got 'triton', need another: ")
     assert "no kernels for 'ntm'" in said
+
+
+def test_a_backend_of_the_environment_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MANNKERN_BACKEND", "nonsense")
+    said = refused(capsys, "train glyphs --run", tmp_path / "run", SIZES)
+    assert said.startswith("mannkern: MANNKERN_BACKEND: got 'nonsense', need 'auto' or one of ")
+    assert not (tmp_path / "run").exists(), "a refused command leaves nothing"

@@ -76,7 +76,7 @@ def test_resuming_takes_the_settings_of_the_run(tmp_path: Path, capsys: pytest.C
     checkpoint = load_checkpoint(folder)
     assert checkpoint is not None
     assert checkpoint["step"] == 6
-    assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [2, 4, 4, 6]
+    assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [2, 4, 4, 6, 6]
 
 
 def test_a_run_killed_before_its_first_checkpoint_resumes(tmp_path: Path) -> None:

@@ -98,6 +98,14 @@ def numbers(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "seconds" and not k.endswith("_per_second")} for line in lines]
 
 
+def test_a_run_that_ends_between_validations_is_validated_at_its_end(tmp_path: Path) -> None:
+    """So that a short run has a point to draw. When it goes on, the point goes, as an unbroken run has none there."""
+    config = ParabolaConfig(batch_size=1, log_every=100, validate_every=4, threads=1)
+    for steps, wanted in ((3, [3]), (6, [4, 6]), (8, [4, 8]), (8, [4, 8])):
+        assert loop.train(Parabola(), replace(config, steps=steps), tmp_path) == Outcome(steps, None)
+        assert [line["step"] for line in numbers(tmp_path) if line["kind"] == "validation"] == wanted
+
+
 def test_training_ends_when_a_validation_reaches_the_goal(tmp_path: Path) -> None:
     """The goal is a loss of 0, which the parabola's first validation has."""
 
@@ -130,7 +138,7 @@ def test_resuming_equals_never_having_stopped(tmp_path: Path, change: dict[str, 
     straight = run_in(tmp_path, "straight", config, 14)
     stopped = run_in(tmp_path, "stopped", config, 7, 7, 14)  # 7 lies between two lines of the metrics
     assert_same_run(straight, stopped)
-    assert [line["step"] for line in numbers(straight)] == [3, 4, 6, 8, 9, 12, 12]
+    assert [line["step"] for line in numbers(straight)] == [3, 4, 6, 8, 9, 12, 12, 14]
 
 
 def test_resuming_a_curriculum_equals_never_having_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,35 @@ def test_single_operations_of_another_family_are_verified(monkeypatch: pytest.Mo
     assert "odd" in row.where
 
 
+def test_one_thread_but_where_a_second_has_work(
+    monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
+) -> None:
+    """Threads that wait for each other take minutes of a busy machine."""
+    monkeypatch.setattr(module, "BATCH", {"batch": Shape(170, 33, 17, 3, 3)})
+    checks = [check for _, _, several in module.rows_of("cpp", "cpu", 1) for check in several]
+    assert {check.threads for check in checks if "batch" in check.where} == {2}
+    assert {check.threads for check in checks if "batch" not in check.where} == {1}
+    seen: list[int] = []
+    right = functional.usage_update
+
+    def watched(*args: Tensor, **options: float | str) -> Tensor:
+        seen.append(torch.get_num_threads())
+        return right(*args, **options)
+
+    replace_function(monkeypatch, "usage_update", watched)
+    monkeypatch.setattr(module, "BATCH", {})
+    threads(2)
+    rows = verify("cpp", "cpu", 1)
+    assert next(row for row in rows if row.operation == "usage_update").good
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == 2
+
+
+def test_threads_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--threads", "0"]) == 2
+    assert capsys.readouterr().err == "mannkern: --threads: got 0, need at least 1\n"
+
+
 @pytest.mark.slow
 def test_seed() -> None:
     def errors(seed: int) -> list[tuple[float, str]]:

@@ -68,7 +68,9 @@ def run_episode_backward(
             d_recurrent.addmm_(d_gates[1:].flatten(0, 1).t(), _before(outputs[:-1, :, first:], later_resets))
         d_weight = rows.t() @ _running(input, lengths).flatten(0, 1)
         d_weight, d_recurrent = split_recurrent(d_weight, d_recurrent, D - first)
-        d_input = (rows @ input_weight[:, :F]).view(input.shape) if needs_input_grad else input.new_empty(0, *input.shape[1:])
+        d_input = (
+            (rows @ input_weight[:, :F]).view(input.shape) if needs_input_grad else input.new_empty(0, *input.shape[1:])
+        )
         return (
             d_input, d_weight, rows.sum(0), d_recurrent,
             vectors.t() @ outputs[..., :D].flatten(0, 1), vectors.sum(0), *d_state,

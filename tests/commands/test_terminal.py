@@ -1,0 +1,38 @@
+"""Tables on a terminal and in a file: ``verify`` in a real pseudo-terminal, and through a pipe."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mannkern.training import tables
+
+COLUMNS = [["", "first", "second"], ["us", "1.5", "12.5"]]
+needs_rich = pytest.mark.skipif(importlib.util.find_spec("rich") is None, reason="rich is not installed")
+DRAW = "from mannkern.training.tables import side_by_side; print(*side_by_side({columns}, left=1), sep=chr(10))"
+
+
+def test_a_plain_table_by_hand() -> None:
+    """What is no terminal gets aligned text, without a frame and without colours."""
+    assert tables.side_by_side(COLUMNS, left=1) == ["           us", "first     1.5", "second   12.5"]
+
+
+@needs_rich
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_a_terminal_gets_a_drawn_table() -> None:
+    reader, terminal = os.openpty()
+    command = [sys.executable, "-W", "ignore", "-c", DRAW.format(columns=COLUMNS)]
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80"}
+    subprocess.run(command, stdout=terminal, check=True, env=environment)
+    os.close(terminal)
+    drawn = os.read(reader, 10_000).decode()
+    os.close(reader)
+    assert "╭" in drawn
+    assert "│ second │ 12.5 │" in drawn.replace("\x1b[2m", "").replace("\x1b[0m", "")
+    piped = subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
+    assert piped == "           us\nfirst     1.5\nsecond   12.5\n"
