@@ -16,7 +16,7 @@ from mannkern.__main__ import main
 from tests.docs.markdown import files, text
 from tests.ptx import proof
 
-TASKS = ("omniglot", "copy", "repeat-copy", "ngrams", "priority-sort", "few-shot-omniglot", "sinusoids")
+TASKS = ("omniglot", "copy", "repeat-copy", "ngrams", "priority-sort", "few-shot-omniglot", "sinusoids", "images")
 OTHERS = {"--no-build-isolation"}  # of pip
 PAGES = [path for path in files() if path.parts[0] != "bench" and path.name != "CHANGELOG.md"]
 
