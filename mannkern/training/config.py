@@ -76,7 +76,7 @@ def current_names(values: dict[str, Any]) -> dict[str, Any]:
 
 def _check_type(entry: Field[Any], value: Any) -> None:
     """Raises ``ValueError`` for a value of another type than the setting's, NaN, infinity, and more than 64 bits."""
-    kinds = str(entry.type).split(" | ")
+    kinds = (entry.type.__name__ if isinstance(entry.type, type) else str(entry.type)).split(" | ")
     if entry.default is None:
         kinds.append("None")
     if isinstance(value, bool) or "bool" in kinds:

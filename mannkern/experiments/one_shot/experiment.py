@@ -46,7 +46,8 @@ def test_sampler(config: OneShotConfig, images: Tensor | ImageSet, seed: int) ->
 
 def augmented_test_sampler(config: OneShotConfig, images: Tensor | ImageSet, seed: int) -> EpisodeSampler:
     """Episodes to measure on, augmented and with quarter turns as classes, as the paper's test has them."""
-    return _sampler(config, images, seed, rotate_classes=True, augment=True)
+    turns = config.side is not None  # of characters; images of a user's own have no turned classes
+    return _sampler(config, images, seed, rotate_classes=turns, augment=True)
 
 
 def _sampler(
