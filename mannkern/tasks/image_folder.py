@@ -194,7 +194,7 @@ def _split(classes: dict[str, list[Path]], pixels: Tensor, held_out: float) -> I
         parts.append(ImageSet(pixels[mask.repeat_interleave(counts)], counts[mask]))
     short = [name.rpartition("/")[2] for name in names]
     by_part = [[name for name, place in zip(short, test, strict=True) if place == kept] for kept in (False, True)]
-    return ImageSplit(*parts, *by_part)
+    return ImageSplit(parts[0], parts[1], by_part[0], by_part[1])
 
 
 def _read_cache(path: Path, shape: tuple[int, ...]) -> Tensor | None:

@@ -130,7 +130,7 @@ class Journal:
         """Add the line ``{"kind": kind, **values}``, with ``step`` in ``values``, and elsewhere ``kind/name``."""
         self.file.write(json.dumps({"kind": kind, **values}) + "\n")
         self.file.flush()
-        scalars = {}
+        scalars: dict[str, float] = {}
         for name, value in values.items():
             if isinstance(value, dict):  # "accuracy_by_instance"
                 group = f"{kind}_{name.rpartition('_')[2]}"
