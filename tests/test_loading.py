@@ -59,7 +59,7 @@ def test_a_query_is_answered_by_itself() -> None:
         (DRAWINGS[0, :2], torch.tensor([0, 5]), "^labels: got 0 to 5, need 0 to 4$"),
         (DRAWINGS[0, :0], torch.tensor([], dtype=torch.int64), "^support: got no drawings, need at least one$"),
         (DRAWINGS[0, :2].long(), torch.tensor([0, 1]), "^support: got torch.int64, need a tensor of torch.uint8"),
-        (DRAWINGS[0, 0], torch.tensor([0, 1]), r"^support: got shape \(20, 20\), need \(drawings, 20, 20\)"),
+        (DRAWINGS[0, 0], torch.tensor([0, 1]), r"^support: got shape \(20, 20\), need \(n, 20, 20\), or larger"),
         (DRAWINGS[0, :2].float(), torch.tensor([0, 1]), "^support: got values out of range, need 0 to 1, full ink$"),
     ],
     ids=["list", "number", "range", "none", "integers", "rank", "values"],

@@ -10,8 +10,10 @@ from mannkern.commands.options import EVALUATION_MODULES, add_episodes, check_ep
 from mannkern.commands.runs import baseline_folder, changed, check_run
 from mannkern.experiments.registry import KINDS, kind_of, load_config
 from mannkern.training.config import RunConfig
+from mannkern.training.drawing import PICTURES
 from mannkern.training.errors import CommandError
 from mannkern.training.exported import find_model, is_exported, trained_models
+from mannkern.training.metrics import log_pictures
 from mannkern.training.processes import check_alone
 from mannkern.training.runtime import use_threads
 
@@ -65,7 +67,10 @@ def report(runs: Sequence[Path], configs: Sequence[RunConfig], number: int) -> N
         results.append(kind.evaluate(run, config, number))
     print("\n" + kind.table(results) + "\n")
     drawn = [result for run, result in zip(runs, results, strict=True) if not is_exported(run)]
-    for path in kind.draw(drawn) if drawn else ():
+    paths = kind.draw(drawn) if drawn else []
+    for path in paths:
         print(path)
+    for result in drawn:
+        log_pictures(result.run, [path for path in paths if path.is_relative_to(result.run / PICTURES)], result.step)
     if kind.verdict is not None and not is_exported(runs[0]):
         print(kind.verdict(results[0]))

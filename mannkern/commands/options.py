@@ -72,10 +72,11 @@ def add_groups(parser: argparse.ArgumentParser, *classes: type[RunConfig], witho
         defaults = cls()
         entries = {entry.name: entry for entry in fields(cls)}
         for part in cls.__mro__[:-1]:
-            names = [name for name in part.__annotations__ if name in entries and name not in added]
+            own = [entries[name] for name in part.__annotations__ if name in entries and name not in added]
+            names = [entry.name for entry in own if _users(cls, entry)[1] is not None]
             group = parser.add_argument_group(part.__dict__.get("GROUP"))
             for name in names:
-                _, users = _users(cls, entries[name])
+                users = _users(cls, entries[name])[1] or ()
                 _add_setting(group, entries[name], getattr(defaults, name), users, with_choices=len(classes) == 1)
             added.update(names)
 
@@ -84,14 +85,19 @@ def _choices(cls: type[RunConfig], name: str) -> tuple[str, ...]:
     return next(choices_of(entry) for entry in fields(cls) if entry.name == name)
 
 
-def _users(cls: type[RunConfig], entry: Field[Any]) -> tuple[str, tuple[str, ...]]:
-    """``"model"`` or ``"task"``, and the models or tasks of ``cls`` that use the setting; none where all do."""
+def _users(cls: type[RunConfig], entry: Field[Any]) -> tuple[str, tuple[str, ...] | None]:
+    """``"model"`` or ``"task"``, and the models or tasks of ``cls`` that use the setting.
+
+    () where all do, None where none does, because it is of other tasks that share a class with these.
+    """
+    found = False
     for kind in ("model", "task"):
         choices = _choices(cls, kind)
         users = tuple(choice for choice in choices if choice in only_with(entry))
+        found = found or bool(users)
         if users and users != choices:
             return kind, users
-    return "model", ()
+    return "task", () if found or not only_with(entry) else None
 
 
 def _add_setting(
@@ -140,6 +146,8 @@ def check_used(cls: type[RunConfig], settings: dict[str, Any]) -> None:
     chosen = {"task": cls().task, "model": cls().model} | settings
     for entry in fields(cls):
         kind, users = _users(cls, entry)
+        if entry.name in settings and users is None:
+            raise CommandError(f"{flag(entry.name)} does not apply to {chosen['task']}")
         if entry.name in settings and users and chosen[kind] in _choices(cls, kind) and chosen[kind] not in users:
             raise CommandError(f"{flag(entry.name)} does not apply to {chosen[kind]}, only to {', '.join(users)}")
 
@@ -151,7 +159,7 @@ def with_recipe(cls: type[RunConfig], settings: dict[str, Any]) -> dict[str, Any
     applying = {}
     for entry in fields(cls):
         kind, users = _users(cls, entry)
-        if entry.name in recipe and (not users or chosen[kind] in users):
+        if entry.name in recipe and users is not None and (not users or chosen[kind] in users):
             applying[entry.name] = recipe[entry.name]
     return applying | settings
 

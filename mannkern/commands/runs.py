@@ -28,6 +28,7 @@ def new_settings(settings: dict[str, Any]) -> RunConfig:
     except ValueError as error:
         raise CommandError(str(error)) from None
     config.check_new()
+    config = config.completed()
     if config.lr_decay != "none":  # --steps may change when the run resumes, its learning rates may not
         config = replace(config, decay_steps=int(config.falling_steps))
     return config

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,13 +12,14 @@ import torch
 from torch import Tensor
 
 from mannkern.tasks import CharacterSplit, glyphs, omniglot
+from mannkern.tasks.characters.episodes import MAX_SHIFT
 from mannkern.tasks.characters.omniglot import SPLITS
 from mannkern.tasks.characters.pixels import average_area
+from mannkern.tasks.image_folder import ImageSplit
 from mannkern.training.config import RunConfig, option
 from mannkern.training.errors import CommandError, is_full
 
 SIDE = 20  # pixels of a drawing that a model sees
-PIXELS = SIDE**2
 OMNIGLOT = ("omniglot", "few-shot-omniglot", "autoencoder-omniglot")
 
 
@@ -37,6 +40,47 @@ class DrawingConfig(RunConfig):
     rotate_classes: bool = option(True, "quarter turns of training classes are new classes (paper)")
 
     GROUP: ClassVar[str] = "drawings"
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of an image that a model sees: (height, width), or (3, height, width)."""
+        return SIDE, SIDE
+
+    @property
+    def pixels(self) -> int:
+        """The numbers of an image that a model sees."""
+        return math.prod(self.image_shape)
+
+    @property
+    def channels_of_image(self) -> int:
+        """1 of a grey image, 3 of one in colour."""
+        return self.image_shape[0] if len(self.image_shape) == 3 else 1
+
+    @property
+    def side(self) -> int | None:
+        """What samplers reduce images to; None where images have their size already."""
+        return SIDE
+
+    @property
+    def max_shift(self) -> float:
+        """The largest shift of an augmented image, in pixels of the data."""
+        return MAX_SHIFT
+
+    def read_split(self, original: bool) -> CharacterSplit | ImageSplit:
+        """The training and the unseen classes, see ``load_split``. Raises OSError, ValueError and ImportError too."""
+        if not self.omniglot:
+            return glyphs.load()
+        if self.data is None:
+            raise CommandError(f"{self.task} needs its folder: --data FOLDER")
+        return omniglot.load(self.data, split=self.split, original=original)
+
+    def read_files(self, paths: Sequence[str | os.PathLike[str]]) -> Tensor:
+        """Image files as the pixels (n, ...) uint8 that a model sees. Raises ``TypeError`` where it sees no files."""
+        raise TypeError(f"got paths, which models of {self.task} do not read")
+
+    def as_read(self, pixels: Tensor) -> Tensor:
+        """Pixels [0, 255] of a user's own as ``read_split`` would have read them."""
+        return pixels
 
     @property
     def omniglot(self) -> bool:
@@ -62,39 +106,44 @@ class CharacterConfig(DrawingConfig):
     GROUP: ClassVar[str] = "episodes"
 
 
-def load_split(config: DrawingConfig, original: bool = False) -> CharacterSplit:
+def load_split(config: DrawingConfig, original: bool = False) -> CharacterSplit | ImageSplit:
     """The training and the unseen classes of ``config.task``, with ``original`` at Omniglot's 105 x 105 pixels.
 
-    Raises ``CommandError`` where Omniglot is not there.
+    Raises ``CommandError`` where the data are not there.
     """
-    if not config.omniglot:
-        return glyphs.load()
-    if config.data is None:
-        raise CommandError(f"{config.task} needs its folder: --data FOLDER")
     try:
-        return omniglot.load(config.data, split=config.split, original=original)
+        return config.read_split(original)
     except (OSError, ValueError, ImportError) as error:
         if is_full(error):  # of the cache
             raise
-        raise CommandError(f"cannot read Omniglot from {config.data}: {error}") from error
+        what = "Omniglot" if config.omniglot else "images"
+        raise CommandError(f"cannot read {what} from {config.data}: {error}") from error
 
 
-def drawings_of(name: str, images: Tensor, config: CharacterConfig) -> Tensor:
+def drawings_of(name: str, images: Tensor | Sequence[str | os.PathLike[str]], config: CharacterConfig) -> Tensor:
     """Drawings as a user has them, uint8 or floating point up to 1 -> float32 in [0, 255], of the model's size.
 
-    Larger square ones are reduced, as those of the data are. Raises ``ValueError`` or ``TypeError`` that begins with
-    ``name``.
+    Larger square ones are reduced, as those of the data are. Models of images also take paths. Raises ``ValueError`` or
+    ``TypeError`` that begins with ``name``.
     """
+    if isinstance(images, (list, tuple)) and images and all(isinstance(x, (str, os.PathLike)) for x in images):
+        try:
+            return config.read_files(images).float()
+        except (OSError, ValueError, TypeError) as error:
+            raise type(error)(f"{name}: {error}") from None
     if not isinstance(images, Tensor) or not (images.dtype == torch.uint8 or images.is_floating_point()):
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{name}: got {got}, need a tensor of torch.uint8 or floating point")
-    shape = tuple(images.shape)
-    if len(shape) != 3 or shape[1] != shape[2] or shape[1] < SIDE:
-        raise ValueError(f"{name}: got shape {shape}, need (drawings, {SIDE}, {SIDE}), or larger squares")
+    shape, need = tuple(images.shape), config.image_shape
+    larger = config.side is not None and len(shape) == 3 and shape[1] == shape[2] > need[0]
+    if shape[1:] != need and not larger:
+        also = "" if config.side is None else ", or larger squares"
+        raise ValueError(f"{name}: got shape {shape}, need (n, {', '.join(map(str, need))}){also}")
     pixels = images.cpu().float() * (1 if images.dtype == torch.uint8 else 255)
     if not bool(((pixels >= 0) & (pixels <= 255)).all()):
         raise ValueError(f"{name}: got values out of range, need 0 to 1, full ink")
-    return pixels if shape[1] == SIDE else average_area(pixels, SIDE)
+    pixels = average_area(pixels, SIDE) if larger else pixels
+    return config.as_read(pixels)
 
 
 def check_support(support: Tensor, labels: Tensor, classes: int) -> None:

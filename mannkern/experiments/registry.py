@@ -14,6 +14,7 @@ from mannkern.training.experiment import Experiment
 from mannkern.training.runtime import usable_device, use_threads
 from mannkern.training.sizes import check_sizes
 from mannkern.training.threads import choose_threads
+from mannkern.training.trackers import check_tracker
 
 DEFAULT_TASK = "glyphs"
 KINDS: list[Kind] = [
@@ -24,6 +25,21 @@ KINDS: list[Kind] = [
     autoencoder.KIND,
     algorithmic.KIND,
 ]
+
+
+def register_task(kind: Kind) -> None:
+    """Add tasks of your own: the command line and ``mannkern.load`` of this process know them from then on.
+
+    kind: from ``sequence_task`` or ``plain_kind``, or a record with a report of your own (docs/your-own-task.md)
+
+    Raises ``ValueError`` where one of its tasks has a name that is taken, or has settings that do not know that name.
+    """
+    taken = config_classes()
+    for task, cls in kind.tasks.items():
+        if task in taken:
+            raise ValueError(f"kind: got the task {task!r}, need a name that is not registered yet")
+        cls(task=task)
+    KINDS.append(kind)
 
 
 def config_classes() -> dict[str, type[RunConfig]]:
@@ -51,8 +67,10 @@ def load_config(run: Path) -> RunConfig:
 def prepare(config: RunConfig) -> Experiment:
     """The experiment of ``config``, with its data. Nothing is written into a run.
 
-    Raises ``CommandError`` for data or a device that is missing, and for sizes that are impossible or beyond memory.
+    Raises ``CommandError`` for data, a device or a service that is missing, and for sizes that are impossible or beyond
+    memory.
     """
+    check_tracker(config.log)
     use_threads(config)
     device = usable_device(config)
     experiment = kind_of(config.task).open(config)

@@ -6,21 +6,23 @@ import torch
 from torch import Tensor
 
 
-def check_episode(support: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> None:
+def check_episode(support: Tensor, labels: Tensor, queries: Tensor, num_classes: int, channels: int = 1) -> None:
     """Raises TypeError or ValueError, naming the argument, for a malformed batch of episodes.
 
     support (B, N, P, P) and queries (B, Q, P, P) of one shape of drawing, labels (B, N) int64 in [0, C); N at least 1.
+    With channels above 1 a drawing is an image (channels, height, width).
     """
     for name, images in (("support", support), ("queries", queries)):
-        if images.dim() != 4:
-            raise ValueError(f"{name}: got shape {tuple(images.shape)}, need (B, N, P, P)")
+        if images.dim() != (4 if channels == 1 else 5):
+            need = "P, P" if channels == 1 else f"{channels}, height, width"
+            raise ValueError(f"{name}: got shape {tuple(images.shape)}, need (B, N, {need})")
         if not images.is_floating_point():
             raise TypeError(f"{name}: got {images.dtype}, need a floating-point tensor, 1 = ink")
     if support.shape[1] == 0:
         raise ValueError("support: got no drawings, need at least one")
     if queries.shape[0] != support.shape[0] or queries.shape[2:] != support.shape[2:]:
-        B, _, height, width = support.shape
-        raise ValueError(f"queries: got shape {tuple(queries.shape)}, need ({B}, Q, {height}, {width}) as in support")
+        shape = f"({support.shape[0]}, Q, {', '.join(map(str, support.shape[2:]))})"
+        raise ValueError(f"queries: got shape {tuple(queries.shape)}, need {shape} as in support")
     if labels.dtype != torch.int64:
         raise TypeError(f"labels: got {labels.dtype}, need torch.int64")
     if labels.shape != support.shape[:2]:

@@ -19,7 +19,7 @@ class MatchingNetwork(nn.Module):
 
     p(y | x, S) = sum_i a(x, x_i) y_i,  a(x, x_i) = softmax_i b cos(f(x), g(x_i))
 
-    num_classes C;  width W of the embedding, which f and g share.
+    num_classes C;  width W of the embedding, which f and g share;  channels of an image: 1, or 3 in colour.
     strength: b, the sharpness of the attention. The paper has no b, which is the default 1. Embeddings that end in a
     ReLU have cosines in [0, 1], so with 1 the right class gets a probability of at most e / (e + C - 1), 40% of five
     classes and 13% of twenty, even where it matches perfectly.
@@ -41,6 +41,7 @@ class MatchingNetwork(nn.Module):
         num_classes: int,
         *,
         width: int = 64,
+        channels: int = 1,
         strength: float = 1.0,
         full_context: bool = False,
         steps: int = 5,
@@ -54,16 +55,18 @@ class MatchingNetwork(nn.Module):
         self.num_classes = num_classes
         self.strength = strength
         self.backend = backend
-        self.embedding = ConvEmbedding(width)
+        self.embedding = ConvEmbedding(width, channels=channels)
         self.support_context = SupportContext(width) if full_context else None
         self.query_context = QueryContext(width, steps) if full_context else None
 
     def forward(self, support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
         """support (B, N, P, P), labels (B, N) int64 in [0, C), queries (B, Q, P, P) -> log-probabilities (B, Q, C).
 
+        With channels above 1 an image has the shape (channels, height, width) in place of (P, P).
+
         A class without an example in the support set gets the smallest normal number above 0 as its probability.
         """
-        check_episode(support, labels, queries, self.num_classes)
+        check_episode(support, labels, queries, self.num_classes, self.embedding.channels)
         N = support.shape[1]
         embedded = self.embedding(torch.cat((support, queries), 1))  # together, so that one batch norm sees both
         memory, key = embedded[:, :N], embedded[:, N:]

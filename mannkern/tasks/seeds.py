@@ -15,6 +15,24 @@ def generator(seed: int, index: int, device: torch.device | str = "cpu") -> torc
     return torch.Generator(device).manual_seed((stream + index * 0x9E3779B1) % 2**32)
 
 
+def different_below(limits: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """(*limits.shape, count) int64, different numbers below each of ``limits``, all at least ``count``.
+
+    As ``different``, and every order is equally likely too.
+    """
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=generator.device)
+
+    numbers = torch.empty(*limits.shape, count, dtype=torch.int64, device=generator.device)
+    for i in range(count):
+        last = limits - count + i
+        drawn = torch.minimum((uniform(*limits.shape) * (last + 1)).long(), last)
+        taken = (numbers[..., :i] == drawn.unsqueeze(-1)).any(-1)
+        numbers[..., i] = torch.where(taken, last, drawn)
+    return numbers.gather(-1, uniform(*numbers.shape).argsort(-1))
+
+
 def different(rows: int, count: int, limit: int, generator: torch.Generator) -> Tensor:
     """(rows, count) int64, different numbers below ``limit`` in each row, by Floyd's algorithm for all rows at once.
 

@@ -8,9 +8,10 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
 from mannkern.training.errors import CommandError
+from mannkern.training.trackers import NO_TRACKER, TRACKERS
 
 # What may change when a run resumes: how long, where and how often it saves, never what it computes.
-CHANGEABLE = frozenset({"steps", "minutes", "until", "baseline", "data", "device", "threads", "save_seconds"})
+CHANGEABLE = frozenset({"steps", "minutes", "until", "baseline", "data", "device", "threads", "save_seconds", "log"})
 
 # Names in the files of earlier versions, and on their command line.
 RENAMED = {"memory": "model", "read_heads": "num_reads", "write_heads": "num_writes", "window": "running_sums"}
@@ -75,7 +76,7 @@ def current_names(values: dict[str, Any]) -> dict[str, Any]:
 
 def _check_type(entry: Field[Any], value: Any) -> None:
     """Raises ``ValueError`` for a value of another type than the setting's, NaN, infinity, and more than 64 bits."""
-    kinds = str(entry.type).split(" | ")
+    kinds = (entry.type.__name__ if isinstance(entry.type, type) else str(entry.type)).split(" | ")
     if entry.default is None:
         kinds.append("None")
     if isinstance(value, bool) or "bool" in kinds:
@@ -129,6 +130,10 @@ class RunConfig:
     device: str = option("cpu", "cpu, cuda, cuda:1, ...")
     threads: int | None = option(
         None, "threads of torch (default: one or all, whichever is faster at the start)", kind=int
+    )
+
+    log: str = option(
+        NO_TRACKER, "also send the metrics to this service, if it is installed", choices=(NO_TRACKER, *TRACKERS)
     )
 
     GROUP: ClassVar[str] = "training"  # the heading of a class's settings in --help
@@ -192,6 +197,10 @@ class RunConfig:
 
     def check_new(self) -> None:
         """Raises ``CommandError`` where a new run with these settings cannot begin, for lack of data for instance."""
+
+    def completed(self: Config) -> Config:
+        """These settings with those that the data of a new run decide. Raises ``CommandError`` as ``check_new``."""
+        return self
 
     def baseline_at(self, step: int) -> RunConfig | None:
         """Settings of the baseline to train for ``step`` steps beside this run; None if it has no baseline."""

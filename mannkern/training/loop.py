@@ -18,7 +18,7 @@ from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
 from mannkern.training.finite import ADVICE, NotFinite, first_bad, where_not_finite
 from mannkern.training.lock import locked
-from mannkern.training.metrics import Journal, empty_sums, step_sums, summarize
+from mannkern.training.metrics import Journal, empty_sums, layer_norms, step_sums, summarize
 from mannkern.training.progress import ProgressBar, StopSignals
 from mannkern.training.replica import replicate, seed_step
 from mannkern.training.restore import restore
@@ -89,7 +89,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
 
     with (
         StopSignals() as stop,
-        Journal(run, step, config.validate_every) if leads else nullcontext() as journal,
+        Journal(run, step, config) if leads else nullcontext() as journal,
         Batches(share, device) as batches,
         closing(ProgressBar(config, step, seconds)) as progress,
     ):
@@ -116,11 +116,13 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
             running_sums += step_sums(loss, norm, sums)
             if step % config.log_every == 0:
                 check_finite()
+                layers = layer_norms(model, norm, config.clip)
                 summary = summarize(running_sums, experiment)  # waits for the device, so the clock below is honest
                 now = time.perf_counter()
                 rate = steps_since_mark * config.batch_size / (now - mark)
                 if journal is not None:
-                    journal.write("train", {**position(now), **summary, f"{experiment.unit}_per_second": rate})
+                    rates = {f"{experiment.unit}_per_second": rate, "gradient_norm_by_layer": layers}
+                    journal.write("train", {**position(now), **summary, **rates})
                 text = experiment.progress_text(summary)
                 progress.note(f"loss {summary['loss']:.3f}, {text}, {rate:,.0f} {experiment.unit}/s")
                 running_sums, steps_since_mark, mark = torch.zeros_like(running_sums), 0, now

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mannkern.files import write_atomically
+from mannkern.training.config import RunConfig
 from mannkern.training.experiment import Experiment
+from mannkern.training.trackers import Tracker
 
 METRICS = "metrics.jsonl"
 DAMAGED = "metrics.damaged.jsonl"
@@ -34,6 +38,34 @@ def summarize(running_sums: Tensor, experiment: Experiment) -> dict[str, Any]:
     """Means over the steps so far: ``loss``, ``gradient_norm`` and what the experiment makes of its own sums."""
     loss, norm, steps, *sums = running_sums.tolist()
     return {"loss": loss / steps, "gradient_norm": norm / steps, **experiment.summarize(sums, steps)}
+
+
+def layer_norms(model: nn.Module, norm: Tensor, clip: float) -> dict[str, float]:
+    """The norm of the gradient of each module's own parameters, before clipping: of the step that was just done.
+
+    norm (): that of the whole gradient before it was clipped to ``clip``; 0: no limit
+    """
+    squares: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            layer = name.rpartition(".")[0] or name
+            squares[layer] = squares.get(layer, torch.zeros_like(norm)) + parameter.grad.detach().square().sum()
+    if not squares:
+        return {}
+    clipped = ((norm + 1e-6) / clip).clamp(min=1) if clip else torch.ones_like(norm)  # as clip_grad_norm_ has it
+    return dict(zip(squares, (torch.stack(list(squares.values())).sqrt() * clipped).tolist(), strict=True))
+
+
+def log_pictures(run: Path, paths: Iterable[Path], step: int) -> None:
+    """Add pictures, PNG files, to the TensorBoard events of ``run``, if TensorBoard is installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return
+    from matplotlib.image import imread
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    with SummaryWriter(str(run / EVENTS), filename_suffix=".pictures") as events:
+        for path in paths:
+            events.add_image(path.stem, imread(path), step, dataformats="HWC")
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -74,36 +106,44 @@ def _set_aside(run: Path, damaged: dict[int, bytes]) -> None:
 
 
 class Journal:
-    """The journal of a run: ``metrics.jsonl`` and TensorBoard events. It first drops the lines after ``step``.
+    """The journal of a run: ``metrics.jsonl``, TensorBoard events, and the service that ``config.log`` names.
 
-    A validation at ``step`` that is no multiple of ``validate_every`` is dropped too: it was the end of a run that now
-    goes on, and an unbroken run has none there.
+    It first drops the lines after ``step``. A validation at ``step`` that is no multiple of ``validate_every`` is
+    dropped too: it was the end of a run that now goes on, and an unbroken run has none there. TensorBoard also gets the
+    settings, as text.
     """
 
-    def __init__(self, run: Path, step: int, validate_every: int = 1) -> None:
+    def __init__(self, run: Path, step: int, config: RunConfig) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter  # an extra: --help and verify work without it
 
         whole, damaged = _read(run)
         if damaged:
             _set_aside(run, damaged)
-        ended = {("validation", step)} if step % validate_every else set()
+        ended = {("validation", step)} if step % config.validate_every else set()
         kept = [line for line in whole if line["step"] <= step and (line["kind"], line["step"]) not in ended]
         lines = [json.dumps(line) + "\n" for line in kept]
         write_atomically(run / METRICS, lambda file: file.writelines(line.encode() for line in lines))
         self.file = open(run / METRICS, "a")  # noqa: SIM115 - closed in __exit__
         self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
+        settings = config.to_dict()
+        rows = [f"| {name} | {value} |" for name, value in settings.items()]
+        self.events.add_text("settings", "\n".join(["| setting | value |", "|---|---|", *rows]), step)
+        self.tracker = Tracker(config.log, run, settings)
 
     def write(self, kind: str, values: dict[str, Any]) -> None:
-        """Add the line ``{"kind": kind, **values}``, with ``step`` in ``values``, and to TensorBoard ``kind/name``."""
+        """Add the line ``{"kind": kind, **values}``, with ``step`` in ``values``, and elsewhere ``kind/name``."""
         self.file.write(json.dumps({"kind": kind, **values}) + "\n")
         self.file.flush()
+        scalars: dict[str, float] = {}
         for name, value in values.items():
             if isinstance(value, dict):  # "accuracy_by_instance"
-                for key, part in value.items():
-                    if part is not None:
-                        self.events.add_scalar(f"{kind}_{name.rpartition('_')[2]}/{key}", part, values["step"])
+                group = f"{kind}_{name.rpartition('_')[2]}"
+                scalars |= {f"{group}/{key}": part for key, part in value.items() if part is not None}
             elif name != "step":
-                self.events.add_scalar(f"{kind}/{name}", value, values["step"])
+                scalars[f"{kind}/{name}"] = value
+        for name, value in scalars.items():
+            self.events.add_scalar(name, value, values["step"])
+        self.tracker.log(scalars, values["step"])
 
     def flush(self) -> None:
         """Put everything on the disk, so that no checkpoint is ahead of its metrics."""
@@ -118,3 +158,4 @@ class Journal:
     ) -> None:
         self.file.close()
         self.events.close()
+        self.tracker.finish()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing import event_accumulator
 
 from mannkern.experiments.one_shot import report
 from mannkern.tasks import glyphs
@@ -34,6 +35,11 @@ def test_train_evaluates_draws_and_leaves_a_run(tmp_path: Path, capsys: pytest.C
     assert names == {"config.json", "metrics.jsonl", "evaluation.json", "pictures", "tensorboard"} | checkpoints
     record = json.loads((folder / "evaluation.json").read_text())
     assert (record["step"], record["chance"], record["unseen"]["episodes"]) == (5, 0.5, 20)
+    events = event_accumulator.EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["images"]) == {"learning_curve", "accuracy_by_instance", "memory"}
+    assert events.Images("memory")[0].step == 5
+    assert {"train_layer/head", "train_layer/recurrent.cell.controller"} <= set(events.Tags()["scalars"])
 
 
 def test_training_ends_at_its_goal_and_says_what_was_learned(

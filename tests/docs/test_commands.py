@@ -26,6 +26,7 @@ TASKS = (
     "sinusoids",
     "gaussian-processes",
     "autoencoder-omniglot",
+    "images",
 )
 OTHERS = {"--no-build-isolation"}  # of pip
 PAGES = [path for path in files() if path.parts[0] != "bench" and path.name != "CHANGELOG.md"]

@@ -1,13 +1,16 @@
 """Sums over steps, and a journal that forgets what lies beyond the checkpoint."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from mannkern.training.metrics import Journal, empty_sums, read_metrics, step_sums, summarize
+from mannkern.training.metrics import Journal, empty_sums, layer_norms, read_metrics, step_sums, summarize
+from tests.training.parabola import ParabolaConfig
 
 
 class Lengths:
@@ -30,13 +33,13 @@ def test_three_sums_over_two_steps_by_hand() -> None:
 
 
 def test_the_journal_drops_what_lies_beyond_the_checkpoint(tmp_path: Path) -> None:
-    with Journal(tmp_path, 0) as journal:
+    with Journal(tmp_path, 0, ParabolaConfig()) as journal:
         for step in (2, 4, 6):
             journal.write("train", {"step": step, "loss": 0.1 * step, "accuracy_by_instance": {"1": 0.5, "10": None}})
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"kind": "train", "st')  # a kill in the middle of a line
     assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4, 6]
-    with Journal(tmp_path, 4) as journal:
+    with Journal(tmp_path, 4, ParabolaConfig()) as journal:
         journal.write("train", {"step": 6, "loss": 7.0})
         journal.flush()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -46,10 +49,26 @@ def test_the_journal_drops_what_lies_beyond_the_checkpoint(tmp_path: Path) -> No
 def test_tensorboard_shows_the_resumed_events_only(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for start, value in ((0, 1.0), (2, 5.0)):
-        with Journal(tmp_path, start) as journal:
+        with Journal(tmp_path, start, ParabolaConfig(seed=7)) as journal:
             for step in range(start + 1, 5):
                 journal.write("train", {"step": step, "loss": value, "accuracy_by_instance": {"1": value}})
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert {(event.step, event.value) for event in events.Scalars("train/loss")} == {(1, 1), (2, 1), (3, 5), (4, 5)}
     assert "train_instance/1" in events.Tags()["scalars"]
+    (text,) = {event.tensor_proto.string_val[0].decode() for event in events.Tensors("settings/text_summary")}
+    assert "| seed | 7 |" in text, "the settings are there as a table"
+
+
+def test_the_norm_of_each_layer_by_hand() -> None:
+    """Gradients 3 and 4 in one layer, 12 in the other: 5 and 12, the whole is 13, and clipping is undone."""
+    model = nn.ModuleDict({"one": nn.Linear(1, 1), "other": nn.Linear(1, 1, bias=False), "idle": nn.Linear(1, 1)})
+    gradients = {"one.weight": 3.0, "one.bias": 4.0, "other.weight": 12.0}
+    for clip in (0.0, 6.5, 100.0):
+        for name, value in gradients.items():
+            parameter = model.get_parameter(name)
+            parameter.grad = torch.full_like(parameter, value)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip or math.inf)
+        assert float(norm) == 13
+        assert layer_norms(model, norm, clip) == pytest.approx({"one": 5.0, "other": 12.0})
+    assert layer_norms(nn.Linear(1, 1), norm, 0.0) == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mannkern.experiments.characters import PIXELS, DrawingConfig
+from mannkern.experiments.characters import DrawingConfig
 from mannkern.training.config import RunConfig, option
 
 
@@ -32,4 +32,4 @@ class AutoencoderConfig(DrawingConfig):
     COUNTS: ClassVar[tuple[str, ...]] = ("hidden_size", "width", *RunConfig.COUNTS)
 
     def numbers_of_batch(self) -> int:
-        return super().numbers_of_batch() + self.batch_size * PIXELS
+        return super().numbers_of_batch() + self.batch_size * self.pixels

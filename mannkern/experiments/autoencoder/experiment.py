@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.experiments.autoencoder.config import AutoencoderConfig
-from mannkern.experiments.characters import PIXELS, load_split
+from mannkern.experiments.characters import load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import INSTANCES, Scores, measure, test_sampler
 from mannkern.models import Autoencoder, EncodedNeighbours
-from mannkern.tasks import DrawingSampler
+from mannkern.tasks import CharacterSplit, DrawingSampler
 from mannkern.training.experiment import VALIDATION_SEED
 
 VALIDATION_EPISODES = 100
@@ -53,14 +53,16 @@ class AutoencoderExperiment:
 
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
-        self.split = load_split(config)
+        split = load_split(config)
+        assert isinstance(split, CharacterSplit)  # its tasks are those of characters
+        self.split = split
         self.sampler = DrawingSampler(
-            self.split.train, rotate_classes=config.rotate_classes, augment=config.augment, seed=config.seed
+            split.train, rotate_classes=config.rotate_classes, augment=config.augment, seed=config.seed
         )
-        self.unseen = DrawingSampler(self.split.test, seed=VALIDATION_SEED).sample(1000, 0)
+        self.unseen = DrawingSampler(split.test, seed=VALIDATION_SEED).sample(1000, 0)
 
     def make_model(self) -> Autoencoder:
-        return Autoencoder(PIXELS, (self.config.hidden_size, self.config.hidden_size, self.config.width))
+        return Autoencoder(self.config.pixels, (self.config.hidden_size, self.config.hidden_size, self.config.width))
 
     def sample(self, step: int, device: torch.device) -> Tensor:
         return self.sampler.sample(self.config.batch_size, step).to(device)

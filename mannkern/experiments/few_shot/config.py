@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mannkern.experiments.characters import PIXELS, CharacterConfig
+from mannkern.experiments.characters import CharacterConfig
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
 from mannkern.training.config import option
 
@@ -75,7 +75,7 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
 
     def numbers_of_batch(self) -> int:
         drawings = self.classes * (self.shots + self.queries)
-        return super().numbers_of_batch() + self.batch_size * drawings * PIXELS
+        return super().numbers_of_batch() + self.batch_size * drawings * self.pixels
 
     @property
     def comparable(self) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from mannkern.experiments.characters import load_split
 from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.experiments.few_shot.models import make_model
 from mannkern.tasks import FewShotEpisodes, FewShotSampler
+from mannkern.tasks.characters.image_set import ImageSet, fewest
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
 from mannkern.training.runtime import eval_mode
@@ -22,7 +23,7 @@ MEASURED_QUERIES = 5  # of each class, whatever number a run trains with, so tha
 MEASURED_DRAWINGS = 1000  # in a batch, about
 
 
-def training_sampler(config: FewShotConfig, images: Tensor) -> FewShotSampler:
+def training_sampler(config: FewShotConfig, images: Tensor | ImageSet) -> FewShotSampler:
     """Episodes to learn from, augmented as ``config`` says. Raises ``CommandError`` for impossible sizes."""
     try:
         return FewShotSampler(
@@ -33,14 +34,15 @@ def training_sampler(config: FewShotConfig, images: Tensor) -> FewShotSampler:
             rotate_classes=config.rotate_classes,
             augment=config.augment,
             seed=config.seed,
+            max_shift=config.max_shift,
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
 
 
-def test_sampler(config: FewShotConfig, images: Tensor, seed: int) -> FewShotSampler:
+def test_sampler(config: FewShotConfig, images: Tensor | ImageSet, seed: int) -> FewShotSampler:
     """Episodes to measure on: the original drawings, with ``MEASURED_QUERIES`` queries of each class, or all it has."""
-    queries = max(1, min(MEASURED_QUERIES, images.shape[1] - config.shots))
+    queries = max(1, min(MEASURED_QUERIES, fewest(images) - config.shots))
     try:
         return FewShotSampler(
             images, classes_per_episode=config.classes, shots=config.shots, queries=queries, seed=seed

@@ -16,6 +16,7 @@ def _matching(config: FewShotConfig, full_context: bool = False) -> MatchingNetw
     return MatchingNetwork(
         config.classes,
         width=config.width,
+        channels=config.channels_of_image,
         strength=config.strength,
         full_context=full_context,
         steps=config.context_steps,
@@ -24,6 +25,8 @@ def _matching(config: FewShotConfig, full_context: bool = False) -> MatchingNetw
 
 
 def _meta_networks(config: FewShotConfig) -> MetaNetwork:
+    if config.channels_of_image != 1:
+        raise ValueError(f"--channels: got {config.channels_of_image}, need 1 with meta-networks")
     assert config.strength is not None
     return MetaNetwork(
         config.classes,
@@ -36,7 +39,7 @@ def _meta_networks(config: FewShotConfig) -> MetaNetwork:
 
 def _meta_memory(config: FewShotConfig) -> MetaMemoryNetwork:
     return MetaMemoryNetwork(
-        ConvEmbedding(config.width),
+        ConvEmbedding(config.width, channels=config.channels_of_image),
         config.width,
         config.classes,
         hidden_size=config.hidden_size,

@@ -111,12 +111,16 @@ def episode(result: Evaluation, name: str) -> Figure:
 
 
 def _show_drawings(axes: Axes, drawings: Tensor) -> None:
-    """Show drawings (rows, columns, P, P), dark ink on white, with white lines between them."""
-    rows, columns, side, _ = drawings.shape
-    sheet = torch.nn.functional.pad(drawings, (1, 1, 1, 1)).permute(0, 2, 1, 3)
-    axes.imshow(
-        sheet.reshape(rows * (side + 2), columns * (side + 2)).numpy(), cmap=colormap("Greys"), vmin=0, vmax=1,
-        aspect="auto", interpolation="nearest",
-    )  # fmt: skip
+    """Show drawings (rows, columns, height, width), dark ink on white, with white lines between them.
+
+    Images in colour, (rows, columns, 3, height, width), are shown as they are.
+    """
+    coloured = drawings.dim() == 5
+    rows, columns, height, width = *drawings.shape[:2], *drawings.shape[-2:]
+    sheet = torch.nn.functional.pad(drawings, (1, 1, 1, 1), value=float(coloured))
+    sheet = sheet.view(rows, columns, -1, height + 2, width + 2).permute(0, 3, 1, 4, 2)
+    sheet = sheet.reshape(rows * (height + 2), columns * (width + 2), -1)
+    shown = (sheet if coloured else sheet[..., 0]).numpy()
+    axes.imshow(shown, cmap=colormap("Greys"), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])

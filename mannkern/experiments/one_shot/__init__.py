@@ -4,10 +4,11 @@ from mannkern.experiments.kind import Kind
 from mannkern.experiments.one_shot import pictures, report
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import OneShotExperiment, make_model
+from mannkern.experiments.one_shot.images import ImagesConfig
 from mannkern.experiments.one_shot.prediction import predict
 
 KIND = Kind(
-    tasks={"omniglot": OneShotConfig, "glyphs": OneShotConfig},
+    tasks={"omniglot": OneShotConfig, "glyphs": OneShotConfig, "images": ImagesConfig},
     paper="Santoro et al. 2016",
     measures="accuracy by instance on classes never seen in training, after a curriculum by the number of classes too",
     open=OneShotExperiment,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from mannkern.experiments.characters import PIXELS, CharacterConfig
+from mannkern.experiments.characters import CharacterConfig
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
 from mannkern.tasks.characters.pixels import IMAGE_SCALES
@@ -193,7 +193,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         return self.until is not None and bool(shown) and shown[-1] >= self.until
 
     def numbers_of_batch(self) -> int:
-        return super().numbers_of_batch() + self.batch_size * self.length * PIXELS
+        return super().numbers_of_batch() + self.batch_size * self.length * self.pixels
 
     def with_classes(self, classes: int) -> OneShotConfig:
         """These settings with another number of classes in an episode, each shown as often as before."""

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mannkern.experiments.characters import SIDE, load_split
+from mannkern.experiments.characters import load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.controls import hide_reads, scale_inputs, start_strengths
 from mannkern.models import EpisodeClassifier, PersistentClassifier, build_core
 from mannkern.tasks import Episodes, EpisodeSampler, Labels, OneHotLabels, StringLabels
-from mannkern.tasks.characters.episodes import MAX_SHIFT, MAX_SHIFT_OF_105
+from mannkern.tasks.characters.episodes import MAX_SHIFT_OF_105
+from mannkern.tasks.characters.image_set import ImageSet
 from mannkern.tasks.characters.labels import answered_right, label_loss
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
@@ -34,22 +35,25 @@ def chance(config: OneShotConfig) -> float:
     return 1 / (StringLabels.NUMBER if config.labels == "strings" else config.classes)
 
 
-def training_sampler(config: OneShotConfig, images: Tensor) -> EpisodeSampler:
+def training_sampler(config: OneShotConfig, images: Tensor | ImageSet) -> EpisodeSampler:
     """Episodes to learn from, augmented as ``config`` says. Raises ``CommandError`` for impossible sizes."""
     return _sampler(config, images, config.seed, config.rotate_classes, config.augment)
 
 
-def test_sampler(config: OneShotConfig, images: Tensor, seed: int) -> EpisodeSampler:
+def test_sampler(config: OneShotConfig, images: Tensor | ImageSet, seed: int) -> EpisodeSampler:
     """Episodes to measure on: the original drawings, neither augmented nor turned into new classes."""
     return _sampler(config, images, seed, rotate_classes=False, augment=False)
 
 
-def augmented_test_sampler(config: OneShotConfig, images: Tensor, seed: int) -> EpisodeSampler:
+def augmented_test_sampler(config: OneShotConfig, images: Tensor | ImageSet, seed: int) -> EpisodeSampler:
     """Episodes to measure on, augmented and with quarter turns as classes, as the paper's test has them."""
-    return _sampler(config, images, seed, rotate_classes=True, augment=True)
+    turns = config.side is not None  # of characters; images of a user's own have no turned classes
+    return _sampler(config, images, seed, rotate_classes=turns, augment=True)
 
 
-def _sampler(config: OneShotConfig, images: Tensor, seed: int, rotate_classes: bool, augment: bool) -> EpisodeSampler:
+def _sampler(
+    config: OneShotConfig, images: Tensor | ImageSet, seed: int, rotate_classes: bool, augment: bool
+) -> EpisodeSampler:
     try:
         return EpisodeSampler(
             images,
@@ -62,8 +66,8 @@ def _sampler(config: OneShotConfig, images: Tensor, seed: int, rotate_classes: b
             seed=seed,
             labels=LABELS[config.labels],
             image_scale=config.image_scale,
-            side=SIDE,
-            max_shift=MAX_SHIFT_OF_105 if config.original else MAX_SHIFT,
+            side=config.side,
+            max_shift=MAX_SHIFT_OF_105 if config.original else config.max_shift,
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
@@ -174,7 +178,7 @@ def make_model(config: OneShotConfig) -> EpisodeClassifier:
     """A core under a linear head, without the data. Raises ``CommandError`` for impossible sizes."""
     try:
         label_size = LABELS[config.labels].size(config.classes)
-        core = build_core(config.model, config.core_settings(SIDE**2 + label_size))
+        core = build_core(config.model, config.core_settings(config.pixels + label_size))
         model = EpisodeClassifier(core, label_size)
         if config.carries:
             model = PersistentClassifier(core, label_size, config.batch_size)

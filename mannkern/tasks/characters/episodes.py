@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mannkern.integers import check_integer
 from mannkern.tasks import seeds
+from mannkern.tasks.characters.image_set import ImageSet, fewest, image_numbers, stacked
 from mannkern.tasks.characters.labels import Labels, OneHotLabels, encode
 from mannkern.tasks.characters.pixels import (
     IMAGE_SCALES,
@@ -60,7 +61,8 @@ class CharacterSplit(NamedTuple):
 class CharacterSampler:
     """Base class of the samplers: it holds the drawings, draws the classes of an episode and augments drawings.
 
-    images:              (classes, drawings, P, P) uint8, 255 = full ink; episodes are made on its device
+    images:              (classes, drawings, P, P) uint8, 255 = full ink; episodes are made on its device; or an
+                         ``ImageSet``, whose images may be rectangular or in colour, and more of one class than another
     classes_per_episode: C
     rotate_classes:      every class counts as four, one for each quarter turn
     augment:             turns every drawing by up to ``MAX_ROTATION`` and shifts it by up to ``MAX_SHIFT`` pixels, both
@@ -74,7 +76,7 @@ class CharacterSampler:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Tensor | ImageSet,
         *,
         classes_per_episode: int,
         rotate_classes: bool,
@@ -83,23 +85,31 @@ class CharacterSampler:
         side: int | None = None,
         max_shift: float = MAX_SHIFT,
     ) -> None:
-        if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        self._counts = images.counts if isinstance(images, ImageSet) else None
+        self._fewest = fewest(images)
+        if isinstance(images, ImageSet):
+            images = stacked(images, side, rotate_classes)
+        elif not isinstance(images, Tensor) or images.dtype != torch.uint8:
             kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
             raise TypeError(f"images: got {kind}, need a tensor of torch.uint8")
-        if images.dim() != 4 or images.shape[2] != images.shape[3] or images.shape[2] == 0:
+        elif images.dim() != 4 or images.shape[2] != images.shape[3] or images.shape[2] == 0:
             raise ValueError(f"images: got shape {tuple(images.shape)}, need (classes, drawings, P, P)")
         check_integer("classes_per_episode", classes_per_episode, 1)
         check_integer("seed", seed, 0)
-        num_available = images.shape[0] * (4 if rotate_classes else 1)
+        num_classes = len(images) if self._counts is None else len(self._counts)
+        num_available = num_classes * (4 if rotate_classes else 1)
         if classes_per_episode > num_available:
             raise ValueError(f"classes_per_episode: got {classes_per_episode}, need at most {num_available} classes")
-        side = images.shape[2] if side is None else side
-        check_integer("side", side, 1, images.shape[2])
-        if rotate_classes and side == images.shape[2]:  # small enough to keep all turns, not to turn each anew
-            images = torch.cat([torch.rot90(images, quarter, (2, 3)) for quarter in range(4)])
+        side = images.shape[-1] if side is None else side
+        check_integer("side", side, 1, images.shape[-1])
+        self._reduces = side != images.shape[-1]
+        self._turns = rotate_classes and self._reduces
+        if rotate_classes and not self._reduces:  # small enough to keep all turns, not to turn each anew
+            images = torch.cat([torch.rot90(images, quarter, (-2, -1)) for quarter in range(4)])
         self.num_classes = classes_per_episode
         self._num_available = num_available
         self._side = side
+        self._features = side**2 if self._reduces else math.prod(images.shape[2:])
         self._max_shift = max_shift
         self._images = images.contiguous()
         self._augment = augment
@@ -113,10 +123,12 @@ class CharacterSampler:
 
     def _draw(self, batch_size: int, shown: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Labels (B, C) of C different classes, and the numbers (B, C, shown) of different drawings of each."""
-        num_drawings = self._images.shape[1]
         shape = batch_size, self.num_classes
         classes = seeds.different(*shape, self._num_available, generator)
         labels = uniform(generator, *shape).argsort(1)
+        if self._counts is not None:
+            return labels, image_numbers(self._counts, classes, shown, generator)
+        num_drawings = self._images.shape[1]
         drawings = uniform(generator, *shape, num_drawings).argsort(2)[..., :shown]
         return labels, classes.unsqueeze(2) * num_drawings + drawings
 
@@ -129,20 +141,20 @@ class CharacterSampler:
         number, chosen = chosen.numel(), chosen.flatten()[own]
         drawings = self._images.flatten(0, 1)
         pixels = drawings.index_select(0, chosen % len(drawings))
-        if self._num_available > len(self._images):
+        if self._turns:
             pixels = quarter_turns(pixels, chosen // len(drawings))
         if not self._augment:
             return self._reduced(pixels)
         angles = ((2 * uniform(generator, number) - 1) * MAX_ROTATION)[own]
         shifts = ((2 * uniform(generator, number, 2) - 1) * self._max_shift)[own]
-        if self._side == pixels.shape[1]:
+        if not self._reduces:
             return rotate_and_shift(pixels.float(), angles, shifts)
         parts = zip(pixels.split(_PART), angles.split(_PART), shifts.split(_PART), strict=True)
         return torch.cat([self._reduced(rotate_and_shift(x.float(), turn, by)) for x, turn, by in parts])
 
     def _reduced(self, pixels: Tensor) -> Tensor:
         """Pixels (n, P, P) -> (n, side, side)."""
-        return pixels if self._side == pixels.shape[1] else average_area(pixels, self._side)
+        return average_area(pixels, self._side) if self._reduces else pixels
 
 
 class EpisodeSampler(CharacterSampler):
@@ -161,14 +173,14 @@ class EpisodeSampler(CharacterSampler):
               replications do, so that every drawing has a pixel of 1. A drawing without ink stays 0
 
     The other arguments are :class:`CharacterSampler`'s; the paper augments its training set and turns its classes.
-    Attributes: ``num_classes`` C, ``length`` T, ``label_size`` (logits of an answer), ``input_size`` F = side * side
-    + ``label_size``, ``answers``, the slice of the steps at which an answer is due: all, or those of the queries.
+    Attributes: ``num_classes`` C, ``length`` T, ``label_size`` (logits of an answer), ``input_size`` F, the pixels of
+    an image and ``label_size``, ``answers``, the slice of the steps at which an answer is due: all, or the queries'.
     Raises TypeError or ValueError that name the argument.
     """
 
     def __init__(
         self,
-        images: Tensor,
+        images: Tensor | ImageSet,
         *,
         classes_per_episode: int = 5,
         length: int = 50,
@@ -201,17 +213,17 @@ class EpisodeSampler(CharacterSampler):
                 f"queries_last: got {length} steps, balanced {balanced}, need balanced episodes of at least "
                 f"2 * classes_per_episode = {2 * classes_per_episode} steps, a drawing and a query of each class"
             )
-        if length > images.shape[1] * classes_per_episode:
+        if length > self._fewest * classes_per_episode:
             raise ValueError(
-                f"length: got {length}, need at most {images.shape[1] * classes_per_episode}, "
-                f"for a class has {images.shape[1]} drawings"
+                f"length: got {length}, need at most {self._fewest * classes_per_episode}, "
+                f"for a class has {self._fewest} drawings"
             )
         if image_scale not in IMAGE_SCALES:
             raise ValueError(f"image_scale: got {image_scale!r}, need one of {', '.join(map(repr, IMAGE_SCALES))}")
         self.label_size = labels.size(classes_per_episode)
-        self.input_size = self._side**2 + self.label_size
+        self.input_size = self._features + self.label_size
         self.length = length
-        self._shown = length // classes_per_episode if balanced else images.shape[1]
+        self._shown = length // classes_per_episode if balanced else self._fewest
         self.answers = slice(length - classes_per_episode if queries_last else 0, length)
         self._labels = labels
         self._image_scale = image_scale
@@ -224,7 +236,7 @@ class EpisodeSampler(CharacterSampler):
         episodes of an unbroken one. Torch's generator stays as it was.
         """
         generator = self._generator(batch_size, index)
-        C, T, B, side = self.num_classes, self.length, batch_size, self._side
+        C, T, B, P = self.num_classes, self.length, batch_size, self._features
         labels, drawings = self._draw(B, self._shown, generator)
         order = self._order(B, generator)
         chosen = drawings.flatten(1).gather(1, order).T
@@ -236,10 +248,10 @@ class EpisodeSampler(CharacterSampler):
 
         pixels = self._pixels(chosen, generator, own.flatten())
         inputs = torch.empty(T, B, self.input_size, device=pixels.device)
-        divide_by_scale(pixels.view(T, B, side * side), self._image_scale, inputs[..., : side * side])
-        inputs[:1, :, side * side :] = 0
+        divide_by_scale(pixels.reshape(T, B, P), self._image_scale, inputs[..., :P])
+        inputs[:1, :, P:] = 0
         symbols = self._labels.draw(all_targets, C, generator)[:, rows].contiguous()
-        encoded = inputs[..., side * side :]
+        encoded = inputs[..., P:]
         if self.answers.start:
             encoded[: self.answers.start] = encode(symbols[: self.answers.start], self.label_size)
             encoded[self.answers] = 0

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from mannkern.integers import check_integer
-from mannkern.tasks.characters.episodes import ALL, CharacterSampler, uniform
+from mannkern.tasks.characters.episodes import ALL, MAX_SHIFT, CharacterSampler, uniform
+from mannkern.tasks.characters.image_set import ImageSet
 
 
 class FewShotEpisodes(NamedTuple):
     """A batch of B episodes of C classes: K drawings of each with their labels, and Q other drawings to label.
 
-    support: (B, C*K, P, P) float32, 1 = ink
+    support: (B, C*K, P, P) float32, 1 = ink; (B, C*K, channels, height, width) of images in colour
     labels:  (B, C*K) int64 in [0, C)
     queries: (B, Q, P, P) float32, 1 = ink
     targets: (B, Q) int64 in [0, C)
@@ -40,7 +41,7 @@ class FewShotSampler(CharacterSampler):
 
     def __init__(
         self,
-        images: Tensor,
+        images: Tensor | ImageSet,
         *,
         classes_per_episode: int = 5,
         shots: int = 1,
@@ -48,6 +49,7 @@ class FewShotSampler(CharacterSampler):
         rotate_classes: bool = False,
         augment: bool = False,
         seed: int = 0,
+        max_shift: float = MAX_SHIFT,
     ) -> None:
         super().__init__(
             images,
@@ -55,12 +57,13 @@ class FewShotSampler(CharacterSampler):
             rotate_classes=rotate_classes,
             augment=augment,
             seed=seed,
+            max_shift=max_shift,
         )
         check_integer("shots", shots, 1)
         check_integer("queries", queries, 1)
-        if shots + queries > images.shape[1]:
+        if shots + queries > self._fewest:
             raise ValueError(
-                f"shots and queries: got {shots} and {queries}, need at most {images.shape[1]} together, "
+                f"shots and queries: got {shots} and {queries}, need at most {self._fewest} together, "
                 "the drawings of a class"
             )
         self.shots = shots

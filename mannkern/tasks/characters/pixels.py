@@ -13,18 +13,21 @@ IMAGE_SCALES = ("maximum", "255")
 def rotate_and_shift(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
     """Turns and shifts every image by an amount of its own, with bilinear interpolation and 0 outside the frame.
 
-    images: (N, P, P) float;  angles: (N,) radians, counterclockwise about the centre as seen with row 0 on top;
-    shifts: (N, 2) pixels, (right, down), applied after the turn. Returns (N, P, P).
+    images: (N, height, width) or (N, channels, height, width) float
+    angles: (N,) radians, counterclockwise about the centre as seen with row 0 on top
+    shifts: (N, 2) pixels, (right, down), applied after the turn. Returns them in the same shape.
     """
-    side = images.shape[1]
-    centres = (2 * torch.arange(side, device=images.device) + 1) / side - 1
+    height, width = images.shape[-2:]
+    columns, rows = ((2 * torch.arange(side, device=images.device) + 1) / side - 1 for side in (width, height))
     cos, sin = angles.cos()[:, None], angles.sin()[:, None]
-    shifts = shifts[:, None] * (2 / side)
-    x, y = centres - shifts[..., 0], centres - shifts[..., 1]
+    x = columns - shifts[:, None, 0] * (2 / width)
+    y = rows - shifts[:, None, 1] * (2 / height)
+    ratio = width / height  # of the frame, whose coordinates are -1 to 1 both ways
     # A sampling point is a term of its column plus a term of its row, which is far cheaper than affine_grid's product.
     # Both coordinates lie in planes of their own, because sums over a last dimension of two are slow.
-    grid = torch.stack([x * cos, x * sin])[:, :, None] + torch.stack([-y * sin, y * cos])[..., None]
-    return F.grid_sample(images[:, None], grid.permute(1, 2, 3, 0), align_corners=False)[:, 0]
+    grid = torch.stack([x * cos, x * sin * ratio])[:, :, None] + torch.stack([-y * sin / ratio, y * cos])[..., None]
+    frames = images if images.dim() == 4 else images[:, None]
+    return F.grid_sample(frames, grid.permute(1, 2, 3, 0), align_corners=False).view_as(images)
 
 
 def quarter_turns(images: Tensor, quarters: Tensor) -> Tensor:

@@ -1,0 +1,117 @@
+"""The settings of tasks on images of your own, and how they are read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeVar
+
+from torch import Tensor
+
+from mannkern.experiments.characters import CharacterConfig
+from mannkern.tasks import image_folder
+from mannkern.tasks.image_folder import ImageSplit
+from mannkern.training.config import option
+from mannkern.training.errors import CommandError
+
+IMAGES = ("images", "few-shot-images")
+MOST_SIDE = 1024
+SHIFT = 0.1  # largest shift of an augmented image, as a share of its shorter side: 2 pixels of 20
+
+Settings = TypeVar("Settings", bound="ImageSettings")
+
+
+@dataclass(frozen=True)
+class ImageSettings(CharacterConfig):
+    """Settings of tasks whose episodes are made of the images in a folder, a folder for each class."""
+
+    image_size: str | None = option(
+        None,
+        "size to which images are scaled, HEIGHTxWIDTH or one number for squares (default: that of the images; 32 for "
+        "the longer side of larger ones, 32x32 where they differ)",
+        kind=str,
+    )
+    channels: int | None = option(None, "1: grey, 3: red, green and blue (default: as the images are)", kind=int)
+    invert: bool = option(False, "for dark ink on light paper: paper becomes 0, as what lies outside of the frame")
+    held_out: float = option(
+        0.2, "share of the classes that validation and evaluation have; a folder with train and test is split already"
+    )
+
+    GROUP: ClassVar[str] = "images"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size is not None:
+            _size(self.image_size)
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"--channels: got {self.channels}, need 1 or 3")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"--held-out: got {self.held_out}, need a share above 0 and below 1")
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        size = _size(self.image_size or str(image_folder.LONGEST))
+        return (3, *size) if self.channels == 3 else size
+
+    @property
+    def side(self) -> None:
+        return None
+
+    @property
+    def max_shift(self) -> float:
+        return SHIFT * min(self.image_shape[-2:])
+
+    def check_new(self) -> None:
+        super().check_new()
+        if self.data is None:
+            raise CommandError(
+                f"{self.task} needs the folder of the images: --data FOLDER, with a folder for each class"
+            )
+        if not os.path.isdir(self.data):
+            raise CommandError(f"--data: no such folder: {self.data}")
+
+    def completed(self: Settings) -> Settings:
+        """The size and the channels of the images, where they are not given."""
+        config = self
+        if self.image_size is None or self.channels is None:
+            assert self.data is not None  # check_new
+            try:
+                shape = image_folder.natural_shape(self.data)
+            except (OSError, ValueError, ImportError) as error:
+                raise CommandError(f"cannot read images from {self.data}: {error}") from error
+            size = self.image_size or f"{shape[-2]}x{shape[-1]}"
+            channels = self.channels or (3 if len(shape) == 3 else 1)
+            config = replace(self, image_size=size, channels=channels)
+        if config.rotate_classes and config.image_shape[-1] != config.image_shape[-2]:
+            raise CommandError(
+                f"--rotate-classes: got images of {config.image_size}, need squares; --image-size sets it"
+            )
+        return config
+
+    def read_split(self, original: bool) -> ImageSplit:
+        if self.data is None:
+            raise CommandError(f"{self.task} needs the folder of the images: --data FOLDER")
+        split = image_folder.load(self.data, self.image_shape, invert=self.invert, held_out=self.held_out)
+        least = min(len(split.train_names), len(split.test_names))
+        if least < self.classes:
+            raise CommandError(
+                f"--classes: got {self.classes}, need at most {least}: {len(split.train_names)} classes are for "
+                f"training and {len(split.test_names)} for validation; --held-out changes that"
+            )
+        return split
+
+    def as_read(self, pixels: Tensor) -> Tensor:
+        return 255 - pixels if self.invert else pixels
+
+    def read_files(self, paths: Sequence[str | os.PathLike[str]]) -> Tensor:
+        return image_folder.read_images(paths, self.image_shape, self.invert)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """``"28"`` and ``"28x28"`` as (28, 28). Raises ``ValueError``."""
+    numbers = [int(part) for part in text.split("x")] if re.fullmatch(r"\d{1,4}(x\d{1,4})?", text) else []
+    if not numbers or not all(1 <= number <= MOST_SIDE for number in numbers):
+        raise ValueError(f"--image-size: got {text}, need HEIGHTxWIDTH such as 28x28, each from 1 to {MOST_SIDE}")
+    return numbers[0], numbers[-1]

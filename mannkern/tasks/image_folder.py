@@ -1,0 +1,206 @@
+"""Images of your own: a folder for each class, as torchvision's ImageFolder has them, decoded once into a cache.
+
+The files may come from a stranger: only regular ones of bounded size are opened, and Pillow decodes no format beyond
+``SUFFIXES`` and nothing larger than ``MOST_PIXELS``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import random
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mannkern.files import load_tensors, read_bounded, save_tensors, user_cache, write_atomically
+from mannkern.tasks.characters.image_set import ImageSet
+from mannkern.tasks.characters.sources import refused
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp")
+FORMATS = ["PNG", "JPEG", "BMP", "PPM", "WEBP"]
+PARTS = ("train", "test")  # folders of classes, where the owner has split them
+MOST_ENTRIES = 1 << 20
+MOST_FILE_BYTES = 1 << 25
+MOST_PIXELS = 1 << 24  # of an image before it is reduced
+MOST_BYTES = 1 << 32  # of all images after that
+LONGEST = 32  # pixels of the longer side that ``natural_shape`` gives
+_CACHE_FORMAT = "images-1"
+
+
+class ImageSplit(NamedTuple):
+    """Images of different classes for training and for testing, and the names of the classes."""
+
+    train: ImageSet
+    test: ImageSet
+    train_names: list[str]
+    test_names: list[str]
+
+
+def load(
+    root: str | os.PathLike[str],
+    shape: Sequence[int],
+    *,
+    invert: bool = False,
+    held_out: float = 0.2,
+    cache: str | os.PathLike[str] | None = None,
+) -> ImageSplit:
+    """Loads ``root/CLASS/*.png`` and its like; or ``root/train/CLASS`` and ``root/test/CLASS``, where both are there.
+
+    shape:    (height, width) makes every image grey, (3, height, width) RGB; all are scaled to that size
+    invert:   for dark ink on light paper: 0 becomes 255, so that paper is 0, as what lies outside of a frame
+    held_out: share of the classes that are kept for testing, at least one, drawn by a fixed seed; without effect where
+              the folder has ``train`` and ``test``
+    cache:    folder for the decoded images, default ``$XDG_CACHE_HOME/mannkern`` or ``~/.cache/mannkern``. The SHA-256
+              of all names and contents is part of the file's name, so changed images are decoded again
+
+    Raises FileNotFoundError where there is no such folder, ValueError where it has other contents, and ImportError
+    where Pillow is missing. A failed call leaves nothing in the cache.
+    """
+    classes = image_files(root)
+    paths = [path for files in classes.values() for path in files]
+    size = len(paths) * torch.Size(shape).numel()
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"{root}: got {size} bytes of {len(paths)} images, need at most {MOST_BYTES}; make them smaller"
+        )
+    digest = hashlib.sha256(f"{_CACHE_FORMAT} {tuple(shape)} {invert}".encode())
+    for path in paths:
+        content = _read(path)
+        digest.update(f"{path.relative_to(root)}\0{len(content)}\0".encode() + content)
+    folder = Path(cache) if cache is not None else user_cache()
+    file = folder / f"{_CACHE_FORMAT}-{digest.hexdigest()[:32]}.pt"
+    pixels = _read_cache(file, (len(paths), *shape))
+    if pixels is None:
+        pixels = read_images(paths, shape, invert)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, partial(save_tensors, pixels))
+    return _split(classes, pixels, held_out)
+
+
+def image_files(root: str | os.PathLike[str]) -> dict[str, list[Path]]:
+    """The classes of a folder in sorted order, with their files. Hidden files and other suffixes are left out.
+
+    Raises FileNotFoundError, or ValueError where a class has no image or there are fewer than two classes.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder")
+    folders = _folders(root)
+    if [folder.name for folder in folders] == sorted(PARTS):
+        folders = [folder for part in PARTS for folder in _folders(root / part)]
+    classes, entries = {}, 0
+    for folder in folders:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+        entries += len(files)
+        if entries > MOST_ENTRIES:
+            raise ValueError(f"{root}: got more than {MOST_ENTRIES} images, need fewer")
+        if not files:
+            raise ValueError(f"{folder}: got no images, need at least one of {', '.join(SUFFIXES)}")
+        classes[folder.relative_to(root).as_posix()] = files
+    if len(classes) < 2:
+        raise ValueError(f"{root}: got {len(classes)} folders of images, need one for each of at least two classes")
+    return classes
+
+
+def natural_shape(root: str | os.PathLike[str]) -> tuple[int, ...]:
+    """The shape of the images of ``root``, for ``load``: 3 channels if any is in colour, and the size of all.
+
+    A size whose longer side has more than 32 pixels is reduced to that in proportion. Images of several sizes get
+    32 x 32.
+    """
+    sizes, coloured = set(), False
+    for files in image_files(root).values():
+        for path in files:
+            with _opened(path) as image:
+                sizes.add(image.size)
+                coloured = coloured or image.mode not in ("1", "L", "LA")
+    width, height = sizes.pop() if len(sizes) == 1 else (LONGEST, LONGEST)
+    longer = max(width, height)
+    if longer > LONGEST:
+        width, height = (max(1, round(LONGEST * side / longer)) for side in (width, height))
+    return (3, height, width) if coloured else (height, width)
+
+
+def read_images(paths: Sequence[str | os.PathLike[str]], shape: Sequence[int], invert: bool = False) -> Tensor:
+    """Files as (n, height, width) or (n, 3, height, width) uint8, as ``load`` makes them. Raises as it does."""
+    images = torch.stack([_decode(Path(path), tuple(shape)) for path in paths])
+    return 255 - images if invert else images
+
+
+def _decode(path: Path, shape: tuple[int, ...]) -> Tensor:
+    from PIL import Image, ImageOps
+
+    height, width = shape[-2:]
+    with _opened(path) as image, refused(str(path), "an undamaged image"):
+        upright = ImageOps.exif_transpose(image)  # as a camera was held
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+        plain = upright.convert("RGB" if len(shape) == 3 else "L")
+        reduces = plain.width >= width and plain.height >= height
+        method = Image.Resampling.BOX if reduces else Image.Resampling.BILINEAR
+        content = bytearray(plain.resize((width, height), method).tobytes())
+    pixels = torch.frombuffer(content, dtype=torch.uint8)
+    return pixels.view(height, width, 3).permute(2, 0, 1) if len(shape) == 3 else pixels.view(height, width)
+
+
+def _opened(path: Path) -> Any:
+    """The image of a file, of which only the head is decoded yet."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("reading images needs Pillow: pip install mannkern[train]") from error
+    with refused(str(path), f"an image with 8 bits a channel and at most {MOST_PIXELS} pixels"):
+        image = Image.open(io.BytesIO(_read(path)), formats=FORMATS)
+        if image.width * image.height > MOST_PIXELS or image.mode[0] in "IF":
+            raise ValueError(f"got {image.width} x {image.height} pixels of mode {image.mode!r}")
+    return image
+
+
+def _read(path: Path) -> bytes:
+    return read_bounded(path, MOST_FILE_BYTES)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in _entries(root) if path.is_dir() and path.name[0] != ".")
+
+
+def _entries(root: Path) -> Iterator[Path]:
+    for number, path in enumerate(root.iterdir()):
+        if number >= MOST_ENTRIES:
+            raise ValueError(f"{root}: got more than {MOST_ENTRIES} entries, need fewer")
+        yield path
+
+
+def _split(classes: dict[str, list[Path]], pixels: Tensor, held_out: float) -> ImageSplit:
+    names, counts = list(classes), torch.tensor([len(files) for files in classes.values()])
+    given = [name for name in names if "/" in name]
+    if given:
+        test = [name.startswith(f"{PARTS[1]}/") for name in names]
+    else:
+        draw = random.Random(0)  # Python promises that random() gives the same numbers in every later version
+        order = sorted(range(len(names)), key=[draw.random() for _ in names].__getitem__)
+        chosen = set(order[: min(len(names) - 1, max(1, round(held_out * len(names))))])
+        test = [place in chosen for place in range(len(names))]
+    parts = []
+    for kept in (False, True):
+        mask = torch.tensor([place == kept for place in test])
+        parts.append(ImageSet(pixels[mask.repeat_interleave(counts)], counts[mask]))
+    short = [name.rpartition("/")[2] for name in names]
+    by_part = [[name for name, place in zip(short, test, strict=True) if place == kept] for kept in (False, True)]
+    return ImageSplit(parts[0], parts[1], by_part[0], by_part[1])
+
+
+def _read_cache(path: Path, shape: tuple[int, ...]) -> Tensor | None:
+    """The images of an undamaged cache file, otherwise None, so that the images are decoded again."""
+    try:
+        pixels = load_tensors(path)
+    except (OSError, ValueError):
+        return None
+    return pixels if isinstance(pixels, Tensor) and pixels.shape == shape and pixels.dtype == torch.uint8 else None

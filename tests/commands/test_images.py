@@ -1,0 +1,83 @@
+"""``train images`` and ``few-shot-images``: a user's own folder is trained on, evaluated, drawn and asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import mannkern
+from tests.commands.calls import FEW_SHOT, SIZES, refused, run
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ten classes of seven or eight rectangular images in colour; the colour is the class."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    for c in range(10):
+        folder = tmp_path / "data" / f"class{c}"
+        folder.mkdir(parents=True)
+        for i in range(7 + c % 2):
+            Image.new("RGB", (24, 18), (25 * c, 250 - 25 * c, 9 * i)).save(folder / f"{i}.png")
+    return tmp_path / "data"
+
+
+def test_one_shot(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run(f"train images --data {data} --steps 2 --run", folder, SIZES) == 0
+    out = capsys.readouterr().out
+    assert "MANN on images" in out
+    assert "memory.png" in out
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["image_size"], config["channels"], config["rotate_classes"]) == ("18x24", 3, False)
+    assert run("train --resume --steps 3 --no-evaluate --run", folder) == 0
+    model = mannkern.load(folder)
+    files = [data / f"class{c}" / "0.png" for c in (0, 5)]
+    queries = [str(data / f"class{c}" / "1.png") for c in (5, 0, 5)]
+    answers = model.predict(files, torch.tensor([0, 1]), queries)
+    assert set(answers.tolist()) <= {0, 1}
+    pixels = torch.stack([torch.tensor(list(Image.open(x).tobytes())).view(18, 24, 3) for x in [*files, *queries]])
+    pixels = pixels.permute(0, 3, 1, 2).to(torch.uint8)
+    assert torch.equal(model.predict(pixels[:2], torch.tensor([0, 1]), pixels[2:]), answers)
+    with pytest.raises(ValueError, match=r"^queries: got shape \(1, 18, 24\), need \(n, 3, 18, 24\)$"):
+        model.predict(files, torch.tensor([0, 1]), torch.zeros(1, 18, 24))
+
+
+@pytest.mark.parametrize("model", ["matching", "meta-memory"])
+def test_few_shot(data: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run(f"train few-shot-images --data {data} --model {model} --steps 2 --run", folder, FEW_SHOT) == 0
+    assert "episode.png" in capsys.readouterr().out
+    file = data / "class0" / "0.png"
+    assert mannkern.load(folder).predict([file, file], torch.tensor([0, 1]), [file]).shape == (1,)
+
+
+def test_wrong_data_and_settings_are_refused_before_any_work(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = f"{SIZES} --run {tmp_path / 'new'}"
+    for arguments, message in (
+        ("", "images needs the folder of the images: --data FOLDER"),
+        (f"--data {tmp_path / 'none'}", "--data: no such folder"),
+        (f"--data {tmp_path / 'home'}", "--data: no such folder"),
+        (f"--data {data} --image-size 5by5", "--image-size: got 5by5, need HEIGHTxWIDTH such as 28x28"),
+        (f"--data {data} --channels 2", "--channels: got 2, need 1 or 3"),
+        (f"--data {data} --held-out 1", "--held-out: got 1.0, need a share above 0 and below 1"),
+        (f"--data {data} --rotate-classes", "--rotate-classes: got images of 18x24, need squares"),
+        (f"--data {data} --split paper", "--split does not apply to images"),
+    ):
+        assert message in refused(capsys, "train images", arguments, new)
+    many = new.replace("--classes 2 --length 6", "--classes 3 --length 9")
+    assert "--classes: got 3, need at most 2: 8 classes are for training and 2 for validation" in refused(
+        capsys, f"train images --data {data}", many
+    )
+    assert "--image-size: got 12x24, need at least 16 a side" in refused(
+        capsys, f"train few-shot-images --data {data} --image-size 12x24 {FEW_SHOT} --run {tmp_path / 'new'}"
+    )
+    assert "--channels: got 3, need 1 with meta-networks" in refused(
+        capsys, f"train few-shot-images --data {data} --model meta-networks {FEW_SHOT} --run {tmp_path / 'new'}"
+    )
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,46 @@
+"""The code of docs/your-own-task.md runs, and what it registers learns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mannkern.experiments import registry
+from tests.commands.calls import run
+from tests.docs.markdown import python_blocks, text
+
+SEQUENCES, LOSS = python_blocks(text("docs/your-own-task.md"))
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Runs go to a folder of their own, with one thread, and the registry is as before afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "KINDS", list(registry.KINDS))
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_sequences_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, Any] = {}
+    exec(SEQUENCES.replace("--steps 300", "--steps 150 --threads 1 --episodes 50"), scope)
+    out = capsys.readouterr().out
+    assert "LSTM on parity" in out
+    assert out.splitlines()[-1].startswith("tensor([")
+    assert json.loads(Path("runs/parity/evaluation.json").read_text())["accuracy"] > 0.55
+    assert run("evaluate runs/parity --episodes 20") == 0
+    assert run("train parity --resume --steps 151 --no-evaluate --run runs/parity") == 0
+
+
+def test_a_loss_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(LOSS.replace("--slope 3", "--slope 3 --threads 1 --episodes 50"), {})
+    out = capsys.readouterr().out
+    assert "LINEAR: 300 steps, 4,800 points of training" in out
+    assert "learning_curve.png" in out
+    assert json.loads(Path("runs/line/evaluation.json").read_text())["error"] < 0.8

@@ -1,0 +1,134 @@
+"""Sequences of a user's own: their batches by hand, their losses, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+import mannkern
+from mannkern.experiments import registry
+from mannkern.experiments.registry import register_task
+from mannkern.experiments.sequences import sequence_task
+from mannkern.experiments.sequences.experiment import loss_and_score
+from mannkern.experiments.sequences.stream import Batch, Stream, batch_of
+from mannkern.training.checkpoint import load_checkpoint
+from mannkern.training.errors import CommandError
+from tests.commands.calls import run
+
+CPU = torch.device("cpu")
+SMALL = "--hidden-size 4 --memory-slots 4 --memory-width 3 --batch-size 2 --threads 1 --episodes 4"
+
+
+class Counting(IterableDataset[tuple[Tensor, ...]]):
+    """Sequence k has 1 + k % 2 steps, which show k; the answer is its parity, or k itself."""
+
+    def __init__(self, number: int = 1000, kind: str = "classes") -> None:
+        self.number, self.kind = number, kind
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for k in range(self.number):
+            inputs = torch.full((1 + k % 2, 1), float(k))
+            yield inputs, inputs[:, 0].long() % 2 if self.kind == "classes" else inputs % 2
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(registry, "KINDS", list(registry.KINDS))
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_batch_by_hand() -> None:
+    """Sequences 0 and 1 of one and two steps: the first is padded, and no answer is due there."""
+    inputs, targets, mask = batch_of(Stream("train", Counting()).take(0, 2), CPU)
+    assert inputs[..., 0].tolist() == [[0, 1], [0, 1]]
+    assert targets.tolist() == [[0, 1], [0, 1]]
+    assert mask.tolist() == [[True, True], [False, True]]
+
+
+def test_sequences_are_found_by_their_place() -> None:
+    """The next ones, earlier ones, and behind the end the first ones again."""
+    stream = Stream("train", Counting(5))
+
+    def numbers(start: int, count: int) -> list[int]:
+        return [int(inputs[0, 0]) for inputs, _, _ in stream.take(start, count)]
+
+    assert [numbers(0, 2), numbers(2, 2), numbers(4, 3), numbers(1, 2), numbers(11, 2)] == [
+        [0, 1], [2, 3], [4, 0, 1], [1, 2], [1, 2],
+    ]  # fmt: skip
+    assert len(stream.first(9)) == 5
+
+
+def test_losses_by_hand() -> None:
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    logits = torch.tensor([[[0.0, math.log(3)]]])
+    cost, score = loss_and_score(logits, Batch(logits, torch.tensor([[1]]), mask), "classes")
+    assert (cost.item(), score.item()) == (pytest.approx(math.log(4 / 3)), 1.0)
+    target = torch.tensor([[[1.0, 0.0]]])
+    cost, score = loss_and_score(logits, Batch(logits, target, mask), "bits")
+    assert (cost.item(), score.item()) == (pytest.approx((math.log(2) + math.log(4)) / 2), 0.0)
+    cost, score = loss_and_score(logits, Batch(logits, target, mask), "numbers")
+    assert cost.item() == score.item() == pytest.approx((1 + math.log(3) ** 2) / 2)
+
+
+@pytest.mark.parametrize(("loss", "model"), [("classes", "mann"), ("bits", "ntm"), ("numbers", "lstm")])
+def test_every_loss_trains_and_resumes_bit_for_bit(tmp_path: Path, loss: str, model: str) -> None:
+    data = Counting(7, loss)
+    register_task(sequence_task("counting", data, Counting(3, loss), loss=loss, outputs=2))
+    train = f"train counting --model {model} {SMALL} --no-evaluate"
+    assert run(train, "--steps 6 --run", tmp_path / "whole") == 0
+    assert run(train, "--steps 2 --run", tmp_path / "parts") == 0
+    assert run("train counting --resume --steps 6 --no-evaluate --run", tmp_path / "parts") == 0
+    one, other = (load_checkpoint(tmp_path / name)["model"] for name in ("whole", "parts"))  # type: ignore[index]
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert run("evaluate --episodes 4", tmp_path / "whole") == 0
+    answers = mannkern.load(tmp_path / "whole").predict(torch.zeros(5, 3, 1))
+    assert answers.shape == ((5, 3) if loss == "classes" else (5, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (3, "train: sequence 0: got int, need tensors"),
+        ((torch.zeros(3), torch.zeros(3)), r"train: sequence 0: inputs: got \(3,\) torch.float32, need \(T, F\)"),
+        ((torch.zeros(3, 1), torch.zeros(2, 1)), r"train: sequence 0: targets: got \(2, 1\) torch.float32, need"),
+        ((torch.zeros(3, 1), torch.zeros(3, 1), torch.zeros(3)), "train: sequence 0: mask: got"),
+        ((torch.zeros(3, 1), torch.zeros(3, 1)), "do not fit the loss classes"),
+    ],
+    ids=["number", "inputs", "targets", "mask", "loss"],
+)
+def test_wrong_sequences_are_named(item: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sequence_task("wrong", [item], [item], loss="classes", outputs=2)
+
+
+def test_wrong_arguments_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = Counting()
+    for arguments, message in (
+        ({"name": "Two words"}, "^name: got 'Two words', need small letters"),
+        ({"loss": "hinge"}, "^loss: got 'hinge', need one of classes, bits, numbers"),
+        ({"outputs": None}, "^outputs: got None, need the number of classes"),
+        ({"train": []}, "^train: got no sequences"),
+    ):
+        given: dict[str, Any] = {"name": "x", "train": good, "test": good, "loss": "classes", "outputs": 2} | arguments
+        with pytest.raises(ValueError, match=message):
+            sequence_task(**given)
+    with pytest.raises(ValueError, match=r"^kind: got the task 'glyphs', need a name that is not registered yet$"):
+        register_task(sequence_task("glyphs", good, good, loss="classes", outputs=2))
+    register_task(sequence_task("counting", good, good, loss="classes", outputs=2))
+    late = [*Counting(3), (torch.zeros(2, 1), torch.tensor([0, 7]))]
+    register_task(sequence_task("late", late, good, loss="classes", outputs=2))
+    assert run(f"train late {SMALL} --steps 9 --run", tmp_path / "late") == 2
+    assert "mannkern: train: targets: got 7, need classes 0 to 1" in capsys.readouterr().err
+    kind = sequence_task("few", good, Counting(1), loss="classes", outputs=2)
+    experiment = kind.open(kind.tasks["few"](hidden_size=2, memory_slots=2))  # type: ignore[call-arg]
+    with pytest.raises(CommandError, match=r"^test: got 1 sequences, need at least two"):
+        experiment.validate(experiment.make_model(), CPU)

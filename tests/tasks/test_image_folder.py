@@ -1,0 +1,184 @@
+"""Images of a user's own: folders, formats, sizes, the cache, the split, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mannkern.tasks import image_folder
+from mannkern.tasks.characters.episodes import EpisodeSampler
+from mannkern.tasks.characters.few_shot import FewShotSampler
+from mannkern.tasks.characters.image_set import ImageSet
+from mannkern.tasks.image_folder import image_files, load, natural_shape, read_images
+
+
+def write(path: Path, colour: object = 255, size: tuple[int, int] = (8, 6), mode: str = "L") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Five classes, of 3 to 7 images; the grey of an image tells its class, in tens, and its place."""
+    for c in range(5):
+        for i in range(3 + c):
+            write(tmp_path / "data" / f"class{c}" / f"{i}.png", 30 * c + i)
+    return tmp_path / "data"
+
+
+def test_five_classes_by_hand(root: Path, tmp_path: Path) -> None:
+    """A fifth of five classes is one; both parts together have every image once, by class and name."""
+    split = load(root, (6, 8), cache=tmp_path / "cache")
+    assert (len(split.train_names), len(split.test_names)) == (4, 1)
+    assert sorted(split.train_names + split.test_names) == [f"class{c}" for c in range(5)]
+    for images, names in ((split.train, split.train_names), (split.test, split.test_names)):
+        assert images.counts.tolist() == [3 + int(name[-1]) for name in names]
+        expected = [30 * int(name[-1]) + i for name in names for i in range(3 + int(name[-1]))]
+        assert images.pixels[:, 0, 0].tolist() == expected
+        assert images.pixels.shape[1:] == (6, 8)
+
+
+def test_they_are_decoded_once_and_anew_after_a_change(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    first = load(root, (6, 8), cache=cache)
+    (file,) = cache.iterdir()
+    decode = image_folder.read_images
+    monkeypatch.setattr(image_folder, "read_images", None)
+    assert torch.equal(load(root, (6, 8), cache=cache).train.pixels, first.train.pixels)
+    monkeypatch.setattr(image_folder, "read_images", decode)
+    file.write_bytes(file.read_bytes()[:-30])
+    assert torch.equal(load(root, (6, 8), cache=cache).train.pixels, first.train.pixels)
+    write(root / "class0" / "0.png", 9)
+    load(root, (6, 8), cache=cache)
+    load(root, (6, 8), cache=cache, invert=True)
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_a_folder_with_train_and_test_is_split_already(tmp_path: Path) -> None:
+    for part, classes in (("train", "ab"), ("test", "cd")):
+        for name in classes:
+            write(tmp_path / "data" / part / name / "1.png", ord(name))
+    split = load(tmp_path / "data", (6, 8), cache=tmp_path / "cache", held_out=0.9)
+    assert (split.train_names, split.test_names) == (["a", "b"], ["c", "d"])
+    assert split.test.pixels[:, 0, 0].tolist() == [ord("c"), ord("d")]
+
+
+def test_formats_colours_and_sizes(tmp_path: Path) -> None:
+    """Grey stays grey, colour becomes three planes; transparent is white; a camera's turn is undone."""
+    for name, mode, colour in (
+        ("1.png", "1", 1),
+        ("2.jpg", "RGB", (0, 0, 255)),
+        ("3.bmp", "L", 200),
+        ("4.png", "RGBA", (9, 9, 9, 0)),
+        ("5.webp", "RGB", (255, 0, 0)),
+        ("6.pgm", "L", 7),
+        ("7.png", "P", 0),
+    ):
+        write(tmp_path / name, colour, mode=mode)
+    turned = Image.new("L", (8, 4))
+    turned.putpixel((0, 0), 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    turned.save(tmp_path / "8.png", exif=exif)
+    paths = sorted(tmp_path.iterdir())
+    grey = read_images(paths, (2, 3))
+    assert grey.shape == (8, 2, 3)
+    assert grey[[0, 2, 3, 5], 0, 0].tolist() == [255, 200, 255, 7]
+    colours = read_images(paths, (3, 2, 3))
+    assert colours.shape == (8, 3, 2, 3)
+    assert colours[1, 2].float().mean() > 250 > 5 > colours[1, 0].float().mean()
+    assert torch.equal(read_images(paths, (2, 3), invert=True), 255 - grey)
+    upright = read_images(paths[7:], (8, 4))[0]
+    assert int(upright.argmax()) == 3, "the first corner is now at the right"
+
+
+def test_the_natural_shape(tmp_path: Path) -> None:
+    for name, sizes, mode, expected in (
+        ("small", [(8, 6)], "L", (6, 8)),
+        ("large", [(64, 48)], "RGB", (3, 24, 32)),
+        ("several", [(8, 6), (6, 8)], "L", (32, 32)),
+    ):
+        for place, size in enumerate(sizes * 2):
+            write(tmp_path / name / f"class{place}" / "1.png", size=size, mode=mode, colour=0)
+        assert natural_shape(tmp_path / name) == expected
+
+
+def test_samplers_take_classes_of_any_size_and_shape() -> None:
+    """Three rectangular classes of 2, 3 and 9 images whose first pixel is the class and second the place."""
+    counts = torch.tensor([2, 3, 9])
+    pixels = torch.zeros(14, 3, 4, 5, dtype=torch.uint8)
+    pixels[:, 0, 0, 0] = torch.arange(3).repeat_interleave(counts) + 1
+    pixels[:, 0, 0, 1] = torch.cat([torch.arange(int(n)) for n in counts])
+    images = ImageSet(pixels, counts)
+    sampler = EpisodeSampler(images, classes_per_episode=3, length=6)
+    episodes = sampler.sample(200, 0)
+    assert episodes.inputs.shape == (6, 200, 60 + 3) == (6, 200, sampler.input_size)
+    code = (episodes.inputs[..., :2] * 255).round().long()
+    seen = {(int(c), int(i)) for c, i in code.flatten(0, 1)}
+    assert seen == {(c + 1, i) for c in range(3) for i in range(int(counts[c]))}, "every image comes up"
+    for episode in code.transpose(0, 1):
+        assert len({tuple(x) for x in episode.tolist()}) == 6, "and none twice"
+    assert torch.equal(sampler.sample(200, 0).inputs, episodes.inputs)
+    few = FewShotSampler(images, classes_per_episode=2, shots=1, queries=1, augment=True).sample(5, 0)
+    assert few.support.shape == few.queries.shape == (5, 2, 3, 4, 5)
+    with pytest.raises(ValueError, match=r"^length: got 9, need at most 6, for a class has 2 drawings$"):
+        EpisodeSampler(images, classes_per_episode=3, length=9)
+    with pytest.raises(ValueError, match=r"^rotate_classes: got images of 4 x 5 pixels, need squares$"):
+        EpisodeSampler(images, classes_per_episode=3, length=6, rotate_classes=True)
+    with pytest.raises(ValueError, match=r"^images: got shape \(14, 3, 4, 5\) for 5 images of 2 classes"):
+        EpisodeSampler(ImageSet(pixels, counts[:2]), classes_per_episode=2, length=2)
+
+
+def test_quarter_turns_of_squares_are_classes() -> None:
+    pixels = torch.zeros(5, 6, 6, dtype=torch.uint8)
+    pixels[:, 0, 0] = torch.tensor([10, 11, 20, 21, 22])
+    sampler = EpisodeSampler(
+        ImageSet(pixels, torch.tensor([2, 3])), classes_per_episode=8, length=16, rotate_classes=True
+    )
+    x = (sampler.sample(3, 0).inputs[..., :36] * 255).round().long()
+    corner, value = x.argmax(-1), x.amax(-1)
+    assert set(corner.flatten().tolist()) == {0, 5, 30, 35}
+    for episode in range(3):
+        classes = {(int(c), int(v) // 10) for c, v in zip(corner[:, episode], value[:, episode], strict=True)}
+        assert len(classes) == 8
+
+
+def test_what_is_no_folder_of_images_is_refused(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load(tmp_path / "none", (6, 8))
+    (root / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty: got no images, need at least one of .png"):
+        image_files(root)
+    (root / "empty").rmdir()
+    for name, content in (("broken.png", b"\x89PNG nothing"), ("text.jpg", b"text")):
+        path = root / "class0" / name
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}: .*; need an image with 8 bits a channel"):
+            load(root, (6, 8), cache=tmp_path / "cache")
+        path.unlink()
+    write(root / "class0" / "deep.png", 7, mode="I;16")
+    with pytest.raises(ValueError, match="got 8 x 6 pixels of mode 'I;16'; need an image with 8 bits"):
+        load(root, (6, 8), cache=tmp_path / "cache")
+    (root / "class0" / "deep.png").unlink()
+    monkeypatch.setattr(image_folder, "MOST_PIXELS", 40)
+    with pytest.raises(ValueError, match="need an image with 8 bits a channel and at most 40 pixels"):
+        load(root, (6, 8), cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists(), "a failed call leaves nothing"
+    monkeypatch.setattr(image_folder, "MOST_FILE_BYTES", 10)
+    with pytest.raises(ValueError, match="got more than 10 bytes"):
+        load(root, (6, 8), cache=tmp_path / "cache")
+    monkeypatch.setattr(image_folder, "MOST_ENTRIES", 4)
+    with pytest.raises(ValueError, match="got more than 4"):
+        image_files(root)
+
+
+def test_a_pipe_among_the_images_is_refused(root: Path, tmp_path: Path) -> None:
+    os.mkfifo(root / "class0" / "pipe.png")
+    with pytest.raises(ValueError, match="got no regular file"):
+        load(root, (6, 8), cache=tmp_path / "cache")
