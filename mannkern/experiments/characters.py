@@ -11,8 +11,9 @@ from mannkern.tasks.characters.omniglot import SPLITS
 from mannkern.training.config import RunConfig, option
 from mannkern.training.errors import CommandError, is_full
 
-PIXELS = 20 * 20  # of a drawing that a model sees
-OMNIGLOT = ("omniglot", "few-shot-omniglot", "autoencoder-omniglot")
+SIDE = 20
+PIXELS = SIDE * SIDE  # of a drawing that a model sees
+OMNIGLOT = ("omniglot", "few-shot-omniglot", "autoencoder-omniglot", "zero-shot-omniglot", "families-omniglot")
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,10 @@ class CharacterConfig(DrawingConfig):
     GROUP: ClassVar[str] = "episodes"
 
 
-def load_split(config: DrawingConfig, original: bool = False) -> CharacterSplit:
+def load_split(config: DrawingConfig, original: bool = False, side: int = SIDE) -> CharacterSplit:
     """The training and the unseen classes of ``config.task``, with ``original`` at Omniglot's 105 x 105 pixels.
+
+    side: pixels a side that Omniglot is reduced to otherwise
 
     Raises ``CommandError`` where Omniglot is not there.
     """
@@ -67,7 +70,7 @@ def load_split(config: DrawingConfig, original: bool = False) -> CharacterSplit:
     if config.data is None:
         raise CommandError(f"{config.task} needs its folder: --data FOLDER")
     try:
-        return omniglot.load(config.data, split=config.split, original=original)
+        return omniglot.load(config.data, split=config.split, original=original, side=side)
     except (OSError, ValueError, ImportError) as error:
         if is_full(error):  # of the cache
             raise

@@ -26,6 +26,9 @@ TASKS = (
     "sinusoids",
     "gaussian-processes",
     "autoencoder-omniglot",
+    "zero-shot-omniglot",
+    "families-omniglot",
+    "few-shot-images",
 )
 OTHERS = {"--no-build-isolation"}  # of pip
 PAGES = [path for path in files() if path.parts[0] != "bench" and path.name != "CHANGELOG.md"]
