@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.science.page_others import sections
+from bench.science import page_models, page_others
 from bench.science.pictures import draw_curves, draw_factors
 from bench.science.plan import plan
 from bench.science.records import Record, episodes_to_pass, finished, percents, read_records
@@ -63,7 +63,7 @@ def write_page(results: Path, page: Path) -> None:
         parts.append(f"![Accuracy with one setting changed]({pictures.name}/factors.png)\n")
     others = {planned.study for planned in plan()} - {"table-1", "efficiency", "factors", "search", "quick"}
     rows_of = {study: _in_order(read_records(results, study), study) for study in sorted(others)}
-    parts += sections(rows_of, pictures)
+    parts += [*page_others.sections(rows_of, pictures), *page_models.sections(rows_of)]
     for study, text in (("search", SEARCH), ("quick", QUICK)):
         rows = _in_order(read_records(results, study), study)
         if rows:

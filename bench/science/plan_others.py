@@ -23,6 +23,42 @@ TABLE_2: dict[str, tuple[int, float, float, dict[str, Any]]] = {  # steps, minut
 CURRICULUM = STRINGS[5] | {"classes": 15, "length": 150, "curriculum": True}
 CURRICULUM_STEPS = 53_750  # one class more each 10,000 episodes, from 15 to 100, and 10,000 with 100 classes
 PERSISTENT: dict[str, Any] = {"classes": 10, "length": 75, "balanced": False}
+NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, steps, settings
+    "NTM, copy": (5, 8, 100_000, {"task": "copy"}),
+    "NTM, associative recall": (5, 12, 100_000, {"task": "associative-recall"}),
+    "NTM, repeat copy": (5, 20, 100_000, {"task": "repeat-copy"}),
+    "NTM, N-grams": (1, 60, 100_000, {"task": "ngrams"}),
+    "NTM, priority sort": (1, 60, 100_000, {"task": "priority-sort"}),
+    "LSTM, copy": (1, 60, 100_000, {"task": "copy", "model": "lstm"}),
+    "LSTM, associative recall": (1, 60, 100_000, {"task": "associative-recall", "model": "lstm"}),
+}
+FALLING: dict[str, Any] = {"batch_size": 16, "lr": 1e-3, "lr_decay": "cosine", "steps": 6000}
+NTM_SEARCH: dict[str, dict[str, Any]] = {  # copy, 96,000 sequences, with the seeds of which the default fails
+    "NTM, copy, batches of 16, lr falls from 1e-3": FALLING,
+    "the same, sharpness 4 at first": FALLING | {"initial_sharpness": 4.0},
+    "the same, sharpness 4 at first, lr falls from 3e-4": FALLING | {"initial_sharpness": 4.0, "lr": 3e-4},
+    "NTM, copy, batches of 4, lr falls from 1e-4": {"lr_decay": "cosine", "steps": 100_000},
+    "the same, of 4, sharpness 4 at first": {"lr_decay": "cosine", "steps": 100_000, "initial_sharpness": 4.0},
+}
+MATCHING: dict[str, Any] = {"model": "matching", "drawing_side": 28, "validate_every": 500, "log_every": 100}
+META: dict[str, Any] = MATCHING | {"model": "meta-networks", "blocks": 5, "augmented_blocks": 5, "batch_size": 4}
+FEW_SHOT: dict[str, tuple[float, dict[str, Any]]] = {  # minutes, settings
+    "Matching Networks, 5-way 1-shot": (25, MATCHING | {"steps": 16_000}),
+    "Matching Networks, 20-way 1-shot": (80, MATCHING | {"classes": 20, "steps": 12_000}),
+    "Matching Networks, 5-way 5-shot": (60, MATCHING | {"shots": 5, "steps": 16_000}),
+    "Matching Networks, 20-way 5-shot": (170, MATCHING | {"classes": 20, "shots": 5, "steps": 10_000}),
+    "Meta Networks, 5-way 1-shot": (170, META | {"steps": 10_000}),
+    "Meta Networks, 20-way 1-shot": (180, META | {"classes": 20, "batch_size": 1, "steps": 8000}),
+    "Meta Networks, 5-way 1-shot, fast weights in two layers": (
+        60,
+        META | {"augmented_blocks": 0, "batch_size": 8, "queries": 5, "steps": 8000},
+    ),
+    "Meta Networks, 5-way 5-shot, loss of pairs": (170, META | {"shots": 5, "pairs": True, "steps": 3000}),
+}
+MORE_FAMILIES: dict[str, tuple[float, dict[str, Any]]] = {
+    "meta-memory network, 5-way by descriptions": (15, {"task": "zero-shot-omniglot", "steps": 8000}),
+    "meta-memory network, three families": (40, {"task": "families-omniglot", "steps": 8000}),
+}
 FUNCTIONS = {1: 50, 2: 100, 3: 100}  # points of a function, by its variables
 
 
@@ -30,6 +66,12 @@ def others() -> Iterator[Other]:
     """These runs, in the order in which they are carried out: those of minutes first."""
     yield from _neighbours()
     yield "autoencoder", "kNN, autoencoder", 0, 5, {"task": "autoencoder-omniglot", "steps": 20_000}, 2000
+    for row, (seeds, minutes, steps, settings) in NTM.items():
+        yield from (("ntm", row, seed, minutes, settings | {"steps": steps}, 1000) for seed in range(seeds))
+    for seed in (5, 6, 0, 1, 2):
+        for row, settings in NTM_SEARCH.items():
+            minutes = 2 if "batch_size" in settings else 8
+            yield "ntm-search", row, seed, minutes, {"task": "copy", **settings}, 1000
     yield from _functions(0)
     yield from _persistent()
     yield from _table_2("MANN", 5)
@@ -40,6 +82,11 @@ def others() -> Iterator[Other]:
     for row in list(TABLE_2)[2:]:
         for classes in STRINGS:
             yield from _table_2(row, classes)
+    for seed in range(3):
+        for row, (minutes, settings) in FEW_SHOT.items():
+            yield "few-shot", row, seed, minutes, {"task": "few-shot-omniglot"} | settings, 1000
+        for row, (minutes, settings) in MORE_FAMILIES.items():
+            yield "few-shot", row, seed, minutes, settings, 1000
 
 
 def _neighbours() -> Iterator[Other]:

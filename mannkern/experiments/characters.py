@@ -20,7 +20,7 @@ from mannkern.training.config import RunConfig, option
 from mannkern.training.errors import CommandError, is_full
 
 SIDE = 20  # pixels of a drawing that a model sees
-OMNIGLOT = ("omniglot", "few-shot-omniglot", "autoencoder-omniglot")
+OMNIGLOT = ("omniglot", "few-shot-omniglot", "autoencoder-omniglot", "zero-shot-omniglot", "families-omniglot")
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,14 @@ class DrawingConfig(RunConfig):
     GROUP: ClassVar[str] = "drawings"
 
     @property
+    def drawing_side(self) -> int:
+        """What drawings of characters are reduced to."""
+        return SIDE
+
+    @property
     def image_shape(self) -> tuple[int, ...]:
         """The shape of an image that a model sees: (height, width), or (3, height, width)."""
-        return SIDE, SIDE
+        return self.drawing_side, self.drawing_side
 
     @property
     def pixels(self) -> int:
@@ -59,7 +64,7 @@ class DrawingConfig(RunConfig):
     @property
     def side(self) -> int | None:
         """What samplers reduce images to; None where images have their size already."""
-        return SIDE
+        return self.drawing_side
 
     @property
     def max_shift(self) -> float:
@@ -72,7 +77,7 @@ class DrawingConfig(RunConfig):
             return glyphs.load()
         if self.data is None:
             raise CommandError(f"{self.task} needs its folder: --data FOLDER")
-        return omniglot.load(self.data, split=self.split, original=original)
+        return omniglot.load(self.data, split=self.split, original=original, side=self.drawing_side)
 
     def read_files(self, paths: Sequence[str | os.PathLike[str]]) -> Tensor:
         """Image files as the pixels (n, ...) uint8 that a model sees. Raises ``TypeError`` where it sees no files."""
@@ -104,6 +109,13 @@ class CharacterConfig(DrawingConfig):
     classes: int = option(5, "classes in an episode (paper)")
 
     GROUP: ClassVar[str] = "episodes"
+
+
+def load_characters(config: DrawingConfig, original: bool = False) -> CharacterSplit:
+    """As ``load_split``, of a task whose images are drawings of characters."""
+    split = load_split(config, original)
+    assert isinstance(split, CharacterSplit)  # the tasks of a user's own images have settings of their own
+    return split
 
 
 def load_split(config: DrawingConfig, original: bool = False) -> CharacterSplit | ImageSplit:

@@ -16,7 +16,7 @@ from mannkern.tasks.image_folder import ImageSplit
 from mannkern.training.config import option
 from mannkern.training.errors import CommandError
 
-IMAGES = ("images", "few-shot-images")
+IMAGES = ("images", "few-shot-folder")
 MOST_SIDE = 1024
 SHIFT = 0.1  # largest shift of an augmented image, as a share of its shorter side: 2 pixels of 20
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mannkern.experiments import algorithmic, autoencoder, few_shot, gaussian_processes, one_shot, sinusoids
+from mannkern.experiments import (
+    algorithmic,
+    autoencoder,
+    families,
+    few_shot,
+    few_shot_images,
+    gaussian_processes,
+    one_shot,
+    sinusoids,
+    zero_shot,
+)
 from mannkern.experiments.kind import Kind
 from mannkern.training import loop
 from mannkern.training.checkpoint import CONFIG, read_config
@@ -23,6 +33,9 @@ KINDS: list[Kind] = [
     sinusoids.KIND,
     gaussian_processes.KIND,
     autoencoder.KIND,
+    zero_shot.KIND,
+    families.KIND,
+    few_shot_images.KIND,
     algorithmic.KIND,
 ]
 

@@ -22,15 +22,22 @@ class AugmentedNetwork(nn.Module):
     ReLUs, and ``output``, C logits, all without bias. ``hidden``, ``output`` and the last ``augmented_blocks`` blocks
     are augmented. The other blocks have slow weights alone and batch norm; augmented blocks have no batch norm, because
     they see one example at a time. Both are as in the authors' code. ``hidden`` sees the mean over the positions that
-    the blocks leave; after four blocks an image of 16 to 31 pixels a side has one.
+    the blocks leave; after four blocks an image of 16 to 31 pixels a side has one. With ``round_up`` pooling rounds odd
+    sides up, as the authors' does, so that an image of 28 pixels has one after five blocks.
 
     Inputs are E groups of n examples; the examples of a group share their fast weights.
     """
 
-    def __init__(self, num_classes: int, width: int, blocks: int, augmented_blocks: int) -> None:
+    def __init__(
+        self, num_classes: int, width: int, blocks: int, augmented_blocks: int, round_up: bool = False
+    ) -> None:
         super().__init__()
         plain = blocks - augmented_blocks
+        self.round_up = round_up
         self.trunk: nn.Module = ConvEmbedding(width, plain).layers if plain else nn.Identity()
+        for layer in self.trunk.modules():
+            if isinstance(layer, nn.MaxPool2d):
+                layer.ceil_mode = round_up
         self.convolutions = nn.ModuleList(
             nn.Conv2d(width if block else 1, width, 3, padding=1, bias=False) for block in range(plain, blocks)
         )
@@ -57,12 +64,15 @@ class AugmentedNetwork(nn.Module):
         slow, other = self._hidden(features, fast)
         return slow + other
 
-    def forward(self, features: Tensor, fast: Weights | None = None) -> Tensor:
+    def forward(self, features: Tensor, fast: Weights | None = None, embed: bool = False) -> Tensor:
         """features (E, n, channels, S, S) -> logits (E, n, C).
 
-        fast: weights (E, ...) of all augmented layers; None to use the slow weights alone.
+        fast: weights (E, ...) of all augmented layers; None to use the slow weights alone. embed: returns the result of
+        ``hidden`` by slow weights (E, n, width) instead.
         """
         slow, other = self._hidden(features, fast)
+        if embed:
+            return slow
         if fast is None:
             return self.output(F.relu(slow))
         x = F.relu(slow) + F.relu(other)
@@ -78,7 +88,7 @@ class AugmentedNetwork(nn.Module):
                 columns = F.unfold(flat, 3, padding=1).unflatten(0, groups)
                 weight = fast[f"convolutions.{k}.weight"].flatten(2)
                 y = y + F.relu(torch.einsum("eoi,enil->enol", weight, columns)).reshape(y.shape)
-            x = F.max_pool2d(y, 2).unflatten(0, groups)
+            x = F.max_pool2d(y, 2, ceil_mode=self.round_up).unflatten(0, groups)
         x = x.mean((-2, -1))
         slow = self.hidden(x)
         return slow, slow if fast is None else x @ fast["hidden.weight"].mT

@@ -52,6 +52,7 @@ class MetaMemoryNetwork(nn.Module):
     step_size:      initial value of the learned step sizes
     strength:       initial value of the learned strength
     max_norm:       largest norm of the gradient of one task in its inner loop; math.inf for none
+    describe:       embeds a support set of vectors (B, K, A), such as descriptions of classes; default ``embedding``
     first_order:    True treats the gradients of the inner loop as constants in the outer gradient: cheaper, inexact
     backend:        of the read
 
@@ -77,6 +78,7 @@ class MetaMemoryNetwork(nn.Module):
         strength: float = 10.0,
         max_norm: float = 10.0,
         first_order: bool = False,
+        describe: nn.Module | None = None,
         backend: str | None = None,
     ) -> None:
         super().__init__()
@@ -96,6 +98,7 @@ class MetaMemoryNetwork(nn.Module):
         self.first_order = first_order
         self.backend = backend
         self.embedding = embedding
+        self.describe = describe
         self.log_strength = nn.Parameter(torch.tensor(math.log(strength)))
         vote = 10.0 if loss == "cross_entropy" else 1.0
         self.answer = _Answer(2 * embedding_size + outputs, hidden_size, layers, outputs, vote)
@@ -112,10 +115,11 @@ class MetaMemoryNetwork(nn.Module):
         """
         self._check_support(support, labels)
         _check_queries(support, queries)
-        number = support.shape[1]
-        embedded = self.embedding(torch.cat([support, queries], 1))
-        adapted = self._adapt(embedded[:, :number], self._values(labels, embedded.dtype), labels, self.steps)
-        return adapted.answer(embedded[:, number:])
+        if self._embedding_of(support) is self.embedding:
+            memory, keys = self.embedding(torch.cat([support, queries], 1)).tensor_split((support.shape[1],), 1)
+        else:
+            memory, keys = self._embedding_of(support)(support), self.embedding(queries)
+        return self._adapt(memory, self._values(labels, memory.dtype), labels, self.steps).answer(keys)
 
     def adapt(self, support: Tensor, labels: Tensor, *, steps: int | None = None) -> AdaptedNetwork:
         """Fine-tune on support sets (B, K, ...) with labels (B, K) or targets (B, K, O): B networks in one.
@@ -127,8 +131,11 @@ class MetaMemoryNetwork(nn.Module):
         self._check_support(support, labels)
         steps = self.steps if steps is None else steps
         check_integer("steps", steps, 0)
-        memory = self.embedding(support)
+        memory = self._embedding_of(support)(support)
         return self._adapt(memory, self._values(labels, memory.dtype), labels, steps)
+
+    def _embedding_of(self, support: Tensor) -> nn.Module:
+        return self.embedding if self.describe is None or support.dim() > 3 else self.describe
 
     def _adapt(self, memory: Tensor, values: Tensor, labels: Tensor, steps: int) -> AdaptedNetwork:
         shared = dict(self.answer.named_parameters())

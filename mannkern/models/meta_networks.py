@@ -12,6 +12,7 @@ from mannkern import functional
 from mannkern.integers import check_integer
 from mannkern.models.checks import check_episode
 from mannkern.models.layer_augmentation import AugmentedNetwork, Weights
+from mannkern.models.pair_loss import pair_gradients
 
 CUTOFF = 7.0
 """p of :func:`preprocess`: gradients under e^-7 count as small (the authors' code)."""
@@ -30,8 +31,9 @@ class MetaNetwork(nn.Module):
         W* = sum_i a_i M_i,  a = softmax_i b cos(R_i, u(Q, Q*, x))
         logits = b(W, W*, x)                                 of a query x
 
-    L is cross entropy for u and for b, the authors' choice where a class has one example. (For more examples the paper
-    has a contrastive loss of pairs, which this module lacks.) The paper samples T examples. As in the authors' code,
+    L is cross entropy for u and for b, the authors' choice where a class has one example. For more examples the paper
+    has a contrastive loss of pairs for u, ``pairs``: each example with the next of its class and the next of another
+    (:mod:`mannkern.models.pair_loss`). The paper samples T examples. As in the authors' code,
     the support set is cut into T parts in its order instead, and the gradients of a part are averaged, so that every
     example counts; with N <= T each example is a part. The order of the parts matters to the LSTM d alone.
 
@@ -51,6 +53,8 @@ class MetaNetwork(nn.Module):
     steps:            T
     meta_size:        hidden units of d and m, which exist once for convolutions and once for the other layers
     strength:         b, the sharpness of the attention; 1 in the paper
+    pairs:            whether u's loss is that of pairs; u's output layer then has no use
+    round_up:         whether pooling rounds odd sides up, as the authors' does: 28 pixels then pass five blocks
     backend:          of :func:`mannkern.functional.cosine_read`, which computes the attention
 
     In training, batch norm takes its statistics over the support sets and queries of a batch together. In evaluation
@@ -74,6 +78,8 @@ class MetaNetwork(nn.Module):
         steps: int = 5,
         meta_size: int = 20,
         strength: float = 1.0,
+        pairs: bool = False,
+        round_up: bool = False,
         backend: str | None = None,
     ) -> None:
         super().__init__()
@@ -87,11 +93,12 @@ class MetaNetwork(nn.Module):
             raise ValueError(f"strength: got {strength}, need a finite number above 0")
         self.num_classes = num_classes
         self.strength = strength
-        self.least_side = 2**blocks
+        self.least_side = 1 if round_up else 2**blocks
+        self.gradients = pair_gradients if pairs else example_gradients
         self.steps = steps
         self.backend = backend
-        self.embedding = AugmentedNetwork(num_classes, width, blocks, augmented_blocks)
-        self.learner = AugmentedNetwork(num_classes, width, blocks, augmented_blocks)
+        sizes = num_classes, width, blocks, augmented_blocks, round_up
+        self.embedding, self.learner = AugmentedNetwork(*sizes), AugmentedNetwork(*sizes)
         kinds = ("convolutions", "linear") if augmented_blocks else ("linear",)
         self.task_weights = nn.ModuleDict({kind: TaskWeights(meta_size) for kind in kinds})
         self.example_weights = nn.ModuleDict({kind: ExampleWeights(meta_size) for kind in kinds})
@@ -120,7 +127,7 @@ class MetaNetwork(nn.Module):
     def task_level(self, features: Tensor, labels: Tensor) -> Weights:
         """Q*, weights (B, ...), of the embedding's features (B, N, channels, S, S) and labels (B, N)."""
         fast = {}
-        for name, gradients in example_gradients(self.embedding, features, labels).items():
+        for name, gradients in self.gradients(self.embedding, features, labels).items():
             if name != "output.weight":  # keys do not pass through it
                 parts = gradients.tensor_split(min(self.steps, labels.shape[1]), 1)
                 fast[name] = self.task_weights[_kind(name)](torch.stack([part.mean(1) for part in parts]))

@@ -12,11 +12,13 @@ from mannkern.tasks.algorithmic.recall import AssociativeRecall
 from mannkern.tasks.algorithmic.sequences import Sequences, SequenceTask
 from mannkern.tasks.algorithmic.sorting import PrioritySort
 from mannkern.tasks.characters import glyphs, omniglot
+from mannkern.tasks.characters.descriptions import ZeroShotSampler
 from mannkern.tasks.characters.drawings import DrawingSampler
 from mannkern.tasks.characters.episodes import CharacterSplit, Episodes, EpisodeSampler
 from mannkern.tasks.characters.few_shot import FewShotEpisodes, FewShotSampler
 from mannkern.tasks.characters.labels import Labels, OneHotLabels, StringLabels
 from mannkern.tasks.gaussian_processes import Functions, GaussianProcessSampler
+from mannkern.tasks.images import ImageSampler
 from mannkern.tasks.sinusoids import Sinusoids, SinusoidSampler
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "FewShotSampler",
     "Functions",
     "GaussianProcessSampler",
+    "ImageSampler",
     "Labels",
     "OneHotLabels",
     "PrioritySort",
@@ -40,6 +43,7 @@ __all__ = [
     "SinusoidSampler",
     "Sinusoids",
     "StringLabels",
+    "ZeroShotSampler",
     "glyphs",
     "omniglot",
 ]

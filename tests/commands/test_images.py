@@ -1,4 +1,4 @@
-"""``train images`` and ``few-shot-images``: a user's own folder is trained on, evaluated, drawn and asked."""
+"""``train images`` and ``few-shot-folder``: a user's own folder is trained on, evaluated, drawn and asked."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_one_shot(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("model", ["matching", "meta-memory"])
 def test_few_shot(data: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
-    assert run(f"train few-shot-images --data {data} --model {model} --steps 2 --run", folder, FEW_SHOT) == 0
+    assert run(f"train few-shot-folder --data {data} --model {model} --steps 2 --run", folder, FEW_SHOT) == 0
     assert "episode.png" in capsys.readouterr().out
     file = data / "class0" / "0.png"
     assert mannkern.load(folder).predict([file, file], torch.tensor([0, 1]), [file]).shape == (1,)
@@ -75,9 +75,9 @@ def test_wrong_data_and_settings_are_refused_before_any_work(
         capsys, f"train images --data {data}", many
     )
     assert "--image-size: got 12x24, need at least 16 a side" in refused(
-        capsys, f"train few-shot-images --data {data} --image-size 12x24 {FEW_SHOT} --run {tmp_path / 'new'}"
+        capsys, f"train few-shot-folder --data {data} --image-size 12x24 {FEW_SHOT} --run {tmp_path / 'new'}"
     )
     assert "--channels: got 3, need 1 with meta-networks" in refused(
-        capsys, f"train few-shot-images --data {data} --model meta-networks {FEW_SHOT} --run {tmp_path / 'new'}"
+        capsys, f"train few-shot-folder --data {data} --model meta-networks {FEW_SHOT} --run {tmp_path / 'new'}"
     )
     assert not (tmp_path / "new").exists()

@@ -27,6 +27,9 @@ TASKS = (
     "gaussian-processes",
     "autoencoder-omniglot",
     "images",
+    "zero-shot-omniglot",
+    "families-omniglot",
+    "few-shot-images",
 )
 OTHERS = {"--no-build-isolation"}  # of pip
 PAGES = [path for path in files() if path.parts[0] != "bench" and path.name != "CHANGELOG.md"]

@@ -47,6 +47,12 @@ class AlgorithmicConfig(RecurrentConfig):
     shift_range: int = option(
         1, "a head moves by at most so many slots in a step (paper)", only=understanding("shift_range")
     )
+    initial_sharpness: float | None = option(
+        None,
+        "sharpness that heads start with, above 1 (default: 1.7, of a bias of 0)",
+        kind=float,
+        only=understanding("shift_range"),
+    )
     lstm_size: int = option(256, "units in a layer of the baseline, an LSTM (paper)")
     lstm_layers: int = option(3, "layers of the baseline, an LSTM (paper)")
     memory_init: float | str = option(
@@ -73,6 +79,8 @@ class AlgorithmicConfig(RecurrentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.initial_sharpness is not None and not 1 < self.initial_sharpness < 700:
+            raise ValueError(f"--initial-sharpness: got {self.initial_sharpness}, need a number above 1")
         sizes = self.NTM[self.controller]
         paper = {"hidden_size": sizes.hidden, "num_reads": sizes.heads, "num_writes": sizes.heads}
         for name, value in paper.items():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.experiments.algorithmic.config import AlgorithmicConfig
+from mannkern.experiments.algorithmic.controls import start_sharpness
 from mannkern.models import Transducer, build_core
 from mannkern.tasks import seeds
 from mannkern.tasks.algorithmic.sequences import (
@@ -96,9 +97,12 @@ class AlgorithmicExperiment:
         """Raises ``CommandError`` for impossible sizes."""
         settings = self.config.core_settings(self.task.input_size)
         try:
-            return Transducer(build_core(self.config.model, settings), self.task.output_size)
+            core = build_core(self.config.model, settings)
         except ValueError as error:
             raise CommandError(str(error)) from error
+        if self.config.initial_sharpness is not None and self.config.model == "ntm":
+            start_sharpness(core, self.config.initial_sharpness)
+        return Transducer(core, self.task.output_size)
 
     def sample(self, step: int, device: torch.device) -> Sequences:
         return self.sample_rows(step, device, slice(None))

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.experiments.autoencoder.config import AutoencoderConfig
-from mannkern.experiments.characters import load_split
+from mannkern.experiments.characters import load_characters
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import INSTANCES, Scores, measure, test_sampler
 from mannkern.models import Autoencoder, EncodedNeighbours
-from mannkern.tasks import CharacterSplit, DrawingSampler
+from mannkern.tasks import DrawingSampler
 from mannkern.training.experiment import VALIDATION_SEED
 
 VALIDATION_EPISODES = 100
@@ -53,9 +53,7 @@ class AutoencoderExperiment:
 
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
-        split = load_split(config)
-        assert isinstance(split, CharacterSplit)  # its tasks are those of characters
-        self.split = split
+        self.split = split = load_characters(config)
         self.sampler = DrawingSampler(
             split.train, rotate_classes=config.rotate_classes, augment=config.augment, seed=config.seed
         )

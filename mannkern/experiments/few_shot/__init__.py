@@ -12,7 +12,7 @@ KIND = Kind(
     tasks={
         "few-shot-omniglot": FewShotConfig,
         "few-shot-glyphs": FewShotConfig,
-        "few-shot-images": FewShotImagesConfig,
+        "few-shot-folder": FewShotImagesConfig,
     },
     paper="Vinyals et al. 2016",
     measures="accuracy on queries of classes never seen in training",

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mannkern.experiments.characters import CharacterConfig
+from mannkern.experiments.characters import SIDE, CharacterConfig
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
 from mannkern.training.config import option
 
@@ -32,6 +32,9 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
         "Networks; or a meta-memory network",
         choices=(*STRENGTH, *META_MEMORY),
     )
+    drawing_side: int = option(
+        SIDE, "pixels along a side of a drawing (both papers: 28), from 16", only=("few-shot-omniglot",)
+    )
     width: int = option(64, "numbers in the embedding of a drawing, and filters of its convolutions (paper)")
     strength: float | None = option(
         None,
@@ -43,9 +46,17 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
     context_steps: int = option(
         5, "times that a query reads the support set under full context", only=("matching-fce",)
     )
+    blocks: int = option(
+        4, "convolutional blocks (authors: 5, whose pooling rounds up, at 28 pixels)", only=("meta-networks",)
+    )
     augmented_blocks: int = option(
         0,
         "convolutional blocks with fast weights, from the last one back (authors: all; 0 learns most in a given time)",
+        only=("meta-networks",),
+    )
+    pairs: bool = option(
+        False,
+        "the embedding's loss is that of pairs of the support set (paper, for more than one shot), not cross entropy",
         only=("meta-networks",),
     )
     batch_size: int = option(16, "episodes in a step")
@@ -61,11 +72,14 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
         "queries",
         "width",
         "context_steps",
+        "blocks",
         *MetaMemoryConfig.COUNTS,
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 16 <= self.drawing_side <= 105:
+            raise ValueError(f"--drawing-side: got {self.drawing_side}, need 16 to 105 pixels")
         if self.strength is None:
             object.__setattr__(self, "strength", STRENGTH.get(self.model))  # config.json keeps the value, not None
         elif self.model not in STRENGTH:

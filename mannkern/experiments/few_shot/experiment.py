@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mannkern.experiments.characters import load_split
 from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.experiments.few_shot.models import make_model
-from mannkern.tasks import FewShotEpisodes, FewShotSampler
+from mannkern.tasks import FewShotEpisodes, FewShotSampler, ImageSampler, ZeroShotSampler
 from mannkern.tasks.characters.image_set import ImageSet, fewest
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
@@ -69,7 +69,9 @@ class FewShotScores(NamedTuple):
         return values
 
 
-def measure(model: nn.Module, sampler: FewShotSampler, episodes: int, device: torch.device) -> FewShotScores:
+def measure(
+    model: nn.Module, sampler: FewShotSampler | ZeroShotSampler | ImageSampler, episodes: int, device: torch.device
+) -> FewShotScores:
     """Score ``model`` on the sampler's first ``episodes`` episodes. Torch's generator stays as it was."""
     losses, accuracies = [], []
     drawings = sampler.num_classes * (sampler.shots + sampler.queries)

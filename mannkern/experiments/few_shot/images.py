@@ -17,7 +17,7 @@ LEAST_SIDE = 16  # four blocks of convolution halve an image four times
 class FewShotImagesConfig(FewShotConfig, ImageSettings):
     """Settings of C-way K-shot episodes of images. Raises as ``FewShotConfig``."""
 
-    task: str = option("few-shot-images", "images of your own", choices=("few-shot-images",))
+    task: str = option("few-shot-folder", "images of your own", choices=("few-shot-folder",))
     data: str | None = option(None, "folder of the images, with a folder for each class; required", kind=str)
     rotate_classes: bool = option(False, "quarter turns of training classes are new classes, as of drawn characters")
 

@@ -31,7 +31,10 @@ def _meta_networks(config: FewShotConfig) -> MetaNetwork:
     return MetaNetwork(
         config.classes,
         width=config.width,
+        blocks=config.blocks,
         augmented_blocks=config.augmented_blocks,
+        pairs=config.pairs,
+        round_up=2**config.blocks > min(config.image_shape),
         strength=config.strength,
         backend=config.backend,
     )

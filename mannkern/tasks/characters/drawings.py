@@ -26,4 +26,4 @@ class DrawingSampler(CharacterSampler):
         """
         generator = self._generator(batch_size, index)
         chosen = torch.randint(self._number, (batch_size,), generator=generator, device=generator.device)
-        return self._pixels(chosen, generator, torch.arange(batch_size, device=chosen.device)).flatten(1) / 255
+        return self._pixels(chosen, generator).flatten(1) / 255

@@ -132,10 +132,10 @@ class CharacterSampler:
         drawings = uniform(generator, *shape, num_drawings).argsort(2)[..., :shown]
         return labels, classes.unsqueeze(2) * num_drawings + drawings
 
-    def _pixels(self, chosen: Tensor, generator: torch.Generator, own: Tensor) -> Tensor:
+    def _pixels(self, chosen: Tensor, generator: torch.Generator, own: Tensor | slice = ALL) -> Tensor:
         """Numbers of drawings (...) -> pixels (n, side, side) in [0, 255], augmented if the sampler augments.
 
-        own: (n,) which of the drawings; the draws for the others are made too, so that they do not depend on it.
+        own: which of the drawings; the draws for the others are made too, so that they do not depend on it.
         Behind the numbers of the drawings as they are come those of the same turned by one quarter, two and three.
         """
         number, chosen = chosen.numel(), chosen.flatten()[own]

@@ -14,15 +14,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mannkern.files import load_tensors, save_tensors, user_cache, write_atomically
+from mannkern.integers import check_integer
 from mannkern.tasks.characters.episodes import CharacterSplit
 from mannkern.tasks.characters.pixels import average_area
 from mannkern.tasks.characters.sources import checksum, read_folder, read_zip, refused
 
 CLASSES = {"images_background": 964, "images_evaluation": 659}
+ALPHABETS = (  # characters of each, in sorted order: 30 of images_background, 20 of images_evaluation
+    20, 29, 26, 41, 40, 24, 46, 14, 26, 34, 33, 22, 26, 43, 24, 48, 22, 16, 52, 47, 40, 26, 40, 41, 33, 14, 42, 23, 17,
+    55, 20, 26, 26, 26, 26, 26, 45, 45, 41, 26, 47, 40, 30, 45, 46, 28, 23, 25, 42, 26,
+)  # fmt: skip
 DRAWINGS = 20
 PAPER_TRAIN_CLASSES = 1200
 SPLITS = ("paper", "alphabets")
-_SIDE, _REDUCED_SIDE = 105, 20
+_SIDE, REDUCED_SIDE = 105, 20
 _CACHE_FORMAT, _ORIGINAL_FORMAT = "omniglot-1", "omniglot-original-1"
 _PACKED_BYTES = (_SIDE**2 + 7) // 8
 _BITS = torch.arange(8, dtype=torch.uint8)
@@ -34,6 +39,7 @@ def load(
     split: str = "paper",
     cache: str | os.PathLike[str] | None = None,
     original: bool = False,
+    side: int = REDUCED_SIDE,
 ) -> CharacterSplit:
     """Loads Omniglot, every image reduced from 105 x 105 to 20 x 20 pixels by area averaging, 255 = full ink.
 
@@ -46,33 +52,51 @@ def load(
            file has the SHA-256 of the source as its name, so a changed source is decoded again; so is one whose file
            is damaged.
     original: leaves the images as they are, (classes, 20, 105, 105): 358 MB, and 45 MB in the cache
+    side:  reduces them to so many pixels a side in place of 20, at most 105; the cache has the original images then
 
     Raises FileNotFoundError where a part of the data is missing, ValueError where it is damaged or not Omniglot,
     ImportError where decoding needs Pillow and it is missing. A failed call leaves nothing in the cache.
     """
     if split not in SPLITS:
         raise ValueError(f"split: got {split!r}, need one of {', '.join(map(repr, SPLITS))}")
+    check_integer("side", side, 1, _SIDE)
+    packed = original or side != REDUCED_SIDE
     sources = [_find(Path(root), name) for name in CLASSES]
     folder = Path(cache) if cache is not None else user_cache()
     digest = hashlib.sha256("".join(checksum(source) for source in sources).encode()).hexdigest()
-    path = folder / f"{_ORIGINAL_FORMAT if original else _CACHE_FORMAT}-{digest[:32]}.pt"
-    drawing = (_PACKED_BYTES,) if original else (_REDUCED_SIDE, _REDUCED_SIDE)
+    path = folder / f"{_ORIGINAL_FORMAT if packed else _CACHE_FORMAT}-{digest[:32]}.pt"
+    drawing = (_PACKED_BYTES,) if packed else (REDUCED_SIDE, REDUCED_SIDE)
     images = _read_cache(path, (sum(CLASSES.values()), DRAWINGS, *drawing))
     if images is None:
         ink = torch.cat([_decode(source, name) for source, name in zip(sources, CLASSES, strict=True)])
-        images = torch.stack([_pack(character) if original else _reduce(character) for character in ink])
+        images = torch.stack([_pack(character) if packed else _reduce(character, side) for character in ink])
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, partial(save_tensors, images))
     if original:
         images = 255 * torch.stack([_unpack(character) for character in images])
+    elif packed:
+        images = torch.stack([_reduce(_unpack(character), side) for character in images])
+    return _parts(images, split)
+
+
+def alphabets(split: str = "paper") -> CharacterSplit:
+    """The number of the alphabet, in [0, 50), of each class of a split, (classes,) int64, for training and for testing.
+
+    Of the paper's split both parts have classes of every alphabet, of the official one they share none.
+    """
+    return _parts(torch.arange(len(ALPHABETS)).repeat_interleave(torch.tensor(ALPHABETS)), split)
+
+
+def _parts(classes: Tensor, split: str) -> CharacterSplit:
+    """Something of every class, in sorted order, as that of the training classes and that of the others."""
     if split == "alphabets":
         background = CLASSES["images_background"]
-        return CharacterSplit(images[:background], images[background:])
+        return CharacterSplit(classes[:background], classes[background:])
     # Python promises only of random() that every later version gives the same numbers.
     draw = random.Random(0)
-    order = sorted(range(len(images)), key=[draw.random() for _ in images].__getitem__)
+    order = sorted(range(len(classes)), key=[draw.random() for _ in classes].__getitem__)
     train, test = sorted(order[:PAPER_TRAIN_CLASSES]), sorted(order[PAPER_TRAIN_CLASSES:])
-    return CharacterSplit(images[train], images[test])
+    return CharacterSplit(classes[train], classes[test])
 
 
 def _find(root: Path, name: str) -> Path:
@@ -106,9 +130,9 @@ def _decode_character(source: Path, drawings: dict[str, bytes]) -> Tensor:
     return torch.stack([_decode_drawing(f"{source}: {file}", content) for file, content in drawings.items()])
 
 
-def _reduce(ink: Tensor) -> Tensor:
-    """(n, 105, 105), 1 = ink -> (n, 20, 20) uint8, 255 = full ink."""
-    return (255 * average_area(ink, _REDUCED_SIDE)).round().to(torch.uint8)
+def _reduce(ink: Tensor, side: int) -> Tensor:
+    """(n, 105, 105), 1 = ink -> (n, side, side) uint8, 255 = full ink."""
+    return (255 * average_area(ink, side)).round().to(torch.uint8)
 
 
 def _pack(ink: Tensor) -> Tensor:

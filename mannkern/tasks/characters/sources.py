@@ -86,6 +86,14 @@ def read_folder(source: Path) -> Iterator[tuple[str, bytes]]:
         yield path.relative_to(source).as_posix(), content
 
 
+def read_regular_file(path: Path, most: int) -> bytes:
+    """The content of a file. Raises ``ValueError`` where it is no regular file or has more than ``most`` bytes."""
+    with _regular_file(path, most) as file:
+        content = file.read(most + 1)
+    _check_size(str(path), len(content), most)
+    return content
+
+
 @contextmanager
 def refused(where: str, need: str) -> Iterator[None]:
     """A context in which every error becomes a ``ValueError`` that names the place and what is needed."""

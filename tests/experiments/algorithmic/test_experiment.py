@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -125,3 +126,17 @@ def test_every_task_has_a_model(task: str) -> None:
         loss.backward()
         assert sums.shape == (experiment.num_sums,)
         assert float(sums[0]) == pytest.approx(loss.item() / math.log(2) * 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("task", ["copy", "priority-sort"])
+def test_heads_start_as_sharp_as_asked(task: str) -> None:
+    """Where the controller says nothing, every head has that sharpness, and all else is as without the setting."""
+    config = ALGORITHMIC_CONFIGS[task](hidden_size=4, memory_slots=5, initial_sharpness=4.0)
+    cell = AlgorithmicExperiment(config).make_model().recurrent.cell
+    vector = cell.interface_vector(torch.zeros(1, 4))
+    torch.testing.assert_close(vector.sharpness, torch.full_like(vector.sharpness, 4.0))
+    usual = AlgorithmicExperiment(replace(config, initial_sharpness=None)).make_model().recurrent.cell
+    others = usual.interface_vector(torch.zeros(1, 4))
+    assert all(torch.equal(x, y) for x, y in zip(vector._replace(sharpness=others.sharpness), others, strict=True))
+    with pytest.raises(ValueError, match=r"--initial-sharpness: got 1\.0, need a number above 1"):
+        replace(config, initial_sharpness=1.0)

@@ -77,7 +77,11 @@ def test_the_original_drawings_reduce_to_the_others(root: Path, cache: Path) -> 
         assert original.train.unique().tolist() == [0, 255]
         for one, other in zip(original, reduced):
             assert torch.equal(omniglot.average_area(one, 20).round().to(torch.uint8), other)
+    larger = omniglot.load(root, cache=cache, side=28)
+    assert torch.equal(omniglot.average_area(original.test, 28).round().to(torch.uint8), larger.test)
     assert len(list(cache.iterdir())) == 2
+    with pytest.raises(ValueError, match=r"^side: got 106, need at most 105"):
+        omniglot.load(root, cache=cache, side=106)
 
 
 def test_alphabets_in_sorted_order(root: Path, cache: Path) -> None:

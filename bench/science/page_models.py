@@ -1,0 +1,95 @@
+"""The sections of docs/results.md on the NTM's tasks and on few-shot classification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.science.records import Record, finished
+from bench.science.tables import cell, heads, line
+from mannkern.experiments.few_shot.report import PAPER
+
+Rows = Mapping[str, Sequence[Record]]
+NTM = """## The tasks of the NTM
+
+Bits per sequence at the largest size of training and beyond it (`*`), and how many of them are wrong after rounding, on
+1,000 sequences of each size; a line for each seed. The papers' figures are curves.
+"""
+NTM_SEARCH = """### Seeds that fail
+
+Copy with other settings, the seeds with which the default fails first.
+"""
+FEW_SHOT = """## Few-shot Omniglot
+
+Accuracy in % on 1,000 episodes of unseen classes, drawings of 28 x 28 pixels.
+"""
+FAMILY_NAMES = {"description": "a description", "one": "one example", "several": "several examples"}
+SIZES: dict[str, list[list[int]]] = {  # shown of each task, the largest of training first
+    "copy": [[20], [120]],
+    "repeat-copy": [[10, 10], [20, 10], [10, 20]],
+    "associative-recall": [[6], [12], [20]],
+    "ngrams": [[200]],
+    "priority-sort": [[20]],
+}
+
+
+def sections(rows: Mapping[str, Rows]) -> list[str]:
+    """The text of each study that has results."""
+    parts = []
+    if ntm := rows.get("ntm"):
+        parts.append(NTM + "\n" + _ntm(ntm))
+    if search := rows.get("ntm-search"):
+        parts.append(NTM_SEARCH + "\n" + _ntm(search))
+    if few_shot := rows.get("few-shot"):
+        parts.append(FEW_SHOT + "\n" + _few_shot(few_shot))
+    return parts
+
+
+def _ntm(rows: Rows) -> str:
+    lines = heads("", "seed", "sequences", "bits per sequence", "bits wrong", "optimal", "guessing")
+    for row, records in rows.items():
+        for record in finished(records):
+            shown = _shown(record["evaluation"])
+            columns = [
+                " / ".join(f"{name}: {size[key]:.2f}" for name, size in shown.items())
+                for key in ("bits_per_sequence", "wrong_bits")
+            ]
+            first = next(iter(shown.values()))
+            best = first["optimal_bits_per_sequence"]
+            best = "0" if best is None else f"{best:.1f}"
+            cells = str(record["seed"]), f"{record['examples']:,}", *columns, best, str(first["answer_bits"])
+            lines.append(line(row, *cells))
+    return "\n".join([*lines, ""])
+
+
+def _shown(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The scores of the sizes that are shown, by names such as ``120*``."""
+    sizes = {tuple(scores["size"]): scores for scores in evaluation["sizes"]}
+    largest = evaluation["largest_in_training"]
+    chosen = [tuple(size) for size in SIZES[evaluation["task"]] if tuple(size) in sizes]
+    names = [" x ".join(map(str, size)) + ("" if list(size) == largest else "*") for size in chosen]
+    return {name: sizes[size] for name, size in zip(names, chosen, strict=True)}
+
+
+def _families(row: str, records: Sequence[Record]) -> list[str]:
+    lines = []
+    for family in records[0]["evaluation"]["unseen_by_family"]:
+        shares = [100 * record["evaluation"]["unseen_by_family"][family]["accuracy"] for record in records]
+        name = f"{row}: by {FAMILY_NAMES[family]}"
+        lines.append(line(name, str(len(records)), f"{records[0]['examples']:,} of each", cell(shares, 2), ""))
+    return lines
+
+
+def _few_shot(rows: Rows) -> str:
+    lines = heads("", "seeds", "episodes", "accuracy", "the paper's")
+    for row, records in rows.items():
+        done = finished(records)
+        if done and "unseen_by_family" in done[0]["evaluation"]:
+            lines += _families(row, done)
+        elif done:
+            first = done[0]["evaluation"]
+            theirs = PAPER.get(first["model"], {}).get((first["classes"], first["shots"]))
+            theirs_text = "" if theirs is None else f"*{100 * theirs:.2f}*"
+            ours = cell([100 * record["evaluation"]["unseen"]["accuracy"] for record in done], 2)
+            lines.append(line(row, str(len(done)), f"{done[0]['examples']:,}", ours, theirs_text))
+    return "\n".join([*lines, ""])

@@ -1,0 +1,102 @@
+"""Zero-shot classification: its data and its model; loss and accuracy are those of few-shot classification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mannkern.experiments.characters import load_characters
+from mannkern.experiments.few_shot.experiment import MEASURED_QUERIES, VALIDATION_EPISODES, measure
+from mannkern.experiments.zero_shot.config import ZeroShotConfig
+from mannkern.models import ConvEmbedding, MetaMemoryNetwork
+from mannkern.tasks import CharacterSplit, FewShotEpisodes, ZeroShotSampler, omniglot
+from mannkern.training.errors import CommandError
+from mannkern.training.experiment import VALIDATION_SEED
+
+
+def load(config: ZeroShotConfig) -> tuple[CharacterSplit, CharacterSplit | None]:
+    """The drawings of both parts of a split, and the alphabets of their classes, None for glyphs."""
+    return load_characters(config), omniglot.alphabets(config.split) if config.omniglot else None
+
+
+def sampler_of(config: ZeroShotConfig, images: Tensor, alphabets: Tensor | None, **training: Any) -> ZeroShotSampler:
+    """Episodes of described classes. Raises ``CommandError`` for impossible sizes.
+
+    training: the arguments in which episodes to learn from differ from those to measure on
+    """
+    try:
+        return ZeroShotSampler(
+            images,
+            alphabets=alphabets,
+            num_alphabets=len(omniglot.ALPHABETS),
+            classes_per_episode=config.classes,
+            **{"queries": MEASURED_QUERIES} | training,
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+class ZeroShotExperiment:
+    """C-way zero-shot classification: cross entropy and accuracy over all queries."""
+
+    unit = "episodes"
+    num_sums = 2
+
+    def __init__(self, config: ZeroShotConfig) -> None:
+        self.config = config
+        self.split, self.alphabets = load(config)
+        training = {name: getattr(config, name) for name in ("queries", "rotate_classes", "augment", "seed")}
+        self.sampler = sampler_of(config, self.split.train, self.alphabets and self.alphabets.train, **training)
+        self.unseen = self.test_sampler(VALIDATION_SEED)
+
+    def test_sampler(self, seed: int) -> ZeroShotSampler:
+        """Episodes of unseen classes: the original drawings."""
+        return sampler_of(self.config, self.split.test, self.alphabets and self.alphabets.test, seed=seed)
+
+    def make_model(self) -> MetaMemoryNetwork:
+        """Two layers embed a description. Raises ``CommandError`` for impossible sizes."""
+        config = self.config
+        describe = nn.Sequential(
+            nn.Linear(self.sampler.description_size, config.width), nn.ReLU(), nn.Linear(config.width, config.width)
+        )
+        try:
+            return MetaMemoryNetwork(
+                ConvEmbedding(config.width),
+                config.width,
+                config.classes,
+                hidden_size=config.hidden_size,
+                layers=config.layers,
+                steps=config.inner_steps,
+                step_size=config.step_size,
+                first_order=config.first_order,
+                describe=describe,
+                backend=config.backend,
+            )
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+
+    def sample(self, step: int, device: torch.device) -> FewShotEpisodes:
+        return FewShotEpisodes(*(x.to(device) for x in self.sampler.sample(self.config.batch_size, step)))
+
+    def loss_and_sums(self, model: nn.Module, batch: FewShotEpisodes) -> tuple[Tensor, Tensor]:
+        """Loss and [correct, queries]."""
+        logits = model(batch.support, batch.labels, batch.queries)
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
+        correct = (logits.detach().argmax(-1) == batch.targets).sum()
+        return loss, torch.stack((correct, torch.full_like(correct, batch.targets.numel()))).double()
+
+    def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
+        """``accuracy``."""
+        correct, queries = sums
+        return {"accuracy": correct / queries}
+
+    def progress_text(self, summary: dict[str, Any]) -> str:
+        return f"accuracy {summary['accuracy']:.1%}"
+
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
+        """Loss and accuracy on episodes of unseen classes."""
+        scores = measure(model, self.unseen, VALIDATION_EPISODES, device)
+        return {"loss": scores.loss, "accuracy": scores.accuracy}

@@ -1,0 +1,31 @@
+"""Few-shot images through the command line, on a generated data set of mini-ImageNet's layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.commands.calls import refused, run
+from tests.tasks.test_images import write_images
+
+SIZES = (
+    "--classes 2 --shots 1 --queries 2 --side 16 --width 4 --hidden-size 5 --batch-size 2 --log-every 2 "
+    "--validate-every 4 --threads 1 --episodes 10"
+)
+
+
+def test_the_command_line_trains_resumes_and_evaluates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part, classes in (("train", 4), ("val", 3), ("test", 2)):
+        write_images(tmp_path / "data", part, classes)
+    assert run("train few-shot-images --steps 4 --data", tmp_path / "data", "--run", tmp_path / "run", SIZES) == 0
+    out = capsys.readouterr().out
+    for word in ("META-MEMORY on few-shot-images", "2-way 1-shot: 10 episodes", "8 episodes of training", "50.0%"):
+        assert word in out
+    record = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert record["unseen"]["episodes"] == 10
+    assert run("train --resume --steps 5 --no-evaluate --run", tmp_path / "run") == 0
+    assert "needs its folder: --data FOLDER" in refused(capsys, "train few-shot-images --run", tmp_path / "new")
+    said = refused(capsys, "train few-shot-images --classes 5 --data", tmp_path / "data", "--run", tmp_path / "new")
+    assert "classes_per_episode: got 5, need at most 4" in said

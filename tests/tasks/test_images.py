@@ -1,0 +1,78 @@
+"""Images in the layout of mini-ImageNet: what is read, what is refused, and the episodes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mannkern.tasks import ImageSampler, images
+
+
+def write_images(root: Path, part: str, classes: int, each: int = 4, size: tuple[int, int] = (12, 8)) -> None:
+    """Class c of the part is of one colour, red 20 c; image k of it has the blue 10 k."""
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    rows = ["filename,label"]
+    for number in range(classes * each):
+        c, k = number % classes, number // classes
+        name = f"{part}{number}.png"
+        Image.new("RGB", size, (20 * c, 0, 10 * k)).save(root / "images" / name)
+        rows.append(f"{name},n{c:08}")
+    (root / f"{part}.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_two_classes_by_hand(tmp_path: Path) -> None:
+    write_images(tmp_path, "val", 2, each=3)
+    first, second = images.load(tmp_path, "val", side=4)
+    assert first.shape == second.shape == (3, 3, 4, 4)
+    assert first.dtype == torch.uint8
+    assert second[:, 0].unique().tolist() == [20]
+    assert second[:, 2, 0, 0].tolist() == [0, 10, 20]
+
+
+def test_a_query_has_the_label_of_its_class_and_is_no_example(tmp_path: Path) -> None:
+    write_images(tmp_path, "train", 6)
+    classes = images.load(tmp_path, "train", side=2)
+    sampler = ImageSampler([*classes[:5], classes[5][:3]], classes_per_episode=3, shots=2, queries=1, seed=1)
+    support, labels, queries, targets = sampler.sample(40, 0)
+    assert support.shape == (40, 6, 3, 2, 2)
+    assert queries.shape == (40, 3, 3, 2, 2)
+    colour, number = ((support[..., i, 0, 0] * 255).round() for i in (0, 2))
+    asked, other = ((queries[..., i, 0, 0] * 255).round() for i in (0, 2))
+    for b in range(40):
+        names = dict(zip(colour[b].tolist(), labels[b].tolist(), strict=True))
+        assert [names[c] for c in asked[b].tolist()] == targets[b].tolist()
+        shown = set(zip(colour[b].tolist(), number[b].tolist(), strict=True))
+        assert len(shown) == 6
+        assert not shown & set(zip(asked[b].tolist(), other[b].tolist(), strict=True))
+    assert len(colour.unique()) == 6
+    again = ImageSampler([*classes[:5], classes[5][:3]], classes_per_episode=3, shots=2, queries=1, seed=1)
+    again.sample(2, 0)
+    assert all(torch.equal(x, y) for x, y in zip(again.sample(40, 0), (support, labels, queries, targets), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("row", "need"),
+    [("../escape.png,a", "the columns filename and label"), ("gone.png,a", "gone.png"), ("text.png,a", "undamaged")],
+)
+def test_what_is_refused(tmp_path: Path, row: str, need: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "text.png").write_text("no image")
+    (tmp_path / "escape.png").write_text("outside")
+    (tmp_path / "train.csv").write_text(f"filename,label\n{row}\n")
+    with pytest.raises((ValueError, OSError), match=need):
+        images.load(tmp_path)
+    with pytest.raises(ValueError, match="part: got 'none'"):
+        images.load(tmp_path, "none")
+    with pytest.raises(FileNotFoundError):
+        images.load(tmp_path, "test")
+
+
+def test_sizes_that_cannot_be() -> None:
+    classes = [torch.zeros(3, 3, 2, 2, dtype=torch.uint8)] * 2
+    with pytest.raises(ValueError, match=r"^classes_per_episode: got 3, need at most 2"):
+        ImageSampler(classes, classes_per_episode=3)
+    with pytest.raises(ValueError, match=r"^shots and queries: got 2 and 2, need at most 3 together"):
+        ImageSampler(classes, classes_per_episode=2, shots=2, queries=2)
