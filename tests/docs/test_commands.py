@@ -17,7 +17,11 @@ from tests.docs.markdown import files, text
 from tests.ptx import proof
 
 TASKS = ("omniglot", "copy", "repeat-copy", "ngrams", "priority-sort", "few-shot-omniglot", "sinusoids")
-OTHERS = {"--no-build-isolation"}  # of pip
+OTHERS = {
+    "--no-build-isolation",  # of pip
+    *("--nproc", "--nnodes", "--max-restarts", "--rdzv"),  # of torchrun, up to their first underscore
+    *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--signal", "--requeue"),  # of SLURM
+}
 PAGES = [path for path in files() if path.parts[0] != "bench" and path.name != "CHANGELOG.md"]
 
 
