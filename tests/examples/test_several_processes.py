@@ -1,4 +1,4 @@
-"""The examples for Lightning and Accelerate have the curve of one process on two; `torchrun` trains as the page says."""
+"""The examples for Lightning and Accelerate have the curve of one process on two; `torchrun` trains as documented."""
 
 from __future__ import annotations
 
