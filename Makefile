@@ -5,7 +5,7 @@
 # make gpu-proof  run every compiled GPU kernel on the CPU, for four GPUs in three ways, and print the table; needs no GPU, takes hours, goes on where it was stopped
 # make gpu-check  on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
 # make sanitize  run the compiled kernels under the sanitizers of addresses, undefined behaviour and threads, and 5,000 wrong calls
-# make soak  kill, resume and compare runs of each kind, 100,000 steps, 10,000 time steps, 1,000 segments; an hour
+# make soak  kill, resume and compare runs of each kind, also on 2 to 4 ranks, 100,000 steps, 10,000 time steps, 1,000 segments; an hour
 # make arm  compile the C++ library for 64-bit Arm, and verify it under emulation; needs QEMU and a compiler for Arm
 # make bench  run all benchmarks on the CPU, a quarter of an hour of an idle machine; write bench/results, the tables and the picture
 # make docs   build the documentation site into build/site; any warning and any broken link is an error

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,11 +86,13 @@ def rank_kills(task: str, count: int, ranks: int, folder: Path, seed: int = 0) -
     """
     killed, straight, draw = folder / "killed", folder / "straight", random.Random(seed)
     begin = [task, *KINDS[task].split(), *LOGS.replace("size 2", "size 12").split()]
-    attack = threading.Thread(target=_attack, args=(killed / "metrics.jsonl", count, draw))
+    over = threading.Event()
+    attack = threading.Thread(target=_attack, args=(killed / "metrics.jsonl", count, draw, over))
     attack.start()
     arguments = ["train", *begin, "--steps", "1000000", "--run", str(killed)]
     with pytest.raises(ChildFailedError):  # of the signal at the end
         launch(ranks, folder / "logs", command, arguments, restarts=count)
+    over.set()
     attack.join()
     checkpoint = load_checkpoint(killed)
     assert checkpoint is not None
@@ -107,18 +110,29 @@ def rank_kills(task: str, count: int, ranks: int, folder: Path, seed: int = 0) -
     return int(steps)
 
 
-def _attack(metrics: Path, count: int, draw: random.Random) -> None:
-    """Kill one of this process's children ``count`` times, then let them all end by a signal."""
+def _attack(metrics: Path, count: int, draw: random.Random, over: threading.Event) -> None:
+    """Kill one of this process's children ``count`` times, then end them all by signals until it is ``over``."""
     for number in range(count + 1):
         before = metrics.stat().st_mtime_ns if metrics.exists() else 0
         if number in (0, count) or draw.random() < 0.75:
             while not metrics.exists() or metrics.stat().st_mtime_ns == before:
                 time.sleep(0.01)
         time.sleep(draw.random())
-        while not (ranks := _children()):
+        while number < count and not _kill(draw):
             time.sleep(0.01)
-        for rank in ranks if number == count else [draw.choice(ranks)]:
-            os.kill(rank, signal.SIGTERM if number == count else signal.SIGKILL)
+    while not over.wait(1.0):  # two kills may have come between two looks of the agent, which then has a restart left
+        for rank in _children():
+            with suppress(ProcessLookupError):
+                os.kill(rank, signal.SIGTERM)
+
+
+def _kill(draw: random.Random) -> bool:
+    """Whether there was a rank to kill."""
+    try:
+        os.kill(draw.choice(_children()), signal.SIGKILL)
+    except (IndexError, ProcessLookupError):  # the agent has just ended them
+        return False
+    return True
 
 
 def _children() -> list[int]:

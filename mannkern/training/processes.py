@@ -110,8 +110,7 @@ def add(tensor: Tensor) -> Tensor:
 
 def has_begun() -> bool:
     """Whether these processes came back for others that had begun the run, after one of them had ended too early."""
-    again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    return bool(_stores) and (again or _stores[-1].check([BEGUN]))
+    return bool(_stores) and bool(_stores[-1].check([BEGUN]))
 
 
 def note_begun() -> None:
@@ -136,33 +135,33 @@ def joined() -> Iterator[None]:
     if store.check([FATAL]):  # it would fail again
         raise SystemExit(2)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-    dist.init_process_group(backend, store=attempt, rank=own, world_size=count, timeout=PATIENCE)
     _stores.append(store)
     try:
+        dist.init_process_group(backend, store=attempt, rank=own, world_size=count, timeout=PATIENCE)
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere) if own > 0 else nullcontext():
             yield
     except (Exception, KeyboardInterrupt) as error:
-        _end(error, store, attempt, count)
+        _end(error, store, attempt, own, count)
         raise
     finally:
         _stores.remove(store)
     dist.destroy_process_group()
 
 
-def _end(error: BaseException, store: Any, attempt: Any, count: int) -> None:
+def _end(error: BaseException, store: Any, attempt: Any, own: int, count: int) -> None:
     """Raise what this process ends with after ``error``; return where that is ``error`` itself."""
     try:
         is_first = attempt.add(FAILED, 1) == 1
         if is_first and isinstance(error, CommandError):
             store.set(FATAL, "")
     except RuntimeError:  # the store's own process has ended
-        is_first = rank() == 0
+        is_first = own == 0
     if not is_first:
         raise SystemExit(1) from None
     if count > 1 and _is_lost(error):
         raise CommandError("another process of this training has ended, so this one ends too") from None
     if count > 1 and isinstance(error, CommandError):
-        raise CommandError(f"rank {rank()} on {socket.gethostname()}: {error}") from None
+        raise CommandError(f"rank {own} on {socket.gethostname()}: {error}") from None
 
 
 def _is_lost(error: BaseException) -> bool:

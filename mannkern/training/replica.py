@@ -63,7 +63,8 @@ class _Loss(nn.Module):
     def __init__(self, experiment: Experiment, model: nn.Module) -> None:
         super().__init__()
         self.experiment, self.model = experiment, model
-        self.unused = nn.Parameter(torch.zeros(1))  # DDP prints a warning where it finds none
+        device = next(model.parameters()).device
+        self.unused = nn.Parameter(torch.zeros(1, device=device))  # DDP prints a warning where it finds none
 
     def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
         return self.experiment.loss_and_sums(self.model, batch)

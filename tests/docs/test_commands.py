@@ -31,7 +31,11 @@ TASKS = (
     "families-omniglot",
     "few-shot-images",
 )
-OTHERS = {"--no-build-isolation"}  # of pip
+OTHERS = {
+    "--no-build-isolation",  # of pip
+    *("--nproc", "--nnodes", "--max-restarts", "--rdzv"),  # of torchrun, up to their first underscore
+    *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--signal", "--requeue"),  # of SLURM
+}
 PAGES = [path for path in files() if path.parts[0] != "bench" and path.name != "CHANGELOG.md"]
 
 
