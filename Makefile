@@ -5,6 +5,7 @@
 # make gpu-proof  run every compiled GPU kernel on the CPU, for four GPUs in three ways, and print the table; needs no GPU, takes hours, goes on where it was stopped
 # make gpu-check  on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
 # make sanitize  run the compiled kernels under AddressSanitizer, on sizes around those of vectors and blocks
+# make fuzz  compare every operation and module with the reference on 20,000 problems that hypothesis draws: sizes, strides, dtypes and values of all kinds
 # make soak  kill, resume and compare runs of each kind, 100,000 steps, 10,000 time steps, 1,000 segments; an hour
 # make arm  compile the C++ library for 64-bit Arm, and verify it under emulation; needs QEMU and a compiler for Arm
 # make bench  run all benchmarks on the CPU, a quarter of an hour of an idle machine; write bench/results, the tables and the picture
@@ -16,6 +17,7 @@ MINUTES ?= 10
 UNTIL ?= 0.9
 DATA ?=
 QUICK ?=
+EXAMPLES ?= 20000
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -23,7 +25,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo check lint test sanitize soak arm bench reproduce build clean gpu-proof gpu-check
+.PHONY: demo check lint test sanitize fuzz soak arm bench reproduce build clean gpu-proof gpu-check
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --until $(UNTIL) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
@@ -45,6 +47,9 @@ sanitize: $(INSTALLED)
 	cd $(SANITIZED) && MANNKERN_SANITIZE=1 MANNKERN_FORCE_BUILD=1 $(abspath $(RUN)) setup.py --quiet build_ext --inplace --force
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=$(SANITIZED) $(RUN) tests/csrc/sanitize.py
+
+fuzz: build
+	FUZZ=$(EXAMPLES) $(RUN) -m pytest -n auto tests/fuzz
 
 soak: build
 	$(RUN) -m tests.soak
