@@ -37,15 +37,15 @@ def findings(problem: Problem) -> list[str]:
         if wrong:
             return [f"{k}: the reference is not finite" for k in wrong]
 
-    def truth(tensors: Tensors) -> Tensors:
-        return evaluate(case, convert(tensors, torch.float64), convert(gradients, torch.float64), "reference", n)
-
     def nudged(seed: int) -> Tensors:
-        return truth(
-            {k: nudge(x, dtype, seed) if x.is_floating_point() and k not in EXACT else x for k, x in tensors.items()}
-        )
+        moved = {
+            k: nudge(x, dtype, seed) if x.is_floating_point() and k not in EXACT else x for k, x in tensors.items()
+        }
+        of_loss = {k: nudge(x, dtype, seed) for k, x in gradients.items()}
+        return evaluate(case, convert(moved, torch.float64), of_loss, "reference", n)
 
-    found = differences(Results(got, same, truth(tensors), nudged, dtype, problem.is_finite))
+    truth = evaluate(case, convert(tensors, torch.float64), convert(gradients, torch.float64), "reference", n)
+    found = differences(Results(got, same, truth, nudged, dtype, problem.is_finite))
     return [] if found and problem.may_overflow and _is_at_the_edge(problem, tensors, gradients) else found
 
 
@@ -54,7 +54,7 @@ def _is_at_the_edge(problem: Problem, tensors: Tensors, gradients: Tensors) -> b
     most = torch.finfo(torch.float64 if problem.dtype == "float64" else torch.float32).max ** 0.4
     larger = {}
     for name, x in tensors.items():
-        large = x.is_floating_point() and x.numel() and x.abs().max() > most
-        larger[name] = (x * 2.0**12) if large else x
+        may_grow = x.is_floating_point() and x.numel() and not name.startswith(("strength", "sharpness"))
+        larger[name] = x * 2.0**12 if may_grow and x.abs().max() > most else x
     results = evaluate(problem.called, larger, {k: x * 2.0**12 for k, x in gradients.items()}, "reference", problem.n)
     return any(not x.isfinite().all() for x in results.values())
