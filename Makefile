@@ -5,6 +5,7 @@
 # make gpu-proof  run every compiled GPU kernel on the CPU, for four GPUs in three ways, and print the table; needs no GPU, takes hours, goes on where it was stopped
 # make gpu-check  on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
 # make sanitize  run the compiled kernels under the sanitizers of addresses, undefined behaviour and threads, and 5,000 wrong calls
+# make fuzz  compare every operation and module with the reference on 20,000 problems that hypothesis draws: sizes, strides, dtypes and values of all kinds
 # make soak  kill, resume and compare runs of each kind, also on 2 to 4 ranks, 100,000 steps, 10,000 time steps, 1,000 segments; an hour
 # make arm  compile the C++ library for 64-bit Arm, and verify it under emulation; needs QEMU and a compiler for Arm
 # make bench  run all benchmarks on the CPU, a quarter of an hour of an idle machine; write bench/results, the tables and the picture
@@ -22,6 +23,7 @@ DATA ?=
 QUICK ?=
 TORCH_INDEX ?=
 ANY_BUILD ?=
+EXAMPLES ?= 20000
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -29,7 +31,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo check lint test sanitize soak arm bench docs reproduce build clean gpu-proof gpu-check wheel release-check
+.PHONY: demo check lint test sanitize fuzz soak arm bench docs reproduce build clean gpu-proof gpu-check wheel release-check
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --until $(UNTIL) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite
@@ -47,6 +49,9 @@ test: lint build
 
 sanitize: $(INSTALLED)
 	$(RUN) -m tests.csrc.sanitize
+
+fuzz: build
+	FUZZ=$(EXAMPLES) $(RUN) -m pytest -n auto tests/fuzz
 
 soak: build
 	$(RUN) -m tests.soak

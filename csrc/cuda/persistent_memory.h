@@ -187,7 +187,7 @@ __device__ void memory_step(MemoryRegisters& m, const MemoryShared& s, const Mem
     float most = s.largest[(p.head + k) * kMemoryWarps];
 #pragma unroll
     for (int w = 1; w < kMemoryWarps; ++w) most = Largest()(most, s.largest[(p.head + k) * kMemoryWarps + w]);
-    power[k] = p.head + k < R ? std::exp(x[k] - most) : 0.0f;
+    power[k] = p.head + k < R ? std::exp(add(x[k], -most)) : 0.0f;
   }
   set_weights(s.weights, p, power[0], power[1]);
   const float total = combine_pairs(power[0], power[1], Sum());

@@ -75,10 +75,10 @@ def check_strength(
 def check_finite(
     least: float, memory: Tensor, name: str, x: Tensor, letters: str, sizes: tuple[int, ...], takes_half: bool = False
 ) -> Tensor:
-    """As ``check_at_least``, and no value is infinite or NaN."""
+    """As ``check_at_least``, and no value is infinite. NaN stays: a cell gets it from inputs that have it."""
     x = check_tensor(memory, name, x, letters, sizes, takes_half)
-    if values_known(x) and bool((x.clamp(least, torch.finfo(x.dtype).max) != x).any()):
-        wrong = x[~((x >= least) & x.isfinite())]
+    if values_known(x) and bool(((x < least) | (x == torch.inf)).any()):
+        wrong = x[(x < least) | (x == torch.inf)]
         raise ValueError(f"{name}: got {wrong[0].item():g}, need at least {least:g} and finite")
     return x
 

@@ -133,7 +133,7 @@ MANNKERN_BOTH void sharpen(const Team& team, T* w, const T* w_s, T y) {
     team.store(w, i, p);
     return p;
   });
-  const T scale = 1 / sum;
+  const T scale = y == y ? 1 / sum : y;  // 1 to the power of NaN is 1
   team.each([&](auto i) { team.store(w, i, team.load(w, i) * scale); });
 }
 

@@ -28,8 +28,9 @@ def shift_sharpen(weights: Tensor, shift: Tensor, sharpness: Tensor) -> Tensor:
     top = shifted.detach().amax(-1, keepdim=True)
     lift = (top == 0).to(top.dtype)  # to each number of a row of zeros
     shifted = torch.where(top < LEAST_TOP[top.dtype], shifted.detach(), shifted)
-    powers = ((shifted + lift) / (top + lift)) ** sharpness.clamp_max(MOST_STRENGTH).unsqueeze(-1)
-    return powers / powers.sum(-1, keepdim=True)
+    y = sharpness.clamp_max(MOST_STRENGTH).unsqueeze(-1)
+    powers = ((shifted + lift) / (top + lift)) ** y
+    return torch.where(y.isnan(), y, powers / powers.sum(-1, keepdim=True))  # 1 to the power of NaN is 1
 
 
 def interpolate(content: Tensor, previous: Tensor, gate: Tensor) -> Tensor:

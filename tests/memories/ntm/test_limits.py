@@ -117,8 +117,8 @@ def test_the_limit_of_infinite_strength_and_sharpness(
     torch.testing.assert_close(row.sum(-1), torch.ones(shape.B, shape.H, dtype=dtype))
 
 
-def test_infinite_and_nan_strengths_are_refused(backend: str) -> None:
-    for value in (torch.inf, torch.nan, 0.5):
+def test_an_infinite_sharpness_is_refused(backend: str) -> None:
+    for value in (torch.inf, 0.5):
         with pytest.raises(ValueError, match=f"^sharpness: got {value:g}, need at least 1 and finite"):
             functional.shift_sharpen(torch.ones(1, 1, 2), torch.ones(1, 1, 1), torch.tensor([[value]]), backend=backend)
 
