@@ -156,8 +156,8 @@ def _call_episode(c: Configuration, T: int, B: int, with_ends: bool = False) -> 
 
     F, D, reads, options = 7, c.hidden, c.R * c.W, (c.n, c.per_head, 0.99)
     gates, heads = 4 * D if c.lstm else D, 2 * reads + c.R * (2 if c.strength else 1)
-    recurrent, interface = empty(gates, D + reads if c.lstm else reads), empty(heads, D)
-    weights = (empty(gates, F), empty(gates), recurrent, interface, empty(heads))
+    recurrent, interface = empty(gates, D if c.lstm else 0), empty(heads, D)
+    weights = (empty(gates, F + reads), empty(gates), recurrent, interface, empty(heads))
     first, cell = empty(B, D + reads), empty(B, D) if c.lstm else None
     state = (first, cell, empty(B, c.N, c.W), empty(B, c.R, c.N), empty(B, c.N))
     lengths, reset = empty(B, dtype=torch.int64), empty(T, B, dtype=torch.bool)

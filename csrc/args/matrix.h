@@ -12,18 +12,22 @@ struct Matrix {
   int64_t row, column;
 };
 
+// Here [begin, end) counts the panels that the columns of b belong to.
 template <class T>
 struct Pack {
   int64_t K, N;
-  Matrix<T> b;  // (K,N)
-  T* panels;    // (panels,K,columns of a panel): csrc/README.md draws it; reused by any number of products
+  Matrix<T> b;         // (K,N): columns [column,column + N) of the packed matrix, some of its rows
+  int64_t column;
+  T* panels;           // (panels,rows of a panel,columns of a panel), from the first row of b on; csrc/README.md
+  int64_t panel_size;  // numbers of a panel
 };
 
-// As Pack, of a matrix whose K rows lie anywhere: columns [first,first + N) of each.
+// As Pack, of a matrix whose K rows lie anywhere, each in two parts: `split` numbers, then the others. It packs columns
+// [first,first + N).
 template <class T>
 struct PackRows {
-  int64_t K, N, first;
-  const T* const* rows;
+  int64_t K, N, first, split;
+  const T *const *rows, *const *others;  // others: null where the first part has all columns
   T* panels;
 };
 

@@ -10,23 +10,12 @@
 
 namespace mannkern {
 
-// A weight, which may be some columns of a larger one.
-template <class T>
-Matrix<T> weight(Call<T>& call, const Tensor& t, const char* name, int64_t rows, int64_t columns) {
-  call.check(t, name, {rows, columns});
-  if (t.stride(1) == 1 && t.stride(0) > columns) {
-    check_storage(t, name, {rows, columns}, false, sizeof(T));
-    return rows_of(static_cast<const T*>(t.const_data_ptr()), t.stride(0));
-  }
-  return rows_of(call.in(t, name, {rows, columns}), columns);
-}
-
-// Inputs of the controller and its interface. Weights are packed as torch.nn.LSTMCell and torch.nn.Linear have them:
-// rows are outputs, and the four gates of an LSTM follow each other.
+// Inputs of the controller and its interface. Weights are as torch.nn.LSTMCell and torch.nn.Linear have them: rows are
+// outputs, and the four gates of an LSTM follow each other.
 struct ControllerArgs {
   const Tensor& input;             // (T,B,F)
-  const Tensor& input_weight;      // (4D,F); of a tanh layer (D,F)
-  const Tensor& recurrent_weight;  // (4D,O), for [h, r]; of a tanh layer (D,O - D), for r
+  const Tensor& input_weight;      // (4D,F + RW), for [x, r]; of a tanh layer (D,F + RW)
+  const Tensor& recurrent_weight;  // (4D,D), for h; of a tanh layer (D,0)
   const Tensor& interface_weight;  // (I,D)
   const Tensor& output;            // (B,O): [h, r] before the first step
   const Maybe& cell;               // (B,D): c before the first step; none with a tanh layer
@@ -46,9 +35,12 @@ class ControllerLoop {
         share_(largest(shares)), at_once_(std::clamp<int64_t>(64 / std::max<int64_t>(share_, 1), 1, s.T)),
         gates_(allocate_large<T>({saves_gates_ ? s.T : 0, s.B, s.gates()})),
         scratch_(call.out({workers(shares.size()), scratch_size()})),
-        to_gates_(transposed(weight(call, args.input_weight, "input_weight", s.gates(), s.F)), s.F, s.gates()),
-        recurrent_(transposed(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.O - s.seen())),
-                   s.O - s.seen(), s.gates()),
+        input_weight_(weight(call, args.input_weight, "input_weight", s.gates(), s.inputs())),
+        to_gates_(transposed(input_weight_), s.F, s.gates()),
+        recurrent_(s.recurrent(), s.gates(),
+                   {{transposed(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.hidden())),
+                     s.hidden(), s.gates(), 0, 0},
+                    {transposed(columns_from(input_weight_, s.F)), s.reads(), s.gates(), s.hidden(), 0}}),
         to_interface_(transposed(weight(call, args.interface_weight, "interface_weight", s.I, s.D)), s.D, s.I),
         bias_(call.in(bias, "bias", {s.gates()})), input_(call.in(args.input, "input", {s.T, s.B, s.F})),
         first_output_(call.in(args.output, "output", {s.B, s.O})), first_cell_(call.in(args.cell, "cell", {s.B, s.D})) {}
@@ -150,6 +142,7 @@ class ControllerLoop {
   const int64_t share_;    // the most episodes of a share
   const int64_t at_once_;  // steps whose product with the input is computed at once, so that it has 64 rows
   const Tensor gates_, scratch_;
+  const Matrix<T> input_weight_;
   const PackedMatrix<T> to_gates_, recurrent_, to_interface_;
   const T *bias_, *input_, *first_output_, *first_cell_;
 };
@@ -165,17 +158,18 @@ class ControllerLoopBackward {
         output(copy_or_zeros(call, std::nullopt, "output", {s.B, s.O})),
         cell(copy_or_zeros(call, grad_cell, "grad_cell", {s.lstm ? s.B : 0, s.D})), s_(s), batch_(batch),
         share_(largest(shares)), scratch_(call.out({workers(shares.size()), 2 * share_, s.D})),
-        to_output_(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.O - s.seen()), s.gates(),
-                   s.O - s.seen()),
+        input_weight_(weight(call, args.input_weight, "input_weight", s.gates(), s.inputs())),
+        to_output_(s.gates(), s.recurrent(),
+                   {{weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.hidden()), s.gates(),
+                     s.hidden(), 0, 0},
+                    {columns_from(input_weight_, s.F), s.gates(), s.reads(), 0, s.hidden()}}),
         to_hidden_(weight(call, args.interface_weight, "interface_weight", s.I, s.D), s.I, s.D),
         input_(call.in(args.input, "input", {s.T, s.B, s.F})), first_(call.in(args.output, "output", {s.B, s.O})),
         first_cell_(call.in(args.cell, "cell", {s.B, s.D})), outputs_(call.in(outputs, "outputs", {s.T, s.B, s.O})),
         gates_(call.in(gates, "gates", {s.lstm ? s.T : 0, s.B, s.gates()})),
         cells_(call.in(cells, "cells", {s.lstm ? s.T : 0, s.B, s.D})),
         grad_outputs_(call.in(grad_outputs, "grad_outputs", {s.T, s.B, s.O})) {
-    call.check(args.input_weight, "input_weight", {s.gates(), s.F});
-    if (needs_input_grad)
-      to_input_.emplace(weight(call, args.input_weight, "input_weight", s.gates(), s.F), s.gates(), s.F);
+    if (needs_input_grad) to_input_.emplace(input_weight_, s.gates(), s.F);
   }
 
   class Steps {
@@ -241,6 +235,7 @@ class ControllerLoopBackward {
   const Batch& batch_;
   const int64_t share_;  // the most episodes of a share
   const Tensor scratch_;
+  const Matrix<T> input_weight_;
   const PackedMatrix<T> to_output_, to_hidden_;
   std::optional<PackedMatrix<T>> to_input_;  // only where the input needs a gradient
   const T *input_, *first_, *first_cell_, *outputs_, *gates_, *cells_, *grad_outputs_;

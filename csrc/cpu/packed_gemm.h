@@ -18,20 +18,49 @@ Matrix<T> transposed(const Matrix<T>& a) {
   return {a.data, a.column, a.row};
 }
 
+// A weight, which may be some columns of a larger one.
+template <class T>
+Matrix<T> weight(Call<T>& call, const Tensor& t, const char* name, int64_t rows, int64_t columns) {
+  call.check(t, name, {rows, columns});
+  if (t.stride(1) == 1 && t.stride(0) > columns) {
+    check_storage(t, name, {rows, columns}, false, sizeof(T));
+    return rows_of(static_cast<const T*>(t.const_data_ptr()), t.stride(0));
+  }
+  return rows_of(call.in(t, name, {rows, columns}), columns);
+}
+// Its columns from `first` on.
+template <class T>
+Matrix<T> columns_from(const Matrix<T>& weight, int64_t first) {
+  return {weight.data + first, weight.row, weight.column};
+}
+
+// A part (K,N) of a matrix, whose first number is number (row,column) of that matrix.
+template <class T>
+struct Part {
+  Matrix<T> b;
+  int64_t K, N, row, column;
+};
+
 // A matrix (K,N), packed once for all products that have it on the right.
 template <class T>
 class PackedMatrix {
  public:
-  PackedMatrix(const Matrix<T>& b, int64_t K, int64_t N)
+  PackedMatrix(const Matrix<T>& b, int64_t K, int64_t N) : PackedMatrix(K, N, {{b, K, N, 0, 0}}) {}
+  // Of parts below each other or side by side, in this order.
+  PackedMatrix(int64_t K, int64_t N, std::initializer_list<Part<T>> parts)
       : K_(K), N_(N), panels_(Call<T>::allocate({(N + panel() - 1) / panel(), K, panel()}, Call<T>::kType)) {
-    // by several threads only if it is long: each region of threads is a wait where others use the machine
-    over_batch(panels_.size(0), K * panel() / 16, kernels<T>().pack, Pack<T>{K, N, b, data<T>(panels_)});
+    const int64_t P = panel();
+    for (const auto& [b, rows, columns, row, column] : parts)
+      if (rows > 0 && columns > 0)
+        // by several threads only if it is long: each region of threads is a wait where others use the machine
+        over_batch((column + columns + P - 1) / P - column / P, rows * P / 16, kernels<T>().pack,
+                   Pack<T>{rows, columns, b, column, data<T>(panels_) + row * P, K * P});
   }
-  // c = a (M,K) times this matrix, or c += that; the M rows of c are c_stride apart.
-  void multiply(const Matrix<T>& a, int64_t M, T* c, int64_t c_stride, bool add = false) const {
+  // c = a (M,K) times this matrix; the M rows of c are c_stride apart.
+  void multiply(const Matrix<T>& a, int64_t M, T* c, int64_t c_stride) const {
     // over_batch counts work in units that take as long as sixteen multiplications here
     over_batch(panels_.size(0), M * K_ * panel() / 16, kernels<T>().gemm,
-               Product<T>{M, N_, K_, a, data<T>(panels_), c, c_stride, add});
+               Product<T>{M, N_, K_, a, data<T>(panels_), c, c_stride, false});
   }
 
   // The same for `steps` matrices a, a_step numbers apart, with results c_step apart.

@@ -23,8 +23,11 @@ struct ControllerShape {
     if (O <= D) refuse("output", shape_text(output), "more than D = " + std::to_string(D) + " columns, for the reads");
   }
   int64_t gates() const { return lstm ? 4 * D : D; }
-  // The first column of [h, r] that the controller sees: a tanh layer sees r only.
-  int64_t seen() const { return lstm ? 0 : D; }
+  int64_t reads() const { return O - D; }            // numbers of r
+  int64_t inputs() const { return F + reads(); }     // numbers of [x, r]
+  int64_t hidden() const { return lstm ? D : 0; }    // numbers of h that the controller sees: a tanh layer sees none
+  int64_t recurrent() const { return hidden() + reads(); }
+  int64_t seen() const { return D - hidden(); }      // the first column of [h, r] that it sees
 };
 
 template <class T>
@@ -49,16 +52,17 @@ class WeightGradients {
     if (chunk.rows.back() == 0) return;
     for (size_t bias : {3, 4}) std::fill_n(data<T>(chunk_sums_[bias]), chunk_sums_[bias].numel(), T(0));
     const auto [T_, B, F, D, O, I, lstm] = s_;
-    const int64_t seen = s_.seen(), G = s_.gates(), P = PackedMatrix<T>::panel();
-    std::array<Factor, 3> factors{Factor{G, F, grad_gates_, {}}, Factor{G, O - seen, grad_gates_, {}},
-                                  Factor{I, D, grad_interface_, {}}};
+    const int64_t G = s_.gates(), P = PackedMatrix<T>::panel();
+    std::array<Factor, 3> factors{Factor{G, s_.inputs(), F, grad_gates_, {}, {}},
+                                  Factor{G, s_.hidden(), s_.hidden(), grad_gates_, {}, {}},
+                                  Factor{I, D, D, grad_interface_, {}, {}}};
     for (int64_t t = 0; t < T_; ++t) {
       const bool* reset = batch_.reset(chunk.begin, t);
       for (int64_t e = 0; e < chunk.active[t]; ++e) {
         const int64_t i = t * B + chunk.begin + e;
-        const T* before = t ? outputs + (i - B) * O : first + i * O;
-        factors[0].rows.push_back(x + i * F);
-        factors[1].rows.push_back((reset && reset[e] ? zeros_.data() : before) + seen);
+        const T* before = reset && reset[e] ? zeros_.data() : t ? outputs + (i - B) * O : first + i * O;
+        factors[0].rows.push_back(x + i * F), factors[0].others.push_back(before + D);
+        factors[1].rows.push_back(before);
         factors[2].rows.push_back(outputs + i * O);
       }
     }
@@ -81,10 +85,7 @@ class WeightGradients {
     each_task(tasks.size(), [&](int64_t i, int64_t worker) {
       each_rows(chunk, [&](int64_t from, int64_t to) {
         for (Piece& piece : tasks[i]) {
-          // the rows of step 0, whose controller saw no output of the episode, are a sum of their own
-          const int64_t late = piece.sum == 1 && from == 0 ? chunk.active[0] : from;
-          multiply(piece, factors[piece.sum], from, late, data<T>(panels) + worker * size);
-          multiply(piece, factors[piece.sum], late, to, data<T>(panels) + worker * size);
+          multiply(piece, factors[piece.sum], from, to, data<T>(panels) + worker * size);
           if (piece.begin == 0 && piece.sum != 1) add_rows(piece.sum ? 4 : 3, factors[piece.sum].grads, from, to);
         }
       });
@@ -100,11 +101,12 @@ class WeightGradients {
   const Tensor& interface_bias() const { return sums_[4]; }
 
  private:
-  // The factors of a product: `grads` (rows,outputs), and for each of its rows one of `columns` numbers.
+  // The factors of a product: `grads` (rows,outputs), and for each of its rows one of `columns` numbers, the first
+  // `split` of them in `rows` and those behind them in `others`.
   struct Factor {
-    int64_t outputs, columns;
+    int64_t outputs, columns, split;
     const Tensor& grads;
-    std::vector<const T*> rows;
+    std::vector<const T*> rows, others;
   };
   // Panels [begin, end) of the columns of sum number `sum`.
   struct Piece {
@@ -115,7 +117,7 @@ class WeightGradients {
 
   std::array<Tensor, 5> sums() const {
     const auto of = [](Sizes sizes) { return Call<T>::allocate(sizes, Call<T>::kType); };
-    return {of({s_.gates(), s_.F}), of({s_.gates(), s_.O - s_.seen()}), of({s_.I, s_.D}), of({s_.gates()}), of({s_.I})};
+    return {of({s_.gates(), s_.inputs()}), of({s_.gates(), s_.hidden()}), of({s_.I, s_.D}), of({s_.gates()}), of({s_.I})};
   }
   // Steps whose rows are summed at once: about 512 rows, beyond which a product is no faster and leaves the cache.
   int64_t steps(const Chunk& chunk) const { return std::min(s_.T, 512 / chunk.B + 1); }
@@ -131,7 +133,9 @@ class WeightGradients {
     if (from == to) return;
     const int64_t first = piece.begin * PackedMatrix<T>::panel(), M = factor.outputs, K = to - from;
     const int64_t N = factor.columns - first, count = piece.end - piece.begin;
-    kernels<T>().pack_rows(PackRows<T>{K, N, first, factor.rows.data() + from, panels}, 0, count);
+    kernels<T>().pack_rows(PackRows<T>{K, N, first, factor.split, factor.rows.data() + from,
+                                       factor.others.empty() ? nullptr : factor.others.data() + from, panels},
+                           0, count);
     kernels<T>().gemm(Product<T>{M, N, K, transposed(rows_of<T>(data<T>(factor.grads) + from * M, M)), panels,
                                  data<T>(chunk_sums_[piece.sum]) + first, factor.columns, piece.add},
                       0, count);

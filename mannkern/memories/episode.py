@@ -4,9 +4,10 @@ An episode operation runs a whole loop over time in compiled code. Its first eig
 family; csrc/README.md draws their layouts and csrc/cpu/controller_loop.h reads them:
 
     input             (T, B, F)
-    input_weight      (G, F)       G = 4 D gates of an LSTM in the order of torch.nn.LSTMCell; G = D for one tanh layer
+    input_weight      (G, F + R W) of [x, r]; G = 4 D gates of an LSTM in the order of torch.nn.LSTMCell; G = D for
+                                   one tanh layer
     bias              (G)          of an LSTM the sum of its two biases
-    recurrent_weight  (G, D + R W) of [h, r]; for one tanh layer (G, R W), since it does not see h
+    recurrent_weight  (G, D)       of h; for one tanh layer (G, 0), since it does not see h
     interface_weight  (I, D)
     interface_bias    (I)
     output            (B, D + R W) [h, r] before the first step
@@ -87,17 +88,28 @@ def hidden_dtype(cell: MemoryCell[Any], device_type: str) -> torch.dtype:
 
 
 def pack_weights(cell: MemoryCell[Any]) -> tuple[Tensor, ...]:
-    """The packed weights of a plain cell, from input_weight to interface_bias, widened to float32."""
-    controller, F = cell.controller, cell.input_size
+    """The weights of a plain cell, from input_weight to interface_bias, widened to float32."""
+    controller = cell.controller
     interface = widen(cell.interface.weight), widen(cell.interface.bias)
     if isinstance(controller, FeedForward):
         weight, bias = widen(controller.linear.weight), widen(controller.linear.bias)
-        of_input, of_read = weight.split([F, weight.shape[1] - F], 1)
-        return of_input, bias, of_read, *interface
+        return weight, bias, weight.new_empty(weight.shape[0], 0), *interface
     assert isinstance(controller, nn.LSTMCell)  # the caller has checked is_plain
-    weight, bias = widen(controller.weight_ih), widen(controller.bias_ih) + widen(controller.bias_hh)
-    of_input, of_read = weight.split([F, weight.shape[1] - F], 1)  # slices would each have a gradient of all columns
-    return of_input, bias, torch.cat([widen(controller.weight_hh), of_read], 1), *interface
+    bias = widen(controller.bias_ih) + widen(controller.bias_hh)
+    return widen(controller.weight_ih), bias, widen(controller.weight_hh), *interface
+
+
+def join_recurrent(input_weight: Tensor, recurrent_weight: Tensor, F: int) -> Tensor:
+    """The weight (G, D + R W) of [h, r], of one tanh layer (G, R W) of r, for kernels that take it in one piece."""
+    return torch.cat([recurrent_weight, input_weight[:, F:]], 1)
+
+
+def split_recurrent(d_input: Tensor, d_recurrent: Tensor, D: int) -> tuple[Tensor, Tensor]:
+    """Gradients of input_weight and recurrent_weight from those of the weights of x and of what they are joined to.
+
+    D: the columns of h in d_recurrent, none for one tanh layer.
+    """
+    return torch.cat([d_input, d_recurrent[:, D:]], 1), d_recurrent[:, :D].contiguous()
 
 
 def pack_state(cell: MemoryCell[Any], state: Any) -> tuple[Tensor, Tensor | None]:
@@ -112,10 +124,13 @@ def pack_state(cell: MemoryCell[Any], state: Any) -> tuple[Tensor, Tensor | None
 def packed_controller(
     x: Tensor, output: Tensor, cell: Tensor | None, input_weight: Tensor, bias: Tensor, recurrent_weight: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """A step of the controller with packed weights in plain PyTorch: h (B, D), and c or None."""
-    recurrent = output if cell is not None else output[:, output.shape[1] - recurrent_weight.shape[1] :]
-    gates = F.linear(x, input_weight, bias) + F.linear(recurrent, recurrent_weight)
-    return (torch.tanh(gates), None) if cell is None else controllers.lstm(gates, cell)
+    """A step of the controller in plain PyTorch: h (B, D), and c or None. output: [h, r] (B, D + R W) before it."""
+    reads = input_weight.shape[1] - x.shape[1]
+    hidden, read = output.split([output.shape[1] - reads, reads], 1)
+    gates = F.linear(torch.cat([x, read], 1), input_weight, bias)
+    if cell is None:
+        return torch.tanh(gates), None
+    return controllers.lstm(gates + F.linear(hidden, recurrent_weight), cell)
 
 
 def reference_loop(

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from torch.autograd import Function
 
-from mannkern.memories.function import is_differentiated_again, pull_back, takes
+from mannkern.memories.function import FastFunction, is_differentiated_again, pull_back, takes
 
 CONTROLLER = 8  # arguments of the controller, which come first; see mannkern.memories.episode
 ENDS = 3  # lengths, reset and initial memory, which follow the parts of the state
@@ -47,7 +46,7 @@ class EpisodeOperation(NamedTuple):
     choices: Callable[[Sequence[Tensor], Sequence[Any]], tuple[Tensor, ...]] = lambda saved, options: ()
 
 
-def episode_function(operation: EpisodeOperation) -> type[Function]:
+def episode_function(operation: EpisodeOperation) -> type[FastFunction]:
     """The Function whose arguments and results are those of ``forward``."""
     states, tensors = operation.states, CONTROLLER + operation.states + ENDS
     results = 2 + states  # that are not saved
@@ -85,4 +84,4 @@ def episode_function(operation: EpisodeOperation) -> type[Function]:
         return (first, *found, None, None, None if ends[1] is None else d_initial, *no_options)
 
     methods: dict[str, Any] = {"forward": forward, "setup_context": setup_context, "backward": backward}
-    return type(operation.name, (Function,), {name: staticmethod(method) for name, method in methods.items()})
+    return type(operation.name, (FastFunction,), {name: staticmethod(method) for name, method in methods.items()})

@@ -29,14 +29,8 @@ def takes(operation: Mapping[str, Any], *others: str) -> Callable[[Callable[...,
     return decorate
 
 
-class MemoryFunction(Function):
-    """A Function whose tensors have the batch B as dimension 0, except those listed in ``batch_at_dim1``.
-
-    batch_at_dim1: places of the inputs, and of the outputs, that have time as dimension 0 and the batch as dimension 1.
-    """
-
-    generate_vmap_rule = False
-    batch_at_dim1: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+class FastFunction(Function):
+    """A Function with a fast way to apply it."""
 
     @classmethod
     def apply_fast(cls, *args: Any) -> Any:
@@ -44,6 +38,16 @@ class MemoryFunction(Function):
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return cls.apply(*args)
         return super(Function, cls).apply(*args)  # type: ignore[misc]
+
+
+class MemoryFunction(FastFunction):
+    """A Function whose tensors have the batch B as dimension 0, except those listed in ``batch_at_dim1``.
+
+    batch_at_dim1: places of the inputs, and of the outputs, that have time as dimension 0 and the batch as dimension 1.
+    """
+
+    generate_vmap_rule = False
+    batch_at_dim1: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:

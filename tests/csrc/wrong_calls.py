@@ -85,14 +85,14 @@ def right_calls(dtype: torch.dtype = torch.float32, B: int = 2, N: int = 5, W: i
 
     for lstm in (True, False):
         F, D, heads = 3, 4, R + 1
-        G, seen = (4 * D, D + R * W) if lstm else (D, R * W)
+        G, hidden = (4 * D, D) if lstm else (D, 0)
         cell = rand(B, D) if lstm else None
         for width, mann in ((2 * R * W + 2 * R, True), (heads * (W + 6) + 2 * W, False)):
             controller = (
                 rand(T, B, F),
-                rand(G, F),
+                rand(G, F + R * W),
                 rand(G),
-                rand(G, seen),
+                rand(G, hidden),
                 rand(width, D),
                 rand(width),
                 rand(B, D + R * W),

@@ -169,7 +169,9 @@ def reference(args: Episode) -> tuple[list[Tensor], Tensor]:
     R, W = args.read_weights.shape[1], args.memory.shape[2]
     outputs, gap = [], args.usage.new_full(args.usage.shape[:1], float("inf"))
     for x in input:
-        i, f, g, o = (x @ input_weight.T + bias + output @ recurrent_weight.T).chunk(4, -1)
+        hidden, read = output.split([output.shape[1] - R * W, R * W], -1)
+        gates = torch.cat([x, read], -1) @ input_weight.T + bias + hidden @ recurrent_weight.T
+        i, f, g, o = gates.chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
         parts = (h @ interface_weight.T + interface_bias).split(

@@ -111,7 +111,7 @@ void linear_backward(const LinearBackward<T>& op, int64_t begin, int64_t end) {
   for (int64_t p = 0; p * P < op.K; ++p) {
     const T* panel = op.w + p * P;
     const int64_t columns = columns_of<T>(p, op.K);
-    if (p == whole) pack(Pack<T>{op.N, columns, {panel, op.w_row, 1}, packed}, 0, 1), panel = packed;
+    if (p == whole) pack(Pack<T>{op.N, columns, {panel, op.w_row, 1}, 0, packed, 0}, 0, 1), panel = packed;
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t first = begin + start(i);
       tile_of<T, kTileRows>(start(i + 1) - start(i), product, op.grad + first * op.N, panel,

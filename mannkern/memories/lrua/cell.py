@@ -6,13 +6,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from mannkern.integers import check_integer
 from mannkern.memories import state as states
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import check_decay, check_least_used, check_number_of_slots
 from mannkern.memories.episode import pack_state, saves_for_backward, split_last
+from mannkern.memories.function import FastFunction
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.interface import InterfaceVector, activate, interface_sizes
 from mannkern.memories.lrua.ops.cell import MANNCellFunction, mann_cell
@@ -21,7 +21,7 @@ from mannkern.memories.lrua.ops.episode_persistent import MANNEpisodePersistentF
 from mannkern.memories.lrua.ops.episode_recompute import MANNEpisodeRecomputeFunction
 from mannkern.memories.step import can_fuse, gradients_of, is_fused_state, weights_of
 
-_EPISODES: dict[str, type[Function]] = {  # by the overload of the operation
+_EPISODES: dict[str, type[FastFunction]] = {  # by the overload of the operation
     "default": MANNEpisodeFunction,
     "recompute": MANNEpisodeRecomputeFunction,
     "persistent": MANNEpisodePersistentFunction,
@@ -219,7 +219,7 @@ class MANNCell(MemoryCell[MANNState]):
         assert fused is not None  # the caller has checked it
         if fused.overload == "persistent" and cell is None:
             raise RuntimeError("controller: got one without c, need an LSTM for a MANN's episode as one kernel")
-        outputs, memory, read_weights, usage, c, *_ = _EPISODES[fused.overload].apply(
+        outputs, memory, read_weights, usage, c, *_ = _EPISODES[fused.overload].apply_fast(
             input,
             *controller,
             self._with_adds(weight, 0),

@@ -194,7 +194,7 @@ class NTMCell(MemoryCell[NTMState]):
         output, cell = pack_state(self, state)
         fused = self.episode_on(input.device)
         assert fused is not None  # the caller has checked it
-        outputs, memory, head_weights, c, *_ = _EPISODES[fused.overload].apply(
+        outputs, memory, head_weights, c, *_ = _EPISODES[fused.overload].apply_fast(
             input,
             *weights,
             output,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mannkern.memories.episode import join_recurrent, split_recurrent
 from mannkern.triton import controller, phases
 from mannkern.triton.graph import Operation, replay
 from mannkern.triton.launch.common import Maybe, run
@@ -27,13 +28,15 @@ def run_episode(loop: Operation, states: int, args: tuple[Any, ...]) -> tuple[Te
     takes the gates (T, B, G) before their activation, without the recurrent product; then the arguments from the
     recurrent weight to the memory's state, the phases, the initial memory, and the options.
     """
-    (input, input_weight, bias, *rest), (lengths, reset, initial_memory, *options) = (
+    (input, input_weight, bias, recurrent_weight, *rest), (lengths, reset, initial_memory, *options) = (
         args[: 8 + states],
         args[8 + states :],
     )
+    T, B, F = input.shape
     with _without_autocast(input.device.type):
-        gates = torch.addmm(bias, _running(input, lengths).flatten(0, 1), input_weight.t())
-    tensors = (gates.unflatten(0, input.shape[:2]), *rest, _phases(lengths, reset, len(input)), initial_memory)
+        gates = torch.addmm(bias, _running(input, lengths).flatten(0, 1), input_weight[:, :F].t())
+    recurrent_weight = join_recurrent(input_weight, recurrent_weight, F)
+    tensors = (gates.unflatten(0, (T, B)), recurrent_weight, *rest, _phases(lengths, reset, T), initial_memory)
     return replay(loop, tensors, tuple(options))
 
 
@@ -52,19 +55,24 @@ def run_episode_backward(
         args[-1 - options :],
     )
     input, input_weight, recurrent_weight, interface_weight, output = front[grads : grads + 5]
-    outputs, phase = front[grads + 6 + kept], _phases(lengths, reset, len(input))
-    tensors = (*front[:grads], *front[grads + 2 :], phase, initial_memory)
+    outputs, phase, F = front[grads + 6 + kept], _phases(lengths, reset, len(input)), input.shape[2]
+    joined = join_recurrent(input_weight, recurrent_weight, F)
+    tensors = (*front[:grads], joined, *front[grads + 3 :], phase, initial_memory)
     d_gates, d_interface, *d_state = replay(loop, tensors, tuple(others))
-    D, first = interface_weight.shape[1], output.shape[1] - recurrent_weight.shape[1]
+    D, first = interface_weight.shape[1], output.shape[1] - joined.shape[1]
     rows, vectors = d_gates.flatten(0, 1), d_interface.flatten(0, 1)
     first_reset, later_resets = (None, None) if reset is None else (reset[:1], reset[1:])
     with _without_autocast(input.device.type):
         d_recurrent = d_gates[0].t() @ _before(output[None, :, first:], first_reset)
         if len(d_gates) > 1:
             d_recurrent.addmm_(d_gates[1:].flatten(0, 1).t(), _before(outputs[:-1, :, first:], later_resets))
+        d_weight = rows.t() @ _running(input, lengths).flatten(0, 1)
+        d_weight, d_recurrent = split_recurrent(d_weight, d_recurrent, D - first)
+        d_input = (
+            (rows @ input_weight[:, :F]).view(input.shape) if needs_input_grad else input.new_empty(0, *input.shape[1:])
+        )
         return (
-            (rows @ input_weight).view(input.shape) if needs_input_grad else input.new_empty(0, *input.shape[1:]),
-            rows.t() @ _running(input, lengths).flatten(0, 1), rows.sum(0), d_recurrent,
+            d_input, d_weight, rows.sum(0), d_recurrent,
             vectors.t() @ outputs[..., :D].flatten(0, 1), vectors.sum(0), *d_state,
         )  # fmt: skip
 

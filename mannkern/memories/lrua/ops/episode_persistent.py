@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mannkern.memories.episode import checkpoint_every, controller_gradients, initial_memory_gradient
+from mannkern.memories.episode import (
+    checkpoint_every,
+    controller_gradients,
+    initial_memory_gradient,
+    join_recurrent,
+    split_recurrent,
+)
 from mannkern.memories.episode_function import episode_function
 from mannkern.memories.library import empty_like, operation
 from mannkern.memories.lrua.ops.episode import MANN_EPISODE, Eleven, Twelve
@@ -159,14 +165,16 @@ def mann_episode_backward(
     return *controller, *empty_like(memory, read_weights), d_usage, d_initial
 
 
-def run_episode(input: Tensor, input_weight: Tensor, bias: Tensor, *args: Any) -> Eleven:
+def run_episode(input: Tensor, input_weight: Tensor, bias: Tensor, recurrent_weight: Tensor, *args: Any) -> Eleven:
     """The kernel of ``mann_episode`` on a GPU."""
-    *weights_and_state, lengths, reset, _ = args[:11]
+    *layers_and_state, lengths, reset, _ = args[:10]
     _refuse_ends(lengths, reset)
-    projection = torch.addmm(bias, input.flatten(0, 1), input_weight.t()).unflatten(0, input.shape[:2])
-    *options, save_for_backward = args[11:]
+    F = input.shape[2]
+    projection = torch.addmm(bias, input.flatten(0, 1), input_weight[:, :F].t()).unflatten(0, input.shape[:2])
+    recurrent_weight = join_recurrent(input_weight, recurrent_weight, F)
+    *options, save_for_backward = args[10:]
     results: Eleven = mann_persistent["default"](
-        projection, *weights_and_state, *options, checkpoint_every(len(input)), save_for_backward
+        projection, recurrent_weight, *layers_and_state, *options, checkpoint_every(len(input)), save_for_backward
     )
     return results
 
@@ -182,17 +190,19 @@ def run_episode_backward(*args: Any) -> Twelve:
     grads, (input, input_weight, recurrent_weight, interface_weight, output, cell, *state) = args[:5], args[5:13]
     outputs, *saved, lengths, reset, _, per_head, decay, needs_input_grad = args[13:]
     _refuse_ends(lengths, reset)
+    F, recurrent_weight = input.shape[2], join_recurrent(input_weight, recurrent_weight, input.shape[2])
     d_gates, d_interface, *d_state = mann_persistent_backward["default"](
         *grads, recurrent_weight, interface_weight, cell, *state, *saved, per_head, decay, checkpoint_every(len(input))
     )
     gates, interface = d_gates.flatten(0, 1), d_interface.flatten(0, 1)
     before = torch.cat([output.unsqueeze(0), outputs[:-1]]).flatten(0, 1)
     hidden = outputs[..., : cell.shape[1]].flatten(0, 1)
+    d_weight, d_recurrent = split_recurrent(gates.t() @ input.flatten(0, 1), gates.t() @ before, cell.shape[1])
     return (
-        d_gates @ input_weight if needs_input_grad else input.new_empty((0, *input.shape[1:])),
-        gates.t() @ input.flatten(0, 1),
+        d_gates @ input_weight[:, :F] if needs_input_grad else input.new_empty((0, *input.shape[1:])),
+        d_weight,
         gates.sum(0),
-        gates.t() @ before,
+        d_recurrent,
         interface.t() @ hidden,
         interface.sum(0),
         *d_state,
