@@ -18,7 +18,7 @@ struct Pack {
   int64_t K, N;
   Matrix<T> b;         // (K,N): columns [column,column + N) of the packed matrix, some of its rows
   int64_t column;
-  T* panels;           // (panels,rows of a panel,columns of a panel), from the first row of b on: csrc/README.md draws it
+  T* panels;           // (panels,rows of a panel,columns of a panel), from the first row of b on; csrc/README.md
   int64_t panel_size;  // numbers of a panel
 };
 

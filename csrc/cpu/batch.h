@@ -71,14 +71,16 @@ class Batch {
   // From the episode number `begin` on, at step t: whether an episode starts anew; null: none does.
   const bool* reset(int64_t begin, int64_t t) const { return offset_or_null(reset_, t * B_ + begin); }
 
-  // The shares of a chunk, or of all. Each thread gets as many, because they take equally long, but none has fewer than
-  // kRows episodes, as products of fewer rows are slower. Where a thread would have none, there is one share, and
-  // threads split each of its products instead.
+  // The shares of a chunk, or of all. Each thread gets as many, because they take equally long, and at least two, so
+  // that where others use the machine the thread that runs takes more; but none has fewer than kRows episodes, as
+  // products of fewer rows are slower. Where a thread would have none, there is one share, and threads split each of
+  // its products instead.
   std::vector<Share> shares(const Chunk& chunk) const {
     const int64_t threads = torch::stable::get_num_threads(), least = (chunk.B + kShare - 1) / kShare;
     int64_t count = (least + threads - 1) / threads * threads;
-    if (count * kRows > chunk.B) count = std::max<int64_t>(1, chunk.B / kRows);
-    if (count < threads) count = 1;
+    if (threads > 1) count = std::max(count, 2 * threads);
+    if (count * kRows > chunk.B) count = chunk.B / kRows / threads * threads;
+    count = std::max<int64_t>(count, 1);
     std::vector<Share> shares;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t first = i * chunk.B / count;

@@ -10,22 +10,6 @@
 
 namespace mannkern {
 
-// A weight, which may be some columns of a larger one.
-template <class T>
-Matrix<T> weight(Call<T>& call, const Tensor& t, const char* name, int64_t rows, int64_t columns) {
-  call.check(t, name, {rows, columns});
-  if (t.stride(1) == 1 && t.stride(0) > columns) {
-    check_storage(t, name, {rows, columns}, false, sizeof(T));
-    return rows_of(static_cast<const T*>(t.const_data_ptr()), t.stride(0));
-  }
-  return rows_of(call.in(t, name, {rows, columns}), columns);
-}
-// Its columns from `first` on.
-template <class T>
-Matrix<T> columns_from(const Matrix<T>& weight, int64_t first) {
-  return {weight.data + first, weight.row, weight.column};
-}
-
 // Inputs of the controller and its interface. Weights are as torch.nn.LSTMCell and torch.nn.Linear have them: rows are
 // outputs, and the four gates of an LSTM follow each other.
 struct ControllerArgs {

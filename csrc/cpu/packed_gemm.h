@@ -18,6 +18,22 @@ Matrix<T> transposed(const Matrix<T>& a) {
   return {a.data, a.column, a.row};
 }
 
+// A weight, which may be some columns of a larger one.
+template <class T>
+Matrix<T> weight(Call<T>& call, const Tensor& t, const char* name, int64_t rows, int64_t columns) {
+  call.check(t, name, {rows, columns});
+  if (t.stride(1) == 1 && t.stride(0) > columns) {
+    check_storage(t, name, {rows, columns}, false, sizeof(T));
+    return rows_of(static_cast<const T*>(t.const_data_ptr()), t.stride(0));
+  }
+  return rows_of(call.in(t, name, {rows, columns}), columns);
+}
+// Its columns from `first` on.
+template <class T>
+Matrix<T> columns_from(const Matrix<T>& weight, int64_t first) {
+  return {weight.data + first, weight.row, weight.column};
+}
+
 // A part (K,N) of a matrix, whose first number is number (row,column) of that matrix.
 template <class T>
 struct Part {
@@ -40,11 +56,11 @@ class PackedMatrix {
         over_batch((column + columns + P - 1) / P - column / P, rows * P / 16, kernels<T>().pack,
                    Pack<T>{rows, columns, b, column, data<T>(panels_) + row * P, K * P});
   }
-  // c = a (M,K) times this matrix; the M rows of c are c_stride apart. last_first: see Product.
-  void multiply(const Matrix<T>& a, int64_t M, T* c, int64_t c_stride, bool last_first = false) const {
+  // c = a (M,K) times this matrix; the M rows of c are c_stride apart.
+  void multiply(const Matrix<T>& a, int64_t M, T* c, int64_t c_stride) const {
     // over_batch counts work in units that take as long as sixteen multiplications here
     over_batch(panels_.size(0), M * K_ * panel() / 16, kernels<T>().gemm,
-               Product<T>{M, N_, K_, a, data<T>(panels_), c, c_stride, false, last_first});
+               Product<T>{M, N_, K_, a, data<T>(panels_), c, c_stride, false});
   }
 
   // The same for `steps` matrices a, a_step numbers apart, with results c_step apart.

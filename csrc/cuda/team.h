@@ -114,6 +114,7 @@ class Row {
   __device__ static T exp(T v) { return std::exp(v); }
   __device__ static T log(T v) { return std::log(v); }
   __device__ static T power(T v, T e) { return std::pow(v, e); }
+  __device__ static T lower_power(T v, T, T e) { return power(v, e); }
 
  private:
   const Group group_;

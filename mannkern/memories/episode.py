@@ -109,7 +109,7 @@ def split_recurrent(d_input: Tensor, d_recurrent: Tensor, D: int) -> tuple[Tenso
 
     D: the columns of h in d_recurrent, none for one tanh layer.
     """
-    return torch.cat([d_input, d_recurrent[:, D:]], 1), d_recurrent[:, :D]
+    return torch.cat([d_input, d_recurrent[:, D:]], 1), d_recurrent[:, :D].contiguous()
 
 
 def pack_state(cell: MemoryCell[Any], state: Any) -> tuple[Tensor, Tensor | None]:

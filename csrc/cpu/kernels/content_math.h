@@ -160,10 +160,11 @@ void read_backward_keys(T* grad_key, T* grad_strength, T* grad_weights, const T*
     const T center = grad_strength ? mannkern::weighted_mean(team, cos, w) : 0;
     Vec<T> grad_b = {};
     for (int64_t i = 0; i < s.Np; i += L) {
-      const Vec<T> dz = load(w + i) * (load(gw + i) - mean), slope = dz * load(cos + i), n = load(norm + i);
+      const Vec<T> dz = load(w + i) * (load(gw + i) - mean), n = load(norm + i), inverse = 1 / n;
       grad_b += dz * (load(cos + i) - center);
-      store(pull + i, dz * b / n);
-      store(scratch.shrink + i, load(scratch.shrink + i) + (n > kEps<T> ? slope * b / n : Vec<T>{}));
+      const Vec<T> of_dot = dz * b * inverse;
+      store(pull + i, of_dot);
+      store(scratch.shrink + i, load(scratch.shrink + i) + (n > kEps<T> ? of_dot * load(cos + i) : Vec<T>{}));
     }
     if (grad_strength) grad_strength[h] = lane_sum<T>(grad_b);
   }

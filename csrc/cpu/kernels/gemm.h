@@ -40,9 +40,12 @@ void pack(const Pack<T>& op, int64_t begin, int64_t end) {
     const int64_t columns = smaller(P - first, op.column + op.N - p * P - first);
     if (column == 1) {
       for (int64_t k = 0; k < op.K; ++k) {
-        if (columns == P) std::memcpy(out + k * P, from + k * row, P * sizeof(T));
-        else
-          for (int64_t n = 0; n < P - first; ++n) out[k * P + n] = n < columns ? from[k * row + n] : T(0);
+        if (columns == P) {
+          std::memcpy(out + k * P, from + k * row, P * sizeof(T));
+        } else {
+          std::memcpy(out + k * P, from + k * row, columns * sizeof(T));
+          std::memset(out + k * P + columns, 0, (P - first - columns) * sizeof(T));
+        }
       }
       continue;
     }
@@ -68,15 +71,19 @@ void pack_rows(const PackRows<T>& op, int64_t begin, int64_t end) {
   constexpr int64_t P = kPanel<T>;
   for (int64_t p = begin; p < end; ++p) {
     T* out = op.panels + p * P * op.K;
-    const int64_t columns = columns_of<T>(p, op.N), at = op.first + p * P, of_first = op.split - at;
-    const bool one_part = of_first >= columns || of_first <= 0;
-    const T* const* rows = of_first > 0 ? op.rows : op.others;
-    const int64_t from = of_first > 0 ? at : -of_first;
+    const int64_t columns = columns_of<T>(p, op.N), at = op.first + p * P;
+    if (columns == P && (at + P <= op.split || at >= op.split)) {
+      const T* const* rows = at < op.split ? op.rows : op.others;
+      const int64_t from = at < op.split ? at : at - op.split;
+      for (int64_t k = 0; k < op.K; ++k) std::memcpy(out + k * P, rows[k] + from, P * sizeof(T));
+      continue;
+    }
+    const int64_t of_rows = at < op.split ? smaller(op.split - at, columns) : 0;
     for (int64_t k = 0; k < op.K; ++k, out += P) {
-      if (columns == P && one_part) std::memcpy(out, rows[k] + from, P * sizeof(T));
-      else
-        for (int64_t n = 0; n < P; ++n)
-          out[n] = n >= columns ? T(0) : one_part || n < of_first ? rows[k][from + n] : op.others[k][n - of_first];
+      if (of_rows > 0) std::memcpy(out, op.rows[k] + at, of_rows * sizeof(T));
+      if (of_rows < columns)
+        std::memcpy(out + of_rows, op.others[k] + at + of_rows - op.split, (columns - of_rows) * sizeof(T));
+      std::memset(out + columns, 0, (P - columns) * sizeof(T));
     }
   }
 }
@@ -107,6 +114,9 @@ template <class T, int Rows, int Vectors>
 void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t columns, int64_t panel_row) {
   constexpr int L = Lanes<T>::L;
   const int64_t row = op.a.row, column = op.a.column;
+  if (op.M * op.c_stride > kInCache)  // or the sums would wait for C at the end
+    for (int r = 0; r < Rows; ++r)
+      for (int v = 0; v <= Vectors; ++v) __builtin_prefetch(c + r * op.c_stride + v * L, 1);
   Vec<T> sum[Rows][Vectors] = {}, b[Vectors];
   for (int64_t k = 0; k < op.K; ++k, a += column, panel += panel_row) {
     for (int v = 0; v < Vectors; ++v) b[v] = load(panel + v * L);

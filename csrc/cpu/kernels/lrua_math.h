@@ -88,7 +88,7 @@ template <class T, class M>
 void step(M X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const T* previous, const T* usage,
           const InterfaceVector<T>& interface, const LRUAOptions& options, const ReadScratch<T>& scratch,
           const Sizes<T>& s) {
-  least_used(slots, usage, options.n, rows.norm, s);
+  least_used(slots, usage, options.n, scratch.shrink, s);
   write_weights(rows.write_weights, previous, interface.gate, slots, options, s);
   clear_slot(X, slots[0], s);
   update_and_address(X, rows.write_weights, interface.add, rows.read_weights, rows.cosine, rows.norm, scratch.unit,

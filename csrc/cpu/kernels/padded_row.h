@@ -55,6 +55,11 @@ class Row {
   static Value exp(Value v) { return exp_nonpositive<T>(v); }
   static Value log(Value v) { return logarithm<T>(v); }
   static Value power(Value v, T e) { return power_below_one<T>(v, e); }
+  // p / v, but where p may have lost digits: there it may be below 1e-30.
+  static Value lower_power(Value v, Value p, T e) {
+    const Value known = p < T(1e-30) ? Value{} : Value{} + T(1);
+    return lane_sum<T>(known) == L ? p / v : power_below_one<T>(v, e);
+  }
 
   const int64_t N, Np;
 

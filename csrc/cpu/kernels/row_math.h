@@ -10,6 +10,7 @@
 //   fill_halo(p)               makes the numbers that members stored to p ready for load_shifted
 //   exp(v), log(v)             exp of v <= 0; log of v >= 0, -inf at 0
 //   power(v, e)                v^e for v in [0,1] and e >= 0, with 0^0 = 1, accurate to the last bits at any e
+//   lower_power(v, p, e)       the same where p = v^(e + 1) is known
 // Every member passes the same scalars by reference and gets the same result in them. Rows do not overlap unless a
 // comment says so. Gradients are named d_x for the gradient with respect to x.
 #pragma once
@@ -145,13 +146,13 @@ MANNKERN_BOTH void sharpen_backward(const Team& team, T* d_s, T& d_y, const T* d
   const T top = team.max([&](auto i) { return team.load(w_s, i); });
   const T mean = weighted_mean(team, d_w, w);
   const T largest = team.max([&](auto i) { return team.load(w, i); });  // 1 / sum of the powers: the largest is 1
-  const T lift = top == 0 ? 1 : 0;
+  const T lift = top == 0 ? 1 : 0, unscale = 1 / largest;
   y = bounded(y);
   T scale = top < kLeastTop<T> ? T(0) : y * largest / top;
   if (scale > kMost<T>) scale = kMost<T>;  // so that 0 times it is 0
   d_y = team.sum([&](auto i) {
     const Value r = (team.load(w_s, i) + lift) / (top + lift), above = team.load(d_w, i) - mean;
-    team.store(d_s, i, scale * team.power(r, y - 1) * above);
+    team.store(d_s, i, scale * team.lower_power(r, team.load(w, i) * unscale, y - 1) * above);
     return above * team.load(w, i) * team.log(r > 0 ? r : Value{} + T(1));
   });
   team.fill_halo(d_s);

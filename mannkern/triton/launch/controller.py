@@ -36,7 +36,7 @@ def run_episode(loop: Operation, states: int, args: tuple[Any, ...]) -> tuple[Te
     with _without_autocast(input.device.type):
         gates = torch.addmm(bias, _running(input, lengths).flatten(0, 1), input_weight[:, :F].t())
     recurrent_weight = join_recurrent(input_weight, recurrent_weight, F)
-    tensors = (gates.view(T, B, -1), recurrent_weight, *rest, _phases(lengths, reset, T), initial_memory)
+    tensors = (gates.unflatten(0, (T, B)), recurrent_weight, *rest, _phases(lengths, reset, T), initial_memory)
     return replay(loop, tensors, tuple(options))
 
 
