@@ -91,13 +91,38 @@ def memory_table() -> str:
     return markdown(["peak memory over the start", "T", "B", "MiB"], lines)
 
 
+def curves_table() -> str:
+    """The time of an episode on one thread against T, N, W and R, and how many times the bound it is."""
+    report: dict[str, Any] = json.loads((RESULTS / "cpu-curves.json").read_text())
+    sizes: dict[str, dict[int, dict[str, float]]] = {}
+    for row in report["rows"]:
+        sizes.setdefault(row["curve"], {}).setdefault(row["size"], {})[row["name"]] = 1e6 / row["episodes_per_second"]
+    lines = [
+        [
+            f"training step, {curve}" if curve == "T" else f"step alone, {curve}",
+            f"{size:,}",
+            f"{us['cpp']:,.0f} us",
+            f"{us['bound']:,.0f} us" if us["bound"] >= 10 else f"{us['bound']:.1f} us",
+            f"{us['cpp'] / us['bound']:.1f}",
+        ]
+        for curve, measured in sizes.items()
+        for size, us in measured.items()
+    ]
+    return markdown(["forward + backward, B = 16, one thread", "", "mannkern, per episode", "bound", "times"], lines)
+
+
 def write() -> None:
     """Put the tables between the marks of docs/performance.md, and the small tables between those of README.md.
 
     Raises ValueError where a document lacks its marks.
     """
     texts = {
-        PERFORMANCE: [table(), memory_table(), *(text for report in gpu_reports() for text in gpu_tables(report))],
+        PERFORMANCE: [
+            table(),
+            curves_table(),
+            memory_table(),
+            *(text for report in gpu_reports() for text in gpu_tables(report)),
+        ],
         README: [small_table(), *(small_gpu_table(report) for report in gpu_reports())],
     }
     for name, tables in texts.items():
@@ -157,4 +182,4 @@ if __name__ == "__main__":
         write()
     else:
         of_gpus = [text for report in gpu_reports() for text in gpu_tables(report)]
-        print("\n\n".join([table(), memory_table(), small_table(), *of_gpus]))
+        print("\n\n".join([table(), curves_table(), memory_table(), small_table(), *of_gpus]))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.table import gpu_reports, gpu_table, memory_table, small_gpu_table, table
+from bench.table import curves_table, gpu_reports, gpu_table, memory_table, small_gpu_table, table
 from tests.docs.markdown import python_blocks, text
 
 README, PERFORMANCE = text("README.md"), text("docs/performance.md")
@@ -24,7 +24,7 @@ def test_rows_of_a_table_by_hand() -> None:
 
 
 def test_figures_are_the_measured_ones() -> None:
-    for measured in (table(), memory_table(), *map(gpu_table, gpu_reports())):
+    for measured in (table(), curves_table(), memory_table(), *map(gpu_table, gpu_reports())):
         assert measured in PERFORMANCE
     for measured in map(small_gpu_table, gpu_reports()):
         assert measured in README

@@ -38,8 +38,7 @@ struct Product {
   const T* panels;  // B (K,N), as Pack wrote it
   T* c;             // (M,N), rows c_stride apart; overlaps neither a nor panels
   int64_t c_stride;
-  bool add;        // C += A B; false: C = A B, and what is in C is not read
-  bool last_first;  // which panels come first: products with the same B that take turns find some of it in the cache
+  bool add;  // C += A B; false: C = A B, and what is in C is not read
 };
 
 // `steps` products with one B, of A and C that lie a_step and c_step numbers apart. A panel stays in the first cache for

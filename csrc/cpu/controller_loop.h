@@ -19,6 +19,12 @@ struct ControllerArgs {
   const Tensor& interface_weight;  // (I,D)
   const Tensor& output;            // (B,O): [h, r] before the first step
   const Maybe& cell;               // (B,D): c before the first step; none with a tanh layer
+
+  // Whether the three weights are in bfloat16: then so are products.
+  template <class T>
+  bool bfloat16() const {
+    return is_bfloat16<T>(recurrent_weight);
+  }
 };
 
 // The forward pass. Each share of the batch has Steps of its own, which threads run side by side.
@@ -36,12 +42,14 @@ class ControllerLoop {
         gates_(allocate_large<T>({saves_gates_ ? s.T : 0, s.B, s.gates()})),
         scratch_(call.out({workers(shares.size()), scratch_size()})),
         input_weight_(weight(call, args.input_weight, "input_weight", s.gates(), s.inputs())),
-        to_gates_(transposed(input_weight_), s.F, s.gates()),
+        to_gates_(transposed(input_weight_), s.F, s.gates(), args.bfloat16<T>()),
         recurrent_(s.recurrent(), s.gates(),
                    {{transposed(weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.hidden())),
                      s.hidden(), s.gates(), 0, 0},
-                    {transposed(columns_from(input_weight_, s.F)), s.reads(), s.gates(), s.hidden(), 0}}),
-        to_interface_(transposed(weight(call, args.interface_weight, "interface_weight", s.I, s.D)), s.D, s.I),
+                    {transposed(columns_from(input_weight_, s.F)), s.reads(), s.gates(), s.hidden(), 0}},
+                   args.bfloat16<T>()),
+        to_interface_(transposed(weight(call, args.interface_weight, "interface_weight", s.I, s.D)), s.D, s.I,
+                      args.bfloat16<T>()),
         bias_(call.in(bias, "bias", {s.gates()})), input_(call.in(args.input, "input", {s.T, s.B, s.F})),
         first_output_(call.in(args.output, "output", {s.B, s.O})), first_cell_(call.in(args.cell, "cell", {s.B, s.D})) {}
 
@@ -154,7 +162,7 @@ class ControllerLoopBackward {
   ControllerLoopBackward(Call<T>& call, const ControllerShape& s, const Batch& batch, const std::vector<Share>& shares,
                          const ControllerArgs& args, const Tensor& outputs, const Tensor& gates, const Tensor& cells,
                          const Maybe& grad_outputs, const Maybe& grad_cell, bool needs_input_grad)
-      : weights(s, batch), input(allocate_large<T>({needs_input_grad ? s.T : 0, s.B, s.F})),
+      : weights(s, batch, args.bfloat16<T>()), input(allocate_large<T>({needs_input_grad ? s.T : 0, s.B, s.F})),
         output(copy_or_zeros(call, std::nullopt, "output", {s.B, s.O})),
         cell(copy_or_zeros(call, grad_cell, "grad_cell", {s.lstm ? s.B : 0, s.D})), s_(s), batch_(batch),
         share_(largest(shares)), scratch_(call.out({workers(shares.size()), 2 * share_, s.D})),
@@ -162,14 +170,15 @@ class ControllerLoopBackward {
         to_output_(s.gates(), s.recurrent(),
                    {{weight(call, args.recurrent_weight, "recurrent_weight", s.gates(), s.hidden()), s.gates(),
                      s.hidden(), 0, 0},
-                    {columns_from(input_weight_, s.F), s.gates(), s.reads(), 0, s.hidden()}}),
-        to_hidden_(weight(call, args.interface_weight, "interface_weight", s.I, s.D), s.I, s.D),
+                    {columns_from(input_weight_, s.F), s.gates(), s.reads(), 0, s.hidden()}},
+                   args.bfloat16<T>()),
+        to_hidden_(weight(call, args.interface_weight, "interface_weight", s.I, s.D), s.I, s.D, args.bfloat16<T>()),
         input_(call.in(args.input, "input", {s.T, s.B, s.F})), first_(call.in(args.output, "output", {s.B, s.O})),
         first_cell_(call.in(args.cell, "cell", {s.B, s.D})), outputs_(call.in(outputs, "outputs", {s.T, s.B, s.O})),
         gates_(call.in(gates, "gates", {s.lstm ? s.T : 0, s.B, s.gates()})),
         cells_(call.in(cells, "cells", {s.lstm ? s.T : 0, s.B, s.D})),
         grad_outputs_(call.in(grad_outputs, "grad_outputs", {s.T, s.B, s.O})) {
-    if (needs_input_grad) to_input_.emplace(input_weight_, s.gates(), s.F);
+    if (needs_input_grad) to_input_.emplace(input_weight_, s.gates(), s.F, args.bfloat16<T>());
   }
 
   class Steps {

@@ -35,6 +35,13 @@ bool runs_here(const InstructionSet* isa) {
 const InstructionSet* instruction_set =
     *std::find_if(std::begin(kInstructionSets), std::end(kInstructionSets), runs_here);
 
+const BFloat16Products* bfloat16_products() {
+#if defined(__x86_64__)
+  if (instruction_set == &isa_avx512 && __builtin_cpu_supports("avx512bf16")) return &avx512_bfloat16;
+#endif
+  return nullptr;
+}
+
 }  // namespace mannkern
 
 // What mannkern/backends/native.py calls. mannkern_set_isa returns 0 where this machine cannot run the instruction set.
@@ -45,5 +52,7 @@ MANNKERN_EXPORT int mannkern_set_isa(const char* name) {
     if (std::strcmp(isa->name, name) == 0 && mannkern::runs_here(isa)) return mannkern::instruction_set = isa, 1;
   return 0;
 }
+// Whether products with weights in bfloat16 are products of bfloat16.
+MANNKERN_EXPORT int mannkern_multiplies_bfloat16() { return mannkern::bfloat16_products() != nullptr; }
 // Bytes of a vector of the instruction set in use: a slot block is two vectors.
 MANNKERN_EXPORT int64_t mannkern_vector_bytes() { return mannkern::instruction_set->bytes; }

@@ -15,6 +15,8 @@ const Kernels<T>& kernels() {
   else return instruction_set->f64;
 }
 
+const BFloat16Products* bfloat16_products();  // null where the machine has none, or does not use them
+
 // Slots of a slot block, for numbers of `bytes` each: two vectors of the instruction set in use. Python's twin is
 // block() in mannkern/backends/native.py.
 inline int64_t block_slots(int64_t bytes) { return 2 * instruction_set->bytes / bytes; }

@@ -33,8 +33,8 @@ struct ControllerShape {
 template <class T>
 class WeightGradients {
  public:
-  WeightGradients(const ControllerShape& s, const Batch& batch)
-      : s_(s), batch_(batch), sums_(sums()), chunk_sums_(batch.chunks.size() > 1 ? sums() : sums_),
+  WeightGradients(const ControllerShape& s, const Batch& batch, bool bfloat16)
+      : s_(s), batch_(batch), kernels_(bfloat16), sums_(sums()), chunk_sums_(batch.chunks.size() > 1 ? sums() : sums_),
         grad_gates_(allocate_large<T>({s.T * batch.largest(), s.gates()})),
         grad_interface_(allocate_large<T>({s.T * batch.largest(), s.I})), zeros_(s.O) {
     if (batch.chunks.size() > 1 || batch.chunks[0].rows.back() == 0)
@@ -136,8 +136,9 @@ class WeightGradients {
     kernels<T>().pack_rows(PackRows<T>{K, N, first, factor.split, factor.rows.data() + from,
                                        factor.others.empty() ? nullptr : factor.others.data() + from, panels},
                            0, count);
-    kernels<T>().gemm(Product<T>{M, N, K, transposed(rows_of<T>(data<T>(factor.grads) + from * M, M)), panels,
-                                 data<T>(chunk_sums_[piece.sum]) + first, factor.columns, piece.add, false},
+    if (kernels_.round) kernels_.round(panels, K, 0, count);
+    kernels_.gemm(Product<T>{M, N, K, transposed(rows_of<T>(data<T>(factor.grads) + from * M, M)), panels,
+                                 data<T>(chunk_sums_[piece.sum]) + first, factor.columns, piece.add},
                       0, count);
     piece.add = true;
   }
@@ -160,6 +161,7 @@ class WeightGradients {
 
   const ControllerShape s_;
   const Batch& batch_;
+  const MatrixKernels<T> kernels_;
   // gradients of input_weight, recurrent_weight, interface_weight, bias and interface_bias, of all and of one chunk
   const std::array<Tensor, 5> sums_, chunk_sums_;
   const Tensor grad_gates_, grad_interface_;  // of one chunk, the rows of all steps behind each other

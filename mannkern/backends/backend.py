@@ -26,6 +26,7 @@ class FusedEpisode(NamedTuple):
     takes_lengths: whether it takes lengths and resets; without, such episodes run step by step
     longest_first: whether it wants the longest episodes of a batch first
     controllers:   the controllers of a cell that it has
+    multiplies_bfloat16: () -> whether products with weights in bfloat16 are products of bfloat16 on this machine
     """
 
     overload: str
@@ -33,6 +34,7 @@ class FusedEpisode(NamedTuple):
     takes_lengths: bool = True
     longest_first: bool = False
     controllers: tuple[str, ...] = ("lstm", "feedforward")
+    multiplies_bfloat16: Callable[[], bool] = lambda: False
 
 
 class Backend(NamedTuple):

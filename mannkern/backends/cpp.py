@@ -10,11 +10,13 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
     return native.reason if device_type == "cpu" else f"backend 'cpp' runs on the CPU, not on {device_type!r}"
 
 
+_EPISODE = FusedEpisode("default", longest_first=True, multiplies_bfloat16=lambda: native.multiplies_bfloat16)
+
 BACKEND = Backend(
     "cpp",
     families=("lrua", "ntm"),
     devices=("cpu",),
     why_not=_why_not,
-    episodes=dict.fromkeys(("lrua", "ntm"), FusedEpisode("default", longest_first=True)),
+    episodes=dict.fromkeys(("lrua", "ntm"), _EPISODE),
     fuses_steps=True,
 )

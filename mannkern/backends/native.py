@@ -27,6 +27,8 @@ _handle, reason = _load("_C.pyd" if os.name == "nt" else "_C.abi3.so", "a C++ co
 if _handle is not None:
     _handle.mannkern_isa.restype = ctypes.c_char_p
     _handle.mannkern_vector_bytes.restype = ctypes.c_int64
+# whether the instruction set in use has products of bfloat16; a variable, which torch.compile can read
+multiplies_bfloat16 = _handle is not None and bool(_handle.mannkern_multiplies_bfloat16())
 
 _cuda: ctypes.CDLL | None = None
 cuda_reason = f"this PyTorch is built without CUDA; https://pytorch.org has one with it, then: {_BUILD}"
@@ -43,7 +45,11 @@ def isa() -> str:
 
 def set_isa(name: str) -> bool:
     """Use another instruction set from now on, for tests and benchmarks; False where this machine cannot run it."""
-    return _handle is not None and bool(_handle.mannkern_set_isa(name.encode()))
+    global multiplies_bfloat16
+    if _handle is None or not _handle.mannkern_set_isa(name.encode()):
+        return False
+    multiplies_bfloat16 = bool(_handle.mannkern_multiplies_bfloat16())
+    return True
 
 
 def block(dtype: torch.dtype) -> int:

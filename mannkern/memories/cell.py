@@ -184,11 +184,13 @@ class MemoryCell(nn.Module, Generic[State]):
         state: Any,
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
+        bfloat16: bool = False,
     ) -> tuple[Tensor, Any]:
         """All steps of input (T, B, F) as one operation, on a backend that has it: outputs (T, B, D + R W), state.
 
         weights: this cell's, from :func:`mannkern.memories.episode.pack_weights`. lengths (B,), the longest first where
         the backend wants it, and reset (T, B): as :meth:`mannkern.memories.sequence.MemorySequence.forward` has them.
+        bfloat16: whether products with the weights are in bfloat16, where the backend has them.
         """
         raise NotImplementedError
 

@@ -242,8 +242,8 @@ def controller_gradients(
     needs_input_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the first eight arguments; that of the input is (0, B, F) where it is not needed."""
-    d_weights = empty_like(
-        input_weight, input_weight[:, 0], recurrent_weight, interface_weight, interface_weight[:, 0], output
-    )
+    # gradients of weights in bfloat16 are float32
+    weights = [memory.new_empty(x.shape) for x in (input_weight, recurrent_weight, interface_weight)]
+    d_weights = empty_like(weights[0], weights[0][:, 0], *weights[1:], weights[2][:, 0], output)
     d_input = memory.new_empty((input.shape[0] if needs_input_grad else 0, *input.shape[1:]))
     return d_input, *d_weights, last_cell(cell, memory, interface_weight)

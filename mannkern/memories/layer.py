@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,18 +34,28 @@ def run(
     if fused is None:
         return _loop(cell, input, state, lengths, reset)
     dtype, device = hidden_dtype(cell, input.device.type), input.device.type
+    bfloat16 = _multiplies_bfloat16(cell, fused, device)
     # in float32 what has half precision, or would have it under autocast
     input = input.to(compute_dtype(cell.interface.weight))
     with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
         run_episode = _run_longest_first if fused.longest_first else _in_batch_chunks
-        output, state = run_episode(cell, input, pack_weights(cell), state, lengths, reset)
+        episode = partial(cell.fused_episode, bfloat16=True) if bfloat16 else cell.fused_episode
+        output, state = run_episode(episode, input, pack_weights(cell), state, lengths, reset)
     if output.dtype == dtype:
         return output, state
     return output.to(dtype), state._replace(controller=tuple(x.to(dtype) for x in state.controller))
 
 
+def _multiplies_bfloat16(cell: MemoryCell[Any], fused: FusedEpisode, device_type: str) -> bool:
+    """Whether products of an episode are in bfloat16: by autocast or the parameters, where the kernels have them."""
+    dtype = cell.interface.weight.dtype
+    if dtype == torch.float32 and torch.is_autocast_enabled(device_type):
+        dtype = torch.get_autocast_dtype(device_type)
+    return dtype == torch.bfloat16 and fused.multiplies_bfloat16()
+
+
 def _run_longest_first(
-    cell: MemoryCell[Any],
+    episode: Callable[..., tuple[Tensor, Any]],
     input: Tensor,
     weights: tuple[Tensor, ...],
     state: Any,
@@ -52,11 +64,11 @@ def _run_longest_first(
 ) -> tuple[Tensor, Any]:
     """The fused episode with the batch in the order of the lengths."""
     if lengths is None or is_longest_first(lengths):
-        return _in_batch_chunks(cell, input, weights, state, lengths, reset)
+        return _in_batch_chunks(episode, input, weights, state, lengths, reset)
     order = lengths.argsort(descending=True, stable=True)
     back, reset = order.argsort(), None if reset is None else reset[:, order]
     sorted_state = reorder(state, order)
-    output, state = _in_batch_chunks(cell, input[:, order], weights, sorted_state, lengths[order], reset)
+    output, state = _in_batch_chunks(episode, input[:, order], weights, sorted_state, lengths[order], reset)
     return output[:, back], reorder(state, back)
 
 
@@ -73,7 +85,7 @@ def _fused_episode(
 
 
 def _in_batch_chunks(
-    cell: MemoryCell[Any],
+    episode: Callable[..., tuple[Tensor, Any]],
     input: Tensor,
     weights: tuple[Tensor, ...],
     state: Any,
@@ -87,10 +99,10 @@ def _in_batch_chunks(
     (docs/facts.md). torch.compile sees one call, because the number of calls would be a constant to it.
     """
     if torch.compiler.is_compiling() or not torch.is_grad_enabled() or input.device.type != "cpu":
-        return cell.fused_episode(input, weights, state, lengths, reset)
+        return episode(input, weights, state, lengths, reset)
     size, B = 64 * max(2, torch.get_num_threads()), input.shape[1]
     if size >= B:
-        return cell.fused_episode(input, weights, state, lengths, reset)
+        return episode(input, weights, state, lengths, reset)
     count = -(-B // size)
     nothing = [None] * count
     chunks = zip(
@@ -100,7 +112,7 @@ def _in_batch_chunks(
         nothing if reset is None else reset.tensor_split(count, 1),
         strict=True,
     )
-    outputs, states = zip(*(cell.fused_episode(x, weights, *rest) for x, *rest in chunks), strict=True)
+    outputs, states = zip(*(episode(x, weights, *rest) for x, *rest in chunks), strict=True)
     return torch.cat(outputs, 1), join(states)
 
 

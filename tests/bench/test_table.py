@@ -50,6 +50,7 @@ def test_tables_are_written_between_the_marks(documents: Path) -> None:
         assert text.endswith("\nafter\n")
         assert "old" not in text
     assert table.table() in performance
+    assert table.curves_table() in performance
     assert table.memory_table() in performance
     assert table.small_table() in readme
     assert sorted(x.name for x in documents.rglob("*")) == ["README.md", "docs", "performance.md"]

@@ -89,8 +89,9 @@ def ends(model: MANN | NTM, steps: int, episodes: int) -> None:
     lengths, reset = torch.arange(episodes).flip(0) % (steps + 1), torch.rand(steps, episodes) < 0.3
     lengths = lengths.sort(descending=True).values
     state = cell.initial_state(episodes)
-    output, last = cell.fused_episode(x, pack_weights(cell), state, lengths, reset)
-    differentiate([output, last.memory])
+    for bfloat16 in (False, True) if native.multiplies_bfloat16 and x.dtype == torch.float32 else (False,):
+        output, last = cell.fused_episode(x, pack_weights(cell), state, lengths, reset, bfloat16=bfloat16)
+        differentiate([output, last.memory])
     with torch.no_grad():
         model(x, lengths=lengths, reset=reset)
 

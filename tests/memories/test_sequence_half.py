@@ -1,4 +1,7 @@
-"""MANN and NTM in half precision and under autocast: the compiled loop, in float32, with the dtypes of a loop."""
+"""MANN and NTM in half precision and under autocast: the compiled loop, in float32, with the dtypes of a loop.
+
+Some machines have products in bfloat16, which are tested in test_bfloat16.py; here none has.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,18 @@ import torch
 from torch import Tensor
 
 from mannkern import MANN
+from mannkern.backends import native
 from tests.helpers import same
 from tests.interpreter import interpreted
 from tests.memories.sequences import BOTH, Sequence, apply, build, episode, loop, named, zero_interface
 
 CONTROLLERS = pytest.mark.parametrize("controller", ["lstm", "feedforward"])
 HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+
+
+@pytest.fixture(autouse=True)
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "multiplies_bfloat16", False)
 
 
 @torch.no_grad()

@@ -131,18 +131,17 @@ void update_and_address(M X, const T* write_weights, const T* add, T* weights, T
 // Scratch of read_backward.
 template <class T>
 struct ReadScratch {
-  T *unit, *key_norm, *pull, *shrink;  // (R,W), R, (R,Np), Np
+  T *unit, *key_norm, *pull, *shrink, *part;  // (R,W), R, (R,Np), Np, (R,W)
 };
 
-// Backward of content weights w and of the read r = sum_i w(i) X(i), but for the gradient of X: that of X(i) is, summed
-// over heads, weights(i) grad_read + pull(i) unit key - shrink(i) X(i), with pull, shrink and unit keys in `scratch`;
-// shrink_long_slots follows, before they are used.
-// Gradients of keys and strengths are written. grad_weights (R,Np) is overwritten: on entry it is the gradient of w
-// without what r gives. A null grad_read is zero; with a null grad_strength the strength's gradient is not computed.
+// Backward of content weights w and of the read r = sum_i w(i) X(i), down to the cosines. `scratch` then has unit keys
+// and pull, the gradient of unit key . X(i); shrink(i) X(i) is what the gradient of X(i) loses through its own norm.
+// grad_weights (R,Np) is overwritten: on entry it is the gradient of w without what r gives. A null grad_read is zero;
+// with a null grad_strength the strength's gradient is not computed.
 template <class T, class ConstM>
-void read_backward_keys(T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
-                        const T* strength, const T* weights, const T* cosine, const T* norm,
-                        const ReadScratch<T>& scratch, const Sizes<T>& s) {
+void read_backward_cosines(T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
+                           const T* strength, const T* weights, const T* cosine, const T* norm,
+                           const ReadScratch<T>& scratch, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   const Row<T> team(s.N);
   normalise_keys(scratch.unit, scratch.key_norm, key, s);
@@ -150,7 +149,6 @@ void read_backward_keys(T* grad_key, T* grad_strength, T* grad_weights, const T*
     slot_dot(scratch.pull, X, grad_read, s);
     for (int64_t i = 0; i < s.R * s.Np; ++i) grad_weights[i] += scratch.pull[i];
   }
-  // pull is the gradient of unit key . X(i); shrink(i) X(i) is what the gradient of X(i) loses through its own norm
   std::memset(scratch.shrink, 0, s.Np * sizeof(T));
   for (int64_t h = 0; h < s.R; ++h) {
     const T b = strength ? mannkern::bounded(strength[h]) : T(1);
@@ -172,26 +170,49 @@ void read_backward_keys(T* grad_key, T* grad_strength, T* grad_weights, const T*
     const Vec<T> n = load(norm + i), through_norm = load(scratch.shrink + i);
     store(scratch.shrink + i, n > kLongNorm<T> ? through_norm : through_norm / n);
   }
-  slot_sum(grad_key, X, scratch.pull, s);
+}
+
+// The gradients of keys, in place from those of unit keys.
+template <class T>
+void unit_keys_backward(T* grad_key, const ReadScratch<T>& scratch, const Sizes<T>& s) {
   for (int64_t h = 0; h < s.R; ++h) {
     T *g = grad_key + h * s.W, *unit = scratch.unit + h * s.W, along = 0;
     for (int64_t j = 0; j < s.W; ++j) along += g[j] * unit[j];
     if (!(scratch.key_norm[h] > kEps<T>)) along = 0;
     for (int64_t j = 0; j < s.W; ++j) g[j] = (g[j] - along * unit[j]) / scratch.key_norm[h];
   }
-  if (s.W == 1)  // a cosine of one column is a sign, whose gradient is 0; the difference below would leave rounding
-    for (int64_t i = 0; i < s.Np; ++i)
-      if (norm[i] > kEps<T>) {
-        scratch.shrink[i] = 0;
-        for (int64_t h = 0; h < s.R; ++h) scratch.pull[h * s.Np + i] = 0;
-      }
+}
+
+// A cosine of one column is a sign, whose gradient with respect to X(i) is 0; pull - shrink X(i) would leave rounding.
+template <class T>
+void drop_signs(T* pull, T* shrink, const T* norm, const Sizes<T>& s) {
+  if (s.W > 1) return;
+  for (int64_t i = 0; i < padded(s.N, kBlock<T>); ++i)
+    if (norm[i] > kEps<T>) {
+      shrink[i] = 0;
+      for (int64_t h = 0; h < s.R; ++h) pull[h * s.Np + i] = 0;
+    }
+}
+
+// The backward pass but for the gradient of X: that of X(i) is, summed over heads, weights(i) grad_read + pull(i) unit
+// key - shrink(i) X(i), with pull, shrink and unit keys in `scratch`; shrink_long_slots follows, before they are used.
+// Gradients of keys and strengths are written.
+template <class T, class ConstM>
+void read_backward_keys(T* grad_key, T* grad_strength, T* grad_weights, const T* grad_read, ConstM X, const T* key,
+                        const T* strength, const T* weights, const T* cosine, const T* norm,
+                        const ReadScratch<T>& scratch, const Sizes<T>& s) {
+  read_backward_cosines(grad_strength, grad_weights, grad_read, X, key, strength, weights, cosine, norm, scratch, s);
+  slot_sum(grad_key, X, scratch.pull, s);
+  unit_keys_backward(grad_key, scratch, s);
+  drop_signs(scratch.pull, scratch.shrink, norm, s);
 }
 
 // Subtracts shrink(i) X(i) / norm(i) from D where norms are above kLongNorm, and sets shrink(i) to 0 there.
 template <class T, class M, class ConstM>
 void shrink_long_slots(M D, ConstM X, const T* norm, T* shrink, const Sizes<T>& s) {
   Vec<T> longest = {};
-  for (int64_t i = 0; i < s.Np; i += Lanes<T>::L) longest = load(norm + i) > longest ? load(norm + i) : longest;
+  const int64_t end = padded(s.N, kBlock<T>);
+  for (int64_t i = 0; i < end; i += Lanes<T>::L) longest = load(norm + i) > longest ? load(norm + i) : longest;
   if (!(lane_max<T>(longest) > kLongNorm<T>)) return;
   for (int64_t i = 0; i < s.N; ++i)
     if (norm[i] > kLongNorm<T>) {

@@ -155,12 +155,10 @@ void gemm(const Product<T>& op, int64_t begin, int64_t end) {
   const int64_t tiles = (op.M + kTileRows - 1) / kTileRows, fit = kInCache / (op.K * kTileRows + 1) + 1;
   const auto start = [&](int64_t i) { return i * op.M / tiles; };  // tiles as equal in size as they can be
   for (int64_t first = 0; first < tiles; first += fit)
-    for (int64_t next = begin; next < end; ++next) {
-      const int64_t p = op.last_first ? begin + end - 1 - next : next;
+    for (int64_t p = begin; p < end; ++p)
       for (int64_t i = first; i < tiles && i < first + fit; ++i)
         tile_of<T, kTileRows>(start(i + 1) - start(i), op, op.a.data + start(i) * op.a.row, op.panels + p * P * op.K,
                               op.c + start(i) * op.c_stride + p * P, columns_of<T>(p, op.N));
-    }
 }
 
 template <class T>

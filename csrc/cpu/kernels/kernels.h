@@ -55,6 +55,14 @@ struct Kernels {
   void (*ntm_step_backward)(const NTMStepBackward<T>&, int64_t begin, int64_t end);
 };
 
+// Products in bfloat16 with sums in float32: factors come in float32, A as Product has it, and the panels of B rounded.
+struct BFloat16Products {
+  // Rounds panels [begin, end) of K rows in place: the first half of a panel then has pairs of rows.
+  void (*round)(float* panels, int64_t K, int64_t begin, int64_t end);
+  void (*gemm)(const Product<float>&, int64_t begin, int64_t end);
+  void (*gemms)(const Products<float>&, int64_t begin, int64_t end);
+};
+
 struct InstructionSet {
   const char* name;
   int64_t bytes;  // of a vector
@@ -65,6 +73,7 @@ extern const InstructionSet isa_portable;
 #if defined(__x86_64__)
 extern const InstructionSet isa_avx2;
 extern const InstructionSet isa_avx512;
+extern const BFloat16Products avx512_bfloat16;
 #endif
 
 }  // namespace mannkern

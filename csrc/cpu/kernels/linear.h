@@ -107,7 +107,7 @@ void linear_backward(const LinearBackward<T>& op, int64_t begin, int64_t end) {
   const auto start = [&](int64_t i) { return i * M / tiles; };
   Arena<T> arena(op.N * P);
   T* packed = arena.take(op.N * P);
-  const Product<T> product = {M, op.K, op.N, {op.grad, op.N, 1}, nullptr, op.grad_x, op.K, op.add, false};
+  const Product<T> product = {M, op.K, op.N, {op.grad, op.N, 1}, nullptr, op.grad_x, op.K, op.add};
   for (int64_t p = 0; p * P < op.K; ++p) {
     const T* panel = op.w + p * P;
     const int64_t columns = columns_of<T>(p, op.K);

@@ -12,7 +12,7 @@ using namespace mannkern;
 // Numbers of scratch that the largest kernel needs, the backward pass of a step.
 template <class T>
 int64_t scratch_size(const Sizes<T>& s) {
-  return 2 * (blocks_size(s) + copy_size(s)) + (6 * s.R + 3) * s.Np + s.R * s.W + 2 * s.R;
+  return 2 * (blocks_size(s) + copy_size(s)) + (6 * s.R + 3) * s.Np + 2 * s.R * s.W + 2 * s.R;
 }
 
 template <class T>
@@ -22,6 +22,7 @@ ReadScratch<T> take_read_scratch(Arena<T>& arena, const Sizes<T>& s) {
   scratch.key_norm = arena.take(s.R);
   scratch.pull = arena.take(s.R * s.Np);
   scratch.shrink = arena.take(s.Np);
+  scratch.part = arena.take(s.R * s.W);
   return scratch;
 }
 
@@ -128,7 +129,7 @@ void lrua_step(const LRUAStep<T>& op, int64_t begin, int64_t end) {
   for (int64_t e = begin; e < end; ++e) {
     if (e + 1 < end)
       prefetch<T>(e + 1, {{op.read_weights, RN}, {op.usage, N}, {op.interface.key, RW}, {op.interface.add, RW}});
-    const RowMajor<T> X = begin_at(op.memory_out + e * NW, op.memory + e * NW, copy, s);
+    const RowMajor<T> X = begin_in_update(op.memory_out + e * NW, op.memory + e * NW, copy, s);
     const T* previous = whole ? op.read_weights + e * RN : padded;
     const Rows<T> rows =
         whole ? Rows<T>{op.read_weights_out + e * RN, op.write_weights + e * RN, op.cosine + e * RN, op.norm + e * N}
@@ -169,7 +170,8 @@ void lrua_step_backward(const LRUAStepBackward<T>& op, int64_t begin, int64_t en
                           {op.cosine, RN},
                           {op.norm, N}});
     const RowMajor<const T> X = to_read(op.memory_out + e * NW, copy, s);
-    const RowMajor<T> D = begin_at(op.grad_memory + e * NW, offset_or_null(op.grad_memory_out, e * NW), grad_copy, s);
+    const RowMajor<T> D =
+        begin_in_update(op.grad_memory + e * NW, offset_or_null(op.grad_memory_out, e * NW), grad_copy, s);
     load_rows(grad_u, offset_or_null(op.grad_usage_out, e * N), 1, s);
     load_rows(grad_w, offset_or_null(op.grad_read_weights_out, e * RN), s.R, s);
     if (!whole) {

@@ -6,6 +6,7 @@
 #include "../../args/lrua.h"
 #include "content_math.h"
 #include "least_used.h"
+#include "row_major_passes.h"
 
 namespace {
 
@@ -90,9 +91,16 @@ void step(M X, const Rows<T>& rows, int64_t* slots, T* usage_out, T* read, const
           const Sizes<T>& s) {
   least_used(slots, usage, options.n, scratch.shrink, s);
   write_weights(rows.write_weights, previous, interface.gate, slots, options, s);
-  clear_slot(X, slots[0], s);
-  update_and_address(X, rows.write_weights, interface.add, rows.read_weights, rows.cosine, rows.norm, scratch.unit,
-                     scratch.key_norm, interface.key, interface.strength, s);
+  if constexpr (std::is_same_v<M, T*>) {
+    clear_slot(X, slots[0], s);
+    update_and_address(X, rows.write_weights, interface.add, rows.read_weights, rows.cosine, rows.norm, scratch.unit,
+                       scratch.key_norm, interface.key, interface.strength, s);
+  } else {
+    normalise_keys(scratch.unit, scratch.key_norm, interface.key, s);
+    write_and_dot(X, slots[0], rows.write_weights, interface.add, rows.cosine, rows.norm, scratch.unit, s);
+    root_norms(rows.norm, X, s);
+    softmax_cosines(rows.read_weights, rows.cosine, rows.norm, interface.strength, s);
+  }
   if (read) slot_sum(read, X, rows.read_weights, s);
   update_usage(usage_out, usage, rows.read_weights, rows.write_weights, T(options.decay), s.N, s.R, s.Np);
 }
@@ -107,22 +115,26 @@ void step_backward(M D, T* grad_w, T* grad_u, const InterfaceGradients<T>& grad,
                    const ReadScratch<T>& scratch, const Sizes<T>& s) {
   for (int64_t h = 0; h < s.R; ++h)
     for (int64_t i = 0; i < s.Np; ++i) grad_w[h * s.Np + i] += grad_u[i];
-  bool in_one_pass = false;
-  if constexpr (std::is_same_v<M, T*>) in_one_pass = grad_read && s.R == kHeads;
-  if (in_one_pass) {
-    if constexpr (std::is_same_v<M, T*>) {
-      read_backward_keys(grad.key, grad.strength, grad_w, grad_read, X, interface.key, interface.strength,
-                         rows.read_weights, rows.cosine, rows.norm, scratch, s);
-      shrink_long_slots(D, X, rows.norm, scratch.shrink, s);
+  if constexpr (!std::is_same_v<M, T*>) {
+    read_backward_cosines(grad.strength, grad_w, grad_read, X, interface.key, interface.strength, rows.read_weights,
+                          rows.cosine, rows.norm, scratch, s);
+    read_and_write_backward(D, grad.key, grad.add, grad_w, grad_read, X, interface.add, rows.read_weights,
+                            rows.write_weights, rows.norm, scratch, s);
+    unit_keys_backward(grad.key, scratch, s);
+  } else {
+    read_backward_keys(grad.key, grad.strength, grad_w, grad_read, X, interface.key, interface.strength,
+                       rows.read_weights, rows.cosine, rows.norm, scratch, s);
+    shrink_long_slots(D, X, rows.norm, scratch.shrink, s);
+    if (grad_read && s.R == kHeads) {
       rank_updates_dot<T, kHeads>(D, rows.read_weights, grad_read, scratch.pull, scratch.unit, scratch.shrink,
                                   static_cast<const T*>(X), grad_w, interface.add, s);
       slot_sum(grad.add, D, rows.write_weights, s);
+    } else {
+      if (grad_read) rank_update(D, rows.read_weights, grad_read, s);
+      rank_update(D, scratch.pull, scratch.unit, s, scratch.shrink, static_cast<const T*>(X));
+      slot_sum(grad.add, D, rows.write_weights, s);
+      slot_dot(grad_w, D, interface.add, s);
     }
-  } else {
-    read_backward(D, grad.key, grad.strength, grad_w, grad_read, X, interface.key, interface.strength,
-                  rows.read_weights, rows.cosine, rows.norm, scratch, s);
-    slot_sum(grad.add, D, rows.write_weights, s);
-    slot_dot(grad_w, D, interface.add, s);
   }
   for (int64_t h = 0; h < s.R; ++h) {
     T* row = grad_w + h * s.Np;

@@ -15,6 +15,7 @@ namespace {
 template <class P>
 struct RowMajor {
   P* at;
+  const P* from = nullptr;  // where the rows still lie, W apart, which rank_update copies first; null: at `at`
 };
 
 // Numbers from one row to the next: W, but at least a vector.
@@ -87,13 +88,22 @@ void each_part(const Sizes<T>& s, F f) {
   if (parts - c == 1) f(c, std::integral_constant<int, 1>{});
 }
 
+// The last vectors first: where rows are copied, a vector that overlaps the one before leaves its columns for that one.
+template <class T, class F>
+void each_part_backwards(const Sizes<T>& s, F f) {
+  int64_t c = padded(s.W, Lanes<T>::L) / Lanes<T>::L;
+  if (c % 3 == 1) f(c -= 1, std::integral_constant<int, 1>{});
+  if (c % 3 == 2) f(c -= 2, std::integral_constant<int, 2>{});
+  while (c > 0) f(c -= 3, std::integral_constant<int, 3>{});
+}
+
 template <class T, class P>
 Slot<P> slot_at(RowMajor<P> X, int64_t i, const Sizes<T>& s) {
   return {X.at + i * row_size(s), 1};
 }
 
 template <class T, int H, int J>
-void rank_update_parts(T* X, const T* weights, const T* vectors, const T* shrink, const T* Y, int64_t c,
+void rank_update_parts(T* X, const T* from, const T* weights, const T* vectors, const T* shrink, const T* Y, int64_t c,
                        const Sizes<T>& s) {
   const int64_t size = row_size(s);
   int64_t at[J];
@@ -106,7 +116,7 @@ void rank_update_parts(T* X, const T* weights, const T* vectors, const T* shrink
   }
   for (int64_t i = 0; i < s.N * size; i += size, ++weights) {
     Vec<T> x[J];
-    for (int p = 0; p < J; ++p) x[p] = load(X + i + at[p]);
+    for (int p = 0; p < J; ++p) x[p] = load(from + i + at[p]);
     for (int h = 0; h < H; ++h)
       for (int p = 0; p < J; ++p) x[p] += weights[h * s.Np] * v[h][p];
     if (shrink) {
@@ -117,14 +127,15 @@ void rank_update_parts(T* X, const T* weights, const T* vectors, const T* shrink
   }
 }
 
+// From X, or where they still lie, to X.
 template <class T>
 void rank_update(RowMajor<T> X, const T* weights, const T* vectors, const Sizes<T>& s, const T* shrink = nullptr,
                  RowMajor<const T> Y = {nullptr}) {
   each_heads(s, [&](int64_t h, auto heads) {
     constexpr int H = decltype(heads)::value;
-    each_part(s, [&](int64_t c, auto parts) {
-      rank_update_parts<T, H, decltype(parts)::value>(X.at, weights + h * s.Np, vectors + h * s.W,
-                                                      h + H == s.R ? shrink : nullptr, Y.at, c, s);
+    each_part_backwards(s, [&](int64_t c, auto parts) {
+      rank_update_parts<T, H, decltype(parts)::value>(X.at, X.from && h == 0 ? X.from : X.at, weights + h * s.Np,
+                                                      vectors + h * s.W, h + H == s.R ? shrink : nullptr, Y.at, c, s);
     });
   });
 }
@@ -159,7 +170,7 @@ template <class T, int H, bool SQUARES>
 void slot_dot_tiles(T* out, T* squares, const T* X, const T* vectors, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   const int64_t size = row_size(s);
-  for (int64_t i = 0; i < s.Np; i += L) {
+  for (int64_t i = 0; i < padded(s.N, kBlock<T>); i += L) {
     const T* row = X + i * size;
     Vec<T> sum[H] = {}, square = {};
     const auto meet = [&](Vec<T> x, int64_t j) __attribute__((always_inline)) {

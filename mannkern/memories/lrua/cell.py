@@ -16,13 +16,14 @@ from mannkern.memories.function import FastFunction
 from mannkern.memories.lrua.functional import lrua_step
 from mannkern.memories.lrua.interface import InterfaceVector, activate, interface_sizes
 from mannkern.memories.lrua.ops.cell import MANNCellFunction, mann_cell
-from mannkern.memories.lrua.ops.episode import MANNEpisodeFunction
+from mannkern.memories.lrua.ops.episode import MANNEpisodeBFloat16Function, MANNEpisodeFunction
 from mannkern.memories.lrua.ops.episode_persistent import MANNEpisodePersistentFunction
 from mannkern.memories.lrua.ops.episode_recompute import MANNEpisodeRecomputeFunction
 from mannkern.memories.step import can_fuse, gradients_of, is_fused_state, weights_of
 
-_EPISODES: dict[str, type[FastFunction]] = {  # by the overload of the operation
+_EPISODES: dict[str, type[FastFunction]] = {  # by the overload; "bfloat16" is "default" with products in it
     "default": MANNEpisodeFunction,
+    "bfloat16": MANNEpisodeBFloat16Function,
     "recompute": MANNEpisodeRecomputeFunction,
     "persistent": MANNEpisodePersistentFunction,
 }
@@ -217,6 +218,7 @@ class MANNCell(MemoryCell[MANNState]):
         state: MANNState,
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
+        bfloat16: bool = False,
     ) -> tuple[Tensor, MANNState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
         *controller, weight, bias = weights
@@ -225,7 +227,7 @@ class MANNCell(MemoryCell[MANNState]):
         assert fused is not None  # the caller has checked it
         if fused.overload == "persistent" and cell is None:
             raise RuntimeError("controller: got one without c, need an LSTM for a MANN's episode as one kernel")
-        outputs, memory, read_weights, usage, c, *_ = _EPISODES[fused.overload].apply_fast(
+        outputs, memory, read_weights, usage, c, *_ = _EPISODES["bfloat16" if bfloat16 else fused.overload].apply_fast(
             input,
             *controller,
             self._with_adds(weight, 0),

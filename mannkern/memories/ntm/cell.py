@@ -12,14 +12,19 @@ from mannkern.memories import state as states
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.content import read
 from mannkern.memories.episode import pack_state, saves_for_backward, split_last
+from mannkern.memories.function import FastFunction
 from mannkern.memories.ntm.functional import ntm_address, ntm_write
 from mannkern.memories.ntm.interface import InterfaceVector, activate, interface_sizes
 from mannkern.memories.ntm.ops.cell import NTMCellFunction, ntm_cell
-from mannkern.memories.ntm.ops.episode import NTMEpisodeFunction
+from mannkern.memories.ntm.ops.episode import NTMEpisodeBFloat16Function, NTMEpisodeFunction
 from mannkern.memories.ntm.ops.episode_recompute import NTMEpisodeRecomputeFunction
 from mannkern.memories.step import can_fuse, gradients_of, is_fused_state, weights_of
 
-_EPISODES = {"default": NTMEpisodeFunction, "recompute": NTMEpisodeRecomputeFunction}  # by the operation's overload
+_EPISODES: dict[str, type[FastFunction]] = {  # by the overload; "bfloat16" is "default" with products in it
+    "default": NTMEpisodeFunction,
+    "bfloat16": NTMEpisodeBFloat16Function,
+    "recompute": NTMEpisodeRecomputeFunction,
+}
 
 
 @states.register_state
@@ -194,12 +199,13 @@ class NTMCell(MemoryCell[NTMState]):
         state: NTMState,
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
+        bfloat16: bool = False,
     ) -> tuple[Tensor, NTMState]:
         """All steps of input (T, B, F) as one operation; see the base class."""
         output, cell = pack_state(self, state)
         fused = self.episode_on(input.device)
         assert fused is not None  # the caller has checked it
-        outputs, memory, head_weights, c, *_ = _EPISODES[fused.overload].apply_fast(
+        outputs, memory, head_weights, c, *_ = _EPISODES["bfloat16" if bfloat16 else fused.overload].apply_fast(
             input,
             *weights,
             output,

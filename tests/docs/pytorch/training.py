@@ -74,7 +74,7 @@ def autocast(module: Any, backend: str) -> None:
         output.float().square().sum().backward()
     assert (output.dtype, state.memory.dtype) == (torch.bfloat16, torch.float32)
     if backend == "cpp":
-        assert same(output, model(x)[0].bfloat16())
+        torch.testing.assert_close(output.float(), model(x)[0], rtol=0.05, atol=0.02)
 
 
 def hooks(module: Any, backend: str) -> None:
@@ -207,14 +207,16 @@ FEATURES = (
     ),
     Feature(
         "Modules in float16 and bfloat16",
-        "The compiled loop computes in float32. The memory is float32, and the output has the module's dtype.",
+        "The compiled loop computes in float32; only a CPU with AVX512-BF16 multiplies weights in bfloat16. "
+        "The memory is float32, and the output has the module's dtype.",
         COMPILED,
         STEPS,
         half_precision,
     ),
     Feature(
         "`torch.autocast`",
-        "The compiled loop computes in float32, and rounds the output.",
+        "The compiled loop computes in float32, and rounds the output; only a CPU with AVX512-BF16 multiplies weights "
+        "in bfloat16.",
         COMPILED,
         STEPS,
         autocast,

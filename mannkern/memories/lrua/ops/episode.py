@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mannkern.memories.bfloat16 import in_bfloat16
 from mannkern.memories.episode import (
     State,
     controller_gradients,
@@ -152,3 +153,4 @@ MANN_EPISODE = EpisodeOperation(
     choices=lambda saved, options: (saved[-1],),
 )
 MANNEpisodeFunction = episode_function(MANN_EPISODE)
+MANNEpisodeBFloat16Function = episode_function(in_bfloat16(MANN_EPISODE))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mannkern.memories.bfloat16 import in_bfloat16
 from mannkern.memories.content import read
 from mannkern.memories.episode import (
     State,
@@ -138,3 +139,4 @@ NTM_EPISODE = EpisodeOperation(
     reference=reference_episode,
 )
 NTMEpisodeFunction = episode_function(NTM_EPISODE)
+NTMEpisodeBFloat16Function = episode_function(in_bfloat16(NTM_EPISODE))
