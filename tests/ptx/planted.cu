@@ -1,5 +1,5 @@
-// Kernels with planted mistakes, one each, of 256 threads a block; good, divergent and copied have none. test_machine.py
-// runs them.
+// Kernels with planted mistakes, one each, of 256 threads a block; those that have none are the first of each kind. 
+// test_machine.py runs them.
 
 #define KERNEL(name) extern "C" __global__ void name(const float* x, float* y, int n)
 
@@ -87,6 +87,24 @@ KERNEL(copied) {
   __syncthreads();
   y[first + t] = s[255 - t] + s[1023 - t];
 }
+
+// Two groups of copies; `left` of them may still be under way when they are read.
+template <int left>
+__device__ void in_groups(const float* x, float* y) {
+  __shared__ alignas(16) float s[2048];
+  const int t = threadIdx.x;
+  for (int k = 0; k < 2; ++k) {
+    copy_later(s + 4 * (t + 256 * k), x + t % 64 * 4, true);
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
+  asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
+  y[blockIdx.x * 256 + t] = s[4 * t];
+  wait_for_copies();
+}
+
+KERNEL(copied_in_groups) { in_groups<1>(x, y); }
+
+KERNEL(copy_of_an_open_group) { in_groups<2>(x, y); }
 
 KERNEL(copy_read_too_early) {
   __shared__ alignas(16) float s[1024];

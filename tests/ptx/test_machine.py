@@ -211,6 +211,8 @@ PLANTED = {
     "blocks_overlap": {"race between blocks: write, write"},
     "misaligned": {"misaligned"},
     "copied": set(),
+    "copied_in_groups": set(),
+    "copy_of_an_open_group": {"undefined value stored to global memory"},
     "copy_read_too_early": {"undefined value stored to global memory"},
     "copy_without_warp_barrier": {"lanes of a warp without barrier: write, read"},
     "copy_overwrites": {"store to where a copy has yet to land"},

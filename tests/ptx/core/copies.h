@@ -28,7 +28,7 @@ inline void copy_later(Warp& w, const Instruction& i, u32 mask) {
   }
   count_cost(w, i, mask & reads, from, i.size);
   each_lane(mask, [&](int l) {
-    Copy copy{&i, l, get(w, i.s[0], l) + i.immediate, from[l], int(get(w, i.s[2], l)), {}};
+    Copy copy{&i, l, w.copy_groups[l], get(w, i.s[0], l) + i.immediate, from[l], int(get(w, i.s[2], l)), {}};
     Access read{w, i, l, copy.from, copy.bytes, false, 0};
     if ((copy.to | copy.from) % i.size) return read.error("misaligned");
     if (copy.bytes > i.size) return read.error("copy of more bytes than it has");
@@ -60,10 +60,15 @@ inline void land(Warp& w, const Copy& copy) {
   memcpy(place_shared(write, copy.to, numbers, unused), numbers, i.size);
 }
 
-inline void wait_for_copies(Warp& w, const Instruction&, u32 mask) {
+inline void close_group(Warp& w, const Instruction&, u32 mask) {
+  each_lane(mask, [&](int l) { ++w.copy_groups[l]; });
+}
+
+// For all copies, or for those of all closed groups but the last `immediate`.
+inline void wait_for_copies(Warp& w, const Instruction& i, u32 mask) {
   std::vector<Copy> others;
   for (const Copy& copy : w.copies) {
-    if (has(mask, copy.lane))
+    if (has(mask, copy.lane) && (i.immediate < 0 || copy.group + i.immediate < w.copy_groups[copy.lane]))
       land(w, copy);
     else
       others.push_back(copy);

@@ -100,11 +100,12 @@ struct Machine {
   }
 };
 
-// A copy that a lane has asked for and not waited for. `bytes`: how many there are; the others become zeros. `numbers`:
-// what was there when it asked.
+// A copy that a lane has asked for and not waited for. `group`: its number among the lane's groups. `bytes`: how many
+// there are; the others become zeros. `numbers`: what was there when it asked.
 struct Copy {
   const Instruction* instruction;
   int lane;
+  u32 group;
   u64 to, from;
   int bytes;
   u8 numbers[16];
@@ -128,6 +129,7 @@ struct Warp {
   bool done, at_barrier;
   i64 steps;
   std::vector<Copy> copies;
+  u32 copy_groups[kLanes];  // how many groups of copies each lane has closed
   // In a cluster: the block's rank, the warp's number in the cluster, what it knows, and what it waits for.
   u32 block, agent;
   Clock clock;

@@ -200,6 +200,7 @@ inline Table make_table() {
   t["ld"] = load;
   t["st"] = store;
   t["copy_later"] = copy_later;
+  t["close_group"] = close_group;
   t["wait_for_copies"] = wait_for_copies;
   t["ldmatrix"] = load_matrices;
   t["stmatrix"] = store_matrices;

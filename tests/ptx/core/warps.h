@@ -143,6 +143,7 @@ inline void begin_warp(Warp& w, u32 left, u64& junk) {
   w.done = w.at_barrier = false;
   w.steps = 0;
   w.copies.clear();
+  std::fill_n(w.copy_groups, kLanes, 0);
   w.epoch = ++w.machine->clock;
   for (i64 at = 0; at < p.register_bytes; at += 8) {
     junk = junk * 6364136223846793005ull + 1442695040888963407ull;
