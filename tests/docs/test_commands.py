@@ -17,7 +17,7 @@ from tests.docs.markdown import files, text
 from tests.ptx import proof
 
 TASKS = ("omniglot", "copy", "repeat-copy", "ngrams", "priority-sort", "few-shot-omniglot", "sinusoids", "images")
-OTHERS = {"--no-build-isolation"}  # of pip
+OTHERS = {"--no-build-isolation", "--slope"}  # of pip, and of the task that a page makes
 PAGES = [path for path in files() if path.parts[0] != "bench" and path.name != "CHANGELOG.md"]
 
 
