@@ -52,7 +52,7 @@ class MatchingNetwork(nn.Module):
             check_integer(name, value)
         if not 0 < strength < math.inf:
             raise ValueError(f"strength: got {strength}, need a finite number above 0")
-        self.num_classes = num_classes
+        self.num_classes, self.channels = num_classes, channels
         self.strength = strength
         self.backend = backend
         self.embedding = ConvEmbedding(width, channels=channels)
@@ -66,7 +66,7 @@ class MatchingNetwork(nn.Module):
 
         A class without an example in the support set gets the smallest normal number above 0 as its probability.
         """
-        check_episode(support, labels, queries, self.num_classes, self.embedding.channels)
+        check_episode(support, labels, queries, self.num_classes, self.channels)
         N = support.shape[1]
         embedded = self.embedding(torch.cat((support, queries), 1))  # together, so that one batch norm sees both
         memory, key = embedded[:, :N], embedded[:, N:]

@@ -33,6 +33,7 @@ TASKS = (
 )
 OTHERS = {
     "--no-build-isolation",  # of pip
+    "--slope",  # of the task that docs/your-own-task.md makes
     *("--nproc", "--nnodes", "--max-restarts", "--rdzv"),  # of torchrun, up to their first underscore
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--signal", "--requeue"),  # of SLURM
 }

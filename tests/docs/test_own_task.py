@@ -17,6 +17,11 @@ from tests.docs.markdown import python_blocks, text
 SEQUENCES, LOSS = python_blocks(text("docs/your-own-task.md"))
 
 
+def execute(code: str, scope: dict[str, Any]) -> None:
+    """Run ``code`` as a file of its own, without the ``from __future__`` of this one."""
+    exec(compile(code, "your-own-task.md", "exec", dont_inherit=True), scope)
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Runs go to a folder of their own, with one thread, and the registry is as before afterwards."""
@@ -29,7 +34,7 @@ def registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
 
 def test_sequences_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
     scope: dict[str, Any] = {}
-    exec(SEQUENCES.replace("--steps 300", "--steps 150 --threads 1 --episodes 50"), scope)
+    execute(SEQUENCES.replace("--steps 300", "--steps 150 --threads 1 --episodes 50"), scope)
     out = capsys.readouterr().out
     assert "LSTM on parity" in out
     assert out.splitlines()[-1].startswith("tensor([")
@@ -39,7 +44,7 @@ def test_sequences_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_loss_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
-    exec(LOSS.replace("--slope 3", "--slope 3 --threads 1 --episodes 50"), {})
+    execute(LOSS.replace("--slope 3", "--slope 3 --threads 1 --episodes 50"), {})
     out = capsys.readouterr().out
     assert "LINEAR: 300 steps, 4,800 points of training" in out
     assert "learning_curve.png" in out
