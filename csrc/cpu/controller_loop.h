@@ -75,7 +75,7 @@ class ControllerLoop {
       const bool* reset = loop_.batch_.reset(b, t);
       if (t % loop_.at_once_ == 0) multiply_input(t);
       T *row = gates(t), *out = output(t);
-      loop_.recurrent_.multiply(rows_of(output_ + loop_.s_.seen(), O), count, recurrent_, G, t % 2);
+      loop_.recurrent_.multiply(rows_of(output_ + loop_.s_.seen(), O), count, recurrent_, G);
       clear_restarted(recurrent_, G, reset, count);  // [h, r] starts at zero
       if (lstm) {
         T* after = data<T>(loop_.cells) + ((loop_.save_for_backward_ ? t : 0) * B + b) * D;
@@ -90,7 +90,7 @@ class ControllerLoop {
         over_batch(count, 4 * D, kernels<T>().tanh_layer, TanhLayer<T>{D, O, row, recurrent_, loop_.bias_, out});
       }
       output_ = out;
-      loop_.to_interface_.multiply(rows_of<T>(out, O), count, product_, I, t % 2);
+      loop_.to_interface_.multiply(rows_of<T>(out, O), count, product_, I);
       share_.clear_ended(out, O, t);
       share_.clear_ended(interface_at(t), I, t);
       return product_;
@@ -202,7 +202,7 @@ class ControllerLoopBackward {
       const int64_t b = share_.begin(), count = share_.active(t), G = loop_.s_.gates();
       const bool* reset = loop_.batch_.reset(b, t);
       T *d_gates = loop_.weights.grad_gates(share_, t), *d_output = grad_output();
-      loop_.to_hidden_.multiply(rows_of<T>(grad_interface(t), I), count, grad_hidden_, D, t % 2);
+      loop_.to_hidden_.multiply(rows_of<T>(grad_interface(t), I), count, grad_hidden_, D);
       if (lstm) {
         const T* before = (t ? loop_.cells_ + (t - 1) * B * D : loop_.first_cell_) + b * D;
         T* d_cell = data<T>(loop_.cell) + b * D;
@@ -215,7 +215,7 @@ class ControllerLoopBackward {
         over_batch(count, 4 * D, kernels<T>().tanh_layer_backward,
                    TanhLayerBackward<T>{D, O, d_output, grad_hidden_, loop_.outputs_ + (t * B + b) * O, d_gates});
       }
-      loop_.to_output_.multiply(rows_of<T>(d_gates, G), count, d_output + loop_.s_.seen(), O, t % 2);
+      loop_.to_output_.multiply(rows_of<T>(d_gates, G), count, d_output + loop_.s_.seen(), O);
       if (!lstm)  // a tanh layer does not see h
         for (int64_t e = 0; e < count; ++e) std::fill_n(d_output + e * O, D, T(0));
       clear_restarted(d_output, O, reset, count);
