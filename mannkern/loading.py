@@ -42,7 +42,9 @@ class TrainedModel:
 
         predict = kind_of(self.settings.task).predict
         if predict is None:
-            raise TypeError(f"predict: got a model of {self.settings.task}, which has no predictions; call .model")
+            raise TypeError(
+                f"predict: got a model of {self.settings.task}, need a task that has predictions; call .model"
+            )
         with eval_mode(self.model, torch.device(self.settings.device)):
             return predict(self.model, self.settings, *arguments)
 

@@ -24,7 +24,7 @@ struct MatrixKernels {
 
 template <class T>
 bool is_bfloat16(const Tensor& t) {
-  return sizeof(T) == 4 && t.scalar_type() == ScalarType::BFloat16;
+  return sizeof(T) == 4 && t.defined() && t.scalar_type() == ScalarType::BFloat16;
 }
 
 // A weight in bfloat16 in float32.

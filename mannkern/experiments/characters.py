@@ -81,7 +81,7 @@ class DrawingConfig(RunConfig):
 
     def read_files(self, paths: Sequence[str | os.PathLike[str]]) -> Tensor:
         """Image files as the pixels (n, ...) uint8 that a model sees. Raises ``TypeError`` where it sees no files."""
-        raise TypeError(f"got paths, which models of {self.task} do not read")
+        raise TypeError(f"images: got paths, need tensors for a model of {self.task}")
 
     def as_read(self, pixels: Tensor) -> Tensor:
         """Pixels [0, 255] of a user's own as ``read_split`` would have read them."""

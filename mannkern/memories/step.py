@@ -170,13 +170,12 @@ def gradients_of(weights: Weights, memory: Tensor) -> tuple[WeightGradients, Ten
     return gradients, WeightsFunction.apply(gradients, *weights)
 
 
-def pack(weights: Weights, F: int) -> Five:
-    """Weights of a step as an episode packs them, from input_weight to interface_bias."""
+def pack(weights: Weights) -> Five:
+    """Weights of a step as an episode has them, from input_weight to interface_bias."""
     weight, recurrent, bias, recurrent_bias, interface, interface_bias = weights
     if recurrent is None or recurrent_bias is None:
-        return weight[:, :F], bias, weight[:, F:], interface, interface_bias
-    of_output = torch.cat([recurrent, weight[:, F:]], 1)
-    return weight[:, :F], bias + recurrent_bias, of_output, interface, interface_bias
+        return weight, bias, weight[:, :0], interface, interface_bias
+    return weight, bias + recurrent_bias, recurrent, interface, interface_bias
 
 
 def pack_output(hidden: Tensor | None, read: Tensor, interface_weight: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
         for row in csv.DictReader(io.StringIO(content.decode())):
             name, label = row["filename"], row["label"]
             if not name or not label or name != os.path.basename(name) or name in (".", ".."):
-                raise ValueError(f"got the row {row}")
+                raise ValueError(f"row: got {row}, need the name of a file, without folders, and a label")
             yield name, label
 
 
@@ -68,7 +68,7 @@ def _image(path: Path, side: int) -> Tensor:
         Image.open(io.BytesIO(content), formats=["JPEG", "PNG"]) as image,
     ):
         if image.width * image.height > MOST_PIXELS:
-            raise ValueError(f"got {image.width} x {image.height} pixels")
+            raise ValueError(f"image: got {image.width} x {image.height} pixels, need at most {MOST_PIXELS}")
         pixels = bytearray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR).tobytes())
     return torch.frombuffer(pixels, dtype=torch.uint8).view(side, side, 3).permute(2, 0, 1).contiguous()
 

@@ -16,7 +16,7 @@ from bench.test_operations import CASES
 from mannkern.benchmark import contestants, workloads
 from tests.bench.helpers import doubling, times
 
-ROOT = Path(contestants.__file__).parents[1]
+ROOT = Path(contestants.__file__).parents[2]
 needs_plugin = pytest.mark.skipif(
     importlib.util.find_spec("pytest_benchmark") is None, reason="pytest-benchmark is not installed"
 )

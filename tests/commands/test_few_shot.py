@@ -51,7 +51,7 @@ def test_what_few_shot_tasks_refuse(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "few-shot-omniglot needs its folder: --data" in refused(capsys, "train few-shot-omniglot", new)
     nowhere = f"train few-shot-omniglot --data {tmp_path / 'nowhere'}"
     assert "no Omniglot at" in refused(capsys, nowhere, new)
-    assert "--shots does not apply to glyphs" in refused(capsys, "train glyphs --shots 2", new)
+    assert "--queries does not apply to glyphs" in refused(capsys, "train glyphs --queries 2", new)
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
     assert "classes_per_episode" in refused(capsys, "train few-shot-glyphs --classes 99", new)
     assert "backend" in refused(capsys, "train few-shot-glyphs --classes 2 --backend nonsense", new)

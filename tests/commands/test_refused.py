@@ -65,7 +65,7 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
     assert "an LSTM already" in refused(capsys, "train --model lstm --baseline", new)
     assert "no run at" in refused(capsys, "train --resume", new)
     assert "no run at" in refused(capsys, "evaluate", tmp_path)
-    assert "no run at" in refused(capsys, "evaluate", tmp_path / "nowhere")
+    assert "no run and no model at" in refused(capsys, "evaluate", tmp_path / "nowhere")
     assert "--episodes: got 1" in refused(capsys, "train --episodes 1", new)
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
 

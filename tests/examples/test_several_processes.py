@@ -40,5 +40,5 @@ def test_torchrun_trains_and_resumes_with_one_process(tmp_path: Path) -> None:
     assert printed == f"NTM on copy, in {tmp_path}/run (Ctrl-C stops and saves; --resume continues)\n"
     run("-m", "mannkern", "train", "--resume", "--steps", "3", "--run", f"{tmp_path}/run", "--no-evaluate")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3]
-    assert [line["sequences"] for line in lines] == [4, 8, 12]  # batches of 4, on two processes and on one
+    assert [line["step"] for line in lines] == [1, 2, 3, 3], "the last is a validation"
+    assert [line["sequences"] for line in lines] == [4, 8, 12, 12]  # batches of 4, on two processes and on one

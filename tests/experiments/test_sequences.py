@@ -102,7 +102,10 @@ def test_every_loss_trains_and_resumes_bit_for_bit(tmp_path: Path, loss: str, mo
         ((torch.zeros(3), torch.zeros(3)), r"train: sequence 0: inputs: got \(3,\) torch.float32, need \(T, F\)"),
         ((torch.zeros(3, 1), torch.zeros(2, 1)), r"train: sequence 0: targets: got \(2, 1\) torch.float32, need"),
         ((torch.zeros(3, 1), torch.zeros(3, 1), torch.zeros(3)), "train: sequence 0: mask: got"),
-        ((torch.zeros(3, 1), torch.zeros(3, 1)), "do not fit the loss classes"),
+        (
+            (torch.zeros(3, 1), torch.zeros(3, 1)),
+            "^train: got targets \\(3, 1\\), need \\(T,\\) for the loss 'classes'",
+        ),
     ],
     ids=["number", "inputs", "targets", "mask", "loss"],
 )

@@ -143,7 +143,7 @@ def test_large_batches(
 ) -> None:
     """Several chunks, with episodes that end in each; no bit depends on threads or on the other episodes."""
     if calls == "one":  # as without gradients and under torch.compile: the operation itself goes through the chunks
-        monkeypatch.setattr(layer, "_in_batch_chunks", lambda cell, *arguments: cell.fused_episode(*arguments))
+        monkeypatch.setattr(layer, "_in_batch_chunks", lambda run, *arguments: run(*arguments))
     B, model = 300, build(module, controller=controller, memory_init="learned")
     input, state = episode(model, 7, B)
     lengths = torch.arange(B) * 5 % 8

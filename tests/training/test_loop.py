@@ -123,7 +123,8 @@ def test_two_steps_by_hand(tmp_path: Path) -> None:
     config = ParabolaConfig(steps=2, lr=0.5, batch_size=1, log_every=1, validate_every=2, threads=1)
     assert loop.train(Parabola(), config, tmp_path) == Outcome(2, None)
     first, second, validation = numbers(tmp_path)
-    assert first == {"kind": "train", "step": 1, "points": 1, "loss": 9, "gradient_norm": 6, "w": 0}
+    layers = {"gradient_norm_by_layer": {"weight": 6}}
+    assert first == {"kind": "train", "step": 1, "points": 1, "loss": 9, "gradient_norm": 6, "w": 0} | layers
     assert (second["loss"], second["gradient_norm"], second["w"]) == pytest.approx((6.25, 5, 0.5))
     assert validation == {"kind": "validation", "step": 2, "points": 2, "loss": 0}
     checkpoint = load_checkpoint(tmp_path)

@@ -59,7 +59,8 @@ def test_rmsprop_is_centered_on_the_algorithmic_tasks_alone() -> None:
 
 @pytest.mark.parametrize(("device", "backend"), [("nonsense", None), ("cpu", "nonsense"), ("cpu", "cuda")])
 def test_a_device_that_does_not_work_is_named(device: str, backend: str | None) -> None:
-    with pytest.raises(CommandError, match=f"^--device {device}: ") as caught:
+    at_fault = f"--device {device}" if backend is None else "--backend"
+    with pytest.raises(CommandError, match=f"^{at_fault}: ") as caught:
         usable_device(OneShotConfig(device=device, backend=backend))
     assert "\n" not in str(caught.value)
     assert usable_device(OneShotConfig()) == CPU

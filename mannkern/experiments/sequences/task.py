@@ -44,7 +44,8 @@ def sequence_task(
         raise ValueError(str(error)) from None
     width = 1 if targets.dim() == 1 else targets.shape[1]
     if (targets.dim() == 1) != (loss == "classes"):
-        raise ValueError(f"train: got targets {tuple(targets.shape)} {targets.dtype}, which do not fit the loss {loss}")
+        need = "(T,)" if loss == "classes" else "(T, numbers)"
+        raise ValueError(f"train: got targets {tuple(targets.shape)}, need {need} for the loss {loss!r}")
     if loss == "classes" and (outputs is None or outputs < 2):
         raise ValueError(f"outputs: got {outputs}, need the number of classes, at least 2")
     sizes = inputs.shape[1], outputs if loss == "classes" and outputs is not None else width

@@ -96,7 +96,7 @@ def test_the_learning_curve_shows_every_line_of_the_metrics(results: list[Evalua
     for axes in (top, bottom):
         training, unseen = axes.lines[:2]
         assert training.get_xdata().tolist() == [4, 8]
-        assert unseen.get_xdata().tolist() == [4, 8]
+        assert unseen.get_xdata().tolist() == [4, 8, 10]
     lines = [json.loads(line) for line in (results[1].run / "metrics.jsonl").read_text().splitlines()]
     accuracies = [100 * line["accuracy"] for line in lines if line["kind"] == "validation"]
     assert bottom.lines[3].get_ydata().tolist() == accuracies

@@ -121,7 +121,7 @@ def reference_cell(
     if write_key:
         interface_weight = torch.cat([interface_weight[:size], interface_weight])
         interface_bias = torch.cat([interface_bias[:size], interface_bias])
-    weights = pack((weight, recurrent_weight, bias, recurrent_bias, interface_weight, interface_bias), input.shape[1])
+    weights = pack((weight, recurrent_weight, bias, recurrent_bias, interface_weight, interface_bias))
     before = pack_output(hidden, read, interface_weight), cell, memory, read_weights, usage
     options = least_used.shape[1], per_head, decay, least_used.unsqueeze(0)
     arguments: Any = (input.unsqueeze(0), *weights, *before, None, None, None, *options)

@@ -108,7 +108,7 @@ def reference_cell(
     num_shifts: int,
 ) -> tuple[Tensor | None, ...]:
     """The step in plain PyTorch, as an episode of one step."""
-    weights = pack((weight, recurrent_weight, bias, recurrent_bias, interface_weight, interface_bias), input.shape[1])
+    weights = pack((weight, recurrent_weight, bias, recurrent_bias, interface_weight, interface_bias))
     V = write_weights.shape[1]
     before = pack_output(hidden, read, interface_weight), cell, memory, torch.cat([write_weights, read_weights], 1)
     arguments: Any = (input.unsqueeze(0), *weights, *before, None, None, None, V, num_shifts)
