@@ -38,6 +38,13 @@ FREE = {
     ("mann_episode_backward", "least_used"): ("size 2",),
     ("cell_weight_gradients", "rows"): ("size 0", *FLOAT),
 }
+# an episode in float32 takes weights in bfloat16, which it widens
+FREE |= {
+    (f"{family}_episode{pass_}", f"{name}_weight"): ("torch.bfloat16",)
+    for family in ("mann", "ntm")
+    for pass_ in ("", "_backward")
+    for name in ("input", "recurrent", "interface")
+}
 SIZES = ("num_least_used", "num_gates", "interface_size", "input_size", "recurrent_size", "hidden_size")
 # inputs of which backward checks the sizes and reads no number
 UNREAD = {

@@ -59,8 +59,9 @@ def train_all(folder: Path, steps: int) -> None:
 
 
 def flat(line: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a line of metrics, also those within."""
-    within = {key: value for part in line.values() if isinstance(part, dict) for key, value in part.items()}
+    """The numbers of a line of metrics, also those within; of gradients the norm of all alone, not of each layer."""
+    parts = [part for name, part in line.items() if isinstance(part, dict) and name != "gradient_norm_by_layer"]
+    within = {key: value for part in parts for key, value in part.items()}
     return {key: value for key, value in (line | within).items() if isinstance(value, (int, float))}
 
 
