@@ -227,12 +227,12 @@ class Decoder:
             self.add("close_group")
         elif p == ["cp", "async", "wait_group"]:
             self.add("wait_for_copies", immediate=int(o[0], 0))
-        elif p == ["cp", "async", "cg", "shared", "global"]:
+        elif p in (["cp", "async", cached, "shared", "global"] for cached in ("ca", "cg")):
             (to, offset), (source, offset_of_source) = self.address(o[0]), self.address(o[1])
             sources = (to, source, self.value(o[3] if len(o) > 3 else o[2], "b32"), Constant(8, offset_of_source))
             self.add("copy_later", s=sources, size=int(o[2], 0), space=instructions.GLOBAL, immediate=offset)
         else:
-            need = "cp.async.cg.shared.global, commit_group, wait_group or wait_all"
+            need = "cp.async.cg.shared.global, .ca, commit_group, wait_group or wait_all"
             raise ValueError(f"PTX: got {self.text!r}, need {need}")
 
     def decode_ldmatrix(self, p: list[str], o: list[str]) -> None:

@@ -12,7 +12,7 @@ from tests.ptx.build import core
 from tests.ptx.contract import contract
 from tests.ptx.instructions import GENERIC, SHARED, Constant, Entry, Instruction, Register, Value
 
-MOST_RESULTS, MOST_SOURCES = 8, 10
+MOST_RESULTS, MOST_SOURCES = 8, 16
 COLUMNS = 13 + 3 * (MOST_RESULTS + MOST_SOURCES)  # of an instruction: its fields, then 3 numbers of each
 PLACE = {0: 64, 2: 64, 4: 128, 8: 256}  # bytes of a register of each width
 BENIGN = "benign"  # how a finding begins that changes nothing

@@ -238,11 +238,12 @@ def _whole() -> Iterator[Row]:
                     yield _mask(N, n, dtype)
     yield from (_equal_rows(N, W, dtype) for N, W in EQUAL_ROWS for dtype in (FLOAT32, FLOAT64))
     yield from (_ties(*sizes) for sizes in TIES)
-    for controller in EPISODE_OPTIONS:  # in float32: products of float64 take tensor cores, which are not emulated
+    for controller in EPISODE_OPTIONS:
         yield from (_episode(controller, label) for label in ("17 slots", "standard", "tiles"))
         yield _episode(controller, "17 slots", with_ends=True)
         for label in ("one of each", "17 slots", "standard", "300 columns", "a block a row"):
             yield from (_ntm_episode(controller, label, with_ends=with_ends) for with_ends in (False, True))
+        yield from (_ntm_episode(controller, label, FLOAT64, True) for label in ("17 slots", "a block a row"))
     yield from map(_persistent, EPISODES)
 
 

@@ -219,7 +219,7 @@ void* ptx_load(const i64* rows, int count, int columns, const i64* constants, in
     i.target = u32(r[12]);
     i.pc = u32(k);
     for (int j = 0; j < 8; ++j) i.d[j] = {u32(r[13 + 3 * j]), u32(r[14 + 3 * j]), u32(r[15 + 3 * j])};
-    for (int j = 0; j < 10; ++j) i.s[j] = {u32(r[37 + 3 * j]), u32(r[38 + 3 * j]), u32(r[39 + 3 * j])};
+    for (int j = 0; j < 16; ++j) i.s[j] = {u32(r[37 + 3 * j]), u32(r[38 + 3 * j]), u32(r[39 + 3 * j])};
     p->code.push_back(i);
   }
   return p;

@@ -52,7 +52,7 @@ struct Instruction {
   int flag;                    // a load sign-extends, or a matrix is transposed
   i64 immediate;
   u32 target, pc;
-  Operand d[8], s[10];
+  Operand d[8], s[16];
 };
 
 // Who wrote and who read a unit of memory last. Epochs count barriers: of the block, and of the warp.

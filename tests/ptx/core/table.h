@@ -151,6 +151,7 @@ inline void add_cluster(Table& t) {
   t["st.async"] = store_later;
   t["mapa"] = map_address;
   t["mma.tf32"] = multiply_tf32;
+  t["mma.f64"] = multiply_f64;
 }
 
 inline void no_operation(Warp&, const Instruction&, u32) {}

@@ -52,4 +52,31 @@ inline void multiply_tf32(Warp& w, const Instruction& i, u32) {
   }
 }
 
+// d = A B + c of float64, A (8 rows, 4 parts) and B (4 parts, 8); `immediate` has the 1 or 2 blocks of 8 rows. Lane l has
+// column l%4 of each part of A, in row l/4 of each block, the blocks of a part side by side; row l%4 of each part of B,
+// column l/4; and columns 2 (l%4) and + 1 of c and d in row l/4 of each block.
+inline void multiply_f64(Warp& w, const Instruction& i, u32) {
+  const int rows = int(i.immediate), results = 2 * rows, parts = (i.num_sources - results) / (rows + 1);
+  const int first_b = rows * parts, first_c = first_b + parts;
+  double result[4][kLanes];
+  u32 bits[4];
+  for (int q = 0; q < results; ++q) {
+    bits[q] = undefined(w, i.s[first_c + q]);
+    for (int l = 0; l < kLanes; ++l) {
+      const int row = l / 4, column = 2 * (l % 4) + q % 2;
+      double sum = values<double>(w, i.s[first_c + q])[l];
+      for (int k = 0; k < 4 * parts; ++k) {
+        const int a = rows * (k / 4) + q / 2, b = first_b + k / 4, of_a = 4 * row + k % 4, of_b = 4 * column + k % 4;
+        sum = std::fma(values<double>(w, i.s[a])[of_a], values<double>(w, i.s[b])[of_b], sum);
+        if (has(undefined(w, i.s[a]), of_a) || has(undefined(w, i.s[b]), of_b)) bits[q] |= 1u << l;
+      }
+      result[q][l] = sum;
+    }
+  }
+  for (int q = 0; q < results; ++q) {
+    memcpy(values<double>(w, i.d[q]), result[q], sizeof result[q]);
+    set_undefined(w, i.d[q], kAllLanes, bits[q]);
+  }
+}
+
 }  // namespace ptx
