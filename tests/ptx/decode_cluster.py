@@ -73,7 +73,8 @@ class ClusterDecoder(Decoder):
         if p[4:] == ["row", "col", *["f64"] * 4] and p[3] in ("m8n8k4", "m16n8k4", "m16n8k8", "m16n8k16"):
             sources = tuple(x for part in o[1:] for x in self.values(part, "f64"))
             rows = 2 if p[3].startswith("m16") else 1  # blocks of 8 rows
-            return self.add("mma.f64", kind=TOGETHER, d=self.results(o[0], "f64"), s=sources, immediate=rows)
+            self.add("mma.f64", kind=TOGETHER, d=self.results(o[0], "f64"), s=sources, immediate=rows)
+            return
         if p[1:] != ["sync", "aligned", "m16n8k8", "row", "col", "f32", "tf32", "tf32", "f32"]:
             raise ValueError(f"PTX: got {self.text!r}, need the product of TF32 of m16n8k8, or one of float64")
         sources = (*self.values(o[1], "b32"), *self.values(o[2], "b32"), *self.values(o[3], "f32"))
