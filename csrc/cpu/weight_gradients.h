@@ -138,8 +138,8 @@ class WeightGradients {
                            0, count);
     if (kernels_.round) kernels_.round(panels, K, 0, count);
     kernels_.gemm(Product<T>{M, N, K, transposed(rows_of<T>(data<T>(factor.grads) + from * M, M)), panels,
-                                 data<T>(chunk_sums_[piece.sum]) + first, factor.columns, piece.add},
-                      0, count);
+                             data<T>(chunk_sums_[piece.sum]) + first, factor.columns, piece.add},
+                  0, count);
     piece.add = true;
   }
   void add_rows(size_t sum, const Tensor& grads, int64_t from, int64_t to) const {

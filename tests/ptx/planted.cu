@@ -1,5 +1,5 @@
-// Kernels with planted mistakes, one each, of 256 threads a block; those that have none are the first of each kind. 
-// test_machine.py runs them.
+// Kernels with planted mistakes, one each, of 256 threads a block; good, divergent, copied and
+// copied_in_groups have none. test_machine.py runs them.
 
 #define KERNEL(name) extern "C" __global__ void name(const float* x, float* y, int n)
 

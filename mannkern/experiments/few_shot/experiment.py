@@ -86,27 +86,12 @@ def measure(
     return FewShotScores(episodes, float(torch.cat(losses).mean()), *mean_and_interval(torch.cat(accuracies)))
 
 
-class FewShotExperiment:
-    """C-way K-shot classification: cross entropy and accuracy over all queries."""
+class QueryExperiment:
+    """What experiments share whose episodes ask queries: cross entropy and accuracy over all of them."""
 
     unit = "episodes"
     num_sums = 2
-
-    def __init__(self, config: FewShotConfig) -> None:
-        self.config = config
-        self.split = load_split(config)
-        self.sampler = training_sampler(config, self.split.train)
-        self.unseen = test_sampler(config, self.split.test, VALIDATION_SEED)
-
-    def make_model(self) -> nn.Module:
-        return make_model(self.config)
-
-    def sample(self, step: int, device: torch.device) -> FewShotEpisodes:
-        return self.sample_rows(step, device, slice(None))
-
-    def sample_rows(self, step: int, device: torch.device, rows: slice) -> FewShotEpisodes:
-        """The episodes ``rows`` of the batch of ``step``."""
-        return _on(self.sampler.sample(self.config.batch_size, step, rows), device)
+    unseen: FewShotSampler | ZeroShotSampler | ImageSampler  # of validation
 
     def loss_and_sums(self, model: nn.Module, batch: FewShotEpisodes) -> tuple[Tensor, Tensor]:
         """Loss and [correct, queries]."""
@@ -127,6 +112,26 @@ class FewShotExperiment:
         """Loss and accuracy on episodes of unseen classes."""
         scores = measure(model, self.unseen, VALIDATION_EPISODES, device)
         return {"loss": scores.loss, "accuracy": scores.accuracy}
+
+
+class FewShotExperiment(QueryExperiment):
+    """C-way K-shot classification: cross entropy and accuracy over all queries."""
+
+    def __init__(self, config: FewShotConfig) -> None:
+        self.config = config
+        self.split = load_split(config)
+        self.sampler = training_sampler(config, self.split.train)
+        self.unseen = test_sampler(config, self.split.test, VALIDATION_SEED)
+
+    def make_model(self) -> nn.Module:
+        return make_model(self.config)
+
+    def sample(self, step: int, device: torch.device) -> FewShotEpisodes:
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> FewShotEpisodes:
+        """The episodes ``rows`` of the batch of ``step``."""
+        return _on(self.sampler.sample(self.config.batch_size, step, rows), device)
 
 
 def _on(episodes: FewShotEpisodes, device: torch.device) -> FewShotEpisodes:

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mannkern.experiments.characters import load_characters
-from mannkern.experiments.few_shot.experiment import MEASURED_QUERIES, VALIDATION_EPISODES, measure
+from mannkern.experiments.few_shot.experiment import MEASURED_QUERIES, QueryExperiment
 from mannkern.experiments.zero_shot.config import ZeroShotConfig
 from mannkern.models import ConvEmbedding, MetaMemoryNetwork
 from mannkern.tasks import CharacterSplit, FewShotEpisodes, ZeroShotSampler, omniglot
@@ -39,11 +38,8 @@ def sampler_of(config: ZeroShotConfig, images: Tensor, alphabets: Tensor | None,
         raise CommandError(str(error)) from error
 
 
-class ZeroShotExperiment:
+class ZeroShotExperiment(QueryExperiment):
     """C-way zero-shot classification: cross entropy and accuracy over all queries."""
-
-    unit = "episodes"
-    num_sums = 2
 
     def __init__(self, config: ZeroShotConfig) -> None:
         self.config = config
@@ -80,23 +76,3 @@ class ZeroShotExperiment:
 
     def sample(self, step: int, device: torch.device) -> FewShotEpisodes:
         return FewShotEpisodes(*(x.to(device) for x in self.sampler.sample(self.config.batch_size, step)))
-
-    def loss_and_sums(self, model: nn.Module, batch: FewShotEpisodes) -> tuple[Tensor, Tensor]:
-        """Loss and [correct, queries]."""
-        logits = model(batch.support, batch.labels, batch.queries)
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
-        correct = (logits.detach().argmax(-1) == batch.targets).sum()
-        return loss, torch.stack((correct, torch.full_like(correct, batch.targets.numel()))).double()
-
-    def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
-        """``accuracy``."""
-        correct, queries = sums
-        return {"accuracy": correct / queries}
-
-    def progress_text(self, summary: dict[str, Any]) -> str:
-        return f"accuracy {summary['accuracy']:.1%}"
-
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
-        """Loss and accuracy on episodes of unseen classes."""
-        scores = measure(model, self.unseen, VALIDATION_EPISODES, device)
-        return {"loss": scores.loss, "accuracy": scores.accuracy}
