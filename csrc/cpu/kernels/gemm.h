@@ -117,7 +117,11 @@ void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t column
   if (op.M * op.c_stride > kInCache)  // or the sums would wait for C at the end
     for (int r = 0; r < Rows; ++r)
       for (int v = 0; v <= Vectors; ++v) __builtin_prefetch(c + r * op.c_stride + v * L, 1);
-  Vec<T> sum[Rows][Vectors] = {}, b[Vectors];
+  Vec<T> sum[Rows][Vectors], b[Vectors];
+#pragma GCC unroll 32
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) sum[r][v] = Vec<T>{};
   for (int64_t k = 0; k < op.K; ++k, a += column, panel += panel_row) {
     for (int v = 0; v < Vectors; ++v) b[v] = load(panel + v * L);
     for (int r = 0; r < Rows; ++r) {
@@ -125,9 +129,11 @@ void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t column
       for (int v = 0; v < Vectors; ++v) sum[r][v] += x * b[v];
     }
   }
+#pragma GCC unroll 32
   for (int r = 0; r < Rows; ++r) {
     T* out = c + r * op.c_stride;
     if (columns == Vectors * L) {
+#pragma GCC unroll 2
       for (int v = 0; v < Vectors; ++v) store(out + v * L, op.add ? load(out + v * L) + sum[r][v] : sum[r][v]);
     } else {
       T sums[Vectors * L];
