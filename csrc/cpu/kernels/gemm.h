@@ -118,7 +118,7 @@ void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t column
     for (int r = 0; r < Rows; ++r)
       for (int v = 0; v <= Vectors; ++v) __builtin_prefetch(c + r * op.c_stride + v * L, 1);
   Vec<T> sum[Rows][Vectors], b[Vectors];
-#pragma GCC unroll 32
+#pragma GCC unroll 32  // or GCC clears the sums in memory
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) sum[r][v] = Vec<T>{};
