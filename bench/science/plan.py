@@ -38,7 +38,8 @@ class Planned:
 
 OMNIGLOT: dict[str, Any] = {"task": "omniglot"}
 TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
-    "MANN": (90, {}),
+    "MANN": (75, {}),
+    "MANN, lr 2e-3": (75, {"lr": 2e-3}),  # is the default too slow over these episodes?
     "LSTM": (70, {"model": "lstm"}),
     "feed-forward": (15, {"model": "feedforward"}),
     "MANN, feed-forward": (80, {"controller": "feedforward"}),
@@ -109,7 +110,7 @@ def plan() -> Iterator[Planned]:
         for seed in range(3)
         if (row, seed) != ("MANN, batches of 4", 0)
     )
-    yield from _table_1(("MANN",), 0)
+    yield from _table_1(("MANN", "MANN, lr 2e-3"), 0)
     yield from (Planned("table-1", row, 0, 1, OMNIGLOT | settings) for row, settings in NEIGHBOURS.items())
     yield from _table_1(("LSTM",), 0)
     yield from _table_1(("feed-forward",), 0)
