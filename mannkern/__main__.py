@@ -12,6 +12,7 @@ from mannkern.commands.completion import add_completion
 from mannkern.commands.evaluate import add_evaluate
 from mannkern.commands.export import add_export
 from mannkern.commands.freed_memory import keep_freed_memory
+from mannkern.commands.parser import Parser
 from mannkern.commands.table import add_table
 from mannkern.commands.train import add_train
 from mannkern.commands.verify import add_verify
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     After an error, which is one line on stderr, 2, or 1 where a disk is full; after Ctrl-C 130.
     """
     about = "Train, evaluate and verify memory-augmented neural networks with fused memory operations."
-    parser = argparse.ArgumentParser(prog="python -m mannkern", description=about)
+    parser: argparse.ArgumentParser = Parser(prog="python -m mannkern", description=about)
     parser.add_argument("--version", action="version", version=f"mannkern {mannkern.__version__}")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_train, add_evaluate, add_export, add_table, add_verify, add_bench):
