@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +14,7 @@ from mannkern.commands.completion import add_completion
 from mannkern.commands.evaluate import add_evaluate
 from mannkern.commands.export import add_export
 from mannkern.commands.freed_memory import keep_freed_memory
+from mannkern.commands.parser import Parser
 from mannkern.commands.table import add_table
 from mannkern.commands.train import add_train
 from mannkern.commands.verify import add_verify
@@ -22,10 +25,11 @@ from mannkern.training.processes import said_once
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code.
 
-    After an error, which is one line on stderr, 2, or 1 where a disk is full; after Ctrl-C 130.
+    After an error, which is one line on stderr, 2, or 1 where a disk is full; after Ctrl-C 130; 141 where nobody reads
+    the output to its end.
     """
     about = "Train, evaluate and verify memory-augmented neural networks with fused memory operations."
-    parser = argparse.ArgumentParser(prog="python -m mannkern", description=about)
+    parser: argparse.ArgumentParser = Parser(prog="python -m mannkern", description=about)
     parser.add_argument("--version", action="version", version=f"mannkern {mannkern.__version__}")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_train, add_evaluate, add_export, add_table, add_verify, add_bench):
@@ -38,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"mannkern: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads the output, such as head, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
+        return 128 + signal.SIGPIPE
     except OSError as error:
         print(f"mannkern: {file_error(error)}", file=sys.stderr)
         return 1 if is_full(error) else 2

@@ -66,13 +66,14 @@ def chosen_torch(python: str, version: str, index: list[str]) -> tuple[str, bool
     return name, "+cpu" in name or not any(word in needs for word in ("nvidia", "cuda"))
 
 
-def install_torch(run: str, torch: str, index: list[str]) -> tuple[str, ...]:
+def install_torch(run: str, torch: str, index: list[str], downloads: Path) -> tuple[str, ...]:
     """The command that installs a version of torch into the environment of the Python ``run``."""
-    return (run, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile", *index, f"torch=={torch}")
+    command = (run, "-m", "pip", "install", "--quiet", "--cache-dir", str(downloads), "--no-compile")
+    return (*command, *index, f"torch=={torch}")
 
 
-def check(python: str, name: str, torch: str, wheel: Path, index: list[str], folder: Path) -> Outcome:
-    """Install torch and the wheel into a fresh environment in ``folder``, verify there, and delete it."""
+def check(python: str, name: str, torch: str, wheel: Path, index: list[str], folder: Path, downloads: Path) -> Outcome:
+    """Install torch and the wheel into a fresh environment in ``folder`` and verify there."""
     begin = time.monotonic()
     environment, empty = folder / "environment", folder / "empty"
     empty.mkdir(parents=True)
@@ -88,7 +89,7 @@ def check(python: str, name: str, torch: str, wheel: Path, index: list[str], fol
 
     steps = (
         (python, "-m", "venv", str(environment)),
-        install_torch(run, torch, index),
+        install_torch(run, torch, index, downloads),
         (run, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-deps", str(wheel)),
     )
     for command in steps:
@@ -128,26 +129,24 @@ def main(given: Sequence[str] | None = None) -> int:
         print("release-check: no wheel in dist/; make wheel")
         return 2
     index = ["--index-url", options.index] if options.index else []
-    outcomes = []
-    for name, python in pythons(options.pythons).items():
-        done = set()
-        for torch in options.torches:
-            version, is_cpu = chosen_torch(python, torch, index)
-            if version in done:
-                continue
-            done.add(version)
-            if not version:
-                outcomes.append(Outcome(name, torch, "left out", "pip has no such version for this Python"))
-            elif not is_cpu and not options.any_build:
-                outcomes.append(Outcome(name, version, "left out", "pip has only its CUDA build; --index, --any-build"))
-            else:
-                with tempfile.TemporaryDirectory(prefix="mannkern-release-") as folder:
-                    outcomes.append(check(python, name, version, wheel, index, Path(folder)))
-            line = outcomes[-1]
-            print(
-                f"Python {line.python}, torch {line.torch}: {line.verdict}: {line.text}, {line.seconds:.0f} s",
-                flush=True,
-            )
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="mannkern-downloads-") as downloads:  # most of CUDA's serve every Python
+        for name, python in pythons(options.pythons).items():
+            done = set()
+            for torch in options.torches:
+                version, is_cpu = chosen_torch(python, torch, index)
+                if version in done:
+                    continue
+                done.add(version)
+                if not version:
+                    outcome = Outcome(name, torch, "left out", "pip has no such version for this Python")
+                elif not is_cpu and not options.any_build:
+                    outcome = Outcome(name, version, "left out", "pip has only its CUDA build; --index, --any-build")
+                else:
+                    with tempfile.TemporaryDirectory(prefix="mannkern-release-") as folder:
+                        outcome = check(python, name, version, wheel, index, Path(folder), Path(downloads))
+                outcomes.append(outcome)
+                print(outcome, flush=True)
     right = [x for x in outcomes if x.verdict == "right"]
     wrong = [x for x in outcomes if x.verdict == "WRONG"]
     print(f"{wheel.name}: {len(right)} environments are right, {len(wrong)} wrong, "

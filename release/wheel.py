@@ -22,7 +22,7 @@ OF_TORCH = ("libtorch_cpu.so", "libc10.so", "libtorch_cuda.so", "libtorch.so")  
 def source_archive() -> Path:
     """The source archive, in dist/."""
     code = f"from setuptools import build_meta; print(build_meta.build_sdist({str(DIST)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return DIST / done.stdout.split()[-1]
 
 

@@ -11,7 +11,9 @@ from torch import Tensor
 import mannkern
 from mannkern.experiments import registry
 from mannkern.tasks import Copy, glyphs
+from mannkern.training.exported import trained_models
 from tests.commands.calls import COPY, FEW_SHOT, SIZES, run
+from tests.docs.markdown import ROOT
 
 DRAWINGS = glyphs.load(num_train=1, num_test=5, drawings=12).test  # (5, 12, 20, 20)
 LABELS = torch.arange(5).repeat_interleave(3)
@@ -37,6 +39,15 @@ def test_the_model_that_comes_with_mannkern_names_characters_it_never_saw() -> N
     assert (model.settings.task, model.settings.model, model.model.training) == ("glyphs", "mann", False)
     assert ask(model) > 0.7
     assert all(p.dtype == torch.float32 for p in model.model.parameters())
+
+
+@pytest.mark.parametrize("name", trained_models())
+def test_every_model_that_comes_with_mannkern_predicts_and_has_a_line(name: str) -> None:
+    """Of characters: it names glyphs, whatever it learned from. Its line is in the table of its model's page."""
+    model = mannkern.load(name)
+    assert ask(model) > 0.3, "chance is 20%"
+    pages = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "models").glob("*.md"))]
+    assert any(f"\n| `{name}` |" in page for page in pages)
 
 
 def test_a_query_is_answered_by_itself() -> None:

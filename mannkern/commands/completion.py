@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from functools import partial
 
 from mannkern.commands.options import require
+from mannkern.experiments.registry import config_classes
+from mannkern.training.config import choices_of
+from mannkern.training.exported import trained_models
 
 SHELLS = ("bash", "zsh", "tcsh")
+FOLDERS = ("run", "data", "runs_folder")  # options whose value is a folder
 
 
 def add_completion(
@@ -31,5 +36,32 @@ def run_completion(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     import shtab
 
     parser.prog = "mannkern"
-    print(shtab.complete(parser, args.shell))
+    actions = [action for command in _commands(parser) for action in command._actions]
+    for action in actions:
+        if action.dest in FOLDERS:
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        elif action.metavar == "FILE":
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+        elif action.metavar == "RUN":  # also the name of a model that comes with mannkern
+            action.complete = {"bash": "_mannkern_runs", "zsh": "_files -/"}  # type: ignore[attr-defined]
+        elif action.choices is None and action.dest in (names := _names()):
+            action.choices = names[action.dest]
+    models = " ".join(trained_models())
+    runs = f'_mannkern_runs() {{ compgen -d -- "$1"; compgen -W "{models}" -- "$1"; }}'
+    print(shtab.complete(parser, args.shell, preamble=runs if args.shell == "bash" else ""))
     return 0
+
+
+def _commands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of the subcommands."""
+    (subcommands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return list(subcommands.choices.values())
+
+
+def _names() -> dict[str, tuple[str, ...]]:
+    """The values of each setting that any task has a choice of; ``train`` has these checked by the task's settings."""
+    names: dict[str, dict[str, None]] = {}
+    for cls in config_classes().values():
+        for entry in fields(cls):
+            names.setdefault(entry.name, {}).update(dict.fromkeys(choices_of(entry)))
+    return {name: tuple(choices) for name, choices in names.items() if choices}

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mannkern.experiments.registry import DEFAULT_TASK, KINDS, config_classes
-from mannkern.training.config import RENAMED, RunConfig, choices_of, flag, only_with
+from mannkern.training.config import RENAMED, RunConfig, choices_of, only_with
 from mannkern.training.errors import CommandError
+from mannkern.training.flags import flag
 
 EPISODES = 1000
 

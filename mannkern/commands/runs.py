@@ -13,9 +13,10 @@ from mannkern.commands.options import check_apply, with_recipe
 from mannkern.experiments.recurrent import BASELINE
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, PREVIOUS, save_config
-from mannkern.training.config import CHANGEABLE, RunConfig, flag
+from mannkern.training.config import CHANGEABLE, RunConfig
 from mannkern.training.entries import check_entries, delete_entries, holds_anything
 from mannkern.training.errors import CommandError
+from mannkern.training.flags import command_error, flag
 from mannkern.training.lock import LOCK, locked
 
 
@@ -26,7 +27,7 @@ def new_settings(settings: dict[str, Any]) -> RunConfig:
     try:
         config = cls(**with_recipe(cls, settings))
     except ValueError as error:
-        raise CommandError(str(error)) from None
+        raise command_error(error, cls) from None
     config.check_new()
     config = config.completed()
     if config.lr_decay != "none":  # --steps may change when the run resumes, its learning rates may not
@@ -131,7 +132,7 @@ def changed(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     try:
         return replace(config, **settings)
     except ValueError as error:
-        raise CommandError(str(error)) from None
+        raise command_error(error, config) from None
 
 
 def baseline_folder(run: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -90,15 +91,30 @@ class ImageSettings(CharacterConfig):
             )
         return config
 
+    def fewest_images(self, need: int) -> int:
+        """How many images the smallest class has. Raises ``CommandError``, naming it, where they are below ``need``."""
+        assert self.data is not None  # check_new
+        sizes = {name: len(files) for name, files in image_folder.image_files(self.data).items()}
+        name = min(sizes, key=sizes.__getitem__)
+        if sizes[name] < need:
+            raise CommandError(
+                f"--data: the class {name!r} has {sizes[name]} image{'s' * (sizes[name] != 1)}, and an episode shows "
+                f"{need} different ones of a class"
+            )
+        return sizes[name]
+
     def read_split(self, original: bool) -> ImageSplit:
         if self.data is None:
             raise CommandError(f"{self.task} needs the folder of the images: --data FOLDER")
         split = image_folder.load(self.data, self.image_shape, invert=self.invert, held_out=self.held_out)
-        least = min(len(split.train_names), len(split.test_names))
-        if least < self.classes:
+        train, test = len(split.train_names), len(split.test_names)
+        if min(train, test) < self.classes:
+            share = math.ceil(100 * self.classes / (train + test)) / 100
+            enough = split.drawn and train + test >= 2 * self.classes
+            remedy = f"--held-out {share} gives validation enough" if enough else "add classes"
             raise CommandError(
-                f"--classes: got {self.classes}, need at most {least}: {len(split.train_names)} classes are for "
-                f"training and {len(split.test_names)} for validation; --held-out changes that"
+                f"--classes: got {self.classes}, need at most {min(train, test)}: {train} classes are for training and "
+                f"{test} for validation; {remedy}"
             )
         return split
 

@@ -34,12 +34,16 @@ _CACHE_FORMAT = "images-1"
 
 
 class ImageSplit(NamedTuple):
-    """Images of different classes for training and for testing, and the names of the classes."""
+    """Images of different classes for training and for testing, and the names of the classes.
+
+    drawn: whether ``held_out`` chose the classes for testing; their owner did where there are folders for both
+    """
 
     train: ImageSet
     test: ImageSet
     train_names: list[str]
     test_names: list[str]
+    drawn: bool = True
 
 
 def load(
@@ -194,7 +198,7 @@ def _split(classes: dict[str, list[Path]], pixels: Tensor, held_out: float) -> I
         parts.append(ImageSet(pixels[mask.repeat_interleave(counts)], counts[mask]))
     short = [name.rpartition("/")[2] for name in names]
     by_part = [[name for name, place in zip(short, test, strict=True) if place == kept] for kept in (False, True)]
-    return ImageSplit(parts[0], parts[1], by_part[0], by_part[1])
+    return ImageSplit(parts[0], parts[1], by_part[0], by_part[1], not given)
 
 
 def _read_cache(path: Path, shape: tuple[int, ...]) -> Tensor | None:

@@ -8,6 +8,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
 from mannkern.training.errors import CommandError
+from mannkern.training.flags import flag
 from mannkern.training.trackers import NO_TRACKER, TRACKERS
 
 # What may change when a run resumes: how long, where and how often it saves, never what it computes.
@@ -62,11 +63,6 @@ def only_with(entry: Field[Any]) -> tuple[str, ...]:
 
 def _evaluated(names: Names) -> tuple[str, ...]:
     return names() if callable(names) else names
-
-
-def flag(name: str) -> str:
-    """``--memory-slots`` for the setting ``memory_slots``."""
-    return "--" + name.replace("_", "-")
 
 
 def current_names(values: dict[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mannkern.training import processes
-from mannkern.training.config import RunConfig, flag
+from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
+from mannkern.training.flags import flag
 
 COPIES = 4  # of the parameters: themselves, their gradient and two moments
 SIZES = ("batch_size", "length", "max_length", "hidden_size", "lstm_size", "memory_slots", "memory_width", "width")

@@ -46,6 +46,14 @@ def test_one_shot(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         model.predict(files, torch.tensor([0, 1]), torch.zeros(1, 18, 24))
 
 
+def test_a_small_class_makes_episodes_shorter(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seven images in the smallest class, and two classes in an episode."""
+    sizes = SIZES.replace("--length 6 ", "")
+    assert run(f"train images --data {data} --steps 1 --no-evaluate --run", tmp_path / "run", sizes) == 0
+    assert "A class has only 7 images, so an episode shows 7 of each." in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["length"] == 14
+
+
 @pytest.mark.parametrize("model", ["matching", "meta-memory"])
 def test_few_shot(data: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
@@ -71,8 +79,21 @@ def test_wrong_data_and_settings_are_refused_before_any_work(
     ):
         assert message in refused(capsys, "train images", arguments, new)
     many = new.replace("--classes 2 --length 6", "--classes 3 --length 9")
-    assert "--classes: got 3, need at most 2: 8 classes are for training and 2 for validation" in refused(
-        capsys, f"train images --data {data}", many
+    assert refused(capsys, f"train images --data {data}", many).endswith(
+        "--classes: got 3, need at most 2: 8 classes are for training and 2 for validation; --held-out 0.3 gives "
+        "validation enough"
+    )
+    assert refused(capsys, f"train images --data {data}", many.replace("3 --length 9", "6 --length 12")).endswith(
+        "2 for validation; add classes"
+    )
+    assert "--length: got 7, need a multiple of --classes = 2 where balanced" in refused(
+        capsys, f"train images --data {data}", new.replace("--length 6", "--length 7")
+    )
+    assert "--data: the class 'class0' has 7 images, and an episode shows 8 different ones of a class" in refused(
+        capsys, f"train images --data {data}", new.replace("--length 6", "--length 16")
+    )
+    assert "'class0' has 7 images, and an episode shows 9" in refused(
+        capsys, f"train few-shot-folder --data {data} --shots 8 --run {tmp_path / 'new'}"
     )
     assert "--image-size: got 12x24, need at least 16 a side" in refused(
         capsys, f"train few-shot-folder --data {data} --image-size 12x24 {FEW_SHOT} --run {tmp_path / 'new'}"

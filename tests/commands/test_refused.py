@@ -15,13 +15,39 @@ def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("", "the following arguments are required: COMMAND (python -m mannkern --help)"),
+        ("train copyy", "TASK: got copyy, need one of "),
+        ("train copyy", "; did you mean copy? (python -m mannkern train --help)"),
+        ("train copy --learning-rate 1", "--learning-rate: there is no such option; did you mean --lr? ("),
+        ("train copy --batchsize=3", "--batchsize: there is no such option; did you mean --batch-size? ("),
+        ("train copy --way 3", "--way: there is no such option (python -m mannkern train --help)"),
+        ("train copy more", "got more too, need nothing there (python -m mannkern train --help)"),
+        ("train copy --lr fast", "--lr: got 'fast', need a number ("),
+        ("train copy --resume --overwrite", "--overwrite: not allowed with argument --resume ("),
+        ("bench --batch x", "--batch: got 'x', need an integer (python -m mannkern bench --help)"),
+        ("completion fish", "shell: got fish, need one of bash, zsh, tcsh (python -m mannkern completion --help)"),
+        ("train copy --memory-slots 0", "--memory-slots: got 0, need at least 1"),
+        ("train glyphs --classes 3 --length 50", "--length: got 50, need a multiple of --classes = 3 where balanced"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(capsys, command)
+    assert not any(tmp_path.iterdir()), "a refused command leaves nothing"
+
+
 def test_settings_of_another_task_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = f"--run {tmp_path / 'new'}"
     assert "--classes does not apply to copy" in refused(capsys, "train copy --classes 5", new)
     assert "--num-writes does not apply to glyphs" in refused(capsys, "train glyphs --num-writes 2", new)
-    assert "max_length: got 0" in refused(capsys, "train copy --max-length 0", new)
+    assert "--max-length: got 0" in refused(capsys, "train copy --max-length 0", new)
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
-    assert "hidden_size" in refused(capsys, "train copy --steps 1 --hidden-size 0", new)
+    assert "--hidden-size" in refused(capsys, "train copy --steps 1 --hidden-size 0", new)
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ def test_queries_last_are_trained_evaluated_and_drawn(tmp_path: Path, capsys: py
     assert run("train glyphs --shots 2 --steps 4 --run", tmp_path / "run", sizes) == 0
     out = capsys.readouterr().out
     assert "accuracy on the queries, 2-way 2-shot: 20 episodes" in out
-    assert "at the queries it names" in out
+    assert "at the queries of an unseen class it is right in " in out
     assert "learning_curve.png" in out
     assert "accuracy_by_instance" not in out
     assert json.loads((tmp_path / "run" / "config.json").read_text())["length"] == 6

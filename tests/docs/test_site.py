@@ -81,5 +81,9 @@ def test_it_builds_and_its_links_hold(tmp_path: Path) -> None:
                 continue
             if target not in pages or (fragment and fragment not in ids[target]):
                 wrong.append(f"{path.relative_to(tmp_path)}: {link}")
+        for kind, name in re.findall(r'<(link|script|img)\b[^>]* (?:href|src)="([^"#?]*)', text):
+            if "://" not in name and path.name != "404.html" and not (path.parent / name).exists():
+                wrong.append(f"{path.relative_to(tmp_path)}: {kind} {name}")
     assert not wrong
+    assert (tmp_path / "site" / "style.css").exists()
     assert 'id="mannkern.functional.lrua_step"' in pages[tmp_path / "api" / "functional.html"]

@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields
 import pytest
 
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.training.config import RunConfig, choices_of, flag, only_with, option
+from mannkern.training.config import RunConfig, choices_of, only_with, option
+from mannkern.training.flags import flag
 
 NAMES = ["a", "b"]
 

@@ -21,8 +21,8 @@ from mannkern.tasks.algorithmic.sequences import (
     bits_per_sequence,
     wrong_bits,
 )
-from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
+from mannkern.training.flags import command_error
 from mannkern.training.runtime import eval_mode
 from mannkern.training.statistics import mean_and_interval
 
@@ -99,7 +99,7 @@ class AlgorithmicExperiment:
         try:
             core = build_core(self.config.model, settings)
         except ValueError as error:
-            raise CommandError(str(error)) from error
+            raise command_error(error, self.config) from error
         if self.config.initial_sharpness is not None and self.config.model == "ntm":
             start_sharpness(core, self.config.initial_sharpness)
         return Transducer(core, self.task.output_size)

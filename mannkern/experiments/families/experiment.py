@@ -12,8 +12,8 @@ from mannkern.experiments.few_shot.experiment import MEASURED_QUERIES, VALIDATIO
 from mannkern.experiments.zero_shot.experiment import ZeroShotExperiment
 from mannkern.models import MetaMemoryNetwork
 from mannkern.tasks import FewShotEpisodes, FewShotSampler, ZeroShotSampler
-from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
+from mannkern.training.flags import command_error
 
 FAMILIES = ("description", "one", "several")  # what a class is told by: numbers, one example, several examples
 
@@ -38,7 +38,7 @@ class FamiliesExperiment:
                 for shots in (1, self.config.shots)
             ]
         except ValueError as error:
-            raise CommandError(str(error)) from error
+            raise command_error(error, self.config) from error
 
     def test_samplers(self, seed: int) -> tuple[ZeroShotSampler | FewShotSampler, ...]:
         """Episodes of unseen classes of each family: the original drawings."""

@@ -13,8 +13,8 @@ from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.experiments.few_shot.models import make_model
 from mannkern.tasks import FewShotEpisodes, FewShotSampler, ImageSampler, ZeroShotSampler
 from mannkern.tasks.characters.image_set import ImageSet, fewest
-from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
+from mannkern.training.flags import command_error
 from mannkern.training.runtime import eval_mode
 from mannkern.training.statistics import mean_and_interval
 
@@ -37,7 +37,7 @@ def training_sampler(config: FewShotConfig, images: Tensor | ImageSet) -> FewSho
             max_shift=config.max_shift,
         )
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise command_error(error, config) from error
 
 
 def test_sampler(config: FewShotConfig, images: Tensor | ImageSet, seed: int) -> FewShotSampler:
@@ -48,7 +48,7 @@ def test_sampler(config: FewShotConfig, images: Tensor | ImageSet, seed: int) ->
             images, classes_per_episode=config.classes, shots=config.shots, queries=queries, seed=seed
         )
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise command_error(error, config) from error
 
 
 class FewShotScores(NamedTuple):

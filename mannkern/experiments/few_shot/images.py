@@ -27,4 +27,5 @@ class FewShotImagesConfig(FewShotConfig, ImageSettings):
         config = super().completed()
         if min(config.image_shape[-2:]) < LEAST_SIDE:
             raise CommandError(f"--image-size: got {config.image_size}, need at least {LEAST_SIDE} a side")
+        config.fewest_images(config.shots + config.queries)
         return config

@@ -8,7 +8,7 @@ from torch import nn
 
 from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.models import ConvEmbedding, MatchingNetwork, MetaMemoryNetwork, MetaNetwork
-from mannkern.training.errors import CommandError
+from mannkern.training.flags import command_error
 
 
 def _matching(config: FewShotConfig, full_context: bool = False) -> MatchingNetwork:
@@ -70,4 +70,4 @@ def make_model(config: FewShotConfig) -> nn.Module:
     try:
         return BUILDERS[config.model](config)
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise command_error(error, config) from error

@@ -10,6 +10,7 @@ from mannkern.models import ConvEmbedding, MetaMemoryNetwork
 from mannkern.tasks import FewShotEpisodes, ImageSampler, images
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
+from mannkern.training.flags import command_error
 
 
 class FewShotImagesExperiment(QueryExperiment):
@@ -52,7 +53,7 @@ class FewShotImagesExperiment(QueryExperiment):
                 backend=config.backend,
             )
         except ValueError as error:
-            raise CommandError(str(error)) from error
+            raise command_error(error, config) from error
 
     def sample(self, step: int, device: torch.device) -> FewShotEpisodes:
         return FewShotEpisodes(*(x.to(device) for x in self.sampler.sample(self.config.batch_size, step)))

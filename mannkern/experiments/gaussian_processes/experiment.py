@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from mannkern.experiments.gaussian_processes.config import GaussianProcessConfig
 from mannkern.models import HeadedCore, build_core
 from mannkern.tasks import Functions, GaussianProcessSampler
-from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
+from mannkern.training.flags import command_error
 from mannkern.training.runtime import eval_mode
 from mannkern.training.statistics import means_and_intervals
 
@@ -96,7 +96,7 @@ class GaussianProcessExperiment:
         try:
             return HeadedCore(build_core(self.config.model, settings), 2)
         except ValueError as error:
-            raise CommandError(str(error)) from error
+            raise command_error(error, self.config) from error
 
     def sample(self, step: int, device: torch.device) -> Functions:
         return Functions(*(x.to(device) for x in self.sampler.sample(self.config.batch_size, step)))

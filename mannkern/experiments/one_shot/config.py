@@ -27,7 +27,7 @@ PAPER: dict[str, Any] = {  # the supplement's settings, to the letter
     "clip": 0.0,
     "lr_decay": "none",
 }
-DEFAULT_LENGTH = 50
+SHOWN = 10  # drawings of a class in an episode
 CURRICULUM_EPISODES = 10_000  # of training with each number of classes
 CURRICULUM_CLASSES = 100  # the most
 
@@ -47,7 +47,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         "(docs/results.md has the runs that are done)",
         choices=("best", "paper"),
     )
-    length: int = option(DEFAULT_LENGTH, "time steps of an episode (paper: 10 for each of 5 classes)")
+    length: int = option(None, "time steps of an episode (paper, for 5 classes; 10 for each class)", kind=int)
     balanced: bool = option(
         True, "each class equally often; else drawings of all classes at random (paper: 15 classes in 100 steps)"
     )
@@ -171,20 +171,17 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
             raise ValueError(f"--initial-strength: got {self.initial_strength}, need a number above 1")
         if self.initial_strength is not None and not self.key_strength:
             raise ValueError("--initial-strength needs --key-strength")
-        if self.shots is not None:
-            self._set_length(self.shots)
+        if self.shots is not None and not self.balanced:
+            raise ValueError("--shots needs --balanced: it shows each class equally often")
+        length = self.classes * (SHOWN if self.shots is None else self.shots + 1)
+        if self.length is None:
+            object.__setattr__(self, "length", length)  # config.json keeps it
+        elif self.shots is not None and self.length != length:
+            raise ValueError(f"--length: got {self.length}, need {length} with --shots {self.shots}, which sets it")
         if self.curriculum and self.labels != "strings":
             raise ValueError("--curriculum needs --labels strings: a one-hot label has as many entries as classes")
         if self.until is not None and not 0 < self.until <= 1:
             raise ValueError(f"--until: got {self.until}, need an accuracy above 0, at most 1")
-
-    def _set_length(self, shots: int) -> None:
-        length = self.classes * (shots + 1)
-        if not self.balanced:
-            raise ValueError("--shots needs --balanced: it shows each class equally often")
-        if self.length not in (length, DEFAULT_LENGTH):
-            raise ValueError(f"--length: got {self.length}, need {length} with --shots {shots}, which sets it")
-        object.__setattr__(self, "length", length)  # config.json keeps it
 
     def is_reached(self, measured: Mapping[str, Any]) -> bool:
         if self.until is not None and self.shots is not None:

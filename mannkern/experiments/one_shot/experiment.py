@@ -19,6 +19,7 @@ from mannkern.tasks.characters.image_set import ImageSet
 from mannkern.tasks.characters.labels import answered_right, label_loss
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
+from mannkern.training.flags import command_error
 from mannkern.training.runtime import eval_mode
 from mannkern.training.statistics import mean_and_interval, means_and_intervals
 
@@ -70,7 +71,7 @@ def _sampler(
             max_shift=MAX_SHIFT_OF_105 if config.original else config.max_shift,
         )
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise command_error(error, config) from error
 
 
 class Scores(NamedTuple):
@@ -183,7 +184,7 @@ def make_model(config: OneShotConfig) -> EpisodeClassifier:
         if config.carries:
             model = PersistentClassifier(core, label_size, config.batch_size)
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise command_error(error, config) from error
     if config.input_gain != 1:
         scale_inputs(model.recurrent, config.input_gain)
     if not config.feed_reads:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import sys
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mannkern.experiments.image_settings import ImageSettings
-from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.config import SHOWN, OneShotConfig
 from mannkern.training.config import option
 
 
@@ -19,3 +21,15 @@ class ImagesConfig(OneShotConfig, ImageSettings):
     rotate_classes: bool = option(False, "quarter turns of training classes are new classes, as of drawn characters")
 
     GROUP: ClassVar[str] = "your images"
+
+    def completed(self) -> ImagesConfig:
+        """The length of an episode too, where a class has fewer images than the usual episode shows."""
+        config = super().completed()
+        if config.shots is not None or config.length != SHOWN * config.classes:
+            config.fewest_images(math.ceil(config.length / config.classes))
+            return config
+        fewest = config.fewest_images(2)
+        if fewest >= SHOWN:
+            return config
+        print(f"A class has only {fewest} images, so an episode shows {fewest} of each.", file=sys.stderr)
+        return replace(config, length=fewest * config.classes)

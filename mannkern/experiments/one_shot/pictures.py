@@ -91,6 +91,8 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
     for place, instance in enumerate(INSTANCES if result.config.shots is None else ()):
         points = [line["accuracy_by_instance"][str(instance)] for line in validation]
         accuracy = [math.nan if point is None else 100 * point for point in points]
+        if points and all(map(math.isnan, accuracy)):
+            continue
         colour = shades(0.92 * place / (len(INSTANCES) - 1))
         bottom.plot(episodes_seen, accuracy, color=colour, lw=1.8, label=ordinal(instance))
     _chance(bottom, result.config)

@@ -106,12 +106,12 @@ def table(results: Sequence[Evaluation]) -> str:
         columns.append([name, *accuracies(result.unseen)])
         if result.wiped is not None:
             columns.append([f"{name}, wiped", *accuracies(result.wiped)])
+    shown = [0, *(line for line in range(1, len(columns[0])) if any(column[line] != "-" for column in columns[1:]))]
     columns.append(["chance", *[percent(chance(config))] * len(INSTANCES)])
     if mann := paper.rows(config).get("MANN"):
         columns.append(["paper's MANN", *(f"{value:.1f}%" for value in mann)])
-    tables = [
-        "\n".join([headline(results[0].unseen), *training_lines(results, "episodes"), "", *side_by_side(columns)])
-    ]
+    rows = [[column[line] for line in shown] for column in columns]
+    tables = ["\n".join([headline(results[0].unseen), *training_lines(results, "episodes"), "", *side_by_side(rows)])]
     for name, result in zip(run_names(results), results, strict=True):
         if result.by_classes:
             tables.append(table_by_classes(result, name))
@@ -153,10 +153,7 @@ def verdict(result: Evaluation) -> str:
         found = "The model has begun to learn"
     else:
         found = "The model has not learned"
-    text = (
-        f"{found}: {where} it names {percent(known)} of the characters of unseen classes "
-        f"right, and chance is {percent(blind)}."
-    )
+    text = f"{found}: {where} of an unseen class it is right in {percent(known)}, and chance is {percent(blind)}."
     if found == "The model learned":
         return text
     return f"{text} More training: python -m mannkern train --run {result.run} --resume --minutes MINUTES"

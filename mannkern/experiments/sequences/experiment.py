@@ -12,6 +12,7 @@ from mannkern.experiments.sequences.config import SequenceConfig
 from mannkern.experiments.sequences.stream import Batch, Stream, batch_of
 from mannkern.models import Transducer, build_core
 from mannkern.training.errors import CommandError
+from mannkern.training.flags import command_error
 from mannkern.training.runtime import eval_mode
 from mannkern.training.statistics import mean_and_interval
 
@@ -25,7 +26,7 @@ def make_model(config: SequenceConfig, input_size: int, outputs: int) -> Transdu
     try:
         return Transducer(build_core(config.model, config.core_settings(input_size)), outputs)
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise command_error(error, config) from error
 
 
 def loss_and_score(logits: Tensor, batch: Batch, loss: str) -> tuple[Tensor, Tensor]:

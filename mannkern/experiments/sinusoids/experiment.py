@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from mannkern.experiments.sinusoids.config import SinusoidConfig
 from mannkern.models import MetaMemoryNetwork
 from mannkern.tasks import Sinusoids, SinusoidSampler
-from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
+from mannkern.training.flags import command_error
 from mannkern.training.runtime import eval_mode
 from mannkern.training.statistics import mean_and_interval
 
@@ -39,7 +39,7 @@ def make_model(config: SinusoidConfig) -> MetaMemoryNetwork:
             backend=config.backend,
         )
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise command_error(error, config) from error
 
 
 def test_sampler(config: SinusoidConfig, seed: int) -> SinusoidSampler:
@@ -87,7 +87,7 @@ class SinusoidExperiment:
         try:
             self.sampler = SinusoidSampler(config.shots, config.queries, config.seed)
         except ValueError as error:
-            raise CommandError(str(error)) from error
+            raise command_error(error, config) from error
         self.unseen = test_sampler(config, VALIDATION_SEED)
 
     def make_model(self) -> MetaMemoryNetwork:

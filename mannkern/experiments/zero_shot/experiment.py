@@ -12,8 +12,8 @@ from mannkern.experiments.few_shot.experiment import MEASURED_QUERIES, QueryExpe
 from mannkern.experiments.zero_shot.config import ZeroShotConfig
 from mannkern.models import ConvEmbedding, MetaMemoryNetwork
 from mannkern.tasks import CharacterSplit, FewShotEpisodes, ZeroShotSampler, omniglot
-from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
+from mannkern.training.flags import command_error
 
 
 def load(config: ZeroShotConfig) -> tuple[CharacterSplit, CharacterSplit | None]:
@@ -35,7 +35,7 @@ def sampler_of(config: ZeroShotConfig, images: Tensor, alphabets: Tensor | None,
             **{"queries": MEASURED_QUERIES} | training,
         )
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise command_error(error, config) from error
 
 
 class ZeroShotExperiment(QueryExperiment):
@@ -72,7 +72,7 @@ class ZeroShotExperiment(QueryExperiment):
                 backend=config.backend,
             )
         except ValueError as error:
-            raise CommandError(str(error)) from error
+            raise command_error(error, config) from error
 
     def sample(self, step: int, device: torch.device) -> FewShotEpisodes:
         return FewShotEpisodes(*(x.to(device) for x in self.sampler.sample(self.config.batch_size, step)))

@@ -117,9 +117,21 @@ def test_the_table_has_a_column_for_each_run_and_chance() -> None:
 @pytest.mark.parametrize(
     ("first", "last", "begins"),
     [
-        (0.3, 0.93, "The model learned: at the 10th presentation it names 93.0% of the characters of unseen classes"),
-        (0.3, 0.45, "The model has begun to learn: at the 10th presentation it names 45.0%"),
-        (0.3, 0.31, "The model has not learned: at the 10th presentation it names 31.0%"),
+        (
+            0.3,
+            0.93,
+            "The model learned: at the 10th presentation of an unseen class it is right in 93.0%, and ",
+        ),
+        (
+            0.3,
+            0.45,
+            "The model has begun to learn: at the 10th presentation of an unseen class it is right in 45.0%",
+        ),
+        (
+            0.3,
+            0.31,
+            "The model has not learned: at the 10th presentation of an unseen class it is right in 31.0%",
+        ),
     ],
 )
 def test_a_sentence_says_whether_the_model_learned(first: float, last: float, begins: str) -> None:
