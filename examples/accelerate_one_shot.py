@@ -28,27 +28,29 @@ class OneShot(nn.Module):
         return self.head(self.mann(inputs)[0])
 
 
+def train(accelerator: Accelerator, steps: int) -> None:
+    rank, size = accelerator.process_index, accelerator.num_processes
+    rows = slice(rank * BATCH_SIZE // size, (rank + 1) * BATCH_SIZE // size)  # of each batch, for this process
+    torch.manual_seed(0)
+    sampler = EpisodeSampler(glyphs.load()[0], augment=True, rotate_classes=True)
+    model = OneShot(sampler.input_size)
+    model, optimizer = accelerator.prepare(model, torch.optim.Adam(model.parameters(), lr=1e-3))
+    for step in range(1, steps + 1):
+        episodes = sampler.sample(BATCH_SIZE, step, rows)
+        logits = model(episodes.inputs.to(accelerator.device))
+        loss = F.cross_entropy(logits.flatten(0, 1), episodes.targets.flatten().to(accelerator.device))
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        optimizer.step()
+        if step % 100 == 0 or step == steps:
+            mean = accelerator.reduce(loss.detach(), "mean")
+            accelerator.print(f"step {step}: loss {mean.item():.4f}", flush=True)
+
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--steps", type=int, default=3000, help="training steps (default: %(default)s)")
-steps = parser.parse_args().steps
-
 accelerator = Accelerator(cpu=not torch.cuda.is_available())
-rank, size = accelerator.process_index, accelerator.num_processes
-rows = slice(rank * BATCH_SIZE // size, (rank + 1) * BATCH_SIZE // size)  # of each batch, for this process
-
-torch.manual_seed(0)
-sampler = EpisodeSampler(glyphs.load()[0], augment=True, rotate_classes=True)
-model = OneShot(sampler.input_size)
-model, optimizer = accelerator.prepare(model, torch.optim.Adam(model.parameters(), lr=1e-3))
-
-for step in range(1, steps + 1):
-    episodes = sampler.sample(BATCH_SIZE, step, rows)
-    logits = model(episodes.inputs.to(accelerator.device))
-    loss = F.cross_entropy(logits.flatten(0, 1), episodes.targets.flatten().to(accelerator.device))
-    optimizer.zero_grad()
-    accelerator.backward(loss)
-    optimizer.step()
-    if step % 100 == 0 or step == steps:
-        mean = accelerator.reduce(loss.detach(), "mean")
-        accelerator.print(f"step {step}: loss {mean.item():.4f}", flush=True)
+train(accelerator, parser.parse_args().steps)
+# The model holds the process group, whose threads abort the process if they still run when Python ends.
+accelerator.free_memory()
 accelerator.end_training()

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from mannkern.tasks import CharacterSplit, glyphs, omniglot
-from mannkern.tasks.characters.episodes import MAX_SHIFT
 from mannkern.tasks.characters.omniglot import SPLITS
 from mannkern.tasks.characters.pixels import average_area
+from mannkern.tasks.characters.sampler import MAX_SHIFT
 from mannkern.tasks.image_folder import ImageSplit
 from mannkern.training.config import RunConfig, option
 from mannkern.training.errors import CommandError, is_full

@@ -11,6 +11,7 @@ from torch.func import functional_call, grad, vmap
 
 from mannkern.functional import cosine_read
 from mannkern.integers import check_integer
+from mannkern.models.adapted import AdaptedNetwork, Answer, check_queries
 from mannkern.models.checks import check_labels
 
 LOSSES = ("cross_entropy", "mean_squared_error")
@@ -101,7 +102,7 @@ class MetaMemoryNetwork(nn.Module):
         self.describe = describe
         self.log_strength = nn.Parameter(torch.tensor(math.log(strength)))
         vote = 10.0 if loss == "cross_entropy" else 1.0
-        self.answer = _Answer(2 * embedding_size + outputs, hidden_size, layers, outputs, vote)
+        self.answer = Answer(2 * embedding_size + outputs, hidden_size, layers, outputs, vote)
         # in the order of self.answer.named_parameters()
         self.step_sizes = nn.ParameterList(torch.full_like(p, step_size) for p in self.answer.parameters())
 
@@ -114,7 +115,7 @@ class MetaMemoryNetwork(nn.Module):
         Raises ValueError or TypeError naming the argument.
         """
         self._check_support(support, labels)
-        _check_queries(support, queries)
+        check_queries(support, queries)
         if self._embedding_of(support) is self.embedding:
             memory, keys = self.embedding(torch.cat([support, queries], 1)).tensor_split((support.shape[1],), 1)
         else:
@@ -208,53 +209,3 @@ class MetaMemoryNetwork(nn.Module):
             raise ValueError(f"labels: got shape {tuple(labels.shape)}, need {expected}")
         if self.loss == "cross_entropy":
             check_labels(labels, self.outputs)
-
-
-class _Answer(nn.Module):
-    """Reasoning and output: [e, r] (..., 2 W + O) -> (..., O). The last O numbers are the values read."""
-
-    def __init__(self, input_size: int, hidden_size: int, layers: int, outputs: int, vote: float) -> None:
-        super().__init__()
-        parts: list[nn.Module] = []
-        for width in [input_size, *[hidden_size] * (layers - 1)]:
-            parts += [nn.Linear(width, hidden_size), nn.ReLU()]
-        self.reasoning = nn.Sequential(*parts)
-        self.output = nn.Linear(hidden_size, outputs)
-        self.vote = nn.Parameter(torch.tensor([vote]))
-
-    def forward(self, features: Tensor) -> Tensor:
-        values = features[..., features.shape[-1] - self.output.out_features :]
-        return self.output(self.reasoning(features)) + self.vote * values
-
-
-class AdaptedNetwork:
-    """The result of :meth:`MetaMemoryNetwork.adapt`: for each of B tasks, its memory and its own parameters.
-
-    memory:     (B, K, W), the embedded support set
-    values:     (B, K, O), the one-hot labels or targets
-    parameters: of reasoning and output, by name, each (B, *shape)
-    """
-
-    def __init__(self, model: MetaMemoryNetwork, memory: Tensor, values: Tensor, parameters: dict[str, Tensor]) -> None:
-        self.model = model
-        self.memory = memory
-        self.values = values
-        self.parameters = parameters
-
-    def __call__(self, queries: Tensor) -> Tensor:
-        """Queries (B, Q, ...) of the same tasks -> (B, Q, O). Raises ValueError for another B."""
-        _check_queries(self.memory, queries)
-        return self.answer(self.model.embedding(queries))
-
-    def answer(self, embedded: Tensor) -> Tensor:
-        """Embedded queries (B, Q, W) -> (B, Q, O)."""
-        read = self.model.read(self.memory, self.values, embedded)
-        features = torch.cat([embedded, read], -1)
-        return vmap(lambda parameters, x: functional_call(self.model.answer, parameters, (x,)))(
-            self.parameters, features
-        )
-
-
-def _check_queries(support: Tensor, queries: Tensor) -> None:
-    if queries.dim() < 3 or queries.shape[0] != support.shape[0]:
-        raise ValueError(f"queries: got shape {tuple(queries.shape)}, need (B, Q, ...) with B = {support.shape[0]}")

@@ -14,9 +14,9 @@ from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.controls import hide_reads, scale_inputs, start_strengths
 from mannkern.models import EpisodeClassifier, PersistentClassifier, build_core
 from mannkern.tasks import Episodes, EpisodeSampler, Labels, OneHotLabels, StringLabels
-from mannkern.tasks.characters.episodes import MAX_SHIFT_OF_105
 from mannkern.tasks.characters.image_set import ImageSet
 from mannkern.tasks.characters.labels import answered_right, label_loss
+from mannkern.tasks.characters.sampler import MAX_SHIFT_OF_105
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
 from mannkern.training.flags import command_error

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mannkern.integers import check_integer
-from mannkern.tasks.characters.episodes import CharacterSampler, uniform
 from mannkern.tasks.characters.few_shot import FewShotEpisodes
+from mannkern.tasks.characters.sampler import CharacterSampler, uniform
 
 DESCRIBED = 10  # drawings of a class that its description is computed from; the others are queries
 LINES = 5  # rows, and columns, whose strokes are counted

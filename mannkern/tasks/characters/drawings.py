@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mannkern.tasks.characters.episodes import CharacterSampler
+from mannkern.tasks.characters.sampler import CharacterSampler
 
 
 class DrawingSampler(CharacterSampler):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mannkern.integers import check_integer
-from mannkern.tasks.characters.episodes import ALL, MAX_SHIFT, CharacterSampler, uniform
 from mannkern.tasks.characters.image_set import ImageSet
+from mannkern.tasks.characters.sampler import ALL, MAX_SHIFT, CharacterSampler, uniform
 
 
 class FewShotEpisodes(NamedTuple):
