@@ -14,6 +14,7 @@ from mannkern.backends import native
 from mannkern.memories.cases import Tensors
 from tests.fuzz.comparison import Results, differences, left_out, nudge
 from tests.fuzz.problems import DTYPES, LAYOUTS, few, laid_out
+from tests.fuzz.rounding import OtherRounding
 from tests.fuzz.values import HUGE, NOT_FINITE, kinds_of
 from tests.helpers import Kernel
 from tests.memories.ends import apart, evaluate
@@ -122,7 +123,14 @@ def module_findings(problem: ModuleProblem) -> list[str]:
                 parameter.copy_(nudge(parameter, dtype, seed))
         return of(torch.float64, other, nudge(input, dtype, seed), _nudged(state, dtype, seed))[0]
 
-    found = differences(Results(got, same, truth, nudged, dtype, p.values != NOT_FINITE))
+    def rounded(seed: int) -> Tensors:
+        if dtype.itemsize > 2:
+            with OtherRounding(dtype, seed):
+                return nudged(seed)
+        with OtherRounding(dtype, seed):  # the controller computes in half precision
+            return of(dtype, model, input, state)[0]
+
+    found = differences(Results(got, same, truth, nudged, rounded, dtype, p.values != NOT_FINITE))
     if found and p.values in HUGE and p.values != "large":
         return left_out("at the edge of overflow")
     return found

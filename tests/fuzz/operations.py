@@ -9,6 +9,7 @@ from mannkern.memories.cases import Tensors
 from mannkern.verification.accuracy import convert, evaluate
 from tests.fuzz.comparison import Results, differences, left_out, nudge
 from tests.fuzz.problems import DTYPES, Problem
+from tests.fuzz.rounding import OtherRounding
 
 EXACT = ("usage", "reset")  # which choose slots
 
@@ -44,8 +45,12 @@ def findings(problem: Problem) -> list[str]:
         of_loss = {k: nudge(x, dtype, seed) for k, x in gradients.items()}
         return evaluate(case, convert(moved, torch.float64), of_loss, "reference", n)
 
+    def rounded(seed: int) -> Tensors:
+        with OtherRounding(wide, seed):
+            return nudged(seed)
+
     truth = evaluate(case, convert(tensors, torch.float64), convert(gradients, torch.float64), "reference", n)
-    found = differences(Results(got, same, truth, nudged, dtype, problem.is_finite))
+    found = differences(Results(got, same, truth, nudged, rounded, dtype, problem.is_finite))
     if found and problem.may_overflow and _is_at_the_edge(problem, tensors, gradients):
         return left_out("at the edge of overflow")
     return found

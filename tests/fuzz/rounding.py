@@ -24,9 +24,10 @@ ROUNDED = (  # noqa: SIM905 (a list of words)
 
 
 class OtherRounding(TorchDispatchMode):
-    """Changes every rounded float64 number up or down by half a unit in the last place of ``dtype``.
+    """Changes every rounded number of float64, or of half precision, by half a unit in the last place of ``dtype``.
 
-    ``seed`` and the number itself decide which: equal numbers change alike, so that equal slots stay equal.
+    A change of numbers of ``dtype`` itself is a whole unit for some and none for others. ``seed`` and the number decide
+    which way: equal numbers change alike, so that equal slots stay equal.
     """
 
     def __init__(self, dtype: torch.dtype, seed: int) -> None:
@@ -35,13 +36,17 @@ class OtherRounding(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        aliases = any(result.alias_info is not None for result in func._schema.returns)
-        return out if aliases or func.overloadpacket.__name__ not in ROUNDED else tree_map(self._round, out)
+        name = func.overloadpacket.__name__
+        if name in ROUNDED:
+            return tree_map(self._round, out)
+        if name.removesuffix("_") in ROUNDED:  # in place
+            return out.copy_(self._round(out))
+        return out
 
     def _round(self, x: Any) -> Any:
-        if not isinstance(x, Tensor) or x.dtype != torch.float64:
+        if not isinstance(x, Tensor) or x.dtype not in (torch.float64, torch.float16, torch.bfloat16):
             return x
-        bits = x.contiguous().view(torch.int64)
+        bits = x.double().contiguous().view(torch.int64)
         mixed = (bits ^ self.seed * 0x9E3779B97F4A7C1) * 0x2545F4914F6CDD1D
         mixed = (mixed ^ mixed >> 29) * 0x2545F4914F6CDD1D
-        return x + x * torch.where(mixed < 0, -self.unit, self.unit)
+        return (x.double() * torch.where(mixed < 0, -self.unit, self.unit) + x).to(x.dtype)
