@@ -18,7 +18,7 @@ from mannkern.commands.parser import Parser
 from mannkern.commands.table import add_table
 from mannkern.commands.train import add_train
 from mannkern.commands.verify import add_verify
-from mannkern.training.errors import CommandError, file_error, is_full, is_out_of_memory
+from mannkern.training.errors import CommandError, file_error, is_full, is_out_of_memory, one_line
 from mannkern.training.processes import said_once
 
 
@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args = parser.parse_args(arguments)
         return int(args.function(args))
     except CommandError as error:
-        print(f"mannkern: {error}", file=sys.stderr)
+        print(f"mannkern: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever reads the output, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
         return 128 + signal.SIGPIPE
     except OSError as error:
-        print(f"mannkern: {file_error(error)}", file=sys.stderr)
+        print(f"mannkern: {one_line(file_error(error))}", file=sys.stderr)
         return 1 if is_full(error) else 2
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

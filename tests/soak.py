@@ -6,21 +6,12 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
-import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 from torch import nn
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.utils._pytree import tree_map
 
 import mannkern
@@ -28,123 +19,7 @@ from mannkern.experiments import registry
 from mannkern.experiments.algorithmic.config import CopyConfig
 from mannkern.tasks import glyphs
 from mannkern.training import loop
-from mannkern.training.checkpoint import load_checkpoint
-from tests.training.launch import command, launch, printed
-from tests.training.test_loop import MAIN, assert_same
-
-LOGS = "--log-every 3 --validate-every 50 --batch-size 2 --threads 1 --save-seconds 0 --no-evaluate"
-KINDS = {
-    "glyphs": "--classes 2 --length 6 --hidden-size 8 --memory-slots 6 --memory-width 4 --num-reads 2",
-    "copy": "--bits 2 --max-length 3 --hidden-size 4 --memory-slots 6 --memory-width 3",
-    "few-shot-glyphs": "--classes 2 --width 4",
-    "sinusoids": "--width 8 --hidden-size 8",
-}
-
-
-def kills(task: str, count: int, folder: Path, seed: int = 0) -> int:
-    """Kill a run ``count`` times at random moments, resume it each time, and compare its end with an unbroken run.
-
-    Returns the step that both end at. Raises AssertionError where they differ.
-    """
-    killed, straight, draw = folder / "killed", folder / "straight", random.Random(seed)
-    command = [sys.executable, "-c", MAIN, "train"]
-    for number in range(count):
-        resume = number > 0 and load_checkpoint(killed) is not None
-        begin = ["--resume"] if resume else [task, *KINDS[task].split(), *LOGS.split()]
-        process = subprocess.Popen(
-            [*command, *begin, "--steps", "1000000", "--no-evaluate", "--run", str(killed)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        before = (killed / "metrics.jsonl").stat().st_mtime if (killed / "metrics.jsonl").exists() else 0.0
-        while process.poll() is None:  # until it trains: the moments before that are short and alike
-            if (killed / "metrics.jsonl").exists() and (killed / "metrics.jsonl").stat().st_mtime != before:
-                break
-            time.sleep(0.01)
-        time.sleep(draw.random())
-        process.kill()
-        _, errors = process.communicate()
-        assert "Traceback" not in errors, errors
-    checkpoint = load_checkpoint(killed)
-    assert checkpoint is not None
-    steps = checkpoint["step"] + 3
-    ends = ["--steps", str(steps), "--no-evaluate"]
-    subprocess.run([*command, "--resume", *ends, "--run", str(killed)], check=True, capture_output=True)
-    whole = [task, *KINDS[task].split(), *LOGS.replace("--save-seconds 0", "").split(), *ends, "--run", str(straight)]
-    subprocess.run([*command, *whole], check=True, capture_output=True)
-    one, other = load_checkpoint(straight), load_checkpoint(killed)
-    assert one is not None
-    assert other is not None
-    for name in ("model", "optimizer", "running_sums", "step", "rng"):
-        assert_same(one[name], other[name], f"{task} {name}")
-    return int(steps)
-
-
-def rank_kills(task: str, count: int, ranks: int, folder: Path, seed: int = 0) -> int:
-    """Kill a random one of the ``ranks`` ``count`` times, let ``torchrun``'s agent restart them, compare as ``kills``.
-
-    A quarter of the kills may come before the ranks train again. Returns the step that both runs end at.
-    """
-    killed, straight, draw = folder / "killed", folder / "straight", random.Random(seed)
-    begin = [task, *KINDS[task].split(), *LOGS.replace("size 2", "size 12").split()]
-    over = threading.Event()
-    attack = threading.Thread(target=_attack, args=(killed / "metrics.jsonl", count, draw, over))
-    attack.start()
-    arguments = ["train", *begin, "--steps", "1000000", "--run", str(killed)]
-    with pytest.raises(ChildFailedError):  # of the signal at the end
-        launch(ranks, folder / "logs", command, arguments, restarts=count)
-    over.set()
-    attack.join()
-    checkpoint = load_checkpoint(killed)
-    assert checkpoint is not None
-    steps = checkpoint["step"] + 3
-    ends = ["--steps", str(steps), "--no-evaluate"]
-    launch(ranks, folder / "end", command, ["train", "--resume", *ends, "--run", str(killed)])
-    launch(ranks, folder / "whole", command, ["train", *begin, *ends, "--save-seconds", "1000", "--run", str(straight)])
-    one, other = load_checkpoint(straight), load_checkpoint(killed)
-    assert one is not None
-    assert other is not None
-    for name in ("model", "optimizer", "running_sums", "step", "rng"):
-        assert_same(one[name], other[name], f"{task} on {ranks} ranks: {name}")
-    lost = "mannkern: another process of this training has ended, so this one ends too"
-    assert set(printed(folder / "logs")) <= {lost}
-    return int(steps)
-
-
-def _attack(metrics: Path, count: int, draw: random.Random, over: threading.Event) -> None:
-    """Kill one of this process's children ``count`` times, then end them all by signals until it is ``over``."""
-    for number in range(count + 1):
-        before = metrics.stat().st_mtime_ns if metrics.exists() else 0
-        if number in (0, count) or draw.random() < 0.75:
-            while not metrics.exists() or metrics.stat().st_mtime_ns == before:
-                time.sleep(0.01)
-        time.sleep(draw.random())
-        while number < count and not _kill(draw):
-            time.sleep(0.01)
-    while not over.wait(1.0):  # two kills may have come between two looks of the agent, which then has a restart left
-        for rank in _children():
-            with suppress(ProcessLookupError):
-                os.kill(rank, signal.SIGTERM)
-
-
-def _kill(draw: random.Random) -> bool:
-    """Whether there was a rank to kill."""
-    try:
-        os.kill(draw.choice(_children()), signal.SIGKILL)
-    except (IndexError, ProcessLookupError):  # the agent has just ended them
-        return False
-    return True
-
-
-def _children() -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = path.read_text().rpartition(")")[2].split()[:2]
-        except OSError:  # it has ended
-            continue
-        if int(parent) == os.getpid() and state != "Z":
-            found.append(int(path.parent.name))
-    return sorted(found)
+from tests.kills import KINDS, kills, rank_kills, torchrun_kills
 
 
 def growth(steps: int, folder: Path) -> float:
@@ -196,20 +71,28 @@ def segments(count: int) -> None:
         assert bool(loss.isfinite()), type(module).__name__
 
 
+def attack(folder: Path) -> None:
+    """Every kill: of each kind of run alone, of ranks under the agent of ``torchrun``, and of ranks of the command."""
+    split = glyphs.load(num_train=6, num_test=4)
+    glyphs.load = lambda: split
+    for kind in KINDS:
+        (folder / kind).mkdir()
+        print(f"{kind}: 50 kills, equal at step {kills(kind, 50, folder / kind):,}", flush=True)
+    for kind, ranks, count in (("glyphs", 2, 17), ("few-shot-glyphs", 3, 17), ("copy", 4, 16)):
+        run = folder / f"{kind}-{ranks}"
+        run.mkdir()
+        steps = rank_kills(kind, count, ranks, run)
+        print(f"{kind} on {ranks} ranks: {count} kills, equal at step {steps:,}", flush=True)
+    for kind, ranks, count in (("copy", 2, 17), ("gaussian-processes", 3, 17), ("sinusoids", 4, 16)):
+        run = folder / f"torchrun-{kind}-{ranks}"
+        run.mkdir()
+        steps = torchrun_kills(kind, count, ranks, run)
+        print(f"{kind} on {ranks} ranks of the command torchrun: {count} kills, equal at step {steps:,}", flush=True)
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        for task in KINDS:
-            (Path(name) / task).mkdir()
-            print(f"{task}: 50 kills, equal at step {kills(task, 50, Path(name) / task):,}", flush=True)
-        split = glyphs.load(num_train=6, num_test=4)
-        glyphs.load = lambda: split
-        for task, ranks, count in (("glyphs", 2, 17), ("few-shot-glyphs", 3, 17), ("copy", 4, 16)):
-            folder = Path(name) / f"{task}-{ranks}"
-            folder.mkdir()
-            print(
-                f"{task} on {ranks} ranks: {count} kills, equal at {rank_kills(task, count, ranks, folder):,}",
-                flush=True,
-            )
+        attack(Path(name))
         (Path(name) / "long").mkdir()
         grown = growth(100_000, Path(name) / "long")
         print(f"100,000 steps: the second half took {grown:.1f} MB more", flush=True)

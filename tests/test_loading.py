@@ -10,8 +10,9 @@ from torch import Tensor
 
 import mannkern
 from mannkern.experiments import registry
+from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.tasks import Copy, glyphs
-from mannkern.training.exported import trained_models
+from mannkern.training.exported import trained_models, write_exported
 from tests.commands.calls import COPY, FEW_SHOT, SIZES, run
 from tests.docs.markdown import ROOT
 
@@ -131,6 +132,18 @@ def test_the_data_are_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for task in ("omniglot", "few-shot-omniglot"):
         cls = registry.config_classes()[task]
         assert registry.kind_of(task).make_model(cls(task=task)) is not None
+
+
+@pytest.mark.parametrize("size", [10**4, 10**9])
+def test_settings_beyond_the_file_are_refused_before_memory_is_taken(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small file may name sizes of gigabytes: 10,000 units take 1.6 GB, far more cannot be counted."""
+    path, settings = tmp_path / "model.safetensors", OneShotConfig(hidden_size=size)
+    write_exported(path, {"weight": torch.zeros(1)}, settings, 1)
+    monkeypatch.setattr(torch.nn.Linear, "reset_parameters", lambda self: self.weight.is_meta or pytest.fail("memory"))
+    with pytest.raises(ValueError, match=r"model.safetensors.* does not fit the settings"):
+        mannkern.load(path)
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:

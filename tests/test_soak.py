@@ -8,22 +8,29 @@ from pathlib import Path
 import pytest
 
 from mannkern.tasks import glyphs
-from tests import soak
+from tests import kills, soak
+
+
+@pytest.fixture
+def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["glyphs", "sinusoids"])
-def test_kills(tmp_path: Path, task: str) -> None:
-    assert soak.kills(task, 2, tmp_path) > 3
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.usefixtures("few_glyphs")
+@pytest.mark.parametrize("kind", ["glyphs", "sinusoids"])
+def test_kills(tmp_path: Path, kind: str) -> None:
+    assert kills.kills(kind, 2, tmp_path) > 3
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the ranks in /proc")
-def test_kills_of_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("few_glyphs")
+def test_kills_of_ranks(tmp_path: Path) -> None:
     """Three ranks, because the sum of three numbers depends on their order."""
-    split = glyphs.load(num_train=6, num_test=4)
-    monkeypatch.setattr(glyphs, "load", lambda: split)
-    assert soak.rank_kills("few-shot-glyphs", 2, 3, tmp_path) > 3
+    assert kills.rank_kills("few-shot-glyphs", 2, 3, tmp_path) > 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's count of pages")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mannkern.commands.options import require
 from mannkern.memories.core import CORES
 from mannkern.memories.registry import FAMILIES
 from mannkern.models.cores import with_memory
+from mannkern.training.config import MOST_THREADS
 from mannkern.training.errors import CommandError
 from mannkern.training.sizes import available_bytes
 from mannkern.training.tables import side_by_side
@@ -149,6 +151,10 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
     for option, count in counts:
         if count < 1:
             raise CommandError(f"--{option}: got {count}, need at least 1")
+        if option == "threads" and count > MOST_THREADS:
+            raise CommandError(f"--threads: got {count}, need at most {MOST_THREADS}")
+    for option, file in (("json", args.json), ("plot", args.plot)):
+        _check_file(option, file)
     if args.plot is not None:
         require(("matplotlib",))
         if args.plot.suffix not in (".png", ".svg", ".pdf"):
@@ -156,11 +162,24 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
     try:
         device = torch.device(args.device)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("holds no numbers, so that nothing can be compared")
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         raise CommandError(f"--device {args.device}: {str(error).splitlines()[0]}") from None
     _check_backend(args.model, args.backend, device, sizes)
     _check_memory(max(args.batch), sizes, device)
     return device
+
+
+def _check_file(option: str, file: Path | None) -> None:
+    """Raises ``CommandError`` where ``file`` cannot be written: that is known before hours of timing."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise CommandError(f"--{option}: got {file}, need a file")
+    folder = next(parent for parent in file.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise CommandError(f"--{option}: got {file}, need a file in a folder that can be written to")
 
 
 def _check_backend(model: str, backend: str | None, device: torch.device, sizes: EpisodeSizes) -> None:
@@ -178,11 +197,12 @@ def _check_backend(model: str, backend: str | None, device: torch.device, sizes:
 
 
 def _check_memory(B: int, sizes: EpisodeSizes, device: torch.device) -> None:
-    """From below: the inputs of the model and of nn.LSTM, and two memories."""
+    """From below: the inputs of the model and of nn.LSTM, two memories, and the parameters of both with gradients."""
     numbers = sizes.T * B * (2 * sizes.F + sizes.R * sizes.W) + 2 * B * sizes.N * sizes.W
+    numbers += 4 * sizes.D * (4 * (sizes.F + sizes.R * sizes.W + sizes.D) + sizes.C)
     available = available_bytes(device)
     if 4 * numbers > available:
         raise CommandError(
-            f"needs at least {4e-9 * numbers:,.1f} GB for inputs and memories, and {available / 1e9:,.1f} GB are "
-            "available; lower --batch, --steps, --inputs, --slots or --width"
+            f"needs at least {4e-9 * numbers:,.1f} GB for inputs, memories and parameters, and {available / 1e9:,.1f} "
+            "GB are available; lower --batch, --steps, --inputs, --slots, --width or --hidden"
         )

@@ -10,7 +10,7 @@ from mannkern.experiments.registry import kind_of, load_config
 from mannkern.training.checkpoint import CHECKPOINT, load_checkpoint
 from mannkern.training.errors import CommandError
 from mannkern.training.exported import SUFFIX, write_exported
-from mannkern.training.restore import restore_model
+from mannkern.training.restore import restored
 
 
 def add_export(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,7 +42,7 @@ def run_export(args: argparse.Namespace) -> int:
         raise CommandError(
             f"{args.run / CHECKPOINT}: no such file; train it: python -m mannkern train --run {args.run}"
         )
-    restore_model(args.run, checkpoint, kind_of(config.task).make_model(config))  # only to know that it fits
+    restored(args.run, checkpoint, lambda: kind_of(config.task).make_model(config))  # only to know that it fits
     write_exported(path, checkpoint["model"], config, checkpoint["step"])
     print(
         f"{path}: {config.model.upper()} on {config.task}, step {checkpoint['step']:,}, {path.stat().st_size:,} bytes"

@@ -76,7 +76,7 @@ def load(
     digest = hashlib.sha256(f"{_CACHE_FORMAT} {tuple(shape)} {invert}".encode())
     for path in paths:
         content = _read(path)
-        digest.update(f"{path.relative_to(root)}\0{len(content)}\0".encode() + content)
+        digest.update(os.fsencode(path.relative_to(root)) + f"\0{len(content)}\0".encode() + content)
     folder = Path(cache) if cache is not None else user_cache()
     file = folder / f"{_CACHE_FORMAT}-{digest.hexdigest()[:32]}.pt"
     pixels = _read_cache(file, (len(paths), *shape))

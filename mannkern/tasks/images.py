@@ -20,6 +20,7 @@ SIDE = 84  # pixels of an image that a model sees
 PARTS = ("train", "val", "test")
 MOST_FILE_BYTES = 1 << 22  # of an image, or of a list
 MOST_IMAGES = 100_000  # of a part; mini-ImageNet's largest has 38,400
+MOST_BYTES = 1 << 32  # of a part, as it is returned
 MOST_PIXELS = 1 << 24  # of an image before it is reduced
 
 
@@ -40,6 +41,8 @@ def load(root: str | os.PathLike[str], part: str = "train", side: int = SIDE) ->
     for number, (name, label) in enumerate(_rows(Path(root) / f"{part}.csv")):
         if number == MOST_IMAGES:
             raise ValueError(f"{part}.csv: got more than {MOST_IMAGES} images, need at most as many")
+        if (number + 1) * 3 * side**2 > MOST_BYTES:
+            raise ValueError(f"{part}.csv: got more than {MOST_BYTES} bytes of images, need at most as many")
         classes.setdefault(label, []).append(_image(Path(root) / "images" / name, side))
     if not classes:
         raise ValueError(f"{part}.csv: got no images, need some")

@@ -9,6 +9,11 @@ class CommandError(Exception):
     """The error of a command that cannot go on. Its message is one line that says what would help; exit code 2."""
 
 
+def one_line(text: str) -> str:
+    """``text`` with what a terminal would obey, such as a line break in the name of a file, written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def file_error(error: OSError) -> str:
     """What a file, or the system, refused."""
     reason = error.strerror or str(error)

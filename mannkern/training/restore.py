@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,26 @@ from torch import Tensor, nn
 
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG
 from mannkern.training.errors import CommandError
+from mannkern.training.sizes import model_without_memory
 
 
-def restore_model(run: Path, checkpoint: Mapping[str, Any], model: nn.Module) -> None:
-    """Load the parameters of ``checkpoint``. Raises ``CommandError`` that names one of another shape or dtype."""
+def restored(run: Path, checkpoint: Mapping[str, Any], make_model: Callable[[], nn.Module]) -> nn.Module:
+    """The model with the parameters of ``checkpoint``.
+
+    Raises ``CommandError`` that names one of another shape or dtype, before the model takes memory, of which settings
+    may ask for more than there is.
+    """
     try:
+        shapes = model_without_memory(make_model)
+        if shapes is None:
+            raise ValueError("its sizes are too large to count")
+        _check_model(checkpoint["model"], shapes)
+        with torch.random.fork_rng([]):  # a new model draws parameters, which the checkpoint's then replace
+            model = make_model()
         _restore_model(checkpoint, model)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise _misfit(run, error) from error
+    return model
 
 
 def restore(
@@ -59,12 +71,16 @@ def _misfit(run: Path, error: Exception) -> CommandError:
 
 
 def _restore_model(checkpoint: Mapping[str, Any], model: nn.Module) -> None:
-    saved, own = checkpoint["model"], model.state_dict()
+    _check_model(checkpoint["model"], model)
+    model.load_state_dict(checkpoint["model"])
+
+
+def _check_model(saved: Mapping[str, Any], model: nn.Module) -> None:
+    own = model.state_dict()
     if saved.keys() != own.keys():
         raise ValueError(f"model: got another at {sorted(saved.keys() ^ own.keys())[0]}, need that of the settings")
     for name, value in own.items():
         _check_tensor(name, saved[name], value)
-    model.load_state_dict(saved)
 
 
 def _check_tensor(name: str, tensor: Any, like: Tensor) -> None:

@@ -18,7 +18,7 @@ from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment, Trainable
 from mannkern.training.finite import NotFinite
-from mannkern.training.restore import restore_model
+from mannkern.training.restore import restored
 
 
 def use_threads(config: RunConfig) -> None:
@@ -102,10 +102,7 @@ def load_trained(run: Path, make_model: Callable[[], nn.Module], device: torch.d
     checkpoint = load_checkpoint(run)
     if checkpoint is None:
         raise CommandError(f"{run} has no checkpoint yet; train it: python -m mannkern train --run {run} --resume")
-    with torch.random.fork_rng([]):  # a new model draws parameters, which the checkpoint's then replace
-        model = make_model()
-    restore_model(run, checkpoint, model)
-    return model.to(device), checkpoint["step"]
+    return restored(run, checkpoint, make_model).to(device), checkpoint["step"]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,19 @@ def check_sizes(experiment: Experiment, config: RunConfig, device: torch.device)
         )
 
 
-def parameter_bytes(experiment: Experiment) -> float:
-    """The bytes of a model's parameters and buffers; infinity where there are too many to count."""
+def model_without_memory(make_model: Callable[[], nn.Module]) -> nn.Module | None:
+    """The model on the meta device, where tensors have shapes alone; None where there are too many numbers to count."""
     try:
         with torch.random.fork_rng([]), torch.device("meta"), _WithoutNumbers():
-            model: nn.Module = experiment.make_model()
+            return make_model()
     except RuntimeError:  # the size of a tensor overflows 64 bits
+        return None
+
+
+def parameter_bytes(experiment: Experiment) -> float:
+    """The bytes of a model's parameters and buffers; infinity where there are too many to count."""
+    model = model_without_memory(experiment.make_model)
+    if model is None:
         return math.inf
     return sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
 

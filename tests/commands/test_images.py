@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import mannkern
+from mannkern.__main__ import main
 from tests.commands.calls import FEW_SHOT, SIZES, refused, run
 
 
@@ -61,6 +62,15 @@ def test_few_shot(data: Path, tmp_path: Path, model: str, capsys: pytest.Capture
     assert "episode.png" in capsys.readouterr().out
     file = data / "class0" / "0.png"
     assert mannkern.load(folder).predict([file, file], torch.tensor([0, 1]), [file]).shape == (1,)
+
+
+def test_a_name_cannot_write_to_the_terminal(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Linux takes line breaks and escape sequences in names of files; an error is one line all the same."""
+    (data / "class0" / "a\n\x1b[31m\udcff.png").write_bytes(b"text")
+    arguments = ["train", "images", "--data", str(data), "--run", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert r"a\n\x1b[31m\udcff.png" in line
 
 
 def test_wrong_data_and_settings_are_refused_before_any_work(

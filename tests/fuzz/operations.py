@@ -7,8 +7,9 @@ import torch
 from mannkern.backends import native
 from mannkern.memories.cases import Tensors
 from mannkern.verification.accuracy import convert, evaluate
-from tests.fuzz.comparison import Results, differences, nudge
+from tests.fuzz.comparison import Results, differences, left_out, nudge
 from tests.fuzz.problems import DTYPES, Problem
+from tests.fuzz.rounding import OtherRounding
 
 EXACT = ("usage", "reset")  # which choose slots
 
@@ -30,7 +31,7 @@ def findings(problem: Problem) -> list[str]:
         return [f"{k}: not the reference's" for k, x in right.items() if not torch.equal(x, got[k])]
     settled = case.operation.is_settled
     if settled is not None and problem.shape.T > 1 and wide == torch.float32 and not settled(case, tensors, n):
-        return []  # rounding may choose other slots
+        return left_out("rounding may choose other slots")
     same = evaluate(case, tensors, gradients, "reference", n)
     if problem.is_finite and not problem.may_overflow and dtype != torch.float16:  # whose gradients end at 65504
         wrong = [k for k, x in same.items() if not x.isfinite().all()]
@@ -44,9 +45,15 @@ def findings(problem: Problem) -> list[str]:
         of_loss = {k: nudge(x, dtype, seed) for k, x in gradients.items()}
         return evaluate(case, convert(moved, torch.float64), of_loss, "reference", n)
 
+    def rounded(seed: int) -> Tensors:
+        with OtherRounding(wide, seed):
+            return nudged(seed)
+
     truth = evaluate(case, convert(tensors, torch.float64), convert(gradients, torch.float64), "reference", n)
-    found = differences(Results(got, same, truth, nudged, dtype, problem.is_finite))
-    return [] if found and problem.may_overflow and _is_at_the_edge(problem, tensors, gradients) else found
+    found = differences(Results(got, same, truth, nudged, rounded, dtype, problem.is_finite))
+    if found and problem.may_overflow and _is_at_the_edge(problem, tensors, gradients):
+        return left_out("at the edge of overflow")
+    return found
 
 
 def _is_at_the_edge(problem: Problem, tensors: Tensors, gradients: Tensors) -> bool:

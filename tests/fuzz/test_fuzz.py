@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mannkern.memories.cases import Shape
-from tests.fuzz.modules import ModuleProblem, module_findings, module_problems
+from tests.fuzz.comparison import counts
+from tests.fuzz.modules import module_findings, module_problems
 from tests.fuzz.operations import findings
 from tests.fuzz.problems import CASES, Problem, problems
 from tests.helpers import CPP, Kernel
@@ -22,10 +27,16 @@ MANY = int(os.environ.get("FUZZ", "0"))
 pytestmark = pytest.mark.usefixtures("nan_filled_allocations")
 
 
-def drawn(share: float) -> settings:
-    """Settings of a test that has this share of the examples."""
-    return settings(
-        max_examples=max(1, round(share * (MANY or 300))),
+Findings = Callable[[Any], list[str]]
+Record = Callable[[str, Any], None]
+
+
+def solve(share: float, strategy: st.SearchStrategy[Any], findings: Findings, record: Record) -> None:
+    """Draw this share of the problems and compare each. AssertionError where one differs or too few are drawn."""
+    count = max(1, math.ceil(share * (MANY or 300)))
+
+    @settings(
+        max_examples=count,
         derandomize=not MANY,
         database=None,
         deadline=None,
@@ -33,6 +44,16 @@ def drawn(share: float) -> settings:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
+    @given(strategy)
+    def check(problem: Any) -> None:
+        counts["drawn"] += 1
+        assert findings(problem) == []
+
+    counts.clear()
+    check()
+    for reason, number in counts.items():
+        record(reason, number)
+    assert counts["drawn"] >= count
 
 
 def test_example() -> None:
@@ -43,30 +64,16 @@ def test_example() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_operations(name: str) -> None:
-    @drawn(0.79 / len(CASES))
-    @given(problems([name], CPP))
-    def check(problem: Problem) -> None:
-        assert findings(problem) == []
-
-    check()
+def test_operations(name: str, record_property: Record) -> None:
+    solve(0.79 / len(CASES), problems([name], CPP), findings, record_property)
 
 
 @interpreted
-def test_triton() -> None:
-    @drawn(0.01)
-    @given(problems([name for name, case in CASES.items() if case.operation.family == "lrua"], [TRITON], (12, 6, 3)))
-    def check(problem: Problem) -> None:
-        assert findings(problem) == []
-
-    check()
+def test_triton(record_property: Record) -> None:
+    names = [name for name, case in CASES.items() if case.operation.family == "lrua"]
+    solve(0.01, problems(names, [TRITON], (12, 6, 3)), findings, record_property)
 
 
 @pytest.mark.parametrize("module", ["MANN", "NTM"])
-def test_modules(module: str) -> None:
-    @drawn(0.1)
-    @given(module_problems(module, CPP))
-    def check(problem: ModuleProblem) -> None:
-        assert module_findings(problem) == []
-
-    check()
+def test_modules(module: str, record_property: Record) -> None:
+    solve(0.1, module_problems(module, CPP), module_findings, record_property)

@@ -55,8 +55,10 @@ def apart(model: Any, input: Tensor, state: Any, lengths: Tensor | None = None, 
     return torch.stack(outputs, 1), type(state)(tuple(controller), *parts)
 
 
-def evaluate(run: Callable[..., Any], model: Any, input: Tensor, state: Any) -> Tensors:
-    """Outputs, last state and, as "grad x", all gradients of run(input, state)."""
+def evaluate(
+    run: Callable[..., Any], model: Any, input: Tensor, state: Any, dtype: torch.dtype = torch.float32
+) -> Tensors:
+    """Outputs, last state and, as "grad x", all gradients of run(input, state); the loss has weights of ``dtype``."""
     input = input.detach().requires_grad_()
     leaves = {"input": input} | dict(model.named_parameters())
     if state is not None:
@@ -64,7 +66,9 @@ def evaluate(run: Callable[..., Any], model: Any, input: Tensor, state: Any) -> 
         leaves |= named(state)
     output, last = run(input, state)
     results, g = {"output": output} | named(last), torch.Generator().manual_seed(2)
-    loss = torch.stack([(x * torch.randn(x.shape, generator=g).to(x.dtype)).sum() for x in results.values()]).sum()
+    loss = torch.stack(
+        [(x * torch.randn(x.shape, generator=g).to(dtype).to(x.dtype)).sum() for x in results.values()]
+    ).sum()
     return {name: x.detach() for name, x in results.items()} | gradients(loss, leaves)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,11 @@ def test_a_pipe_among_the_images_is_refused(root: Path, tmp_path: Path) -> None:
     os.mkfifo(root / "class0" / "pipe.png")
     with pytest.raises(ValueError, match="got no regular file"):
         load(root, (6, 8), cache=tmp_path / "cache")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+def test_names_that_are_no_text(root: Path, tmp_path: Path) -> None:
+    """Linux takes any bytes as a name."""
+    os.rename(root / "class0", os.fsencode(root) + b"/class\xff\n0")
+    names = load(root, (6, 8), cache=tmp_path / "cache")
+    assert "class\udcff\n0" in names.train_names + names.test_names

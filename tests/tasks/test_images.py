@@ -76,3 +76,11 @@ def test_sizes_that_cannot_be() -> None:
         ImageSampler(classes, classes_per_episode=3)
     with pytest.raises(ValueError, match=r"^shots and queries: got 2 and 2, need at most 3 together"):
         ImageSampler(classes, classes_per_episode=2, shots=2, queries=2)
+
+
+def test_a_list_that_names_an_image_again_and_again_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of 4 MB may name an image of a few bytes 100,000 times, which becomes 314 GB at 1024 pixels a side."""
+    write_images(tmp_path, "val", 1, each=2)
+    monkeypatch.setattr(images, "MOST_BYTES", 3 * 4 * 4)
+    with pytest.raises(ValueError, match=r"^val.csv: got more than 48 bytes of images, need at most as many"):
+        images.load(tmp_path, "val", side=4)

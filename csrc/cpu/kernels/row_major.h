@@ -89,11 +89,13 @@ void each_part(const Sizes<T>& s, F f) {
 }
 
 // The last vectors first: where rows are copied, a vector that overlaps the one before leaves its columns for that one.
+// The last is never alone: what it adds to the overlap, 0 times a weight, is NaN where that is infinite, and is replaced
+// only by a vector of the same call.
 template <class T, class F>
 void each_part_backwards(const Sizes<T>& s, F f) {
   int64_t c = padded(s.W, Lanes<T>::L) / Lanes<T>::L;
-  if (c % 3 == 1) f(c -= 1, std::integral_constant<int, 1>{});
-  if (c % 3 == 2) f(c -= 2, std::integral_constant<int, 2>{});
+  if (c == 1) return f(0, std::integral_constant<int, 1>{});
+  while (c % 3 != 0) f(c -= 2, std::integral_constant<int, 2>{});
   while (c > 0) f(c -= 3, std::integral_constant<int, 3>{});
 }
 

@@ -99,6 +99,18 @@ def test_what_is_not_finite_gives_nan_to_the_same_numbers_everywhere(
                 assert got["read_weights"][:-1].isfinite().all()
 
 
+@pytest.mark.parametrize("width", [5, 10, 13, 19, 25, 37, 49, 50, 51])
+def test_an_infinite_weight_gives_what_the_reference_gives(kernel: str, width: int) -> None:
+    """Also where a vector overlaps the one before, to which it adds 0: 0 times infinity is NaN."""
+    g = torch.Generator().manual_seed(0)
+    memory, add, slots = torch.randn(1, 2, width, generator=g), torch.randn(1, 3, width, generator=g), torch.tensor([0])
+    weights = torch.tensor([[[torch.inf, 0.5], [1, 0], [0, 0.5]]])
+    for dtype in (torch.float32, torch.float64):
+        tensors = [x.to(dtype) for x in (memory, weights, add)]
+        right = functional.additive_write(*tensors, slots, backend="reference")
+        torch.testing.assert_close(functional.additive_write(*tensors, slots, backend=kernel), right)
+
+
 def test_an_infinite_strength_is_refused(backend: str) -> None:
     for value in (torch.inf, -1.0):
         with pytest.raises(ValueError, match=f"^strength: got {value:g}, need at least 0 and finite"):
