@@ -67,7 +67,7 @@ def gpu_flags(nvcc: str) -> list[str]:
 
 
 NO_TORCH = """mannkern: torch is not importable while building, so there is nothing to compile the kernels with.
-    pip install torch setuptools, then pip install --no-build-isolation .    compiles them with the torch that you have
+    pip install torch "setuptools>=77", then pip install --no-build-isolation .    compiles them with the torch you have
     MANNKERN_PURE=1 pip install .    installs without compiled kernels: everything then runs on the reference, slowly
 """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # whoever reads the output, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
-        return 128 + signal.SIGPIPE
+        return 141  # what a shell says of SIGPIPE
     except OSError as error:
         print(f"mannkern: {one_line(file_error(error))}", file=sys.stderr)
         return 1 if is_full(error) else 2

@@ -66,10 +66,13 @@ def chosen_torch(python: str, version: str, index: list[str]) -> tuple[str, bool
     return name, "+cpu" in name or not any(word in needs for word in ("nvidia", "cuda"))
 
 
-def install_torch(run: str, torch: str, index: list[str], downloads: Path) -> tuple[str, ...]:
-    """The command that installs a version of torch into the environment of the Python ``run``."""
-    command = (run, "-m", "pip", "install", "--quiet", "--cache-dir", str(downloads), "--no-compile")
-    return (*command, *index, f"torch=={torch}")
+def install_torch(run: str, torch: str, index: list[str], downloads: Path) -> tuple[tuple[str, ...], ...]:
+    """The commands that install a version of torch for the Python ``run``; ``downloads`` keeps what was fetched."""
+    pip, version = (run, "-m", "pip"), f"torch=={torch}"
+    return (
+        (*pip, "download", "--quiet", "--no-cache-dir", "--dest", str(downloads), *index, version),
+        (*pip, "install", "--quiet", "--no-compile", "--no-index", "--find-links", str(downloads), version),
+    )
 
 
 def check(python: str, name: str, torch: str, wheel: Path, index: list[str], folder: Path, downloads: Path) -> Outcome:
@@ -89,7 +92,7 @@ def check(python: str, name: str, torch: str, wheel: Path, index: list[str], fol
 
     steps = (
         (python, "-m", "venv", str(environment)),
-        install_torch(run, torch, index, downloads),
+        *install_torch(run, torch, index, downloads),
         (run, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-deps", str(wheel)),
     )
     for command in steps:

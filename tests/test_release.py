@@ -59,6 +59,6 @@ def test_a_broken_wheel_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         files.writestr("mannkern-0.dist-info/METADATA", "Metadata-Version: 2.1\nName: mannkern\nVersion: 0\n")
         files.writestr("mannkern-0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         files.writestr("mannkern-0.dist-info/RECORD", "")
-    monkeypatch.setattr(check, "install_torch", lambda run, *_: (run, "-c", ""))
+    monkeypatch.setattr(check, "install_torch", lambda run, *_: ((run, "-c", ""),))
     outcome = check.check(sys.executable, "3", "2.10.0", wheel, [], tmp_path / "folder", tmp_path)
     assert (outcome.verdict, outcome.text) == ("WRONG", "ImportError: broken for this test")

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,11 @@ def _git(*arguments: str) -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown" if arguments[0] == "rev-parse" else ""
     return completed.stdout.strip()
+
+
+def processor_share(seconds: float = 0.2) -> float:
+    """What a thread that only counts gets of a processor, 1.0 where it shares it with nobody."""
+    began, processor = time.perf_counter(), time.thread_time()
+    while time.perf_counter() - began < seconds:
+        pass
+    return (time.thread_time() - processor) / (time.perf_counter() - began)

@@ -1,13 +1,12 @@
 """Models: the networks of the papers, over episodes, sequences and support sets."""
 
-from mannkern.models.adapted import AdaptedNetwork
 from mannkern.models.autoencoder import Autoencoder, EncodedNeighbours
 from mannkern.models.classifier import EpisodeClassifier, PersistentClassifier
 from mannkern.models.cores import CORES, Core, CoreSettings, build_core, register_core
 from mannkern.models.embedding import ConvEmbedding
 from mannkern.models.headed import HeadedCore, Trace
 from mannkern.models.matching import MatchingNetwork
-from mannkern.models.meta_memory import MetaMemoryNetwork
+from mannkern.models.meta_memory import AdaptedNetwork, MetaMemoryNetwork
 from mannkern.models.meta_networks import MetaNetwork
 from mannkern.models.neighbours import NearestNeighbours
 from mannkern.models.transducer import Transducer

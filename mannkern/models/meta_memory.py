@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 
 from mannkern.functional import cosine_read
 from mannkern.integers import check_integer
-from mannkern.models.adapted import AdaptedNetwork, Answer, check_queries
+from mannkern.models.answer import Answer
 from mannkern.models.checks import check_labels
 
 LOSSES = ("cross_entropy", "mean_squared_error")
@@ -115,7 +115,7 @@ class MetaMemoryNetwork(nn.Module):
         Raises ValueError or TypeError naming the argument.
         """
         self._check_support(support, labels)
-        check_queries(support, queries)
+        _check_queries(support, queries)
         if self._embedding_of(support) is self.embedding:
             memory, keys = self.embedding(torch.cat([support, queries], 1)).tensor_split((support.shape[1],), 1)
         else:
@@ -209,3 +209,36 @@ class MetaMemoryNetwork(nn.Module):
             raise ValueError(f"labels: got shape {tuple(labels.shape)}, need {expected}")
         if self.loss == "cross_entropy":
             check_labels(labels, self.outputs)
+
+
+class AdaptedNetwork:
+    """The result of :meth:`MetaMemoryNetwork.adapt`: for each of B tasks, its memory and its own parameters.
+
+    memory:     (B, K, W), the embedded support set
+    values:     (B, K, O), the one-hot labels or targets
+    parameters: of reasoning and output, by name, each (B, *shape)
+    """
+
+    def __init__(self, model: MetaMemoryNetwork, memory: Tensor, values: Tensor, parameters: dict[str, Tensor]) -> None:
+        self.model = model
+        self.memory = memory
+        self.values = values
+        self.parameters = parameters
+
+    def __call__(self, queries: Tensor) -> Tensor:
+        """Queries (B, Q, ...) of the same tasks -> (B, Q, O). Raises ValueError for another B."""
+        _check_queries(self.memory, queries)
+        return self.answer(self.model.embedding(queries))
+
+    def answer(self, embedded: Tensor) -> Tensor:
+        """Embedded queries (B, Q, W) -> (B, Q, O)."""
+        read = self.model.read(self.memory, self.values, embedded)
+        features = torch.cat([embedded, read], -1)
+        return vmap(lambda parameters, x: functional_call(self.model.answer, parameters, (x,)))(
+            self.parameters, features
+        )
+
+
+def _check_queries(support: Tensor, queries: Tensor) -> None:
+    if queries.dim() < 3 or queries.shape[0] != support.shape[0]:
+        raise ValueError(f"queries: got shape {tuple(queries.shape)}, need (B, Q, ...) with B = {support.shape[0]}")

@@ -104,7 +104,7 @@ class _Frames:
             strip.set_xticks([])
             strip.set_yticks([])
             _name(strip, "written\nlast for", "")
-            for label in dict.fromkeys(labels):  # the legend of the strip
+            for label in sorted(dict.fromkeys(labels), key=lambda x: (str(type(x)), x)):  # the legend of the strip
                 strip.plot([], [], "s", color=colour_of(label, labels), label=str(label))
             self.figure.legend(
                 *strip.get_legend_handles_labels(), loc="lower left", ncols=3, frameon=False, title="label", fontsize=9

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mannkern.benchmark import contest, contestants, harness, machine, timing
 from mannkern.benchmark.workloads import EpisodeSizes
+from mannkern.commands import bench
 from tests.commands.calls import refused, run
 
 SIZES = "--steps 3 --inputs 5 --hidden 6 --slots 8 --width 4 --heads 2 --classes 3 --threads 1 --repeats 2"
@@ -43,6 +44,18 @@ def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (ours["name"], ours["B"], ours["N"], ours["ratio_to"]) == ("cpp", 4, 8, {"cpp": 1.0})
     with Image.open(files[1]) as picture:
         assert len(picture.convert("L").getcolors(256) or ()) > 10, "something is drawn"
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.5, "a thread gets 50% of a processor"), (0.9, "")])
+def test_a_busy_machine_is_told(
+    share: float, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0 < machine.processor_share(0.01) < 1.1
+    monkeypatch.setattr(bench, "processor_share", lambda: share)
+    assert run("bench", SIZES, "--batch 2 --backend cpp --forward") == 0
+    told = capsys.readouterr().err
+    assert said in told
+    assert ("busy" in told) == bool(said)
 
 
 @pytest.mark.parametrize("option", ["--model ntm", "--forward", "--backend reference", "--plot"])

@@ -23,8 +23,11 @@ needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is n
         (("mannkern", "tr"), {"train"}),
         (("mannkern", "bench", "--sl"), {"--slots"}),
         (("mannkern", "verify", "--th"), {"--threads"}),
+        (("mannkern", "train", "--model", "matching-"), {"matching-fce"}),
+        (("mannkern", "evaluate", "mann-gl"), {"mann-glyphs"}),
+        (("mannkern", "train", "copy", "--run", "/us"), {"/usr"}),
     ],
-    ids=["command", "bench", "verify"],
+    ids=["command", "bench", "verify", "value", "model", "folder"],
 )
 def test_bash_completes(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], wanted: set[str]) -> None:
     assert run("completion bash") == 0

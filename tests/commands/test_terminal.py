@@ -36,3 +36,17 @@ def test_a_terminal_gets_a_drawn_table() -> None:
     assert "│ second │ 12.5 │" in drawn.replace("\x1b[2m", "").replace("\x1b[0m", "")
     piped = subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
     assert piped == "           us\nfirst     1.5\nsecond   12.5\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_who_reads_no_further_gets_no_error() -> None:
+    """As ``mannkern verify --list | head -1`` does."""
+    command = [sys.executable, "-W", "ignore", "-u", "-m", "mannkern", "verify", "--list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait() == 141
+        assert process.stderr.read() == ""
