@@ -66,7 +66,7 @@ def test_example() -> None:
 
 
 def test_another_rounding_shows_what_cancels() -> None:
-    """1.5 + 1e-20 - 1.5 is 0 whatever happens to 1e-20; a sum that is rounded another way shows the error. Ties stay."""
+    """1.5 + 1e-20 - 1.5 is 0 whatever happens to 1e-20; a sum rounded another way shows the error. Ties stay."""
     x = torch.tensor([1e-20, 1e-20], dtype=torch.float64)
     with OtherRounding(torch.float64, 1):
         difference = 1.5 + x - 1.5
