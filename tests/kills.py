@@ -63,15 +63,15 @@ def kills(kind: str, count: int, folder: Path, seed: int = 0) -> int:
     Returns the step that both end at. Raises AssertionError where they differ.
     """
     killed, straight, draw = folder / "killed", folder / "straight", random.Random(seed)
-    begin, metrics = options(kind, folder), killed / "metrics.jsonl"
+    begin = options(kind, folder)
     for number in range(count):
         resume = number > 0 and load_checkpoint(killed) is not None
-        before = metrics.stat().st_mtime_ns if metrics.exists() else 0
+        before, changes = _changed(killed / "checkpoint.pt"), 2 if draw.random() < 0.8 else 1
         process = _start([*(["--resume"] if resume else begin), "--steps", "1000000"], killed)
-        while process.is_alive():  # until it trains: the moments before that are short and alike
-            if metrics.exists() and metrics.stat().st_mtime_ns != before:
-                break
-            time.sleep(0.01)
+        for _ in range(changes):  # of the checkpoint: at the beginning, and after a step, so that most kills follow one
+            while process.is_alive() and _changed(killed / "checkpoint.pt") == before:
+                time.sleep(0.01)
+            before = _changed(killed / "checkpoint.pt")
         time.sleep(draw.random())
         process.kill()
         _end(process, killed, -signal.SIGKILL)
@@ -82,6 +82,14 @@ def kills(kind: str, count: int, folder: Path, seed: int = 0) -> int:
         _end(_start([*arguments, "--steps", str(steps)], run), run)
     assert_same_run(straight, killed)
     return int(steps)
+
+
+def _changed(path: Path) -> int:
+    """When a file was written, 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _start(arguments: list[str], run: Path) -> ForkProcess:
@@ -113,7 +121,7 @@ def rank_kills(kind: str, count: int, ranks: int, folder: Path, seed: int = 0) -
     killed, straight, draw = folder / "killed", folder / "straight", random.Random(seed)
     begin = [*options(kind, folder), "--batch-size", "12"]
     over = threading.Event()
-    attack = threading.Thread(target=_attack, args=(killed / "metrics.jsonl", count, draw, over, os.getpid()))
+    attack = threading.Thread(target=_attack, args=(killed / "checkpoint.pt", count, draw, over, os.getpid()))
     attack.start()
     arguments = ["train", *begin, "--steps", "1000000", "--run", str(killed)]
     with pytest.raises(ChildFailedError):  # of the signal at the end
@@ -137,7 +145,7 @@ def torchrun_kills(kind: str, count: int, ranks: int, folder: Path, seed: int = 
     begin = [*options(kind, folder), "--batch-size", "12"]
     process = torchrun(ranks, folder / "logs", [*begin, "--steps", "1000000", "--run", str(killed)], restarts=count)
     over = threading.Event()
-    attack = threading.Thread(target=_attack, args=(killed / "metrics.jsonl", count, draw, over, process.pid))
+    attack = threading.Thread(target=_attack, args=(killed / "checkpoint.pt", count, draw, over, process.pid))
     attack.start()
     _, errors = process.communicate()
     over.set()
@@ -166,13 +174,14 @@ def torchrun(ranks: int, logs: Path, arguments: list[str], restarts: int = 0) ->
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def _attack(metrics: Path, count: int, draw: random.Random, over: threading.Event, agent: int) -> None:
+def _attack(checkpoint: Path, count: int, draw: random.Random, over: threading.Event, agent: int) -> None:
     """Kill one of the agent's children ``count`` times, then end them all by signals until it is ``over``."""
     for number in range(count + 1):
-        before = metrics.stat().st_mtime_ns if metrics.exists() else 0
-        if number in (0, count) or draw.random() < 0.75:
-            while not metrics.exists() or metrics.stat().st_mtime_ns == before:
+        before = _changed(checkpoint)
+        for _ in range(2 if number in (0, count) or draw.random() < 0.75 else 0):  # at the beginning, and after a step
+            while _changed(checkpoint) == before:
                 time.sleep(0.01)
+            before = _changed(checkpoint)
         time.sleep(draw.random())
         while number < count and not _kill(draw, agent):
             time.sleep(0.01)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from tests.fuzz.comparison import counts
 from tests.fuzz.modules import module_findings, module_problems
 from tests.fuzz.operations import findings
 from tests.fuzz.problems import CASES, Problem, problems
+from tests.fuzz.rounding import OtherRounding
 from tests.helpers import CPP, Kernel
 from tests.interpreter import interpreted
 
@@ -61,6 +63,15 @@ def test_example() -> None:
     shape = Shape(1, 1, 1, 1, 1)
     for kernel in CPP:
         assert findings(Problem("write", shape, "float32", 0, {}, {}, ("memory",), None, kernel)) == []
+
+
+def test_another_rounding_shows_what_cancels() -> None:
+    """1.5 + 1e-20 - 1.5 is 0 whatever happens to 1e-20; a sum rounded another way shows the error. Ties stay."""
+    x = torch.tensor([1e-20, 1e-20], dtype=torch.float64)
+    with OtherRounding(torch.float64, 1):
+        difference = 1.5 + x - 1.5
+    assert difference[0] == difference[1]
+    assert 0 < abs(float(difference[0])) <= 2**-52
 
 
 @pytest.mark.parametrize("name", CASES)
