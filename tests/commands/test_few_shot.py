@@ -53,5 +53,5 @@ def test_what_few_shot_tasks_refuse(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "no Omniglot at" in refused(capsys, nowhere, new)
     assert "--queries does not apply to glyphs" in refused(capsys, "train glyphs --queries 2", new)
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
-    assert "classes_per_episode" in refused(capsys, "train few-shot-glyphs --classes 99", new)
+    assert "--classes: got 99, need at most 24" in refused(capsys, "train few-shot-glyphs --classes 99", new)
     assert "backend" in refused(capsys, "train few-shot-glyphs --classes 2 --backend nonsense", new)

@@ -24,7 +24,7 @@ def test_train_evaluates_draws_and_leaves_a_run(tmp_path: Path, capsys: pytest.C
     folder = tmp_path / "deep" / "run"
     assert run("train glyphs --steps 5 --run", folder, SIZES) == 0
     out = capsys.readouterr().out
-    for word in ("1st", "10th", "chance", "MANN: 5 steps, 10 episodes", "never seen in training"):
+    for word in ("1st", "2nd", "chance", "MANN: 5 steps, 10 episodes", "never seen in training"):
         assert word in out
     for name in ("learning_curve", "accuracy_by_instance", "memory"):
         path = folder / "pictures" / f"{name}.png"

@@ -28,6 +28,7 @@ class Sanitizer(NamedTuple):
     options: dict[str, str]  # environment variables
     planted: str  # an error of sanitized.py that has to be found
     message: str  # what is said of it
+    before: tuple[str, ...] = ()  # the command that starts the process
 
 
 SANITIZERS = {
@@ -44,7 +45,13 @@ SANITIZERS = {
         "heap-buffer-overflow",
     ),
     "thread": Sanitizer(
-        "thread", ("libtsan.so", "libstdc++.so"), {"TSAN_OPTIONS": "halt_on_error=1"}, "race", "data race"
+        "thread",
+        ("libtsan.so", "libstdc++.so"),
+        {"TSAN_OPTIONS": "halt_on_error=1:suppressions=tests/csrc/threads.suppressions"},
+        "race",
+        "data race",
+        # its shadow memory has fixed places, which random addresses hit in some runs
+        ("setarch", "-R") if shutil.which("setarch") else (),
     ),
 }
 
@@ -77,7 +84,8 @@ def run(name: str, *arguments: str, **options: bool) -> subprocess.CompletedProc
     sanitizer, folder = SANITIZERS[name], BUILD / name
     preloaded = [*map(runtime, sanitizer.runtimes), *map(str, folder.glob("threads.so"))]
     environment = os.environ | sanitizer.options | {"LD_PRELOAD": " ".join(preloaded)}
-    return subprocess.run([sys.executable, "-m", *arguments], cwd=folder, env=environment, text=True, **options)
+    command = [*sanitizer.before, sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, text=True, **options)
 
 
 def main(names: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def test_tensorboard_shows_the_resumed_events_only(tmp_path: Path) -> None:
         with Journal(tmp_path, start, ParabolaConfig(seed=7)) as journal:
             for step in range(start + 1, 5):
                 journal.write("train", {"step": step, "loss": value, "accuracy_by_instance": {"1": value}})
+        time.sleep(1)  # TensorBoard orders the files by the second in their names
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert {(event.step, event.value) for event in events.Scalars("train/loss")} == {(1, 1), (2, 1), (3, 5), (4, 5)}

@@ -147,7 +147,7 @@ def test_settings_reach_the_model() -> None:
 
 
 def test_a_model_that_cannot_be() -> None:
-    with pytest.raises(CommandError, match="augmented_blocks: got 5, need 0 to blocks = 4"):
+    with pytest.raises(CommandError, match="--augmented-blocks: got 5, need 0 to blocks = 4"):
         make_model(FewShotConfig(model="meta-networks", augmented_blocks=5))
 
 
