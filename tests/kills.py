@@ -180,7 +180,8 @@ def _attack(checkpoint: Path, count: int, draw: random.Random, over: threading.E
         before = _changed(checkpoint)
         for _ in range(2 if number in (0, count) or draw.random() < 0.75 else 0):  # at the beginning, and after a step
             while _changed(checkpoint) == before:
-                time.sleep(0.01)
+                if over.wait(0.01):
+                    return  # the agent gave up: its output says why
             before = _changed(checkpoint)
         time.sleep(draw.random())
         while number < count and not _kill(draw, agent):

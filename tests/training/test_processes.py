@@ -16,6 +16,7 @@ from torch import Tensor
 from mannkern.experiments import registry
 from mannkern.experiments.algorithmic.config import CopyConfig
 from mannkern.experiments.few_shot.config import FewShotConfig
+from mannkern.experiments.gaussian_processes.config import GaussianProcessConfig
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.sinusoids.config import SinusoidConfig
 from mannkern.tasks import glyphs
@@ -38,6 +39,7 @@ CONFIGS: dict[str, RunConfig] = {
     "meta-networks": FewShotConfig(model="meta-networks", classes=2, shots=1, queries=1, width=4, **COMMON),
     "meta-memory": FewShotConfig(model="meta-memory", classes=2, shots=1, queries=1, width=4, hidden_size=4, **COMMON),
     "sinusoids": SinusoidConfig(width=8, hidden_size=8, **COMMON),
+    "gaussian-processes": GaussianProcessConfig(length=4, hidden_size=4, memory_slots=6, memory_width=3, **COMMON),
 }  # fmt: skip
 
 
@@ -100,7 +102,7 @@ def test_rows_are_those_of_the_batch(name: str) -> None:
     experiment = registry.prepare(CONFIGS[name])
     whole, device = experiment.sample(7, torch.device("cpu")), torch.device("cpu")
     parts = [experiment.sample_rows(7, device, slice(start, start + 2)) for start in (0, 2, 4)]  # type: ignore[attr-defined]
-    axis = 1 if name in ("glyphs", "strings", "copy") else 0
+    axis = 1 if name in ("glyphs", "strings", "copy", "gaussian-processes") else 0
     for tensors in zip(whole, *parts, strict=True):
         assert torch.equal(tensors[0], torch.cat(tensors[1:], axis))
 

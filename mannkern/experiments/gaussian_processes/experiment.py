@@ -99,19 +99,24 @@ class GaussianProcessExperiment:
             raise command_error(error, self.config) from error
 
     def sample(self, step: int, device: torch.device) -> Functions:
-        return Functions(*(x.to(device) for x in self.sampler.sample(self.config.batch_size, step)))
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> Functions:
+        """The functions ``rows`` of the batch of ``step``."""
+        batch = self.sampler.sample(self.config.batch_size, step)
+        return Functions(*(x[:, rows].to(device) for x in batch))
 
     def loss_and_sums(self, model: nn.Module, batch: Functions) -> tuple[Tensor, Tensor]:
-        """Loss and [loss, squared error]."""
+        """Loss and [loss, squared error], summed over functions."""
         mean, deviation = predicted(model(batch.inputs))
         loss = -log_likelihood(mean, deviation, batch.targets).mean()
         error = (mean.detach() - batch.targets).square().mean()
-        return loss, torch.stack((loss.detach(), error)).double()
+        return loss, torch.stack((loss.detach(), error)).double() * batch.targets.shape[1]
 
     def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
         """``log_likelihood`` of a value in nats, and ``root_mean_squared_error``."""
-        loss, error = sums
-        return {"log_likelihood": -loss / steps, "root_mean_squared_error": math.sqrt(error / steps)}
+        loss, error = (total / (steps * self.config.batch_size) for total in sums)
+        return {"log_likelihood": -loss, "root_mean_squared_error": math.sqrt(error)}
 
     def progress_text(self, summary: dict[str, Any]) -> str:
         return f"values to within {summary['root_mean_squared_error']:.2f}"
