@@ -18,7 +18,7 @@ from mannkern.commands.table import add_table
 from mannkern.commands.train import add_train
 from mannkern.commands.verify import add_verify
 from mannkern.training.errors import CommandError, file_error, is_full, is_out_of_memory, one_line
-from mannkern.training.processes import said_once
+from mannkern.training.processes import leave, said_once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command_line() -> int:
     """``main`` in a process of its own, whose malloc is first told to keep freed memory."""
     keep_freed_memory()
-    return main()
+    try:
+        code = main()
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else 1)
+        raise
+    leave(code)
+    return code
 
 
 if __name__ == "__main__":

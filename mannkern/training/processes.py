@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from datetime import timedelta
@@ -146,6 +147,17 @@ def joined() -> Iterator[None]:
     finally:
         _stores.remove(store)
     dist.destroy_process_group()
+
+
+def leave(code: int) -> None:
+    """End this process with ``code`` at once if an error kept it from leaving its group; else return.
+
+    The group's threads still wait for a process that has ended, and C++ would abort because of them.
+    """
+    if _is_joined():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _end(error: BaseException, store: Any, attempt: Any, own: int, count: int) -> None:

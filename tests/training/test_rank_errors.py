@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,23 @@ def test_an_error_of_one_rank_ends_all_with_one_line(how: str, said: str, tmp_pa
 def test_a_bug_of_one_rank_has_one_traceback(tmp_path: Path) -> None:
     with pytest.raises(ChildFailedError, match="KeyError: 'a bug'"):
         launch(2, tmp_path / "logs", command_errors, tmp_path, "bug", LINE)
+
+
+def test_a_process_that_did_not_leave_its_group_ends_at_once() -> None:
+    """With its exit code and what it printed, before C++ could abort. Outside of a group ``leave`` returns."""
+    program = """
+import atexit
+import torch.distributed as dist
+from mannkern.training.processes import leave
+
+leave(1)
+atexit.register(print, "the usual end")
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+print("said")
+leave(3)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "said\n"), done.stderr
 
 
 def refused_split(folder: Path, config: RunConfig) -> list[str]:
