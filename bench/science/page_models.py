@@ -15,9 +15,9 @@ NTM = """## The tasks of the NTM
 Bits per sequence at the largest size of training and beyond it (`*`), and how many of them are wrong after rounding, on
 1,000 sequences of each size; a line for each seed. The papers' figures are curves.
 """
-NTM_SEARCH = """### Seeds that fail
+NTM_SEARCH = """## The NTM's copy with other settings
 
-Copy with other settings, the seeds with which the default fails first.
+The seeds with which the default fails come first. Sizes with `*` are beyond those of training.
 """
 FEW_SHOT = """## Few-shot Omniglot
 

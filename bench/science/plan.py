@@ -39,7 +39,7 @@ class Planned:
 OMNIGLOT: dict[str, Any] = {"task": "omniglot"}
 TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
     "MANN": (75, {}),
-    "MANN, lr 2e-3": (75, {"lr": 2e-3}),  # is the default too slow over these episodes?
+    "MANN, lr 2e-3": (75, {"lr": 2e-3}),  # twice the default, to see whether that is too slow
     "LSTM": (70, {"model": "lstm"}),
     "feed-forward": (15, {"model": "feedforward"}),
     "MANN, feed-forward": (80, {"controller": "feedforward"}),

@@ -28,7 +28,7 @@ def restored(run: Path, checkpoint: Mapping[str, Any], make_model: Callable[[], 
         _check_model(checkpoint["model"], shapes)
         with torch.random.fork_rng([]):  # a new model draws parameters, which the checkpoint's then replace
             model = make_model()
-        _restore_model(checkpoint, model)
+        model.load_state_dict(checkpoint["model"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise _misfit(run, error) from error
     return model
