@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,9 +12,8 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 
 from mannkern.backends import choice, native
+from tests.allocations import fill_with_nan
 from tests.helpers import CPP, MISSING, PLAIN, Kernel, kernels_of, parameter
-
-M_PERTURB = -6  # of glibc's malloc.h: fill what malloc hands out
 
 torch.set_num_threads(1)  # small tensors: waking a second thread costs up to 40 ms on a busy machine
 
@@ -46,18 +43,10 @@ def _own_parameters(metafunc: pytest.Metafunc) -> set[str]:
 
 @pytest.fixture(scope="module")
 def nan_filled_allocations() -> Iterator[None]:
-    """Fresh memory is all ones, NaN in every float type, for torch's tensors and for the kernels' own buffers.
-
-    Blocks of up to about 1 kB that malloc takes from its cache of a thread stay as they were, unless the process began
-    with GLIBC_TUNABLES=glibc.malloc.tcache_count=0, as in `make test`.
-    """
-    if sys.platform != "linux" or "ASAN_OPTIONS" in os.environ:  # the sanitizer has no mallopt; it fills by an option
-        yield
-        return
-    mallopt = ctypes.CDLL(None).mallopt
-    assert mallopt(M_PERTURB, 0x100)  # malloc fills with the complement of the low byte
+    """Runs a module's tests on memory that is NaN until a kernel writes it; tests/allocations.py says how."""
+    fill_with_nan(True)
     yield
-    mallopt(M_PERTURB, 0)
+    fill_with_nan(False)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ struct EpisodeShape {
       : T(input.size(0)), B(input.size(1)), shape{memory.size(1), memory.size(2), heads}, rows(rows),
         save_for_backward(save_for_backward), checkpoint_every(mannkern::checkpoint_every(T)),
         block(block_slots(memory.scalar_type() == ScalarType::Float ? 4 : 8)), Np(padded_slots(shape.N, block)) {}
-  int64_t checkpoints() const { return save_for_backward ? 1 + (T > 0 ? (T - 1) / checkpoint_every : 0) : 0; }
+  int64_t checkpoints() const { return save_for_backward ? (T + checkpoint_every - 1) / checkpoint_every : 0; }
   int64_t row_stride() const { return rows * Np; }  // numbers of the rows of an episode's step
   int64_t memory_size() const { return shape.W * Np; }
   int64_t work() const { return shape.N * shape.W * shape.R; }

@@ -55,7 +55,7 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
       const Share& share = shares[i];
       const int64_t b = share.begin();
       T* current = data<T>(scratch) + worker * largest(shares) * s.memory_size();
-      T* M = save_for_backward ? checkpoints.memory(0, b) : current;
+      T* M = s.checkpoints() ? checkpoints.memory(0, b) : current;
       // the state of episodes [from, to), which have ended, is their last one; their rows are those before step t
       const auto keep_last = [&](int64_t t, int64_t from, int64_t to) {
         over_batch(to - from, N * W, kernels<T>().from_blocks,

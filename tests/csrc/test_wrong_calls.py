@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,13 +64,23 @@ def test_lengths_and_resets_are_checked(operation: str) -> None:
 def test_every_change_of_one_argument_is_refused_or_right() -> None:
     """In a process of its own, so that a crash is a failed test."""
     root = FILE.parents[2]
-    run = subprocess.run([sys.executable, "-m", "tests.csrc.wrong_calls"], cwd=root, capture_output=True, text=True)
+    small_too = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}  # see tests/allocations.py
+    command = [sys.executable, "-m", "tests.csrc.wrong_calls"]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, env=small_too)
     assert run.returncode == 0, run.stderr[-2000:]
     calls = [tuple(call) for call in json.loads(run.stdout)]
     assert len(calls) > 5000
     assert [call for call in calls if call[3] not in ("refused", "finite")] == []
     assert [call for call in calls if call[2].startswith("right") and call[3] == "refused"] == []
     assert [call for call in calls if call[3] == "finite" and not call[4]] == []
+
+
+@pytest.mark.parametrize("operation", ["mann_episode", "ntm_episode"])
+def test_an_episode_without_steps_has_the_sizes_that_the_fake_says(operation: str) -> None:
+    right = RIGHT[operation, False]
+    call = right.change("input", right.arguments["input"][:0])
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(getattr(torch.ops.mannkern, operation).default, [*call.arguments.values()], test_utils=checks)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_example(kernel: str, case: str) -> None:
 FLOATS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 
 
-SMALL_TOO = "tcache_count=0" in os.environ.get("GLIBC_TUNABLES", "")  # see nan_filled_allocations
+SMALL_TOO = "tcache_count=0" in os.environ.get("GLIBC_TUNABLES", "")  # see tests/allocations.py
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the poisoning is glibc's")
