@@ -85,9 +85,12 @@ def train_step(
     loss, sums = experiment.loss_and_sums(model, batch)
     optimizer.zero_grad()
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip or math.inf)
-    if loss.device.type == "cpu" and not math.isfinite(loss.item() + norm.item()):
+    on_cpu = loss.device.type == "cpu"
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if on_cpu and not math.isfinite(loss.item() + norm.item()):
         raise NotFinite("gradient" if math.isfinite(loss.item()) else "loss")
+    if clip and not (on_cpu and norm.item() + 1e-6 <= clip):  # else it would multiply each gradient by 1
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip, norm)
     optimizer.step()
     return loss, norm, sums
 
