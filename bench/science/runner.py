@@ -15,7 +15,8 @@ from mannkern.commands.runs import new_run, resumed_run
 from mannkern.experiments import registry
 from mannkern.experiments.characters import OMNIGLOT, load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.experiment import augmented_test_sampler, measure, test_sampler
+from mannkern.experiments.one_shot.experiment import augmented_test_sampler, test_sampler
+from mannkern.experiments.one_shot.scores import measure
 from mannkern.models import NearestNeighbours
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, load_checkpoint
 from mannkern.training.config import RunConfig

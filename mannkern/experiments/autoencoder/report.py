@@ -9,8 +9,8 @@ from typing import NamedTuple
 from mannkern.experiments.autoencoder.config import AutoencoderConfig
 from mannkern.experiments.autoencoder.experiment import SHAPES, AutoencoderExperiment, episodes_of, score
 from mannkern.experiments.one_shot import paper
-from mannkern.experiments.one_shot.experiment import Scores
 from mannkern.experiments.one_shot.report import accuracies, headline, instances
+from mannkern.experiments.one_shot.scores import Scores
 from mannkern.files import write_json
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.runtime import load_model, usable_device

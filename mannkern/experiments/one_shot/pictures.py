@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.experiment import INSTANCES, OneShotExperiment, Scores, chance, test_sampler
+from mannkern.experiments.one_shot.experiment import OneShotExperiment, chance, test_sampler
 from mannkern.experiments.one_shot.report import Evaluation, ordinal
+from mannkern.experiments.one_shot.scores import INSTANCES, Scores
 from mannkern.tasks.characters.labels import answered_right
 from mannkern.training.drawing import (
     INK,

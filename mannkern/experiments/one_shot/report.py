@@ -9,16 +9,8 @@ from typing import NamedTuple
 
 from mannkern.experiments.one_shot import paper
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.experiment import (
-    INSTANCES,
-    OneShotExperiment,
-    Scores,
-    augmented_test_sampler,
-    chance,
-    measure,
-    measure_streams,
-    test_sampler,
-)
+from mannkern.experiments.one_shot.experiment import OneShotExperiment, augmented_test_sampler, chance, test_sampler
+from mannkern.experiments.one_shot.scores import INSTANCES, Scores, measure, measure_streams
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.runtime import load_model, usable_device
 from mannkern.training.tables import run_names, side_by_side, training_lines, write_evaluation

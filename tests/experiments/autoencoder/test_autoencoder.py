@@ -15,7 +15,8 @@ from mannkern.experiments.autoencoder.config import AutoencoderConfig
 from mannkern.experiments.autoencoder.experiment import AutoencoderExperiment, episodes_of, score
 from mannkern.experiments.autoencoder.pictures import draw_all
 from mannkern.experiments.autoencoder.report import evaluate, table
-from mannkern.experiments.one_shot.experiment import measure, test_sampler
+from mannkern.experiments.one_shot.experiment import test_sampler
+from mannkern.experiments.one_shot.scores import measure
 from mannkern.experiments.registry import train
 from mannkern.models import Autoencoder, NearestNeighbours
 from mannkern.tasks import glyphs

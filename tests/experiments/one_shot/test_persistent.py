@@ -12,9 +12,10 @@ import torch
 
 from mannkern import MANN
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.experiment import OneShotExperiment, measure, measure_streams
+from mannkern.experiments.one_shot.experiment import OneShotExperiment
 from mannkern.experiments.one_shot.pictures import accuracy_by_place, draw_all
 from mannkern.experiments.one_shot.report import Evaluation, evaluate, table
+from mannkern.experiments.one_shot.scores import measure, measure_streams
 from mannkern.experiments.registry import train
 from mannkern.models import EpisodeClassifier, PersistentClassifier
 from mannkern.tasks import glyphs

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.experiment import Scores, measure
 from mannkern.experiments.one_shot.report import Evaluation, accuracies, note, ordinal, percent, table, verdict
+from mannkern.experiments.one_shot.scores import Scores, measure
 from mannkern.tasks.characters.episodes import EpisodeSampler
 from mannkern.tasks.characters.labels import StringLabels
 from mannkern.training import experiment
