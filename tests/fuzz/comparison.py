@@ -104,7 +104,8 @@ def nudge(x: Tensor, dtype: torch.dtype, seed: int) -> Tensor:
     g = torch.Generator().manual_seed(seed)
     signs = torch.randint(2, x.shape, generator=g).double() * 2 - 1
     bits = torch.float64 if dtype == torch.float64 else torch.float32
-    return x.double() + x.double() * (signs * torch.finfo(bits).eps / 2)  # 1 + eps / 2 would be 1 in float64
+    moved = x.double() + x.double() * (signs * torch.finfo(bits).eps / 2)  # 1 + eps / 2 would be 1 in float64
+    return torch.where(x.isfinite() & moved.isinf(), x.double(), moved)
 
 
 def _norm(x: Tensor) -> float:

@@ -21,7 +21,7 @@ from mannkern.memories.cases import (
     simplex,
     uniform,
 )
-from tests.fuzz.values import HUGE, NOT_FINITE, kinds_of
+from tests.fuzz.values import HUGE, NOT_FINITE, STRONG, kinds_of
 from tests.helpers import EVERY_CASE, Kernel, strided
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -79,7 +79,10 @@ class Problem(NamedTuple):
 
     @property
     def may_overflow(self) -> bool:
-        return bool({*self.values.values()} & {*HUGE})
+        """Whether products and sums may; also an error of rounding, times a strength of up to 2^64 at each step."""
+        kinds = {*self.values.values()}
+        has_steps = any("T" in argument.letters for argument in self.called.operation.arguments.values())
+        return bool(kinds & {*HUGE} or (has_steps and self.shape.T > 1 and kinds & {*STRONG}))
 
     def tensors(self) -> Tensors:
         """The arguments, of these values, in these layouts."""

@@ -74,6 +74,30 @@ def test_another_rounding_shows_what_cancels() -> None:
     assert 0 < abs(float(difference[0])) <= 2**-52
 
 
+@pytest.mark.parametrize(
+    "problem",
+    [
+        # a strength at the end of float64 was nudged to infinity
+        Problem("read_strength", Shape(1, 4, 1, 1, 1), "float64", 0, {"strength": "most"}, {}, ("read",), None, CPP[0]),
+        # an error of rounding times 2^64 at each of four steps ends float32, where the true gradient is 7e10
+        Problem(
+            "scan_strength_per_head",
+            Shape(1, 13, 1, 1, 1, 4),
+            "bfloat16",
+            0,
+            {"strengths": "most"},
+            {},
+            ("reads",),
+            None,
+            CPP[0],
+        ),
+    ],
+    ids=lambda problem: problem.case,
+)
+def test_problems_that_were_taken_for_wrong(problem: Problem) -> None:
+    assert findings(problem) == []
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_operations(name: str, record_property: Record) -> None:
     solve(0.79 / len(CASES), problems([name], CPP), findings, record_property)

@@ -15,6 +15,7 @@ from mannkern.memories.cases import Case
 Change = Callable[[Tensor, Generator], Tensor]
 NOT_FINITE = "not finite"
 HUGE = ("huge", "any size", "large")  # whose products and sums may overflow
+STRONG = ("stronger", "most")  # of strengths
 
 
 def _times(exponent: float) -> Change:
