@@ -23,6 +23,7 @@ from mannkern.memories.registry import FAMILIES
 from mannkern.models.cores import with_memory
 from mannkern.training.config import MOST_THREADS
 from mannkern.training.errors import CommandError
+from mannkern.training.processes import check_alone
 from mannkern.training.sizes import available_bytes
 from mannkern.training.tables import side_by_side
 from mannkern.training.threads import BUSY
@@ -72,6 +73,7 @@ def add_bench(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run_bench(args: argparse.Namespace) -> int:
     """Check, time, print, and return 1 where something differs from the reference."""
+    check_alone("bench")
     threads = args.threads or [torch.get_num_threads()]
     sizes = EpisodeSizes(**{letter: getattr(args, option) for option, (letter, _) in SIZES.items()})
     device = _check(args, sizes, threads)

@@ -7,6 +7,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import mannkern
 from mannkern.commands.evaluate import report
 from mannkern.commands.options import (
     TRAINING_MODULES,
@@ -59,6 +62,8 @@ def run_train(args: argparse.Namespace) -> int:
         leads = processes.rank() == 0
         config = processes.share(_settings(run, settings, resumes, args.overwrite) if leads else None)
         assert config is not None
+        packages = {"mannkern": mannkern.__version__, "torch": torch.__version__}
+        processes.check_alike(packages | config.to_dict())
         experiment = registry.prepare(config)
         if not leads:
             return _train(config, run, experiment, args)

@@ -14,6 +14,7 @@ import mannkern
 from mannkern.backends.info import backend_info
 from mannkern.files import write_json
 from mannkern.training.errors import CommandError
+from mannkern.training.processes import check_alone
 from mannkern.training.tables import is_rich
 from mannkern.verification.plan import has_run_before, plan, remember
 from mannkern.verification.verify import Row, available_backends, verify
@@ -46,6 +47,7 @@ def add_verify(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def run_verify(args: argparse.Namespace) -> int:
     """Verify, print the table, and return 1 where something is wrong or nothing could be verified."""
+    check_alone("verify")
     if args.threads < 1:
         raise CommandError(f"--threads: got {args.threads}, need at least 1")
     seed = int.from_bytes(os.urandom(4), "little") if args.seed is None else args.seed
