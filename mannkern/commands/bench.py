@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from mannkern.benchmark.harness import Report, Rows
 from mannkern.benchmark.machine import processor_share, surroundings, write
 from mannkern.benchmark.plot import name_of, save
 from mannkern.benchmark.workloads import STANDARD, EpisodeSizes
-from mannkern.commands.options import require
+from mannkern.commands.options import check_file, require
 from mannkern.memories.core import CORES
 from mannkern.memories.registry import FAMILIES
 from mannkern.models.cores import with_memory
@@ -163,7 +162,7 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
         if option == "threads" and count > MOST_THREADS:
             raise CommandError(f"--threads: got {count}, need at most {MOST_THREADS}")
     for option, file in (("json", args.json), ("plot", args.plot)):
-        _check_file(option, file)
+        check_file(option, file)
     if args.plot is not None:
         require(("matplotlib",))
         if args.plot.suffix not in (".png", ".svg", ".pdf"):
@@ -178,17 +177,6 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
     _check_backend(args.model, args.backend, device, sizes)
     _check_memory(max(args.batch), sizes, device)
     return device
-
-
-def _check_file(option: str, file: Path | None) -> None:
-    """Raises ``CommandError`` where ``file`` cannot be written: that is known before hours of timing."""
-    if file is None:
-        return
-    if file.is_dir():
-        raise CommandError(f"--{option}: got {file}, need a file")
-    folder = next(parent for parent in file.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise CommandError(f"--{option}: got {file}, need a file in a folder that can be written to")
 
 
 def _check_backend(model: str, backend: str | None, device: torch.device, sizes: EpisodeSizes) -> None:
@@ -213,5 +201,5 @@ def _check_memory(B: int, sizes: EpisodeSizes, device: torch.device) -> None:
     if 4 * numbers > available:
         raise CommandError(
             f"needs at least {4e-9 * numbers:,.1f} GB for inputs, memories and parameters, and {available / 1e9:,.1f} "
-            "GB are available; lower --batch, --steps, --inputs, --slots, --width or --hidden"
+            "GB are available; lower --batch, --steps, --inputs, --slots, --width, --heads, --hidden or --classes"
         )

@@ -63,6 +63,7 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path, name: str, capsys: pytest.C
         (f"--batch-size {10**12}", "--batch-size"),
         ("--device cuda:77", "--device cuda:77"),
         ("--device nonsense", "--device nonsense"),
+        ("--device meta", "--device meta: holds no numbers"),
         ("--backend nonsense", "backend"),
     ],
 )
