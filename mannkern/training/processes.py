@@ -96,7 +96,7 @@ def _meet() -> tuple[Any, int, int]:
 @contextmanager
 def said_once() -> Iterator[None]:
     """A context for what all processes do alike before they are a group: one on each machine prints, and objects."""
-    if not _are_launched() or os.environ.get("LOCAL_RANK", os.environ["RANK"]) == "0":
+    if not _are_launched() or os.environ.get("LOCAL_RANK", "0") == "0":
         yield
         return
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):

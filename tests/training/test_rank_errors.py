@@ -23,7 +23,7 @@ from mannkern.training import lock, loop, processes
 from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
-from tests.training.launch import launch, printed
+from tests.training.launch import command, launch, printed
 from tests.training.line import LINE, Line, train_line
 from tests.training.parabola import Parabola
 
@@ -125,6 +125,19 @@ def test_a_batch_that_cannot_be_split_leaves_no_folder(monkeypatch: pytest.Monke
         registry.prepare(SinusoidConfig())
 
 
+def contradict(folder: Path) -> None:
+    told = ["--seed", "9"] if os.environ["RANK"] == "1" else []
+    command(["train", "sinusoids", "--steps", "1", "--batch-size", "4", "--run", str(folder / "run"), *told])
+
+
+def test_ranks_that_are_told_other_things_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ChildFailedError):
+        launch(2, tmp_path / "logs", contradict, tmp_path)
+    (line,) = (line for line in printed(tmp_path / "logs") if not line.startswith("warning"))
+    assert line.endswith(": --seed: got 9 on rank 1, need 0 as on rank 0")
+    assert not (tmp_path / "run").exists()
+
+
 LAUNCH = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
 
 
@@ -164,9 +177,9 @@ def test_variables_of_a_launch(variables: dict[str, str | None], said: str, monk
 def test_commands_for_one_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in (LAUNCH | {"WORLD_SIZE": "2"}).items():
         monkeypatch.setenv(name, value)
-    for command in ("evaluate x", "table omniglot", "export x y.safetensors", "bench", "verify"):
-        assert main(command.split()) == 2
-        assert f"mannkern: {command.split()[0]} runs in one process" in capsys.readouterr().err
+    for words in ("evaluate x", "table omniglot", "export x y.safetensors", "bench", "verify"):
+        assert main(words.split()) == 2
+        assert f"mannkern: {words.split()[0]} runs in one process" in capsys.readouterr().err
 
 
 def lock_twice(folder: Path) -> str:
