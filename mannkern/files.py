@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickletools
+import re
 import secrets
 import stat
 import zipfile
@@ -15,6 +17,11 @@ from typing import IO, Any
 import torch
 
 TEMPORARY = ".tmp"
+# What the pickle of a file may name: torch.load allows more, such as bytearray, which takes as much as a number says.
+_NAMES = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|tensor_v3|parameter)"
+    r"|torch (\w+Storage|Size|device|bool|[a-z]+\d+\w*)"
+)
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object], previous: Path | None = None) -> None:
@@ -120,8 +127,17 @@ def load_tensors(path: Path) -> Any:
                     raise ValueError("its entries are larger than the file")
                 if (damaged := archive.testzip()) is not None:
                     raise ValueError(f"checksum: got another of {damaged}, need the one beside it")
+                for item in entries:
+                    if item.filename.endswith("data.pkl"):
+                        _check_names(archive.read(item))
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # damaged bytes make zipfile and torch.load raise nearly anything
             reason = (str(error) or repr(error)).splitlines()[0]
             raise ValueError(f"{path}: got damaged content ({reason}), need what torch.save wrote") from error
+
+
+def _check_names(pickled: bytes) -> None:
+    for opcode, name, _ in pickletools.genops(pickled):
+        if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not _NAMES.fullmatch(str(name)):
+            raise ValueError(f"it calls {name or 'by name'}, which no tensor needs")

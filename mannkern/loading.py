@@ -45,6 +45,10 @@ class TrainedModel:
             raise TypeError(
                 f"predict: got a model of {self.settings.task}, need a task that has predictions; call .model"
             )
+        for number, tensor in enumerate(arguments, 1):
+            if isinstance(tensor, torch.Tensor) and (tensor.is_meta or tensor.layout is not torch.strided):
+                got = f"{tensor.layout} on {tensor.device}"
+                raise TypeError(f"argument {number}: got a tensor of {got}, need a dense one that holds numbers")
         with eval_mode(self.model, torch.device(self.settings.device)):
             return predict(self.model, self.settings, *arguments)
 
@@ -64,11 +68,21 @@ def load(run_or_name: str | Path, *, device: str = "cpu") -> TrainedModel:
     from mannkern.training.exported import find_model
     from mannkern.training.runtime import load_trained, usable_device
 
+    if not isinstance(run_or_name, (str, Path)):
+        raise TypeError(f"run_or_name: got {type(run_or_name).__name__}, need a str or a Path")
+    if not isinstance(device, (str, torch.device)):
+        raise TypeError(f"device: got {type(device).__name__}, need a str")
     try:
         path = find_model(run_or_name)
-        settings = replace(load_config(path), device=device, backend=None)
-        kind = kind_of(settings.task)
-        model, step = load_trained(path, lambda: kind.make_model(settings), usable_device(settings))
+        settings = replace(load_config(path), device=str(device), backend=None)
+    except CommandError as error:
+        raise ValueError(f"run_or_name: {error}") from None
+    try:
+        place = usable_device(settings)
+    except CommandError as error:
+        raise ValueError(f"device: got {str(error).removeprefix('--device ')}") from None
+    try:
+        model, step = load_trained(path, lambda: kind_of(settings.task).make_model(settings), place)
     except CommandError as error:
         raise ValueError(f"run_or_name: {error}") from None
     return TrainedModel(model.eval(), settings, step)

@@ -101,6 +101,7 @@ def test_every_classifier_predicts(tmp_path: Path, command: str) -> None:
     assert answers.shape == (2,)
     assert set(answers.tolist()) <= {0, 1}
     assert torch.equal(answers, mannkern.load(tmp_path / "run").predict(support, labels, DRAWINGS[:2, 3]))
+    assert model.predict(support, labels, DRAWINGS[:0, 0]).shape == (0,)
 
 
 @pytest.fixture
@@ -122,6 +123,22 @@ def test_sinusoids_and_bits_are_predicted(tmp_path: Path) -> None:
     assert set(bits.unique().tolist()) <= {0.0, 1.0}
     with pytest.raises(ValueError, match=r"^inputs: got shape \(7, 4, 2\), need \(T, B, 3\)$"):
         copy.predict(bits)
+    with pytest.raises(TypeError, match=r"^inputs: got torch.int64"):
+        copy.predict(inputs.long())
+    nan = torch.tensor([0.0, 1.0, float("nan")])
+    with pytest.raises(ValueError, match=r"^inputs: got NaN or infinity"):
+        copy.predict(nan.view(1, 1, 3))
+    with pytest.raises(ValueError, match=r"^x: got NaN or infinity"):
+        sinusoids.predict(nan, torch.ones(3), torch.zeros(7))
+    with pytest.raises(TypeError, match=r"^y: got torch.int64"):
+        sinusoids.predict(torch.zeros(3), torch.ones(3).long(), torch.zeros(7))
+    for odd in (inputs.to("meta"), inputs.to_sparse()):
+        with pytest.raises(TypeError, match=r"^argument 1: got a tensor of torch.*, need a dense one"):
+            copy.predict(odd)
+    copy.model.train()
+    with pytest.raises(ValueError, match=r"^inputs"):
+        copy.predict(bits)
+    assert copy.model.training, "also after an error the mode is as before"
 
 
 def test_the_data_are_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,5 +167,12 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
     for name, message in ((tmp_path, "no run at"), ("nobody", "no run and no model at nobody")):
         with pytest.raises(ValueError, match=f"^run_or_name: {message}"):
             mannkern.load(name)
-    with pytest.raises(ValueError, match="--device nowhere"):
-        mannkern.load("mann-glyphs", device="nowhere")
+    for device, error, message in (
+        ("nowhere", ValueError, "got nowhere: "),
+        ("meta", ValueError, "got meta: holds no numbers"),
+        (None, TypeError, "got NoneType"),
+    ):
+        with pytest.raises(error, match=f"^device: {message}"):
+            mannkern.load("mann-glyphs", device=device)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^run_or_name: got int"):
+        mannkern.load(3)  # type: ignore[arg-type]

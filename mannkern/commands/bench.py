@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +16,13 @@ from mannkern.benchmark.harness import Report, Rows
 from mannkern.benchmark.machine import processor_share, surroundings, write
 from mannkern.benchmark.plot import name_of, save
 from mannkern.benchmark.workloads import STANDARD, EpisodeSizes
-from mannkern.commands.options import require
+from mannkern.commands.options import check_file, require
 from mannkern.memories.core import CORES
 from mannkern.memories.registry import FAMILIES
 from mannkern.models.cores import with_memory
 from mannkern.training.config import MOST_THREADS
 from mannkern.training.errors import CommandError
+from mannkern.training.processes import check_alone
 from mannkern.training.sizes import available_bytes
 from mannkern.training.tables import side_by_side
 from mannkern.training.threads import BUSY
@@ -72,6 +72,7 @@ def add_bench(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run_bench(args: argparse.Namespace) -> int:
     """Check, time, print, and return 1 where something differs from the reference."""
+    check_alone("bench")
     threads = args.threads or [torch.get_num_threads()]
     sizes = EpisodeSizes(**{letter: getattr(args, option) for option, (letter, _) in SIZES.items()})
     device = _check(args, sizes, threads)
@@ -161,7 +162,7 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
         if option == "threads" and count > MOST_THREADS:
             raise CommandError(f"--threads: got {count}, need at most {MOST_THREADS}")
     for option, file in (("json", args.json), ("plot", args.plot)):
-        _check_file(option, file)
+        check_file(option, file)
     if args.plot is not None:
         require(("matplotlib",))
         if args.plot.suffix not in (".png", ".svg", ".pdf"):
@@ -176,17 +177,6 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
     _check_backend(args.model, args.backend, device, sizes)
     _check_memory(max(args.batch), sizes, device)
     return device
-
-
-def _check_file(option: str, file: Path | None) -> None:
-    """Raises ``CommandError`` where ``file`` cannot be written: that is known before hours of timing."""
-    if file is None:
-        return
-    if file.is_dir():
-        raise CommandError(f"--{option}: got {file}, need a file")
-    folder = next(parent for parent in file.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise CommandError(f"--{option}: got {file}, need a file in a folder that can be written to")
 
 
 def _check_backend(model: str, backend: str | None, device: torch.device, sizes: EpisodeSizes) -> None:
@@ -211,5 +201,5 @@ def _check_memory(B: int, sizes: EpisodeSizes, device: torch.device) -> None:
     if 4 * numbers > available:
         raise CommandError(
             f"needs at least {4e-9 * numbers:,.1f} GB for inputs, memories and parameters, and {available / 1e9:,.1f} "
-            "GB are available; lower --batch, --steps, --inputs, --slots, --width or --hidden"
+            "GB are available; lower --batch, --steps, --inputs, --slots, --width, --heads, --hidden or --classes"
         )

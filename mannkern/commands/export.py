@@ -10,6 +10,7 @@ from mannkern.experiments.registry import kind_of, load_config
 from mannkern.training.checkpoint import CHECKPOINT, load_checkpoint
 from mannkern.training.errors import CommandError
 from mannkern.training.exported import SUFFIX, write_exported
+from mannkern.training.processes import check_alone
 from mannkern.training.restore import restored
 
 
@@ -29,6 +30,7 @@ def add_export(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def run_export(args: argparse.Namespace) -> int:
     """Write the file and print its path."""
+    check_alone("export")
     path: Path = args.file
     if path.suffix != SUFFIX:
         raise CommandError(f"FILE: got {path}, need a name that ends in {SUFFIX}")

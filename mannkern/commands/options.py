@@ -173,6 +173,17 @@ def check_episodes(episodes: int) -> None:
         print(f"warning: {episodes} episodes are too few to report; the interval is wide", file=sys.stderr)
 
 
+def check_file(option: str, file: Path | None) -> None:
+    """Raises ``CommandError`` where ``file`` cannot be written: that is known before hours of work."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise CommandError(f"--{option}: got {file}, need a file")
+    folder = next(parent for parent in file.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise CommandError(f"--{option}: got {file}, need a file in a folder that can be written to")
+
+
 EVALUATION_MODULES = ("matplotlib", "numpy", "PIL")
 TRAINING_MODULES = ("tqdm", "tensorboard", *EVALUATION_MODULES)
 

@@ -7,6 +7,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import mannkern
 from mannkern.commands.evaluate import report
 from mannkern.commands.options import (
     TRAINING_MODULES,
@@ -32,6 +35,7 @@ from mannkern.training import processes
 from mannkern.training.checkpoint import save_config
 from mannkern.training.config import RunConfig
 from mannkern.training.experiment import Experiment
+from mannkern.training.flags import flag
 
 
 def add_train(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,6 +63,10 @@ def run_train(args: argparse.Namespace) -> int:
         leads = processes.rank() == 0
         config = processes.share(_settings(run, settings, resumes, args.overwrite) if leads else None)
         assert config is not None
+        alike = {"mannkern": mannkern.__version__, "torch": torch.__version__}
+        # what a rank was told may not contradict rank 0; a run that resumes has settings of its own
+        told = {} if processes.share(resumes) else settings
+        processes.check_alike(alike | {flag(name): value for name, value in (config.to_dict() | told).items()})
         experiment = registry.prepare(config)
         if not leads:
             return _train(config, run, experiment, args)

@@ -12,8 +12,11 @@ import torch
 
 import mannkern
 from mannkern.backends.info import backend_info
+from mannkern.commands.options import check_file
 from mannkern.files import write_json
+from mannkern.training.config import MOST_THREADS
 from mannkern.training.errors import CommandError
+from mannkern.training.processes import check_alone
 from mannkern.training.tables import is_rich
 from mannkern.verification.plan import has_run_before, plan, remember
 from mannkern.verification.verify import Row, available_backends, verify
@@ -46,8 +49,12 @@ def add_verify(subcommands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def run_verify(args: argparse.Namespace) -> int:
     """Verify, print the table, and return 1 where something is wrong or nothing could be verified."""
-    if args.threads < 1:
-        raise CommandError(f"--threads: got {args.threads}, need at least 1")
+    check_alone("verify")
+    if not 1 <= args.threads <= MOST_THREADS:
+        raise CommandError(f"--threads: got {args.threads}, need 1 to {MOST_THREADS}")
+    if args.seed is not None and not 0 <= args.seed < 2**32:
+        raise CommandError(f"--seed: got {args.seed}, need 0 to 2**32 - 1")
+    check_file("json", args.json)
     seed = int.from_bytes(os.urandom(4), "little") if args.seed is None else args.seed
     device_types = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     machine = f"mannkern {mannkern.__version__}, torch {torch.__version__}, {_machine()}"

@@ -21,6 +21,7 @@ from mannkern.training.checkpoint import CONFIG, read_config
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
+from mannkern.training.replica import share_of
 from mannkern.training.runtime import usable_device, use_threads
 from mannkern.training.sizes import check_sizes
 from mannkern.training.threads import choose_threads
@@ -81,12 +82,13 @@ def prepare(config: RunConfig) -> Experiment:
     """The experiment of ``config``, with its data. Nothing is written into a run.
 
     Raises ``CommandError`` for data, a device or a service that is missing, and for sizes that are impossible or beyond
-    memory.
+    memory, or that several processes cannot share.
     """
     check_tracker(config.log)
     use_threads(config)
     device = usable_device(config)
     experiment = kind_of(config.task).open(config)
+    share_of(experiment, config)  # it may not be one for several processes
     check_sizes(experiment, config, device)
     return experiment
 

@@ -100,7 +100,7 @@ def image_files(root: str | os.PathLike[str]) -> dict[str, list[Path]]:
         folders = [folder for part in PARTS for folder in _folders(root / part)]
     classes, entries = {}, 0
     for folder in folders:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+        files = sorted(path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
         entries += len(files)
         if entries > MOST_ENTRIES:
             raise ValueError(f"{root}: got more than {MOST_ENTRIES} images, need fewer")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from mannkern.training.errors import CommandError
 
 T = TypeVar("T")
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them
+MEETING = timedelta(minutes=10)  # between the start of the first process and that of the last one
 PATIENCE = timedelta(minutes=30)  # rank 0 may validate for so long while the others wait
 FAILED = "mannkern/failed"
 FATAL = "mannkern/fatal"
@@ -53,13 +54,49 @@ def _is_joined() -> bool:
 
 
 def _are_launched() -> bool:
-    return dist.is_available() and all(name in os.environ for name in VARIABLES)
+    return dist.is_available() and all(os.environ.get(name) for name in VARIABLES)
+
+
+def _check_launch() -> None:
+    """Raises ``CommandError`` where the variables of ``torchrun`` are there in part, or are none that it sets."""
+    if any(os.environ.get(name) for name in ("RANK", "WORLD_SIZE")):
+        missing = [name for name in VARIABLES if not os.environ.get(name)]
+        if missing:
+            raise CommandError(
+                f"{', '.join(missing)}: got nothing, need all of {', '.join(VARIABLES)} as torchrun sets them; unset "
+                "RANK and WORLD_SIZE to train in one process"
+            )
+        count = _variable("WORLD_SIZE", 1, 1 << 31)
+        _variable("RANK", 0, count)
+        _variable("MASTER_PORT", 0, 1 << 16)
+        for name, least in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)):
+            if name in os.environ:
+                _variable(name, least, count + least)
+
+
+def _variable(name: str, least: int, below: int) -> int:
+    text = os.environ[name]
+    if not (text.isascii() and text.isdecimal() and least <= int(text) < below):
+        raise CommandError(f"{name}: got {text!r}, need a number from {least} to {below - 1}")
+    return int(text)
+
+
+def _meet() -> tuple[Any, int, int]:
+    """The store that the processes share, the rank of this one, and how many they are."""
+    try:
+        store, own, count = next(dist.rendezvous("env://", timeout=MEETING))  # type: ignore[attr-defined]
+    except (RuntimeError, ValueError, OSError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = str(error).splitlines()[0]
+        raise CommandError(f"MASTER_ADDR, MASTER_PORT: the processes cannot meet at {where}: {reason}") from None
+    store.set_timeout(PATIENCE)
+    return store, own, count
 
 
 @contextmanager
 def said_once() -> Iterator[None]:
-    """A context for what all processes do alike before they are a group: only the first one prints and says why not."""
-    if not _are_launched() or os.environ["RANK"] == "0":
+    """A context for what all processes do alike before they are a group: one on each machine prints, and objects."""
+    if not _are_launched() or os.environ.get("LOCAL_RANK", "0") == "0":
         yield
         return
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
@@ -91,6 +128,17 @@ def gather(value: T) -> list[T]:
     if size() > 1:
         dist.all_gather_object(values, value)
     return values
+
+
+def check_alike(values: Mapping[str, Any]) -> None:
+    """Raises ``CommandError`` where a rank has other ``values`` than rank 0, such as another version of a package."""
+    first, *others = gather(dict(values))
+    for number, theirs in enumerate(others, 1):
+        for name in first | theirs:
+            if first.get(name) != theirs.get(name):
+                raise CommandError(
+                    f"{name}: got {theirs.get(name)} on rank {number}, need {first.get(name)} as on rank 0"
+                )
 
 
 def largest(*numbers: int) -> list[int]:
@@ -125,12 +173,13 @@ def joined() -> Iterator[None]:
     """A context in which the processes of ``torchrun`` are one group; without ``torchrun`` it does nothing.
 
     Where one fails, all end, and only the first one says why. Ranks above 0 print nothing on stdout.
-    Raises ``CommandError`` where another process has ended, and SystemExit where another has said why.
+    Raises ``CommandError`` where they cannot meet or another has ended, and SystemExit where another has said why.
     """
+    _check_launch()
     if not _are_launched():
         yield
         return
-    store, own, count = next(dist.rendezvous("env://", timeout=PATIENCE))  # type: ignore[attr-defined]
+    store, own, count = _meet()
     number = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
     attempt = dist.PrefixStore(f"mannkern/{number}", store)  # type: ignore[attr-defined]
     if store.check([FATAL]):  # it would fail again

@@ -40,6 +40,8 @@ def usable_device(config: RunConfig) -> torch.device:
             device = torch.device("cuda", processes.local_rank())
             torch.cuda.set_device(device)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("holds no numbers")
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         raise CommandError(f"--device {config.device}: {str(error).splitlines()[0]}") from error
     try:
@@ -115,5 +117,7 @@ def eval_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
     model.eval()
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)  # a memory that starts at random starts alike in every evaluation
-        yield
-    model.train(training)
+        try:
+            yield
+        finally:
+            model.train(training)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell
@@ -73,6 +74,8 @@ class Recording:
         return self.write_weights.argmax(-1)
 
     def _kept(self, x: Tensor) -> Tensor:
+        if x.is_meta or isinstance(x, FakeTensor) or torch._C._functorch.is_batchedtensor(x):
+            raise ValueError("recording: got a step without numbers, need one outside of vmap, export and device meta")
         return x.detach()[: self._episodes].to("cpu", copy=True)
 
     def _stacked(self, name: str) -> Tensor:
@@ -85,6 +88,22 @@ class Recording:
         return torch.stack(steps)
 
 
+class _RecordedStep:
+    """The step of a cell, which is also added to a recording."""
+
+    def __init__(self, step: Callable[..., tuple[Tensor, Any, Tensor]], recording: Recording) -> None:
+        self.step, self.recording = step, recording
+
+    def __call__(self, input: Tensor, state: Any) -> tuple[Tensor, Any, Tensor]:
+        output, after, write_weights = self.step(input, state)
+        self.recording.add(after, write_weights)
+        return output, after, write_weights
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # the copy would go on to compute with the weights of the original
+        raise TypeError("module: got a cell that is being recorded, need to copy or pickle it outside of the block")
+
+
 @contextmanager
 def record(module: nn.Module, *, layer: int = 0, episodes: int | None = None) -> Iterator[Recording]:
     """Record every step of a memory cell while the block runs: ``with record(mann) as recording: mann(inputs)``.
@@ -95,9 +114,10 @@ def record(module: nn.Module, *, layer: int = 0, episodes: int | None = None) ->
 
     In the block the loop over time runs step by step, so it is slower, and its results may differ by rounding. Behind
     the end of an episode, given by ``lengths``, the recorded steps mean nothing. Steps inside ``torch.compile``, vmap
-    or an exported program cannot be recorded.
+    or an exported program cannot be recorded, and in the block the module cannot be copied or pickled; its
+    ``state_dict`` can. Steps that ``torch.utils.checkpoint`` repeats are recorded again.
 
-    Raises ValueError if the module has no such cell, naming what it has.
+    Raises ValueError if the module has no such cell, naming what it has, and TypeError if it is no module.
 
     >>> mann = mannkern.MANN(8, 16)
     >>> with mannkern.viz.record(mann) as recording:
@@ -108,21 +128,17 @@ def record(module: nn.Module, *, layer: int = 0, episodes: int | None = None) ->
     check_integer("layer", layer, 0)
     if episodes is not None:
         check_integer("episodes", episodes)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: got {type(module).__name__}, need a torch.nn.Module")
     cells = [cell for cell in module.modules() if isinstance(cell, MemoryCell)]
     if layer >= len(cells):
         raise ValueError(f"module: got {type(module).__name__} with {len(cells)} memory cells, need more than {layer}")
     cell, recording = cells[layer], Recording(episodes)
     if "step" in cell.__dict__:
         raise ValueError("module: got a cell whose step was replaced or is being recorded, need its own")
-    step = cell.step
-
-    def recorded_step(input: Tensor, state: Any) -> tuple[Tensor, Any, Tensor]:
-        output, after, write_weights = step(input, state)
-        recording.add(after, write_weights)
-        return output, after, write_weights
-
-    cell.step = recorded_step  # type: ignore[method-assign]  # a cell with a step of its own leaves the fused loops
+    # a cell with a step of its own leaves the fused loops
+    cell.step = _RecordedStep(cell.step, recording)  # type: ignore[method-assign]
     try:
         yield recording
     finally:
-        del cell.step
+        cell.__dict__.pop("step", None)  # the block may have deleted it

@@ -41,8 +41,11 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path, name: str, capsys: pytest.C
     assert run(TRAIN, tmp_path / "run") == 0
     (tmp_path / "run" / name).unlink()
     (tmp_path / "run" / name).mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert name in refused(capsys, "train --resume --run", tmp_path / "run")
     assert name in refused(capsys, TRAIN, tmp_path / "run", "--overwrite")
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before, "a refused command deletes nothing"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,7 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path, name: str, capsys: pytest.C
         (f"--batch-size {10**12}", "--batch-size"),
         ("--device cuda:77", "--device cuda:77"),
         ("--device nonsense", "--device nonsense"),
+        ("--device meta", "--device meta: holds no numbers"),
         ("--backend nonsense", "backend"),
     ],
 )
@@ -91,7 +95,7 @@ def test_a_resumed_run_keeps_its_settings_where_the_new_ones_are_refused(
 
 
 def test_a_place_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "/dev/null" in refused(capsys, TRAIN, "/dev/null/x")
+    assert "--run /dev/null/x: /dev/null is not a folder" in refused(capsys, TRAIN, "/dev/null/x")
     assert "no run at" in refused(capsys, "train --resume --run /dev/null/x")
 
 

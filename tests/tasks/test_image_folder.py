@@ -179,6 +179,15 @@ def test_what_is_no_folder_of_images_is_refused(root: Path, tmp_path: Path, monk
         image_files(root)
 
 
+def test_files_of_other_kinds_are_counted_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All names of a class are read before they are sorted."""
+    for number in range(30):
+        (root / "class0" / f"{number}.txt").touch()
+    monkeypatch.setattr(image_folder, "MOST_ENTRIES", 30)
+    with pytest.raises(ValueError, match="class0: got more than 30 entries"):
+        image_files(root)
+
+
 def test_a_pipe_among_the_images_is_refused(root: Path, tmp_path: Path) -> None:
     os.mkfifo(root / "class0" / "pipe.png")
     with pytest.raises(ValueError, match="got no regular file"):

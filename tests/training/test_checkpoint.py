@@ -1,6 +1,9 @@
 """Checkpoints come back equal and run no code; settings survive JSON; wrong settings are named."""
 
 import os
+import pickle
+import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,30 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: s
         load_checkpoint(tmp_path)
     assert "\n" not in str(caught.value)
     assert not Path("owned").exists()
+
+
+@pytest.mark.parametrize("name", ["builtins bytearray", "__builtin__ bytearray", "torch Tensor", "collections Counter"])
+def test_a_small_file_that_asks_for_memory_is_refused(tmp_path: Path, name: str) -> None:
+    """``torch.load`` calls these with any number, and takes as many bytes."""
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"step": 1}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {item.filename: archive.read(item) for item in archive.infolist()}
+    call = f"c{name}\n".replace(" ", "\n").encode() + pickle.BININT + struct.pack("<i", 2**30) + b"\x85R."
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, content in entries.items():
+            archive.writestr(entry, b"\x80\x02" + call if entry.endswith("data.pkl") else content)
+    with pytest.raises(CommandError, match=f"it calls {name}, which no tensor needs"):
+        load_checkpoint(tmp_path)
+
+
+def test_every_dtype_is_loaded(tmp_path: Path) -> None:
+    dtypes = torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool
+    state = {str(dtype): torch.nn.Parameter(torch.ones(3).to(dtype), dtype.is_floating_point) for dtype in dtypes}
+    torch.save({"step": 1, "more": [torch.float32, torch.Size([2])], **state}, tmp_path / "checkpoint.pt")
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 
 def test_a_config_survives_json(tmp_path: Path) -> None:

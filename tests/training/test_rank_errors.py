@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,14 @@ import torch.utils.tensorboard.writer  # noqa: F401 - so that the ranks need not
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from mannkern.__main__ import main
+from mannkern.experiments import registry
+from mannkern.experiments.sinusoids.config import SinusoidConfig
 from mannkern.training import lock, loop, processes
 from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
-from tests.training.launch import launch, printed
+from tests.training.launch import command, launch, printed
 from tests.training.line import LINE, Line, train_line
 from tests.training.parabola import Parabola
 
@@ -101,13 +106,80 @@ def refused_split(folder: Path, config: RunConfig) -> list[str]:
             with pytest.raises(CommandError) as caught:
                 loop.train(experiment, replace(config, batch_size=size), folder)
             said.append(str(caught.value))
-    return said
+        with pytest.raises(CommandError) as caught:
+            processes.check_alike({"torch": "2.13" if processes.rank() else "2.11"})
+        return [*said, str(caught.value)]
 
 
 def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
     results = launch(2, tmp_path / "logs", refused_split, tmp_path, LINE)
     split = "--batch-size: got 5, need a multiple of the 2 processes"
-    assert results[0] == results[1] == [split, "Parabola trains in one process: it has no method sample_rows"]
+    rows = "Parabola trains in one process: it has no method sample_rows"
+    assert results[0] == results[1] == [split, rows, "torch: got 2.13 on rank 1, need 2.11 as on rank 0"]
+
+
+def test_a_batch_that_cannot_be_split_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known before the folder of a run is made."""
+    monkeypatch.setattr(processes, "size", lambda: 3)
+    with pytest.raises(CommandError, match=r"^--batch-size: got 25, need a multiple of the 3 processes$"):
+        registry.prepare(SinusoidConfig())
+
+
+def contradict(folder: Path) -> None:
+    told = ["--seed", "9"] if os.environ["RANK"] == "1" else []
+    command(["train", "sinusoids", "--steps", "1", "--batch-size", "4", "--run", str(folder / "run"), *told])
+
+
+def test_ranks_that_are_told_other_things_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ChildFailedError):
+        launch(2, tmp_path / "logs", contradict, tmp_path)
+    (line,) = (line for line in printed(tmp_path / "logs") if not line.startswith("warning"))
+    assert line.endswith(": --seed: got 9 on rank 1, need 0 as on rank 0")
+    assert not (tmp_path / "run").exists()
+
+
+LAUNCH = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"WORLD_SIZE": None}, "^WORLD_SIZE: got nothing, need all of RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT"),
+        ({"RANK": None, "MASTER_PORT": ""}, "^RANK, MASTER_PORT: got nothing"),
+        ({"WORLD_SIZE": "x"}, "^WORLD_SIZE: got 'x', need a number from 1"),
+        ({"WORLD_SIZE": "0"}, "^WORLD_SIZE: got '0'"),
+        ({"RANK": "1"}, "^RANK: got '1', need a number from 0 to 0$"),
+        ({"RANK": "-1"}, "^RANK: got '-1'"),
+        ({"MASTER_PORT": "65536"}, "^MASTER_PORT: got '65536', need a number from 0 to 65535$"),
+        ({"LOCAL_RANK": "x"}, "^LOCAL_RANK: got 'x'"),
+        ({"LOCAL_WORLD_SIZE": "0"}, "^LOCAL_WORLD_SIZE: got '0', need a number from 1 to 1$"),
+        ({"WORLD_SIZE": "2"}, "^MASTER_ADDR, MASTER_PORT: the processes cannot meet at localhost:0: "),
+        (
+            {"MASTER_ADDR": "nowhere.invalid"},
+            "^MASTER_ADDR, MASTER_PORT: .* cannot meet at nowhere.invalid:0",
+        ),
+        ({"MASTER_PORT": "in use"}, "^MASTER_ADDR, MASTER_PORT: .*address already in use"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else None,
+)
+def test_variables_of_a_launch(variables: dict[str, str | None], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "MEETING", timedelta(seconds=0.5))
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        for name, value in (LAUNCH | variables).items():
+            if value is not None:
+                monkeypatch.setenv(name, str(taken.getsockname()[1]) if value == "in use" else value)
+        with pytest.raises(CommandError, match=said), processes.joined():
+            pass
+
+
+def test_commands_for_one_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (LAUNCH | {"WORLD_SIZE": "2"}).items():
+        monkeypatch.setenv(name, value)
+    for words in ("evaluate x", "table omniglot", "export x y.safetensors", "bench", "verify"):
+        assert main(words.split()) == 2
+        assert f"mannkern: {words.split()[0]} runs in one process" in capsys.readouterr().err
 
 
 def lock_twice(folder: Path) -> str:

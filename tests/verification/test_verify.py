@@ -128,9 +128,19 @@ def test_one_thread_but_where_a_second_has_work(
     assert torch.get_num_threads() == 2
 
 
-def test_threads_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", "--threads", "0"]) == 2
-    assert capsys.readouterr().err == "mannkern: --threads: got 0, need at least 1\n"
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--threads 0", "--threads: got 0, need 1 to 1024"),
+        (f"--threads {10**12}", "--threads: got 1000000000000, need 1 to 1024"),
+        ("--seed -1", "--seed: got -1, need 0 to 2**32 - 1"),
+        (f"--seed {2**70}", "--seed: got 1180591620717411303424, need 0 to 2**32 - 1"),
+        ("--json /dev/null/x", "--json: got /dev/null/x, need a file in a folder that can be written to"),
+    ],
+)
+def test_options_are_checked_before_anything_runs(options: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", *options.split()]) == 2
+    assert capsys.readouterr().err == f"mannkern: {said}\n"
 
 
 @pytest.mark.slow

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -89,7 +93,48 @@ def test_gradients_flow_while_recording() -> None:
     torch.testing.assert_close(recorded, mann.cell.interface.weight.grad)
 
 
+@pytest.mark.parametrize("take", [copy.deepcopy, pickle.dumps], ids=["deepcopy", "pickle"])
+def test_a_recorded_cell_is_not_copied(take: Callable[[nn.Module], object]) -> None:
+    """The copy would compute with the weights of the original, and record, for ever; a state_dict is whole."""
+    mann, inputs = MANN(F, D, N, W, R), torch.randn(T, B, F)
+    with viz.record(mann), pytest.raises(TypeError, match=r"^module: got a cell that is being recorded"):
+        take(mann)
+    with viz.record(mann) as recording:
+        mann.load_state_dict(mann.state_dict())
+        mann(inputs)
+    assert len(recording) == T
+    assert torch.equal(copy.deepcopy(mann)(inputs)[0], mann(inputs)[0])
+
+
+def test_a_step_deleted_within_the_block() -> None:
+    """It hides no error of the block's own."""
+    cell = MANNCell(F, D, N, W, R)
+
+    def delete() -> None:
+        with viz.record(cell):
+            del cell.step
+            raise KeyError("of the user")
+
+    with pytest.raises(KeyError, match="of the user"):
+        delete()
+
+
+def test_steps_without_numbers_are_refused() -> None:
+    cell = MANNCell(F, D, N, W, R)
+    message = r"^recording: got a step without numbers"
+    with viz.record(cell):
+        with pytest.raises(ValueError, match=message):
+            torch.func.vmap(lambda x: cell(x)[0])(torch.randn(T, B, F))
+        with pytest.raises(ValueError, match=message):
+            torch.export.export(cell, (torch.randn(B, F),))
+    with viz.record(cell.to("meta")), pytest.raises(ValueError, match=message):
+        cell(torch.randn(B, F, device="meta"))
+
+
 def test_errors() -> None:
+    for module in (None, 3, MANN):
+        with pytest.raises(TypeError, match=r"^module: got"), viz.record(module):  # type: ignore[arg-type]
+            pass
     mann = MANN(F, D, N, W, R)
     with pytest.raises(ValueError, match=r"^module: got Linear with 0 memory cells"), viz.record(nn.Linear(2, 2)):
         pass

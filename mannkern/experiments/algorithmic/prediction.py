@@ -15,8 +15,11 @@ def predict(model: nn.Module, config: AlgorithmicConfig, inputs: Tensor) -> Tens
     """
     size = config.make_task().input_size
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-        raise TypeError(f"inputs: got {type(inputs).__name__}, need a tensor of floating point")
+        got = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise TypeError(f"inputs: got {got}, need a tensor of floating point")
     if inputs.dim() != 3 or inputs.shape[2] != size:
         raise ValueError(f"inputs: got shape {tuple(inputs.shape)}, need (T, B, {size})")
+    if not inputs.isfinite().all():
+        raise ValueError("inputs: got NaN or infinity, need finite numbers")
     logits = model(inputs.float().to(next(model.parameters()).device))
     return (logits > 0).to(torch.float32).cpu()

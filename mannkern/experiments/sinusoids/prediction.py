@@ -15,9 +15,12 @@ def predict(model: nn.Module, config: SinusoidConfig, x: Tensor, y: Tensor, quer
     """
     for name, points in (("x", x), ("y", y), ("queries", queries)):
         if not isinstance(points, Tensor) or not points.is_floating_point():
-            raise TypeError(f"{name}: got {type(points).__name__}, need a tensor of floating point")
+            got = points.dtype if isinstance(points, Tensor) else type(points).__name__
+            raise TypeError(f"{name}: got {got}, need a tensor of floating point")
         if points.dim() != 1 or not len(points):
             raise ValueError(f"{name}: got shape {tuple(points.shape)}, need one dimension with at least one point")
+        if not points.isfinite().all():
+            raise ValueError(f"{name}: got NaN or infinity, need finite numbers")
     if len(x) != len(y):
         raise ValueError(f"y: got {len(y)} points, need {len(x)} as in x")
     device = next(model.parameters()).device
