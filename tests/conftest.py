@@ -12,9 +12,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
     if importlib.util.find_spec("triton"):
-        from tests import interpreter_calls
+        from tests import fast_interpreter
 
-        interpreter_calls.replace_once()
+        fast_interpreter.use(True)
 
 from mannkern.backends import choice, native
 from tests.allocations import fill_with_nan

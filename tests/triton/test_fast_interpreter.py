@@ -1,8 +1,9 @@
-"""What makes the interpreter faster in these tests changes no result, in memory of any path, and no error."""
+"""The fast interpreter gives the bits and errors of Triton's own, for kernels on each path of the memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import triton
 import triton.language as tl
 from triton.runtime import interpreter
 
-from tests import interpreter_calls
+from tests import fast_interpreter
 from tests.helpers import CASES, EVERY_CASE, arguments, assert_same, cotangents, evaluate, run_case
 from tests.interpreter import cell
 
@@ -18,7 +19,7 @@ from tests.interpreter import cell
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     yield
-    interpreter_calls.replace_once()
+    fast_interpreter.use(True)
 
 
 @triton.jit
@@ -37,6 +38,11 @@ def failing(x):
 
 
 @triton.jit
+def three_kernel(p_x):
+    tl.store(p_x, tl.sum(tl.zeros((3,), tl.float32), 0))
+
+
+@triton.jit
 def failing_kernel(p_x):
     failing(p_x)
 
@@ -49,7 +55,7 @@ def test_example(monkeypatch: pytest.MonkeyPatch) -> None:
     twice_kernel[(3,)](torch.tensor([1.0, 2, 3, 4]), out)
     assert out.item() == 20
     faster = replaced.copy()
-    interpreter_calls.replace_at_each_call()
+    fast_interpreter.use(False)
     twice_kernel[(3,)](torch.tensor([1.0, 2, 3, 4]), out)
     assert out.item() == 20
     assert "twice" not in faster
@@ -62,7 +68,7 @@ def test_same_bits(case: str, where: str) -> None:
     shape = cell(case, where).shape
     tensors, gradients = arguments(CASES[case], shape), cotangents(CASES[case], shape)
     got = evaluate(CASES[case], tensors, gradients, "triton", shape.n)
-    interpreter_calls.replace_at_each_call()
+    fast_interpreter.use(False)
     assert_same(got, evaluate(CASES[case], tensors, gradients, "triton", shape.n))
 
 
@@ -71,15 +77,32 @@ def test_same_marks(where: str) -> None:
     shape = cell("mask", where).shape
     tensors = arguments(EVERY_CASE["mask"], shape)
     got = run_case(EVERY_CASE["mask"], tensors, "triton", shape.n)
-    interpreter_calls.replace_at_each_call()
+    fast_interpreter.use(False)
     assert_same(got, run_case(EVERY_CASE["mask"], tensors, "triton", shape.n))
 
 
-def test_same_error() -> None:
+@pytest.mark.parametrize(("kernel", "said"), [(failing_kernel, "always"), (three_kernel, "must be a power of 2")])
+def test_same_error(kernel: Any, said: str) -> None:
     messages = []
-    for mode in (interpreter_calls.replace_once, interpreter_calls.replace_at_each_call):
-        mode()
-        with pytest.raises(interpreter.InterpreterError) as caught:
-            failing_kernel[(1,)](torch.zeros(1))
+    for fast in (True, True, False):
+        fast_interpreter.use(fast)
+        with pytest.raises(interpreter.InterpreterError, match=said) as caught:
+            kernel[(1,)](torch.zeros(1))
         messages.append(str(caught.value))
-    assert messages[0] == messages[1]
+    assert len(set(messages)) == 1
+
+
+def test_shapes_and_types() -> None:
+    """Blocks of one shape share it, and those of other types or sizes do not."""
+    for shape in ([4], [2, 8], [tl.constexpr(4)], [8, 2]):
+        for element in (tl.float32, tl.int8, tl.pointer_type(tl.float32), tl.pointer_type(tl.float16)):
+            found = []
+            for fast in (True, True, False):
+                fast_interpreter.use(fast)
+                block = tl.block_type(element, shape)
+                x = tl.tensor(None, block)
+                scalar = tl.tensor(None, element)
+                sizes = [[int(n.value) for n in of.shape] for of in (x, scalar)]
+                kind = (interpreter._get_np_dtype(block), interpreter._get_np_dtype(element))
+                found.append((list(block.shape), block.numel, block.name, x.dtype, x.numel.value, *sizes, kind))
+            assert found[0] == found[1] == found[2]
