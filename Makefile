@@ -41,6 +41,9 @@ lint: $(INSTALLED)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+# Tests start Python more than a hundred times: compiling mannkern anew takes each start a second.
+check test: export PYTHONDONTWRITEBYTECODE :=
+
 check: lint build
 	$(RUN) -m pytest -n auto -m "not slow and not interpreter"
 

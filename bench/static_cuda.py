@@ -76,7 +76,7 @@ def compile_all(targets: list[str]) -> Figures:
 def _compile(targets: list[str]) -> Figures:
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
-        emulators = emulated.library(), lrua.build(Path(folder)), persistent.build(Path(folder))
+        emulators = emulated.library(), lrua.build(), persistent.build()
         for source in CUDA_SOURCES:
             some = [target for target in targets if target in ONLY_ON.get(source, targets)]
             if some:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,10 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
+    if importlib.util.find_spec("triton"):
+        from tests import fast_interpreter
+
+        fast_interpreter.use(True)
 
 from mannkern.backends import choice, native
 from tests.allocations import fill_with_nan

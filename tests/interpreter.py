@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from mannkern.triton import tiling
-from tests.helpers import EVERY_CASE, PLAIN, Shape, is_interpreted, kernels_of, parameter
+from tests.helpers import CPP, EVERY_CASE, PLAIN, Shape, is_interpreted, kernels_of, parameter
 from tests.triton.table import Cell, path, small, tiled, tiled_row
 
 PATHS = ("whole", "tiles")
@@ -48,16 +48,24 @@ def cell(name: str, where: str, dtype: torch.dtype = torch.float32) -> Cell:
 
 
 def on_shapes(
-    cases: Iterable[str], shapes: Mapping[str, Shape], paths: Iterable[str] = PATHS, *, reference: bool = False
+    cases: Iterable[str],
+    shapes: Mapping[str, Shape],
+    paths: Iterable[str] = PATHS,
+    *,
+    reference: bool = False,
+    every_isa: bool = True,
 ) -> pytest.MarkDecorator:
     """Run the test with ``case``, ``shape`` and ``kernel``: compiled kernels on every shape, interpreted ones on cells.
 
     The interpreter runs one cell for each of ``paths``. With ``reference`` the last argument is ``backend``, and the
-    reference is one of its values.
+    reference is one of its values. Without ``every_isa`` compiled kernels run on the best instruction set alone: for
+    tests of what calls an operation, above the kernels, which other tests compare on each instruction set.
     """
     sets, paths = [], tuple(paths)
     for name in cases:
         for kernel in ([PLAIN] if reference else []) + kernels_of(EVERY_CASE[name].operation.family):
+            if not every_isa and kernel in CPP[:-1]:
+                continue
             sizes = {where: cell(name, where).shape for where in paths} if is_interpreted(kernel) else shapes
             sets += [parameter(name, shape, kernel=kernel, label=f"{name}-{label}") for label, shape in sizes.items()]
     last = "backend" if reference else "kernel"

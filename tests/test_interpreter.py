@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.helpers import CASES, MAIN_CASES, is_interpreted, kernels_of
+from tests.helpers import CASES, CPP, MAIN_CASES, is_interpreted, kernels_of
 from tests.interpreter import PATHS, cell, on_shapes
 from tests.triton.table import path
 
@@ -45,3 +45,12 @@ def test_interpreted_sets_are_those_of_the_table(paths: tuple[str, ...]) -> None
     marked = [s for s in sets if pytest.mark.interpreter in s.marks]
     assert [s.id for s in marked] == [f"{name}-{where}-triton" for name in LRUA for where in paths]
     assert {s.values[1] for s in sets if s not in marked} == set(shapes.values())
+
+
+def test_one_instruction_set() -> None:
+    """Without the others, each case has the reference, the best compiled kernel and the interpreted paths."""
+    shapes = {"one": cell("scan", "whole").shape}
+    sets = on_shapes(["scan", "ntm_write"], shapes, ["whole"], reference=True, every_isa=False).args[1]
+    best = f"cpp-{CPP[-1][1]}"
+    found = [s.id for s in sets if pytest.mark.interpreter not in s.marks]
+    assert found == [f"{name}-one-{kernel}" for name in ("scan", "ntm_write") for kernel in ("reference", best)]

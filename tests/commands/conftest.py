@@ -1,7 +1,8 @@
-"""What every test of the command line has: few glyphs, and torch's number of threads as it was."""
+"""What every test of the command line has: few glyphs, small pictures, and torch's number of threads as it was."""
 
 from collections.abc import Iterator
 
+import matplotlib
 import pytest
 import torch
 
@@ -12,6 +13,12 @@ from mannkern.tasks import glyphs
 def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     split = glyphs.load(num_train=6, num_test=4)
     monkeypatch.setattr(glyphs, "load", lambda: split)
+
+
+@pytest.fixture(autouse=True)
+def few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests ask whether pictures are drawn; those of tests/experiments draw them in full."""
+    monkeypatch.setitem(matplotlib.rcParams, "savefig.dpi", 30)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 
 from mannkern.experiments.one_shot.rows import ROWS
@@ -32,7 +33,10 @@ def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
 
 
-def test_every_row_is_trained_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_row_is_trained_measured_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(matplotlib.rcParams, "savefig.dpi", "figure")  # in full
     root = tmp_path / "deep" / "table"
     assert run("table glyphs --steps 3 --episodes 20 --run", root, SIZES) == 0
     out = capsys.readouterr().out

@@ -41,12 +41,11 @@ def test_a_terminal_gets_a_drawn_table() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_who_reads_no_further_gets_no_error() -> None:
-    """As ``mannkern verify --list | head -1`` does."""
+    """As ``mannkern verify --list | true`` does, which is gone before the first line on any machine."""
     command = [sys.executable, "-W", "ignore", "-u", "-m", "mannkern", "verify", "--list"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        process.stdout.readline()
         process.stdout.close()
         assert process.wait() == 141
         assert process.stderr.read() == ""

@@ -23,17 +23,16 @@ EPISODE_OPERATIONS = ("ntm_step", "ntm_step_backward", "ntm_recompute")
 HAS_COMPILER = COMPILER is not None and sys.platform == "linux"
 
 
-def library() -> Path:
-    """The compiled emulate.cpp, kept beside the emulator of PTX."""
+def library(source: str = "emulate.cpp") -> Path:
+    """The compiled ``source`` of this folder, kept beside the emulator of PTX until a source or a header changes."""
+    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
 
     def make(path: Path) -> None:
-        flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
-        source = str(Path(__file__).with_name("emulate.cpp"))
-        subprocess.run([str(COMPILER), *flags, source, "-o", str(path)], check=True)
+        subprocess.run([str(COMPILER), *flags, str(Path(__file__).with_name(source)), "-o", str(path)], check=True)
 
     folders = (ROOT / "csrc" / name for name in ("args", "cuda", "cpu/kernels"))
-    headers = [path for folder in folders for path in folder.glob("*.h")]
-    return cached("emulated.so", [*headers, *Path(__file__).parent.glob("*emula*.*")], make)
+    sources = [path for folder in (*folders, Path(__file__).parent) for path in folder.glob("*.[hc]*")]
+    return cached(f"{Path(source).stem}.so", sources, make, *flags)
 
 
 def shared_memory(library: Path, operation: str, dtype: torch.dtype, *sizes: int) -> int:

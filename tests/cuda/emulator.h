@@ -4,8 +4,12 @@
 // Threads are fibres. Each runs until it waits for others; threads and warps take turns in the order of their numbers
 // or in reverse, and a result that depends on the order shows a race. A barrier that some thread never reaches ends the
 // process. Shared memory begins as NaN, and a write beyond its requested size ends the process too.
+//
+// A fibre begins with setcontext, and from then on threads take turns by longjmp, which asks nothing of the system.
 #pragma once
 
+#undef _FORTIFY_SOURCE  // its longjmp refuses another stack
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <array>
@@ -34,38 +38,56 @@ inline Index threadIdx, blockIdx, blockDim, gridDim;
 namespace emulator {
 
 struct Fibre {
-  ucontext_t context;
+  jmp_buf place;  // where it goes on
   std::vector<char> stack = std::vector<char>(64 * 1024);
-  bool done;
+  bool begun = false, done;
   unsigned waits;                 // how many threads it waits for: 0, those of a warp or those of a block; or kCondition
   std::function<bool()> is_ready;  // for kCondition: what it waits for
 };
 constexpr unsigned kCondition = ~0u;
 
 inline std::vector<std::unique_ptr<Fibre>> fibres;
-inline ucontext_t scheduler;
+inline jmp_buf scheduler;
 inline std::function<void()> body;
 inline bool backwards = false;
 inline unsigned current, first_block;  // the running fibre's number, counted over all blocks that run
 inline std::vector<std::array<unsigned char, 8>> exchanged;
 
+// The threads of all runs that have the fibre's number, one after another.
 inline void enter() {
-  body();
-  fibres[current]->done = true;
+  for (;;) {
+    body();
+    Fibre& own = *fibres[current];
+    own.done = true;
+    if (_setjmp(own.place) == 0) _longjmp(scheduler, 1);
+  }
 }
 
-inline void resume(unsigned fibre) {
+inline void begin(Fibre& fibre) {
+  ucontext_t context;
+  getcontext(&context);
+  context.uc_stack.ss_sp = fibre.stack.data();
+  context.uc_stack.ss_size = fibre.stack.size();
+  context.uc_link = nullptr;
+  makecontext(&context, enter, 0);
+  fibre.begun = true;
+  setcontext(&context);
+}
+
+__attribute__((noinline)) inline void resume(unsigned fibre) {
   current = fibre;
   threadIdx.x = fibre % blockDim.x;
   blockIdx.x = first_block + fibre / blockDim.x;
-  swapcontext(&scheduler, &fibres[fibre]->context);
+  if (_setjmp(scheduler) != 0) return;
+  if (fibres[fibre]->begun) _longjmp(fibres[fibre]->place, 1);
+  begin(*fibres[fibre]);
 }
 
 // Waits for the `size` threads around the running one, whose numbers begin at a multiple of `size`.
-inline void wait(unsigned size) {
+__attribute__((noinline)) inline void wait(unsigned size) {
   Fibre& own = *fibres[current];
   own.waits = size;
-  swapcontext(&own.context, &scheduler);
+  if (_setjmp(own.place) == 0) _longjmp(scheduler, 1);
 }
 
 inline void wait_until(std::function<bool()> is_ready) {
@@ -123,14 +145,8 @@ inline void run_blocks(unsigned first, unsigned blocks) {
   exchanged.resize(threads);
   while (fibres.size() < threads) fibres.push_back(std::make_unique<Fibre>());
   for (unsigned t = 0; t < threads; ++t) {
-    Fibre& fibre = *fibres[t];
-    getcontext(&fibre.context);
-    fibre.context.uc_stack.ss_sp = fibre.stack.data();
-    fibre.context.uc_stack.ss_size = fibre.stack.size();
-    fibre.context.uc_link = &scheduler;
-    makecontext(&fibre.context, enter, 0);
-    fibre.done = false;
-    fibre.waits = 0;
+    fibres[t]->done = false;
+    fibres[t]->waits = 0;
   }
   for (;;) {
     bool ran = false;

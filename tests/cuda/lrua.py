@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -18,18 +16,14 @@ from mannkern.backends import cuda, reference
 from mannkern.memories.episode import checkpoint_every
 from mannkern.memories.lrua import functional
 from mannkern.memories.lrua.ops import scan, step
-from tests.cuda.emulated import COMPILER
+from tests.cuda.emulated import library
 
 KERNELS = {step: ("default", "lrua_step"), scan: ("cosines", "lrua_scan")}  # module: overload and operation
 
 
-def build(folder: Path) -> ctypes.CDLL:
-    """Compiles emulate_lrua.cpp in ``folder``."""
-    library = folder / "emulated_lrua.so"
-    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
-    source = str(Path(__file__).with_name("emulate_lrua.cpp"))
-    subprocess.run([str(COMPILER), *flags, source, "-o", str(library)], check=True)
-    return ctypes.CDLL(str(library))
+def build() -> ctypes.CDLL:
+    """The compiled emulate_lrua.cpp."""
+    return ctypes.CDLL(str(library("emulate_lrua.cpp")))
 
 
 def aligned(x: Tensor | None) -> Tensor | None:

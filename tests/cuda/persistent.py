@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -18,7 +16,7 @@ from mannkern.memories.episode import pack_weights
 from mannkern.memories.lrua.cell import MANNCell
 from mannkern.memories.lrua.ops import episode_persistent
 from mannkern.memories.lrua.reference import least_used_slots, lrua_step
-from tests.cuda.emulated import COMPILER
+from tests.cuda.emulated import library
 
 EPISODES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {  # T, B, F, D, N, W, R; options of MANNCell
     "standard": ((3, 2, 7, 200, 128, 40, 4), {}),
@@ -30,13 +28,9 @@ Call = Callable[[ctypes.Array[ctypes.c_int64]], None]
 NO_ENDS = (None, None, None)  # lengths, reset and initial memory, which the kernel does not take
 
 
-def build(folder: Path) -> ctypes.CDLL:
-    """Compiles emulate_persistent.cpp in ``folder``."""
-    library = folder / "emulated_persistent.so"
-    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
-    source = str(Path(__file__).with_name("emulate_persistent.cpp"))
-    subprocess.run([str(COMPILER), *flags, source, "-o", str(library)], check=True)
-    loaded = ctypes.CDLL(str(library))
+def build() -> ctypes.CDLL:
+    """The compiled emulate_persistent.cpp."""
+    loaded = ctypes.CDLL(str(library("emulate_persistent.cpp")))
     loaded.persistent_shared_memory.restype = ctypes.c_int64
     return loaded
 

@@ -44,8 +44,8 @@ Emulated = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return lrua.build(tmp_path_factory.mktemp("emulated"))
+def library() -> ctypes.CDLL:
+    return lrua.build()
 
 
 @pytest.fixture

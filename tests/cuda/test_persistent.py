@@ -37,9 +37,9 @@ Emulate = Callable[[bool], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
-def emulate(tmp_path_factory: pytest.TempPathFactory) -> Emulate:
+def emulate() -> Emulate:
     """Makes ``mann_episode`` run the emulated kernels; (True): with threads in reverse and parcels that come late."""
-    loaded = build(tmp_path_factory.mktemp("persistent"))
+    loaded = build()
     return lambda backwards: kernels(
         lambda fields: loaded.persistent_forward(fields, int(backwards)),
         lambda fields: loaded.persistent_backward(fields, int(backwards)),

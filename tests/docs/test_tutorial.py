@@ -9,12 +9,21 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mannkern.viz import animation as frames
 from tests.docs.markdown import ROOT, python_blocks, text
 
 
 @pytest.mark.slow
 def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
+    in_full = frames.new_figure
+
+    def small(*arguments: Any) -> Any:
+        figure = in_full(*arguments)
+        figure.set_dpi(40)
+        return figure
+
+    monkeypatch.setattr(frames, "new_figure", small)  # writing fifty large frames takes as long as the rest
     scope: dict[str, Any] = {}
     for block in python_blocks(text("docs/tutorial.md")):
         exec(block, scope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,26 @@ def check(exported: Any, model: Any, x: Tensor, with_state: bool) -> None:
     torch.testing.assert_close((output, state), (expected, expected_state), rtol=1e-9, atol=1e-12)
 
 
-@MODULES
-@CONTROLLERS
-@BACKENDS
-@HOW
-def test_a_sequence_of_any_length_and_batch(
-    module: Any, controller: str, backend: str, with_state: bool, gradients: bool
-) -> None:
+def sequences() -> list[Any]:
+    """Parameters of a test of sequences: all of the compiled backend, and half of the reference, where torch takes ten
+    seconds to export a loop: each pair of a module, a controller and a way to call it is there."""
+    found = []
+    for module, controller, how in product((MANN, NTM), ("lstm", "feedforward"), ("no_state", "state_no_grad")):
+        for backend in ("cpp", "reference"):
+            state = how == "state_no_grad"
+            if backend == "reference" and state != ((module is NTM) == (controller == "lstm")):
+                continue
+            marks = [pytest.mark.slow] if backend == "reference" or state or controller == "feedforward" else []
+            name = f"{how}-{backend}-{controller}-{module.__name__}"
+            found.append(pytest.param(module, controller, backend, state, marks=marks, id=name))
+    return found
+
+
+@pytest.mark.parametrize(("module", "controller", "backend", "with_state"), sequences())
+def test_a_sequence_of_any_length_and_batch(module: Any, controller: str, backend: str, with_state: bool) -> None:
+    """With a state the program is exported without gradients."""
     model = build(module, controller, backend)
-    with torch.set_grad_enabled(gradients):
+    with torch.set_grad_enabled(not with_state):
         exported = through_a_file(model, draw(6, 4, 3), {0: T, 1: B}, with_state)
     for shape in SHAPES:
         check(exported, model, draw(*shape, 3), with_state)
