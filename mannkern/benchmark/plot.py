@@ -52,11 +52,15 @@ def draw(rows: Rows) -> Figure:
         of_count = [row for row in rows if row["threads"] == count]
         draw_panel = _draw_bars if len({row["batch"] for row in of_count}) == 1 else _draw_curves
         draw_panel(axes, of_count)
-        axes.set_title(f"{count} thread{'s' * (count > 1)}; {sizes}", fontsize=10, loc="left", color=INK)
+        of_threads = f"{count} thread{'s' * (count > 1)}; " if first["device"] == "cpu" else ""
+        axes.set_title(of_threads + sizes, fontsize=10, loc="left", color=INK)
     return figure
 
 
 def _draw_bars(axes: Axes, rows: Rows) -> None:
+    """A bar for each contestant. The bound is a line, or words where it is so far away that bars would shrink."""
+    bound = next((row["episodes_per_second"] for row in rows if row["name"] == "bound"), None)
+    batch, rows = rows[0]["batch"], [row for row in rows if row["name"] != "bound"]
     names = [name_of(row["name"]) for row in rows]
     rates = [row["episodes_per_second"] for row in rows]
     bars = axes.barh(names, rates, color=[colour_of(row["name"]) for row in rows], height=0.65)
@@ -64,23 +68,36 @@ def _draw_bars(axes: Axes, rows: Rows) -> None:
              for rate, row in zip(rates, rows)]  # fmt: skip
     axes.bar_label(bars, texts, padding=4, fontsize=9, color=INK)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.18 * max(rates))
+    fastest = max(rates, default=bound or 1.0)
+    end, label = 1.25 * fastest, f"episodes/s at B = {batch:,}"
+    if bound is not None and bound <= 2 * fastest:
+        axes.axvline(bound, color=INK, ls="--", lw=1.2)
+        end, label = max(end, 1.05 * bound), f"{label}; dashed: the bound, {bound:,.0f}"
+    elif bound is not None:
+        label += f"; the bound, {bound:,.0f}, is beyond the axis"
+    axes.set_xlim(0, end)
     axes.grid(axis="x", color="#e6e8eb", lw=0.8)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlabel(f"episodes/s at B = {rows[0]['batch']:,}", fontsize=9)
+    axes.set_xlabel(label, fontsize=9)
 
 
 def _draw_curves(axes: Axes, rows: Rows) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     for name in dict.fromkeys(row["name"] for row in rows):
-        points = sorted((row["B"], row["episodes_per_second"]) for row in rows if row["name"] == name)
+        points = sorted({row["B"]: row["episodes_per_second"] for row in rows if row["name"] == name}.items())
         style: dict[str, Any] = {"ls": "--", "lw": 1.2} if name == "bound" else {"marker": "o", "ms": 4, "lw": 1.8}
         axes.plot(*zip(*points), color=colour_of(name), label=name_of(name), **style)
     axes.set_xscale("log", base=2)
-    axes.set_ylim(bottom=0)
+    axes.set_xticks(sorted({row["B"] for row in rows}))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_yscale("log")  # contestants differ by factors
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(color="#e6e8eb", lw=0.8)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlabel("episodes at a time B", fontsize=9)
+    axes.set_xlabel("batch size B, in episodes", fontsize=9)
     axes.set_ylabel("episodes/s", fontsize=9)
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
 

@@ -61,12 +61,14 @@ def run_train(args: argparse.Namespace) -> int:
             check_used(cls, settings)
         resumes = args.resume or processes.has_begun()  # torchrun repeats the command that began the run
         leads = processes.rank() == 0
-        config = processes.share(_settings(run, settings, resumes, args.overwrite) if leads else None)
-        assert config is not None
+        # as plain values: the class of a user's own task need not be one that pickle finds
+        values = processes.share(_settings(run, settings, resumes, args.overwrite).to_dict() if leads else None)
+        assert values is not None
+        config = config_classes()[values["task"]].from_dict(values)
         alike = {"mannkern": mannkern.__version__, "torch": torch.__version__}
         # what a rank was told may not contradict rank 0; a run that resumes has settings of its own
         told = {} if processes.share(resumes) else settings
-        processes.check_alike(alike | {flag(name): value for name, value in (config.to_dict() | told).items()})
+        processes.check_alike(alike | {flag(name): value for name, value in (values | told).items()})
         experiment = registry.prepare(config)
         if not leads:
             return _train(config, run, experiment, args)

@@ -14,6 +14,7 @@ from torch import Tensor
 from mannkern.integers import check_integer
 from mannkern.tasks import seeds
 from mannkern.tasks.characters.few_shot import FewShotEpisodes
+from mannkern.tasks.characters.sampler import ALL
 from mannkern.tasks.characters.sources import read_regular_file, refused
 
 SIDE = 84  # pixels of an image that a model sees
@@ -103,11 +104,12 @@ class ImageSampler:
         self._first = self._counts.cumsum(0) - self._counts
         self._seed = seed
 
-    def sample(self, batch_size: int, index: int) -> FewShotEpisodes:
+    def sample(self, batch_size: int, index: int, rows: slice = ALL) -> FewShotEpisodes:
         """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
 
-        Images are (B, N, 3, P, P) float32 in [0, 1]. The result depends on the constructor's arguments, ``batch_size``
-        and ``index`` alone. Torch's generator stays as it was.
+        Images are (B, N, 3, P, P) float32 in [0, 1]. rows: those of the B episodes to make, by default all. The result
+        depends on the constructor's arguments, ``batch_size``, ``index`` and ``rows`` alone. Torch's generator stays as
+        it was.
         """
         check_integer("batch_size", batch_size, 0)
         check_integer("index", index, 0, 2**32 - 1)
@@ -121,7 +123,7 @@ class ImageSampler:
         parts = []
         for part, count in ((numbers[..., :K], K), (numbers[..., K:], each)):
             order = torch.rand(B, C * count, generator=generator).argsort(1)
-            chosen = part.flatten(1).gather(1, order)
+            chosen = part.flatten(1).gather(1, order)[rows]
             images = self._images[chosen.flatten()].float() / 255
-            parts += [images.view(*chosen.shape, *images.shape[1:]), names.gather(1, order // count)]
+            parts += [images.view(*chosen.shape, *images.shape[1:]), names.gather(1, order // count)[rows]]
         return FewShotEpisodes(*parts)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -26,7 +27,9 @@ PATIENCE = timedelta(minutes=30)  # rank 0 may validate for so long while the ot
 FAILED = "mannkern/failed"
 FATAL = "mannkern/fatal"
 BEGUN = "mannkern/begun"
+GRACE = 10.0  # seconds for the agent of torchrun to see which process failed first
 _stores: list[Any] = []  # that of torchrun, which outlives a restart of the processes
+_signals: list[int] = []  # that asked this process to end
 
 
 def rank() -> int:
@@ -157,6 +160,11 @@ def add(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def note_signal(number: int) -> None:
+    """Say that signal ``number`` has asked this process to end, so that after an error it does not wait for another."""
+    _signals.append(number)
+
+
 def has_begun() -> bool:
     """Whether these processes came back for others that had begun the run, after one of them had ended too early."""
     return bool(_stores) and bool(_stores[-1].check([BEGUN]))
@@ -186,6 +194,7 @@ def joined() -> Iterator[None]:
         raise SystemExit(2)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     _stores.append(store)
+    _signals.clear()
     try:
         dist.init_process_group(backend, store=attempt, rank=own, world_size=count, timeout=PATIENCE)
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere) if own > 0 else nullcontext():
@@ -211,13 +220,18 @@ def leave(code: int) -> None:
 
 def _end(error: BaseException, store: Any, attempt: Any, own: int, count: int) -> None:
     """Raise what this process ends with after ``error``; return where that is ``error`` itself."""
+    waits = not _signals  # for the agent, which has not ended this process yet
     try:
         is_first = attempt.add(FAILED, 1) == 1
         if is_first and isinstance(error, CommandError):
             store.set(FATAL, "")
     except RuntimeError:  # the store's own process has ended
-        is_first = own == 0
+        is_first, waits = own == 0, False
     if not is_first:
+        # The agent reports the first process that it sees end, and ends the others with a signal. Without this wait it
+        # would see this one, which says nothing, together with the one that says why, or before that has said it.
+        with suppress(KeyboardInterrupt):
+            time.sleep(GRACE if waits else 0)
         raise SystemExit(1) from None
     if count > 1 and _is_lost(error):
         raise CommandError("another process of this training has ended, so this one ends too") from None

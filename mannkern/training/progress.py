@@ -21,6 +21,7 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
+        processes.note_signal(number)
         self._restore()
 
     def _restore(self) -> None:

@@ -13,6 +13,7 @@ import torch
 from mannkern.experiments import registry
 from tests.commands.calls import run
 from tests.docs.markdown import python_blocks, text
+from tests.training.launch import launch
 
 SEQUENCES, LOSS = python_blocks(text("docs/your-own-task.md"))
 
@@ -41,6 +42,13 @@ def test_sequences_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(Path("runs/parity/evaluation.json").read_text())["accuracy"] > 0.55
     assert run("evaluate runs/parity --episodes 20") == 0
     assert run("train parity --resume --steps 151 --no-evaluate --run runs/parity") == 0
+
+
+def test_both_run_in_several_processes(tmp_path: Path) -> None:
+    for code, last in ((SEQUENCES, "--steps 300"), (LOSS, "--slope 3")):
+        launch(2, tmp_path / last.split()[0], execute, code.replace(last, "--steps 20 --threads 1 --episodes 20"), {})
+    for name in ("parity", "line"):
+        assert json.loads(Path(f"runs/{name}/evaluation.json").read_text())["step"] == 20
 
 
 def test_a_loss_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:

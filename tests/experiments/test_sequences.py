@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 import mannkern
 from mannkern.experiments import registry
 from mannkern.experiments.registry import register_task
-from mannkern.experiments.sequences import sequence_task
+from mannkern.experiments.sequences import SequenceExperiment, sequence_task
+from mannkern.experiments.sequences.config import SequenceConfig
 from mannkern.experiments.sequences.experiment import loss_and_score
 from mannkern.experiments.sequences.stream import Batch, Stream, batch_of
 from mannkern.training.checkpoint import load_checkpoint
@@ -48,10 +49,24 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_a_batch_by_hand() -> None:
     """Sequences 0 and 1 of one and two steps: the first is padded, and no answer is due there."""
-    inputs, targets, mask = batch_of(Stream("train", Counting()).take(0, 2), CPU)
+    inputs, targets, mask, due = batch_of(Stream("train", Counting()).take(0, 2), CPU)
     assert inputs[..., 0].tolist() == [[0, 1], [0, 1]]
     assert targets.tolist() == [[0, 1], [0, 1]]
     assert mask.tolist() == [[True, True], [False, True]]
+    assert due == 3
+
+
+def test_parts_of_a_batch_weigh_their_answers_alike() -> None:
+    """Sequence 0 has one answer, sequence 1 two: the mean of the two losses is that of all three answers."""
+    sequences = Stream("train", Counting()).take(0, 2)
+    parts = [batch_of(sequences, CPU, slice(k, k + 1)) for k in (0, 1)]
+    assert [part.due for part in parts] == [1.5, 1.5]
+    experiment = SequenceExperiment(SequenceConfig(), Stream("", ()), Stream("", ()), "numbers", (1, 1))
+    (one, one_sums), (two, two_sums) = (
+        experiment.loss_and_sums(nn.Identity(), part._replace(targets=part.inputs - 1)) for part in parts
+    )
+    assert (one + two) / 2 == 1
+    assert [one_sums.tolist(), two_sums.tolist()] == [[1, 1], [2, 2]]
 
 
 def test_sequences_are_found_by_their_place() -> None:
@@ -70,12 +85,12 @@ def test_sequences_are_found_by_their_place() -> None:
 def test_losses_by_hand() -> None:
     mask = torch.ones(1, 1, dtype=torch.bool)
     logits = torch.tensor([[[0.0, math.log(3)]]])
-    cost, score = loss_and_score(logits, Batch(logits, torch.tensor([[1]]), mask), "classes")
+    cost, score = loss_and_score(logits, Batch(logits, torch.tensor([[1]]), mask, mask.sum()), "classes")
     assert (cost.item(), score.item()) == (pytest.approx(math.log(4 / 3)), 1.0)
     target = torch.tensor([[[1.0, 0.0]]])
-    cost, score = loss_and_score(logits, Batch(logits, target, mask), "bits")
+    cost, score = loss_and_score(logits, Batch(logits, target, mask, mask.sum()), "bits")
     assert (cost.item(), score.item()) == (pytest.approx((math.log(2) + math.log(4)) / 2), 0.0)
-    cost, score = loss_and_score(logits, Batch(logits, target, mask), "numbers")
+    cost, score = loss_and_score(logits, Batch(logits, target, mask, mask.sum()), "numbers")
     assert cost.item() == score.item() == pytest.approx((1 + math.log(3) ** 2) / 2)
 
 

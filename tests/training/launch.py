@@ -17,10 +17,12 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from mannkern.__main__ import main
 
 
-def launch(count: int, logs: Path, function: Callable[..., Any], *args: Any, restarts: int = 0) -> dict[int, Any]:
+def launch(
+    count: int, logs: Path, function: Callable[..., Any], *args: Any, restarts: int = 0, interval: float = 0.02
+) -> dict[int, Any]:
     """Call ``function`` on ``count`` ranks; results by rank. Raises ``ChildFailedError`` where one fails too often.
 
-    What they print is in files under ``logs``, see ``printed``.
+    The agent looks at them every ``interval`` seconds. What they print is in files under ``logs``, see ``printed``.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     config = LaunchConfig(
@@ -31,7 +33,7 @@ def launch(count: int, logs: Path, function: Callable[..., Any], *args: Any, res
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=restarts,
-        monitor_interval=0.02,
+        monitor_interval=interval,
         start_method="fork",
         logs_specs=DefaultLogsSpecs(str(logs), redirects=Std.ALL),
     )

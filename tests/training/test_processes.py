@@ -12,14 +12,20 @@ import pytest
 import torch
 import torch.utils.tensorboard.writer  # so that the ranks need not import it
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from mannkern.experiments import registry
 from mannkern.experiments.algorithmic.config import CopyConfig
+from mannkern.experiments.autoencoder.config import AutoencoderConfig
+from mannkern.experiments.families.config import FamiliesConfig
 from mannkern.experiments.few_shot.config import FewShotConfig
+from mannkern.experiments.few_shot_images.config import FewShotImagesConfig
 from mannkern.experiments.gaussian_processes.config import GaussianProcessConfig
 from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.sequences import sequence_task
 from mannkern.experiments.sinusoids.config import SinusoidConfig
-from mannkern.tasks import glyphs
+from mannkern.experiments.zero_shot.config import ZeroShotConfig
+from mannkern.tasks import glyphs, images
 from mannkern.training import processes
 from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import RunConfig
@@ -28,6 +34,11 @@ from tests.training.line import LINE, Line, train_line
 from tests.training.parabola import ParabolaConfig
 from tests.training.test_loop import numbers
 
+UNEVEN = [  # sequence k of 1 to 4 steps, of which the first and the last have an answer
+    (torch.full((1 + k % 4, 1), k / 9), torch.tensor([k % 2, 1, 0, 1])[: 1 + k % 4], torch.arange(1 + k % 4) % 3 == 0)
+    for k in range(9)
+]
+SEQUENCES = sequence_task("own", UNEVEN, UNEVEN[:4], loss="classes", outputs=2)
 COMMON: dict[str, Any] = {"batch_size": 6, "log_every": 2, "validate_every": 3, "threads": 1}
 CONFIGS: dict[str, RunConfig] = {
     "glyphs": OneShotConfig(
@@ -40,14 +51,26 @@ CONFIGS: dict[str, RunConfig] = {
     "meta-memory": FewShotConfig(model="meta-memory", classes=2, shots=1, queries=1, width=4, hidden_size=4, **COMMON),
     "sinusoids": SinusoidConfig(width=8, hidden_size=8, **COMMON),
     "gaussian-processes": GaussianProcessConfig(length=4, hidden_size=4, memory_slots=6, memory_width=3, **COMMON),
+    "images": FewShotImagesConfig(
+        data="", classes=2, shots=1, queries=2, side=16, width=4, hidden_size=4, **COMMON
+    ),
+    "zero-shot": ZeroShotConfig(classes=2, queries=2, width=4, hidden_size=4, **COMMON),
+    # seed 0 gives a batch norm of numbers so alike that float32 in one process is far from float64 too
+    "families": FamiliesConfig(seed=5, classes=2, shots=2, width=4, hidden_size=4, **COMMON),
+    "autoencoder": AutoencoderConfig(hidden_size=32, width=8, **COMMON),
+    "sequences": SEQUENCES.tasks["own"](model="ntm", hidden_size=4, memory_slots=4, memory_width=3, **COMMON),
 }  # fmt: skip
 
 
 @pytest.fixture(autouse=True, scope="module")
-def few_glyphs() -> Any:
+def small_data() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         split = glyphs.load(num_train=6, num_test=4)
+        split = split._replace(test=torch.cat((split.test, split.train[:1])))  # the autoencoder needs five
         patch.setattr(glyphs, "load", lambda: split)
+        colours = [(torch.arange(4 * 3 * 16 * 16) * c % 255).view(4, 3, 16, 16).byte() for c in (3, 5, 7)]
+        patch.setattr(images, "load", lambda root, part, side: colours)
+        patch.setattr(registry, "KINDS", [*registry.KINDS, SEQUENCES])
         yield
 
 
@@ -102,9 +125,12 @@ def test_rows_are_those_of_the_batch(name: str) -> None:
     experiment = registry.prepare(CONFIGS[name])
     whole, device = experiment.sample(7, torch.device("cpu")), torch.device("cpu")
     parts = [experiment.sample_rows(7, device, slice(start, start + 2)) for start in (0, 2, 4)]  # type: ignore[attr-defined]
-    axis = 1 if name in ("glyphs", "strings", "copy", "gaussian-processes") else 0
-    for tensors in zip(whole, *parts, strict=True):
-        assert torch.equal(tensors[0], torch.cat(tensors[1:], axis))
+    axis = 1 if name in ("glyphs", "strings", "copy", "gaussian-processes", "sequences") else 0
+    for tensor, *shares in zip(*map(tree_leaves, (whole, *parts)), strict=True):
+        if tensor.dim():
+            assert torch.equal(tensor, torch.cat(shares, axis))
+        else:  # a number of the whole batch
+            assert sum(shares) == pytest.approx(tensor)
 
 
 @dataclass(frozen=True)

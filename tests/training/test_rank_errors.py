@@ -76,9 +76,11 @@ def test_an_error_of_one_rank_ends_all_with_one_line(how: str, said: str, tmp_pa
     assert saved["step"] == 0
 
 
-def test_a_bug_of_one_rank_has_one_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("interval", [0.02, 0.5])
+def test_a_bug_of_one_rank_has_one_traceback(interval: float, tmp_path: Path) -> None:
+    """Also where the agent looks rarely, and so would find both ranks at their end."""
     with pytest.raises(ChildFailedError, match="KeyError: 'a bug'"):
-        launch(2, tmp_path / "logs", command_errors, tmp_path, "bug", LINE)
+        launch(2, tmp_path / "logs", command_errors, tmp_path, "bug", LINE, interval=interval)
 
 
 def test_a_process_that_did_not_leave_its_group_ends_at_once() -> None:

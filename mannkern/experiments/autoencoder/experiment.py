@@ -64,17 +64,21 @@ class AutoencoderExperiment:
         return Autoencoder(self.config.pixels, (self.config.hidden_size, self.config.hidden_size, self.config.width))
 
     def sample(self, step: int, device: torch.device) -> Tensor:
-        return self.sampler.sample(self.config.batch_size, step).to(device)
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> Tensor:
+        """The drawings ``rows`` of the batch of ``step``."""
+        return self.sampler.sample(self.config.batch_size, step, rows).to(device)
 
     def loss_and_sums(self, model: nn.Module, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and [squared error]."""
+        """Loss and [squared error of a pixel], summed over drawings."""
         logits = model(batch)
-        error = (torch.sigmoid(logits.detach()) - batch).square().mean()
-        return F.binary_cross_entropy_with_logits(logits, batch), error.double().unsqueeze(0)
+        error = (torch.sigmoid(logits.detach()) - batch).square().mean(1).double().sum()
+        return F.binary_cross_entropy_with_logits(logits, batch), error.unsqueeze(0)
 
     def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
         """``mean_squared_error`` of a pixel."""
-        return {"mean_squared_error": sums[0] / steps}
+        return {"mean_squared_error": sums[0] / (steps * self.config.batch_size)}
 
     def progress_text(self, summary: dict[str, Any]) -> str:
         return f"error of a pixel {summary['mean_squared_error']:.4f}"

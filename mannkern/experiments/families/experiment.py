@@ -49,7 +49,11 @@ class FamiliesExperiment:
         return self.described.make_model()
 
     def sample(self, step: int, device: torch.device) -> tuple[FewShotEpisodes, ...]:
-        batches = [sampler.sample(self.config.batch_size, step) for sampler in self.samplers]
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> tuple[FewShotEpisodes, ...]:
+        """The episodes ``rows`` of the batch of each family."""
+        batches = [sampler.sample(self.config.batch_size, step, rows) for sampler in self.samplers]
         return tuple(FewShotEpisodes(*(x.to(device) for x in batch)) for batch in batches)
 
     def loss_and_sums(self, model: nn.Module, batch: tuple[FewShotEpisodes, ...]) -> tuple[Tensor, Tensor]:

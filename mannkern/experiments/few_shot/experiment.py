@@ -13,6 +13,7 @@ from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.experiments.few_shot.models import make_model
 from mannkern.tasks import FewShotEpisodes, FewShotSampler, ImageSampler, ZeroShotSampler
 from mannkern.tasks.characters.image_set import ImageSet, fewest
+from mannkern.training.config import RunConfig
 from mannkern.training.experiment import VALIDATION_SEED
 from mannkern.training.flags import command_error
 from mannkern.training.runtime import eval_mode
@@ -91,7 +92,16 @@ class QueryExperiment:
 
     unit = "episodes"
     num_sums = 2
+    config: RunConfig
+    sampler: FewShotSampler | ZeroShotSampler | ImageSampler  # of training
     unseen: FewShotSampler | ZeroShotSampler | ImageSampler  # of validation
+
+    def sample(self, step: int, device: torch.device) -> FewShotEpisodes:
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> FewShotEpisodes:
+        """The episodes ``rows`` of the batch of ``step``."""
+        return _on(self.sampler.sample(self.config.batch_size, step, rows), device)
 
     def loss_and_sums(self, model: nn.Module, batch: FewShotEpisodes) -> tuple[Tensor, Tensor]:
         """Loss and [correct, queries]."""
@@ -117,6 +127,8 @@ class QueryExperiment:
 class FewShotExperiment(QueryExperiment):
     """C-way K-shot classification: cross entropy and accuracy over all queries."""
 
+    config: FewShotConfig
+
     def __init__(self, config: FewShotConfig) -> None:
         self.config = config
         self.split = load_split(config)
@@ -125,13 +137,6 @@ class FewShotExperiment(QueryExperiment):
 
     def make_model(self) -> nn.Module:
         return make_model(self.config)
-
-    def sample(self, step: int, device: torch.device) -> FewShotEpisodes:
-        return self.sample_rows(step, device, slice(None))
-
-    def sample_rows(self, step: int, device: torch.device, rows: slice) -> FewShotEpisodes:
-        """The episodes ``rows`` of the batch of ``step``."""
-        return _on(self.sampler.sample(self.config.batch_size, step, rows), device)
 
 
 def _on(episodes: FewShotEpisodes, device: torch.device) -> FewShotEpisodes:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from mannkern.experiments.few_shot.experiment import QueryExperiment
 from mannkern.experiments.few_shot_images.config import FewShotImagesConfig
 from mannkern.models import ConvEmbedding, MetaMemoryNetwork
-from mannkern.tasks import FewShotEpisodes, ImageSampler, images
+from mannkern.tasks import ImageSampler, images
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
 from mannkern.training.flags import command_error
@@ -15,6 +13,8 @@ from mannkern.training.flags import command_error
 
 class FewShotImagesExperiment(QueryExperiment):
     """C-way K-shot classification: trains on the classes of train.csv, validates on those of val.csv."""
+
+    config: FewShotImagesConfig
 
     def __init__(self, config: FewShotImagesConfig) -> None:
         self.config = config
@@ -54,6 +54,3 @@ class FewShotImagesExperiment(QueryExperiment):
             )
         except ValueError as error:
             raise command_error(error, config) from error
-
-    def sample(self, step: int, device: torch.device) -> FewShotEpisodes:
-        return FewShotEpisodes(*(x.to(device) for x in self.sampler.sample(self.config.batch_size, step)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.experiments.sequences.config import SequenceConfig
-from mannkern.experiments.sequences.stream import Batch, Stream, batch_of
+from mannkern.experiments.sequences.stream import ALL, Batch, Stream, batch_of
 from mannkern.models import Transducer, build_core
 from mannkern.training.errors import CommandError
 from mannkern.training.flags import command_error
@@ -45,7 +45,8 @@ class SequenceExperiment:
     """Sequences whose answers are classes, bits or numbers: the loss is the mean over all answers of a batch.
 
     The batch of step t are the sequences t * B to t * B + B - 1 of the training data, so a resumed run sees those of an
-    unbroken one, after it has read the others once more.
+    unbroken one, after it has read the others once more. Every one of several processes reads all of them and keeps its
+    rows, because only a dataset itself knows how to skip some.
     """
 
     unit = "sequences"
@@ -63,18 +64,22 @@ class SequenceExperiment:
         return make_model(self.config, *self.sizes)
 
     def sample(self, step: int, device: torch.device) -> Batch:
+        return self.sample_rows(step, device, slice(None))
+
+    def sample_rows(self, step: int, device: torch.device, rows: slice) -> Batch:
+        """The sequences ``rows`` of the batch of ``step``."""
         size = self.config.batch_size
-        return self._batch(self.train, self.train.take(step * size, size), device)
+        return self._batch(self.train, self.train.take(step * size, size), device, rows)
 
     def loss_and_sums(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and [sum of scores, answers]."""
         cost, score = loss_and_score(model(batch.inputs), batch, self.loss)
-        due = batch.mask.sum().clamp(min=1)
-        return (cost * batch.mask).sum() / due, torch.stack(((score.detach() * batch.mask).sum(), due.double()))
+        sums = torch.stack(((score.detach() * batch.mask).sum(), batch.mask.sum().double()))
+        return (cost * batch.mask).sum() / batch.due, sums
 
     def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
         """The score, a mean over answers."""
-        return {self.score: sums[0] / sums[1]}
+        return {self.score: sums[0] / max(sums[1], 1.0)}
 
     def progress_text(self, summary: dict[str, Any]) -> str:
         return f"{self.score.replace('_', ' ')} {summary[self.score]:.4g}"
@@ -100,7 +105,9 @@ class SequenceExperiment:
         score, interval = mean_and_interval(scores)
         return {"loss": float(losses.mean()), self.score: score, "interval_95": interval, "sequences": len(sequences)}
 
-    def _batch(self, stream: Stream, sequences: list[tuple[Tensor, ...]], device: torch.device) -> Batch:
+    def _batch(
+        self, stream: Stream, sequences: list[tuple[Tensor, ...]], device: torch.device, rows: slice = ALL
+    ) -> Batch:
         input_size, outputs = self.sizes
         for inputs, targets, _ in sequences:
             classes = self.loss == "classes"
@@ -111,4 +118,4 @@ class SequenceExperiment:
                 raise CommandError(f"{stream.name}: targets: got {int(targets.max())}, need classes 0 to {outputs - 1}")
             if inputs.shape[1] != input_size:
                 raise CommandError(f"{stream.name}: inputs: got {inputs.shape[1]} features, need {input_size}")
-        return batch_of(sequences, device)
+        return batch_of(sequences, device, rows)

@@ -12,6 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mannkern.training.errors import CommandError
 
+ALL = slice(None)
+
 
 class Batch(NamedTuple):
     """B sequences of up to T steps; behind the end of a shorter one all is 0 and no answer is due.
@@ -19,11 +21,13 @@ class Batch(NamedTuple):
     inputs:  (T, B, F) float32
     targets: (T, B) int64 for classes, (T, B, O) float32 otherwise
     mask:    (T, B) bool, True where an answer is due
+    due:     () float32, how many answers are due, at least 1; in some rows of a batch, their share of its answers
     """
 
     inputs: Tensor
     targets: Tensor
     mask: Tensor
+    due: Tensor
 
 
 class Stream:
@@ -81,6 +85,9 @@ def check_sequence(item: Any, where: str) -> tuple[Tensor, ...]:
     return inputs.float(), targets.float() if targets.is_floating_point() else targets.long(), mask
 
 
-def batch_of(sequences: Sequence[tuple[Tensor, ...]], device: torch.device) -> Batch:
-    """Sequences as a batch on ``device``."""
-    return Batch(*(pad_sequence(list(parts)).to(device) for parts in zip(*sequences, strict=True)))
+def batch_of(sequences: Sequence[tuple[Tensor, ...]], device: torch.device, rows: slice = ALL) -> Batch:
+    """The ``rows`` of a batch of sequences on ``device``, padded to the longest of all."""
+    inputs, targets, mask = (pad_sequence(list(parts)) for parts in zip(*sequences, strict=True))
+    own = mask[:, rows]
+    due = mask.sum().clamp(min=1) * (own.shape[1] / mask.shape[1])
+    return Batch(*(x.to(device) for x in (inputs[:, rows], targets[:, rows], own, due)))

@@ -25,7 +25,8 @@ def sequence_task(
     name:  what ``python -m mannkern train`` calls it: small letters, digits and hyphens
     train: an ``IterableDataset``, or anything else whose every iteration gives the same sequences, of any number and
            length: ``(inputs, targets)`` or ``(inputs, targets, mask)``, with inputs (T, F) floating point; an answer is
-           due at the steps where mask (T,) bool is True, by default at all. It is read in order, by one thread
+           due at the steps where mask (T,) bool is True, by default at all. It is read in order, by one thread, and by
+           each of several processes, which keeps its share of every batch
     test:  as ``train``, other sequences: validations see the first 100, ``evaluate`` as many as it is told
     loss:  "classes": targets (T,) integers, cross entropy; "bits": targets (T, O), 0 or 1, binary cross entropy;
            "numbers": targets (T, O), squared error

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mannkern.experiments.characters import load_characters
 from mannkern.experiments.few_shot.experiment import MEASURED_QUERIES, QueryExperiment
 from mannkern.experiments.zero_shot.config import ZeroShotConfig
 from mannkern.models import ConvEmbedding, MetaMemoryNetwork
-from mannkern.tasks import CharacterSplit, FewShotEpisodes, ZeroShotSampler, omniglot
+from mannkern.tasks import CharacterSplit, ZeroShotSampler, omniglot
 from mannkern.training.experiment import VALIDATION_SEED
 from mannkern.training.flags import command_error
 
@@ -40,6 +39,9 @@ def sampler_of(config: ZeroShotConfig, images: Tensor, alphabets: Tensor | None,
 
 class ZeroShotExperiment(QueryExperiment):
     """C-way zero-shot classification: cross entropy and accuracy over all queries."""
+
+    config: ZeroShotConfig
+    sampler: ZeroShotSampler
 
     def __init__(self, config: ZeroShotConfig) -> None:
         self.config = config
@@ -73,6 +75,3 @@ class ZeroShotExperiment(QueryExperiment):
             )
         except ValueError as error:
             raise command_error(error, config) from error
-
-    def sample(self, step: int, device: torch.device) -> FewShotEpisodes:
-        return FewShotEpisodes(*(x.to(device) for x in self.sampler.sample(self.config.batch_size, step)))

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from mannkern.integers import check_integer
 from mannkern.tasks.characters.few_shot import FewShotEpisodes
-from mannkern.tasks.characters.sampler import CharacterSampler, uniform
+from mannkern.tasks.characters.sampler import ALL, CharacterSampler, uniform
 
 DESCRIBED = 10  # drawings of a class that its description is computed from; the others are queries
 LINES = 5  # rows, and columns, whose strokes are counted
@@ -111,18 +111,20 @@ class ZeroShotSampler(CharacterSampler):
             self._descriptions = torch.cat((self._descriptions, names), 1)
         self.description_size = self._descriptions.shape[1]
 
-    def sample(self, batch_size: int, index: int) -> FewShotEpisodes:
+    def sample(self, batch_size: int, index: int, rows: slice = ALL) -> FewShotEpisodes:
         """Batch number ``index`` (the training step, below 2**32) of ``batch_size`` = B >= 0 episodes.
 
-        ``support`` is (B, C, ``description_size``) float32, the descriptions. The result depends on the constructor's
-        arguments, ``batch_size`` and ``index`` alone. Torch's generator stays as it was.
+        ``support`` is (B, C, ``description_size``) float32, the descriptions. rows: those of the B episodes to make, by
+        default all. The result depends on the constructor's arguments, ``batch_size``, ``index`` and ``rows`` alone.
+        Torch's generator stays as it was.
         """
         generator = self._generator(batch_size, index)
         B, C, each = batch_size, self.num_classes, self.queries
         names, drawings = self._draw(B, each, generator)
-        support = self._descriptions[drawings[..., 0] // self._images.shape[1]]
+        support = self._descriptions[drawings[rows, :, 0] // self._images.shape[1]]
         order = uniform(generator, B, C * each).argsort(1)
         chosen = drawings.flatten(1).gather(1, order)
-        pixels = self._pixels(chosen.flatten(), generator)
-        queries = (pixels / 255).view(*chosen.shape, *pixels.shape[1:])
-        return FewShotEpisodes(support, names, queries, names.gather(1, order // each))
+        own = torch.arange(chosen.numel(), device=chosen.device).view(chosen.shape)[rows]
+        pixels = self._pixels(chosen, generator, own.flatten())
+        queries = (pixels / 255).view(*own.shape, *pixels.shape[1:])
+        return FewShotEpisodes(support, names[rows], queries, names.gather(1, order // each)[rows])

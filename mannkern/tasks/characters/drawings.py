@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mannkern.tasks.characters.sampler import CharacterSampler
+from mannkern.tasks.characters.sampler import ALL, CharacterSampler
 
 
 class DrawingSampler(CharacterSampler):
@@ -18,12 +18,12 @@ class DrawingSampler(CharacterSampler):
         super().__init__(images, classes_per_episode=1, rotate_classes=rotate_classes, augment=augment, seed=seed)
         self._number = self._num_available * images.shape[1]
 
-    def sample(self, batch_size: int, index: int) -> Tensor:
+    def sample(self, batch_size: int, index: int, rows: slice = ALL) -> Tensor:
         """Batch number ``index`` (the training step, below 2**32): drawings (B, P * P) float32, 1 = full ink.
 
-        The result depends on the constructor's arguments, ``batch_size`` and ``index`` alone. Torch's generator stays
-        as it was.
+        rows: those of the B drawings to make, by default all. The result depends on the constructor's arguments,
+        ``batch_size``, ``index`` and ``rows`` alone. Torch's generator stays as it was.
         """
         generator = self._generator(batch_size, index)
         chosen = torch.randint(self._number, (batch_size,), generator=generator, device=generator.device)
-        return self._pixels(chosen, generator).flatten(1) / 255
+        return self._pixels(chosen, generator, rows).flatten(1) / 255
