@@ -140,4 +140,4 @@ def load_tensors(path: Path) -> Any:
 def _check_names(pickled: bytes) -> None:
     for opcode, name, _ in pickletools.genops(pickled):
         if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not _NAMES.fullmatch(str(name)):
-            raise ValueError(f"it calls {name or 'by name'}, which no tensor needs")
+            raise ValueError(f"data.pkl: got a call of {name or 'what it names later'}, need tensors and containers")

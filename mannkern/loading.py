@@ -80,7 +80,8 @@ def load(run_or_name: str | Path, *, device: str = "cpu") -> TrainedModel:
     try:
         place = usable_device(settings)
     except CommandError as error:
-        raise ValueError(f"device: got {str(error).removeprefix('--device ')}") from None
+        reason = str(error).removeprefix(f"--device {device}: ")
+        raise ValueError(f"device: got {device}, need one that can be used: {reason}") from None
     try:
         model, step = load_trained(path, lambda: kind_of(settings.task).make_model(settings), place)
     except CommandError as error:

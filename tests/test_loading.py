@@ -168,8 +168,8 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"^run_or_name: {message}"):
             mannkern.load(name)
     for device, error, message in (
-        ("nowhere", ValueError, "got nowhere: "),
-        ("meta", ValueError, "got meta: holds no numbers"),
+        ("nowhere", ValueError, "got nowhere, need one that can be used: "),
+        ("meta", ValueError, "got meta, need one that can be used: holds no numbers"),
         (None, TypeError, "got NoneType"),
     ):
         with pytest.raises(error, match=f"^device: {message}"):

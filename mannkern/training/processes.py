@@ -230,8 +230,10 @@ def _end(error: BaseException, store: Any, attempt: Any, own: int, count: int) -
     if not is_first:
         # The agent reports the first process that it sees end, and ends the others with a signal. Without this wait it
         # would see this one, which says nothing, together with the one that says why, or before that has said it.
+        end = time.monotonic() + GRACE
         with suppress(KeyboardInterrupt):
-            time.sleep(GRACE if waits else 0)
+            while waits and not _signals and time.monotonic() < end:
+                time.sleep(0.01)
         raise SystemExit(1) from None
     if count > 1 and _is_lost(error):
         raise CommandError("another process of this training has ended, so this one ends too") from None

@@ -13,7 +13,10 @@ from mannkern.training.config import RunConfig
 
 
 class StopSignals:
-    """A context in which the first SIGINT or SIGTERM only sets ``number``; a second one acts as usual."""
+    """A context in which the first SIGINT or SIGTERM only sets ``number``; a second one acts as usual.
+
+    After an error a rank of several ends by itself, so SIGTERM does not end it before.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -38,6 +41,9 @@ class StopSignals:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+        if error is not None and processes.size() > 1 and self.previous:
+            # the agent of torchrun sends its signal while this process is still on its way to say what is wrong
+            signal.signal(signal.SIGTERM, lambda number, frame: processes.note_signal(number))
 
 
 class ProgressBar:

@@ -6,9 +6,11 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch.distributed as dist
@@ -74,6 +76,21 @@ def test_an_error_of_one_rank_ends_all_with_one_line(how: str, said: str, tmp_pa
     assert said.replace("HOST", os.uname().nodename) in line
     assert (saved := load_checkpoint(tmp_path)) is not None
     assert saved["step"] == 0
+
+
+def test_a_rank_says_its_line_before_the_agent_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it takes longer to get there than the agent to send its signal."""
+    end = processes._end
+
+    def late(*args: Any) -> None:
+        time.sleep(0.5)
+        end(*args)
+
+    monkeypatch.setattr(processes, "_end", late)
+    with pytest.raises(ChildFailedError):
+        launch(3, tmp_path / "logs", command_errors, tmp_path, "kill", LINE)
+    (line,) = printed(tmp_path / "logs")
+    assert "another process of this training has ended" in line
 
 
 @pytest.mark.parametrize("interval", [0.02, 0.5])
