@@ -45,6 +45,13 @@ pytestmark = pytest.mark.filterwarnings(
 
 ODD = {"odd": SHAPES["odd"]}
 NTM_CASES = ["shift_sharpen", "ntm_address", "ntm_write"]
+ONE_OF_EACH = on_shapes(
+    ["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES],
+    ODD,
+    ["whole"],
+    reference=True,
+    every_isa=False,
+)
 GPU_ALONE = {
     "mannkern::mann_persistent",
     "mannkern::mann_persistent_backward",
@@ -121,13 +128,7 @@ def test_compile(case: str, shape: Shape, backend: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
-@on_shapes(
-    ["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES],
-    ODD,
-    ["whole"],
-    reference=True,
-    every_isa=False,
-)
+@ONE_OF_EACH
 def test_compile_without_gradients(case: str, shape: Shape, backend: str) -> None:
     """Dynamo traces a Function in another way where no argument requires a gradient, and under no_grad."""
     tensors = arguments(CASES[case], shape)
@@ -185,13 +186,7 @@ class Module(torch.nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
-@on_shapes(
-    ["write_reset", "read_strength", "usage", "step_strength", *NTM_CASES],
-    ODD,
-    ["whole"],
-    reference=True,
-    every_isa=False,
-)
+@ONE_OF_EACH
 def test_export(case: str, shape: Shape, backend: str, strict: bool) -> None:
     module = Module(CASES[case], backend)
     tensors = arguments(CASES[case], shape)

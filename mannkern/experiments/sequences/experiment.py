@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.experiments.sequences.config import SequenceConfig
-from mannkern.experiments.sequences.stream import ALL, Batch, Stream, batch_of
+from mannkern.experiments.sequences.stream import Batch, Stream, batch_of
 from mannkern.models import Transducer, build_core
+from mannkern.tasks.characters.sampler import ALL
 from mannkern.training.errors import CommandError
 from mannkern.training.flags import command_error
 from mannkern.training.runtime import eval_mode

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mannkern.tasks.characters.sampler import ALL
 from mannkern.training.errors import CommandError
-
-ALL = slice(None)
 
 
 class Batch(NamedTuple):
