@@ -37,10 +37,15 @@ class Planned:
 
 
 OMNIGLOT: dict[str, Any] = {"task": "omniglot"}
+PLAIN: dict[str, Any] = {"subtract_mean": False, "input_smoothness": 0.0, "input_gain": 1.0}  # as papers start
+COSINE: dict[str, Any] = {"lr": 1e-3, "lr_decay": "cosine"}
+FEWER: dict[str, Any] = {"num_least_used": 2}  # 100 writes in an episode, so that none of 128 slots is overwritten
 TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
-    "MANN": (75, {}),
-    "MANN, lr 2e-3": (75, {"lr": 2e-3}),  # twice the default, to see whether that is too slow
+    "MANN": (75, FEWER),
+    "MANN, plain start": (75, PLAIN | COSINE),
+    "MANN, plain start, lr 2e-3": (75, PLAIN | COSINE | {"lr": 2e-3}),
     "LSTM": (70, {"model": "lstm"}),
+    "LSTM, plain start": (70, PLAIN | COSINE | {"model": "lstm"}),
     "feed-forward": (15, {"model": "feedforward"}),
     "MANN, feed-forward": (80, {"controller": "feedforward"}),
     "MANN, NTM addressing": (250, {"model": "ntm"}),
@@ -127,7 +132,7 @@ def _table_1(rows: tuple[str, ...], *seeds: int) -> Iterator[Planned]:
     for row in rows:
         minutes, settings = TABLE_1[row]
         for seed in seeds:
-            common = OMNIGLOT | MEASURE | {"steps": BATCHES, "lr_decay": "cosine"}
+            common = OMNIGLOT | MEASURE | {"steps": BATCHES, "lr": 2e-3, "lr_decay": "linear"}
             yield Planned("table-1", row, seed, minutes, common | settings)
 
 

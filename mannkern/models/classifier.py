@@ -18,6 +18,7 @@ class EpisodeClassifier(HeadedCore):
     with the defaults of :class:`mannkern.models.CoreSettings`, and as baselines "lstm" and "feedforward", a tanh layer
     that sees one step alone; "ntm" has the NTM's addressing in place of LRUA's.
     num_classes: C logits, or the entries of a label that is a string.
+    mean: (F,), subtracted from the inputs of each step, or None
 
     >>> core = mannkern.models.build_core("mann", mannkern.models.CoreSettings(input_size=405))
     >>> model = mannkern.models.EpisodeClassifier(core, num_classes=5)
@@ -25,8 +26,8 @@ class EpisodeClassifier(HeadedCore):
     torch.Size([50, 16, 5])
     """
 
-    def __init__(self, core: nn.Module, num_classes: int) -> None:
-        super().__init__(core, num_classes)
+    def __init__(self, core: nn.Module, num_classes: int, mean: Tensor | None = None) -> None:
+        super().__init__(core, num_classes, mean)
 
 
 class PersistentClassifier(EpisodeClassifier):
@@ -36,11 +37,11 @@ class PersistentClassifier(EpisodeClassifier):
     in the batch before, has left. No gradient goes back into that. The states are buffers, so a checkpoint has them. In
     evaluation an episode starts anew, and ``continue_from`` carries a state on.
 
-    core: with a memory, such as :class:`mannkern.MANN`;  batch_size: B of the training
+    core: with a memory, such as :class:`mannkern.MANN`;  batch_size: B of the training;  mean: as above
     """
 
-    def __init__(self, core: nn.Module, num_classes: int, batch_size: int) -> None:
-        super().__init__(core, num_classes)
+    def __init__(self, core: nn.Module, num_classes: int, batch_size: int, mean: Tensor | None = None) -> None:
+        super().__init__(core, num_classes, mean)
         leaves, self._structure = _pytree.tree_flatten(core.initial_state(batch_size))  # type: ignore[operator]
         self._carried = [f"carried_{number}" for number in range(len(leaves))]
         for name, x in zip(self._carried, leaves, strict=True):

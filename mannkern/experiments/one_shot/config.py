@@ -16,6 +16,9 @@ from mannkern.training.config import RunConfig, option
 PAPER: dict[str, Any] = {  # the supplement's settings, to the letter
     "augment_at": "original",
     "image_scale": "255",
+    "subtract_mean": False,
+    "input_smoothness": 0.0,
+    "input_gain": 1.0,
     "balanced": False,
     "write": "key",
     "key_strength": False,
@@ -69,6 +72,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         "what divides the pixels of a drawing: the darkest one (maximum, replications) or full ink (255)",
         choices=IMAGE_SCALES,
     )
+    subtract_mean: bool = option(True, "subtract the mean image of the training classes from every image (papers: no)")
     labels: str = option(
         "one-hot",
         "the names of classes: a number (paper, Table 1) or five letters a to e, drawn for each episode (Table 2)",
@@ -130,9 +134,12 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         choices=("add", "key"),
         only=understanding("write"),
     )
-    input_gain: float = option(
-        1.0, "factor of the controller's initial weights for drawings and labels", only=with_memory
+    input_smoothness: float = option(
+        1.5,
+        "initial weights for images are smoothed by a Gaussian of this standard deviation, in pixels; 0: each weight is "
+        "drawn for itself (papers)",
     )
+    input_gain: float = option(2.0, "factor of the initial weights for images and labels (papers: 1)")
     feed_reads: bool = option(
         True,
         "the controller sees what was read in the step before (paper); else only the answer does",
@@ -158,7 +165,12 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
 
     GROUP: ClassVar[str] = "episodes and the model"
     FAMILY: ClassVar[str] = "lrua"
-    EARLIER: ClassVar[dict[str, Any]] = {"image_scale": "255"}
+    EARLIER: ClassVar[dict[str, Any]] = {
+        "image_scale": "255",
+        "subtract_mean": False,
+        "input_smoothness": 0.0,
+        "input_gain": 1.0,
+    }
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {"paper": PAPER}
     DEFAULT_STEPS: ClassVar[int] = 6250
     COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", "shots", "validation_episodes", *RunConfig.COUNTS)
@@ -167,6 +179,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         super().__post_init__()
         if not (0 < self.input_gain < math.inf):
             raise ValueError(f"--input-gain: got {self.input_gain}, need a number above 0")
+        if not (0 <= self.input_smoothness < math.inf):
+            raise ValueError(f"--input-smoothness: got {self.input_smoothness}, need 0 or a number above it")
         if self.initial_strength is not None and not (1 < self.initial_strength < 700):
             raise ValueError(f"--initial-strength: got {self.initial_strength}, need a number above 1")
         if self.initial_strength is not None and not self.key_strength:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.memories.cell import MemoryCell
+from mannkern.models.cores import FeedForward
 
 
 def hide_reads(core: nn.Module) -> None:
@@ -21,22 +22,44 @@ def hide_reads(core: nn.Module) -> None:
         weight.register_hook(lambda gradient, inputs=inputs: gradient * inputs.to(gradient.device))
 
 
-def scale_inputs(core: nn.Module, gain: float) -> None:
-    """Multiply the initial weights of the controller of a core with a memory for its inputs, but not those for reads.
+def start_inputs(core: nn.Module, image_shape: tuple[int, ...], smoothness: float, gain: float) -> None:
+    """Smooth the initial weights of the controller for images, then multiply those for all inputs by ``gain``.
 
-    torch.nn.LSTMCell draws all weights alike, within 1 / sqrt(D), for inputs that are mostly 0 as for others.
+    PyTorch draws each weight for itself, so a drawing moved by one pixel looks new to every hidden unit. Weights that
+    neighbouring pixels share make it look alike, and the memory then recognises a class before anything is learned.
+
+    image_shape: (..., height, width) of the first inputs;  smoothness: standard deviation, in pixels, of the Gaussian
+    that smooths the weights over an image, 0: none. Their own standard deviation stays.
     """
+    pixels = math.prod(image_shape)
     for weight, seen in _input_weights(core):
         with torch.no_grad():
+            images = weight[:, :pixels]
+            if smoothness:
+                smooth = _smoothed(images.reshape(-1, *image_shape[-2:]), smoothness).reshape(images.shape)
+                images.copy_(smooth * (images.std() / smooth.std()))
             weight[:, :seen] *= gain
 
 
+def _smoothed(images: Tensor, deviation: float) -> Tensor:
+    """images (n, height, width) under a Gaussian of this standard deviation, with 0 around them."""
+    for side in images.shape[1:]:
+        places = torch.arange(side, dtype=torch.float64)
+        kernel = torch.exp(-((places[:, None] - places) ** 2) / (2 * deviation**2)).to(images)
+        images = (images.mT @ kernel).contiguous()  # the first time over rows, the second time over columns
+    return images
+
+
 def _input_weights(core: nn.Module) -> Iterator[tuple[Tensor, int]]:
-    """The weights (G, F + R W) of the controller's inputs and F; none of a core without a memory."""
+    """The weights (G, F + R W) of the controller's inputs and F; those of a baseline's first layer, (G, F), and F."""
     cell = getattr(core, "cell", None)
     if isinstance(cell, MemoryCell):
         name = "weight_ih" if isinstance(cell.controller, nn.LSTMCell) else "linear.weight"
         yield cell.controller.get_parameter(name), cell.input_size
+    elif isinstance(core, nn.LSTM):
+        yield core.get_parameter("weight_ih_l0"), core.input_size
+    elif isinstance(core, FeedForward):
+        yield core.get_parameter("0.weight"), core.get_parameter("0.weight").shape[1]
 
 
 def start_strengths(core: nn.Module, strength: float) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mannkern.experiments.characters import load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.controls import hide_reads, scale_inputs, start_strengths
+from mannkern.experiments.one_shot.controls import hide_reads, start_inputs, start_strengths
 from mannkern.experiments.one_shot.scores import INSTANCES, measure, measure_streams, on_device
 from mannkern.models import EpisodeClassifier, PersistentClassifier, build_core
 from mannkern.tasks import Episodes, EpisodeSampler, Labels, OneHotLabels, StringLabels
@@ -20,6 +20,7 @@ from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
 from mannkern.training.flags import command_error
 
+MEAN_OF = 20_000  # images; more change the mean by less than a hundredth of its largest pixel
 LABELS: dict[str, Labels] = {"one-hot": OneHotLabels(), "strings": StringLabels()}
 
 
@@ -67,17 +68,17 @@ def _sampler(
 
 
 def make_model(config: OneShotConfig) -> EpisodeClassifier:
-    """A core under a linear head, without the data. Raises ``CommandError`` for impossible sizes."""
+    """A core under a linear head, without the data, so with a mean of 0. Raises ``CommandError`` for impossible sizes."""
     try:
         label_size = LABELS[config.labels].size(config.classes)
         core = build_core(config.model, config.core_settings(config.pixels + label_size))
-        model = EpisodeClassifier(core, label_size)
+        mean = torch.zeros(config.pixels + label_size) if config.subtract_mean else None
+        model = EpisodeClassifier(core, label_size, mean)
         if config.carries:
-            model = PersistentClassifier(core, label_size, config.batch_size)
+            model = PersistentClassifier(core, label_size, config.batch_size, mean)
     except ValueError as error:
         raise command_error(error, config) from error
-    if config.input_gain != 1:
-        scale_inputs(model.recurrent, config.input_gain)
+    start_inputs(model.recurrent, config.image_shape, config.input_smoothness, config.input_gain)
     if not config.feed_reads:
         hide_reads(model.recurrent)
     if config.initial_strength is not None:
@@ -101,7 +102,16 @@ class OneShotExperiment:
         self.unseen = test_sampler(config, self.split.test, VALIDATION_SEED)
 
     def make_model(self) -> EpisodeClassifier:
-        return make_model(self.config)
+        model = make_model(self.config)
+        if model.mean is not None:
+            model.mean[: self.config.pixels] = self.mean_image()
+        return model
+
+    def mean_image(self) -> Tensor:
+        """The mean (pixels,) of the images of the first batches of training, 20,000 or a few more."""
+        batch, shown = self.config.batch_size, self.config.batch_size * self.config.length
+        sums = [self.sampler.sample(batch, step).inputs.sum((0, 1)) for step in range(-(-MEAN_OF // shown))]
+        return torch.stack(sums).sum(0)[: self.config.pixels].cpu() / (len(sums) * shown)
 
     def sample(self, step: int, device: torch.device) -> Episodes:
         return self.sample_rows(step, device, slice(None))
