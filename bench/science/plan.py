@@ -39,6 +39,7 @@ class Planned:
 OMNIGLOT: dict[str, Any] = {"task": "omniglot"}
 PLAIN: dict[str, Any] = {"subtract_mean": False, "input_smoothness": 0.0, "input_gain": 1.0}  # as papers start
 COSINE: dict[str, Any] = {"lr": 1e-3, "lr_decay": "cosine"}
+FALLING: dict[str, Any] = {"lr": 2e-3, "lr_decay": "linear"}
 FEWER: dict[str, Any] = {"num_least_used": 2}  # 100 writes in an episode, so that none of 128 slots is overwritten
 TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
     "MANN": (75, FEWER),
@@ -51,27 +52,34 @@ TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
     "MANN, NTM addressing": (250, {"model": "ntm"}),
 }
 NEIGHBOURS = {f"kNN, pixels, k = {k}": {"model": "knn", "neighbours": k} for k in (1, 5)}
-SEARCH: dict[str, dict[str, Any]] = {  # 40,000 episodes each
+START: dict[str, dict[str, Any]] = {  # what the model starts with; 40,000 episodes each
+    "smooth, mean subtracted, gain 2": {},
+    "plain": PLAIN,
+    "not smooth": {"input_smoothness": 0.0},
+    "smoothed by 2.5 pixels": {"input_smoothness": 2.5},
+    "mean not subtracted": {"subtract_mean": False},
+    "gain 1": {"input_gain": 1.0},
+    "gain 4": {"input_gain": 4.0},
+    "lr 4e-3": {"lr": 4e-3},
+    "lr 1e-3": {"lr": 1e-3},
+    "1 least-used slot": {"num_least_used": 1},
+    "4 least-used slots": {"num_least_used": 4},
+    "slots per head": {"least_used": "per_head"},
+}
+SEARCH: dict[str, dict[str, Any]] = {  # with a plain start, 40,000 episodes each
     "batch of 16, lr 1e-3": {},
     "batch of 16, lr 3e-3": {"lr": 3e-3},
     "batch of 16, lr 3e-3, strength 6 at first": {"lr": 3e-3, "initial_strength": 6.0},
     "batch of 4, lr 1e-3": {"batch_size": 4},
     "batch of 4, lr 2e-3": {"batch_size": 4, "lr": 2e-3},
-    "batch of 4, lr 5e-4": {"batch_size": 4, "lr": 5e-4},
-    "batch of 2, lr 1e-3": {"batch_size": 2},
-    "batch of 4, lr 1e-3 throughout": {"batch_size": 4, "lr_decay": "none"},
-    "batch of 4, input weights x 3": {"batch_size": 4, "input_gain": 3.0},
-    "batch of 4, input weights x 6": {"batch_size": 4, "input_gain": 6.0},
-    "batch of 4, 8 least-used slots": {"batch_size": 4, "num_least_used": 8},
-    "batch of 4, not augmented": {"batch_size": 4, "augment": False},
-    "batch of 4, slots per head": {"batch_size": 4, "least_used": "per_head"},
     "batch of 4, uniform memory": {"batch_size": 4, "memory_init": "uniform"},
     "batch of 4, learned memory": {"batch_size": 4, "memory_init": "learned"},
-    "batch of 4, usage decay 0.95": {"batch_size": 4, "decay": 0.95},
 }
 EFFICIENCY: dict[str, tuple[float, dict[str, Any]]] = {  # 200,000 episodes each, over which the learning rate falls
-    "MANN, batches of 4": (16, {"batch_size": 4}),
-    "LSTM, batches of 4": (12, {"batch_size": 4, "model": "lstm"}),
+    "MANN, batches of 4": (16, FEWER | FALLING | {"batch_size": 4, "lr": 1e-3}),
+    "MANN, batches of 16": (10, FEWER | FALLING),
+    "MANN, batches of 4, plain start": (16, PLAIN | COSINE | {"batch_size": 4}),
+    "LSTM, batches of 4": (12, FALLING | {"batch_size": 4, "lr": 1e-3, "model": "lstm"}),
 }
 FACTORS: dict[str, dict[str, Any]] = {
     "the paper's": {},
@@ -105,21 +113,21 @@ QUICK: dict[str, tuple[float, dict[str, Any]]] = {
 
 def plan() -> Iterator[Planned]:
     """All runs, in the order in which they are carried out."""
-    yield from (_falling("search", row, 0, 3, SEARCH[row], 40_000) for row in list(SEARCH)[:4])
-    yield from (_falling("efficiency", row, 0, *EFFICIENCY[row], 200_000) for row in list(EFFICIENCY)[:1])
-    yield from (_falling("search", row, 0, 3, SEARCH[row], 40_000) for row in list(SEARCH)[4:])
+    yield from (_falling("start", row, 0, 2, FEWER | FALLING | START[row], 40_000) for row in START)
+    yield from (_falling("efficiency", row, 0, *EFFICIENCY[row], 200_000) for row in EFFICIENCY)
+    yield from _table_1(("MANN",), 0, 1, 2)
     yield from (_quick(row, seed) for seed in range(3) for row in QUICK)
     yield from (
         _falling("efficiency", row, seed, *EFFICIENCY[row], 200_000)
+        for seed in (1, 2)
         for row in EFFICIENCY
-        for seed in range(3)
-        if (row, seed) != ("MANN, batches of 4", 0)
+        if "plain" not in row
     )
-    yield from _table_1(("MANN", "MANN, lr 2e-3"), 0)
+    yield from (_falling("search", row, 0, 3, PLAIN | COSINE | SEARCH[row], 40_000) for row in SEARCH)
+    yield from _table_1(("MANN, plain start", "MANN, plain start, lr 2e-3", "LSTM, plain start"), 0)
     yield from (Planned("table-1", row, 0, 1, OMNIGLOT | settings) for row, settings in NEIGHBOURS.items())
     yield from _table_1(("LSTM",), 0)
     yield from _table_1(("feed-forward",), 0)
-    yield from _table_1(("MANN",), 1, 2)
     yield from (_factor(row, 0) for row in FACTORS)
     yield from _table_1(("MANN, feed-forward",), 0)
     yield from _table_1(("LSTM",), 1, 2)
@@ -132,17 +140,15 @@ def _table_1(rows: tuple[str, ...], *seeds: int) -> Iterator[Planned]:
     for row in rows:
         minutes, settings = TABLE_1[row]
         for seed in seeds:
-            common = OMNIGLOT | MEASURE | {"steps": BATCHES, "lr": 2e-3, "lr_decay": "linear"}
+            common = OMNIGLOT | MEASURE | FALLING | {"steps": BATCHES}
             yield Planned("table-1", row, seed, minutes, common | settings)
 
 
 def _falling(study: str, row: str, seed: int, minutes: float, settings: dict[str, Any], episodes: int) -> Planned:
-    """A MANN or another model for so many episodes, over which its learning rate falls to 0."""
+    """A MANN or another model for so many episodes, over which its learning rate falls to 0, if ``settings`` say so."""
     batch = settings.get("batch_size", 16)
-    common = OMNIGLOT | MEASURE | {"lr_decay": "cosine", "key_strength": True}
+    common = OMNIGLOT | MEASURE
     common |= {"steps": episodes // batch, "validate_every": 4000 // batch, "log_every": 800 // batch}
-    if settings.get("model") == "lstm":
-        del common["key_strength"]
     return Planned(study, row, seed, minutes, common | settings, 2000 if study == "efficiency" else 1000)
 
 

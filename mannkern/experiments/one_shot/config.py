@@ -136,8 +136,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     input_smoothness: float = option(
         1.5,
-        "initial weights for images are smoothed by a Gaussian of this standard deviation, in pixels; 0: each weight is "
-        "drawn for itself (papers)",
+        "initial weights for images are smoothed by a Gaussian of this standard deviation, in pixels; 0: each weight "
+        "is drawn for itself (papers)",
     )
     input_gain: float = option(2.0, "factor of the initial weights for images and labels (papers: 1)")
     feed_reads: bool = option(

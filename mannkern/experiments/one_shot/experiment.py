@@ -68,7 +68,7 @@ def _sampler(
 
 
 def make_model(config: OneShotConfig) -> EpisodeClassifier:
-    """A core under a linear head, without the data, so with a mean of 0. Raises ``CommandError`` for impossible sizes."""
+    """A core under a linear head, without the data: its mean is 0. Raises ``CommandError`` for impossible sizes."""
     try:
         label_size = LABELS[config.labels].size(config.classes)
         core = build_core(config.model, config.core_settings(config.pixels + label_size))
