@@ -23,6 +23,7 @@ PAPER: dict[str, Any] = {  # the supplement's settings, to the letter
     "write": "key",
     "key_strength": False,
     "least_used": "shared",
+    "num_least_used": None,  # one for each read
     "decay": 0.99,
     "loss": "sum",
     "optimizer": "rmsprop",
@@ -111,8 +112,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         only=understanding("least_used"),
     )
     num_least_used: int | None = option(
-        None,
-        "least-used slots of a step (default: one for each read, paper)",
+        2,
+        "least-used slots of a step (paper: one for each read, which are 200 in an episode for 128 slots)",
         kind=int,
         only=understanding("num_least_used"),
     )

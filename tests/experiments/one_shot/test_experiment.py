@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from mannkern.experiments.one_shot import config as config_module
 from mannkern.experiments.one_shot import experiment as experiment_module
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.experiment import OneShotExperiment, augmented_test_sampler, chance
+from mannkern.experiments.one_shot.experiment import OneShotExperiment, augmented_test_sampler, chance, make_model
+from mannkern.models import EpisodeClassifier
 from mannkern.tasks import glyphs
 from mannkern.tasks.characters.episodes import Episodes
 from mannkern.tasks.characters.labels import encode
@@ -161,15 +163,67 @@ def test_keys_start_as_sharp_as_asked(monkeypatch: pytest.MonkeyPatch, write: st
         OneShotConfig(initial_strength=1.0, key_strength=True)
 
 
-def test_initial_weights_for_inputs_grow_by_the_gain(monkeypatch: pytest.MonkeyPatch) -> None:
-    split = glyphs.load(num_train=6, num_test=4)
-    monkeypatch.setattr(glyphs, "load", lambda: split)
-    weights = []
-    for gain in (1.0, 3.0):
-        torch.manual_seed(0)
-        config = OneShotConfig(classes=2, length=6, hidden_size=8, memory_width=4, num_reads=2, input_gain=gain)
-        weights.append(OneShotExperiment(config).make_model().recurrent.cell.controller.weight_ih)
-    assert torch.equal(3 * weights[0][:, :402], weights[1][:, :402])
-    assert torch.equal(weights[0][:, 402:], weights[1][:, 402:])
+def initial_weights(**settings: Any) -> Tensor:
+    """The weights (G, F') of the first layer of a new model that sees two classes of glyphs."""
+    torch.manual_seed(0)
+    sizes = {"classes": 2, "length": 6, "hidden_size": 8, "memory_width": 4, "num_reads": 2}
+    core = make_model(OneShotConfig(**sizes, **settings)).recurrent
+    if settings.get("model", "mann") == "mann":
+        controller = core.cell.controller
+        return controller.linear.weight if settings.get("controller") == "feedforward" else controller.weight_ih
+    return core.weight_ih_l0 if settings["model"] == "lstm" else core[0].weight
+
+
+MODELS = [{}, {"controller": "feedforward"}, {"model": "lstm"}, {"model": "feedforward"}]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=["mann", "mann feedforward", "lstm", "feedforward"])
+def test_initial_weights_for_inputs_grow_by_the_gain(model: dict[str, Any]) -> None:
+    plain, grown = (initial_weights(input_gain=gain, input_smoothness=0.0, **model) for gain in (1.0, 3.0))
+    assert torch.equal(3 * plain[:, :402], grown[:, :402])
+    assert torch.equal(plain[:, 402:], grown[:, 402:])
     with pytest.raises(ValueError, match=r"--input-gain: got 0\.0, need a number above 0"):
         OneShotConfig(input_gain=0.0)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=["mann", "mann feedforward", "lstm", "feedforward"])
+def test_initial_weights_for_images_are_smoothed(model: dict[str, Any]) -> None:
+    """Each is the mean of those around it, weighted by a Gaussian of their distance, up to one common factor."""
+    plain, smooth = (initial_weights(input_gain=1.0, input_smoothness=by, **model).double() for by in (0.0, 1.5))
+    places = torch.cartesian_prod(torch.arange(20.0), torch.arange(20.0)).double()
+    expected = plain[:, :400] @ torch.exp(-(torch.cdist(places, places) ** 2) / (2 * 1.5**2))
+    expected *= plain[:, :400].std() / expected.std()
+    torch.testing.assert_close(smooth[:, :400], expected, rtol=1e-4, atol=1e-6)
+    assert torch.equal(plain[:, 400:], smooth[:, 400:])
+    with pytest.raises(ValueError, match=r"--input-smoothness: got -1\.0, need 0 or a number above it"):
+        OneShotConfig(input_smoothness=-1.0)
+
+
+def test_the_mean_image_of_training_is_subtracted(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = glyphs.load(num_train=6, num_test=4)
+    monkeypatch.setattr(glyphs, "load", lambda: split)
+    sizes = {"classes": 2, "length": 6, "hidden_size": 8, "memory_width": 4, "num_reads": 2}
+    experiment = OneShotExperiment(OneShotConfig(**sizes, augment=False, rotate_classes=False))
+    model = experiment.make_model()
+    drawings = split.train.flatten(0, 1).flatten(1).double()
+    mean = (drawings / drawings.amax(1, keepdim=True)).mean(0)
+    assert model.mean is not None
+    torch.testing.assert_close(model.mean[:400].double(), mean, rtol=0, atol=0.02)  # of drawings at random
+    assert model.mean[400:].tolist() == [0, 0]
+    inputs = experiment.sample(0, torch.device("cpu")).inputs
+    without = EpisodeClassifier(model.recurrent, 2)
+    without.head = model.head
+    torch.testing.assert_close(model(inputs), without(inputs - model.mean), rtol=0, atol=0)
+    torch.testing.assert_close(model.trace(inputs).logits, model(inputs))
+    again = make_model(experiment.config)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(inputs), model(inputs)), "the mean is saved with the parameters"
+    assert OneShotExperiment(OneShotConfig(**sizes, subtract_mean=False)).make_model().mean is None
+
+
+def test_runs_from_before_the_smooth_start_keep_their_own() -> None:
+    values = OneShotConfig().to_dict()
+    for name in ("subtract_mean", "input_smoothness", "input_gain"):
+        del values[name]
+    earlier = OneShotConfig.from_dict(values)
+    assert (earlier.subtract_mean, earlier.input_smoothness, earlier.input_gain) == (False, 0.0, 1.0)
