@@ -80,9 +80,8 @@ neither the smooth initial weights nor the subtracted mean of `--recipe best`, a
 START = """## What the model starts with
 
 Short runs of `--recipe best`, batches of 16 and a learning rate that falls from 2e-3 to 0; the first column says what
-differs from the first line. "Plain": weights as PyTorch draws them, no mean subtracted, 4 least-used slots a step. They
-were compared on the unseen classes, as the paper and its replications do, so the choice has seen the classes of the
-test.
+differs from the first line. "Plain": weights as PyTorch draws them, and no mean subtracted. They were compared on the
+unseen classes, as the paper and its replications do, so the choice has seen the classes of the test.
 """
 SEARCH = """## The recipe
 

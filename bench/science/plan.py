@@ -54,7 +54,7 @@ TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
 NEIGHBOURS = {f"kNN, pixels, k = {k}": {"model": "knn", "neighbours": k} for k in (1, 5)}
 START: dict[str, dict[str, Any]] = {  # what the model starts with; 40,000 episodes each
     "smooth, mean subtracted, gain 2": {},
-    "plain": EARLIER,
+    "plain": PLAIN,
     "not smooth": {"input_smoothness": 0.0},
     "smoothed by 2.5 pixels": {"input_smoothness": 2.5},
     "mean not subtracted": {"subtract_mean": False},
@@ -64,7 +64,6 @@ START: dict[str, dict[str, Any]] = {  # what the model starts with; 40,000 episo
     "lr 1e-3": {"lr": 1e-3},
     "1 least-used slot": {"num_least_used": 1},
     "4 least-used slots": {"num_least_used": 4},
-    "slots per head": {"least_used": "per_head"},
 }
 SEARCH: dict[str, dict[str, Any]] = {  # with a plain start, 40,000 episodes each
     "batch of 16, lr 1e-3": {},
