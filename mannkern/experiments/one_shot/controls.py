@@ -25,8 +25,8 @@ def hide_reads(core: nn.Module) -> None:
 def start_inputs(core: nn.Module, image_shape: tuple[int, ...], smoothness: float, gain: float) -> None:
     """Smooth the initial weights of the controller for images, then multiply those for all inputs by ``gain``.
 
-    PyTorch draws each weight for itself, so a drawing moved by one pixel looks new to every hidden unit. Weights that
-    neighbouring pixels share make it look alike, and the memory then recognises a class before anything is learned.
+    PyTorch draws each weight for itself, so a drawing moved by one pixel looks new to every hidden unit. To weights
+    that change little from pixel to pixel it looks alike from the start.
 
     image_shape: (..., height, width) of the first inputs;  smoothness: standard deviation, in pixels, of the Gaussian
     that smooths the weights over an image, 0: none. Their own standard deviation stays.
