@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +33,25 @@ def launch(
         max_nodes=1,
         nproc_per_node=count,
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
         max_restarts=restarts,
         monitor_interval=interval,
         start_method="fork",
         logs_specs=DefaultLogsSpecs(str(logs), redirects=Std.ALL),
     )
     try:
-        return dict(elastic_launch(config, _ranked)(function, *args))
+        started = multiprocessing.get_context("fork").Barrier(count)
+        return dict(elastic_launch(config, _ranked)(started, function, *args))
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _ranked(function: Callable[..., Any], *args: Any) -> Any:
+def _ranked(started: Barrier, function: Callable[..., Any], *args: Any) -> Any:
+    # A rank that connects makes a thread of the agent look up its name under a lock of glibc. A rank that is forked in
+    # that moment would find the lock held for ever, so none connects before all are forked.
+    started.wait(60)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # not those of the agent, which a fork inherits
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     torch.set_num_threads(1)
