@@ -144,7 +144,7 @@ def _table_1(rows: tuple[str, ...], *seeds: int) -> Iterator[Planned]:
 
 
 def _falling(study: str, row: str, seed: int, minutes: float, settings: dict[str, Any], episodes: int) -> Planned:
-    """A MANN or another model for so many episodes, over which its learning rate falls to 0, if ``settings`` say so."""
+    """A MANN or another model for so many episodes; where its learning rate falls, it is 0 at their end."""
     batch = settings.get("batch_size", 16)
     common = OMNIGLOT | MEASURE
     common |= {"steps": episodes // batch, "validate_every": 4000 // batch, "log_every": 800 // batch}

@@ -25,8 +25,8 @@ class HeadedCore(nn.Module):
     core: from :func:`mannkern.models.cores.build_core`, or any module (T, B, F) -> (T, B, D') or ((T, B, D'), state)
         that has D' as its ``output_size``, such as :class:`mannkern.MANN`; its parameters are named ``recurrent.*``
     outputs: O logits. The head starts Xavier-uniform with zero bias.
-    mean: (F,), subtracted from the inputs of each step, or None; a buffer, so it is saved with the parameters. Inputs
-        whose mean is 0 train faster: otherwise all gradients of the weights share the direction of the mean.
+    mean: (F,), subtracted from the inputs of each step, or None; a buffer, so it is saved with the parameters. A MANN
+        learned sooner from drawings without their mean (docs/models/mann.md, settings).
     """
 
     mean: Tensor | None

@@ -49,12 +49,12 @@ def launch(
 
 
 def _ranked(started: Barrier, function: Callable[..., Any], *args: Any) -> Any:
-    # A rank that connects makes a thread of the agent look up its name under a lock of glibc. A rank that is forked in
-    # that moment would find the lock held for ever, so none connects before all are forked.
-    started.wait(60)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # not those of the agent, which a fork inherits
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     torch.set_num_threads(1)
+    # A rank that was forked while a thread of the agent looked up an address found glibc's lock held, and waited for
+    # ever. Ranks that connect make the agent do so: none connects before all are forked.
+    started.wait(60)
     return function(*args)
 
 
