@@ -156,7 +156,7 @@ def _factor(row: str, seed: int) -> Planned:
     settings = OMNIGLOT | MEASURE | {"steps": FACTOR_BATCHES, "recipe": "paper"} | FACTORS[row]
     batch = settings.get("batch_size", 16)
     settings["steps"] = FACTOR_BATCHES * 16 // batch  # as many episodes for every batch size
-    return Planned("factors", row, seed, 10 if "augment_at" in FACTORS[row] else 25, settings, 1000)
+    return Planned("factors", row, seed, 9 if "augment_at" in FACTORS[row] else 15, settings, 1000)
 
 
 def _quick(row: str, seed: int) -> Planned:

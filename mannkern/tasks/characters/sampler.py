@@ -105,14 +105,14 @@ class CharacterSampler:
         number, chosen = chosen.numel(), chosen.flatten()[own]
         drawings = self._images.flatten(0, 1)
         pixels = drawings.index_select(0, chosen % len(drawings))
-        if self._turns:
-            pixels = quarter_turns(pixels, chosen // len(drawings))
+        quarters = chosen // len(drawings)
         if not self._augment:
-            return self._reduced(pixels)
+            return self._reduced(quarter_turns(pixels, quarters) if self._turns else pixels)
         angles = ((2 * uniform(generator, number) - 1) * MAX_ROTATION)[own]
         shifts = ((2 * uniform(generator, number, 2) - 1) * self._max_shift)[own]
         if not self._reduces:
             return rotate_and_shift(pixels.float(), angles, shifts)
+        angles = angles + quarters * (math.pi / 2)  # one turn costs less than two
         parts = zip(pixels.split(_PART), angles.split(_PART), shifts.split(_PART), strict=True)
         return torch.cat([self._reduced(rotate_and_shift(x.float(), turn, by)) for x, turn, by in parts])
 

@@ -42,6 +42,21 @@ def test_drawings_are_reduced_after_they_were_augmented() -> None:
     assert 4.9 < right.abs().max() < 5.05, "10 pixels of 40 are 5 of 20"
 
 
+def test_a_drawing_that_is_augmented_first_gets_the_quarter_turn_of_its_class() -> None:
+    """A square in one quarter of the frame lies in the same quarter with and without augmentation."""
+    images = torch.zeros(1, 20, 40, 40, dtype=torch.uint8)
+    images[:, :, 6:12, 26:32] = 255
+    quarters = []
+    for augment in (False, True):
+        sampler = EpisodeSampler(
+            images, classes_per_episode=4, length=20, augment=augment, rotate_classes=True, side=20
+        )
+        x = sampler.sample(4, 0).inputs[..., :400].reshape(-1, 2, 10, 2, 10)
+        quarters.append(x.sum((2, 4)).flatten(1).argmax(1))
+    assert torch.equal(*quarters)
+    assert len(quarters[0].unique()) == 4
+
+
 def test_no_turn_without_being_asked() -> None:
     images = coded_images(5)
     which, drawing = decode(episodes := EpisodeSampler(images).sample(2, 0))
