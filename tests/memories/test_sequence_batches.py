@@ -19,6 +19,7 @@ from tests.memories.sequences import (
     check,
     episode,
     evaluate,
+    gradients,
     named,
     zero_interface,
 )
@@ -89,6 +90,29 @@ def test_threads_change_no_bit_of_gradients(module: type[Sequence], B: int, thre
         results.append(evaluate(model, "whole", input, state))
     assert_close(results[0], results[1], 0)
     assert_close(results[0], results[2], 0)
+
+
+@BOTH
+@pytest.mark.parametrize("D", [61, 150])
+@pytest.mark.usefixtures("nan_filled_allocations")
+def test_helpers_change_no_bit_of_episodes_that_end(
+    module: type[Sequence], D: int, threads: Callable[[int], None]
+) -> None:
+    """Episodes end and start anew; h ends within a panel of the weights; the input has no gradient, as in training."""
+    model = build(module, (20, D, 33, 20, 2), torch.float32, memory_init="learned")
+    for B in (1, 2, 5):
+        input, state = episode(model, 9, B)
+        lengths, reset = torch.arange(9, 9 - 2 * B, -2).clamp(min=0), torch.zeros(9, B, dtype=torch.bool)
+        reset[4, 0] = reset[6, -1] = True
+        results = []
+        for count in (1, 2, 5):
+            threads(count)
+            for more in ({}, {"lengths": lengths}, {"reset": reset}, {"lengths": lengths, "reset": reset}):
+                output, last = model(input, state, **more)
+                grads = gradients(output.square().sum() + last.memory.sum(), dict(model.named_parameters()))
+                results.append([output, *named(last).values(), *grads.values()])
+        for got, expected in zip(results[4:], results[:4] * 2, strict=True):
+            assert all(same(x, y) for x, y in zip(got, expected, strict=True))
 
 
 @BOTH
