@@ -53,6 +53,12 @@ class AlgorithmicConfig(RecurrentConfig):
         kind=float,
         only=understanding("shift_range"),
     )
+    initial_gate: float | None = option(
+        None,
+        "part of a head's weights that content gives at first, between 0 and 1 (default: 0.5, of a bias of 0)",
+        kind=float,
+        only=understanding("shift_range"),
+    )
     lstm_size: int = option(256, "units in a layer of the baseline, an LSTM (paper)")
     lstm_layers: int = option(3, "layers of the baseline, an LSTM (paper)")
     memory_init: float | str = option(
@@ -81,6 +87,8 @@ class AlgorithmicConfig(RecurrentConfig):
         super().__post_init__()
         if self.initial_sharpness is not None and not 1 < self.initial_sharpness < 700:
             raise ValueError(f"--initial-sharpness: got {self.initial_sharpness}, need a number above 1")
+        if self.initial_gate is not None and not 0 < self.initial_gate < 1:
+            raise ValueError(f"--initial-gate: got {self.initial_gate}, need a number between 0 and 1")
         sizes = self.NTM[self.controller]
         paper = {"hidden_size": sizes.hidden, "num_reads": sizes.heads, "num_writes": sizes.heads}
         for name, value in paper.items():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.experiments.algorithmic.config import AlgorithmicConfig
-from mannkern.experiments.algorithmic.controls import start_sharpness
+from mannkern.experiments.algorithmic.controls import start_heads
 from mannkern.models import Transducer, build_core
 from mannkern.tasks import seeds
 from mannkern.tasks.algorithmic.sequences import (
@@ -100,8 +100,8 @@ class AlgorithmicExperiment:
             core = build_core(self.config.model, settings)
         except ValueError as error:
             raise command_error(error, self.config) from error
-        if self.config.initial_sharpness is not None and self.config.model == "ntm":
-            start_sharpness(core, self.config.initial_sharpness)
+        if self.config.model == "ntm":
+            start_heads(core, self.config.initial_sharpness, self.config.initial_gate)
         return Transducer(core, self.task.output_size)
 
     def sample(self, step: int, device: torch.device) -> Sequences:

@@ -140,3 +140,19 @@ def test_heads_start_as_sharp_as_asked(task: str) -> None:
     assert all(torch.equal(x, y) for x, y in zip(vector._replace(sharpness=others.sharpness), others, strict=True))
     with pytest.raises(ValueError, match=r"--initial-sharpness: got 1\.0, need a number above 1"):
         replace(config, initial_sharpness=1.0)
+
+
+@pytest.mark.parametrize("task", ["copy", "priority-sort"])
+def test_heads_start_with_the_gate_that_is_asked(task: str) -> None:
+    """Where the controller says nothing, every head has that gate, and all else is as without the setting."""
+    config = ALGORITHMIC_CONFIGS[task](hidden_size=4, memory_slots=5, initial_gate=0.05)
+    cell = AlgorithmicExperiment(config).make_model().recurrent.cell
+    vector = cell.interface_vector(torch.zeros(1, 4))
+    torch.testing.assert_close(vector.gate, torch.full_like(vector.gate, 0.05))
+    usual = AlgorithmicExperiment(replace(config, initial_gate=None)).make_model().recurrent.cell
+    others = usual.interface_vector(torch.zeros(1, 4))
+    torch.testing.assert_close(others.gate, torch.full_like(vector.gate, 0.5))
+    assert all(torch.equal(x, y) for x, y in zip(vector._replace(gate=others.gate), others, strict=True))
+    for gate in (0.0, 1.0):
+        with pytest.raises(ValueError, match=rf"--initial-gate: got {gate}, need a number between 0 and 1"):
+            replace(config, initial_gate=gate)
