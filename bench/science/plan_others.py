@@ -36,9 +36,16 @@ FALLING: dict[str, Any] = {"batch_size": 16, "lr": 1e-3, "lr_decay": "cosine", "
 NTM_SEARCH: dict[str, dict[str, Any]] = {  # copy, 96,000 sequences, with the seeds of which the default fails
     "NTM, copy, batches of 16, lr falls from 1e-3": FALLING,
     "the same, sharpness 4 at first": FALLING | {"initial_sharpness": 4.0},
+    "the same, gate 0.05 at first": FALLING | {"initial_gate": 0.05},
     "the same, sharpness 4 at first, lr falls from 3e-4": FALLING | {"initial_sharpness": 4.0, "lr": 3e-4},
     "NTM, copy, batches of 4, lr falls from 1e-4": {"lr_decay": "cosine", "steps": 100_000},
     "the same, of 4, sharpness 4 at first": {"lr_decay": "cosine", "steps": 100_000, "initial_sharpness": 4.0},
+    "NTM, copy, batches of 4, lr falls from 3e-4, gate 0.05 at first": {
+        "lr": 3e-4,
+        "lr_decay": "cosine",
+        "steps": 50_000,
+        "initial_gate": 0.05,
+    },
 }
 MATCHING: dict[str, Any] = {"model": "matching", "drawing_side": 28, "validate_every": 500, "log_every": 100}
 META: dict[str, Any] = MATCHING | {"model": "meta-networks", "blocks": 5, "augmented_blocks": 5, "batch_size": 4}
