@@ -23,13 +23,14 @@ def restored(run: Path, checkpoint: Mapping[str, Any], make_model: Callable[[], 
     """
     try:
         shapes = model_without_memory(make_model)
-        if shapes is None:
-            raise ValueError("its sizes are too large to count")
-        _check_model(checkpoint["model"], shapes)
+        if shapes is not None:
+            _check_model(checkpoint["model"], shapes)
         with torch.random.fork_rng([]):  # a new model draws parameters, which the checkpoint's then replace
             model = make_model()
+        if shapes is None:
+            _check_model(checkpoint["model"], model)
         model.load_state_dict(checkpoint["model"])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         raise _misfit(run, error) from error
     return model
 

@@ -52,19 +52,32 @@ def check_sizes(experiment: Experiment, config: RunConfig, device: torch.device)
 
 
 def model_without_memory(make_model: Callable[[], nn.Module]) -> nn.Module | None:
-    """The model on the meta device, where tensors have shapes alone; None where there are too many numbers to count."""
+    """The model on the meta device, where tensors have shapes alone; None where it reads numbers while it is built.
+
+    Raises ``OverflowError`` where it has too many numbers to count, and what ``make_model`` raises.
+    """
     try:
         with torch.random.fork_rng([]), torch.device("meta"), _WithoutNumbers():
             return make_model()
-    except RuntimeError:  # the size of a tensor overflows 64 bits
-        return None
+    except (RuntimeError, TypeError) as error:
+        if "verflow" in str(error):  # the size of a tensor, beyond 64 bits
+            raise OverflowError("its sizes are too large to count") from error
+        if "meta" in str(error):
+            return None
+        raise
 
 
 def parameter_bytes(experiment: Experiment) -> float:
-    """The bytes of a model's parameters and buffers; infinity where there are too many to count."""
-    model = model_without_memory(experiment.make_model)
-    if model is None:
+    """The bytes of a model's parameters and buffers.
+
+    Infinity where there are too many to count, 0 where they are not known before the model is built.
+    """
+    try:
+        model = model_without_memory(experiment.make_model)
+    except OverflowError:
         return math.inf
+    if model is None:
+        return 0.0
     return sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
 
 

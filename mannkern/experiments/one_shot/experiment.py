@@ -103,7 +103,7 @@ class OneShotExperiment:
 
     def make_model(self) -> EpisodeClassifier:
         model = make_model(self.config)
-        if model.mean is not None:
+        if model.mean is not None and not model.mean.is_meta:
             model.mean[: self.config.pixels] = self.mean_image()
         return model
 
