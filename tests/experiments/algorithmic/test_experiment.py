@@ -129,30 +129,25 @@ def test_every_task_has_a_model(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["copy", "priority-sort"])
-def test_heads_start_as_sharp_as_asked(task: str) -> None:
-    """Where the controller says nothing, every head has that sharpness, and all else is as without the setting."""
-    config = ALGORITHMIC_CONFIGS[task](hidden_size=4, memory_slots=5, initial_sharpness=4.0)
-    cell = AlgorithmicExperiment(config).make_model().recurrent.cell
-    vector = cell.interface_vector(torch.zeros(1, 4))
-    torch.testing.assert_close(vector.sharpness, torch.full_like(vector.sharpness, 4.0))
-    usual = AlgorithmicExperiment(replace(config, initial_sharpness=None)).make_model().recurrent.cell
-    others = usual.interface_vector(torch.zeros(1, 4))
-    assert all(torch.equal(x, y) for x, y in zip(vector._replace(sharpness=others.sharpness), others, strict=True))
-    with pytest.raises(ValueError, match=r"--initial-sharpness: got 1\.0, need a number above 1"):
-        replace(config, initial_sharpness=1.0)
-
-
-@pytest.mark.parametrize("task", ["copy", "priority-sort"])
-def test_heads_start_with_the_gate_that_is_asked(task: str) -> None:
-    """Where the controller says nothing, every head has that gate, and all else is as without the setting."""
-    config = ALGORITHMIC_CONFIGS[task](hidden_size=4, memory_slots=5, initial_gate=0.05)
-    cell = AlgorithmicExperiment(config).make_model().recurrent.cell
-    vector = cell.interface_vector(torch.zeros(1, 4))
-    torch.testing.assert_close(vector.gate, torch.full_like(vector.gate, 0.05))
-    usual = AlgorithmicExperiment(replace(config, initial_gate=None)).make_model().recurrent.cell
-    others = usual.interface_vector(torch.zeros(1, 4))
-    torch.testing.assert_close(others.gate, torch.full_like(vector.gate, 0.5))
-    assert all(torch.equal(x, y) for x, y in zip(vector._replace(gate=others.gate), others, strict=True))
-    for gate in (0.0, 1.0):
-        with pytest.raises(ValueError, match=rf"--initial-gate: got {gate}, need a number between 0 and 1"):
-            replace(config, initial_gate=gate)
+@pytest.mark.parametrize(
+    ("part", "value", "usual", "refused"),
+    [
+        ("sharpness", 4.0, 1 + math.log(2), "1.0, need a number above 1"),
+        ("gate", 0.05, 0.5, "1.0, need a number between"),
+    ],
+)
+def test_heads_start_as_asked(task: str, part: str, value: float, usual: float, refused: str) -> None:
+    """Where the controller says nothing, that part of every head is as asked, and all else as without the setting."""
+    config = ALGORITHMIC_CONFIGS[task](hidden_size=4, memory_slots=5)
+    asked, plain = (
+        AlgorithmicExperiment(some).make_model().recurrent.cell.interface_vector(torch.zeros(1, 4))
+        for some in (replace(config, **{f"initial_{part}": value}), config)
+    )
+    for vector, expected in ((asked, value), (plain, usual)):
+        torch.testing.assert_close(getattr(vector, part), torch.full_like(getattr(vector, part), expected))
+    same = asked._replace(**{part: getattr(plain, part)})
+    assert all(torch.equal(x, y) for x, y in zip(same, plain, strict=True))
+    with pytest.raises(ValueError, match=f"--initial-{part}: got {refused}"):
+        replace(config, **{f"initial_{part}": 1.0})
+    with pytest.raises(ValueError, match=f"--initial-{part}: got 0.0, need"):
+        replace(config, **{f"initial_{part}": 0.0})
