@@ -33,7 +33,7 @@ NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, st
     "LSTM, associative recall": (1, 60, 100_000, {"task": "associative-recall", "model": "lstm"}),
 }
 FALLING: dict[str, Any] = {"batch_size": 16, "lr": 1e-3, "lr_decay": "cosine", "steps": 6000}
-NTM_SEARCH: dict[str, dict[str, Any]] = {  # copy, 96,000 sequences, with the seeds of which the default fails
+NTM_SEARCH: dict[str, dict[str, Any]] = {  # copy, first with seeds of which the default failed
     "NTM, copy, batches of 16, lr falls from 1e-3": FALLING,
     "the same, sharpness 4 at first": FALLING | {"initial_sharpness": 4.0},
     "the same, gate 0.05 at first": FALLING | {"initial_gate": 0.05},

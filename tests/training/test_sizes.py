@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mannkern.training.checkpoint import CHECKPOINT
 from mannkern.training.errors import CommandError
@@ -20,15 +22,18 @@ CPU = torch.device("cpu")
 class WithRates(nn.Linear):
     """It reads numbers while it is built, as a model with a rate for each layer may; the meta device has none."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[Tensor], Any]) -> None:
         super().__init__(1, 1, bias=False)
         nn.init.zeros_(self.weight)
-        self.rates = torch.linspace(0, 0.1, 3).tolist()
+        self.rates = read(torch.linspace(0, 0.1, 3))
 
 
 class ReadsNumbers(Parabola):
+    def __init__(self, read: Callable[[Tensor], Any]) -> None:
+        self.read = read
+
     def make_model(self) -> nn.Linear:
-        return WithRates()
+        return WithRates(self.read)
 
 
 class TooLarge(Parabola):
@@ -36,13 +41,14 @@ class TooLarge(Parabola):
         return nn.Linear(2**40, 2**40)
 
 
-def test_a_model_that_reads_numbers_is_trained_and_resumed(tmp_path: Path) -> None:
-    check_sizes(ReadsNumbers(), ParabolaConfig(), CPU)
+@pytest.mark.parametrize("read", [Tensor.tolist, Tensor.numpy, Tensor.nonzero, lambda x: x[0].item()])
+def test_a_model_that_reads_numbers_is_trained_and_resumed(tmp_path: Path, read: Callable[[Tensor], Any]) -> None:
+    check_sizes(ReadsNumbers(read), ParabolaConfig(), CPU)
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     for run, steps in ((stopped, 3), (stopped, 6), (whole, 6)):
         run.mkdir(exist_ok=True)
-        train(ReadsNumbers(), ParabolaConfig(steps=steps, threads=1), run)
-    (a, b) = (torch.load(run / CHECKPOINT)["model"]["weight"] for run in (stopped, whole))
+        train(ReadsNumbers(read), ParabolaConfig(steps=steps, threads=1), run)
+    a, b = (torch.load(run / CHECKPOINT)["model"]["weight"] for run in (stopped, whole))
     assert torch.equal(a, b)
     assert a != 0
 
