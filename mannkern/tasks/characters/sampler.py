@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from mannkern.integers import check_integer
 from mannkern.tasks import seeds
 from mannkern.tasks.characters.image_set import ImageSet, fewest, image_numbers, stacked
+from mannkern.tasks.characters.ink import Ink
 from mannkern.tasks.characters.pixels import average_area, quarter_turns, rotate_and_shift
 
 MAX_ROTATION = math.pi / 16
@@ -19,7 +21,7 @@ MAX_SHIFT = 2.0
 MAX_SHIFT_OF_105 = 10.0
 """Largest shift of a drawing that is augmented before it is reduced, in pixels of 105, as in the paper."""
 ALL = slice(None)
-_PART = 32  # original drawings that are turned at a time, so that their pixels stay in the cache
+_PART = 128  # drawings whose ink is moved at a time, so that its points stay in the cache
 
 
 class CharacterSampler:
@@ -32,7 +34,8 @@ class CharacterSampler:
     augment:             turns every drawing by up to ``MAX_ROTATION`` and shifts it by up to ``MAX_SHIFT`` pixels, both
                          uniform; pixels are interpolated bilinearly, and white outside the frame
     seed:                at least 0; each seed gives other episodes
-    side:                default P; a smaller one reduces every drawing by area averaging, after it was augmented
+    side:                default P; a smaller one reduces every drawing by area averaging, after it was augmented, where
+                         each pixel is moved as a square and none is interpolated (``Ink``)
     max_shift:           the largest shift, in pixels of P
 
     ``num_classes`` is C. Raises TypeError or ValueError that name the argument.
@@ -104,17 +107,22 @@ class CharacterSampler:
         """
         number, chosen = chosen.numel(), chosen.flatten()[own]
         drawings = self._images.flatten(0, 1)
-        pixels = drawings.index_select(0, chosen % len(drawings))
-        quarters = chosen // len(drawings)
+        drawing, quarters = chosen % len(drawings), chosen // len(drawings)
         if not self._augment:
+            pixels = drawings.index_select(0, drawing)
             return self._reduced(quarter_turns(pixels, quarters) if self._turns else pixels)
         angles = ((2 * uniform(generator, number) - 1) * MAX_ROTATION)[own]
         shifts = ((2 * uniform(generator, number, 2) - 1) * self._max_shift)[own]
         if not self._reduces:
-            return rotate_and_shift(pixels.float(), angles, shifts)
+            return rotate_and_shift(drawings.index_select(0, drawing).float(), angles, shifts)
         angles = angles + quarters * (math.pi / 2)  # one turn costs less than two
-        parts = zip(pixels.split(_PART), angles.split(_PART), shifts.split(_PART), strict=True)
-        return torch.cat([self._reduced(rotate_and_shift(x.float(), turn, by)) for x, turn, by in parts])
+        parts = zip(drawing.split(_PART), angles.split(_PART), shifts.split(_PART), strict=True)
+        return torch.cat([self._ink.moved(*part, self._side) for part in parts])
+
+    @cached_property
+    def _ink(self) -> Ink:
+        """All drawings as points, found when the first of them are to be moved."""
+        return Ink(self._images.flatten(0, 1))
 
     def _reduced(self, pixels: Tensor) -> Tensor:
         """Pixels (n, P, P) -> (n, side, side)."""
