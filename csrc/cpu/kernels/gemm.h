@@ -18,6 +18,7 @@ using mannkern::SumRows;
 // Rows of a tile: its sums fill the registers, beside two vectors of B and one number of A.
 constexpr int64_t kTileRows = MANNKERN_BYTES == 64 ? 14 : 6;
 constexpr int64_t kInCache = 1 << 16;  // numbers of A that go through all panels before the next: 256 kB of float32
+constexpr int64_t kRowsAhead = 8;      // how far ahead a tile prefetches A
 
 template <class T>
 constexpr int64_t kPanel = 2 * Lanes<T>::L;
@@ -123,6 +124,10 @@ void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t column
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) sum[r][v] = Vec<T>{};
   for (int64_t k = 0; k < op.K; ++k, a += column, panel += panel_row) {
+    if constexpr (Rows > 1) {  // rows of a transposed A lie pages apart, where no hardware prefetches
+      __builtin_prefetch(a + kRowsAhead * column);
+      __builtin_prefetch(a + kRowsAhead * column + Rows - 1);
+    }
     for (int v = 0; v < Vectors; ++v) b[v] = load(panel + v * L);
     for (int r = 0; r < Rows; ++r) {
       const Vec<T> x = a[r * row] - Vec<T>{};  // a broadcast; written 0 + a it would cost an addition
