@@ -99,48 +99,52 @@ class WeightGradients:
     """The gradients of a cell's weights over the steps of an episode, from the rows of each step.
 
     Steps of an episode find it through the state, whose memory the step before has made: its node of the graph has it.
+    It keeps backward passes apart, because one can run within another or beside it, in another thread.
     """
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
+        self.needed = requirements(weights)
         weight, recurrent, _, _, interface, _ = weights
         recurrent_size = 0 if recurrent is None else recurrent.shape[1]
         self.sizes = (weight.shape[0], interface.shape[0], weight.shape[1], recurrent_size, interface.shape[1])
-        self.task = -1
-        self.rows: list[Tensor] = []
-        self.sums: Five | None = None
+        self.rows: dict[int, list[Tensor]] = {}  # of each backward pass, by its number, as the sums
+        self.sums: dict[int, Five] = {}
 
     def add(self, rows: Tensor) -> None:
-        """Take the rows of a step. Those of an earlier backward pass, which did not ask for weights, are dropped."""
+        """Take the rows of a step."""
         task = torch._C._current_graph_task_id()
-        if task != self.task:
-            self.task, self.rows, self.sums = task, [], None
-        self.rows.append(rows)
-        if len(self.rows) * rows.shape[0] >= ROWS:
-            self._multiply()
+        waiting = self.rows.setdefault(task, [])
+        waiting.append(rows)
+        if len(waiting) * rows.shape[0] >= ROWS:
+            self._multiply(task)
 
-    def _multiply(self) -> None:
-        if not self.rows:
+    def _multiply(self, task: int) -> None:
+        rows = self.rows.pop(task, None)
+        if rows is None:
             return
-        got = cell_weight_gradients["default"](torch.cat(self.rows), *self.sizes)
-        self.rows = []
-        if self.sums is None:
-            self.sums = got
+        got = cell_weight_gradients["default"](torch.cat(rows), *self.sizes)
+        if task in self.sums:
+            torch._foreach_add_(self.sums[task], got)
         else:
-            torch._foreach_add_(self.sums, got)
+            self.sums[task] = got
 
     def take(self) -> tuple[Tensor | None, ...]:
         """The gradients of the weights in this backward pass, None where its steps gave no rows."""
-        if self.task != torch._C._current_graph_task_id():
-            return (None,) * 6
-        self._multiply()
-        sums, self.sums, self.task = self.sums, None, -1
+        task = torch._C._current_graph_task_id()
+        self._multiply(task)
+        sums = self.sums.pop(task, None)
         if sums is None:
             return (None,) * 6
         weight, recurrent, bias, interface, interface_bias = sums
         if self.weights[1] is None:
             return weight, None, bias, None, interface, interface_bias
         return weight, recurrent, bias, bias.clone(), interface, interface_bias
+
+
+def requirements(weights: Weights) -> tuple[bool, ...]:
+    """Which of the weights require a gradient."""
+    return tuple([weight is not None and weight.requires_grad for weight in weights])
 
 
 class WeightsFunction(Function):
@@ -165,7 +169,8 @@ def gradients_of(weights: Weights, memory: Tensor) -> tuple[WeightGradients, Ten
     """
     before = getattr(memory.grad_fn, "weight_gradients", None)
     if isinstance(before, WeightGradients) and all(a is b for a, b in zip(before.weights, weights, strict=True)):
-        return before, memory.grad_fn.after_steps  # type: ignore[union-attr]
+        if before.needed == requirements(weights):  # else the result before may lead to fewer weights, or to none
+            return before, memory.grad_fn.after_steps  # type: ignore[union-attr]
     gradients = WeightGradients(weights)
     return gradients, WeightsFunction.apply(gradients, *weights)
 
@@ -225,10 +230,17 @@ def controller_gradients(
     return d_input, d_hidden, input.new_empty((B if needs_weight_grad else 0, row))
 
 
-def gradients_for_autograd(ctx: Any, out: Sequence[Tensor], hidden: Tensor | None) -> tuple[Tensor | None, ...]:
+def gives_rows(ctx: Any) -> bool:
+    """Whether this backward pass comes to the weights of the step, and takes its rows then."""
+    return any(ctx.needs_input_grad[7:13]) and torch._C._will_engine_execute_node(ctx.after_steps.grad_fn)
+
+
+def gradients_for_autograd(
+    ctx: Any, out: Sequence[Tensor], hidden: Tensor | None, rows_given: bool
+) -> tuple[Tensor | None, ...]:
     """The gradients of a backward step in the form that autograd takes, of all tensors; those of weights come later."""
     d_input, d_hidden, d_cell, *state, rows = out
-    if any(ctx.needs_input_grad[7:13]):
+    if rows_given:
         ctx.weight_gradients.add(rows)
     of_lstm = (None, None) if hidden is None else (d_hidden, d_cell)
     return d_input if ctx.needs_input_grad[0] else None, *of_lstm, *state, *(None,) * 6

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -159,6 +160,60 @@ def test_gradients_of_weights_are_those_of_each_backward_pass(module: type[Seque
     assert all(map(same, parts[1], parts[2]))
     alone = torch.autograd.grad(last, [cell.interface.bias], retain_graph=True)
     assert same(alone[0], parts[1][[name for name, _ in cell.named_parameters()].index("interface.bias")])
+
+
+@BOTH
+def test_a_backward_pass_within_another(module: type[Sequence]) -> None:
+    """A hook that asks for gradients in the middle of a pass, of the same graph, as some optimizers and losses do."""
+    cell, x = build(module).cell, torch.randn(3, 2, 3, dtype=torch.float64)
+    results = []
+    for backend in ("cpp", "reference"):
+        cell.backend = backend
+        outputs, states, within = [], [], []
+        state = None
+        for step in x:
+            output, state = cell(step, state)
+            outputs.append(output)
+            states.append(state)
+        loss = outputs[0].sum()
+
+        def ask(_: Tensor, loss: Tensor = loss, within: list[Tensor] = within) -> None:
+            within += parameters_grads(cell, loss, retain_graph=True, allow_unused=True, materialize_grads=True)
+
+        states[1].memory.register_hook(ask)
+        results.append([*parameters_grads(cell, outputs[2].sum()), *within])
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-12)
+
+
+@BOTH
+def test_backward_passes_of_several_threads(module: type[Sequence]) -> None:
+    """Threads that share a graph have the gradients of the one thread that does."""
+    cell, x = build(module).cell, torch.randn(20, 2, 3, dtype=torch.float64)
+    loss = torch.stack(steps(cell, x)).square().sum()
+    expected = parameters_grads(cell, loss, retain_graph=True)
+    with ThreadPoolExecutor(4) as pool:
+        passes = [pool.submit(parameters_grads, cell, loss, retain_graph=True) for _ in range(8)]
+    for one in passes:
+        assert all(map(same, one.result(), expected))
+
+
+@BOTH
+@pytest.mark.parametrize("frozen", [["controller", "interface"], ["interface"]])
+@pytest.mark.parametrize("at", [0, 1])
+def test_weights_frozen_for_a_step(module: type[Sequence], frozen: list[str], at: int) -> None:
+    """Each step gives gradients of the weights that required them then."""
+    cell, x = build(module).cell, torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
+    results = []
+    for backend in ("cpp", "reference"):
+        cell.backend = backend
+        state, outputs = None, []
+        for t, step in enumerate(x):
+            for name in frozen:
+                cell.get_submodule(name).requires_grad_(t != at)
+            output, state = cell(step, state)
+            outputs.append(output)
+        results.append(parameters_grads(cell, torch.stack(outputs).square().sum()))
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-12)
 
 
 @BOTH

@@ -14,6 +14,7 @@ from mannkern.memories.step import (
     controller_gradients,
     controller_numbers,
     controller_results,
+    gives_rows,
     gradients_for_autograd,
     is_transformed,
     pack,
@@ -155,6 +156,7 @@ class MANNCellFunction(MemoryFunction):
             args = (*inputs, least_used, *ctx.options)
             return (*pull_back(reference_cell, args, grads[:7], needed)[:13], *(None,) * 7)
         input, hidden, cell, _, read_weights, _, read, weight, recurrent_weight, _, _, interface_weight, _ = inputs
+        rows_given = gives_rows(ctx)
         out = mann_cell_backward["default"](
             *grads[:7],
             input,
@@ -172,6 +174,6 @@ class MANNCellFunction(MemoryFunction):
             least_used,
             *ctx.options,
             needed[0],
-            any(needed[7:13]),
+            rows_given,
         )
-        return (*gradients_for_autograd(ctx, out, hidden), *(None,) * 7)
+        return (*gradients_for_autograd(ctx, out, hidden, rows_given), *(None,) * 7)

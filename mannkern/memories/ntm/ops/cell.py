@@ -15,6 +15,7 @@ from mannkern.memories.step import (
     controller_gradients,
     controller_numbers,
     controller_results,
+    gives_rows,
     gradients_for_autograd,
     is_transformed,
     pack,
@@ -142,6 +143,7 @@ class NTMCellFunction(MemoryFunction):
             args = (*inputs, ctx.num_shifts)
             return (*pull_back(reference_cell, args, grads[:7], needed)[:13], *(None,) * 4)
         *states, weight, recurrent_weight, _, _, interface_weight, _ = inputs
+        rows_given = gives_rows(ctx)
         out = ntm_cell_backward["default"](
             *grads[:7],
             *states,
@@ -153,6 +155,6 @@ class NTMCellFunction(MemoryFunction):
             saved,
             ctx.num_shifts,
             needed[0],
-            any(needed[7:13]),
+            rows_given,
         )
-        return (*gradients_for_autograd(ctx, out, inputs[1]), *(None,) * 4)
+        return (*gradients_for_autograd(ctx, out, inputs[1], rows_given), *(None,) * 4)
