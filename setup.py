@@ -30,7 +30,8 @@ CUDA_SOURCES = sorted(map(str, Path("csrc/cuda").glob("*.cu")))
 GPUS = ("8.0", "9.0", "10.0+PTX", "12.0+PTX")
 # GCC and Clang have the vector types of the kernels; cl, Microsoft's compiler, has not, so Windows needs clang-cl
 WINDOWS = os.name == "nt"
-EXPORTS = ["mannkern_isa", "mannkern_set_isa", "mannkern_vector_bytes"]  # what native.py calls, named on Windows alone
+# what native.py calls, named on Windows alone
+EXPORTS = ["mannkern_isa", "mannkern_set_isa", "mannkern_vector_bytes", "mannkern_multiplies_bfloat16"]
 MACROS = [("TORCH_TARGET_VERSION", "0x020a000000000000")]  # torch 2.10
 
 

@@ -38,7 +38,7 @@ class TrainedModel:
         Raises ``ValueError`` or ``TypeError`` that names the argument; ``TypeError`` for a task without predictions.
         """
         from mannkern.experiments.registry import kind_of
-        from mannkern.training.runtime import eval_mode
+        from mannkern.training.runtime import default_dtype_of, eval_mode
 
         predict = kind_of(self.settings.task).predict
         if predict is None:
@@ -49,7 +49,8 @@ class TrainedModel:
             if isinstance(tensor, torch.Tensor) and (tensor.is_meta or tensor.layout is not torch.strided):
                 got = f"{tensor.layout} on {tensor.device}"
                 raise TypeError(f"argument {number}: got a tensor of {got}, need a dense one that holds numbers")
-        with eval_mode(self.model, torch.device(self.settings.device)):
+        device = torch.device(self.settings.device)
+        with torch.device("cpu"), default_dtype_of(self.model.state_dict()), eval_mode(self.model, device):
             return predict(self.model, self.settings, *arguments)
 
 

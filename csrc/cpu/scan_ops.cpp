@@ -30,10 +30,15 @@ Shape scan_shape(const Tensor& memory, const Tensor& keys) {
 // mannkern/memories/lrua/ops/scan.py.
 int64_t scan_checkpoint_every(int64_t T) { return std::max(checkpoint_every(std::min<int64_t>(T, 64)), (T + 7) / 8); }
 
-// Numbers of a checkpoint: memory, read weights and usage of an episode, in the layout of the instruction set in use.
+// A checkpoint: memory, read weights and usage of an episode, in the blocks of the instruction set in use. These are
+// their number, and the numbers of one.
 template <class T>
-int64_t state_size(const Shape& s) {
-  return padded_slots(s.N, block_slots(sizeof(T))) * (s.W + s.R + 1);
+int64_t blocks(const Shape& s) {
+  return padded_slots(s.N, block_slots(sizeof(T))) / block_slots(sizeof(T));
+}
+template <class T>
+int64_t block_numbers(const Shape& s) {
+  return block_slots(sizeof(T)) * (s.W + s.R + 1);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan(const Tensor& memory, const Tensor& read_weights,
@@ -51,7 +56,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan(const Tensor& memor
     check_decay(decay);
     const Tensor reads = allocate_large<T>({steps, B, s.R, s.W}), memory_out = call.out({B, s.N, s.W});
     const Tensor weights_out = call.out({B, s.R, s.N}), usage_out = call.out({B, s.N});
-    const Tensor checkpoints = allocate_large<T>({save_for_backward ? (steps - 1) / every : 0, B, state_size<T>(s)});
+    const int64_t count = save_for_backward ? (steps - 1) / every : 0;
+    const Tensor checkpoints = allocate_large<T>({count, B, blocks<T>(s), block_numbers<T>(s)});
     over_episodes(B, steps * s.N * s.W * s.R, kernels<T>().lrua_scan,
                   LRUAScan<T>{s, options, B, steps, every, call.in(memory, "memory", {B, s.N, s.W}),
                               call.in(read_weights, "read_weights", {B, s.R, s.N}), call.in(usage, "usage", {B, s.N}),
@@ -75,7 +81,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
     const LRUAOptions options{n, per_head, decay};
     check_range(n, "num_least_used", 1, s.N);
     check_decay(decay);
-    check_saved(checkpoints, "checkpoints", {(steps - 1) / every, B, state_size<T>(s)});
+    const int64_t count = (steps - 1) / every;
+    check_saved(checkpoints, "checkpoints", {count, B, blocks<T>(s), block_numbers<T>(s)});
     const Tensor grad_memory = call.out({B, s.N, s.W}), w_r = call.out({B, s.R, s.N}), grad_usage = call.out({B, s.N});
     const Tensor grad_keys = allocate_large<T>({steps, B, s.R, s.W}),
                  grad_adds = allocate_large<T>({steps, B, s.R, s.W});
@@ -94,7 +101,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lrua_scan_bac
                                    call.in(read_weights, "read_weights", {B, s.R, s.N}),
                                    call.in(usage, "usage", {B, s.N}),
                                    interface_vectors(call, steps, B, s, keys, adds, gates, strengths),
-                                   call.in(checkpoints, "checkpoints", {(steps - 1) / every, B, state_size<T>(s)}),
+                                   call.in(checkpoints, "checkpoints", {count, B, blocks<T>(s), block_numbers<T>(s)}),
                                    data<T>(grad_memory),
                                    data<T>(w_r),
                                    data<T>(grad_usage),

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <thread>
 
 namespace mannkern {
@@ -27,8 +28,14 @@ class Team {
     parts_.store(parts, std::memory_order_relaxed), done_.store(0, std::memory_order_relaxed);
     const uint64_t job = state_.load(std::memory_order_relaxed) >> 32;
     state_.store((job + 1) << 32 | parts, std::memory_order_release);
-    while (take(false)) {}
+    std::exception_ptr error;  // of a part; thrown again when no helper uses f any more
+    for (bool left = true; left;) try {
+        left = take(false);
+      } catch (...) {
+        error = std::current_exception();
+      }
     for (int64_t spins = 0; done_.load(std::memory_order_acquire) < parts;) pause(++spins);
+    if (error) std::rethrow_exception(error);
   }
   // Of a helper: works until end().
   void help() {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mannkern.backends import FusedEpisode, Sizes, choose
 from mannkern.memories import controllers
@@ -161,12 +162,15 @@ class MemoryCell(nn.Module, Generic[State]):
 
         It is the interface's weight, or the first of a float type where another module has replaced the interface.
         """
-        weight = getattr(self.interface, "weight", None)
-        if isinstance(weight, Tensor) and weight.is_floating_point():
+        weight: Any = self.interface._parameters.get("weight")  # pruning leaves a stale tensor as an attribute
+        if weight is not None and weight.is_floating_point():
             return weight
         for x in self.parameters():
             if x.is_floating_point():
                 return x
+        weight = getattr(self.interface, "weight", None)  # of a replica of DataParallel, which has no parameters
+        if isinstance(weight, Tensor) and weight.is_floating_point():
+            return weight
         raise TypeError("cell: got no parameter of a float type, need one, whose device and dtype a state has")
 
     def initial_state(self, batch_size: int) -> Any:
@@ -267,10 +271,14 @@ class MemoryCell(nn.Module, Generic[State]):
             raise TypeError("batch_size: got a Tensor, as torch.jit traces it, need an int: use torch.export instead")
         if not isinstance(batch_size, (int, torch.SymInt)) or isinstance(batch_size, bool) or batch_size < 0:
             raise ValueError(f"batch_size: got {batch_size!r}, need an int, at least 0")
-        initial = self.initial_memory
+        initial, sizes = self.initial_memory, (batch_size, self.memory_slots, self.memory_width)
         if initial is None:
-            initial = self.any_parameter().new_full((), float(self.memory_init))
-        return widen(initial).expand(batch_size, self.memory_slots, self.memory_width)
+            return widen(self.any_parameter().new_full(sizes, float(self.memory_init)))
+        return widen(initial).expand(sizes).clone(memory_format=torch.contiguous_format)  # which may be written to
+
+    def first_weights(self, like: Tensor, *sizes: int) -> Tensor:
+        """Weights (*sizes, N) before the first step, all of them on the first slot, in the dtype of ``like``."""
+        return F.pad(like.new_ones(*sizes, 1), (0, self.memory_slots - 1))
 
     def first_controller_state(self, batch_size: int) -> Any:
         """(h, c) of zeros for an LSTM, () for a feed-forward controller, None for a module that the caller passed."""

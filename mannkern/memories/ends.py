@@ -48,13 +48,16 @@ def is_longest_first(lengths: Tensor) -> bool:
     return values_known(lengths) and bool((lengths[1:] <= lengths[:-1]).all())
 
 
-def start_of(cell: MemoryCell[Any], B: int) -> Any:
-    """The state that an episode starts anew from; a GRUCell's and RNNCell's is written out as zeros."""
+def start_of(cell: MemoryCell[Any], B: int, name: str = "reset") -> Any:
+    """The state that an episode starts anew from; a GRUCell's and RNNCell's is written out as zeros.
+
+    Raises TypeError where it is not known, naming the argument ``name``, which needs it.
+    """
     state = cell.initial_state(B)
     if state.controller is None:
         if not isinstance(cell.controller, (nn.GRUCell, nn.RNNCell)):
             raise TypeError(
-                f"reset: got a {type(cell.controller).__name__} as controller, whose state at the start is not known, "
+                f"{name}: got a {type(cell.controller).__name__} as controller, whose state at the start is not known, "
                 "need an LSTM, a feed-forward controller, a GRUCell or a RNNCell"
             )
         state = state._replace(controller=cell.any_parameter().new_zeros(B, cell.hidden_size))

@@ -55,9 +55,9 @@ def is_plain(cell: MemoryCell[Any]) -> bool:
         linears = *linears, controller.linear
     elif type(controller) is not nn.LSTMCell or not controller.bias:
         return False
-    if has_hooks(cell) or has_hooks(controller):
+    if has_hooks(cell) or is_called(controller):
         return False
-    return all(type(linear) is nn.Linear and linear.bias is not None and not has_hooks(linear) for linear in linears)
+    return all(type(linear) is nn.Linear and linear.bias is not None and not is_called(linear) for linear in linears)
 
 
 def starts_plain(cell: MemoryCell[Any]) -> bool:
@@ -70,6 +70,11 @@ def has_hooks(module: nn.Module) -> bool:
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
+
+
+def is_called(module: nn.Module) -> bool:
+    """Whether the module has to be called: it has hooks, or a ``forward`` of its own, as wrapping libraries give it."""
+    return has_hooks(module) or "forward" in module.__dict__
 
 
 def saves_for_backward() -> bool:

@@ -192,16 +192,22 @@ class MemorySequence(nn.Module, Generic[State]):
     def trace(self, input: Tensor, state: Any = None) -> Trace:
         """Outputs, and the weights over the slots at every step of input (T, B, F), for pictures; without gradients.
 
-        Of the lowest layer, where there are several.
+        With batch_first, (B, T, ...) in place of (T, B, ...). Of the lowest layer, where there are several. Raises
+        ValueError or TypeError for an input or a state that does not fit.
         """
-        state = self.cell.initial_state(input.shape[1]) if state is None else state
-        outputs, reads, writes = [], [], []
-        for x in input:
-            output, state, write_weights = self.cell.step(x, state)
-            outputs.append(output)
-            reads.append(state.read_weights)
-            writes.append(write_weights)
-        return Trace(torch.stack(outputs), torch.stack(reads), torch.stack(writes))
+        cell, time = self.cell, 1 if self.batch_first else 0
+        check_input(input, cell.input_size, cell.any_parameter(), "BTF" if self.batch_first else "TBF")
+        B = input.shape[1 - time]
+        if self.upper_layers:
+            state = self._layer_states(state)[0]
+        state = cell.initial_state(B) if state is None else cell.check_state(state, B)
+        written = getattr(state, "write_weights", state.read_weights)
+        steps = [(input.new_empty(B, cell.output_size), state.read_weights, written)] * (not input.shape[time])
+        for x in input.unbind(time):
+            output, state, write_weights = cell.step(x, state)
+            steps.append((output, state.read_weights, write_weights))
+        outputs, reads, writes = (torch.stack(parts, time) for parts in zip(*steps, strict=True))
+        return Trace(*(x.narrow(time, 0, input.shape[time]) for x in (outputs, reads, writes)))
 
     def extra_repr(self) -> str:
         layers = f", num_layers={self.num_layers}, dropout={self.dropout}" if self.num_layers > 1 else ""

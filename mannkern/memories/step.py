@@ -91,6 +91,8 @@ def is_fused_state(cell: MemoryCell[Any], state_type: type[Any], state: Any) -> 
     """Whether a state has the parts that a fused step takes; the operation checks the tensors among them."""
     if type(state) is not state_type or not isinstance(state.memory, Tensor):
         return False
+    if state.memory.shape[1:] != (cell.memory_slots, cell.memory_width):  # the rest has to fit these and the weights
+        return False
     size = 2 if isinstance(cell._modules["controller"], nn.LSTMCell) else 0
     return type(state.controller) is tuple and len(state.controller) == size
 
@@ -168,9 +170,12 @@ def gradients_of(weights: Weights, memory: Tensor) -> tuple[WeightGradients, Ten
     And the result of WeightsFunction, which makes autograd call it after the steps.
     """
     before = getattr(memory.grad_fn, "weight_gradients", None)
-    if isinstance(before, WeightGradients) and all(a is b for a, b in zip(before.weights, weights, strict=True)):
-        if before.needed == requirements(weights):  # else the result before may lead to fewer weights, or to none
-            return before, memory.grad_fn.after_steps  # type: ignore[union-attr]
+    if (
+        isinstance(before, WeightGradients)
+        and all(a is b for a, b in zip(before.weights, weights, strict=True))
+        and before.needed == requirements(weights)  # else the result before may lead to fewer weights, or to none
+    ):
+        return before, memory.grad_fn.after_steps  # type: ignore[union-attr]
     gradients = WeightGradients(weights)
     return gradients, WeightsFunction.apply(gradients, *weights)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from mannkern.memories.ends import start_of
+from mannkern.memories.sequence import MemorySequence
 from mannkern.models.headed import HeadedCore
 
 
@@ -37,12 +39,18 @@ class PersistentClassifier(EpisodeClassifier):
     in the batch before, has left. No gradient goes back into that. The states are buffers, so a checkpoint has them. In
     evaluation an episode starts anew, and ``continue_from`` carries a state on.
 
-    core: with a memory, such as :class:`mannkern.MANN`;  batch_size: B of the training;  mean: as above
+    core: with a memory, such as :class:`mannkern.MANN`, of any number of layers, and with a controller whose state at
+          the start is known, which is any but a module of your own;  batch_size: B of the training;  mean: as above
+
+    Raises TypeError for another core.
     """
 
     def __init__(self, core: nn.Module, num_classes: int, batch_size: int, mean: Tensor | None = None) -> None:
         super().__init__(core, num_classes, mean)
-        leaves, self._structure = _pytree.tree_flatten(core.initial_state(batch_size))  # type: ignore[operator]
+        if not isinstance(core, MemorySequence):
+            raise TypeError(f"core: got a {type(core).__name__}, need one with a memory, such as MANN or NTM")
+        states = tuple(start_of(cell, batch_size, "core") for cell in core.cells)
+        leaves, self._structure = _pytree.tree_flatten(states if core.num_layers > 1 else states[0])
         self._carried = [f"carried_{number}" for number in range(len(leaves))]
         for name, x in zip(self._carried, leaves, strict=True):
             self.register_buffer(name, x.detach().clone(memory_format=torch.contiguous_format))

@@ -62,7 +62,10 @@ class HeadedCore(nn.Module):
         if run_core is None:
             got = type(self.recurrent).__name__
             raise TypeError(f"trace: got {got}, need a core with a memory, such as MANN or NTM")
-        outputs, reads, writes = run_core(self._centred(inputs))
+        centred = self._centred(inputs)
+        outputs, reads, writes = run_core(centred)
+        if getattr(self.recurrent, "num_layers", 1) > 1:  # the trace is the lowest layer's
+            outputs = self.recurrent(centred)[0]
         return Trace(self.head(outputs), reads, writes)
 
     def _centred(self, inputs: Tensor) -> Tensor:

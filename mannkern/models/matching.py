@@ -68,6 +68,8 @@ class MatchingNetwork(nn.Module):
         """
         check_episode(support, labels, queries, self.num_classes, self.channels)
         N = support.shape[1]
+        if queries.shape[1] == 0:  # nothing to answer
+            return support.new_zeros(support.shape[0], 0, self.num_classes)
         embedded = self.embedding(torch.cat((support, queries), 1))  # together, so that one batch norm sees both
         memory, key = embedded[:, :N], embedded[:, N:]
         if self.support_context is not None and self.query_context is not None:

@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 from mannkern.functional import cosine_read
 from mannkern.integers import check_integer
 from mannkern.models.answer import Answer
-from mannkern.models.checks import check_labels
+from mannkern.models.checks import check_is_tensor, check_labels
 
 LOSSES = ("cross_entropy", "mean_squared_error")
 
@@ -166,17 +166,21 @@ class MetaMemoryNetwork(nn.Module):
     def _support_loss(self, parameters: dict[str, Tensor], features: Tensor, labels: Tensor) -> Tensor:
         """The loss of one task: features (K, 2 W + O)."""
         outputs = functional_call(self.answer, parameters, (features,))
-        return F.cross_entropy(outputs, labels) if self.loss == "cross_entropy" else F.mse_loss(outputs, labels)
+        if self.loss == "cross_entropy":
+            return F.cross_entropy(outputs, labels)
+        return F.mse_loss(outputs, labels.to(outputs.dtype))
 
     def _values(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
         """The values of the slots, (B, K, O)."""
-        return F.one_hot(labels, self.outputs).to(dtype) if self.loss == "cross_entropy" else labels
+        return (F.one_hot(labels, self.outputs) if self.loss == "cross_entropy" else labels).to(dtype)
 
     def read(self, memory: Tensor, values: Tensor, keys: Tensor) -> Tensor:
         """Memory (B, N, W), values (B, N, O), keys (B, R, W) -> (B, R, W + O): content and values read."""
+        if keys.shape[1] == 0:  # nothing to read
+            return torch.cat([keys, keys.new_zeros(*keys.shape[:2], self.outputs)], -1)
         strength = self.log_strength.exp().expand(keys.shape[:2])
         content, weights = cosine_read(memory, keys, strength, backend=self.backend)
-        return torch.cat([content, weights @ values], -1)
+        return torch.cat([content.to(keys.dtype), weights.to(values.dtype) @ values], -1)
 
     def _read_others(self, memory: Tensor, values: Tensor) -> Tensor:
         """(B, K, W + O): what each slot reads from a memory of all others."""
@@ -184,7 +188,7 @@ class MetaMemoryNetwork(nn.Module):
         if K == 1:
             return torch.cat([memory, values], -1)  # there are no others; the caller multiplies this by 0
         slots = torch.arange(K, device=memory.device)
-        others = slots.expand(K, K)[slots != slots[:, None]].view(K, K - 1)
+        others = slots[:-1] + (slots[:-1] >= slots[:, None])  # (K, K - 1): in each row all slots but one
         read = self.read(memory[:, others].flatten(0, 1), values[:, others].flatten(0, 1), memory.reshape(B * K, 1, W))
         return read.squeeze(1).unflatten(0, (B, K))
 
@@ -195,6 +199,8 @@ class MetaMemoryNetwork(nn.Module):
         return ((labels[:, :, None] == labels[:, None]).sum(2) > 1).all(1)[:, None, None]
 
     def _check_support(self, support: Tensor, labels: Tensor) -> None:
+        check_is_tensor("support", support)
+        check_is_tensor("labels", labels)
         if support.dim() < 3 or support.shape[1] == 0:
             raise ValueError(f"support: got shape {tuple(support.shape)}, need (B, K, ...) with K at least 1")
         if self.loss == "cross_entropy":
@@ -240,5 +246,6 @@ class AdaptedNetwork:
 
 
 def _check_queries(support: Tensor, queries: Tensor) -> None:
+    check_is_tensor("queries", queries)
     if queries.dim() < 3 or queries.shape[0] != support.shape[0]:
         raise ValueError(f"queries: got shape {tuple(queries.shape)}, need (B, Q, ...) with B = {support.shape[0]}")

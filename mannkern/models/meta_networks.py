@@ -121,7 +121,7 @@ class MetaNetwork(nn.Module):
         memory = self.example_level(learned[:, :N], labels)
         strength = keys.new_full((len(keys), Q), self.strength)
         _, weights = functional.cosine_read(keys[:, :N], keys[:, N:], strength, backend=self.backend)  # (B, Q, N)
-        fast = {name: (weights @ x.flatten(2)).view(-1, *x.shape[2:]) for name, x in memory.items()}
+        fast = {name: (weights.to(x.dtype) @ x.flatten(2)).view(-1, *x.shape[2:]) for name, x in memory.items()}
         return self.learner(learned[:, N:].flatten(0, 1).unsqueeze(1), fast).view(-1, Q, self.num_classes)
 
     def task_level(self, features: Tensor, labels: Tensor) -> Weights:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,10 +104,25 @@ def load_model(run: Path, experiment: Experiment, device: torch.device) -> tuple
 
 def load_trained(run: Path, make_model: Callable[[], nn.Module], device: torch.device) -> tuple[nn.Module, int]:
     """As ``load_model``, for a model that needs no experiment to be made."""
-    checkpoint = load_checkpoint(run)
-    if checkpoint is None:
-        raise CommandError(f"{run} has no checkpoint yet; train it: python -m mannkern train --run {run} --resume")
-    return restored(run, checkpoint, make_model).to(device), checkpoint["step"]
+    with torch.device("cpu"):
+        checkpoint = load_checkpoint(run)
+        if checkpoint is None:
+            raise CommandError(f"{run} has no checkpoint yet; train it: python -m mannkern train --run {run} --resume")
+        with default_dtype_of(checkpoint["model"]):
+            model = restored(run, checkpoint, make_model)
+    return model.to(device), checkpoint["step"]
+
+
+@contextmanager
+def default_dtype_of(parameters: Mapping[str, Any]) -> Iterator[None]:
+    """A context in which new modules have the float type of these parameters, where they have one, as when trained."""
+    dtypes = {x.dtype for x in parameters.values() if isinstance(x, torch.Tensor) and x.is_floating_point()}
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtypes.pop() if len(dtypes) == 1 else before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager

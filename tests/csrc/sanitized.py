@@ -73,6 +73,13 @@ def episodes(B: int, N: int, W: int, R: int, dtype: torch.dtype) -> None:
             ends(model, 3, 257)
 
 
+def many_heads(dtype: torch.dtype) -> None:
+    """Heads of an NTM that need more scratch memory than its few slots."""
+    model = NTM(3, 4, memory_slots=4, memory_width=80, num_write_heads=64, dtype=dtype)
+    output, last = model(leaf(2, 1, 3, dtype=dtype))
+    differentiate([output, last.memory])
+
+
 def cells(model: MANN | NTM, episodes: int) -> None:
     """Two steps of a cell, with gradients and without."""
     x = leaf(2, episodes, model.cell.input_size, dtype=model.cell.interface.weight.dtype)
@@ -112,6 +119,8 @@ def address() -> None:
             steps(2, N, W, R, dtype)
         for (N, W, R), dtype in itertools.product(EPISODES, DTYPES):
             episodes(2, N, W, R, dtype)
+        for dtype in DTYPES:
+            many_heads(dtype)
         print(f"{isa}: nothing read or written beside a tensor, nothing undefined", flush=True)
         outcomes = run_at_random(WRONG_CALLS)
         print(f"{isa}: {WRONG_CALLS:,} wrong calls refused by name; {dict(outcomes)}", flush=True)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from mannkern import MANN, NTM, MANNCell, NTMCell
 from mannkern.memories.sequence import MemorySequence
@@ -148,3 +149,32 @@ def test_a_cell_without_a_float_parameter_says_so() -> None:
                 setattr(module, name, nn.Identity())
     with pytest.raises(TypeError, match=r"^cell: got no parameter of a float type, need one"):
         cell(torch.zeros(2, 3))
+
+
+@MODULES
+@CONTROLLERS
+@BACKENDS
+@pytest.mark.parametrize("part", ["interface", "controller"])
+def test_a_forward_given_to_one_object_counts(module: Any, controller: str, backend: str, part: str) -> None:
+    """As libraries wrap modules: ``module.forward = wrapped``."""
+    model = module(*SIZES, controller=controller, backend=backend)
+    wrapped, calls = getattr(getattr(model, "cell", model), part), []
+    forward = wrapped.forward
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(1)
+        return forward(*arguments)
+
+    wrapped.forward = counted
+    model(torch.randn(4, 2, 3))
+    model.cell(torch.randn(2, 3))
+    assert len(calls) == 5
+
+
+@MODULES
+@BACKENDS
+def test_a_pruned_interface_moves_to_another_dtype(module: Any, backend: str) -> None:
+    model = module(*SIZES, backend=backend)
+    prune.l1_unstructured(model.cell.interface, "weight", 0.5)
+    output, state = model.double()(torch.randn(4, 2, 3, dtype=torch.float64))
+    assert output.dtype == state.memory.dtype == torch.float64

@@ -166,3 +166,36 @@ def test_arguments_of_another_kind(case: str, backend: str, change: Callable[[Te
         if x.is_floating_point():
             with pytest.raises(TypeError, match=rf"^{name}: got (torch\.|a nested tensor).*need"):
                 run_case(CASES[case], tensors | {name: change(x)}, backend)
+
+
+@pytest.mark.parametrize("memory_init", [1e-6, "uniform", "learned"])
+@pytest.mark.parametrize("module", [MANN, MANNCell, NTM, NTMCell])
+@torch.no_grad()
+def test_a_first_state_is_written_to_alone(module: Any, memory_init: float | str) -> None:
+    """Its tensors share nothing with each other, among their own numbers or with the module."""
+    model = module(3, 5, 8, 4, 2, memory_init=memory_init)
+    cell = getattr(model, "cell", model)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    expected = model.initial_state(1)
+    for part in expected._fields[1:]:
+        state = model.initial_state(1)
+        getattr(state, part).flatten()[0] = 7.0  # a view of the state's own numbers
+        getattr(state, part).mul_(2)
+        for name, x in zip(state._fields[1:], state[1:], strict=True):
+            other = getattr(expected, name)
+            assert same(x.flatten()[1:], 2 * other.flatten()[1:]) if name == part else same(x, other)
+    assert all(same(x, before[name]) for name, x in model.state_dict().items())
+    assert same(cell.initial_state(1).memory, expected.memory)
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+def test_a_state_of_another_cell(backend: str) -> None:
+    """Of another number of slots; and of as many numbers in another form, which the weights alone would fit."""
+    with pytest.raises(ValueError, match=r"state\.memory: got shape \(2, 8, 4\), need \(2, 16, 4\)"):
+        MANNCell(3, 5, 16, 4, 2, backend=backend)(torch.zeros(2, 3), MANNCell(3, 5, 8, 4, 2).initial_state(2))
+    two = MANNCell(3, 5, 8, 4, 2, key_strength=True, backend=backend)
+    four = MANNCell(3, 5, 8, 2, 4, key_strength=True)
+    with pytest.raises(ValueError, match=r"state\.memory: got shape \(2, 8, 2\), need \(2, 8, 4\)"):
+        two(torch.zeros(2, 3), four.initial_state(2))
+    with pytest.raises(ValueError, match=r"state\.memory: got shape \(2, 8, 2\), need \(2, 8, 4\)"):
+        NTMCell(3, 5, 8, 4, 2, backend=backend)(torch.zeros(2, 3), NTMCell(3, 5, 8, 2, 4).initial_state(2))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mannkern import MANN
+from mannkern import MANN, NTM
 from mannkern.models import CoreSettings, EpisodeClassifier, build_core
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "memory_slots": 12, "memory_width": 6, "num_reads": 2, "num_writes": 2}
@@ -125,3 +125,30 @@ def test_training_lowers_the_loss(name: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) / 5 < 0.75 * losses[0]
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_trace_of_several_layers(batch_first: bool) -> None:
+    """The logits are the model's, the weights those of the lowest layer, in the layout of the input."""
+    model = EpisodeClassifier(MANN(7, 16, 12, 6, 2, num_layers=2, batch_first=batch_first), 3)
+    inputs = torch.randn(9, 4, 7)
+    logits, reads, writes = model.trace(inputs)
+    torch.testing.assert_close(logits, model(inputs).detach())
+    assert reads.shape == writes.shape == (9, 4, 2, 12)
+    lowest = MANN(7, 16, 12, 6, 2)
+    lowest.load_state_dict({name: x for name, x in model.recurrent.state_dict().items() if name.startswith("cell")})
+    expected = lowest.trace(inputs.transpose(0, 1) if batch_first else inputs).read_weights
+    torch.testing.assert_close(reads, expected.transpose(0, 1) if batch_first else expected)
+
+
+@pytest.mark.parametrize("core", [MANN(7, 16, 12, 6, 2), NTM(7, 16, 12, 6, 2), MANN(7, 16, 12, 6, 2, num_layers=2)])
+def test_trace_checks_its_arguments(core: MANN | NTM) -> None:
+    assert core.trace(torch.zeros(0, 4, 7)).read_weights.shape == (0, 4, 2, 12)
+    with pytest.raises(ValueError, match=r"^input: got shape \(9, 4, 6\)"):
+        core.trace(torch.zeros(9, 4, 6))
+    with pytest.raises(TypeError, match=r"^input: got list"):
+        core.trace([[0.0] * 7])
+    with pytest.raises(ValueError, match=r"^state\.\w+: got shape"):
+        core.trace(torch.zeros(9, 4, 7), core.initial_state(3))
+    with pytest.raises(TypeError, match=r"^state: got"):
+        core.trace(torch.zeros(9, 4, 7), "state")

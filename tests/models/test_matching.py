@@ -179,13 +179,16 @@ def test_backends_agree(full_context: bool, K: int) -> None:
         ("support", torch.zeros(3, 8, 6), ValueError, r"support: got shape \(3, 8, 6\), need \(B, N, P, P\)"),
         ("support", torch.zeros(3, 0, 1, 6), ValueError, "support: got no drawings"),
         ("support", torch.zeros(3, 8, 1, 6).byte(), TypeError, "support: got torch.uint8"),
+        ("support", [[0.0]], TypeError, "support: got list, need a tensor"),
+        ("labels", [0], TypeError, "labels: got list, need a tensor"),
+        ("queries", torch.zeros(3, 5, 1, 6), TypeError, "queries: got torch.float32, need torch.float64"),
         ("queries", torch.zeros(2, 5, 1, 6), ValueError, r"queries: got shape .*, need \(3, Q, 1, 6\)"),
         ("queries", torch.zeros(3, 5, 2, 6), ValueError, r"queries: got shape .*, need \(3, Q, 1, 6\)"),
         ("labels", torch.zeros(3, 7).long(), ValueError, r"labels: got shape \(3, 7\), need \(3, 8\)"),
         ("labels", torch.zeros(3, 8), TypeError, "labels: got torch.float32, need torch.int64"),
     ],
 )
-def test_an_episode_that_is_none(name: str, wrong: Tensor, error: type[Exception], message: str) -> None:
+def test_an_episode_that_is_none(name: str, wrong: Any, error: type[Exception], message: str) -> None:
     arguments = dict(zip(("support", "labels", "queries"), episode(), strict=True))
     with pytest.raises(error, match=f"^{message}"):
         matcher(4, 6)(**arguments | {name: wrong})

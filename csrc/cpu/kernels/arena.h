@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <new>
+#include <stdexcept>
 
 #include "slot_blocks.h"
 
@@ -13,7 +13,14 @@ namespace {
 struct Buffer {
   void* data = nullptr;
   size_t size = 0;
-  ~Buffer() { std::free(data); }
+  void grow(size_t bytes) {
+    ::operator delete(data, kLine);
+    data = nullptr, size = 0;
+    data = ::operator new(bytes, kLine);
+    size = bytes;
+  }
+  ~Buffer() { ::operator delete(data, kLine); }
+  static constexpr std::align_val_t kLine{64};
 };
 
 // Hands out pieces of the thread's buffer, each on a cache line of its own: up to kPieces of them, `count` numbers in
@@ -24,24 +31,21 @@ class Arena {
   explicit Arena(int64_t count) {
     static thread_local Buffer buffer;
     const size_t bytes = size_t(count + kPieces * kPiece) * sizeof(T);
-    if (buffer.size < bytes) {
-      std::free(buffer.data);
-      buffer.size = 0;
-      buffer.data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-      if (!buffer.data) throw std::bad_alloc();
-      buffer.size = bytes;
-    }
+    if (buffer.size < bytes) buffer.grow(bytes);
     next_ = static_cast<T*>(buffer.data);
+    left_ = count + kPieces * kPiece;
   }
   T* take(int64_t count) {
     T* piece = next_;
-    next_ += padded(count, kPiece);
+    next_ += padded(count, kPiece), left_ -= padded(count, kPiece);
+    if (left_ < 0) throw std::length_error("a kernel takes more scratch memory than it asked for");
     return piece;
   }
 
  private:
   static constexpr int64_t kPiece = 64 / sizeof(T), kPieces = 24;
   T* next_;
+  int64_t left_;
 };
 
 }  // namespace

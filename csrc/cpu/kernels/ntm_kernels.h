@@ -9,7 +9,7 @@ namespace {
 // Numbers of scratch that the largest kernel needs, the backward pass of a step.
 template <class T>
 int64_t scratch_size(const Sizes<T>& s, const Row<T>& team) {
-  return 2 * blocks_size(s) + (8 * s.R + 4) * s.Np + (2 * Lanes<T>::L + 1) * s.R * s.W + (2 * Lanes<T>::L + 2) * s.R +
+  return 2 * blocks_size(s) + (8 * s.R + 4) * s.Np + (2 * Lanes<T>::L + 2) * s.R * s.W + (2 * Lanes<T>::L + 2) * s.R +
          2 * team.size_with_halo();
 }
 

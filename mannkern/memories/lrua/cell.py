@@ -161,11 +161,9 @@ class MANNCell(MemoryCell[MANNState]):
         Beside half-precision parameters all but the controller's state is float32.
         """
         memory = self.first_memory(batch_size)
-        B, N, W, R = batch_size, self.memory_slots, self.memory_width, self.num_reads
-        usage = memory.new_zeros(B, N)
-        usage[:, 0] = 1
-        read_weights, read = usage.unsqueeze(1).expand(B, R, N), memory.new_zeros(B, R, W)
-        return MANNState(self.first_controller_state(B), memory, read_weights, usage, read)
+        B, W, R = batch_size, self.memory_width, self.num_reads
+        read_weights, usage = self.first_weights(memory, B, R), self.first_weights(memory, B)
+        return MANNState(self.first_controller_state(B), memory, read_weights, usage, memory.new_zeros(B, R, W))
 
     def interface_vector(self, hidden: Tensor) -> InterfaceVector:
         """Key, add, gate and strength of the hidden state (B, D)."""

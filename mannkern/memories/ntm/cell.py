@@ -150,10 +150,8 @@ class NTMCell(MemoryCell[NTMState]):
         Beside half-precision parameters all but the controller's state is float32.
         """
         memory = self.first_memory(batch_size)
-        B, N, W, R = batch_size, self.memory_slots, self.memory_width, self.num_read_heads
-        first = memory.new_zeros(B, 1, N)
-        first[..., 0] = 1
-        weights = first.expand(B, R, N), first.expand(B, self.num_write_heads, N)
+        B, W, R = batch_size, self.memory_width, self.num_read_heads
+        weights = self.first_weights(memory, B, R), self.first_weights(memory, B, self.num_write_heads)
         return NTMState(self.first_controller_state(B), memory, *weights, memory.new_zeros(B, R, W))
 
     def interface_vector(self, hidden: Tensor) -> InterfaceVector:

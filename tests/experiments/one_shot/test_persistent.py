@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mannkern import MANN
 from mannkern.experiments.one_shot.config import OneShotConfig
@@ -17,7 +18,7 @@ from mannkern.experiments.one_shot.pictures import accuracy_by_place, draw_all
 from mannkern.experiments.one_shot.report import Evaluation, evaluate, table
 from mannkern.experiments.one_shot.scores import measure, measure_streams
 from mannkern.experiments.registry import train
-from mannkern.models import EpisodeClassifier, PersistentClassifier
+from mannkern.models import CoreSettings, EpisodeClassifier, PersistentClassifier, build_core
 from mannkern.tasks import glyphs
 from mannkern.training.checkpoint import load_checkpoint
 from tests.commands.calls import refused
@@ -27,6 +28,14 @@ SMALL = OneShotConfig(
     classes=2, length=6, hidden_size=8, memory_slots=6, memory_width=4, num_reads=2, batch_size=2, log_every=2,
     validate_every=4, validation_episodes=6, threads=1, steps=4, persistent=True,
 )  # fmt: skip
+
+
+class Stateful(nn.Module):
+    """A controller of one's own, whose state only it knows."""
+
+    def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        h = x[:, :8].tanh() if state is None else (state + x[:, :8]).tanh()
+        return h, h
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +66,26 @@ def test_two_episodes_are_one_of_both() -> None:
     torch.testing.assert_close(model(inputs), expected, msg="in evaluation an episode starts anew")
     plain = EpisodeClassifier(model.recurrent, 2)
     assert plain.continue_from(inputs[:5], None)[0].shape == (5, 2, 2)
+
+
+@pytest.mark.parametrize("controller", [nn.GRUCell(11, 8), nn.RNNCell(11, 8), "feedforward"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_every_controller_whose_start_is_known(controller: nn.Module | str, layers: int) -> None:
+    if layers == 2 and isinstance(controller, nn.Module):
+        pytest.skip("a controller of one's own is for one layer")
+    core = MANN(3, 8, memory_slots=6, memory_width=4, num_reads=2, controller=controller, num_layers=layers)
+    model = PersistentClassifier(core, 2, 2)
+    inputs = torch.randn(10, 2, 3)
+    expected, _ = model.continue_from(inputs, None)
+    torch.testing.assert_close(torch.cat((model(inputs[:5]), model(inputs[5:]))), expected)
+
+
+def test_a_core_whose_start_is_not_known_is_named() -> None:
+    with pytest.raises(TypeError, match=r"^core: got a LSTM, need one with a memory"):
+        PersistentClassifier(build_core("lstm", CoreSettings(3)), 2, 2)
+    core = MANN(3, 8, memory_slots=6, memory_width=4, num_reads=2, controller=Stateful())
+    with pytest.raises(TypeError, match=r"^core: got a Stateful as controller"):
+        PersistentClassifier(core, 2, 2)
 
 
 def test_a_resumed_run_goes_on_with_the_memory_it_had(tmp_path: Path) -> None:

@@ -47,12 +47,12 @@ def _save(
     decay: float,
     save_for_backward: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Reads (T, B, R, W) and the last state; then checkpoints of the state (count, B, numbers in slot blocks)."""
+    """Reads (T, B, R, W) and the last state; then checkpoints of the state (count, B, blocks, numbers of a block)."""
     T, B, R, W = keys.shape
     N, block = memory.shape[1], native.block(memory.dtype)
     count = (T - 1) // checkpoint_every(T) if save_for_backward else 0
     last_memory, last_read_weights, last_usage = empty_like(memory, read_weights, usage)
-    checkpoints = memory.new_empty((count, B, (N + block - 1) // block * block * (W + R + 1)))
+    checkpoints = memory.new_empty((count, B, (N + block - 1) // block, block * (W + R + 1)))
     return memory.new_empty(keys.shape), last_memory, last_read_weights, last_usage, checkpoints
 
 
