@@ -8,7 +8,7 @@
 # make fuzz  compare every operation and module with the reference on 20,000 problems that hypothesis draws: sizes, strides, dtypes and values of all kinds
 # make soak  kill, resume and compare runs of each kind, also on 2 to 4 ranks, 100,000 steps, 10,000 time steps, 1,000 segments; an hour
 # make arm  compile the C++ library for 64-bit Arm, and verify it under emulation; needs QEMU and a compiler for Arm
-# make bench  run all benchmarks on the CPU, a quarter of an hour of an idle machine; write bench/results, the tables and the picture
+# make bench  run all benchmarks on the CPU, 22 minutes of an idle machine; write bench/results, the tables and the picture
 # make docs   build the documentation site into build/site; any warning and any broken link is an error
 # make reproduce  train and measure everything in docs/results.md, days of one thread, resumable; QUICK=1 takes ten minutes; DATA=<folder of Omniglot>
 # make wheel  the source archive and a wheel, in dist/

@@ -32,6 +32,7 @@ class TrainedModel:
         A model of characters or images: ``predict(support, labels, queries)``, drawings (N, P, P), their classes (N,)
         int64 in [0, C), and other drawings (Q, P, P) -> the classes of these, (Q,) int64. Drawings are uint8 up to 255
         or floating point up to 1, full ink. Each query is answered by itself, so their order does not matter.
+        A MANN is shown the support set class after class in turn, because in training the classes were mixed.
         A model of sinusoids: ``predict(x, y, queries)``, (K,), (K,) and (Q,) -> y of the queries, (Q,).
         A model of an algorithmic task: ``predict(inputs)``, (T, B, F) -> bits (T, B, O), 0.0 or 1.0.
 

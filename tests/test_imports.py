@@ -147,3 +147,19 @@ def test_no_backend_is_named_outside_its_folder() -> None:
     files = [x for x in (ROOT / "mannkern").rglob("*.py") if "backends" not in x.parts]
     assert len(files) > 100
     assert [str(x) for x in files if texts_of(x.read_text(encoding="utf-8")) & names] == []
+
+
+def test_modules_that_the_documentation_names_need_no_import_of_their_own() -> None:
+    code = """
+import sys, mannkern
+assert not {"mannkern.models", "mannkern.tasks", "mannkern.viz"} & set(sys.modules), "imported at their first use"
+assert {"models", "reference", "tasks", "viz"} <= set(dir(mannkern))
+mannkern.models.EpisodeClassifier, mannkern.reference.lrua_step, mannkern.tasks.EpisodeSampler, mannkern.viz.record
+try:
+    mannkern.nothing
+except AttributeError as error:
+    assert str(error) == "module 'mannkern' has no attribute 'nothing'"
+else:
+    raise SystemExit("no error")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

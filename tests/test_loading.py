@@ -63,6 +63,15 @@ def test_a_query_is_answered_by_itself() -> None:
     assert set(model.predict(support[:6], LABELS[:6], queries).tolist()) <= {0, 1}, "only classes that were shown"
 
 
+def test_a_support_set_is_shown_class_after_class_in_turn() -> None:
+    """As in training, where classes are mixed: examples sorted by class, as folders list them, change no answer."""
+    model = mannkern.load("mann-glyphs")
+    queries = DRAWINGS[:, 3:7].flatten(0, 1)
+    by_class = model.predict(DRAWINGS[:, :3].flatten(0, 1), LABELS, queries)
+    in_turn = model.predict(DRAWINGS[:, :3].transpose(0, 1).flatten(0, 1), torch.arange(5).repeat(3), queries)
+    assert torch.equal(by_class, in_turn)
+
+
 @pytest.mark.parametrize(
     ("support", "labels", "message"),
     [

@@ -17,7 +17,7 @@ Bits per sequence at the largest size of training and beyond it (`*`), and how m
 """
 NTM_SEARCH = """## The NTM's copy with other settings
 
-The seeds 5 and 6, with which the default failed before, come first. Sizes with `*` are beyond those of training.
+The default failed with the seeds 5 and 6 before. Sizes with `*` are beyond those of training.
 """
 FEW_SHOT = """## Few-shot Omniglot
 

@@ -34,13 +34,13 @@ NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, st
 }
 FALLING: dict[str, Any] = {"batch_size": 16, "lr": 1e-3, "lr_decay": "cosine", "steps": 6000}
 NTM_SEARCH: dict[str, dict[str, Any]] = {  # copy, first with seeds of which the default failed
-    "NTM, copy, batches of 16, lr falls from 1e-3": FALLING,
-    "the same, sharpness 4 at first": FALLING | {"initial_sharpness": 4.0},
-    "the same, gate 0.05 at first": FALLING | {"initial_gate": 0.05},
-    "the same, sharpness 4 at first, lr falls from 3e-4": FALLING | {"initial_sharpness": 4.0, "lr": 3e-4},
-    "NTM, copy, batches of 4, lr falls from 1e-4": {"lr_decay": "cosine", "steps": 100_000},
-    "the same, of 4, sharpness 4 at first": {"lr_decay": "cosine", "steps": 100_000, "initial_sharpness": 4.0},
-    "NTM, copy, batches of 4, lr falls from 3e-4, gate 0.05 at first": {
+    "batches of 16, lr falls from 1e-3": FALLING,
+    "batches of 16, sharpness 4 at first": FALLING | {"initial_sharpness": 4.0},
+    "batches of 16, gate 0.05 at first": FALLING | {"initial_gate": 0.05},
+    "batches of 16, sharpness 4 at first, lr falls from 3e-4": FALLING | {"initial_sharpness": 4.0, "lr": 3e-4},
+    "batches of 4, lr falls from 1e-4": {"lr_decay": "cosine", "steps": 100_000},
+    "batches of 4, sharpness 4 at first": {"lr_decay": "cosine", "steps": 100_000, "initial_sharpness": 4.0},
+    "batches of 4, lr falls from 3e-4, gate 0.05 at first": {
         "lr": 3e-4,
         "lr_decay": "cosine",
         "steps": 50_000,

@@ -17,11 +17,14 @@ from mannkern.tasks.characters.pixels import divide_by_scale
 def predict(model: nn.Module, config: OneShotConfig, support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
     """support (N, P, P), labels (N,) int64, queries (Q, P, P) -> their most probable classes (Q,), out of ``labels``.
 
-    Each query stands at the end of an episode of its own that shows the support set in its order. Labels that are
-    strings are drawn for the classes, always the same. Raises ``ValueError`` or ``TypeError``, naming the argument.
+    Each query stands at the end of an episode of its own that shows the support set class after class in turn, because
+    in training the classes were mixed. Labels that are strings are drawn for the classes, always the same. Raises
+    ``ValueError`` or ``TypeError``, naming the argument.
     """
     shown, asked = drawings_of("support", support, config), drawings_of("queries", queries, config)
     check_support(shown, labels, config.classes)
+    order = in_turn(labels)
+    shown, labels = shown[order], labels[order]
     form = LABELS[config.labels]
     label_size = form.size(config.classes)
     names = form.draw(torch.arange(config.classes)[:, None], config.classes, seeds.generator(0, 0))[:, 0]  # (C, K)
@@ -40,3 +43,9 @@ def predict(model: nn.Module, config: OneShotConfig, support: Tensor, labels: Te
     given = torch.zeros(config.classes, dtype=torch.bool)
     given[labels] = True
     return scores.masked_fill(~given, -torch.inf).argmax(-1)
+
+
+def in_turn(labels: Tensor) -> Tensor:
+    """The order (N,) of labels (N,) that has the first of each class, then the second of each, and so on."""
+    earlier = (labels[:, None] == labels).tril(-1).sum(1)  # of the same class
+    return earlier.argsort(stable=True)

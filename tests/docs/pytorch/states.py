@@ -92,7 +92,8 @@ def refused(module: Any, backend: str) -> None:
 FEATURES = (
     Feature(
         "`state_dict`, `load_state_dict`",
-        "The metadata names a constant `memory_init`, and a module with another one refuses the weights.",
+        "The metadata names a constant `memory_init`, and a module with another one refuses the weights. "
+        "`decay`, `least_used` and `num_least_used` are not in it: build the module with the same ones.",
         YES,
         YES,
         constants,
