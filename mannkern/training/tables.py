@@ -10,6 +10,7 @@ from typing import Protocol
 
 from mannkern.files import write_json
 from mannkern.training.config import RunConfig
+from mannkern.training.errors import is_not_writable, one_line
 from mannkern.training.exported import is_exported
 
 EVALUATION = "evaluation.json"
@@ -38,9 +39,19 @@ def run_names(results: Sequence[Result]) -> list[str]:
 
 
 def write_evaluation(run: Path, record: object) -> None:
-    """Write ``evaluation.json`` into the folder of a run. The file of an exported model stays alone."""
-    if not is_exported(run):
+    """Write ``evaluation.json`` into the folder of a run. The file of an exported model stays alone.
+
+    Where the folder cannot be written to, this warns on stderr: what was measured is still to be printed.
+    """
+    if is_exported(run):
+        return
+    try:
         write_json(run / EVALUATION, record)
+    except OSError as error:
+        if not is_not_writable(error):
+            raise
+        reason = f"so it gets no {EVALUATION} and no pictures: {error.strerror}"
+        print(one_line(f"warning: {run} cannot be written to, {reason}"), file=sys.stderr)
 
 
 def training_lines(results: Sequence[Result], unit: str) -> list[str]:
