@@ -14,6 +14,7 @@ from mannkern.training.errors import is_not_writable, one_line
 from mannkern.training.exported import is_exported
 
 EVALUATION = "evaluation.json"
+MOST_COLUMNS = 1 << 20  # of a terminal on which every table fits
 
 
 class Result(Protocol):
@@ -65,10 +66,11 @@ def training_lines(results: Sequence[Result], unit: str) -> list[str]:
 def side_by_side(columns: Sequence[Sequence[str]], left: int = 0) -> list[str]:
     """Columns of cells, the first of each its head -> the lines of a table, cells flush right but in ``left`` columns.
 
-    On a terminal the table is drawn by rich, where that is installed. In a file or a pipe it is plain text.
+    On a terminal the table is drawn by rich, where that is installed and the table fits. Else it is plain text.
     """
-    if is_rich():
-        return _draw(columns, left)
+    drawn = _draw(columns, left) if is_rich() else None
+    if drawn is not None:
+        return drawn
     widths = [max(map(len, column)) for column in columns]
     return [
         "   ".join(
@@ -84,7 +86,8 @@ def is_rich() -> bool:
     return sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
 
 
-def _draw(columns: Sequence[Sequence[str]], left: int) -> list[str]:
+def _draw(columns: Sequence[Sequence[str]], left: int) -> list[str] | None:
+    """The lines of a table in a frame; None where the terminal is too narrow, since rich would cut its cells."""
     from rich import box  # an extra
     from rich.console import Console
     from rich.table import Table
@@ -96,6 +99,8 @@ def _draw(columns: Sequence[Sequence[str]], left: int) -> list[str]:
     for row in list(zip(*columns, strict=True))[1:]:
         table.add_row(*map(Text, row))
     console = Console()
+    if console.measure(table, options=console.options.update(width=MOST_COLUMNS)).maximum > console.width:
+        return None
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip("\n").split("\n")
