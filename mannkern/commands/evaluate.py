@@ -13,6 +13,7 @@ from mannkern.commands.options import EVALUATION_MODULES, add_episodes, check_ep
 from mannkern.commands.runs import baseline_folder, changed, check_run
 from mannkern.experiments.kind import Kind
 from mannkern.experiments.registry import KINDS, kind_of, load_config
+from mannkern.training.checkpoint import CONFIG
 from mannkern.training.config import RunConfig
 from mannkern.training.drawing import PICTURES
 from mannkern.training.errors import CommandError, file_error, is_not_writable, one_line
@@ -51,7 +52,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     runs = []
     for run in map(find_model, args.runs):
         for path in (run, baseline_folder(run)):
-            if path not in runs and (path == run or path.is_dir()):
+            if path not in runs and (path == run or (path / CONFIG).exists()):
                 runs.append(path)
     configs = [changed(load_config(run), settings) for run in runs]
     for run in runs:

@@ -115,6 +115,21 @@ def test_the_baseline_stands_beside_the_mann(tmp_path: Path, capsys: pytest.Capt
         assert checkpoint["step"] == 6
 
 
+@pytest.mark.parametrize("note", [False, True])
+def test_overwrite_leaves_no_baseline_to_evaluate(
+    tmp_path: Path, note: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its folder goes too, unless it holds a file of the user's; it is no run then."""
+    folder = tmp_path / "run"
+    assert run("train glyphs --baseline --steps 2 --no-evaluate --run", folder, SIZES) == 0
+    if note:
+        (folder / "lstm" / "notes.txt").write_text("mine")
+    assert run("train glyphs --overwrite --steps 1 --no-evaluate --run", folder, SIZES) == 0
+    assert (folder / "lstm").exists() == note
+    assert run("evaluate --episodes 4", folder) == 0
+    assert "LSTM: " not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_strings_are_trained_evaluated_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
