@@ -50,6 +50,9 @@ def test_training_ends_at_its_goal_and_says_what_was_learned(
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("The model ")
     assert "chance is 50.0%" in last
+    for options, step in (("", 4), ("--until 1 --steps 6", 6)):
+        assert run("train --resume --no-evaluate --run", tmp_path / "a", options) == 0
+        assert load_checkpoint(tmp_path / "a")["step"] == step  # type: ignore[index]
     assert refused(capsys, "train glyphs --until 1.5") == (
         "mannkern: --until: got 1.5, need an accuracy above 0, at most 1"
     )
