@@ -155,7 +155,8 @@ def test_the_data_are_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(glyphs, "load", None)
     model = mannkern.load("mann-glyphs")
     assert model.step > 0
-    for task in ("omniglot", "few-shot-omniglot"):
+    needing = [f"{name}omniglot" for name in ("", "few-shot-", "zero-shot-", "families-", "autoencoder-")]
+    for task in (*needing, "few-shot-images", "zero-shot-glyphs"):
         cls = registry.config_classes()[task]
         assert registry.kind_of(task).make_model(cls(task=task)) is not None
 

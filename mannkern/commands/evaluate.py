@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mannkern.commands.options import EVALUATION_MODULES, add_episodes, check_episodes, require
 from mannkern.commands.runs import baseline_folder, changed, check_run
+from mannkern.experiments.kind import Kind
 from mannkern.experiments.registry import KINDS, kind_of, load_config
+from mannkern.training.checkpoint import CONFIG
 from mannkern.training.config import RunConfig
 from mannkern.training.drawing import PICTURES
-from mannkern.training.errors import CommandError
+from mannkern.training.errors import CommandError, file_error, is_not_writable, one_line
 from mannkern.training.exported import find_model, is_exported, trained_models
 from mannkern.training.metrics import log_pictures
 from mannkern.training.processes import check_alone
@@ -25,7 +30,8 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
         "evaluate",
         help="measure trained runs of a task and compare them",
         description=f"Measures runs and prints a column for each, with 95% intervals: {measured}. Writes "
-        "evaluation.json and pictures into each run. The baseline of train --baseline, in RUN/lstm, is measured too. "
+        "evaluation.json and pictures into each run that can be written to. The baseline of train --baseline, in "
+        "RUN/lstm, is measured too. "
         f"Models that come with mannkern: {', '.join(trained_models()) or 'none'}.",
     )
     about = "folder of a run, file of an exported model, or name of a model that comes with mannkern"
@@ -46,7 +52,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     runs = []
     for run in map(find_model, args.runs):
         for path in (run, baseline_folder(run)):
-            if path not in runs and (path == run or path.is_dir()):
+            if path not in runs and (path == run or (path / CONFIG).exists()):
                 runs.append(path)
     configs = [changed(load_config(run), settings) for run in runs]
     for run in runs:
@@ -66,11 +72,20 @@ def report(runs: Sequence[Path], configs: Sequence[RunConfig], number: int) -> N
         use_threads(config)
         results.append(kind.evaluate(run, config, number))
     print("\n" + kind.table(results) + "\n")
-    drawn = [result for run, result in zip(runs, results, strict=True) if not is_exported(run)]
-    paths = kind.draw(drawn) if drawn else []
-    for path in paths:
-        print(path)
-    for result in drawn:
-        log_pictures(result.run, [path for path in paths if path.is_relative_to(result.run / PICTURES)], result.step)
+    try:
+        _draw(kind, [result for result in results if not is_exported(result.run) and os.access(result.run, os.W_OK)])
+    except OSError as error:
+        if not is_not_writable(error):
+            raise
+        print(one_line(f"warning: pictures are left out: {file_error(error)}"), file=sys.stderr)
     if kind.verdict is not None and not is_exported(runs[0]):
         print(kind.verdict(results[0]))
+
+
+def _draw(kind: Kind, results: Sequence[Any]) -> None:
+    """Draw into the folders of the runs, print the paths, and add the pictures to the runs' events."""
+    paths = kind.draw(results) if results else []
+    for path in paths:
+        print(path)
+    for result in results:
+        log_pictures(result.run, [path for path in paths if path.is_relative_to(result.run / PICTURES)], result.step)

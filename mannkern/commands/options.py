@@ -174,11 +174,16 @@ def check_episodes(episodes: int) -> None:
 
 
 def check_file(option: str, file: Path | None) -> None:
-    """Raises ``CommandError`` where ``file`` cannot be written: that is known before hours of work."""
+    """Raises ``CommandError`` where ``file`` cannot be written: that is known before hours of work.
+
+    It may replace a regular file, and neither a link nor a device, whose names others rely on.
+    """
     if file is None:
         return
-    if file.is_dir():
-        raise CommandError(f"--{option}: got {file}, need a file")
+    if file.is_symlink():
+        raise CommandError(f"--{option}: got {file}, a link, need a regular file")
+    if file.exists() and not file.is_file():
+        raise CommandError(f"--{option}: got {file}, need a regular file")
     folder = next(parent for parent in file.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise CommandError(f"--{option}: got {file}, need a file in a folder that can be written to")

@@ -141,11 +141,13 @@ def baseline_folder(run: Path) -> Path:
 
 
 def delete_run(run: Path) -> None:
-    """Delete what a run and its baseline write, and nothing else in their folders. Links are not followed."""
+    """Delete what a run and its baseline write, and the baseline's folder; nothing else. Links are not followed."""
     baseline = baseline_folder(run)
     if baseline.is_symlink():
         baseline.unlink()
     elif baseline.is_dir():
         with locked(baseline):
             delete_entries(baseline)
+        if not any(baseline.iterdir()):  # it may hold files of the user's
+            baseline.rmdir()
     delete_entries(run)

@@ -28,6 +28,7 @@ from mannkern.training.checkpoint import CHECKPOINT, CONFIG, load_checkpoint
 from mannkern.training.drawing import PICTURES
 from mannkern.training.errors import CommandError
 from mannkern.training.lock import LOCK, locked
+from mannkern.training.metrics import reached_goal
 from mannkern.training.processes import check_alone
 
 EMPTY = (LOCK, *ROWS)  # what a kill at the start leaves
@@ -79,7 +80,11 @@ def _train(root: Path, configs: dict[str, OneShotConfig], episodes: int) -> int:
     for folder, config in configs.items():
         name, run = ROWS[folder][0], root / folder
         state = load_checkpoint(run)
-        if state and (state["step"] >= config.step_limit or state["seconds"] >= config.second_limit):
+        if state and (
+            state["step"] >= config.step_limit
+            or state["seconds"] >= config.second_limit
+            or reached_goal(run, config, state["step"])
+        ):
             print(f"{name}: trained already, {state['step']:,} steps")
             continue
         print(f"{name} on {config.task}, in {run} (Ctrl-C stops and saves; the same command continues)", flush=True)

@@ -25,6 +25,11 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def is_not_writable(error: OSError) -> bool:
+    """Whether a place is read-only, for everybody or for this user."""
+    return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
 def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
     """Whether Python, PyTorch's allocator or the one of a GPU has no more memory."""
     return isinstance(error, MemoryError) or any(

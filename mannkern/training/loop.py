@@ -18,7 +18,7 @@ from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
 from mannkern.training.finite import ADVICE, NotFinite, first_bad, where_not_finite
 from mannkern.training.lock import locked
-from mannkern.training.metrics import Journal, empty_sums, layer_norms, step_sums, summarize
+from mannkern.training.metrics import Journal, empty_sums, layer_norms, reached_goal, step_sums, summarize
 from mannkern.training.progress import ProgressBar, StopSignals
 from mannkern.training.replica import replicate, seed_step
 from mannkern.training.restore import restore
@@ -97,7 +97,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
         began = time.perf_counter() - seconds
         saved = mark = time.perf_counter()
         steps_since_mark = 0
-        reached = False
+        reached = leads and reached_goal(run, config, step)  # a run that resumes
         while not is_over():
             batch = batches.take(step)
             set_learning_rate(config, optimizer, step)

@@ -73,6 +73,20 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return _read(run)[0]
 
 
+def reached_goal(run: Path, config: RunConfig, step: int) -> bool:
+    """Whether the validation of ``run`` at ``step`` reached the goal of ``config``, which may be another than before.
+
+    One at the end of a run alone does not count: an unbroken run has none there.
+    """
+    if step % config.validate_every:
+        return False
+    validations = [line for line in read_metrics(run) if (line["kind"], line["step"]) == ("validation", step)]
+    try:
+        return bool(validations) and config.is_reached(validations[-1])
+    except (KeyError, TypeError, AttributeError):  # a line that lacks numbers, as a damaged one may
+        return False
+
+
 def _read(run: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
     """The whole lines of ``metrics.jsonl``, and the damaged ones by their numbers.
 

@@ -10,9 +10,11 @@ from typing import Protocol
 
 from mannkern.files import write_json
 from mannkern.training.config import RunConfig
+from mannkern.training.errors import is_not_writable, one_line
 from mannkern.training.exported import is_exported
 
 EVALUATION = "evaluation.json"
+MOST_COLUMNS = 1 << 20  # of a terminal on which every table fits
 
 
 class Result(Protocol):
@@ -38,9 +40,19 @@ def run_names(results: Sequence[Result]) -> list[str]:
 
 
 def write_evaluation(run: Path, record: object) -> None:
-    """Write ``evaluation.json`` into the folder of a run. The file of an exported model stays alone."""
-    if not is_exported(run):
+    """Write ``evaluation.json`` into the folder of a run. The file of an exported model stays alone.
+
+    Where the folder cannot be written to, this warns on stderr: what was measured is still to be printed.
+    """
+    if is_exported(run):
+        return
+    try:
         write_json(run / EVALUATION, record)
+    except OSError as error:
+        if not is_not_writable(error):
+            raise
+        reason = f"so it gets no {EVALUATION} and no pictures: {error.strerror}"
+        print(one_line(f"warning: {run} cannot be written to, {reason}"), file=sys.stderr)
 
 
 def training_lines(results: Sequence[Result], unit: str) -> list[str]:
@@ -54,10 +66,11 @@ def training_lines(results: Sequence[Result], unit: str) -> list[str]:
 def side_by_side(columns: Sequence[Sequence[str]], left: int = 0) -> list[str]:
     """Columns of cells, the first of each its head -> the lines of a table, cells flush right but in ``left`` columns.
 
-    On a terminal the table is drawn by rich, where that is installed. In a file or a pipe it is plain text.
+    On a terminal the table is drawn by rich, where that is installed and the table fits. Else it is plain text.
     """
-    if is_rich():
-        return _draw(columns, left)
+    drawn = _draw(columns, left) if is_rich() else None
+    if drawn is not None:
+        return drawn
     widths = [max(map(len, column)) for column in columns]
     return [
         "   ".join(
@@ -73,7 +86,8 @@ def is_rich() -> bool:
     return sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
 
 
-def _draw(columns: Sequence[Sequence[str]], left: int) -> list[str]:
+def _draw(columns: Sequence[Sequence[str]], left: int) -> list[str] | None:
+    """The lines of a table in a frame; None where the terminal is too narrow, since rich would cut its cells."""
     from rich import box  # an extra
     from rich.console import Console
     from rich.table import Table
@@ -85,6 +99,8 @@ def _draw(columns: Sequence[Sequence[str]], left: int) -> list[str]:
     for row in list(zip(*columns, strict=True))[1:]:
         table.add_row(*map(Text, row))
     console = Console()
+    if console.measure(table, options=console.options.update(width=MOST_COLUMNS)).maximum > console.width:
+        return None
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip("\n").split("\n")

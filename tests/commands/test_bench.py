@@ -116,7 +116,7 @@ def test_loops_that_keep_too_much_take_fewer_episodes(
         ("--plot picture.doc", "--plot: got picture.doc, need a name that ends in .png, .svg or .pdf"),
         ("--plot /dev/null/picture.png", "--plot: got /dev/null/picture.png, need a file in a folder"),
         ("--json /dev/null/new/times.json", "--json: got /dev/null/new/times.json, need a file in a folder"),
-        ("--json tests", "--json: got tests, need a file"),
+        ("--json tests", "--json: got tests, need a regular file"),
         (f"--threads {10**5}", "--threads: got 100000, need at most 1024"),
         (f"--hidden {10**5}", "lower --batch, --steps, --inputs, --slots, --width, --heads, --hidden or --classes"),
         (f"--classes {10**9}", "GB are available"),

@@ -16,6 +16,7 @@ import torch
 from mannkern import files
 from mannkern.training import sizes
 from mannkern.training.checkpoint import load_checkpoint
+from mannkern.training.tables import write_evaluation
 from tests.commands.calls import COPY, FEW_SHOT, SIZES, refused, run
 
 TRAIN = f"train glyphs --steps 1 --no-evaluate {SIZES} --run"
@@ -166,6 +167,65 @@ def test_a_disk_that_is_really_full(small_disk: Path, capsys: pytest.CaptureFixt
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert "ead-only" in refused(capsys, "train --resume --steps 2 --no-evaluate --run", small_disk / "run")
     assert load_checkpoint(small_disk / "run") is not None
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is read-only after ``seal``."""
+    folder = tmp_path / "sealed"
+    folder.mkdir()
+    yield folder
+    if os.name == "posix" and os.getuid():
+        folder.chmod(0o755)
+    else:
+        subprocess.run(["umount", str(folder)], capture_output=True)
+
+
+def seal(folder: Path) -> None:
+    """Root may write where the permissions say nobody may, so for root the folder is mounted read-only."""
+    if os.name == "posix" and os.getuid():
+        folder.chmod(0o555)
+        return
+    for command in (["mount", "--bind", str(folder), str(folder)], ["mount", "-o", "remount,bind,ro", str(folder)]):
+        if os.name != "posix" or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("root needs to mount a folder read-only")
+
+
+def test_a_run_that_cannot_be_written_to_is_measured(
+    sealed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table is printed and nothing is written there; another run in the same command gets its files."""
+    assert run(TRAIN, sealed) == run(TRAIN, tmp_path / "other") == 0
+    before = sorted(sealed.rglob("*"))
+    seal(sealed)
+    capsys.readouterr()
+    assert run("evaluate --episodes 4", sealed) == 0
+    out, err = capsys.readouterr()
+    assert "instance" in out
+    assert ".png" not in out
+    warning = f"warning: {sealed} cannot be written to, so it gets no evaluation.json and no pictures: "
+    assert next(line for line in err.splitlines() if "episodes" not in line).startswith(warning)
+    assert len(err.splitlines()) == 2, "the other line is on few episodes"
+    assert run("evaluate --episodes 4", sealed, tmp_path / "other") == 0
+    assert str(tmp_path / "other" / "pictures" / "learning_curve.png") in capsys.readouterr().out
+    assert (tmp_path / "other" / "evaluation.json").exists()
+    assert sorted(sealed.rglob("*")) == before
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC])
+def test_an_evaluation_is_lost_to_a_full_disk_alone(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(path: Path, write: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(files, "write_atomically", fail)
+    if number == errno.ENOSPC:
+        with pytest.raises(OSError, match="No space"):
+            write_evaluation(tmp_path, {})
+    else:
+        write_evaluation(tmp_path, {})
+        assert f"no pictures: {os.strerror(number)}\n" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,13 @@
 """What the command line refuses: in one line, before it leaves anything behind."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from mannkern.commands import options
+from mannkern.commands.options import check_file
+from mannkern.training.errors import CommandError
 from tests.commands.calls import COPY, FEW_SHOT, SIZES, refused, run
 
 
@@ -139,3 +142,22 @@ def test_a_backend_of_the_environment_is_named(
     said = refused(capsys, "train glyphs --run", tmp_path / "run", SIZES)
     assert said.startswith("mannkern: MANNKERN_BACKEND: got 'nonsense', need 'auto' or one of ")
     assert not (tmp_path / "run").exists(), "a refused command leaves nothing"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has neither pipes nor links that anybody may make")
+@pytest.mark.parametrize("option", ["verify --list --json", "bench --batch 2 --json", "bench --batch 2 --plot"])
+def test_results_replace_no_link_and_no_device(tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As root, ``--json /dev/null`` made a file of the device for the whole system."""
+    pipe, link, gone, file = (tmp_path / f"{name}.png" for name in ("pipe", "link", "gone", "file"))
+    file.write_text("mine")
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    gone.symlink_to(tmp_path / "nothing")
+    name = option.rpartition("--")[2]
+    assert refused(capsys, option, pipe) == f"mannkern: --{name}: got {pipe}, need a regular file"
+    for path in (link, gone):
+        assert refused(capsys, option, path) == f"mannkern: --{name}: got {path}, a link, need a regular file"
+    assert file.read_text() == "mine"
+    with pytest.raises(CommandError, match=r"^--json: got /dev/null, need a regular file$"):
+        check_file("json", Path("/dev/null"))
+    check_file("json", file)

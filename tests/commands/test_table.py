@@ -79,6 +79,18 @@ def test_the_same_command_again_trains_nothing_and_a_longer_one_goes_on(
     assert steps(root) == [4] * 5
 
 
+@pytest.mark.slow
+def test_rows_that_reached_the_goal_are_not_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "table"
+    command = f"table glyphs --episodes 4 --run {root} {SIZES}"
+    for _ in range(2):
+        assert run(command, "--until 0.01 --steps 40") == 0
+        assert steps(root) == [4] * 5
+    assert capsys.readouterr().out.count("trained already, 4 steps") == 5
+    assert run(command, "--until 1 --steps 6") == 0
+    assert steps(root) == [6] * 5
+
+
 def test_a_table_that_was_stopped_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

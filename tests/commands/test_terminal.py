@@ -38,6 +38,21 @@ def test_a_terminal_gets_a_drawn_table() -> None:
     assert piped == "           us\nfirst     1.5\nsecond   12.5\n"
 
 
+@needs_rich
+@pytest.mark.parametrize("width", [20, 57, 58, 80])
+def test_a_narrow_terminal_loses_no_number_and_no_name(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame where it fits, which takes 58 columns here; else plain lines, which a terminal wraps."""
+    monkeypatch.setattr(tables, "is_rich", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns = [["instance", "1st"], ["MANN runs/glyphs-one", "95.4% ± 1.3%"], ["MANN runs/glyphs-two", "12.0% ± 0.8%"]]
+    lines = tables.side_by_side(columns)
+    text = "\n".join(lines)
+    assert all(cell in text for column in columns for cell in column)
+    assert "…" not in text
+    assert ("╭" in text) == (width >= 58)
+    assert len(lines) == (5 if width >= 58 else 2)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_who_reads_no_further_gets_no_error() -> None:

@@ -50,6 +50,9 @@ def test_training_ends_at_its_goal_and_says_what_was_learned(
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("The model ")
     assert "chance is 50.0%" in last
+    for options, step in (("", 4), ("--until 1 --steps 6", 6)):
+        assert run("train --resume --no-evaluate --run", tmp_path / "a", options) == 0
+        assert load_checkpoint(tmp_path / "a")["step"] == step  # type: ignore[index]
     assert refused(capsys, "train glyphs --until 1.5") == (
         "mannkern: --until: got 1.5, need an accuracy above 0, at most 1"
     )
@@ -113,6 +116,21 @@ def test_the_baseline_stands_beside_the_mann(tmp_path: Path, capsys: pytest.Capt
         checkpoint = load_checkpoint(part)
         assert checkpoint is not None
         assert checkpoint["step"] == 6
+
+
+@pytest.mark.parametrize("note", [False, True])
+def test_overwrite_leaves_no_baseline_to_evaluate(
+    tmp_path: Path, note: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its folder goes too, unless it holds a file of the user's; it is no run then."""
+    folder = tmp_path / "run"
+    assert run("train glyphs --baseline --steps 2 --no-evaluate --run", folder, SIZES) == 0
+    if note:
+        (folder / "lstm" / "notes.txt").write_text("mine")
+    assert run("train glyphs --overwrite --steps 1 --no-evaluate --run", folder, SIZES) == 0
+    assert (folder / "lstm").exists() == note
+    assert run("evaluate --episodes 4", folder) == 0
+    assert "LSTM: " not in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from mannkern.experiments.registry import train
 from mannkern.tasks import glyphs
 from mannkern.training import loop
 from mannkern.training.checkpoint import load_checkpoint
-from mannkern.training.config import RunConfig
+from mannkern.training.config import RunConfig, option
 from mannkern.training.errors import CommandError
 from mannkern.training.loop import Outcome
 from tests.training.parabola import Parabola, ParabolaConfig
@@ -116,6 +116,24 @@ def test_training_ends_when_a_validation_reaches_the_goal(tmp_path: Path) -> Non
 
     assert loop.train(Parabola(), Goal(steps=10, validate_every=4, threads=1), tmp_path) == Outcome(4, None)
     assert load_checkpoint(tmp_path)["step"] == 4  # type: ignore[index]
+
+
+def test_a_run_that_reached_its_goal_is_not_trained_again(tmp_path: Path) -> None:
+    """The goal is that of the command that resumes. A validation at the end alone does not count, as it is dropped."""
+
+    @dataclass(frozen=True)
+    class Goal(ParabolaConfig):
+        most: float = option(0.0, "the loss that is the goal; the parabola's validations have 0")
+
+        def is_reached(self, measured: Mapping[str, Any]) -> bool:
+            return bool(measured["loss"] <= self.most)
+
+    config = Goal(validate_every=4, threads=1)
+    for most, steps, wanted in ((0.0, 3, 3), (0.0, 10, 4), (0.0, 10, 4), (-1.0, 8, 8), (-1.0, 9, 9), (0.0, 20, 12)):
+        assert loop.train(Parabola(), replace(config, most=most, steps=steps), tmp_path) == Outcome(wanted, None)
+    lines = (tmp_path / "metrics.jsonl").read_text().replace('"loss": 0', '"lost": 0')
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    assert loop.train(Parabola(), replace(config, steps=20), tmp_path).step == 16, "a damaged line says nothing"
 
 
 def test_two_steps_by_hand(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from mannkern.experiments.autoencoder import pictures, report
 from mannkern.experiments.autoencoder.config import AutoencoderConfig
-from mannkern.experiments.autoencoder.experiment import AutoencoderExperiment
+from mannkern.experiments.autoencoder.experiment import AutoencoderExperiment, make_model
 from mannkern.experiments.kind import Kind
 
 KIND = Kind(
@@ -13,4 +13,5 @@ KIND = Kind(
     evaluate=report.evaluate,
     table=report.table,
     draw=pictures.draw_all,
+    build=make_model,
 )

@@ -46,6 +46,11 @@ def score(
     return measure(EncodedNeighbours(model.encoder, sampler.label_size).to(device), sampler, episodes, device)
 
 
+def make_model(config: AutoencoderConfig) -> Autoencoder:
+    """A new autoencoder, without the data."""
+    return Autoencoder(config.pixels, (config.hidden_size, config.hidden_size, config.width))
+
+
 class AutoencoderExperiment:
     """The loss is the mean binary cross entropy of a pixel, whose shade is a probability."""
 
@@ -61,7 +66,7 @@ class AutoencoderExperiment:
         self.unseen = DrawingSampler(split.test, seed=VALIDATION_SEED).sample(1000, 0)
 
     def make_model(self) -> Autoencoder:
-        return Autoencoder(self.config.pixels, (self.config.hidden_size, self.config.hidden_size, self.config.width))
+        return make_model(self.config)
 
     def sample(self, step: int, device: torch.device) -> Tensor:
         return self.sample_rows(step, device, slice(None))

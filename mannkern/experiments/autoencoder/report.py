@@ -11,10 +11,9 @@ from mannkern.experiments.autoencoder.experiment import SHAPES, AutoencoderExper
 from mannkern.experiments.one_shot import paper
 from mannkern.experiments.one_shot.report import accuracies, headline, instances
 from mannkern.experiments.one_shot.scores import Scores
-from mannkern.files import write_json
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.runtime import load_model, usable_device
-from mannkern.training.tables import EVALUATION, run_names, side_by_side, training_lines
+from mannkern.training.tables import run_names, side_by_side, training_lines, write_evaluation
 
 PAPER_ROW = "kNN, autoencoder"
 
@@ -43,7 +42,7 @@ def evaluate(run: Path, config: AutoencoderConfig, episodes: int = 1000) -> Eval
     by_classes = {str(classes): found.to_dict() for classes, found in scores.items()}
     for found in by_classes.values():
         del found["loss"]  # neighbours answer without probabilities
-    write_json(run / EVALUATION, record | {"unseen_by_classes": by_classes})
+    write_evaluation(run, record | {"unseen_by_classes": by_classes})
     return Evaluation(run, config, step, scores)
 
 

@@ -4,6 +4,7 @@ from mannkern.experiments.families import report
 from mannkern.experiments.families.config import FamiliesConfig
 from mannkern.experiments.families.experiment import FamiliesExperiment
 from mannkern.experiments.kind import Kind
+from mannkern.experiments.zero_shot.experiment import make_model
 
 KIND = Kind(
     tasks={"families-omniglot": FamiliesConfig, "families-glyphs": FamiliesConfig},
@@ -13,4 +14,5 @@ KIND = Kind(
     evaluate=report.evaluate,
     table=report.table,
     draw=report.draw_all,
+    build=make_model,
 )

@@ -9,12 +9,11 @@ from typing import NamedTuple
 from mannkern.experiments.families.config import FamiliesConfig
 from mannkern.experiments.families.experiment import FAMILIES, FamiliesExperiment
 from mannkern.experiments.few_shot.experiment import FewShotScores
-from mannkern.files import write_json
 from mannkern.training.drawing import INK, name_training_axis, panels_of, run_colour, save, side_legend
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.metrics import read_metrics
 from mannkern.training.runtime import load_model, usable_device
-from mannkern.training.tables import EVALUATION, run_names, side_by_side, training_lines
+from mannkern.training.tables import run_names, side_by_side, training_lines, write_evaluation
 
 
 class Evaluation(NamedTuple):
@@ -43,7 +42,7 @@ def evaluate(run: Path, config: FamiliesConfig, episodes: int = 1000) -> Evaluat
         "chance": 1 / config.classes,
         "unseen_by_family": {name: scores.to_dict() for name, scores in unseen.items()},
     }
-    write_json(run / EVALUATION, record)
+    write_evaluation(run, record)
     return Evaluation(run, config, step, unseen)
 
 

@@ -2,7 +2,7 @@
 
 from mannkern.experiments.few_shot_images import report
 from mannkern.experiments.few_shot_images.config import FewShotImagesConfig
-from mannkern.experiments.few_shot_images.experiment import FewShotImagesExperiment
+from mannkern.experiments.few_shot_images.experiment import FewShotImagesExperiment, make_model
 from mannkern.experiments.kind import Kind
 
 KIND = Kind(
@@ -13,4 +13,5 @@ KIND = Kind(
     evaluate=report.evaluate,
     table=report.table,
     draw=report.draw_all,
+    build=make_model,
 )

@@ -11,6 +11,24 @@ from mannkern.training.experiment import VALIDATION_SEED
 from mannkern.training.flags import command_error
 
 
+def make_model(config: FewShotImagesConfig) -> MetaMemoryNetwork:
+    """The network, without the data. Raises ``CommandError`` for impossible sizes."""
+    try:
+        return MetaMemoryNetwork(
+            ConvEmbedding(config.width, channels=3),
+            config.width,
+            config.classes,
+            hidden_size=config.hidden_size,
+            layers=config.layers,
+            steps=config.inner_steps,
+            step_size=config.step_size,
+            first_order=config.first_order,
+            backend=config.backend,
+        )
+    except ValueError as error:
+        raise command_error(error, config) from error
+
+
 class FewShotImagesExperiment(QueryExperiment):
     """C-way K-shot classification: trains on the classes of train.csv, validates on those of val.csv."""
 
@@ -38,19 +56,4 @@ class FewShotImagesExperiment(QueryExperiment):
             raise CommandError(f"images of {config.data}: {error}") from error
 
     def make_model(self) -> MetaMemoryNetwork:
-        """Raises ``CommandError`` for impossible sizes."""
-        config = self.config
-        try:
-            return MetaMemoryNetwork(
-                ConvEmbedding(config.width, channels=3),
-                config.width,
-                config.classes,
-                hidden_size=config.hidden_size,
-                layers=config.layers,
-                steps=config.inner_steps,
-                step_size=config.step_size,
-                first_order=config.first_order,
-                backend=config.backend,
-            )
-        except ValueError as error:
-            raise command_error(error, config) from error
+        return make_model(self.config)

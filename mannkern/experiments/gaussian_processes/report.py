@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from mannkern.experiments.gaussian_processes.config import GaussianProcessConfig
 from mannkern.experiments.gaussian_processes.experiment import FunctionScores, GaussianProcessExperiment, measure
-from mannkern.files import write_json
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.runtime import load_model, usable_device
-from mannkern.training.tables import EVALUATION, run_names, side_by_side, training_lines
+from mannkern.training.tables import run_names, side_by_side, training_lines, write_evaluation
 
 POINTS = (0, 1, 2, 5, 10, 20, 50, 100)
 
@@ -40,7 +39,7 @@ def evaluate(run: Path, config: GaussianProcessConfig, functions: int = 1000) ->
         **{name: getattr(config, name) for name in ("dimensions", "length", "length_scale", "noise")},
         **scores.to_dict(),
     }
-    write_json(run / EVALUATION, record)
+    write_evaluation(run, record)
     return Evaluation(run, config, step, scores)
 
 

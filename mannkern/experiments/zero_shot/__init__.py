@@ -3,7 +3,7 @@
 from mannkern.experiments.kind import Kind
 from mannkern.experiments.zero_shot import report
 from mannkern.experiments.zero_shot.config import ZeroShotConfig
-from mannkern.experiments.zero_shot.experiment import ZeroShotExperiment
+from mannkern.experiments.zero_shot.experiment import ZeroShotExperiment, make_model
 
 KIND = Kind(
     tasks={"zero-shot-omniglot": ZeroShotConfig, "zero-shot-glyphs": ZeroShotConfig},
@@ -13,4 +13,5 @@ KIND = Kind(
     evaluate=report.evaluate,
     table=report.table,
     draw=report.draw_all,
+    build=make_model,
 )

@@ -11,6 +11,7 @@ from mannkern.experiments.few_shot.experiment import MEASURED_QUERIES, QueryExpe
 from mannkern.experiments.zero_shot.config import ZeroShotConfig
 from mannkern.models import ConvEmbedding, MetaMemoryNetwork
 from mannkern.tasks import CharacterSplit, ZeroShotSampler, omniglot
+from mannkern.tasks.characters.descriptions import ATTRIBUTES
 from mannkern.training.experiment import VALIDATION_SEED
 from mannkern.training.flags import command_error
 
@@ -37,6 +38,27 @@ def sampler_of(config: ZeroShotConfig, images: Tensor, alphabets: Tensor | None,
         raise command_error(error, config) from error
 
 
+def make_model(config: ZeroShotConfig) -> MetaMemoryNetwork:
+    """Two layers embed a description; without the data. Raises ``CommandError`` for impossible sizes."""
+    described = ATTRIBUTES + (len(omniglot.ALPHABETS) if config.omniglot else 0)
+    describe = nn.Sequential(nn.Linear(described, config.width), nn.ReLU(), nn.Linear(config.width, config.width))
+    try:
+        return MetaMemoryNetwork(
+            ConvEmbedding(config.width),
+            config.width,
+            config.classes,
+            hidden_size=config.hidden_size,
+            layers=config.layers,
+            steps=config.inner_steps,
+            step_size=config.step_size,
+            first_order=config.first_order,
+            describe=describe,
+            backend=config.backend,
+        )
+    except ValueError as error:
+        raise command_error(error, config) from error
+
+
 class ZeroShotExperiment(QueryExperiment):
     """C-way zero-shot classification: cross entropy and accuracy over all queries."""
 
@@ -55,23 +77,4 @@ class ZeroShotExperiment(QueryExperiment):
         return sampler_of(self.config, self.split.test, self.alphabets and self.alphabets.test, seed=seed)
 
     def make_model(self) -> MetaMemoryNetwork:
-        """Two layers embed a description. Raises ``CommandError`` for impossible sizes."""
-        config = self.config
-        describe = nn.Sequential(
-            nn.Linear(self.sampler.description_size, config.width), nn.ReLU(), nn.Linear(config.width, config.width)
-        )
-        try:
-            return MetaMemoryNetwork(
-                ConvEmbedding(config.width),
-                config.width,
-                config.classes,
-                hidden_size=config.hidden_size,
-                layers=config.layers,
-                steps=config.inner_steps,
-                step_size=config.step_size,
-                first_order=config.first_order,
-                describe=describe,
-                backend=config.backend,
-            )
-        except ValueError as error:
-            raise command_error(error, config) from error
+        return make_model(self.config)

@@ -8,10 +8,9 @@ from mannkern.experiments.few_shot.experiment import measure
 from mannkern.experiments.unseen_report import Evaluation, draw_all, table
 from mannkern.experiments.zero_shot.config import ZeroShotConfig
 from mannkern.experiments.zero_shot.experiment import ZeroShotExperiment
-from mannkern.files import write_json
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.runtime import load_model, usable_device
-from mannkern.training.tables import EVALUATION
+from mannkern.training.tables import write_evaluation
 
 __all__ = ["Evaluation", "draw_all", "evaluate", "table"]
 
@@ -33,5 +32,5 @@ def evaluate(run: Path, config: ZeroShotConfig, episodes: int = 1000) -> Evaluat
         "chance": 1 / config.classes,
         "unseen": unseen.to_dict(),
     }
-    write_json(run / EVALUATION, record)
+    write_evaluation(run, record)
     return Evaluation(run, config, step, unseen)
