@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
@@ -85,7 +86,7 @@ def _train(root: Path, configs: dict[str, OneShotConfig], episodes: int) -> int:
         print(f"{name} on {config.task}, in {run} (Ctrl-C stops and saves; the same command continues)", flush=True)
         outcome = registry.train(config, run)
         if outcome.signal is not None:
-            again = f"python -m mannkern table {config.task} --run {root}"
+            again = f"python -m mannkern table {config.task} --run {shlex.quote(str(root))}"
             print(f"Stopped at step {outcome.step:,}; saved. Continue: {again}")
             return 128 + outcome.signal
     print(f"Evaluating, {episodes:,} each", flush=True)

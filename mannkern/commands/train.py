@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ def _train(config: RunConfig, run: Path, experiment: Experiment, args: argparse.
         outcome = registry.train(baseline, folder)
         runs.append(folder)
     if outcome.signal is not None:
-        print(f"Stopped at step {outcome.step:,}; saved. Continue: python -m mannkern train --run {run} --resume")
+        again = f"python -m mannkern train --run {shlex.quote(str(run))} --resume"
+        print(f"Stopped at step {outcome.step:,}; saved. Continue: {again}")
     if outcome.signal != signal.SIGTERM and not args.no_evaluate and processes.rank() == 0:
         print(f"Evaluating, {args.episodes:,} each (Ctrl-C skips it)", flush=True)
         report(runs, [load_config(path) for path in runs], args.episodes)
