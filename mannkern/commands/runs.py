@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from mannkern.commands.options import check_apply, with_recipe
+from mannkern.commands.options import check_apply, check_used, with_recipe
 from mannkern.experiments.recurrent import BASELINE
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, PREVIOUS, save_config
@@ -127,8 +127,13 @@ def resumed_run(run: Path, settings: dict[str, Any]) -> RunConfig:
 
 
 def changed(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
-    """``config`` with ``settings`` in place of its own. Raises ``CommandError`` for an impossible value."""
+    """``config`` with ``settings`` in place of its own.
+
+    Raises ``CommandError`` for an impossible value, and for one that has no effect with the run's task or model.
+    """
     check_apply(type(config), settings)
+    new = {name: value for name, value in settings.items() if value != getattr(config, name)}
+    check_used(type(config), {"task": config.task, "model": config.model} | new)
     try:
         return replace(config, **settings)
     except ValueError as error:

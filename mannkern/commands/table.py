@@ -16,6 +16,7 @@ from mannkern.commands.options import (
     add_episodes,
     add_groups,
     check_episodes,
+    check_used,
     require,
     settings_of,
     with_recipe,
@@ -122,6 +123,7 @@ def _rows(root: Path, settings: dict[str, Any], overwrite: bool) -> tuple[dict[s
     if begun_rows:
         base = resumed_settings(root / first, settings)
     else:  # the recipe's settings for a MANN, which the rows of other models ignore
+        check_used(OneShotConfig, settings)
         base = new_settings(with_recipe(OneShotConfig, settings) | ROWS[first][1])
     if base.task not in one_shot.KIND.tasks:
         raise CommandError(f"{root / first} holds a run on {base.task}, no row of the table; choose another --run")

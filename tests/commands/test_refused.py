@@ -82,6 +82,16 @@ def test_tasks_do_not_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "do not compare" in refused(capsys, "evaluate", tmp_path / "c", tmp_path / "d")
 
 
+def test_a_setting_without_effect_is_refused_of_a_run_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run("train glyphs --steps 0 --no-evaluate --run", folder, SIZES) == 0
+    before = (folder / "config.json").read_bytes()
+    for command in ("train --resume --data x --run", "evaluate --data x"):
+        said = refused(capsys, command, folder)
+        assert said.startswith("mannkern: --data does not apply to glyphs, only to omniglot")
+    assert (folder / "config.json").read_bytes() == before
+
+
 def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = f"--run {tmp_path / 'new'} --threads 1"
     assert "--data" in refused(capsys, "train omniglot", new)
