@@ -14,7 +14,7 @@ from mannkern.experiments.recurrent import BASELINE
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, PREVIOUS, save_config
 from mannkern.training.config import CHANGEABLE, RunConfig
-from mannkern.training.entries import check_entries, delete_entries, holds_anything
+from mannkern.training.entries import check_entries, delete_entries, delete_leftovers, holds_anything
 from mannkern.training.errors import CommandError
 from mannkern.training.flags import command_error, flag
 from mannkern.training.lock import LOCK, locked
@@ -105,8 +105,9 @@ def begun(run: Path, config: RunConfig, overwrite: bool) -> Iterator[None]:
 
 @contextmanager
 def resumed(run: Path, config: RunConfig) -> Iterator[None]:
-    """A context in which ``run`` is locked and has the settings ``config``."""
+    """A context in which ``run`` is locked and has the settings ``config``. What a kill left behind is deleted."""
     with locked(run):
+        delete_leftovers(run)
         save_config(run, config)
         yield
 
