@@ -54,7 +54,15 @@ def resumed_settings(run: Path, settings: dict[str, Any]) -> RunConfig:
 
 
 def check_run(run: Path, links: bool = False) -> None:
-    """Raises ``CommandError`` where a name of the run, or of its baseline, is a link or is taken by something else."""
+    """Raises ``CommandError`` where a name of the run, or of its baseline, is a link or is taken by something else.
+
+    Also where the run's own name is not UTF-8.
+    """
+    try:
+        str(run).encode()
+    except UnicodeEncodeError:
+        need = "got a name that is not UTF-8, which TensorBoard cannot write; choose another --run"
+        raise CommandError(f"{run}: {need}") from None
     check_entries(run, BASELINE, links=links)
     baseline = baseline_folder(run)
     if baseline.is_dir() and not baseline.is_symlink():

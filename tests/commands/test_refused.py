@@ -1,9 +1,11 @@
 """What the command line refuses: in one line, before it leaves anything behind."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from mannkern.__main__ import main
 from mannkern.commands import options
 from tests.commands.calls import COPY, FEW_SHOT, SIZES, refused, run
 
@@ -115,6 +117,24 @@ def test_sizes_and_devices_that_cannot_be(tmp_path: Path, capsys: pytest.Capture
         assert said.startswith(f"mannkern: {option.split()[0]}")
     assert not (tmp_path / "run").exists(), "a refused command leaves nothing"
     assert run("train glyphs --steps 1 --no-evaluate --run", tmp_path / "run", SIZES) == 0, "the mended command runs"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+def test_a_folder_whose_name_is_no_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux takes any bytes as a name, TensorBoard does not."""
+    monkeypatch.chdir(tmp_path)
+    said = r"mannkern: run\udcff: got a name that is not UTF-8, which TensorBoard cannot write; choose another --run"
+    for command in ("train", "table"):
+        assert main([command, "glyphs", *SIZES.split(), "--steps", "0", "--run", "run\udcff"]) == 2
+        assert "got a name that is not UTF-8" in capsys.readouterr().err.splitlines()[-1]
+        assert not any(tmp_path.iterdir()), "a refused command leaves nothing"
+    assert run("train glyphs --steps 0 --no-evaluate --run run", SIZES) == 0
+    Path("run").rename("run\udcff")
+    for arguments in (["train", "--resume", "--run"], ["evaluate"]):
+        assert main([*arguments, "run\udcff"]) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == said
 
 
 def test_a_folder_that_is_not_omniglot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
