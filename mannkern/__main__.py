@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     After an error, which is one line on stderr, 2, or 1 where a disk is full; after Ctrl-C 130; 141 where nobody reads
     the output to its end.
     """
+    _mend_streams()
     about = "Train, evaluate and verify memory-augmented neural networks with fused memory operations."
     parser: argparse.ArgumentParser = Parser(prog="python -m mannkern", description=about)
     parser.add_argument("--version", action="version", version=f"mannkern {mannkern.__version__}")
@@ -55,6 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nmannkern: interrupted", file=sys.stderr)
         return 130
+
+
+def _mend_streams() -> None:
+    """Let every print succeed: a closed stream is one that nobody reads, and a sign that the encoding lacks is "?"."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this process
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
+    reconfigure = getattr(sys.stdout, "reconfigure", None)  # a notebook's stream has none, and needs none
+    if reconfigure is not None:
+        reconfigure(errors="replace")
 
 
 def command_line() -> int:

@@ -50,7 +50,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], previous:
 
 
 def user_cache() -> Path:
-    """The user's folder for what may be deleted: ``$XDG_CACHE_HOME/mannkern`` or ``~/.cache/mannkern``."""
+    """The user's folder for what may be deleted: ``$XDG_CACHE_HOME/mannkern`` or ``~/.cache/mannkern``.
+
+    Raises ``RuntimeError`` where the variable is not set and the user has no home.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mannkern"
 
 

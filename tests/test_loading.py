@@ -184,5 +184,13 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
     ):
         with pytest.raises(error, match=f"^device: {message}"):
             mannkern.load("mann-glyphs", device=device)  # type: ignore[arg-type]
+    (tmp_path / "checkpoint.pt").write_bytes(b"content")
+    need = "it is no folder; need the folder of a run, or a file of .safetensors that export wrote"
+    with pytest.raises(ValueError, match=rf"^run_or_name: no run at {tmp_path / 'checkpoint.pt'}: {need}$"):
+        mannkern.load(tmp_path / "checkpoint.pt")
+    (tmp_path / "config.json").write_text('{"task": "parity"}')
+    own = "; a task of your own is known after its register_task has run in this process"
+    with pytest.raises(ValueError, match=rf"--task: got parity, need one of .*few-shot-glyphs.*{own}$"):
+        mannkern.load(tmp_path)
     with pytest.raises(TypeError, match=r"^run_or_name: got int"):
         mannkern.load(3)  # type: ignore[arg-type]

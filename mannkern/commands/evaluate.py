@@ -59,7 +59,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
         if not is_exported(run):
             check_run(run)
     if len({config.comparable for config in configs}) > 1:
-        raise CommandError("runs differ in task or in the sizes of their data: their results do not compare")
+        raise CommandError("runs differ in task, in their data or in its sizes: their results do not compare")
     report(runs, configs, args.episodes)
     return 0
 

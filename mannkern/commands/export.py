@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 
 from mannkern.experiments.registry import kind_of, load_config
@@ -41,9 +42,8 @@ def run_export(args: argparse.Namespace) -> int:
     config = load_config(args.run)
     checkpoint = load_checkpoint(args.run)
     if checkpoint is None:
-        raise CommandError(
-            f"{args.run / CHECKPOINT}: no such file; train it: python -m mannkern train --run {args.run}"
-        )
+        again = f"python -m mannkern train --run {shlex.quote(str(args.run))} --resume"
+        raise CommandError(f"{args.run / CHECKPOINT}: no such file; train it: {again}")
     restored(args.run, checkpoint, lambda: kind_of(config.task).make_model(config))  # only to know that it fits
     write_exported(path, checkpoint["model"], config, checkpoint["step"])
     print(

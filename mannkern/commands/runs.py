@@ -9,12 +9,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from mannkern.commands.options import check_apply, with_recipe
+from mannkern.commands.options import check_apply, check_used, with_recipe
 from mannkern.experiments.recurrent import BASELINE
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, PREVIOUS, save_config
 from mannkern.training.config import CHANGEABLE, RunConfig
-from mannkern.training.entries import check_entries, delete_entries, holds_anything
+from mannkern.training.entries import check_entries, delete_entries, delete_leftovers, holds_anything
 from mannkern.training.errors import CommandError
 from mannkern.training.flags import command_error, flag
 from mannkern.training.lock import LOCK, locked
@@ -54,7 +54,15 @@ def resumed_settings(run: Path, settings: dict[str, Any]) -> RunConfig:
 
 
 def check_run(run: Path, links: bool = False) -> None:
-    """Raises ``CommandError`` where a name of the run, or of its baseline, is a link or is taken by something else."""
+    """Raises ``CommandError`` where a name of the run, or of its baseline, is a link or is taken by something else.
+
+    Also where the run's own name is not UTF-8.
+    """
+    try:
+        str(run).encode()
+    except UnicodeEncodeError:
+        need = "got a name that is not UTF-8, which TensorBoard cannot write; choose another --run"
+        raise CommandError(f"{run}: {need}") from None
     check_entries(run, BASELINE, links=links)
     baseline = baseline_folder(run)
     if baseline.is_dir() and not baseline.is_symlink():
@@ -105,8 +113,9 @@ def begun(run: Path, config: RunConfig, overwrite: bool) -> Iterator[None]:
 
 @contextmanager
 def resumed(run: Path, config: RunConfig) -> Iterator[None]:
-    """A context in which ``run`` is locked and has the settings ``config``."""
+    """A context in which ``run`` is locked and has the settings ``config``. What a kill left behind is deleted."""
     with locked(run):
+        delete_leftovers(run)
         save_config(run, config)
         yield
 
@@ -127,8 +136,13 @@ def resumed_run(run: Path, settings: dict[str, Any]) -> RunConfig:
 
 
 def changed(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
-    """``config`` with ``settings`` in place of its own. Raises ``CommandError`` for an impossible value."""
+    """``config`` with ``settings`` in place of its own.
+
+    Raises ``CommandError`` for an impossible value, and for one that has no effect with the run's task or model.
+    """
     check_apply(type(config), settings)
+    new = {name: value for name, value in settings.items() if value != getattr(config, name)}
+    check_used(type(config), {"task": config.task, "model": config.model} | new)
     try:
         return replace(config, **settings)
     except ValueError as error:

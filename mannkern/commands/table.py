@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,6 +16,7 @@ from mannkern.commands.options import (
     add_episodes,
     add_groups,
     check_episodes,
+    check_used,
     require,
     settings_of,
     with_recipe,
@@ -90,7 +92,7 @@ def _train(root: Path, configs: dict[str, OneShotConfig], episodes: int) -> int:
         print(f"{name} on {config.task}, in {run} (Ctrl-C stops and saves; the same command continues)", flush=True)
         outcome = registry.train(config, run)
         if outcome.signal is not None:
-            again = f"python -m mannkern table {config.task} --run {root}"
+            again = f"python -m mannkern table {config.task} --run {shlex.quote(str(root))}"
             print(f"Stopped at step {outcome.step:,}; saved. Continue: {again}")
             return 128 + outcome.signal
     print(f"Evaluating, {episodes:,} each", flush=True)
@@ -126,6 +128,7 @@ def _rows(root: Path, settings: dict[str, Any], overwrite: bool) -> tuple[dict[s
     if begun_rows:
         base = resumed_settings(root / first, settings)
     else:  # the recipe's settings for a MANN, which the rows of other models ignore
+        check_used(OneShotConfig, settings)
         base = new_settings(with_recipe(OneShotConfig, settings) | ROWS[first][1])
     if base.task not in one_shot.KIND.tasks:
         raise CommandError(f"{root / first} holds a run on {base.task}, no row of the table; choose another --run")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from mannkern.commands.runs import (
 from mannkern.experiments import registry
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
 from mannkern.training import processes
-from mannkern.training.checkpoint import save_config
+from mannkern.training.checkpoint import CONFIG
 from mannkern.training.config import RunConfig
 from mannkern.training.experiment import Experiment
 from mannkern.training.flags import flag
@@ -93,15 +95,25 @@ def _train(config: RunConfig, run: Path, experiment: Experiment, args: argparse.
     baseline = config.baseline_at(outcome.step) if outcome.signal is None else None
     if baseline is not None:
         folder = baseline_folder(run)
+        if "threads" not in vars(args):
+            kept = _threads_of(folder, baseline) if processes.rank() == 0 else None
+            baseline = replace(baseline, threads=processes.share(kept))
         if processes.rank() == 0:
             folder.mkdir(exist_ok=True)
-            save_config(folder, baseline)
+            with resumed(folder, baseline):
+                pass  # training takes the lock again
         print(f"{baseline.model.upper()} on the same data, in {folder}")
         outcome = registry.train(baseline, folder)
         runs.append(folder)
     if outcome.signal is not None:
-        print(f"Stopped at step {outcome.step:,}; saved. Continue: python -m mannkern train --run {run} --resume")
+        again = f"python -m mannkern train --run {shlex.quote(str(run))} --resume"
+        print(f"Stopped at step {outcome.step:,}; saved. Continue: {again}")
     if outcome.signal != signal.SIGTERM and not args.no_evaluate and processes.rank() == 0:
         print(f"Evaluating, {args.episodes:,} each (Ctrl-C skips it)", flush=True)
         report(runs, [load_config(path) for path in runs], args.episodes)
     return 0 if outcome.signal is None else 128 + outcome.signal
+
+
+def _threads_of(folder: Path, config: RunConfig) -> int | None:
+    """The threads that the run in ``folder`` began with, on which its sums depend; of a new one those of ``config``."""
+    return load_config(folder).threads if (folder / CONFIG).exists() else config.threads

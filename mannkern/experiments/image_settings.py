@@ -64,6 +64,11 @@ class ImageSettings(CharacterConfig):
     def max_shift(self) -> float:
         return SHIFT * min(self.image_shape[-2:])
 
+    @property
+    def source(self) -> tuple[str, float]:
+        """Which images there are, and which of them are held out: runs compare only where both are the same."""
+        return os.path.realpath(self.data or ""), self.held_out
+
     def check_new(self) -> None:
         super().check_new()
         if self.data is None:

@@ -71,7 +71,8 @@ def load_config(run: Path) -> RunConfig:
     values = read_config(run)
     classes, task = config_classes(), values.get("task", DEFAULT_TASK)
     if not isinstance(task, str) or task not in classes:
-        raise CommandError(f"{run / CONFIG}: --task: got {task}, need one of {', '.join(classes)}")
+        own = "a task of your own is known after its register_task has run in this process"
+        raise CommandError(f"{run / CONFIG}: --task: got {task}, need one of {', '.join(classes)}; {own}")
     try:
         return classes[task].from_dict(values)
     except ValueError as error:

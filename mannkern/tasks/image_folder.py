@@ -11,14 +11,14 @@ import io
 import os
 import random
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mannkern.files import load_tensors, read_bounded, save_tensors, user_cache, write_atomically
+from mannkern.files import read_bounded
+from mannkern.tasks.cache import cached
 from mannkern.tasks.characters.image_set import ImageSet
 from mannkern.tasks.characters.sources import refused
 
@@ -61,10 +61,12 @@ def load(
     held_out: share of the classes that are kept for testing, at least one, drawn by a fixed seed; without effect where
               the folder has ``train`` and ``test``
     cache:    folder for the decoded images, default ``$XDG_CACHE_HOME/mannkern`` or ``~/.cache/mannkern``. The SHA-256
-              of all names and contents is part of the file's name, so changed images are decoded again
+              of all names and contents is part of the file's name, so changed images are decoded again. Where the
+              default cannot be written, one line on stderr says so
 
-    Raises FileNotFoundError where there is no such folder, ValueError where it has other contents, and ImportError
-    where Pillow is missing. A failed call leaves nothing in the cache.
+    Raises FileNotFoundError where there is no such folder, ValueError where it has other contents, ImportError where
+    Pillow is missing, and OSError where a disk is full or a given ``cache`` cannot be written. A failed call leaves
+    nothing in the cache.
     """
     classes = image_files(root)
     paths = [path for files in classes.values() for path in files]
@@ -77,13 +79,8 @@ def load(
     for path in paths:
         content = _read(path)
         digest.update(os.fsencode(path.relative_to(root)) + f"\0{len(content)}\0".encode() + content)
-    folder = Path(cache) if cache is not None else user_cache()
-    file = folder / f"{_CACHE_FORMAT}-{digest.hexdigest()[:32]}.pt"
-    pixels = _read_cache(file, (len(paths), *shape))
-    if pixels is None:
-        pixels = read_images(paths, shape, invert)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, partial(save_tensors, pixels))
+    name = f"{_CACHE_FORMAT}-{digest.hexdigest()[:32]}.pt"
+    pixels = cached(cache, name, (len(paths), *shape), lambda: read_images(paths, shape, invert))
     return _split(classes, pixels, held_out)
 
 
@@ -199,12 +196,3 @@ def _split(classes: dict[str, list[Path]], pixels: Tensor, held_out: float) -> I
     short = [name.rpartition("/")[2] for name in names]
     by_part = [[name for name, place in zip(short, test, strict=True) if place == kept] for kept in (False, True)]
     return ImageSplit(parts[0], parts[1], by_part[0], by_part[1], not given)
-
-
-def _read_cache(path: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """The images of an undamaged cache file, otherwise None, so that the images are decoded again."""
-    try:
-        pixels = load_tensors(path)
-    except (OSError, ValueError):
-        return None
-    return pixels if isinstance(pixels, Tensor) and pixels.shape == shape and pixels.dtype == torch.uint8 else None

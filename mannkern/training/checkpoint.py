@@ -10,7 +10,7 @@ from typing import Any
 from mannkern.files import load_tensors, save_tensors, write_atomically, write_json
 from mannkern.training.config import RunConfig, current_names
 from mannkern.training.errors import CommandError
-from mannkern.training.exported import exported_settings, exported_state, is_exported
+from mannkern.training.exported import SUFFIX, exported_settings, exported_state, is_exported
 
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -82,7 +82,10 @@ def read_config(run: Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
     except FileNotFoundError:
         raise CommandError(f"no run at {run}: it has no {CONFIG}") from None
-    except (ValueError, NotADirectoryError, RecursionError) as error:
+    except NotADirectoryError:
+        need = f"the folder of a run, or a file of {SUFFIX} that export wrote"
+        raise CommandError(f"no run at {run}: it is no folder; need {need}") from None
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"no run at {run}: {error}") from None
     if not isinstance(values, dict):
         raise CommandError(f"no run at {run}: {path} holds no settings")

@@ -42,11 +42,16 @@ def delete_entries(run: Path) -> None:
             (run / name).unlink()
         elif (run / name).exists():
             shutil.rmtree(run / name)
-    for path in leftovers(run):
-        path.unlink(missing_ok=True)
+    delete_leftovers(run)
     for name in FILES:
         if name != LOCK:
             (run / name).unlink(missing_ok=True)
+
+
+def delete_leftovers(run: Path) -> None:
+    """Delete the ``leftovers``. The run has to be locked: another process may be writing them."""
+    for path in leftovers(run):
+        path.unlink(missing_ok=True)
 
 
 def leftovers(run: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +108,8 @@ def load_trained(run: Path, make_model: Callable[[], nn.Module], device: torch.d
     with torch.device("cpu"):
         checkpoint = load_checkpoint(run)
         if checkpoint is None:
-            raise CommandError(f"{run} has no checkpoint yet; train it: python -m mannkern train --run {run} --resume")
+            again = f"python -m mannkern train --run {shlex.quote(str(run))} --resume"
+            raise CommandError(f"{run} has no checkpoint yet; train it: {again}")
         with default_dtype_of(checkpoint["model"]):
             model = restored(run, checkpoint, make_model)
     return model.to(device), checkpoint["step"]

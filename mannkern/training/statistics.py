@@ -10,8 +10,9 @@ NORMAL_95 = 1.96  # standard errors on either side of a mean
 
 
 def mean_and_interval(values: Tensor) -> tuple[float, float]:
-    """values (n,) -> their mean, and half the width of its 95% interval."""
-    return float(values.mean()), NORMAL_95 * float(values.std()) / math.sqrt(len(values))
+    """values (n,) -> their mean, and half the width of its 95% interval; NaN where there is one value alone."""
+    deviation = float(values.std()) if len(values) > 1 else math.nan
+    return float(values.mean()), NORMAL_95 * deviation / math.sqrt(len(values))
 
 
 def means_and_intervals(values: Tensor) -> tuple[list[float], list[float]]:

@@ -95,6 +95,17 @@ def test_a_resumed_run_keeps_its_settings_where_the_new_ones_are_refused(
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 
+def test_what_a_kill_left_behind_is_deleted(tmp_path: Path) -> None:
+    """A kill in the middle of a checkpoint leaves its temporary file. What is not the run's own stays."""
+    assert run(TRAIN, tmp_path, "--baseline") == 0
+    for folder in (tmp_path, tmp_path / "lstm"):
+        for name in ("checkpoint.pt.0a1b2c3d.tmp", "metrics.jsonl.0a1b2c3d.tmp", "mine.tmp"):
+            (folder / name).write_bytes(b"half")
+    assert run("train --resume --no-evaluate --run", tmp_path) == 0
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.tmp"))
+    assert left == ["lstm/mine.tmp", "mine.tmp"]
+
+
 def test_a_place_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--run /dev/null/x: /dev/null is not a folder" in refused(capsys, TRAIN, "/dev/null/x")
     assert "no run at" in refused(capsys, "train --resume --run /dev/null/x")

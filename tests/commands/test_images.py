@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 
 import mannkern
 from mannkern.__main__ import main
+from mannkern.commands.runs import changed
+from mannkern.experiments.registry import load_config
 from tests.commands.calls import FEW_SHOT, SIZES, refused, run
 
 
@@ -53,6 +56,29 @@ def test_a_small_class_makes_episodes_shorter(data: Path, tmp_path: Path, capsys
     assert run(f"train images --data {data} --steps 1 --no-evaluate --run", tmp_path / "run", sizes) == 0
     assert "A class has only 7 images, so an episode shows 7 of each." in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "config.json").read_text())["length"] == 14
+
+
+@pytest.mark.parametrize(("task", "sizes"), [("images", SIZES), ("few-shot-folder", FEW_SHOT)])
+def test_runs_on_other_images_do_not_compare(
+    data: Path, tmp_path: Path, task: str, sizes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The images of an episode depend on the folder, and on which of its classes are held out."""
+    shutil.copytree(data, tmp_path / "copy")
+    (tmp_path / "link").symlink_to(data)
+    for name, options in (
+        ("first", f"--data {data}"),
+        ("again", f"--data {tmp_path / 'link'}"),
+        ("other", f"--data {tmp_path / 'copy'}"),
+        ("share", f"--data {data} --held-out 0.4"),
+    ):
+        assert run(f"train {task} {options} --steps 0 --no-evaluate --run", tmp_path / name, sizes) == 0
+    for name in ("other", "share"):
+        said = refused(capsys, "evaluate --episodes 4", tmp_path / "first", tmp_path / name)
+        assert said == "mannkern: runs differ in task, in their data or in its sizes: their results do not compare"
+    configs = [load_config(tmp_path / name) for name in ("first", "again", "other")]
+    assert configs[0].comparable == configs[1].comparable
+    moved = [changed(config, {"data": str(data)}) for config in configs]
+    assert len({config.comparable for config in moved}) == 1, "evaluate --data gives all the same folder"
 
 
 @pytest.mark.parametrize("model", ["matching", "meta-memory"])

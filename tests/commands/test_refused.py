@@ -1,10 +1,12 @@
 """What the command line refuses: in one line, before it leaves anything behind."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from mannkern.__main__ import main
 from mannkern.commands import options
 from mannkern.commands.options import check_file
 from mannkern.training.errors import CommandError
@@ -85,6 +87,16 @@ def test_tasks_do_not_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "do not compare" in refused(capsys, "evaluate", tmp_path / "c", tmp_path / "d")
 
 
+def test_a_setting_without_effect_is_refused_of_a_run_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run("train glyphs --steps 0 --no-evaluate --run", folder, SIZES) == 0
+    before = (folder / "config.json").read_bytes()
+    for command in ("train --resume --data x --run", "evaluate --data x"):
+        said = refused(capsys, command, folder)
+        assert said.startswith("mannkern: --data does not apply to glyphs, only to omniglot")
+    assert (folder / "config.json").read_bytes() == before
+
+
 def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = f"--run {tmp_path / 'new'} --threads 1"
     assert "--data" in refused(capsys, "train omniglot", new)
@@ -108,6 +120,24 @@ def test_sizes_and_devices_that_cannot_be(tmp_path: Path, capsys: pytest.Capture
         assert said.startswith(f"mannkern: {option.split()[0]}")
     assert not (tmp_path / "run").exists(), "a refused command leaves nothing"
     assert run("train glyphs --steps 1 --no-evaluate --run", tmp_path / "run", SIZES) == 0, "the mended command runs"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+def test_a_folder_whose_name_is_no_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux takes any bytes as a name, TensorBoard does not."""
+    monkeypatch.chdir(tmp_path)
+    said = r"mannkern: run\udcff: got a name that is not UTF-8, which TensorBoard cannot write; choose another --run"
+    for command in ("train", "table"):
+        assert main([command, "glyphs", *SIZES.split(), "--steps", "0", "--run", "run\udcff"]) == 2
+        assert "got a name that is not UTF-8" in capsys.readouterr().err.splitlines()[-1]
+        assert not any(tmp_path.iterdir()), "a refused command leaves nothing"
+    assert run("train glyphs --steps 0 --no-evaluate --run run", SIZES) == 0
+    Path("run").rename("run\udcff")
+    for arguments in (["train", "--resume", "--run"], ["evaluate"]):
+        assert main([*arguments, "run\udcff"]) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == said
 
 
 def test_a_folder_that_is_not_omniglot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,6 +136,19 @@ def test_a_row_trained_otherwise_is_refused(tmp_path: Path, capsys: pytest.Captu
     assert f"{root / 'mann'} was trained with --seed 1, not 0" in refused(capsys, "table --run", root)
 
 
+def test_settings_without_effect_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As ``train`` refuses them, in a new table and in one that goes on."""
+    said = "mannkern: --data does not apply to glyphs, only to omniglot"
+    new = f"--steps 0 --run {tmp_path / 'new'} {SIZES}"
+    assert said in refused(capsys, "table --data x --split alphabets", new)
+    assert "--split does not apply" in refused(capsys, "table --split alphabets", new)
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
+    assert run("train glyphs --steps 0 --no-evaluate --run", tmp_path / "feedforward", SIZES, "--model mann") == 0
+    path = tmp_path / "feedforward" / "config.json"
+    path.write_text(path.read_text().replace('"model": "mann"', '"model": "feedforward"'))
+    assert said in refused(capsys, "table --data x --run", tmp_path)
+
+
 def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = f"--run {tmp_path / 'new'} --threads 1"
     assert "--data" in refused(capsys, "table omniglot", new)

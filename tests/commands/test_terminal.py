@@ -1,15 +1,19 @@
-"""Tables on a terminal and in a file: ``verify`` in a real pseudo-terminal, and through a pipe."""
+"""What is printed: on a terminal, through a pipe, and where nobody can read it."""
 
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mannkern.training import tables
+from mannkern.training.checkpoint import load_checkpoint
+from tests.commands.calls import SIZES, run
 
 COLUMNS = [["", "first", "second"], ["us", "1.5", "12.5"]]
 needs_rich = pytest.mark.skipif(importlib.util.find_spec("rich") is None, reason="rich is not installed")
@@ -51,6 +55,27 @@ def test_a_narrow_terminal_loses_no_number_and_no_name(width: int, monkeypatch: 
     assert "…" not in text
     assert ("╭" in text) == (width >= 58)
     assert len(lines) == (5 if width >= 58 else 2)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_closed_stream_keeps_no_command_from_its_work(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python has None for a stream that its parent closed, as ``2>&-`` does in a shell."""
+    monkeypatch.setattr(sys, name, None)
+    assert run("train glyphs --steps 1 --run", tmp_path, SIZES) == 0
+    getattr(sys, name).close()
+    assert load_checkpoint(tmp_path)["step"] == 1  # type: ignore[index]
+    assert (tmp_path / "evaluation.json").exists()
+
+
+def test_what_a_terminal_cannot_show_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with PYTHONIOENCODING=ascii."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    assert run("train glyphs --steps 1 --run", tmp_path, SIZES) == 0
+    sys.stdout.flush()
+    assert b"20 episodes, ? half a 95% interval" in written.getvalue()
 
 
 @pytest.mark.slow

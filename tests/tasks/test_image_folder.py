@@ -61,6 +61,17 @@ def test_they_are_decoded_once_and_anew_after_a_change(
     assert len(list(cache.iterdir())) == 3
 
 
+def test_without_a_cache_they_are_decoded_each_time(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("no folder")
+    first = load(root, (6, 8), cache=tmp_path / "cache")
+    assert torch.equal(load(root, (6, 8)).train.pixels, first.train.pixels)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"mannkern: {tmp_path / 'file' / 'mannkern'}: cannot be written (Not a directory)")
+
+
 def test_a_folder_with_train_and_test_is_split_already(tmp_path: Path) -> None:
     for part, classes in (("train", "ab"), ("test", "cd")):
         for name in classes:

@@ -1,6 +1,7 @@
 """Means and their 95% intervals."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -13,6 +14,15 @@ def test_four_numbers_by_hand() -> None:
     mean, interval = mean_and_interval(torch.tensor([1.0, 2.0, 3.0, 6.0]).double())
     assert mean == 3
     assert interval == pytest.approx(1.96 * math.sqrt(14 / 12))
+
+
+def test_one_number_has_no_interval() -> None:
+    """Such as that of ``--validation-episodes 1``; PyTorch would warn of its deviation."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mean, interval = mean_and_interval(torch.tensor([5.0]))
+    assert mean == 5
+    assert math.isnan(interval)
 
 
 def test_columns_leave_nan_out() -> None:

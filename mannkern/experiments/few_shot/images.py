@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.experiments.image_settings import ImageSettings
@@ -22,6 +22,10 @@ class FewShotImagesConfig(FewShotConfig, ImageSettings):
     rotate_classes: bool = option(False, "quarter turns of training classes are new classes, as of drawn characters")
 
     GROUP: ClassVar[str] = "your images"
+
+    @property
+    def comparable(self) -> tuple[Any, ...]:
+        return *super().comparable, *self.source
 
     def completed(self) -> FewShotImagesConfig:
         config = super().completed()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mannkern.experiments.image_settings import ImageSettings
 from mannkern.experiments.one_shot.config import SHOWN, OneShotConfig
@@ -21,6 +21,10 @@ class ImagesConfig(OneShotConfig, ImageSettings):
     rotate_classes: bool = option(False, "quarter turns of training classes are new classes, as of drawn characters")
 
     GROUP: ClassVar[str] = "your images"
+
+    @property
+    def comparable(self) -> tuple[Any, ...]:
+        return *super().comparable, *self.source
 
     def completed(self) -> ImagesConfig:
         """The length of an episode too, where a class has fewer images than the usual episode shows."""

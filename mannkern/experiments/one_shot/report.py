@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -146,9 +147,16 @@ def verdict(result: Evaluation) -> str:
     else:
         found = "The model has not learned"
     text = f"{found}: {where} of an unseen class it is right in {percent(known)}, and chance is {percent(blind)}."
-    if found == "The model learned":
-        return text
-    return f"{text} More training: python -m mannkern train --run {result.run} --resume --minutes MINUTES"
+    return text if found == "The model learned" else f"{text} {_more_training(result)}"
+
+
+def _more_training(result: Evaluation) -> str:
+    """The command that goes on beyond the limit, of steps or of minutes, that ended the run."""
+    config = result.config
+    by_time = config.minutes is not None and result.step < config.step_limit
+    name, most = ("minutes", f"{config.minutes:g}") if by_time else ("steps", f"{result.step:,}")
+    command = f"python -m mannkern train --run {shlex.quote(str(result.run))} --resume --{name} {name.upper()}"
+    return f"More training ({name.upper()} counts the whole run: more than {most} in all): {command}"
 
 
 def table_by_classes(result: Evaluation, name: str) -> str:

@@ -6,15 +6,14 @@ import hashlib
 import io
 import os
 import random
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mannkern.files import load_tensors, save_tensors, user_cache, write_atomically
 from mannkern.integers import check_integer
+from mannkern.tasks.cache import cached
 from mannkern.tasks.characters.episodes import CharacterSplit
 from mannkern.tasks.characters.pixels import average_area
 from mannkern.tasks.characters.sources import checksum, read_folder, read_zip, refused
@@ -50,28 +49,28 @@ def load(
            "alphabets": the official sets, 964 classes of 30 alphabets and 659 of 20 others
     cache: folder for the reduced images (13 MB), default ``$XDG_CACHE_HOME/mannkern`` or ``~/.cache/mannkern``. The
            file has the SHA-256 of the source as its name, so a changed source is decoded again; so is one whose file
-           is damaged.
+           is damaged. Where the default cannot be written, one line on stderr says so.
     original: leaves the images as they are, (classes, 20, 105, 105): 358 MB, and 45 MB in the cache
     side:  reduces them to so many pixels a side in place of 20, at most 105; the cache has the original images then
 
     Raises FileNotFoundError where a part of the data is missing, ValueError where it is damaged or not Omniglot,
-    ImportError where decoding needs Pillow and it is missing. A failed call leaves nothing in the cache.
+    ImportError where decoding needs Pillow and it is missing, OSError where a disk is full or a given ``cache`` cannot
+    be written. A failed call leaves nothing in the cache.
     """
     if split not in SPLITS:
         raise ValueError(f"split: got {split!r}, need one of {', '.join(map(repr, SPLITS))}")
     check_integer("side", side, 1, _SIDE)
     packed = original or side != REDUCED_SIDE
     sources = [_find(Path(root), name) for name in CLASSES]
-    folder = Path(cache) if cache is not None else user_cache()
     digest = hashlib.sha256("".join(checksum(source) for source in sources).encode()).hexdigest()
-    path = folder / f"{_ORIGINAL_FORMAT if packed else _CACHE_FORMAT}-{digest[:32]}.pt"
+    name = f"{_ORIGINAL_FORMAT if packed else _CACHE_FORMAT}-{digest[:32]}.pt"
     drawing = (_PACKED_BYTES,) if packed else (REDUCED_SIDE, REDUCED_SIDE)
-    images = _read_cache(path, (sum(CLASSES.values()), DRAWINGS, *drawing))
-    if images is None:
-        ink = torch.cat([_decode(source, name) for source, name in zip(sources, CLASSES, strict=True)])
-        images = torch.stack([_pack(character) if packed else _reduce(character, side) for character in ink])
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, partial(save_tensors, images))
+
+    def decode() -> Tensor:
+        ink = torch.cat([_decode(source, part) for source, part in zip(sources, CLASSES, strict=True)])
+        return torch.stack([_pack(character) if packed else _reduce(character, side) for character in ink])
+
+    images = cached(cache, name, (sum(CLASSES.values()), DRAWINGS, *drawing), decode)
     if original:
         images = 255 * torch.stack([_unpack(character) for character in images])
     elif packed:
@@ -159,12 +158,3 @@ def _decode_drawing(where: str, content: bytes) -> Tensor:
             raise ValueError(f"got {width} x {height} pixels of mode {image.mode!r}")
         white = bytearray(image.convert("L").tobytes())
     return (torch.frombuffer(white, dtype=torch.uint8) == 0).to(torch.uint8).view(_SIDE, _SIDE)
-
-
-def _read_cache(path: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """The images of an undamaged cache file, otherwise None, so that the images are decoded again."""
-    try:
-        images = load_tensors(path)
-    except (OSError, ValueError):
-        return None
-    return images if isinstance(images, Tensor) and images.shape == shape and images.dtype == torch.uint8 else None

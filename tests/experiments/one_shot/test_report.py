@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -139,7 +140,24 @@ def test_a_sentence_says_whether_the_model_learned(first: float, last: float, be
     sentence = verdict(Evaluation(Path("runs/a"), OneShotConfig(), 100, scores, scores, scores))
     assert sentence.startswith(begins)
     assert "chance is 20.0%." in sentence
-    assert ("--run runs/a --resume --minutes" in sentence) == (last < 0.9)
+    assert ("--run runs/a --resume --steps" in sentence) == (last < 0.9)
+
+
+@pytest.mark.parametrize(
+    ("limits", "step", "option", "most"),
+    [
+        ({"steps": 12}, 12, "STEPS", "12"),
+        ({"minutes": 1.5}, 12, "MINUTES", "1.5"),
+        ({"steps": 12, "minutes": 3.0}, 12, "STEPS", "12"),
+        ({"steps": 12, "minutes": 3.0}, 11, "MINUTES", "3"),
+        ({}, 10_000, "STEPS", "10,000"),
+    ],
+)
+def test_more_training_moves_the_limit_that_ended_it(limits: dict[str, Any], step: int, option: str, most: str) -> None:
+    scores = Scores(1000, 1.0, 0.5, [0.3] * 10, [0.01] * 10)
+    sentence = verdict(Evaluation(Path("runs/a b"), OneShotConfig(**limits), step, scores, scores, scores))
+    assert f"More training ({option} counts the whole run: more than {most} in all): " in sentence
+    assert sentence.endswith(f"python -m mannkern train --run 'runs/a b' --resume --{option.lower()} {option}")
 
 
 def test_runs_of_one_model_are_told_apart_by_folder() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,49 @@ def test_default_cache_is_the_users(root: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "me")
     omniglot.load(root)
     assert len(list((tmp_path / "me" / ".cache" / "mannkern").iterdir())) == 1
+
+
+@pytest.mark.parametrize("place", ["file", "no home"])
+def test_without_a_cache_the_images_are_decoded_each_time(
+    place: str,
+    root: Path,
+    tmp_path: Path,
+    decodings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The user's own cache is a help, not a need: one line says that there is none. A ``cache`` given is a need."""
+    first = omniglot.load(root, cache=tmp_path / "cache")
+    if place == "file":
+        (tmp_path / "home").write_text("no folder")
+        said = f"mannkern: {tmp_path / 'home' / 'mannkern'}: cannot be written (Not a directory)"
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", no_home)
+        said = "mannkern: $XDG_CACHE_HOME/mannkern: cannot be written (Could not determine home directory.)"
+    for _ in range(2):
+        again = omniglot.load(root)
+        assert torch.equal(again.train, first.train)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"{said}; without this cache the images are decoded each time"
+    assert len(decodings) == 6
+    (tmp_path / "other").write_text("no folder")
+    with pytest.raises(OSError, match="other"):
+        omniglot.load(root, cache=tmp_path / "other")
+
+
+def no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_a_full_disk_is_an_error(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(images: Tensor, file: IO[bytes]) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        omniglot.load(root)
+    assert list((tmp_path / "home" / "mannkern").iterdir()) == []
 
 
 def test_the_source_may_be_read_only(root: Path, cache: Path) -> None:
