@@ -89,7 +89,7 @@ def can_fuse(cell: MemoryCell[Any], input: Any) -> bool:
 
 def is_fused_state(cell: MemoryCell[Any], state_type: type[Any], state: Any) -> bool:
     """Whether a state has the parts that a fused step takes; the operation checks the tensors among them."""
-    if type(state) is not state_type or not isinstance(state.memory, Tensor):
+    if type(state) is not state_type or not isinstance(state.memory, Tensor) or state.memory.is_nested:
         return False
     if state.memory.shape[1:] != (cell.memory_slots, cell.memory_width):  # the rest has to fit these and the weights
         return False

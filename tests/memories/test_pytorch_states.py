@@ -191,11 +191,11 @@ def test_a_first_state_is_written_to_alone(module: Any, memory_init: float | str
 @pytest.mark.parametrize("backend", ["cpp", "reference"])
 def test_a_state_of_another_cell(backend: str) -> None:
     """Of another number of slots; and of as many numbers in another form, which the weights alone would fit."""
-    with pytest.raises(ValueError, match=r"state\.memory: got shape \(2, 8, 4\), need \(2, 16, 4\)"):
+    with pytest.raises(ValueError, match=r"state\.memory: got shape \(2, 8, 4\), need .*= \(2, 16, 4\)"):
         MANNCell(3, 5, 16, 4, 2, backend=backend)(torch.zeros(2, 3), MANNCell(3, 5, 8, 4, 2).initial_state(2))
     two = MANNCell(3, 5, 8, 4, 2, key_strength=True, backend=backend)
     four = MANNCell(3, 5, 8, 2, 4, key_strength=True)
-    with pytest.raises(ValueError, match=r"state\.memory: got shape \(2, 8, 2\), need \(2, 8, 4\)"):
+    with pytest.raises(ValueError, match=r"state\.memory: got shape \(2, 8, 2\), need .*= \(2, 8, 4\)"):
         two(torch.zeros(2, 3), four.initial_state(2))
-    with pytest.raises(ValueError, match=r"state\.memory: got shape \(2, 8, 2\), need \(2, 8, 4\)"):
+    with pytest.raises(ValueError, match=r"state\.memory: got shape \(2, 8, 2\), need .*= \(2, 8, 4\)"):
         NTMCell(3, 5, 8, 4, 2, backend=backend)(torch.zeros(2, 3), NTMCell(3, 5, 8, 2, 4).initial_state(2))
