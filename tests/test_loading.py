@@ -194,3 +194,19 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
         mannkern.load(tmp_path)
     with pytest.raises(TypeError, match=r"^run_or_name: got int"):
         mannkern.load(3)  # type: ignore[arg-type]
+
+
+def test_another_default_dtype_or_device_changes_nothing() -> None:
+    expected = ask(mannkern.load("mann-glyphs"))
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = mannkern.load("mann-glyphs")
+        assert ask(model) == expected
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(before)
+    assert {p.dtype for p in model.model.parameters()} == {torch.float32}
+    with torch.device("meta"):
+        model = mannkern.load("mann-glyphs")
+    assert ask(model) == expected
