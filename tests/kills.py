@@ -23,7 +23,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from mannkern.training.checkpoint import load_checkpoint
 from tests.training.launch import command, launch, printed
-from tests.training.test_loop import assert_same_run
+from tests.training.small_runs import assert_same_run
 
 FORK = multiprocessing.get_context("fork")
 LOGS = "--log-every 3 --validate-every 50 --batch-size 2 --threads 1 --save-seconds 0 --no-evaluate"

@@ -16,7 +16,7 @@ from mannkern.training.checkpoint import load_checkpoint, save_checkpoint
 from mannkern.training.errors import CommandError
 from mannkern.training.metrics import read_metrics
 from tests.training.parabola import Parabola, ParabolaConfig
-from tests.training.test_loop import assert_same, numbers
+from tests.training.small_runs import assert_same, numbers
 
 FLIPS = int(os.environ.get("MANNKERN_FLIPS", "300"))  # of single bits
 CONFIG = ParabolaConfig(steps=9, lr=0.5, batch_size=1, log_every=2, threads=1, save_seconds=0.0)

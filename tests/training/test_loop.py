@@ -1,10 +1,5 @@
-"""Training stops at any moment and continues as if it never had: bit for bit, also after a kill."""
+"""Training stops at any step and continues as if it never had, bit for bit."""
 
-import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,85 +12,21 @@ from mannkern.experiments.algorithmic.config import ALGORITHMIC_CONFIGS
 from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.experiments.one_shot import config as config_module
 from mannkern.experiments.one_shot import experiment as one_shot
-from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.registry import train
 from mannkern.tasks import glyphs
 from mannkern.training import loop
 from mannkern.training.checkpoint import load_checkpoint
-from mannkern.training.config import RunConfig, option
+from mannkern.training.config import option
 from mannkern.training.errors import CommandError
 from mannkern.training.loop import Outcome
 from tests.training.parabola import Parabola, ParabolaConfig
-
-SMALL = OneShotConfig(
-    classes=2,
-    length=6,
-    hidden_size=8,
-    memory_slots=6,
-    memory_width=4,
-    num_reads=2,
-    batch_size=2,
-    log_every=3,
-    validate_every=4,
-    threads=1,
-    memory_init="uniform",  # draws from torch's generator at every step, so its state has to come back too
-)
-OPTIONS = (  # noqa: SIM905 (reads as on the command line)
-    "glyphs --classes 2 --length 6 --hidden-size 8 --memory-slots 6 --memory-width 4 --num-reads 2 --batch-size 2 "
-    "--log-every 3 --validate-every 4 --threads 1 --memory-init uniform --no-evaluate"
-).split()
-
-
-# The command line with few glyphs: drawing all of them takes longer than these runs.
-MAIN = """
-import functools, sys
-from mannkern.tasks import glyphs
-glyphs.load = functools.partial(glyphs.load, num_train=6, num_test=4)
-from mannkern.__main__ import main
-sys.exit(main())
-"""
+from tests.training.small_runs import SMALL, assert_same_run, numbers, run_in
 
 
 @pytest.fixture(autouse=True)
 def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     split = glyphs.load(num_train=6, num_test=4)
     monkeypatch.setattr(glyphs, "load", lambda: split)
-
-
-def run_in(tmp_path: Path, name: str, config: RunConfig, *stops: int) -> Path:
-    """Train to each of ``stops`` in turn, each in a loop of its own, as resuming does."""
-    run = tmp_path / name
-    run.mkdir()
-    for stop in stops:
-        assert train(replace(config, steps=stop), run) == Outcome(stop, None)
-    return run
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Parameters, optimizer, generator, sums and every number of the metrics but the clock's."""
-    a, b = load_checkpoint(one), load_checkpoint(other)
-    assert a is not None
-    assert b is not None
-    for name in ("model", "optimizer", "running_sums", "step", "rng"):
-        assert_same(a[name], b[name], name)
-    assert numbers(one) == numbers(other)
-
-
-def assert_same(a: Any, b: Any, name: str) -> None:
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), name
-        for key in a:
-            assert_same(a[key], b[key], f"{name}.{key}")
-    elif isinstance(a, torch.Tensor):
-        assert a.dtype == b.dtype, name
-        assert torch.equal(a, b), name
-    else:
-        assert a == b, name
-
-
-def numbers(run: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds" and not k.endswith("_per_second")} for line in lines]
 
 
 def test_a_run_that_ends_between_validations_is_validated_at_its_end(tmp_path: Path) -> None:
@@ -247,60 +178,3 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     after = load_checkpoint(run)
     assert after is not None
     assert after["step"] == 2
-
-
-def start(run: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", MAIN, "train", *options, "--run", str(run)]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def step_of(run: Path) -> int:
-    checkpoint = load_checkpoint(run)
-    return -1 if checkpoint is None else int(checkpoint["step"])
-
-
-def wait_for_step(run: Path, step: int) -> int:
-    """Read the checkpoint over and over while it is being replaced: it has to load every time."""
-    deadline = time.monotonic() + 60
-    while (now := step_of(run)) < step:
-        assert time.monotonic() < deadline, "no checkpoint came"
-    return now
-
-
-def resume_to(run: Path, steps: int) -> None:
-    process = start(run, "--resume", "--steps", str(steps), "--no-evaluate")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-
-
-@pytest.mark.slow
-def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
-    killed = tmp_path / "killed"
-    process = start(killed, *OPTIONS, "--steps", "1000000", "--save-seconds", "0")
-    wait_for_step(killed, 20)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    step = step_of(killed) + 5
-    resume_to(killed, step)
-    assert_same_run(run_in(tmp_path, "straight", SMALL, step), killed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: int, code: int) -> None:
-    run = tmp_path / "run"
-    process = start(run, *OPTIONS, "--steps", "1000000", "--save-seconds", "1000")
-    wait_for_step(run, 0)
-    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text()) < 1000:
-        time.sleep(0.02)
-    process.send_signal(number)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == code, errors
-    assert "Traceback" not in errors
-    step = step_of(run)
-    assert step > 3, "saved at the signal, not by the clock"
-    assert f"Stopped at step {step:,}; saved." in output
-    assert f"--run {run} --resume" in output
-    if number == signal.SIGINT:
-        resume_to(run, step + 4)
-        assert_same_run(run_in(tmp_path, "straight", SMALL, step + 4), run)

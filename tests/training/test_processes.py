@@ -32,7 +32,7 @@ from mannkern.training.config import RunConfig
 from tests.training.launch import launch, printed
 from tests.training.line import LINE, Line, train_line
 from tests.training.parabola import ParabolaConfig
-from tests.training.test_loop import numbers
+from tests.training.small_runs import numbers
 
 UNEVEN = [  # sequence k of 1 to 4 steps, of which the first and the last have an answer
     (torch.full((1 + k % 4, 1), k / 9), torch.tensor([k % 2, 1, 0, 1])[: 1 + k % 4], torch.arange(1 + k % 4) % 3 == 0)
