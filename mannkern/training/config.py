@@ -17,6 +17,7 @@ CHANGEABLE = frozenset({"steps", "minutes", "until", "baseline", "data", "device
 # Names in the files of earlier versions, and on their command line.
 RENAMED = {"memory": "model", "read_heads": "num_reads", "write_heads": "num_writes", "window": "running_sums"}
 
+OPTIMIZERS = ("muon", "adam", "rmsprop")
 MOST_THREADS = 1024  # a system that has no room for more would end the process
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "None": (type(None),)}
 
@@ -100,10 +101,13 @@ class RunConfig:
         None, "backend of the memory operations (default: the fastest that this machine has)", kind=str
     )
     optimizer: str = option(
-        "adam", "adam (replications) or rmsprop (paper: decay 0.95, momentum 0.9)", choices=("adam", "rmsprop")
+        "adam",
+        "muon (orthogonalised steps of weight matrices, adam's for the rest), adam (replications) or rmsprop (paper: "
+        "decay 0.95, momentum 0.9)",
+        choices=OPTIMIZERS,
     )
     lr: float | None = option(
-        None, "learning rate (default: 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float
+        None, "learning rate (default: 1e-2 for muon; 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float
     )
     lr_decay: str = option(
         "none",

@@ -19,6 +19,7 @@ from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment, Trainable
 from mannkern.training.finite import NotFinite
+from mannkern.training.muon import Muon
 from mannkern.training.restore import restored
 
 
@@ -53,8 +54,10 @@ def usable_device(config: RunConfig) -> torch.device:
 
 
 def make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Adam as in the replications, or RMSprop with the papers' decay 0.95 and momentum 0.9, in the task's form."""
+    """Muon, Adam as in the replications, or RMSprop with the papers' decay 0.95 and momentum 0.9 in the task's form."""
     lr = learning_rate(config)
+    if config.optimizer == "muon":
+        return Muon(model, lr)
     if config.optimizer == "adam":
         # fused: one pass over parameters and moments, a third of the time on a CPU
         return torch.optim.Adam(model.parameters(), lr=lr, fused=True)
@@ -63,7 +66,7 @@ def make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer
 
 def learning_rate(config: RunConfig) -> float:
     """``config.lr``, or the default of its optimizer."""
-    return config.lr or (1e-3 if config.optimizer == "adam" else 1e-4)
+    return config.lr or {"muon": 1e-2, "adam": 1e-3, "rmsprop": 1e-4}[config.optimizer]
 
 
 def set_learning_rate(config: RunConfig, optimizer: torch.optim.Optimizer, step: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
 from mannkern.tasks import AssociativeRecall, Copy, DynamicNGrams, PrioritySort, RepeatCopy, SequenceTask
-from mannkern.training.config import RunConfig, number_or_name, option
+from mannkern.training.config import OPTIMIZERS, RunConfig, number_or_name, option
 
 WITHOUT = ("mann", "feedforward")  # cores that the paper does not train on these tasks
 
@@ -66,8 +66,8 @@ class AlgorithmicConfig(RecurrentConfig):
     )
     optimizer: str = option(
         "rmsprop",
-        "adam, or rmsprop (paper: decay 0.95, momentum 0.9; centered, so that steps vanish with the gradient)",
-        choices=("adam", "rmsprop"),
+        "muon, adam, or rmsprop (paper: decay 0.95, momentum 0.9; centered, so that steps vanish with the gradient)",
+        choices=OPTIMIZERS,
     )
     batch_size: int = option(4, "sequences in a step (paper: 1), all of one size that the seed and the step determine")
     steps: int | None = option(None, "stop at this step (default: 100000; no limit if --minutes is given)", kind=int)
