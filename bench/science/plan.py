@@ -39,17 +39,20 @@ class Planned:
 OMNIGLOT: dict[str, Any] = {"task": "omniglot"}
 PLAIN: dict[str, Any] = {"subtract_mean": False, "input_smoothness": 0.0, "input_gain": 1.0}  # as papers start
 EARLIER: dict[str, Any] = PLAIN | {"num_least_used": 4}  # a MANN before its start was looked into
-COSINE: dict[str, Any] = {"lr": 1e-3, "lr_decay": "cosine"}
-FALLING: dict[str, Any] = {"lr": 2e-3, "lr_decay": "linear"}
+COSINE: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "lr_decay": "cosine"}
+ADAM: dict[str, Any] = {"optimizer": "adam", "lr": 2e-3, "lr_decay": "linear"}
+MUON: dict[str, Any] = {"optimizer": "muon", "lr": 1e-2, "lr_decay": "linear"}
 TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
-    "MANN": (75, {}),
+    "MANN": (105, {}),
+    "MANN, Adam": (75, ADAM),
     "MANN, plain start": (75, EARLIER | COSINE),
     "MANN, plain start, lr 2e-3": (75, EARLIER | COSINE | {"lr": 2e-3}),
-    "LSTM": (70, {"model": "lstm"}),
+    "LSTM": (80, {"model": "lstm"}),
+    "LSTM, Adam": (45, ADAM | {"model": "lstm"}),
     "LSTM, plain start": (70, PLAIN | COSINE | {"model": "lstm"}),
-    "feed-forward": (15, {"model": "feedforward"}),
-    "MANN, feed-forward": (80, {"controller": "feedforward"}),
-    "MANN, NTM addressing": (250, {"model": "ntm"}),
+    "feed-forward": (20, {"model": "feedforward"}),
+    "MANN, feed-forward": (90, {"controller": "feedforward"}),
+    "MANN, NTM addressing": (280, {"model": "ntm"}),
 }
 NEIGHBOURS = {f"kNN, pixels, k = {k}": {"model": "knn", "neighbours": k} for k in (1, 5)}
 START: dict[str, dict[str, Any]] = {  # what the model starts with; 40,000 episodes each
@@ -64,6 +67,9 @@ START: dict[str, dict[str, Any]] = {  # what the model starts with; 40,000 episo
     "lr 1e-3": {"lr": 1e-3},
     "1 least-used slot": {"num_least_used": 1},
     "4 least-used slots": {"num_least_used": 4},
+    "reads not fed back": {"feed_reads": False},
+    "Muon": MUON,
+    "Muon, LSTM": MUON | {"model": "lstm"},
 }
 SEARCH: dict[str, dict[str, Any]] = {  # with a plain start, 40,000 episodes each
     "batch of 16, lr 1e-3": {},
@@ -75,10 +81,11 @@ SEARCH: dict[str, dict[str, Any]] = {  # with a plain start, 40,000 episodes eac
     "batch of 4, learned memory": {"batch_size": 4, "memory_init": "learned"},
 }
 EFFICIENCY: dict[str, tuple[float, dict[str, Any]]] = {  # 200,000 episodes each, over which the learning rate falls
-    "MANN, batches of 4": (16, FALLING | {"batch_size": 4, "lr": 1e-3}),
-    "MANN, batches of 16": (10, FALLING),
+    "MANN": (13, MUON),
+    "MANN, batches of 8": (20, MUON | {"batch_size": 8}),
+    "MANN, Adam": (8, ADAM),
     "MANN, batches of 4, plain start": (16, EARLIER | COSINE | {"batch_size": 4}),
-    "LSTM, batches of 4": (12, FALLING | {"batch_size": 4, "lr": 1e-3, "model": "lstm"}),
+    "LSTM": (10, MUON | {"model": "lstm"}),
 }
 FACTORS: dict[str, dict[str, Any]] = {
     "the paper's": {},
@@ -112,9 +119,10 @@ QUICK: dict[str, tuple[float, dict[str, Any]]] = {
 
 def plan() -> Iterator[Planned]:
     """All runs, in the order in which they are carried out."""
-    yield from (_falling("start", row, 0, 2, FALLING | START[row], 40_000) for row in START)
+    yield from (_falling("start", row, 0, 2, ADAM | START[row], 40_000) for row in START)
     yield from (_falling("efficiency", row, 0, *EFFICIENCY[row], 200_000) for row in EFFICIENCY)
     yield from _table_1(("MANN",), 0, 1, 2)
+    yield from _table_1(("MANN, Adam",), 0, 1, 2)
     yield from (_quick(row, seed) for seed in range(3) for row in QUICK)
     yield from (
         _falling("efficiency", row, seed, *EFFICIENCY[row], 200_000)
@@ -125,8 +133,7 @@ def plan() -> Iterator[Planned]:
     yield from (_falling("search", row, 0, 3, EARLIER | COSINE | SEARCH[row], 40_000) for row in SEARCH)
     yield from _table_1(("MANN, plain start", "MANN, plain start, lr 2e-3", "LSTM, plain start"), 0)
     yield from (Planned("table-1", row, 0, 1, OMNIGLOT | settings) for row, settings in NEIGHBOURS.items())
-    yield from _table_1(("LSTM",), 0)
-    yield from _table_1(("feed-forward",), 0)
+    yield from _table_1(("LSTM", "LSTM, Adam", "feed-forward"), 0)
     yield from (_factor(row, 0) for row in FACTORS)
     yield from _table_1(("MANN, feed-forward",), 0)
     yield from _table_1(("LSTM",), 1, 2)
@@ -139,7 +146,7 @@ def _table_1(rows: tuple[str, ...], *seeds: int) -> Iterator[Planned]:
     for row in rows:
         minutes, settings = TABLE_1[row]
         for seed in seeds:
-            common = OMNIGLOT | MEASURE | FALLING | {"steps": BATCHES}
+            common = OMNIGLOT | MEASURE | MUON | {"steps": BATCHES}
             yield Planned("table-1", row, seed, minutes, common | settings)
 
 
