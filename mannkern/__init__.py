@@ -11,6 +11,7 @@ from mannkern.memories.ntm import NTM, NTMCell, NTMState
 
 if TYPE_CHECKING:
     from mannkern import models as models
+    from mannkern import optim as optim
     from mannkern import reference as reference
     from mannkern import tasks as tasks
     from mannkern import viz as viz
@@ -28,7 +29,13 @@ __all__ = [
     "functional",
     "load",
 ]
-_SUBMODULES = ("models", "reference", "tasks", "viz")  # imported at their first use, because most programs use none
+_SUBMODULES = (
+    "models",
+    "optim",
+    "reference",
+    "tasks",
+    "viz",
+)  # imported at their first use, because most programs use none
 
 
 def __getattr__(name: str) -> Any:

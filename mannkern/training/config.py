@@ -102,7 +102,7 @@ class RunConfig:
     )
     optimizer: str = option(
         "adam",
-        "muon (orthogonalised steps of weight matrices, adam's for the rest), adam (replications) or rmsprop (paper: "
+        "muon (steps of weight matrices orthogonalised, adam's for the rest), adam (replications) or rmsprop (paper: "
         "decay 0.95, momentum 0.9)",
         choices=OPTIMIZERS,
     )

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG
 from mannkern.training.errors import CommandError
-from mannkern.training.muon import Muon
 from mannkern.training.sizes import model_without_memory
 
 
@@ -97,14 +96,15 @@ def _check_optimizer(states: Mapping[int, Mapping[str, Any]], optimizer: torch.o
     """Fused steps trust the shapes of their state, so it is checked here."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     first: Mapping[str, Any] = next(iter(states.values()), {})
-    matrices = optimizer.parts if isinstance(optimizer, Muon) else ()
+    matrices = [parameter for group in optimizer.param_groups if "gates" in group for parameter in group["params"]]
     if isinstance(optimizer, torch.optim.Adam):
         usual = {"step", "exp_avg", "exp_avg_sq"}
     else:
         usual = {"step", "square_avg", "momentum_buffer", "grad_avg"} & ({"step", "square_avg"} | set(first))
     for index, values in states.items():
         known = 0 <= index < len(parameters)
-        expected = {"step", "momentum_buffer"} if known and parameters[index] in matrices else usual
+        turned = known and any(parameters[index] is matrix for matrix in matrices)  # a matrix that Muon steps
+        expected = {"step", "momentum_buffer"} if turned else usual
         if not known or set(values) != expected:
             got, need = ", ".join(map(str, values)), ", ".join(sorted(expected))
             raise ValueError(f"optimizer: got {got} for parameter {index}, need {need}")

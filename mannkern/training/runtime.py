@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from mannkern import backends
+from mannkern.optim import Muon
 from mannkern.training import processes
 from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment, Trainable
 from mannkern.training.finite import NotFinite
-from mannkern.training.muon import Muon
 from mannkern.training.restore import restored
 
 

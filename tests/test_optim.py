@@ -1,12 +1,15 @@
 """Muon: against the formula in float64, for the gates of an LSTM one by one, and beside Adam."""
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import make_model
-from mannkern.training.muon import Muon, orthogonalized, parts_of_matrices
+from mannkern.optim import Muon, gates_of_matrices, orthogonalized
 
 
 def turned(x: Tensor) -> Tensor:
@@ -82,8 +85,8 @@ def test_each_gate_is_a_matrix(kind: type[nn.RNNCellBase], gates: int) -> None:
 def test_the_matrices_of_models(model: str, names: set[str]) -> None:
     """All weights but the head's; no bias and no learned memory."""
     network = make_model(OneShotConfig(task="glyphs", model=model, memory_init="learned"))
-    parts = parts_of_matrices(network)
-    found = {name: parts[x] for name, x in network.named_parameters() if x in parts}
+    gates = gates_of_matrices(network, ("head",))
+    found = {name: gates[x] for name, x in network.named_parameters() if x in gates}
     interface = {"recurrent.cell.interface.weight": 1} if model == "mann" else {}
     assert found == dict.fromkeys(names, 1 if model == "feedforward" else 4) | interface
 
@@ -134,3 +137,81 @@ def test_a_state_dict_brings_the_momentum_back() -> None:
     resumed = stepped(2, states[-1], half)
     for x, y in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(x, y)
+
+
+def test_copies_and_schedules_and_closures() -> None:
+    """A deep copy goes on as the original does; a schedule changes both groups; a closure makes the gradients."""
+    torch.manual_seed(0)
+    model, images = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), torch.randn(3, 4)
+    optimizer = Muon(model, 0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = model(images).square().sum()
+        loss.backward()
+        return loss
+
+    first = optimizer.step(closure)
+    schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.05]
+    assert optimizer.step(closure) < first
+    both = copy.deepcopy((model, optimizer))
+    for m, o in ((model, optimizer), both):
+        o.zero_grad()
+        m(images).square().sum().backward()
+        o.step()
+    for x, y in zip(model.parameters(), both[0].parameters(), strict=True):
+        assert torch.equal(x, y)
+
+
+def test_a_scaled_loss_takes_the_same_steps() -> None:
+    """Gradients of 1,024 times the loss, through a GradScaler; one with an infinity changes nothing."""
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    plain, scaled = (Muon(model, 0.1) for model in models)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(3):
+        images = torch.randn(3, 4)
+        for optimizer in (plain, scaled):
+            optimizer.zero_grad()
+        models[0](images).sum().backward()
+        scaler.scale(models[1](images).sum()).backward()
+        if step == 2:
+            models[1][0].weight.grad[0, 0] = torch.inf
+        else:
+            plain.step()
+        scaler.step(scaled)
+        scaler.update()
+    for x, y in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(x, y)
+
+
+def test_half_precision_is_turned_in_float32() -> None:
+    x = torch.randn(6, 9, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert torch.equal(orthogonalized(x), orthogonalized(x.float()).bfloat16())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([torch.zeros(2, 2, requires_grad=True)],), TypeError, "model: got list, need a torch.nn.Module"),
+        ((nn.ReLU(),), ValueError, "model: got a module without parameters"),
+        ((nn.Linear(2, 2), -0.1), ValueError, "lr: got -0.1, need a number of at least 0"),
+        ((nn.Linear(2, 2), float("nan")), ValueError, "lr: got nan"),
+        ((nn.Linear(2, 2), torch.tensor(0.1)), ValueError, "lr: got 0.1"),
+    ],
+)
+def test_wrong_arguments(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Muon(*arguments)
+
+
+def test_names_of_output_layers() -> None:
+    model = nn.ModuleDict({"hidden": nn.Linear(3, 3), "readout": nn.Linear(3, 2), "head": nn.Linear(3, 2)})
+    sizes = lambda optimizer: [len(group["params"]) for group in optimizer.param_groups]  # noqa: E731
+    assert sizes(Muon(model)) == [4, 2]
+    assert sizes(Muon(model, output_layers=["readout", "head"])) == [5, 1]
+    with pytest.raises(TypeError, match="output_layers: got 'head', need a collection"):
+        Muon(model, output_layers="head")
