@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.science.plan_others import others
+from bench.science.plan_others import MUON, others
 
 BATCHES = 100_000  # "episodes" of the paper, as both replications that reach its figures read it
 FACTOR_BATCHES = 10_000  # of each run that changes one factor
@@ -41,7 +41,6 @@ PLAIN: dict[str, Any] = {"subtract_mean": False, "input_smoothness": 0.0, "input
 EARLIER: dict[str, Any] = PLAIN | {"num_least_used": 4}  # a MANN before its start was looked into
 COSINE: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "lr_decay": "cosine"}
 ADAM: dict[str, Any] = {"optimizer": "adam", "lr": 2e-3, "lr_decay": "linear"}
-MUON: dict[str, Any] = {"optimizer": "muon", "lr": 1e-2, "lr_decay": "linear"}
 TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
     "MANN": (105, {}),
     "MANN, Adam": (75, ADAM),

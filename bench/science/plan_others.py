@@ -13,13 +13,15 @@ STRINGS: dict[int, dict[str, Any]] = {  # by the number of classes, as in Table 
     5: {"labels": "strings"},
     15: {"labels": "strings", "classes": 15, "length": 100, "balanced": False},
 }
-TABLE_2: dict[str, tuple[int, float, float, dict[str, Any]]] = {  # steps, minutes with 5 and with 15 classes, settings
-    "MANN": (100_000, 90, 180, {}),
-    "LSTM": (100_000, 70, 140, {"model": "lstm"}),
-    "MANN, feed-forward": (100_000, 80, 160, {"controller": "feedforward"}),
-    "MANN, NTM addressing": (35_000, 90, 180, {"model": "ntm"}),
-    "feed-forward": (20_000, 3, 6, {"model": "feedforward"}),
+MUON: dict[str, Any] = {"optimizer": "muon", "lr": 1e-2, "lr_decay": "linear"}
+TABLE_2: dict[str, tuple[float, float, dict[str, Any]]] = {  # minutes with 5 and with 15 classes, settings
+    "MANN": (15, 25, {}),
+    "LSTM": (13, 25, {"model": "lstm"}),
+    "MANN, feed-forward": (13, 25, {"controller": "feedforward"}),
+    "MANN, NTM addressing": (35, 70, {"model": "ntm"}),
+    "feed-forward": (1, 2, {"model": "feedforward"}),
 }
+TABLE_2_STEPS = 12_500  # 200,000 episodes
 CURRICULUM = STRINGS[5] | {"classes": 15, "length": 150, "curriculum": True}
 CURRICULUM_STEPS = 53_750  # one class more each 10,000 episodes, from 15 to 100, and 10,000 with 100 classes
 PERSISTENT: dict[str, Any] = {"classes": 10, "length": 75, "balanced": False}
@@ -85,7 +87,7 @@ def others() -> Iterator[Other]:
     yield from _table_2("LSTM", 5)
     yield from _table_2("MANN", 15)
     yield from _table_2("LSTM", 15)
-    yield "curriculum", "MANN", 0, 300, OMNIGLOT | CURRICULUM | {"steps": CURRICULUM_STEPS}, 1000
+    yield "curriculum", "MANN", 0, 300, OMNIGLOT | MUON | CURRICULUM | {"steps": CURRICULUM_STEPS}, 1000
     for row in list(TABLE_2)[2:]:
         for classes in STRINGS:
             yield from _table_2(row, classes)
@@ -103,8 +105,8 @@ def _neighbours() -> Iterator[Other]:
 
 
 def _table_2(row: str, classes: int) -> Iterator[Other]:
-    steps, *minutes, settings = TABLE_2[row]
-    settings = OMNIGLOT | STRINGS[classes] | {"steps": steps} | settings
+    *minutes, settings = TABLE_2[row]
+    settings = OMNIGLOT | MUON | STRINGS[classes] | {"steps": TABLE_2_STEPS} | settings
     yield f"strings-{classes}", row, 0, minutes[list(STRINGS).index(classes)], settings, 2000
 
 
@@ -120,4 +122,4 @@ def _functions(seed: int) -> Iterator[Other]:
 def _persistent() -> Iterator[Other]:
     """Figure 3: a memory that is not wiped between episodes, beside one that is."""
     for row, settings in (("not wiped", {"persistent": True}), ("wiped", {})):
-        yield "persistent", f"MANN, {row}", 0, 45, OMNIGLOT | PERSISTENT | {"steps": 30_000} | settings, 2000
+        yield "persistent", f"MANN, {row}", 0, 15, OMNIGLOT | MUON | PERSISTENT | {"steps": 10_000} | settings, 2000

@@ -68,7 +68,11 @@ def test_seeds_by_hand() -> None:
     assert episodes_to_pass(record(100, 0.9), (80, 80, 80, 95, 80, 80)) is None
     once = record(100, 0.9)
     once["curve"][1] = record(100, 0.5)["curve"][1]
+    once["evaluation"]["unseen"] = once["curve"][1]
     assert episodes_to_pass(once, (80,) * 6) is None, "one validation may pass by luck"
+    once["evaluation"]["unseen"] = once["curve"][0]
+    assert episodes_to_pass(once, (80,) * 6) == 100, "the evaluation at the end decides"
+    assert episodes_to_pass({**once, "finished": False}, (80,) * 6) is None
 
 
 def test_a_run_leaves_one_file_and_is_not_trained_again(tmp_path: Path) -> None:
