@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern import MANN
+from mannkern.optim import Muon
 from mannkern.tasks import EpisodeSampler, glyphs
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,7 +36,7 @@ test_sampler = EpisodeSampler(test_images, classes_per_episode=classes, length=l
 
 mann = MANN(sampler.input_size, hidden_size=200, memory_slots=128, memory_width=40, num_reads=4)  # F, D, N, W, R
 head = nn.Linear(mann.output_size, classes)
-optimizer = torch.optim.Adam([*mann.parameters(), *head.parameters()], lr=1e-3)
+optimizer = Muon(nn.ModuleDict({"mann": mann, "head": head}), lr=1e-2)  # torch.optim.Adam needs five times the episodes
 
 
 def predict(inputs: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+__all__ = ["Muon"]
 MOMENTUM = 0.9
 RATIO = 2.0  # of a matrix's step to Adam's learning rate
 ITERATIONS = 3
