@@ -3,7 +3,7 @@
 An episode shows 50 drawings of 5 characters and tells the label of each drawing one step late. Labels are drawn anew in
 each episode, so the network can only name a character by remembering what it was told earlier in the same episode.
 
-    python examples/one_shot.py              # 3,000 training steps; in a clone, with PYTHONPATH=.
+    python examples/one_shot.py              # 1,500 training steps; in a clone, with PYTHONPATH=.
     python examples/one_shot.py --steps 100  # a short look
 
 The loss stays near ln 5 = 1.61, a guess, for a few hundred steps and then falls. After two and a half minutes on one
@@ -22,7 +22,7 @@ from mannkern.optim import Muon
 from mannkern.tasks import EpisodeSampler, glyphs
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--steps", type=int, default=3000, help="training steps (default: %(default)s)")
+parser.add_argument("--steps", type=int, default=1500, help="training steps (default: %(default)s)")
 steps = parser.parse_args().steps
 
 batch_size = 16  # B, episodes in a training step
@@ -34,9 +34,10 @@ train_images, test_images = glyphs.load()  # procedural characters: 1,000 to tra
 sampler = EpisodeSampler(train_images, classes_per_episode=classes, length=length, augment=True, rotate_classes=True)
 test_sampler = EpisodeSampler(test_images, classes_per_episode=classes, length=length, seed=1)
 
-mann = MANN(sampler.input_size, hidden_size=200, memory_slots=128, memory_width=40, num_reads=4)  # F, D, N, W, R
+D, N, W, R = 200, 128, 40, 4  # hidden units, slots, their width, read heads
+mann = MANN(sampler.input_size, D, N, W, R, key_strength=True)  # strength: how sharply a key addresses the memory
 head = nn.Linear(mann.output_size, classes)
-optimizer = Muon(nn.ModuleDict({"mann": mann, "head": head}), lr=1e-2)  # torch.optim.Adam needs five times the episodes
+optimizer = Muon(nn.ModuleDict({"mann": mann, "head": head}), lr=1e-2)  # learns sooner than torch.optim.Adam
 
 
 def predict(inputs: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ GATES = {(nn.LSTM, nn.LSTMCell): 4, (nn.GRU, nn.GRUCell): 3}
 class Muon(torch.optim.Adam):
     """Muon (Jordan et al. 2024) for the weight matrices of hidden layers, Adam for all other parameters.
 
-    The momentum m of a matrix is replaced by a matrix near it whose singular values are 1 (:func:`orthogonalized`), so
+    The momentum m of a matrix is replaced by a matrix near it whose singular values are near 1, so
     that a step has one size in every direction, also in those that few gradients have. For a weight with the gradient g
 
         m = 0.9 m + 0.1 g
