@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 __all__ = ["Muon"]
 MOMENTUM = 0.9
@@ -17,7 +18,7 @@ COEFFICIENTS = 3.4445, -4.775, 2.0315
 GATES = {(nn.LSTM, nn.LSTMCell): 4, (nn.GRU, nn.GRUCell): 3}
 
 
-class Muon(torch.optim.Adam):
+class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) for the weight matrices of hidden layers, Adam for all other parameters.
 
     The momentum m of a matrix is replaced by a matrix near it whose singular values are near 1, so
@@ -58,36 +59,54 @@ class Muon(torch.optim.Adam):
         if not gates and not others:
             raise ValueError("model: got a module without parameters")
         groups: list[dict[str, Any]] = [
-            {"params": others},
+            {"params": others, "fused": True},  # by which load_state_dict keeps the steps on the parameters' device
             {"params": list(gates), "gates": list(gates.values())},
         ]
-        super().__init__(groups, lr=lr, fused=True)
-        self._step_supports_amp_scaling = False  # a GradScaler has to unscale the gradients of matrices itself
+        super().__init__(groups, {"lr": lr})
 
+    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """As of every optimizer: returns what ``closure``, if given, returns."""
         result = None
         if closure is not None:
             with torch.enable_grad():
                 result = closure()
-        matrices = self.param_groups[1]
-        gradients = [x.grad for x in matrices["params"]]
-        for x in matrices["params"]:
-            x.grad = None  # so that Adam passes over it
-        super().step()
-        for x, gates, gradient in zip(matrices["params"], matrices["gates"], gradients, strict=True):
-            x.grad = gradient
-            if gradient is not None:
-                self._turn(x, gates, gradient, RATIO * matrices["lr"])
+        others, matrices = self.param_groups
+        if with_gradient := [x for x in others["params"] if x.grad is not None]:
+            self._step_others(with_gradient, others["lr"])
+        for x, gates in zip(matrices["params"], matrices["gates"], strict=True):
+            if x.grad is not None:
+                self._step_matrix(x, gates, RATIO * matrices["lr"])
         return result
 
-    @torch.no_grad()
-    def _turn(self, x: Tensor, gates: int, gradient: Tensor, size: float) -> None:
-        state = self.state[x]
+    def _step_others(self, parameters: list[Tensor], lr: float) -> None:
+        for x in parameters:
+            if not self.state[x]:
+                names = {"step": torch.zeros((), device=x.device), "exp_avg": torch.zeros_like(x)}
+                self.state[x] |= names | {"exp_avg_sq": torch.zeros_like(x)}
+        states = [self.state[x] for x in parameters]
+        adam(
+            parameters,
+            [x.grad for x in parameters if x.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,  # one pass over parameters and moments, a third of the time on a CPU
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=lr,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+
+    def _step_matrix(self, x: Tensor, gates: int, size: float) -> None:
+        state, gradient = self.state[x], x.grad
+        assert gradient is not None
         if not state:
-            state["step"] = torch.zeros(())  # Adam's load_state_dict looks for it
             state["momentum_buffer"] = torch.zeros_like(x)
-        state["step"] += 1
         momentum = state["momentum_buffer"].lerp_(gradient, 1 - MOMENTUM)
         ahead = gradient.lerp(momentum, MOMENTUM)
         for part, direction in zip(x.chunk(gates), ahead.chunk(gates), strict=True):

@@ -215,3 +215,23 @@ def test_names_of_output_layers() -> None:
     assert sizes(Muon(model, output_layers=["readout", "head"])) == [5, 1]
     with pytest.raises(TypeError, match="output_layers: got 'head', need a collection"):
         Muon(model, output_layers="head")
+
+
+def test_hooks_run_once_a_step() -> None:
+    model = nn.Linear(3, 3)
+    torch.optim.Adam(model.parameters())
+    optimizer, calls = Muon(model), []
+    optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+    model(torch.randn(2, 3)).sum().backward()
+    optimizer.step()
+    assert calls == ["before", "after"]
+
+
+def test_a_model_of_matrices_alone() -> None:
+    model = nn.Linear(3, 3, bias=False)
+    before = model.weight.detach().clone()
+    optimizer = Muon(model)
+    model(torch.randn(2, 3)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(model.weight, before)

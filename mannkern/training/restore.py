@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mannkern.optim import Muon
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG
 from mannkern.training.errors import CommandError
 from mannkern.training.sizes import model_without_memory
@@ -97,14 +98,14 @@ def _check_optimizer(states: Mapping[int, Mapping[str, Any]], optimizer: torch.o
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     first: Mapping[str, Any] = next(iter(states.values()), {})
     matrices = [parameter for group in optimizer.param_groups if "gates" in group for parameter in group["params"]]
-    if isinstance(optimizer, torch.optim.Adam):
+    if isinstance(optimizer, (torch.optim.Adam, Muon)):
         usual = {"step", "exp_avg", "exp_avg_sq"}
     else:
         usual = {"step", "square_avg", "momentum_buffer", "grad_avg"} & ({"step", "square_avg"} | set(first))
     for index, values in states.items():
         known = 0 <= index < len(parameters)
         turned = known and any(parameters[index] is matrix for matrix in matrices)  # a matrix that Muon steps
-        expected = {"step", "momentum_buffer"} if turned else usual
+        expected = {"momentum_buffer"} if turned else usual
         if not known or set(values) != expected:
             got, need = ", ".join(map(str, values)), ", ".join(sorted(expected))
             raise ValueError(f"optimizer: got {got} for parameter {index}, need {need}")
