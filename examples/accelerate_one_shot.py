@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern import MANN
+from mannkern.optim import Muon
 from mannkern.tasks import EpisodeSampler, glyphs
 
 BATCH_SIZE = 16  # of all processes together
@@ -20,7 +21,7 @@ BATCH_SIZE = 16  # of all processes together
 class OneShot(nn.Module):
     def __init__(self, input_size: int) -> None:
         super().__init__()
-        self.mann = MANN(input_size, 200)
+        self.mann = MANN(input_size, 200, key_strength=True)
         self.head = nn.Linear(self.mann.output_size, 5)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ def train(accelerator: Accelerator, steps: int) -> None:
     torch.manual_seed(0)
     sampler = EpisodeSampler(glyphs.load()[0], augment=True, rotate_classes=True)
     model = OneShot(sampler.input_size)
-    model, optimizer = accelerator.prepare(model, torch.optim.Adam(model.parameters(), lr=1e-3))
+    model, optimizer = accelerator.prepare(model, Muon(model, lr=1e-2))
     for step in range(1, steps + 1):
         episodes = sampler.sample(BATCH_SIZE, step, rows)
         logits = model(episodes.inputs.to(accelerator.device))
@@ -48,7 +49,7 @@ def train(accelerator: Accelerator, steps: int) -> None:
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--steps", type=int, default=3000, help="training steps (default: %(default)s)")
+parser.add_argument("--steps", type=int, default=1500, help="training steps (default: %(default)s)")
 accelerator = Accelerator(cpu=not torch.cuda.is_available())
 train(accelerator, parser.parse_args().steps)
 # The model holds the process group, whose threads abort the process if they still run when Python ends.

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 from mannkern import MANN
+from mannkern.optim import Muon
 from mannkern.tasks import Episodes, EpisodeSampler, glyphs
 
 BATCH_SIZE = 16  # of all processes together
@@ -35,7 +36,7 @@ class OneShot(lightning.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.sampler = EpisodeSampler(glyphs.load()[0], augment=True, rotate_classes=True)
-        self.mann = MANN(self.sampler.input_size, 200)
+        self.mann = MANN(self.sampler.input_size, 200, key_strength=True)
         self.head = nn.Linear(self.mann.output_size, 5)
 
     def training_step(self, episodes: Episodes) -> Tensor:
@@ -45,7 +46,7 @@ class OneShot(lightning.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=1e-3)
+        return Muon(self, lr=1e-2)
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(Rows(self.sampler, self.global_rank, self.trainer.world_size), batch_size=None)
@@ -53,7 +54,7 @@ class OneShot(lightning.LightningModule):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3000, help="training steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=1500, help="training steps (default: %(default)s)")
     lightning.seed_everything(0, verbose=False)
     size, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     trainer = lightning.Trainer(

@@ -21,21 +21,23 @@ GATES = {(nn.LSTM, nn.LSTMCell): 4, (nn.GRU, nn.GRUCell): 3}
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) for the weight matrices of hidden layers, Adam for all other parameters.
 
-    The momentum m of a matrix is replaced by a matrix near it whose singular values are near 1, so
-    that a step has one size in every direction, also in those that few gradients have. For a weight with the gradient g
+    A step of a matrix goes along its momentum m, made orthogonal: a matrix near it whose singular values are near 1. So
+    a step has one size in every direction, also in those that few gradients have. With the gradient g
 
         m = 0.9 m + 0.1 g
         step = 2 lr sqrt(max(1, rows / columns)) orthogonalized(0.1 g + 0.9 m)
 
-    The gates of an LSTM or GRU are a matrix each.
+    The gates of an LSTM or GRU are a matrix each. A MANN learns sooner with it than with Adam where it has
+    ``key_strength=True`` (docs/models/mann.md, settings).
 
-    model:  whose parameters are trained. Matrices are the weights of its linear and recurrent layers; biases, a learned
-            initial memory, convolutions and embeddings are none.
-    lr:     learning rate of Adam. The default 1e-2 is the best of four on Omniglot (docs/facts.md).
-    output_layers: names of linear layers that keep Adam, as Jordan advises for those that end a network
+    model:  whose parameters are trained, those that are frozen now too once they have a gradient. Matrices are the
+            weights of its linear and recurrent layers; biases, a learned initial memory, convolutions and embeddings
+            are none.
+    lr:     learning rate of Adam; the default is between 8e-3 and 1.6e-2, the best of four (docs/facts.md)
+    output_layers: names of the linear layers that end a network; they keep Adam, as Jordan advises
 
-    The parameters of ``model`` that need no gradient now take part once they have one. PyTorch's own Muon
-    orthogonalises in bfloat16, which is slow on most CPUs, and the four gates together, at three times the cost.
+    PyTorch's own Muon orthogonalises in bfloat16, which is slow on most CPUs, and takes the four gates for one matrix,
+    at three times the cost.
 
     Raises TypeError or ValueError for a model that is no module or has no parameters, and for an impossible ``lr``.
 
@@ -47,9 +49,7 @@ class Muon(torch.optim.Optimizer):
         self, model: nn.Module, lr: float = 1e-2, *, output_layers: Collection[str] = ("head", "output")
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise TypeError(
-                f"model: got {type(model).__name__}, need a torch.nn.Module, whose layers tell the matrices"
-            )
+            raise TypeError(f"model: got {type(model).__name__}, need a torch.nn.Module")
         if isinstance(lr, Tensor) or not 0 <= lr < math.inf:
             raise ValueError(f"lr: got {lr}, need a number of at least 0")
         if isinstance(output_layers, str):
