@@ -29,13 +29,8 @@ __all__ = [
     "functional",
     "load",
 ]
-_SUBMODULES = (
-    "models",
-    "optim",
-    "reference",
-    "tasks",
-    "viz",
-)  # imported at their first use, because most programs use none
+# imported at their first use, because most programs use none
+_SUBMODULES = ("models", "optim", "reference", "tasks", "viz")
 
 
 def __getattr__(name: str) -> Any:

@@ -117,11 +117,16 @@ class Muon(torch.optim.Optimizer):
 def gates_of_matrices(model: nn.Module, output_layers: Collection[str]) -> dict[Tensor, int]:
     """The weights of the hidden linear and recurrent layers of ``model``, and how many matrices each holds."""
     found: dict[Tensor, int] = {}
-    for name, module in model.named_modules():
-        recurrent = isinstance(module, (nn.RNNBase, nn.RNNCellBase))
-        if recurrent or (isinstance(module, nn.Linear) and name.split(".")[-1] not in output_layers):
+    for layer, module in model.named_modules():
+        if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
             gates = next((gates for kinds, gates in GATES.items() if isinstance(module, kinds)), 1)
-            found |= {x: gates for x in module.parameters(recurse=False) if x.ndim == 2}
+        elif isinstance(module, nn.Linear) and layer.split(".")[-1] not in output_layers:
+            gates = 1
+        else:
+            continue
+        for name, x in module.named_parameters(recurse=False):
+            if x.ndim == 2:
+                found[x] = 1 if name.startswith("weight_hr") else gates  # the projection of an LSTM with proj_size
     return found
 
 

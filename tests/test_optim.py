@@ -91,6 +91,12 @@ def test_the_matrices_of_models(model: str, names: set[str]) -> None:
     assert found == dict.fromkeys(names, 1 if model == "feedforward" else 4) | interface
 
 
+def test_the_projection_of_an_lstm_is_one_matrix() -> None:
+    lstm = nn.LSTM(3, 8, proj_size=2)
+    gates = gates_of_matrices(lstm, ())
+    assert [gates[x] for x in (lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.weight_hr_l0)] == [4, 4, 1]
+
+
 def test_a_parameter_without_a_gradient_stays_and_gradients_are_kept() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     before = [x.detach().clone() for x in model.parameters()]
