@@ -18,7 +18,8 @@ An answer is a string of five letters, right if all are. With 15 classes, 100 of
 """
 CURRICULUM = """## The curriculum
 
-MANN on strings, from 15 classes to 100, one more each 10,000 episodes, measured with each number of classes.
+MANN on strings, from 15 classes to 100, one more each 10,000 episodes as in the paper, or each 1,000, measured with
+each number of classes.
 """
 PERSISTENT = """## A memory that is not wiped
 
@@ -78,7 +79,7 @@ def _curriculum(rows: Rows, pictures: Path) -> str:
             for classes, scores in by_classes.items():
                 by_number = scores["accuracy_by_instance"]
                 lines.append(line(classes, *(f"{100 * by_number[k]:.1f}" for k in ("1", "2", "3", "4", "5", "10"))))
-            path = pictures / "curriculum.png"
+            path = pictures / f"curriculum-{record['examples']}.png"
             draw_by_classes(by_classes, path)
             lines += ["", _picture("Accuracy against the number of classes in an episode", path)]
     return "\n".join(lines or by_instance(rows, {}))

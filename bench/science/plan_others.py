@@ -87,6 +87,8 @@ def others() -> Iterator[Other]:
     yield from _table_2("LSTM", 5)
     yield from _table_2("MANN", 15)
     yield from _table_2("LSTM", 15)
+    sooner = {"curriculum_episodes": 1000, "steps": CURRICULUM_STEPS // 10}
+    yield "curriculum", "MANN, 1,000 episodes", 0, 40, OMNIGLOT | MUON | CURRICULUM | sooner, 1000
     yield "curriculum", "MANN", 0, 300, OMNIGLOT | MUON | CURRICULUM | {"steps": CURRICULUM_STEPS}, 1000
     for row in list(TABLE_2)[2:]:
         for classes in STRINGS:

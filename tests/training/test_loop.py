@@ -10,7 +10,6 @@ import torch
 
 from mannkern.experiments.algorithmic.config import ALGORITHMIC_CONFIGS
 from mannkern.experiments.few_shot.config import FewShotConfig
-from mannkern.experiments.one_shot import config as config_module
 from mannkern.experiments.one_shot import experiment as one_shot
 from mannkern.experiments.registry import train
 from mannkern.tasks import glyphs
@@ -93,13 +92,12 @@ def test_resuming_equals_never_having_stopped(tmp_path: Path, change: dict[str, 
     assert [line["step"] for line in numbers(straight)] == [3, 4, 6, 8, 9, 12, 12, 14]
 
 
-def test_resuming_a_curriculum_equals_never_having_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_a_curriculum_equals_never_having_stopped(tmp_path: Path) -> None:
     """A stop within two classes, one at the step where the third comes, one within three."""
-    monkeypatch.setattr(config_module, "CURRICULUM_EPISODES", 8)
-    config = replace(SMALL, labels="strings", curriculum=True)
+    config = replace(SMALL, labels="strings", curriculum=True, curriculum_episodes=8)
     straight = run_in(tmp_path, "straight", config, 10)
     assert_same_run(straight, run_in(tmp_path, "stopped", config, 3, 4, 7, 10))
-    other = run_in(tmp_path, "other", replace(config, curriculum=False), 10)
+    other = run_in(tmp_path, "other", replace(config, curriculum=False, curriculum_episodes=None), 10)
     assert numbers(straight)[0] == numbers(other)[0], "the same until the classes grow"
     assert numbers(straight)[-1] != numbers(other)[-1]
 

@@ -32,7 +32,7 @@ PAPER: dict[str, Any] = {  # the supplement's settings, to the letter
     "lr_decay": "none",
 }
 SHOWN = 10  # drawings of a class in an episode
-CURRICULUM_EPISODES = 10_000  # of training with each number of classes
+CURRICULUM_EPISODES = 10_000  # of training with each number of classes, in the paper
 CURRICULUM_CLASSES = 100  # the most
 
 
@@ -81,8 +81,11 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     curriculum: bool = option(
         False,
-        "one class more each 10,000 episodes of training, up to 100, and length in proportion (paper: from 15 classes "
-        "and 150 steps); needs --labels strings",
+        "one class more each --curriculum-episodes of training, up to 100, and length in proportion (paper: from 15 "
+        "classes and 150 steps); needs --labels strings",
+    )
+    curriculum_episodes: int | None = option(
+        None, "episodes with each number of classes; needs --curriculum (default: 10000, paper)", kind=int
     )
     persistent: bool = option(
         False,
@@ -180,7 +183,10 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     }
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {"paper": PAPER}
     DEFAULT_STEPS: ClassVar[int] = 6250
-    COUNTS: ClassVar[tuple[str, ...]] = ("classes", "length", "shots", "validation_episodes", *RunConfig.COUNTS)
+    COUNTS: ClassVar[tuple[str, ...]] = (
+        *("classes", "length", "shots", "curriculum_episodes", "validation_episodes"),
+        *RunConfig.COUNTS,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -201,6 +207,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
             raise ValueError(f"--length: got {self.length}, need {length} with --shots {self.shots}, which sets it")
         if self.curriculum and self.labels != "strings":
             raise ValueError("--curriculum needs --labels strings: a one-hot label has as many entries as classes")
+        if self.curriculum_episodes is not None and not self.curriculum:
+            raise ValueError("--curriculum-episodes needs --curriculum")
         if self.until is not None and not 0 < self.until <= 1:
             raise ValueError(f"--until: got {self.until}, need an accuracy above 0, at most 1")
 
@@ -221,7 +229,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         """Settings of the episodes of a training step. Under a curriculum (paper, section 4.2.2) their classes grow."""
         if not self.curriculum:
             return self
-        classes = self.classes + step * self.batch_size // CURRICULUM_EPISODES
+        classes = self.classes + step * self.batch_size // (self.curriculum_episodes or CURRICULUM_EPISODES)
         return self.with_classes(max(self.classes, min(classes, CURRICULUM_CLASSES)))
 
     def core_settings(self, input_size: int) -> CoreSettings:

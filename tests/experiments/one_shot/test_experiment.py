@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mannkern.experiments.one_shot import config as config_module
 from mannkern.experiments.one_shot import experiment as experiment_module
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import OneShotExperiment, augmented_test_sampler, chance, make_model
@@ -56,13 +55,19 @@ def test_a_curriculum_adds_a_class_each_ten_thousand_episodes() -> None:
     assert fixed.at_step(10**6) == fixed
     with pytest.raises(ValueError, match="--curriculum needs --labels strings"):
         OneShotConfig(curriculum=True)
+    sooner = replace(config, curriculum_episodes=1000)
+    assert [sooner.at_step(step).classes for step in (0, 62, 63, 125, 5375)] == [15, 15, 16, 17, 100]
+    with pytest.raises(ValueError, match="--curriculum-episodes needs --curriculum"):
+        OneShotConfig(curriculum_episodes=1000)
+    with pytest.raises(ValueError, match="--curriculum-episodes: got 0, need at least 1"):
+        replace(config, curriculum_episodes=0)
 
 
 def test_the_classes_of_a_batch_depend_on_the_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     split = glyphs.load(num_train=6, num_test=4)
     monkeypatch.setattr(glyphs, "load", lambda: split)
-    monkeypatch.setattr(config_module, "CURRICULUM_EPISODES", 8)
-    config = OneShotConfig(classes=2, length=6, batch_size=2, labels="strings", curriculum=True)
+    sizes = {"classes": 2, "length": 6, "batch_size": 2}
+    config = OneShotConfig(**sizes, labels="strings", curriculum=True, curriculum_episodes=8)
     one, other = OneShotExperiment(config), OneShotExperiment(config)
     cpu = torch.device("cpu")
     first = {step: one.sample(step, cpu) for step in (0, 3, 4, 8)}
