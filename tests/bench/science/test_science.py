@@ -215,7 +215,7 @@ def test_the_page_has_a_section_for_each_study_with_results(tmp_path: Path) -> N
         "| MANN, 2 variables | 1 | 320 | 0.25 | 0.50 |",
     ):
         assert any(line.startswith(start) for line in lines), start
-    for name in ("strings-15", "curriculum", "persistent", "persistent-training", "gaussian-processes"):
+    for name in ("strings-15", "curriculum-400", "persistent", "persistent-training", "gaussian-processes"):
         assert (tmp_path / "docs" / "results" / f"{name}.png").stat().st_size > 1000
         assert any(f"(results/{name}.png)" in line for line in lines)
 
