@@ -37,8 +37,8 @@ NOTE = [
     "± is half a 95% interval over seeds (Student's t). The augmented test is the paper's: unseen classes turned",
     "by quarters, and their drawings turned and shifted. Both replications draw drawings with replacement, and",
     "Leputa's classes too, which is easier. A model is above the paper's MANN when it is at every presentation, in two",
-    "validations of 500 episodes in a row or in the evaluation of 2,000 at the end. Models are trained with Muon, its rate",
-    "falling from 1e-2 to 0, where a row does not say Adam or plain start.",
+    "validations of 500 episodes in a row or in the evaluation of 2,000 at the end. Models are trained with Muon, its",
+    "rate falling from 1e-2 to 0, where a row does not say Adam or plain start.",
     "",
 ]
 
