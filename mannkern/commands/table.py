@@ -35,7 +35,7 @@ from mannkern.training.processes import check_alone
 
 EMPTY = (LOCK, *ROWS)  # what a kill at the start leaves
 VARIED = ("model", "controller")  # the rows differ in these
-ELSEWHERE = ("task", "baseline", "curriculum", "shots")
+ELSEWHERE = ("task", "baseline", "curriculum", "curriculum_episodes", "shots")
 
 
 def add_table(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -243,7 +243,7 @@ def test_a_falling_learning_rate_resumes_bit_for_bit(tmp_path: Path) -> None:
     assert all(state is not None and state["step"] == 6 for state in states)
     one, other = (state["model"] for state in states if state is not None)
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert states[0]["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-3 / 6)
+    assert states[0]["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-2 / 6)
 
 
 def test_queries_last_are_trained_evaluated_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

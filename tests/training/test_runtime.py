@@ -27,22 +27,23 @@ def test_a_step_of_adam_by_hand() -> None:
     """Adam's first step is the learning rate, by default 1e-3, against the sign of the gradient."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.ones_(model.weight)
-    optimizer = make_optimizer(OneShotConfig(), model)
+    optimizer = make_optimizer(OneShotConfig(optimizer="adam"), model)
     model(torch.tensor([[5.0]])).backward()
     optimizer.step()
     assert model.weight.item() == pytest.approx(1 - 1e-3)
 
 
 def test_the_learning_rate_falls_to_zero() -> None:
-    """Over four steps from 1e-3: linearly in quarters; by the cosine 1, 0.854, 0.5 and 0.146 of it; then 0."""
+    """Over four steps from 1e-2, both groups of Muon: linearly in quarters; by the cosine 1, 0.854, 0.5, 0.146; then 0."""
     optimizer = make_optimizer(OneShotConfig(), nn.Linear(1, 1))
     for decay, shares in (("none", [1, 1, 1, 1, 1]), ("linear", [1, 0.75, 0.5, 0.25, 0]), ("cosine", COSINE)):
         config = OneShotConfig(lr_decay=decay, steps=4)
         rates = []
         for step in range(5):
             set_learning_rate(config, optimizer, step)
+            assert len({group["lr"] for group in optimizer.param_groups}) == 1
             rates.append(optimizer.param_groups[0]["lr"])
-        assert rates == pytest.approx([1e-3 * share for share in shares], abs=1e-12)
+        assert rates == pytest.approx([1e-2 * share for share in shares], abs=1e-12)
     longer = OneShotConfig(lr_decay="linear", decay_steps=8, steps=4, lr=0.5)
     set_learning_rate(longer, optimizer, 2)
     assert optimizer.param_groups[0]["lr"] == 0.375
