@@ -34,7 +34,7 @@ def test_a_step_of_adam_by_hand() -> None:
 
 
 def test_the_learning_rate_falls_to_zero() -> None:
-    """Over four steps from 1e-2, both groups of Muon: linearly in quarters; by the cosine 1, 0.854, 0.5, 0.146; then 0."""
+    """Over four steps from 1e-2, in both groups: linearly in quarters; by a cosine 1, 0.854, 0.5, 0.146; then 0."""
     optimizer = make_optimizer(OneShotConfig(), nn.Linear(1, 1))
     for decay, shares in (("none", [1, 1, 1, 1, 1]), ("linear", [1, 0.75, 0.5, 0.25, 0]), ("cosine", COSINE)):
         config = OneShotConfig(lr_decay=decay, steps=4)
