@@ -1,4 +1,4 @@
-"""``Muon``, the optimizer with which a MANN learns from the fewest episodes."""
+"""``Muon``, an optimizer with which a MANN learns from fewer episodes than with Adam."""
 
 from __future__ import annotations
 

@@ -216,7 +216,10 @@ def test_wrong_arguments(arguments: tuple[Any, ...], error: type[Exception], mes
 
 def test_names_of_output_layers() -> None:
     model = nn.ModuleDict({"hidden": nn.Linear(3, 3), "readout": nn.Linear(3, 2), "head": nn.Linear(3, 2)})
-    sizes = lambda optimizer: [len(group["params"]) for group in optimizer.param_groups]  # noqa: E731
+
+    def sizes(optimizer: Muon) -> list[int]:
+        return [len(group["params"]) for group in optimizer.param_groups]
+
     assert sizes(Muon(model)) == [4, 2]
     assert sizes(Muon(model, output_layers=["readout", "head"])) == [5, 1]
     with pytest.raises(TypeError, match="output_layers: got 'head', need a collection"):
