@@ -228,7 +228,7 @@ def test_names_of_output_layers() -> None:
 
 def test_hooks_run_once_a_step() -> None:
     model = nn.Linear(3, 3)
-    torch.optim.Adam(model.parameters())
+    torch.optim.Adam(model.parameters())  # wraps the step of its class, for hooks
     optimizer, calls = Muon(model), []
     optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
     optimizer.register_step_post_hook(lambda *_: calls.append("after"))

@@ -18,6 +18,10 @@ CHANGEABLE = frozenset({"steps", "minutes", "until", "baseline", "data", "device
 RENAMED = {"memory": "model", "read_heads": "num_reads", "write_heads": "num_writes", "window": "running_sums"}
 
 OPTIMIZERS = ("muon", "adam", "rmsprop")
+OPTIMIZER_HELP = (
+    "muon (steps of weight matrices orthogonalised, adam's for the rest), adam (replications) or rmsprop (paper: decay "
+    "0.95, momentum 0.9)"
+)
 MOST_THREADS = 1024  # a system that has no room for more would end the process
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "None": (type(None),)}
 
@@ -100,12 +104,7 @@ class RunConfig:
     backend: str | None = option(
         None, "backend of the memory operations (default: the fastest that this machine has)", kind=str
     )
-    optimizer: str = option(
-        "adam",
-        "muon (steps of weight matrices orthogonalised, adam's for the rest), adam (replications) or rmsprop (paper: "
-        "decay 0.95, momentum 0.9)",
-        choices=OPTIMIZERS,
-    )
+    optimizer: str = option("adam", OPTIMIZER_HELP, choices=OPTIMIZERS)
     lr: float | None = option(
         None, "learning rate (default: 1e-2 for muon; 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float
     )

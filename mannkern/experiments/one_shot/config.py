@@ -11,7 +11,7 @@ from mannkern.experiments.characters import CharacterConfig
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
 from mannkern.tasks.characters.pixels import IMAGE_SCALES
-from mannkern.training.config import OPTIMIZERS, RunConfig, option
+from mannkern.training.config import OPTIMIZER_HELP, OPTIMIZERS, RunConfig, option
 
 PAPER: dict[str, Any] = {  # the supplement's settings, to the letter
     "augment_at": "original",
@@ -152,12 +152,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     loss: str = option(
         "mean", "cross entropy of an episode: its mean over the steps, or their sum (paper)", choices=("mean", "sum")
     )
-    optimizer: str = option(
-        "muon",
-        "muon (steps of weight matrices orthogonalised, adam's for the rest), adam (replications) or rmsprop (paper: "
-        "decay 0.95, momentum 0.9)",
-        choices=OPTIMIZERS,
-    )
+    optimizer: str = option("muon", OPTIMIZER_HELP, choices=OPTIMIZERS)
     batch_size: int = option(16, "episodes in a step (paper)")
     validation_episodes: int = option(100, "episodes of a validation")
     steps: int | None = option(
