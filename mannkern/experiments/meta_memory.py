@@ -1,11 +1,15 @@
-"""The settings of the meta-memory network, which learns few-shot characters and sinusoids."""
+"""The settings of the meta-memory network, and the network that they describe, for all tasks that it learns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import nn
+
+from mannkern.models import MetaMemoryNetwork
 from mannkern.training.config import RunConfig, option
+from mannkern.training.flags import command_error
 
 META_MEMORY = ("meta-memory",)
 
@@ -31,3 +35,34 @@ class MetaMemoryConfig(RunConfig):
             raise ValueError(f"--inner-steps: got {self.inner_steps}, need at least 0")
         if self.step_size <= 0:
             raise ValueError(f"--step-size: got {self.step_size}, need a number above 0")
+
+
+def meta_memory_network(
+    config: MetaMemoryConfig,
+    embedding: nn.Module,
+    embedding_size: int,
+    outputs: int,
+    *,
+    loss: str = "cross_entropy",
+    describe: nn.Module | None = None,
+) -> MetaMemoryNetwork:
+    """The network that the settings describe, with what depends on the task. Raises ``CommandError`` for wrong sizes.
+
+    The arguments are those of :class:`mannkern.models.MetaMemoryNetwork`.
+    """
+    try:
+        return MetaMemoryNetwork(
+            embedding,
+            embedding_size,
+            outputs,
+            loss=loss,
+            hidden_size=config.hidden_size,
+            layers=config.layers,
+            steps=config.inner_steps,
+            step_size=config.step_size,
+            first_order=config.first_order,
+            describe=describe,
+            backend=config.backend,
+        )
+    except ValueError as error:
+        raise command_error(error, config) from error

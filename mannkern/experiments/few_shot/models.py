@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from mannkern.experiments.few_shot.config import FewShotConfig
+from mannkern.experiments.meta_memory import meta_memory_network
 from mannkern.models import ConvEmbedding, MatchingNetwork, MetaMemoryNetwork, MetaNetwork
 from mannkern.training.flags import command_error
 
@@ -41,17 +42,8 @@ def _meta_networks(config: FewShotConfig) -> MetaNetwork:
 
 
 def _meta_memory(config: FewShotConfig) -> MetaMemoryNetwork:
-    return MetaMemoryNetwork(
-        ConvEmbedding(config.width, channels=config.channels_of_image),
-        config.width,
-        config.classes,
-        hidden_size=config.hidden_size,
-        layers=config.layers,
-        steps=config.inner_steps,
-        step_size=config.step_size,
-        first_order=config.first_order,
-        backend=config.backend,
-    )
+    embedding = ConvEmbedding(config.width, channels=config.channels_of_image)
+    return meta_memory_network(config, embedding, config.width, config.classes)
 
 
 BUILDERS: dict[str, Callable[[FewShotConfig], nn.Module]] = {

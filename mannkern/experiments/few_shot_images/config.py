@@ -60,4 +60,4 @@ class FewShotImagesConfig(MetaMemoryConfig):
     @property
     def comparable(self) -> tuple[Any, ...]:
         """The settings that two runs must share to be evaluated on the same episodes."""
-        return self.task, self.classes, self.shots, self.side
+        return self.task, self.classes, self.shots, self.side, os.path.realpath(self.data or "")

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 from mannkern.experiments.few_shot.experiment import QueryExperiment
 from mannkern.experiments.few_shot_images.config import FewShotImagesConfig
+from mannkern.experiments.meta_memory import meta_memory_network
 from mannkern.models import ConvEmbedding, MetaMemoryNetwork
 from mannkern.tasks import ImageSampler, images
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
-from mannkern.training.flags import command_error
 
 
 def make_model(config: FewShotImagesConfig) -> MetaMemoryNetwork:
     """The network, without the data. Raises ``CommandError`` for impossible sizes."""
-    try:
-        return MetaMemoryNetwork(
-            ConvEmbedding(config.width, channels=3),
-            config.width,
-            config.classes,
-            hidden_size=config.hidden_size,
-            layers=config.layers,
-            steps=config.inner_steps,
-            step_size=config.step_size,
-            first_order=config.first_order,
-            backend=config.backend,
-        )
-    except ValueError as error:
-        raise command_error(error, config) from error
+    return meta_memory_network(config, ConvEmbedding(config.width, channels=3), config.width, config.classes)
 
 
 class FewShotImagesExperiment(QueryExperiment):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mannkern.experiments.meta_memory import meta_memory_network
 from mannkern.experiments.sinusoids.config import SinusoidConfig
 from mannkern.models import MetaMemoryNetwork
 from mannkern.tasks import Sinusoids, SinusoidSampler
@@ -25,21 +26,7 @@ BATCH = 200
 def make_model(config: SinusoidConfig) -> MetaMemoryNetwork:
     """A meta-memory network with one output; two layers of ReLUs embed x. Raises ``CommandError`` for wrong sizes."""
     layers = (nn.Linear(1, config.width), nn.ReLU(), nn.Linear(config.width, config.width), nn.ReLU())
-    try:
-        return MetaMemoryNetwork(
-            nn.Sequential(*layers),
-            config.width,
-            1,
-            loss="mean_squared_error",
-            hidden_size=config.hidden_size,
-            layers=config.layers,
-            steps=config.inner_steps,
-            step_size=config.step_size,
-            first_order=config.first_order,
-            backend=config.backend,
-        )
-    except ValueError as error:
-        raise command_error(error, config) from error
+    return meta_memory_network(config, nn.Sequential(*layers), config.width, 1, loss="mean_squared_error")
 
 
 def test_sampler(config: SinusoidConfig, seed: int) -> SinusoidSampler:

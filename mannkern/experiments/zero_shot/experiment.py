@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mannkern.experiments.characters import load_characters
 from mannkern.experiments.few_shot.experiment import MEASURED_QUERIES, QueryExperiment
+from mannkern.experiments.meta_memory import meta_memory_network
 from mannkern.experiments.zero_shot.config import ZeroShotConfig
 from mannkern.models import ConvEmbedding, MetaMemoryNetwork
 from mannkern.tasks import CharacterSplit, ZeroShotSampler, omniglot
@@ -42,21 +43,7 @@ def make_model(config: ZeroShotConfig) -> MetaMemoryNetwork:
     """Two layers embed a description; without the data. Raises ``CommandError`` for impossible sizes."""
     described = ATTRIBUTES + (len(omniglot.ALPHABETS) if config.omniglot else 0)
     describe = nn.Sequential(nn.Linear(described, config.width), nn.ReLU(), nn.Linear(config.width, config.width))
-    try:
-        return MetaMemoryNetwork(
-            ConvEmbedding(config.width),
-            config.width,
-            config.classes,
-            hidden_size=config.hidden_size,
-            layers=config.layers,
-            steps=config.inner_steps,
-            step_size=config.step_size,
-            first_order=config.first_order,
-            describe=describe,
-            backend=config.backend,
-        )
-    except ValueError as error:
-        raise command_error(error, config) from error
+    return meta_memory_network(config, ConvEmbedding(config.width), config.width, config.classes, describe=describe)
 
 
 class ZeroShotExperiment(QueryExperiment):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mannkern.experiments.few_shot_images.config import FewShotImagesConfig
 from tests.commands.calls import refused, run
 from tests.tasks.test_images import write_images
 
@@ -29,3 +31,11 @@ def test_the_command_line_trains_resumes_and_evaluates(tmp_path: Path, capsys: p
     assert "needs its folder: --data FOLDER" in refused(capsys, "train few-shot-images --run", tmp_path / "new")
     said = refused(capsys, "train few-shot-images --classes 5 --data", tmp_path / "data", "--run", tmp_path / "new")
     assert "classes_per_episode: got 5, need at most 4" in said
+
+
+def test_runs_compare_on_the_images_of_one_folder_alone(tmp_path: Path) -> None:
+    config = FewShotImagesConfig(data=str(tmp_path / "a"))
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for change in ({"data": str(tmp_path / "b")}, {"shots": 5}, {"side": 40}, {"classes": 3}):
+        assert config.comparable != replace(config, **change).comparable  # type: ignore[arg-type]
+    assert config.comparable == replace(config, data=str(tmp_path / "link"), queries=3, lr=1.0).comparable
