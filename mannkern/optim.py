@@ -16,6 +16,7 @@ RATIO = 2.0  # of a matrix's step to Adam's learning rate
 ITERATIONS = 3
 COEFFICIENTS = 3.4445, -4.775, 2.0315
 GATES = {(nn.LSTM, nn.LSTMCell): 4, (nn.GRU, nn.GRUCell): 3}
+CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
 
 
 class Muon(torch.optim.Optimizer):
@@ -27,12 +28,13 @@ class Muon(torch.optim.Optimizer):
         m = 0.9 m + 0.1 g
         step = 2 lr sqrt(max(1, rows / columns)) orthogonalized(0.1 g + 0.9 m)
 
-    The gates of an LSTM or GRU are a matrix each. A MANN learns sooner with it than with Adam where it has
-    ``key_strength=True`` (docs/models/mann.md, settings).
+    The gates of an LSTM or GRU are a matrix each, and so is the kernel of a convolution, with a row for each output
+    channel. A MANN learns sooner with it than with Adam where it has ``key_strength=True`` (docs/models/mann.md,
+    settings).
 
     model:  whose parameters are trained, those that are frozen now too once they have a gradient. Matrices are the
-            weights of its linear and recurrent layers; biases, a learned initial memory, convolutions and embeddings
-            are none.
+            weights of its linear, convolutional and recurrent layers; biases, a learned initial memory, transposed
+            convolutions and embeddings are none.
     lr:     learning rate of Adam; the default is between 8e-3 and 1.6e-2, the best of four (docs/facts.md)
     output_layers: names of the linear layers that end a network; they keep Adam, as Jordan advises
 
@@ -110,22 +112,25 @@ class Muon(torch.optim.Optimizer):
         momentum = state["momentum_buffer"].lerp_(gradient, 1 - MOMENTUM)
         ahead = gradient.lerp(momentum, MOMENTUM)
         for part, direction in zip(x.chunk(gates), ahead.chunk(gates), strict=True):
-            rows, columns = part.shape
-            part.sub_(orthogonalized(direction), alpha=size * max(1.0, rows / columns) ** 0.5)
+            matrix = direction.flatten(1)  # of a convolution: a row for each output channel
+            rows, columns = matrix.shape
+            part.sub_(orthogonalized(matrix).view_as(part), alpha=size * max(1.0, rows / columns) ** 0.5)
 
 
 def gates_of_matrices(model: nn.Module, output_layers: Collection[str]) -> dict[Tensor, int]:
-    """The weights of the hidden linear and recurrent layers of ``model``, and how many matrices each holds."""
+    """The weights of the hidden layers of ``model`` by whose matrices Muon steps, and how many matrices each holds."""
     found: dict[Tensor, int] = {}
     for layer, module in model.named_modules():
         if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
             gates = next((gates for kinds, gates in GATES.items() if isinstance(module, kinds)), 1)
         elif isinstance(module, nn.Linear) and layer.split(".")[-1] not in output_layers:
             gates = 1
+        elif isinstance(module, CONVOLUTIONS):
+            gates = module.groups
         else:
             continue
         for name, x in module.named_parameters(recurse=False):
-            if x.ndim == 2:
+            if x.ndim > 1:
                 found[x] = 1 if name.startswith("weight_hr") else gates  # the projection of an LSTM with proj_size
     return found
 

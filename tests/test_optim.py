@@ -97,6 +97,25 @@ def test_the_projection_of_an_lstm_is_one_matrix() -> None:
     assert [gates[x] for x in (lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.weight_hr_l0)] == [4, 4, 1]
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution_is_a_matrix_for_each_group(groups: int, layout: torch.memory_format) -> None:
+    layer = nn.Conv2d(4, 6, (3, 2), groups=groups, bias=False).to(memory_format=layout)  # type: ignore[call-overload]
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.randn_like(before)
+    Muon(layer, 0.01).step()
+    for was, now, gradient in zip(*(x.chunk(groups) for x in (before, layer.weight, layer.weight.grad)), strict=True):
+        expected = 0.02 * turned(gradient.flatten(1))
+        torch.testing.assert_close((was - now).detach().double().flatten(1), expected, rtol=1e-4, atol=1e-5)
+    assert layer.weight.stride() == before.stride()
+
+
+def test_other_kernels_and_embeddings_keep_adam() -> None:
+    layers = nn.ModuleList([nn.ConvTranspose2d(2, 3, 3), nn.Embedding(4, 3), nn.BatchNorm2d(3), nn.Bilinear(2, 2, 2)])
+    assert not gates_of_matrices(layers, ())
+    assert set(gates_of_matrices(nn.ModuleList([nn.Conv1d(2, 3, 3), nn.Conv3d(2, 3, 3)]), ()).values()) == {1}
+
+
 def test_a_parameter_without_a_gradient_stays_and_gradients_are_kept() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     before = [x.detach().clone() for x in model.parameters()]
