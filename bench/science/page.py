@@ -65,7 +65,7 @@ def write_page(results: Path, page: Path) -> None:
         parts.append(f"![Accuracy with one setting changed]({pictures.name}/factors.png)\n")
     others = {planned.study for planned in plan()} - {"table-1", "efficiency", "factors", "start", "search", "quick"}
     rows_of = {study: _in_order(read_records(results, study), study) for study in sorted(others)}
-    parts += [*page_others.sections(rows_of, pictures), *page_models.sections(rows_of)]
+    parts += [*page_others.sections(rows_of, pictures), *page_models.sections(rows_of, pictures)]
     for study, text in (("start", START), ("search", SEARCH), ("quick", QUICK)):
         rows = _in_order(read_records(results, study), study)
         if rows:

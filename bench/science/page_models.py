@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from bench.science.pictures import draw_queries
 from bench.science.records import Record, finished
 from bench.science.tables import cell, heads, line
 from mannkern.experiments.few_shot.report import PAPER
@@ -33,15 +35,15 @@ SIZES: dict[str, list[list[int]]] = {  # shown of each task, the largest of trai
 }
 
 
-def sections(rows: Mapping[str, Rows]) -> list[str]:
-    """The text of each study that has results."""
+def sections(rows: Mapping[str, Rows], pictures: Path) -> list[str]:
+    """The text of each study that has results, by the study's name; its pictures are drawn into ``pictures``."""
     parts = []
     if ntm := rows.get("ntm"):
         parts.append(NTM + "\n" + _ntm(ntm))
     if search := rows.get("ntm-search"):
         parts.append(NTM_SEARCH + "\n" + _ntm(search))
     if few_shot := rows.get("few-shot"):
-        parts.append(FEW_SHOT + "\n" + _few_shot(few_shot))
+        parts.append(FEW_SHOT + "\n" + _few_shot(few_shot, pictures))
     return parts
 
 
@@ -80,7 +82,7 @@ def _families(row: str, records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def _few_shot(rows: Rows) -> str:
+def _few_shot(rows: Rows, pictures: Path) -> str:
     lines = heads("", "seeds", "episodes", "accuracy", "the paper's")
     for row, records in rows.items():
         done = finished(records)
@@ -92,4 +94,9 @@ def _few_shot(rows: Rows) -> str:
             theirs_text = "" if theirs is None else f"*{100 * theirs:.2f}*"
             ours = cell([100 * record["evaluation"]["unseen"]["accuracy"] for record in done], 2)
             lines.append(line(row, str(len(done)), f"{done[0]['examples']:,}", ours, theirs_text))
-    return "\n".join([*lines, ""])
+    lines.append("")
+    if curves := {row: records for row, records in rows.items() if any(record["curve"] for record in records)}:
+        path = pictures / "few-shot.png"
+        draw_queries(curves, path)
+        lines.append(f"![Accuracy against episodes of training]({path.parent.name}/{path.name})\n")
+    return "\n".join(lines)

@@ -72,6 +72,21 @@ def draw_by_classes(by_classes: Mapping[str, Record], path: Path) -> None:
     _save(figure, path)
 
 
+def draw_queries(rows: Mapping[str, Sequence[Record]], path: Path) -> None:
+    """Accuracy of the queries of few-shot episodes against episodes of training, a line for each seed."""
+    figure, (axes,) = panels_of("Few-shot Omniglot, unseen classes", 1, (9, 4.6))
+    for place, (row, records) in enumerate(rows.items()):
+        for record in records:
+            x = [line["episodes"] for line in record["curve"]]
+            y = [100 * line["accuracy"] for line in record["curve"]]
+            label = row if record is records[0] else None
+            axes.plot(x, y, color=run_colour(place), lw=1.2, alpha=0.8, label=label)
+    axes.set_ylabel("accuracy of queries (%)")
+    side_legend(axes)
+    name_training_axis(axes, "episodes")
+    _save(figure, path)
+
+
 def draw_places(records: Sequence[Record], path: Path) -> None:
     """Accuracy against the place of an episode in a stream whose memory is not wiped."""
     figure, (axes,) = panels_of("A memory that is not wiped between episodes", 1, (9, 4.6))

@@ -251,3 +251,5 @@ def test_the_page_has_the_ntm_by_size_and_few_shot_by_row(tmp_path: Path) -> Non
     assert "| NTM, copy | 3 | 400 | 20: 2.00 / 120*: 12.00 | 20: 0.00 / 120*: 0.00 | 0 | 160 |" in lines
     assert "| Matching Networks, 5-way 1-shot | 1 | 400 | 98.12 | *98.10* |" in lines
     assert "| meta-memory network, three families: by one example | 1 | 400 of each | 75.00 |  |" in lines
+    assert "![Accuracy against episodes of training](results/few-shot.png)" in lines
+    assert (page_file.parent / "results" / "few-shot.png").stat().st_size > 5000
