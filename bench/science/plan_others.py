@@ -49,24 +49,24 @@ NTM_SEARCH: dict[str, dict[str, Any]] = {  # copy, first with seeds of which the
         "initial_gate": 0.05,
     },
 }
-MATCHING: dict[str, Any] = {"model": "matching", "drawing_side": 28, "validate_every": 500, "log_every": 100}
+MATCHING: dict[str, Any] = MUON | {"model": "matching", "drawing_side": 28, "validate_every": 250, "log_every": 50}
 META: dict[str, Any] = MATCHING | {"model": "meta-networks", "blocks": 5, "augmented_blocks": 5, "batch_size": 4}
 FEW_SHOT: dict[str, tuple[float, dict[str, Any]]] = {  # minutes, settings
-    "Matching Networks, 5-way 1-shot": (25, MATCHING | {"steps": 16_000}),
-    "Matching Networks, 20-way 1-shot": (80, MATCHING | {"classes": 20, "steps": 12_000}),
-    "Matching Networks, 5-way 5-shot": (60, MATCHING | {"shots": 5, "steps": 16_000}),
-    "Matching Networks, 20-way 5-shot": (170, MATCHING | {"classes": 20, "shots": 5, "steps": 10_000}),
-    "Meta Networks, 5-way 1-shot": (170, META | {"steps": 10_000}),
-    "Meta Networks, 20-way 1-shot": (180, META | {"classes": 20, "batch_size": 1, "steps": 8000}),
+    "Matching Networks, 5-way 1-shot": (20, MATCHING | {"steps": 8000}),
+    "Matching Networks, 20-way 1-shot": (28, MATCHING | {"classes": 20, "steps": 3000}),
+    "Matching Networks, 5-way 5-shot": (22, MATCHING | {"shots": 5, "steps": 3000}),
+    "Matching Networks, 20-way 5-shot": (30, MATCHING | {"classes": 20, "shots": 5, "batch_size": 4, "steps": 4000}),
+    "Meta Networks, 5-way 1-shot": (50, META | {"steps": 3000}),
+    "Meta Networks, 20-way 1-shot": (70, META | {"classes": 20, "batch_size": 1, "steps": 3000}),
     "Meta Networks, 5-way 1-shot, fast weights in two layers": (
-        60,
-        META | {"augmented_blocks": 0, "batch_size": 8, "queries": 5, "steps": 8000},
+        20,
+        META | {"augmented_blocks": 0, "batch_size": 8, "queries": 5, "steps": 2000},
     ),
-    "Meta Networks, 5-way 5-shot, loss of pairs": (170, META | {"shots": 5, "pairs": True, "steps": 3000}),
+    "Meta Networks, 5-way 5-shot, loss of pairs": (57, META | {"shots": 5, "pairs": True, "steps": 1000}),
 }
 MORE_FAMILIES: dict[str, tuple[float, dict[str, Any]]] = {
-    "meta-memory network, 5-way by descriptions": (15, {"task": "zero-shot-omniglot", "steps": 8000}),
-    "meta-memory network, three families": (40, {"task": "families-omniglot", "steps": 8000}),
+    "meta-memory network, 5-way by descriptions": (8, MUON | {"task": "zero-shot-omniglot", "steps": 4000}),
+    "meta-memory network, three families": (20, MUON | {"task": "families-omniglot", "steps": 4000}),
 }
 FUNCTIONS = {1: 50, 2: 100, 3: 100}  # points of a function, by its variables
 

@@ -19,8 +19,8 @@ RENAMED = {"memory": "model", "read_heads": "num_reads", "write_heads": "num_wri
 
 OPTIMIZERS = ("muon", "adam", "rmsprop")
 OPTIMIZER_HELP = (
-    "muon (steps of weight matrices orthogonalised, adam's for the rest), adam (replications) or rmsprop (paper: decay "
-    "0.95, momentum 0.9)"
+    "muon (steps of weight matrices and kernels orthogonalised, adam's for the rest), adam (replications) or rmsprop "
+    "(paper: decay 0.95, momentum 0.9)"
 )
 MOST_THREADS = 1024  # a system that has no room for more would end the process
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "None": (type(None),)}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mannkern.experiments.characters import SIDE, CharacterConfig
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
-from mannkern.training.config import option
+from mannkern.training.config import OPTIMIZER_HELP, OPTIMIZERS, option
 
 # Strength of the attention by model. The meta-memory network learns its own.
 STRENGTH = {"matching": 10.0, "matching-fce": 10.0, "meta-networks": 1.0}
@@ -59,6 +59,7 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
         "the embedding's loss is that of pairs of the support set (paper, for more than one shot), not cross entropy",
         only=("meta-networks",),
     )
+    optimizer: str = option("muon", OPTIMIZER_HELP, choices=OPTIMIZERS)
     batch_size: int = option(16, "episodes in a step")
     steps: int | None = option(None, "stop at this step (default: 10000; no limit if --minutes is given)", kind=int)
     validate_every: int = option(250, "steps between validations")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from mannkern.experiments.characters import CharacterConfig
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
-from mannkern.training.config import option
+from mannkern.training.config import OPTIMIZER_HELP, OPTIMIZERS, option
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class ZeroShotConfig(CharacterConfig, MetaMemoryConfig):
     model: str = option("meta-memory", "the model", choices=META_MEMORY)
     queries: int = option(5, "queries of each class in an episode")
     width: int = option(64, "numbers in the embedding of a drawing or a description")
+    optimizer: str = option("muon", OPTIMIZER_HELP, choices=OPTIMIZERS)
     batch_size: int = option(16, "episodes in a step")
     steps: int | None = option(None, "stop at this step (default: 4000; no limit if --minutes is given)", kind=int)
     validate_every: int = option(250, "steps between validations")
