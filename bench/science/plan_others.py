@@ -26,28 +26,14 @@ CURRICULUM = STRINGS[5] | {"classes": 15, "length": 150, "curriculum": True}
 CURRICULUM_STEPS = 53_750  # one class more each 10,000 episodes, from 15 to 100, and 10,000 with 100 classes
 PERSISTENT: dict[str, Any] = {"classes": 10, "length": 75, "balanced": False}
 NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, steps, settings
-    "NTM, copy": (5, 8, 100_000, {"task": "copy"}),
+    "NTM, copy": (5, 2, 3000, {"task": "copy", "lr_decay": "cosine"}),
+    "NTM, copy, RMSProp": (5, 8, 100_000, {"task": "copy", "optimizer": "rmsprop", "batch_size": 4}),
     "NTM, associative recall": (5, 12, 100_000, {"task": "associative-recall"}),
     "NTM, repeat copy": (5, 20, 100_000, {"task": "repeat-copy"}),
     "NTM, N-grams": (1, 60, 100_000, {"task": "ngrams"}),
     "NTM, priority sort": (1, 60, 100_000, {"task": "priority-sort"}),
-    "LSTM, copy": (1, 60, 100_000, {"task": "copy", "model": "lstm"}),
+    "LSTM, copy": (1, 30, 10_000, {"task": "copy", "model": "lstm", "lr_decay": "cosine"}),
     "LSTM, associative recall": (1, 60, 100_000, {"task": "associative-recall", "model": "lstm"}),
-}
-FALLING: dict[str, Any] = {"batch_size": 16, "lr": 1e-3, "lr_decay": "cosine", "steps": 6000}
-NTM_SEARCH: dict[str, dict[str, Any]] = {  # copy, first with seeds of which the default failed
-    "batches of 16, lr falls from 1e-3": FALLING,
-    "batches of 16, sharpness 4 at first": FALLING | {"initial_sharpness": 4.0},
-    "batches of 16, gate 0.05 at first": FALLING | {"initial_gate": 0.05},
-    "batches of 16, sharpness 4 at first, lr falls from 3e-4": FALLING | {"initial_sharpness": 4.0, "lr": 3e-4},
-    "batches of 4, lr falls from 1e-4": {"lr_decay": "cosine", "steps": 100_000},
-    "batches of 4, sharpness 4 at first": {"lr_decay": "cosine", "steps": 100_000, "initial_sharpness": 4.0},
-    "batches of 4, lr falls from 3e-4, gate 0.05 at first": {
-        "lr": 3e-4,
-        "lr_decay": "cosine",
-        "steps": 50_000,
-        "initial_gate": 0.05,
-    },
 }
 MATCHING: dict[str, Any] = MUON | {"model": "matching", "drawing_side": 28, "validate_every": 250, "log_every": 50}
 META: dict[str, Any] = MATCHING | {"model": "meta-networks", "blocks": 5, "augmented_blocks": 5, "batch_size": 4}
@@ -77,10 +63,6 @@ def others() -> Iterator[Other]:
     yield "autoencoder", "kNN, autoencoder", 0, 5, {"task": "autoencoder-omniglot", "steps": 20_000}, 2000
     for row, (seeds, minutes, steps, settings) in NTM.items():
         yield from (("ntm", row, seed, minutes, settings | {"steps": steps}, 1000) for seed in range(seeds))
-    for seed in (5, 6, 0, 1, 2):
-        for row, settings in NTM_SEARCH.items():
-            minutes = 2 if "batch_size" in settings else 8
-            yield "ntm-search", row, seed, minutes, {"task": "copy", **settings}, 1000
     yield from _functions(0)
     yield from _persistent()
     yield from _table_2("MANN", 5)
@@ -113,12 +95,17 @@ def _table_2(row: str, classes: int) -> Iterator[Other]:
 
 
 def _functions(seed: int) -> Iterator[Other]:
-    """Regression on Gaussian processes, the model with a memory beside the one without."""
+    """Regression on Gaussian processes, the model with a memory beside the one without, and with Adam."""
     for dimensions, length in FUNCTIONS.items():
+        settings = {"task": "gaussian-processes", "dimensions": dimensions, "length": length}
+        variables = f"{dimensions} variable{'s' if dimensions > 1 else ''}"
+        falling = settings | {"lr_decay": "linear", "steps": 10_000}
         for model in ("mann", "lstm"):
-            settings = {"task": "gaussian-processes", "dimensions": dimensions, "length": length, "steps": 20_000}
-            row = f"{model.upper()}, {dimensions} variable{'s' if dimensions > 1 else ''}"
-            yield "gaussian-processes", row, seed, 15 * length / 50, settings | {"model": model}, 2000
+            row = f"{model.upper()}, {variables}"
+            yield "gaussian-processes", row, seed, 8 * length / 50, falling | {"model": model}, 2000
+        if dimensions == 1:
+            adam = settings | {"optimizer": "adam", "steps": 20_000}
+            yield "gaussian-processes", f"MANN, Adam, {variables}", seed, 15, adam, 2000
 
 
 def _persistent() -> Iterator[Other]:

@@ -141,6 +141,7 @@ class RunConfig:
     DEEPEST: ClassVar[int] = 1000  # layers: building a model takes as long as it has layers
     COUNTS: ClassVar[tuple[str, ...]] = ("batch_size", "log_every", "validate_every", "threads", "decay_steps")  # >= 1
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}  # defaults of a new run, by the name that --recipe gives
+    RATES: ClassVar[dict[str, float]] = {"muon": 1e-2, "adam": 1e-3, "rmsprop": 1e-4}  # learning rates by default
     EARLIER: ClassVar[dict[str, Any]] = {}  # what runs did before a setting existed, where it is not the default
     RMSPROP: ClassVar[dict[str, Any]] = {}  # arguments of torch.optim.RMSprop beyond decay and momentum
 

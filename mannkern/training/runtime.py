@@ -66,7 +66,7 @@ def make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer
 
 def learning_rate(config: RunConfig) -> float:
     """``config.lr``, or the default of its optimizer."""
-    return config.lr or {"muon": 1e-2, "adam": 1e-3, "rmsprop": 1e-4}[config.optimizer]
+    return config.lr or config.RATES[config.optimizer]
 
 
 def set_learning_rate(config: RunConfig, optimizer: torch.optim.Optimizer, step: int) -> None:

@@ -11,6 +11,8 @@ from mannkern.models.cores import CoreSettings, core_names, understanding, with_
 from mannkern.tasks import AssociativeRecall, Copy, DynamicNGrams, PrioritySort, RepeatCopy, SequenceTask
 from mannkern.training.config import OPTIMIZERS, RunConfig, number_or_name, option
 
+OPTIMIZER = "muon, adam, or rmsprop (paper: decay 0.95, momentum 0.9; centered, so that steps vanish with the gradient)"
+BATCH = "sequences in a step (paper: 1), all of one size that the seed and the step determine"
 WITHOUT = ("mann", "feedforward")  # cores that the paper does not train on these tasks
 
 
@@ -64,12 +66,8 @@ class AlgorithmicConfig(RecurrentConfig):
     memory_init: float | str = option(
         "uniform", "initial memory: a number, uniform or learned", kind=number_or_name, only=with_memory
     )
-    optimizer: str = option(
-        "rmsprop",
-        "muon, adam, or rmsprop (paper: decay 0.95, momentum 0.9; centered, so that steps vanish with the gradient)",
-        choices=OPTIMIZERS,
-    )
-    batch_size: int = option(4, "sequences in a step (paper: 1), all of one size that the seed and the step determine")
+    optimizer: str = option("rmsprop", OPTIMIZER, choices=OPTIMIZERS)
+    batch_size: int = option(4, BATCH)
     steps: int | None = option(None, "stop at this step (default: 100000; no limit if --minutes is given)", kind=int)
     log_every: int = option(100, "steps between lines of metrics.jsonl")
     validate_every: int = option(1000, "steps between validations")
@@ -124,8 +122,17 @@ class CopyConfig(AlgorithmicConfig):
     bits: int = option(8, "bits of a vector (paper)")
     min_length: int = option(1, "vectors in the shortest sequences (paper)")
     max_length: int = option(20, "vectors in the longest sequences of training (paper)")
+    # with these every seed that was tried copies far beyond the lengths of training; repeat copy and recall need others
+    optimizer: str = option("muon", OPTIMIZER, choices=OPTIMIZERS)
+    lr: float | None = option(
+        None, "learning rate (default: 2e-3 for muon, 1e-3 for adam, 1e-4 for rmsprop, paper)", kind=float
+    )
+    batch_size: int = option(64, BATCH)
+    steps: int | None = option(None, "stop at this step (default: 3000; no limit if --minutes is given)", kind=int)
 
-    GROUP: ClassVar[str] = "sizes of copy"
+    GROUP: ClassVar[str] = "sizes of copy, and how it is learned"
+    RATES: ClassVar[dict[str, float]] = RunConfig.RATES | {"muon": 2e-3}
+    DEFAULT_STEPS: ClassVar[int] = 3000
     NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
 
     def make_task(self) -> Copy:

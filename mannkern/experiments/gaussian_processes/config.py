@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import core_names, understanding, with_memory
 from mannkern.tasks import GaussianProcessSampler
-from mannkern.training.config import RunConfig, option
+from mannkern.training.config import OPTIMIZER_HELP, OPTIMIZERS, RunConfig, option
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class GaussianProcessConfig(RecurrentConfig):
     key_strength: bool = option(
         True, "learn how sharply a key addresses (paper: no)", only=understanding("key_strength")
     )
+    optimizer: str = option("muon", OPTIMIZER_HELP, choices=OPTIMIZERS)
+    lr: float | None = option(
+        None, "learning rate (default: 2e-2 for muon; 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float
+    )
     steps: int | None = option(None, "stop at this step (default: 20000; no limit if --minutes is given)", kind=int)
     log_every: int = option(100, "steps between lines of metrics.jsonl")
     validate_every: int = option(500, "steps between validations")
@@ -40,6 +44,7 @@ class GaussianProcessConfig(RecurrentConfig):
     GROUP: ClassVar[str] = "functions and the model"
     FAMILY: ClassVar[str] = "lrua"
     DEFAULT_STEPS: ClassVar[int] = 20_000
+    RATES: ClassVar[dict[str, float]] = RunConfig.RATES | {"muon": 2e-2}
     COUNTS: ClassVar[tuple[str, ...]] = ("dimensions", "length", *RunConfig.COUNTS)
 
     def __post_init__(self) -> None:

@@ -12,8 +12,8 @@ from mannkern.training.errors import CommandError
 
 
 def test_example() -> None:
-    """A run lasts 100,000 steps; a run of 2 minutes has no limit of steps."""
-    assert CopyConfig().step_limit == 100_000
+    """A run of copy lasts 3,000 steps; one of 2 minutes has no limit of steps."""
+    assert CopyConfig().step_limit == 3000
     assert CopyConfig(minutes=2).step_limit == float("inf")
 
 
