@@ -147,14 +147,16 @@ def drawings_of(name: str, images: Tensor | Sequence[str | os.PathLike[str]], co
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{name}: got {got}, need a tensor of torch.uint8 or floating point")
     shape, need = tuple(images.shape), config.image_shape
-    larger = config.side is not None and len(shape) == 3 and shape[1] == shape[2] > need[0]
+    side = config.side
+    larger = side is not None and len(shape) == 3 and shape[1] == shape[2] > side
     if shape[1:] != need and not larger:
-        also = "" if config.side is None else ", or larger squares"
+        also = "" if side is None else ", or larger squares"
         raise ValueError(f"{name}: got shape {shape}, need (n, {', '.join(map(str, need))}){also}")
     pixels = images.cpu().float() * (1 if images.dtype == torch.uint8 else 255)
     if not bool(((pixels >= 0) & (pixels <= 255)).all()):
         raise ValueError(f"{name}: got values out of range, need 0 to 1, full ink")
-    pixels = average_area(pixels, SIDE) if larger else pixels
+    if side is not None and larger:
+        pixels = average_area(pixels, side)
     return config.as_read(pixels)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mannkern.experiments.characters import drawings_of
 from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.experiments.few_shot.experiment import FewShotExperiment, make_model, measure, test_sampler
 from mannkern.experiments.registry import config_classes, kind_of, load_config
@@ -202,3 +203,11 @@ def test_every_model_has_a_strength_of_its_own() -> None:
     assert FewShotConfig(model="meta-memory").strength is None
     with pytest.raises(ValueError, match="--strength does not apply to meta-memory, which learns it"):
         FewShotConfig(model="meta-memory", strength=3.0)
+
+
+@pytest.mark.parametrize("side", [20, 28])
+def test_larger_drawings_are_reduced_to_the_size_of_training(side: int) -> None:
+    config = FewShotConfig(task="few-shot-omniglot", drawing_side=side)
+    small = torch.randint(256, (2, side, side), dtype=torch.uint8)
+    doubled = small.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    torch.testing.assert_close(drawings_of("queries", doubled, config), drawings_of("queries", small, config))
