@@ -24,7 +24,7 @@ Accuracy in % on 1,000 episodes of unseen classes, drawings of 28 x 28 pixels.
 """
 FAMILY_NAMES = {"description": "a description", "one": "one example", "several": "several examples"}
 SIZES: dict[str, list[list[int]]] = {  # shown of each task, the largest of training first
-    "copy": [[20], [120]],
+    "copy": [[20], [50], [120]],
     "repeat-copy": [[10, 10], [20, 10], [10, 20]],
     "associative-recall": [[6], [12], [20]],
     "ngrams": [[200]],

@@ -78,7 +78,7 @@ def test_a_path_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_models_of_the_package_are_small_and_name_no_machine() -> None:
     """At most 3 MB each, so that the package stays small."""
     models = trained_models()
-    assert {"mann-glyphs", "mann-omniglot"} <= models.keys()
+    assert {"mann-glyphs", "mann-omniglot", "matching-omniglot", "ntm-copy"} <= models.keys()
     for path in models.values():
         assert path.stat().st_size <= 3_000_000
         settings = exported_settings(path)
