@@ -35,8 +35,8 @@ class Muon(torch.optim.Optimizer):
     model:  whose parameters are trained, those that are frozen now too once they have a gradient. Matrices are the
             weights of its linear, convolutional and recurrent layers; biases, a learned initial memory, transposed
             convolutions and embeddings are none.
-    lr:     learning rate of Adam; the default is between 8e-3 and 1.6e-2, the best of four on Omniglot. An NTM learns to
-            copy at 2e-3, regression is learned best at 2e-2 (docs/facts.md)
+    lr:     learning rate of Adam; the default is between 8e-3 and 1.6e-2, the best of four on Omniglot. For copy 2e-3
+            was right, for regression 2e-2 (docs/facts.md)
     output_layers: names of the linear layers that end a network; they keep Adam, as Jordan advises
 
     PyTorch's own Muon orthogonalises in bfloat16, which is slow on most CPUs, and takes the four gates for one matrix,

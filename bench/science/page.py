@@ -69,9 +69,9 @@ def write_page(results: Path, page: Path) -> None:
     for study, text in (("start", START), ("search", SEARCH), ("quick", QUICK)):
         rows = _in_order(read_records(results, study), study)
         if rows:
-            parts.append(text + "\n" + _short(rows))
+            parts += [text + "\n" + _short(rows), page_models.by_size(rows)]
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n".join(parts))
+    page.write_text("\n".join(part for part in parts if part))
 
 
 EFFICIENCY = """## How many episodes it takes

@@ -36,16 +36,23 @@ def sections(rows: Mapping[str, Rows], pictures: Path) -> list[str]:
     """The text of each study that has results, by the study's name; its pictures are drawn into ``pictures``."""
     parts = []
     if ntm := rows.get("ntm"):
-        parts.append(NTM + "\n" + _ntm(ntm))
+        parts.append(NTM + "\n" + by_size(ntm))
     if few_shot := rows.get("few-shot"):
         parts.append(FEW_SHOT + "\n" + _few_shot(few_shot, pictures))
     return parts
 
 
-def _ntm(rows: Rows) -> str:
+def by_size(rows: Rows) -> str:
+    """A table of the runs that were evaluated on sequences, a line for each seed; "" where there is none."""
+    of_sequences = {
+        row: [record for record in finished(records) if "sizes" in record["evaluation"]]
+        for row, records in rows.items()
+    }
+    if not any(of_sequences.values()):
+        return ""
     lines = heads("", "seed", "sequences", "bits per sequence", "bits wrong", "optimal", "guessing")
-    for row, records in rows.items():
-        for record in finished(records):
+    for row, records in of_sequences.items():
+        for record in records:
             shown = _shown(record["evaluation"])
             columns = [
                 " / ".join(f"{name}: {size[key]:.2f}" for name, size in shown.items())

@@ -230,12 +230,14 @@ def test_every_study_of_the_plan_has_its_place_on_the_page() -> None:
 def test_the_page_has_the_ntm_by_size_and_few_shot_by_row(tmp_path: Path) -> None:
     results, page_file = tmp_path / "r", tmp_path / "docs" / "results.md"
     write_record(results, episodes=400, level=0.0, study="ntm", row="NTM, copy", seed=3)
+    write_record(results, episodes=200, level=0.0, study="quick", row="NTM, copy", seed=2)
     write_record(results, episodes=400, level=0.9812, study="few-shot", row="Matching Networks, 5-way 1-shot")
     known: dict[str, Any] = {"wrong_bits": 0, "optimal_bits_per_sequence": None}
     write_record(results, episodes=400, level=0.0, study="few-shot", row="meta-memory network, three families")
     sizes = [known | {"size": [n], "bits_per_sequence": n / 10, "answer_bits": 8 * n} for n in (10, 20, 120)]
     added: dict[str, dict[str, Any]] = {
         "ntm/ntm-copy-3": {"task": "copy", "largest_in_training": [20], "sizes": sizes},
+        "quick/ntm-copy-2": {"task": "copy", "largest_in_training": [20], "sizes": sizes},
         "few-shot/meta-memory-network-three-families-0": {
             "unseen_by_family": {"description": {"accuracy": 0.5}, "one": {"accuracy": 0.75}}
         },
@@ -249,6 +251,7 @@ def test_the_page_has_the_ntm_by_size_and_few_shot_by_row(tmp_path: Path) -> Non
     page.write_page(results, page_file)
     lines = page_file.read_text().splitlines()
     assert "| NTM, copy | 3 | 400 | 20: 2.00 / 120*: 12.00 | 20: 0.00 / 120*: 0.00 | 0 | 160 |" in lines
+    assert "| NTM, copy | 2 | 200 | 20: 2.00 / 120*: 12.00 | 20: 0.00 / 120*: 0.00 | 0 | 160 |" in lines
     assert "| Matching Networks, 5-way 1-shot | 1 | 400 | 98.12 | *98.10* |" in lines
     assert "| meta-memory network, three families: by one example | 1 | 400 of each | 75.00 |  |" in lines
     assert "![Accuracy against episodes of training](results/few-shot.png)" in lines
