@@ -16,7 +16,8 @@ NTM = """## The tasks of the NTM
 
 Bits per sequence at the largest size of training and beyond it (`*`), and how many of them are wrong after rounding, on
 1,000 sequences of each size; a line for each seed. The papers' figures are curves. The rows without another optimizer's
-name are those of the defaults: Muon for copy, RMSProp for the other tasks.
+name are those of the defaults: Muon for copy, at a constant rate or with one that falls to 0, RMSProp for the other
+tasks.
 """
 FEW_SHOT = """## Few-shot Omniglot
 

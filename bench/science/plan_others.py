@@ -26,6 +26,7 @@ CURRICULUM = STRINGS[5] | {"classes": 15, "length": 150, "curriculum": True}
 CURRICULUM_STEPS = 53_750  # one class more each 10,000 episodes, from 15 to 100, and 10,000 with 100 classes
 PERSISTENT: dict[str, Any] = {"classes": 10, "length": 75, "balanced": False}
 NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, steps, settings
+    "NTM, copy, lr falls": (5, 2, 3000, {"task": "copy", "lr_decay": "cosine"}),
     "NTM, copy": (5, 2, 3000, {"task": "copy"}),
     "NTM, copy, RMSProp": (5, 8, 100_000, {"task": "copy", "optimizer": "rmsprop", "batch_size": 4}),
     "NTM, associative recall": (5, 12, 100_000, {"task": "associative-recall"}),
