@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mannkern.experiments.algorithmic.config import CopyConfig
+from mannkern.experiments.algorithmic.config import CopyConfig, RepeatCopyConfig
 from mannkern.experiments.algorithmic.experiment import AlgorithmicExperiment
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.training.errors import CommandError
@@ -52,7 +52,7 @@ def test_the_learning_rate_falls_to_zero() -> None:
 def test_rmsprop_is_centered_on_the_algorithmic_tasks_alone() -> None:
     model = nn.Linear(1, 1)
     forms = []
-    for config in (OneShotConfig(optimizer="rmsprop"), CopyConfig(), CopyConfig(lr=0.1)):
+    for config in (OneShotConfig(optimizer="rmsprop"), RepeatCopyConfig(), CopyConfig(optimizer="rmsprop", lr=0.1)):
         options = make_optimizer(config, model).param_groups[0]
         forms.append([options[name] for name in ("lr", "alpha", "momentum", "centered", "eps")])
     assert forms == [[1e-4, 0.95, 0.9, False, 1e-8], [1e-4, 0.95, 0.9, True, 1e-4], [0.1, 0.95, 0.9, True, 1e-4]]
