@@ -16,13 +16,12 @@ NTM = """## The tasks of the NTM
 
 Bits per sequence at the largest size of training and beyond it (`*`), and how many of them are wrong after rounding, on
 1,000 sequences of each size; a line for each seed. The papers' figures are curves. The rows without another optimizer's
-name are those of the defaults: Muon for copy, at a constant rate or with one that falls to 0, RMSProp for the other
-tasks.
+name are those of the defaults: Muon at a rate that falls to 0 for copy, RMSProp for the other tasks.
 """
 FEW_SHOT = """## Few-shot Omniglot
 
-Accuracy in % on 1,000 episodes of unseen classes, drawings of 28 x 28 pixels; of the meta-memory network 20 x 20. All are
-trained with Muon at a rate that falls to 0.
+Accuracy in % on 1,000 episodes of unseen classes, drawings of 28 x 28 pixels; of the meta-memory network 20 x 20. All
+are trained with Muon at a rate that falls to 0.
 """
 FAMILY_NAMES = {"description": "a description", "one": "one example", "several": "several examples"}
 SIZES: dict[str, list[list[int]]] = {  # shown of each task, the largest of training first

@@ -26,14 +26,19 @@ CURRICULUM = STRINGS[5] | {"classes": 15, "length": 150, "curriculum": True}
 CURRICULUM_STEPS = 53_750  # one class more each 10,000 episodes, from 15 to 100, and 10,000 with 100 classes
 PERSISTENT: dict[str, Any] = {"classes": 10, "length": 75, "balanced": False}
 NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, steps, settings
-    "NTM, copy, lr falls": (5, 2, 3000, {"task": "copy", "lr_decay": "cosine"}),
     "NTM, copy": (5, 2, 3000, {"task": "copy"}),
-    "NTM, copy, RMSProp": (5, 8, 100_000, {"task": "copy", "optimizer": "rmsprop", "batch_size": 4}),
+    "NTM, copy, constant lr": (5, 2, 3000, {"task": "copy", "lr_decay": "none"}),
+    "NTM, copy, RMSProp": (
+        5,
+        8,
+        100_000,
+        {"task": "copy", "optimizer": "rmsprop", "lr_decay": "none", "batch_size": 4},
+    ),
     "NTM, associative recall": (5, 12, 100_000, {"task": "associative-recall"}),
     "NTM, repeat copy": (5, 20, 100_000, {"task": "repeat-copy"}),
     "NTM, N-grams": (1, 60, 100_000, {"task": "ngrams"}),
     "NTM, priority sort": (1, 60, 100_000, {"task": "priority-sort"}),
-    "LSTM, copy": (1, 30, 10_000, {"task": "copy", "model": "lstm", "lr_decay": "cosine"}),
+    "LSTM, copy": (1, 30, 10_000, {"task": "copy", "model": "lstm"}),
     "LSTM, associative recall": (1, 60, 100_000, {"task": "associative-recall", "model": "lstm"}),
 }
 MATCHING: dict[str, Any] = MUON | {"model": "matching", "drawing_side": 28, "validate_every": 250, "log_every": 50}

@@ -127,12 +127,17 @@ class CopyConfig(AlgorithmicConfig):
     lr: float | None = option(
         None, "learning rate (default: 2e-3 for muon, 1e-3 for adam, 1e-4 for rmsprop, paper)", kind=float
     )
+    # at a constant rate one seed of five lost what it had learned
+    lr_decay: str = option(
+        "cosine",
+        "how the learning rate falls to 0 over --decay-steps (paper: none)",
+        choices=("none", "linear", "cosine"),
+    )
     batch_size: int = option(64, BATCH)
-    steps: int | None = option(None, "stop at this step (default: 3000; no limit if --minutes is given)", kind=int)
+    steps: int | None = option(3000, "stop at this step, also where --minutes is given", kind=int)
 
     GROUP: ClassVar[str] = "sizes of copy, and how it is learned"
     RATES: ClassVar[dict[str, float]] = RunConfig.RATES | {"muon": 2e-3}
-    DEFAULT_STEPS: ClassVar[int] = 3000
     NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
 
     def make_task(self) -> Copy:

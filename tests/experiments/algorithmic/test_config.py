@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from mannkern.experiments.algorithmic.config import ALGORITHMIC_CONFIGS, CopyConfig, NGramsConfig, PrioritySortConfig
+from mannkern.experiments.algorithmic.config import (
+    ALGORITHMIC_CONFIGS,
+    CopyConfig,
+    NGramsConfig,
+    PrioritySortConfig,
+    RepeatCopyConfig,
+)
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.registry import load_config
 from mannkern.files import write_json
@@ -12,9 +18,10 @@ from mannkern.training.errors import CommandError
 
 
 def test_example() -> None:
-    """A run of copy lasts 3,000 steps; one of 2 minutes has no limit of steps."""
-    assert CopyConfig().step_limit == 3000
-    assert CopyConfig(minutes=2).step_limit == float("inf")
+    """A run lasts 100,000 steps, one of copy 3,000, over which its rate falls; one of 2 minutes has no limit of steps."""
+    assert RepeatCopyConfig().step_limit == 100_000
+    assert RepeatCopyConfig(minutes=2).step_limit == float("inf")
+    assert CopyConfig().step_limit == CopyConfig().falling_steps == CopyConfig(minutes=2).step_limit == 3000
 
 
 PAPER = {  # heads and hidden units by controller (tables 2 and 1), units of the LSTM (table 3)
