@@ -18,7 +18,7 @@ from mannkern.training.errors import CommandError
 
 
 def test_example() -> None:
-    """A run lasts 100,000 steps, one of copy 3,000, over which its rate falls; one of 2 minutes has no limit of steps."""
+    """A run lasts 100,000 steps, or 2 minutes with no limit of steps; one of copy 3,000, over which its rate falls."""
     assert RepeatCopyConfig().step_limit == 100_000
     assert RepeatCopyConfig(minutes=2).step_limit == float("inf")
     assert CopyConfig().step_limit == CopyConfig().falling_steps == CopyConfig(minutes=2).step_limit == 3000
