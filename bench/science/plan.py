@@ -112,7 +112,7 @@ QUICK: dict[str, tuple[float, dict[str, Any]]] = {
     "MANN": (1.5, OMNIGLOT | MEASURE | {"steps": 1500}),
     "LSTM": (1.5, OMNIGLOT | MEASURE | {"steps": 1500, "model": "lstm"}),
     "feed-forward": (0.3, OMNIGLOT | MEASURE | {"steps": 1500, "model": "feedforward"}),
-    "NTM, copy": (1, {"task": "copy", "steps": 1000}),
+    "NTM, copy": (1, {"task": "copy", "steps": 2000}),
 }
 
 
