@@ -8,10 +8,12 @@ from torch import nn
 
 from mannkern.experiments.algorithmic.config import CopyConfig, RepeatCopyConfig
 from mannkern.experiments.algorithmic.experiment import AlgorithmicExperiment
+from mannkern.experiments.gaussian_processes.config import GaussianProcessConfig
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.runtime import (
     eval_mode,
+    learning_rate,
     load_model,
     make_optimizer,
     set_learning_rate,
@@ -47,6 +49,15 @@ def test_the_learning_rate_falls_to_zero() -> None:
     longer = OneShotConfig(lr_decay="linear", decay_steps=8, steps=4, lr=0.5)
     set_learning_rate(longer, optimizer, 2)
     assert optimizer.param_groups[0]["lr"] == 0.375
+
+
+def test_the_default_rate_is_that_of_the_optimizer_and_the_task() -> None:
+    assert learning_rate(OneShotConfig()) == 1e-2
+    assert learning_rate(CopyConfig()) == 2e-3
+    assert learning_rate(GaussianProcessConfig()) == 2e-2
+    assert learning_rate(CopyConfig(optimizer="rmsprop")) == learning_rate(RepeatCopyConfig()) == 1e-4
+    assert learning_rate(GaussianProcessConfig(optimizer="adam")) == 1e-3
+    assert learning_rate(CopyConfig(lr=0.5)) == 0.5
 
 
 def test_rmsprop_is_centered_on_the_algorithmic_tasks_alone() -> None:
