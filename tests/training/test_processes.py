@@ -47,7 +47,7 @@ CONFIGS: dict[str, RunConfig] = {
         classes=2, length=6, hidden_size=8, memory_slots=6, memory_width=4, num_reads=2, **COMMON
     ),
     "strings": OneShotConfig(model="lstm", labels="strings", classes=2, length=6, hidden_size=8, **COMMON),
-    "copy": CopyConfig(bits=2, max_length=3, hidden_size=4, memory_slots=6, memory_width=3, **COMMON),
+    "copy": CopyConfig(bits=2, max_length=3, hidden_size=4, memory_slots=6, memory_width=3, decay_steps=9, **COMMON),
     "matching": FewShotConfig(model="matching", classes=2, shots=1, queries=2, width=4, **SMALL_STEPS),
     "meta-networks": FewShotConfig(
         model="meta-networks", classes=2, shots=1, queries=1, width=4, optimizer="adam", **COMMON
