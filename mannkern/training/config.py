@@ -167,7 +167,7 @@ class RunConfig:
         if self.lr_decay == "none" and self.decay_steps is not None:
             raise ValueError("--decay-steps needs --lr-decay linear or cosine")
         if self.lr_decay != "none" and not (0 < self.falling_steps < math.inf):
-            raise ValueError("--lr-decay needs --decay-steps or --steps, at least 1")
+            raise ValueError("--lr-decay needs --decay-steps or --steps")
         if self.steps is not None and self.steps < 0:
             raise ValueError(f"--steps: got {self.steps}, need at least 0")
         if self.seed < 0:
@@ -236,7 +236,7 @@ class RunConfig:
         """Steps after which the learning rate is 0; infinity where it does not fall."""
         if self.lr_decay == "none":
             return math.inf
-        return self.step_limit if self.decay_steps is None else self.decay_steps
+        return max(1, self.step_limit) if self.decay_steps is None else self.decay_steps  # a run may have no step
 
     @property
     def second_limit(self) -> float:
