@@ -47,7 +47,7 @@ def test_a_learning_rate_that_falls_needs_an_end() -> None:
     assert OneShotConfig().falling_steps == float("inf")
     with pytest.raises(ValueError, match="--decay-steps needs --lr-decay linear or cosine"):
         OneShotConfig(decay_steps=9)
-    with pytest.raises(ValueError, match="--lr-decay needs --decay-steps or --steps$"):
+    with pytest.raises(ValueError, match=r"--lr-decay needs --decay-steps or --steps$"):
         OneShotConfig(lr_decay="linear", minutes=2)
 
 

@@ -110,7 +110,7 @@ def test_resuming_a_sequence_task_equals_never_having_stopped(tmp_path: Path, ta
     config = ALGORITHMIC_CONFIGS[task](
         **{name: size for name, size in sizes.items() if name in known},
         model=model, hidden_size=4, memory_slots=6, memory_width=3, lstm_size=4, lstm_layers=2, batch_size=2,
-        log_every=3, validate_every=4, threads=1, memory_init="uniform",
+        log_every=3, validate_every=4, threads=1, memory_init="uniform", lr_decay="linear", decay_steps=9,
     )  # fmt: skip
     straight = run_in(tmp_path, "straight", config, 8)
     stopped = run_in(tmp_path, "stopped", config, 5, 8)
