@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,10 @@ class EpisodeClassifier(HeadedCore):
 class PersistentClassifier(EpisodeClassifier):
     """An :class:`EpisodeClassifier` whose memory is not wiped between episodes (Santoro et al. 2016, section 4.2.1).
 
-    In training, each of the B episodes of a batch goes on from the state that the episode before it, at the same place
-    in the batch before, has left. No gradient goes back into that. The states are buffers, so a checkpoint has them. In
-    evaluation an episode starts anew, and ``continue_from`` carries a state on.
+    In training, each of the B episodes of a batch starts with the memory that the episode before it, at the same place
+    in the batch before, has left, with its usage and the weights of its heads. The controller and the vectors that it
+    has read start anew. No gradient goes back into the episode before. The states are buffers, so a checkpoint has
+    them. In evaluation the memory is wiped; ``next_episode`` is what keeps it.
 
     core: with a memory, such as :class:`mannkern.MANN`, of any number of layers, and with a controller whose state at
           the start is known, which is any but a module of your own;  batch_size: B of the training;  mean: as above
@@ -60,7 +61,21 @@ class PersistentClassifier(EpisodeClassifier):
         if not self.training:
             return super().forward(inputs)
         state = _pytree.tree_unflatten([self.get_buffer(name) for name in self._carried], self._structure)
-        logits, state = self.continue_from(inputs, state)
+        logits, state = self.continue_from(inputs, self.next_episode(state))
         for name, x in zip(self._carried, _pytree.tree_leaves(state), strict=True):
             setattr(self, name, cast(Tensor, x).detach())
         return logits
+
+    def next_episode(self, state: Any) -> Any:
+        """The state that an episode starts with, from that in which ``continue_from`` left the one before it.
+
+        The memory, its usage and the weights of its heads go on. The controller and the read vectors start anew, since
+        what the paper keeps is the external memory.
+        """
+        core = cast("MemorySequence[Any]", self.recurrent)
+        layers = state if core.num_layers > 1 else (state,)
+        kept = []
+        for cell, layer in zip(core.cells, layers, strict=True):
+            start = start_of(cell, len(layer.memory), "core")
+            kept.append(layer._replace(controller=start.controller, read=start.read))
+        return tuple(kept) if core.num_layers > 1 else kept[0]

@@ -89,8 +89,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     persistent: bool = option(
         False,
-        "do not wipe the memory between episodes: in training each goes on from the state that the one before it left "
-        "(paper, figure 3: 10 classes in 75 steps, --no-balanced)",
+        "do not wipe the memory between episodes: each starts with the memory that the one before it left, and with a "
+        "new controller's state (paper, figure 3: 10 classes in 75 steps, --no-balanced)",
         only=with_memory,
     )
     model: str = option(

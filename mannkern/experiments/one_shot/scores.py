@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from mannkern.models import PersistentClassifier
 from mannkern.tasks import Episodes, EpisodeSampler
 from mannkern.tasks.characters.labels import answered_right, label_loss
 from mannkern.training.runtime import eval_mode
@@ -102,18 +103,19 @@ def measure(model: nn.Module, sampler: EpisodeSampler, episodes: int, device: to
 def measure_streams(
     model: nn.Module, sampler: EpisodeSampler, episodes: int, device: torch.device, wipe: bool = False
 ) -> tuple[Scores, list[float]]:
-    """Score ``model`` on streams of ``STREAM`` episodes, each going on from the state of the one before it.
+    """Score a :class:`PersistentClassifier` on streams of ``STREAM`` episodes.
 
-    wipe: each starts anew instead, on the same episodes. Returns the scores of all, and the accuracy by place in a
-    stream. There are about ``episodes`` together; those of a stream share a memory, so intervals are too narrow where
-    it is not wiped. Torch's generator stays as it was.
+    Each starts with the memory that the one before it has left. wipe: it is wiped instead, on the same episodes.
+    Returns the scores of all, and the accuracy by place in a stream. There are about ``episodes`` together; those of a
+    stream share a memory, so intervals are too narrow where it is not wiped. Torch's generator stays as it was.
     """
     streams = max(1, min(BATCH, episodes // STREAM))
-    tally, state = _Tally(), None
+    tally, state, classifier = _Tally(), None, cast(PersistentClassifier, model)
     with eval_mode(model, device):
         for index in range(max(2, min(STREAM, episodes // streams))):
             batch = on_device(sampler.sample(streams, index), device)
-            logits, state = model.continue_from(batch.inputs, None if wipe else state)  # type: ignore[operator]
+            start = None if wipe or state is None else classifier.next_episode(state)
+            logits, state = classifier.continue_from(batch.inputs, start)
             tally.add(logits, batch, sampler.answers)
     return tally.scores(), tally.by_batch()
 
