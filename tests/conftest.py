@@ -54,6 +54,12 @@ def nan_filled_allocations() -> Iterator[None]:
     fill_with_nan(False)
 
 
+@pytest.fixture(autouse=True)
+def few_images_of_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run begins with the mean of 20,000 images. In the small batches of tests, that takes most of a second."""
+    monkeypatch.setattr("mannkern.experiments.one_shot.experiment.MEAN_OF", 200)
+
+
 @pytest.fixture
 def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
     """The backend of a kernel under test, with its instruction set chosen."""

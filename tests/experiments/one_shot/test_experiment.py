@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from mannkern.experiments.one_shot import experiment as experiment_module
 from mannkern.experiments.one_shot.config import OneShotConfig
-from mannkern.experiments.one_shot.experiment import OneShotExperiment, augmented_test_sampler, chance, make_model
+from mannkern.experiments.one_shot.experiment import (
+    MEAN_OF,
+    OneShotExperiment,
+    augmented_test_sampler,
+    chance,
+    make_model,
+)
 from mannkern.models import EpisodeClassifier
 from mannkern.tasks import glyphs
 from mannkern.tasks.characters.episodes import Episodes
@@ -207,6 +213,7 @@ def test_initial_weights_for_images_are_smoothed(model: dict[str, Any]) -> None:
 def test_the_mean_image_of_training_is_subtracted(monkeypatch: pytest.MonkeyPatch) -> None:
     split = glyphs.load(num_train=6, num_test=4)
     monkeypatch.setattr(glyphs, "load", lambda: split)
+    monkeypatch.setattr(experiment_module, "MEAN_OF", MEAN_OF)  # other tests take fewer
     sizes = {"classes": 2, "length": 6, "hidden_size": 8, "memory_width": 4, "num_reads": 2}
     experiment = OneShotExperiment(OneShotConfig(**sizes, augment=False, rotate_classes=False))
     model = experiment.make_model()
