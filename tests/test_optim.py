@@ -21,7 +21,7 @@ def turned(x: Tensor) -> Tensor:
     return left @ values.diag() @ right
 
 
-@pytest.mark.parametrize("shape", [(5, 8), (8, 5), (6, 6), (1, 4), (4, 1)])
+@pytest.mark.parametrize("shape", [(5, 8), (8, 5), (6, 6), (1, 4), (4, 1), (5, 40), (40, 5)])
 def test_orthogonalized_keeps_the_singular_vectors(shape: tuple[int, int]) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(orthogonalized(x).double(), turned(x), rtol=1e-5, atol=1e-6)
