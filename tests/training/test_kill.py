@@ -18,10 +18,12 @@ OPTIONS = (  # noqa: SIM905 (reads as on the command line)
 ).split()
 
 
-# The command line with few glyphs: drawing all of them takes longer than these runs.
+# The command line with few glyphs and few images of the mean, as tests have: all of them take longer than these runs.
 MAIN = """
 import functools, sys
+from mannkern.experiments.one_shot import experiment
 from mannkern.tasks import glyphs
+experiment.MEAN_OF = 200
 glyphs.load = functools.partial(glyphs.load, num_train=6, num_test=4)
 from mannkern.__main__ import main
 sys.exit(main())
