@@ -19,6 +19,7 @@ using mannkern::SumRows;
 constexpr int64_t kTileRows = MANNKERN_BYTES == 64 ? 14 : 6;
 constexpr int64_t kInCache = 1 << 16;  // numbers of A that go through all panels before the next: 256 kB of float32
 constexpr int64_t kRowsAhead = 8;      // how far ahead a tile prefetches A
+constexpr int64_t kPanelAhead = 12;    // and B, which the memories of a step drive out of the near cache
 
 template <class T>
 constexpr int64_t kPanel = 2 * Lanes<T>::L;
@@ -127,6 +128,7 @@ void tile(const Product<T>& op, const T* a, const T* panel, T* c, int64_t column
     if constexpr (Rows > 1) {  // rows of a transposed A lie pages apart, where no hardware prefetches
       __builtin_prefetch(a + kRowsAhead * column);
       __builtin_prefetch(a + kRowsAhead * column + Rows - 1);
+      for (int v = 0; v < Vectors; ++v) __builtin_prefetch(panel + kPanelAhead * panel_row + v * L);
     }
     for (int v = 0; v < Vectors; ++v) b[v] = load(panel + v * L);
     for (int r = 0; r < Rows; ++r) {
