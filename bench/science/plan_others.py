@@ -34,12 +34,12 @@ NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, st
         100_000,
         {"task": "copy", "optimizer": "rmsprop", "lr_decay": "none", "batch_size": 4},
     ),
-    "NTM, associative recall": (5, 12, 100_000, {"task": "associative-recall"}),
-    "NTM, repeat copy": (5, 20, 100_000, {"task": "repeat-copy"}),
+    "NTM, associative recall": (5, 2, 6000, {"task": "associative-recall"}),
+    "NTM, repeat copy": (5, 6, 12_000, {"task": "repeat-copy"}),
     "NTM, N-grams": (1, 60, 100_000, {"task": "ngrams"}),
     "NTM, priority sort": (1, 60, 100_000, {"task": "priority-sort"}),
     "LSTM, copy": (1, 30, 10_000, {"task": "copy", "model": "lstm"}),
-    "LSTM, associative recall": (1, 60, 100_000, {"task": "associative-recall", "model": "lstm"}),
+    "LSTM, associative recall": (1, 30, 6000, {"task": "associative-recall", "model": "lstm"}),
 }
 MATCHING: dict[str, Any] = MUON | {"model": "matching", "drawing_side": 28, "validate_every": 250, "log_every": 50}
 META: dict[str, Any] = MATCHING | {"model": "meta-networks", "blocks": 5, "augmented_blocks": 5, "batch_size": 4}

@@ -13,6 +13,9 @@ from mannkern.training.config import OPTIMIZERS, RunConfig, number_or_name, opti
 
 OPTIMIZER = "muon, adam, or rmsprop (paper: decay 0.95, momentum 0.9; centered, so that steps vanish with the gradient)"
 BATCH = "sequences in a step (paper: 1), all of one size that the seed and the step determine"
+MEMORY = "initial memory: a number, uniform or learned"
+STEPS = "stop at this step, also where --minutes is given"
+SAME = 1e-6  # all slots start with it: from a uniform memory repeat copy and recall were learned late, or not at all
 WITHOUT = ("mann", "feedforward")  # cores that the paper does not train on these tasks
 
 
@@ -63,9 +66,7 @@ class AlgorithmicConfig(RecurrentConfig):
     )
     lstm_size: int = option(256, "units in a layer of the baseline, an LSTM (paper)")
     lstm_layers: int = option(3, "layers of the baseline, an LSTM (paper)")
-    memory_init: float | str = option(
-        "uniform", "initial memory: a number, uniform or learned", kind=number_or_name, only=with_memory
-    )
+    memory_init: float | str = option("uniform", MEMORY, kind=number_or_name, only=with_memory)
     optimizer: str = option("rmsprop", OPTIMIZER, choices=OPTIMIZERS)
     batch_size: int = option(4, BATCH)
     steps: int | None = option(None, "stop at this step (default: 100000; no limit if --minutes is given)", kind=int)
@@ -115,29 +116,37 @@ class AlgorithmicConfig(RecurrentConfig):
 
 
 @dataclass(frozen=True)
-class CopyConfig(AlgorithmicConfig):
+class FallingConfig(AlgorithmicConfig):
+    """A task that every seed that was tried learns with Muon, at a rate that falls to 0."""
+
+    optimizer: str = option("muon", OPTIMIZER, choices=OPTIMIZERS)
+    lr: float | None = option(
+        None, "learning rate (default: 2e-3 for muon, 1e-3 for adam, 1e-4 for rmsprop, paper)", kind=float
+    )
+    # at a constant rate one seed of five lost the copy that it had learned
+    lr_decay: str = option(
+        "cosine",
+        "how the learning rate falls to 0 over --decay-steps (paper: none)",
+        choices=("none", "linear", "cosine"),
+    )
+    batch_size: int = option(32, BATCH)
+
+    GROUP: ClassVar[str] = "how it is learned"
+    RATES: ClassVar[dict[str, float]] = RunConfig.RATES | {"muon": 2e-3}
+
+
+@dataclass(frozen=True)
+class CopyConfig(FallingConfig):
     """Copy, section 4.1."""
 
     task: str = option("copy", "the task", choices=("copy",))
     bits: int = option(8, "bits of a vector (paper)")
     min_length: int = option(1, "vectors in the shortest sequences (paper)")
     max_length: int = option(20, "vectors in the longest sequences of training (paper)")
-    # with these every seed that was tried copies far beyond the lengths of training; repeat copy and recall need others
-    optimizer: str = option("muon", OPTIMIZER, choices=OPTIMIZERS)
-    lr: float | None = option(
-        None, "learning rate (default: 2e-3 for muon, 1e-3 for adam, 1e-4 for rmsprop, paper)", kind=float
-    )
-    # at a constant rate one seed of five lost what it had learned
-    lr_decay: str = option(
-        "cosine",
-        "how the learning rate falls to 0 over --decay-steps (paper: none)",
-        choices=("none", "linear", "cosine"),
-    )
     batch_size: int = option(64, BATCH)
-    steps: int | None = option(3000, "stop at this step, also where --minutes is given", kind=int)
+    steps: int | None = option(3000, STEPS, kind=int)
 
     GROUP: ClassVar[str] = "sizes of copy, and how it is learned"
-    RATES: ClassVar[dict[str, float]] = RunConfig.RATES | {"muon": 2e-3}
     NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
 
     def make_task(self) -> Copy:
@@ -145,7 +154,7 @@ class CopyConfig(AlgorithmicConfig):
 
 
 @dataclass(frozen=True)
-class RepeatCopyConfig(AlgorithmicConfig):
+class RepeatCopyConfig(FallingConfig):
     """Repeat copy, section 4.2."""
 
     task: str = option("repeat-copy", "the task", choices=("repeat-copy",))
@@ -155,8 +164,10 @@ class RepeatCopyConfig(AlgorithmicConfig):
     min_repeats: int = option(1, "fewest repeats (paper)")
     max_repeats: int = option(10, "most repeats of training (paper)")
     lstm_size: int = option(512, "units in a layer of the baseline, an LSTM (paper)")
+    memory_init: float | str = option(SAME, MEMORY, kind=number_or_name, only=with_memory)
+    steps: int | None = option(12_000, STEPS, kind=int)
 
-    GROUP: ClassVar[str] = "sizes of repeat copy, and its baseline"
+    GROUP: ClassVar[str] = "sizes of repeat copy, its memory and its baseline"
     NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
 
     def make_task(self) -> RepeatCopy:
@@ -164,7 +175,7 @@ class RepeatCopyConfig(AlgorithmicConfig):
 
 
 @dataclass(frozen=True)
-class AssociativeRecallConfig(AlgorithmicConfig):
+class AssociativeRecallConfig(FallingConfig):
     """Associative recall, section 4.3."""
 
     task: str = option("associative-recall", "the task", choices=("associative-recall",))
@@ -172,8 +183,10 @@ class AssociativeRecallConfig(AlgorithmicConfig):
     vectors: int = option(3, "vectors of an item (paper)")
     min_items: int = option(2, "fewest items (paper)")
     max_items: int = option(6, "most items of training (paper)")
+    memory_init: float | str = option(SAME, MEMORY, kind=number_or_name, only=with_memory)
+    steps: int | None = option(6000, STEPS, kind=int)
 
-    GROUP: ClassVar[str] = "sizes of associative recall"
+    GROUP: ClassVar[str] = "sizes of associative recall, and its memory"
     NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(4, 256)}
 
     def make_task(self) -> AssociativeRecall:
