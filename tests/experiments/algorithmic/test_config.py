@@ -6,6 +6,7 @@ import pytest
 
 from mannkern.experiments.algorithmic.config import (
     ALGORITHMIC_CONFIGS,
+    AssociativeRecallConfig,
     CopyConfig,
     NGramsConfig,
     PrioritySortConfig,
@@ -18,10 +19,11 @@ from mannkern.training.errors import CommandError
 
 
 def test_example() -> None:
-    """A run lasts 100,000 steps, or 2 minutes with no limit of steps; one of copy 3,000, over which its rate falls."""
-    assert RepeatCopyConfig().step_limit == 100_000
-    assert RepeatCopyConfig(minutes=2).step_limit == float("inf")
-    assert CopyConfig().step_limit == CopyConfig().falling_steps == CopyConfig(minutes=2).step_limit == 3000
+    """A run lasts 100,000 steps, or 2 minutes with no limit of steps; one whose rate falls has a number of its own."""
+    assert NGramsConfig().step_limit == 100_000
+    assert NGramsConfig(minutes=2).step_limit == float("inf")
+    for cls, steps in ((CopyConfig, 3000), (RepeatCopyConfig, 12_000), (AssociativeRecallConfig, 6000)):
+        assert cls().step_limit == cls().falling_steps == cls(minutes=2).step_limit == steps
 
 
 PAPER = {  # heads and hidden units by controller (tables 2 and 1), units of the LSTM (table 3)

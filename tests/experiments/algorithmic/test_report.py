@@ -29,7 +29,7 @@ def scores(size: tuple[int, ...], bits: float, optimal: float | None = None) -> 
 
 
 def test_example() -> None:
-    """12 steps of 4 sequences are 48; training has lengths up to 10, so that 20 x 10 gets a star."""
+    """12 steps of 32 sequences are 384; training has lengths up to 10, so that 20 x 10 gets a star."""
     config = ALGORITHMIC_CONFIGS["repeat-copy"]()
     sizes = [(10, 10), (20, 10)]
     runs = [
@@ -38,7 +38,7 @@ def test_example() -> None:
     ]
     lines = table(runs).splitlines()
     assert "1,000 sequences of each size" in lines[0]
-    assert lines[1:3] == [f"{name}: 12 steps, 48 sequences of training" for name in ("NTM", "LSTM")]
+    assert lines[1:3] == [f"{name}: 12 steps, 384 sequences of training" for name in ("NTM", "LSTM")]
     assert lines[4].split() == "length x repeats NTM bits wrong LSTM bits wrong guessing".split()  # noqa: SIM905
     assert lines[5].split() == "10 x 10 0.50 ± 0.25 1.50 400.00 ± 0.25 1.50 909".split()  # noqa: SIM905
     assert lines[6].split()[:3] == ["20", "x", "10*"]
