@@ -95,6 +95,7 @@ def draw_places(records: Sequence[Record], path: Path) -> None:
         axes.plot(range(1, len(y) + 1), y, color=run_colour(place), marker="o", ms=4, label=f"seed {record['seed']}")
         level = 100 * record["evaluation"]["unseen_wiped"]["accuracy"]
         axes.axhline(level, color=run_colour(place), ls="--", lw=1, label="the same, wiped before each")
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("episode since the memory was wiped")
     axes.set_ylabel("accuracy on unseen classes (%)")
     axes.set_ylim(0, 101)

@@ -162,6 +162,7 @@ def accuracy_by_place(result: Evaluation, name: str) -> Figure:
             level, color=RUN_COLOURS[1], lw=1.8, ls="--", label="wiped before each,\nmean of the same episodes"
         )
     _chance(axes, result.config)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("episode since the memory was wiped")
     axes.set_ylabel("accuracy on unseen classes (%)")
     axes.set_ylim(0, 101)
