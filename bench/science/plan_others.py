@@ -25,16 +25,15 @@ TABLE_2_STEPS = 12_500  # 200,000 episodes
 CURRICULUM = STRINGS[5] | {"classes": 15, "length": 150, "curriculum": True}
 CURRICULUM_STEPS = 53_750  # one class more each 10,000 episodes, from 15 to 100, and 10,000 with 100 classes
 PERSISTENT: dict[str, Any] = {"classes": 10, "length": 75, "balanced": False}
-UNIFORM = {"task": "copy", "memory_init": "uniform"}
 NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, steps, settings
     "NTM, copy": (5, 2, 3000, {"task": "copy"}),
-    "NTM, copy, uniform memory": (5, 2, 3000, UNIFORM),
-    "NTM, copy, uniform memory, constant lr": (5, 2, 3000, UNIFORM | {"lr_decay": "none"}),
+    "NTM, copy, equal slots": (5, 2, 3000, {"task": "copy", "memory_init": 1e-6}),
+    "NTM, copy, constant lr": (5, 2, 3000, {"task": "copy", "lr_decay": "none"}),
     "NTM, copy, RMSProp": (
         5,
         8,
         100_000,
-        UNIFORM | {"optimizer": "rmsprop", "lr_decay": "none", "batch_size": 4},
+        {"task": "copy", "optimizer": "rmsprop", "lr_decay": "none", "batch_size": 4},
     ),
     "NTM, associative recall": (5, 2, 6000, {"task": "associative-recall"}),
     "NTM, repeat copy": (5, 6, 12_000, {"task": "repeat-copy"}),
