@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mannkern import MANN
+from mannkern import MANN, NTM
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import OneShotExperiment
 from mannkern.experiments.one_shot.pictures import accuracy_by_place, draw_all
@@ -19,6 +19,7 @@ from mannkern.experiments.one_shot.report import Evaluation, evaluate, table
 from mannkern.experiments.one_shot.scores import measure, measure_streams
 from mannkern.experiments.registry import train
 from mannkern.memories.lrua.cell import MANNState
+from mannkern.memories.ntm.cell import NTMState
 from mannkern.models import CoreSettings, EpisodeClassifier, PersistentClassifier, build_core
 from mannkern.tasks import glyphs
 from mannkern.training.checkpoint import load_checkpoint
@@ -89,6 +90,16 @@ def test_every_controller_whose_start_is_known(controller: nn.Module | str, laye
     model = PersistentClassifier(core, 2, 2)
     inputs = torch.randn(10, 2, 3)
     expected = model.head(episodes_in_turn(core, inputs))
+    torch.testing.assert_close(torch.cat((model(inputs[:5]), model(inputs[5:]))), expected)
+
+
+def test_an_ntm_keeps_its_memory_and_weights() -> None:
+    core = NTM(3, 8, memory_slots=6, memory_width=4, num_read_heads=2)
+    model, inputs = PersistentClassifier(core, 2, 2), torch.randn(10, 2, 3)
+    first, left = core(inputs[:5])
+    start = core.initial_state(2)
+    kept = NTMState(start.controller, left.memory, left.read_weights, left.write_weights, start.read)
+    expected = model.head(torch.cat((first, core(inputs[5:], kept)[0])))
     torch.testing.assert_close(torch.cat((model(inputs[:5]), model(inputs[5:]))), expected)
 
 
