@@ -63,7 +63,9 @@ def write_page(results: Path, page: Path) -> None:
         draw_factors(factors, pictures / "factors.png")
         parts.append(_factors(factors))
         parts.append(f"![Accuracy with one setting changed]({pictures.name}/factors.png)\n")
-    others = {planned.study for planned in plan()} - {"table-1", "efficiency", "factors", "start", "search", "quick"}
+    if full := _in_order(read_records(results, "factors-full"), "factors-full"):
+        parts.append(FULL + _seeds(full))
+    others = {planned.study for planned in plan()} - ONE_SHOT
     rows_of = {study: _in_order(read_records(results, study), study) for study in sorted(others)}
     parts += [*page_others.sections(rows_of, pictures), *page_models.sections(rows_of, pictures)]
     for study, text in (("start", START), ("search", SEARCH), ("quick", QUICK)):
@@ -74,6 +76,10 @@ def write_page(results: Path, page: Path) -> None:
     page.write_text("\n".join(part for part in parts if part))
 
 
+ONE_SHOT = {"table-1", "efficiency", "factors", "factors-full", "start", "search", "quick"}
+FULL = """The changes that matter most, over ten times as many episodes:
+
+"""
 EFFICIENCY = """## How many episodes it takes
 
 The same models over 200,000 episodes, an eighth of the above, in which the learning rate falls to 0. They are trained

@@ -108,6 +108,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     "batch of 64": {"batch_size": 64},
     "batch of 256": {"batch_size": 256},
 }
+MOST = ("the paper's", "own vector written", "reads not fed back", "Adam 1e-3")  # of FACTORS, which matter most
 QUICK: dict[str, tuple[float, dict[str, Any]]] = {
     "MANN": (1.5, OMNIGLOT | MEASURE | {"steps": 1500}),
     "LSTM": (1.5, OMNIGLOT | MEASURE | {"steps": 1500, "model": "lstm"}),
@@ -137,6 +138,7 @@ def plan() -> Iterator[Planned]:
     yield from _table_1(("MANN, feed-forward",), 0)
     yield from _table_1(("LSTM",), 1, 2)
     yield from (_factor(row, seed) for seed in (1, 2) for row in FACTORS)
+    yield from (_factor(row, 0, "factors-full", BATCHES) for row in MOST)
     yield from _table_1(("MANN, NTM addressing",), 0)
     yield from (Planned(*other) for other in others())
 
@@ -157,12 +159,12 @@ def _falling(study: str, row: str, seed: int, minutes: float, settings: dict[str
     return Planned(study, row, seed, minutes, common | settings, 2000 if study == "efficiency" else 1000)
 
 
-def _factor(row: str, seed: int) -> Planned:
-    """A run of the paper's literal model with one factor changed."""
-    settings = OMNIGLOT | MEASURE | {"steps": FACTOR_BATCHES, "recipe": "paper"} | FACTORS[row]
-    batch = settings.get("batch_size", 16)
-    settings["steps"] = FACTOR_BATCHES * 16 // batch  # as many episodes for every batch size
-    return Planned("factors", row, seed, 9 if "augment_at" in FACTORS[row] else 15, settings, 1000)
+def _factor(row: str, seed: int, study: str = "factors", batches: int = FACTOR_BATCHES) -> Planned:
+    """A run of the paper's literal model with one factor changed, over the episodes of ``batches`` batches of 16."""
+    settings = OMNIGLOT | MEASURE | {"recipe": "paper"} | FACTORS[row]
+    settings["steps"] = batches * 16 // settings.get("batch_size", 16)
+    minutes = (9 if "augment_at" in FACTORS[row] else 15) * batches / FACTOR_BATCHES
+    return Planned(study, row, seed, minutes, settings, 1000 if study == "factors" else 2000)
 
 
 def _quick(row: str, seed: int) -> Planned:
