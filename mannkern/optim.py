@@ -12,11 +12,13 @@ from torch.optim.adam import adam
 
 __all__ = ["Muon"]
 MOMENTUM = 0.9
+SMALLEST = 1e-7  # norm that still counts as a direction; that of PyTorch's Muon
 RATIO = 2.0  # of a matrix's step to Adam's learning rate
 ITERATIONS = 3
 WIDE = 2  # columns for each row from which y y' is small
 COEFFICIENTS = 3.4445, -4.775, 2.0315
 GATES = {(nn.LSTM, nn.LSTMCell): 4, (nn.GRU, nn.GRUCell): 3}
+OUTPUT_LAYERS = "head", "output"
 CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
 
 
@@ -38,26 +40,34 @@ class Muon(torch.optim.Optimizer):
             convolutions and embeddings are none.
     lr:     learning rate of Adam; the default is between 8e-3 and 1.6e-2, the best of four on Omniglot. For copy 2e-3
             was right, for regression 2e-2 (docs/facts.md)
-    output_layers: names of the linear layers that end a network; they keep Adam, as Jordan advises
+    output_layers: attributes' names of the linear layers that end a network; they keep Adam, as Jordan advises. A last
+            layer with another name than ``head`` or ``output`` has to be named here
+
+    A group that ``add_param_group`` adds gets Adam.
 
     PyTorch's own Muon orthogonalises in bfloat16, which is slow on most CPUs, and takes the four gates for one matrix,
     at three times the cost.
 
-    Raises TypeError or ValueError for a model that is no module or has no parameters, and for an impossible ``lr``.
+    Raises TypeError or ValueError for a model that is no module or has no parameters, for an impossible ``lr``, and for
+    names that no linear layer has. A step raises RuntimeError for a sparse gradient.
 
     >>> model = mannkern.models.EpisodeClassifier(mannkern.MANN(405, 200), 5)
     >>> optimizer = mannkern.optim.Muon(model, lr=1e-2)
     """
 
-    def __init__(
-        self, model: nn.Module, lr: float = 1e-2, *, output_layers: Collection[str] = ("head", "output")
-    ) -> None:
+    def __init__(self, model: nn.Module, lr: float = 1e-2, *, output_layers: Collection[str] = OUTPUT_LAYERS) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model: got {type(model).__name__}, need a torch.nn.Module")
-        if isinstance(lr, Tensor) or not 0 <= lr < math.inf:
+        if not isinstance(lr, (int, float)):
+            raise TypeError(f"lr: got {type(lr).__name__}, need a number")
+        if not 0 <= lr < math.inf:
             raise ValueError(f"lr: got {lr}, need a number of at least 0")
         if isinstance(output_layers, str):
             raise TypeError(f"output_layers: got {output_layers!r}, need a collection of names")
+        linear = {name.split(".")[-1] for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+        if output_layers != OUTPUT_LAYERS and (unknown := sorted(set(output_layers) - linear)):
+            names = ", ".join(sorted(linear)) or "no linear layer"
+            raise ValueError(f"output_layers: got {unknown[0]!r}, need names of linear layers; the model has {names}")
         gates = gates_of_matrices(model, output_layers)
         others = [x for x in model.parameters() if x not in gates]
         if not gates and not others:
@@ -75,19 +85,29 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 result = closure()
-        others, matrices = self.param_groups
-        if with_gradient := [x for x in others["params"] if x.grad is not None]:
-            self._step_others(with_gradient, others["lr"])
-        for x, gates in zip(matrices["params"], matrices["gates"], strict=True):
-            if x.grad is not None:
-                self._step_matrix(x, gates, RATIO * matrices["lr"])
+        for group in self.param_groups:
+            if any(x.grad is not None and x.grad.layout != torch.strided for x in group["params"]):
+                raise RuntimeError("Muon takes no sparse gradients; got one, need dense gradients")
+            if "gates" in group:
+                for x, gates in zip(group["params"], group["gates"], strict=True):
+                    if x.grad is not None and x.numel():
+                        self._step_matrix(x, gates, RATIO * group["lr"])
+                continue
+            for x in group["params"]:
+                if x.grad is not None and not self.state[x]:
+                    step = torch.zeros((), dtype=torch.float32, device=x.device)
+                    self.state[x] |= {"step": step, "exp_avg": torch.zeros_like(x), "exp_avg_sq": torch.zeros_like(x)}
+            alike: dict[bool, list[Tensor]] = {True: [], False: []}
+            for x in group["params"]:
+                if x.grad is not None:
+                    alike[x.stride() == x.grad.stride() == self.state[x]["exp_avg"].stride()].append(x)
+            for fused, parameters in alike.items():
+                if parameters:
+                    self._step_adam(parameters, group["lr"], fused)
         return result
 
-    def _step_others(self, parameters: list[Tensor], lr: float) -> None:
-        for x in parameters:
-            if not self.state[x]:
-                names = {"step": torch.zeros((), device=x.device), "exp_avg": torch.zeros_like(x)}
-                self.state[x] |= names | {"exp_avg_sq": torch.zeros_like(x)}
+    def _step_adam(self, parameters: list[Tensor], lr: float, fused: bool) -> None:
+        """fused: in one pass over parameters and moments, a third of the time on a CPU; it trusts equal strides."""
         states = [self.state[x] for x in parameters]
         adam(
             parameters,
@@ -96,7 +116,7 @@ class Muon(torch.optim.Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            fused=True,  # one pass over parameters and moments, a third of the time on a CPU
+            fused=fused,
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,
@@ -141,11 +161,12 @@ def orthogonalized(x: Tensor) -> Tensor:
     """A matrix (m, n) with the singular vectors of x, and singular values near 1 where those of x are not too small.
 
     Three Newton-Schulz iterations x <- a x + b (x x') x + c (x x')^2 x from x / |x|, with Jordan's coefficients. Values
-    under 0.02 |x| grow nearly fortyfold, the others end between 0.68 and 1.21. In float32 for half precision.
+    under 0.02 |x| grow nearly fortyfold, the others end between 0.68 and 1.21. In float32 for half precision. Where
+    |x| is under 1e-7, as of a momentum long after the last gradient, the result is smaller by as much.
     """
     tall = x.shape[0] > x.shape[1]
     y = (x.mT if tall else x).to(torch.promote_types(x.dtype, torch.float32))
-    y = y / y.norm().clamp_min(torch.finfo(y.dtype).tiny)
+    y = y / y.norm().clamp_min(SMALLEST)
     if y.shape[1] < WIDE * y.shape[0]:
         for _ in range(ITERATIONS):
             y = _factor(y @ y.mT) @ y
