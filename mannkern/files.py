@@ -17,6 +17,7 @@ from typing import IO, Any
 import torch
 
 TEMPORARY = ".tmp"
+_MOST_PICKLE = 4 << 20  # bytes that describe tensors, some 200 each, and containers, which take up to 80 times as many
 # What the pickle of a file may name: torch.load allows more, such as bytearray, which takes as much as a number says.
 _NAMES = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|tensor_v3|parameter)"
@@ -131,7 +132,11 @@ def load_tensors(path: Path) -> Any:
                 if (damaged := archive.testzip()) is not None:
                     raise ValueError(f"checksum: got another of {damaged}, need the one beside it")
                 for item in entries:
-                    if item.filename.endswith("data.pkl"):
+                    if item.filename.lower().endswith(".pkl"):  # PyTorch finds its entries in any case of letters
+                        if item.file_size > _MOST_PICKLE:
+                            raise ValueError(
+                                f"{item.filename}: got {item.file_size} bytes, need at most {_MOST_PICKLE}"
+                            )
                         _check_names(archive.read(item))
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)

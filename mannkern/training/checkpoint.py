@@ -15,6 +15,7 @@ from mannkern.training.exported import SUFFIX, exported_settings, exported_state
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
 CONFIG = "config.json"
+MOST_STEPS = 1 << 53
 MOST_BYTES = 1 << 20  # of config.json, which takes about 1 kB
 
 
@@ -43,7 +44,8 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
     for name in (CHECKPOINT, PREVIOUS):
         try:
             state = load_tensors(run / name)
-            if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+            step = state.get("step") if isinstance(state, dict) else None
+            if not isinstance(step, int) or step >= MOST_STEPS:
                 raise ValueError(f"{run / name}: got another file, need a checkpoint")
         except FileNotFoundError:
             continue
@@ -51,7 +53,7 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
             damages.append(str(error))
             continue
         if damages:
-            print(f"mannkern: {damages[0]}; going on from {run / name}, of step {state['step']:,}", file=sys.stderr)
+            print(f"mannkern: {damages[0]}; going on from {run / name}, of step {step:,}", file=sys.stderr)
         return current_names(state)
     if damages:
         raise CommandError(f"damaged or not a checkpoint: {'; '.join(damages)}")

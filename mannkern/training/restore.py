@@ -55,7 +55,7 @@ def restore(
             raise ValueError(f"step: got {step} after {seconds} s, need numbers of at least 0")
         _check_tensor("running_sums", checkpoint["running_sums"], sums)
         states = checkpoint["optimizer"]["state"]
-        _check_optimizer(states, optimizer)
+        states = _own_states(states, optimizer)
         torch.set_rng_state(checkpoint["rng"])
         if device.type == "cuda" and checkpoint["cuda_rng"] is not None:
             torch.cuda.set_rng_state(checkpoint["cuda_rng"], device)
@@ -93,8 +93,8 @@ def _check_tensor(name: str, tensor: Any, like: Tensor) -> None:
         raise ValueError(f"{name}: got {got}, need {need}")
 
 
-def _check_optimizer(states: Mapping[int, Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> None:
-    """Fused steps trust the shapes of their state, so it is checked here."""
+def _own_states(states: Mapping[int, Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+    """The states, checked and copied: fused steps trust their shapes and that each number has memory of its own."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     first: Mapping[str, Any] = next(iter(states.values()), {})
     matrices = [parameter for group in optimizer.param_groups if "gates" in group for parameter in group["params"]]
@@ -102,6 +102,7 @@ def _check_optimizer(states: Mapping[int, Mapping[str, Any]], optimizer: torch.o
         usual = {"step", "exp_avg", "exp_avg_sq"}
     else:
         usual = {"step", "square_avg", "momentum_buffer", "grad_avg"} & ({"step", "square_avg"} | set(first))
+    own: dict[int, dict[str, Any]] = {}
     for index, values in states.items():
         known = 0 <= index < len(parameters)
         turned = known and any(parameters[index] is matrix for matrix in matrices)  # a matrix that Muon steps
@@ -109,6 +110,9 @@ def _check_optimizer(states: Mapping[int, Mapping[str, Any]], optimizer: torch.o
         if not known or set(values) != expected:
             got, need = ", ".join(map(str, values)), ", ".join(sorted(expected))
             raise ValueError(f"optimizer: got {got} for parameter {index}, need {need}")
+        own[index] = {}
         for name, value in values.items():
             like = torch.empty((), dtype=torch.float32) if name == "step" else parameters[index]
             _check_tensor(f"optimizer: {name}", value, like)
+            own[index][name] = torch.empty_like(like, device="cpu").copy_(value)
+    return own

@@ -113,15 +113,16 @@ def load_trained(run: Path, make_model: Callable[[], nn.Module], device: torch.d
         if checkpoint is None:
             again = f"python -m mannkern train --run {shlex.quote(str(run))} --resume"
             raise CommandError(f"{run} has no checkpoint yet; train it: {again}")
-        with default_dtype_of(checkpoint["model"]):
+        with default_dtype_of(checkpoint.get("model")):
             model = restored(run, checkpoint, make_model)
     return model.to(device), checkpoint["step"]
 
 
 @contextmanager
-def default_dtype_of(parameters: Mapping[str, Any]) -> Iterator[None]:
+def default_dtype_of(parameters: Any) -> Iterator[None]:
     """A context in which new modules have the float type of these parameters, where they have one, as when trained."""
-    dtypes = {x.dtype for x in parameters.values() if isinstance(x, torch.Tensor) and x.is_floating_point()}
+    values = parameters.values() if isinstance(parameters, Mapping) else ()
+    dtypes = {x.dtype for x in values if isinstance(x, torch.Tensor) and x.is_floating_point()}
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtypes.pop() if len(dtypes) == 1 else before)
     try:

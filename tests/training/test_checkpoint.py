@@ -40,11 +40,13 @@ class Evil:
         return os.system, ("touch owned",)
 
 
-@pytest.mark.parametrize("content", ["empty", "text", "code"])
+@pytest.mark.parametrize("content", ["empty", "text", "code", "a step too large for a number of training"])
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "checkpoint.pt"
     if content == "code":
         torch.save({"model": Evil()}, path)
+    elif content.startswith("a step"):
+        torch.save({"model": {}, "step": 10**30}, path)
     else:
         path.write_bytes({"empty": b"", "text": b"hello"}[content])
     with pytest.raises(CommandError, match="not a checkpoint") as caught:
@@ -53,18 +55,34 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: s
     assert not Path("owned").exists()
 
 
+@pytest.mark.parametrize("entry", ["data.pkl", "DATA.PKL"])
 @pytest.mark.parametrize("name", ["builtins bytearray", "__builtin__ bytearray", "torch Tensor", "collections Counter"])
-def test_a_small_file_that_asks_for_memory_is_refused(tmp_path: Path, name: str) -> None:
-    """``torch.load`` calls these with any number, and takes as many bytes."""
+def test_a_small_file_that_asks_for_memory_is_refused(tmp_path: Path, name: str, entry: str) -> None:
+    """``torch.load`` calls these with any number, and takes as many bytes. It finds entries in any case of letters."""
     path = tmp_path / "checkpoint.pt"
     torch.save({"step": 1}, path)
     with zipfile.ZipFile(path) as archive:
         entries = {item.filename: archive.read(item) for item in archive.infolist()}
     call = f"c{name}\n".replace(" ", "\n").encode() + pickle.BININT + struct.pack("<i", 2**30) + b"\x85R."
     with zipfile.ZipFile(path, "w") as archive:
-        for entry, content in entries.items():
-            archive.writestr(entry, b"\x80\x02" + call if entry.endswith("data.pkl") else content)
+        for item, content in entries.items():
+            pickled = item.endswith("data.pkl")
+            archive.writestr(item.replace("data.pkl", entry), b"\x80\x02" + call if pickled else content)
     with pytest.raises(CommandError, match=f"got a call of {name}, need tensors"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_description_of_many_containers_is_refused(tmp_path: Path) -> None:
+    """A byte for an empty container, which takes 64: the file would take many times its size."""
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"step": 1}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {item.filename: archive.read(item) for item in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for item, content in entries.items():
+            many = b"\x80\x02(" + b"}" * (5 << 20) + b"l."
+            archive.writestr(item, many if item.endswith("data.pkl") else content)
+    with pytest.raises(CommandError, match=r"data\.pkl: got 5242885 bytes, need at most 4194304"):
         load_checkpoint(tmp_path)
 
 

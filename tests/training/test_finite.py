@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,16 @@ def test_the_step_and_the_operation_are_named(tmp_path: Path, kind: str, message
     checkpoint = load_checkpoint(tmp_path)
     assert checkpoint is not None
     assert checkpoint["model"]["weight"].isfinite().all()
+
+
+def test_a_parameter_that_a_step_made_infinite_is_not_saved(tmp_path: Path) -> None:
+    """The loss and the gradient before it were finite."""
+    with pytest.raises(CommandError, match=r"weight is not finite after step 1; docs/learning.md") as caught:
+        loop.train(Parabola(), replace(CONFIG, steps=1, lr=5e38, optimizer="adam"), tmp_path)
+    assert "\n" not in str(caught.value)
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint["step"] == 0
 
 
 def test_a_gpu_remembers_the_first_bad_step_without_waiting() -> None:

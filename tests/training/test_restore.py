@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mannkern.files import load_tensors
 from mannkern.training import loop
 from mannkern.training.checkpoint import save_checkpoint
 from mannkern.training.errors import CommandError
+from mannkern.training.restore import restore
+from mannkern.training.runtime import load_trained, make_optimizer
 from tests.training.parabola import Parabola, ParabolaConfig
 
 CONFIG = ParabolaConfig(steps=2, batch_size=1, threads=1)
@@ -53,3 +56,47 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path, change: str) -
         loop.train(Parabola(), replace(CONFIG, steps=4), tmp_path)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+class Wide(Parabola):
+    """Four weights and biases, of which both kinds of Muon's steps take some."""
+
+    def make_model(self) -> nn.Linear:
+        return nn.Linear(1, 4)
+
+    def loss_and_sums(self, model: nn.Module, batch: Tensor) -> tuple[Tensor, Tensor]:
+        y = model(batch)
+        return y.square().mean(), y.detach().double().sum()[None]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon", "rmsprop"])
+def test_moments_without_memory_of_their_own_are_copied(tmp_path: Path, optimizer: str) -> None:
+    """A fused step writes to each number of a moment; a file can have one number for all of them."""
+    config = replace(CONFIG, optimizer=optimizer)
+    loop.train(Wide(), config, tmp_path)
+    checkpoint = load_tensors(tmp_path / "checkpoint.pt")
+    for values in checkpoint["optimizer"]["state"].values():
+        for name, value in values.items():
+            values[name] = value.flatten()[:1].clone().expand(value.numel()).view_as(value)
+    model, sums = Wide().make_model(), torch.zeros_like(checkpoint["running_sums"])
+    restored = make_optimizer(config, model)
+    restore(tmp_path, checkpoint, model, restored, sums, torch.device("cpu"))
+    moments = [x for state in restored.state.values() for x in state.values()]
+    assert len(moments) >= 4
+    for moment in moments:
+        assert moment.is_contiguous()
+        assert moment.untyped_storage().nbytes() == moment.nbytes
+
+
+def test_what_a_folder_without_a_model_says(tmp_path: Path) -> None:
+    """Also where it is loaded for use, before any training."""
+    loop.train(Parabola(), CONFIG, tmp_path)
+    checkpoint = load_tensors(tmp_path / "checkpoint.pt")
+    for model in (None, [1]):
+        save_checkpoint(tmp_path, checkpoint | {"model": model})
+        with pytest.raises(CommandError, match="does not fit the settings"):
+            load_trained(tmp_path, Parabola().make_model, torch.device("cpu"))
+    del checkpoint["model"]
+    save_checkpoint(tmp_path, checkpoint)
+    with pytest.raises(CommandError, match="no 'model'"):
+        load_trained(tmp_path, Parabola().make_model, torch.device("cpu"))
