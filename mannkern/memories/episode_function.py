@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from mannkern.memories.function import FastFunction, is_differentiated_again, pull_back, takes
 
 CONTROLLER = 8  # arguments of the controller, which come first; see mannkern.memories.episode
+WEIGHTS = 1, 3, 4  # of the input, recurrent and interface, among them
 ENDS = 3  # lengths, reset and initial memory, which follow the parts of the state
 
 
@@ -32,6 +34,7 @@ class EpisodeOperation(NamedTuple):
     kept:      how many of them, the first ones, backward takes
     skipped:   how many options, the first ones, backward does not take
     reference: the episode in plain PyTorch: (tensors of forward, options, choices) -> results that are not saved
+    weights_dtype: what weights are rounded to, unless it is None, before either operation takes them
     choices:   (what was saved, options) -> what forward chose, which the reference must not choose otherwise
     """
 
@@ -43,6 +46,7 @@ class EpisodeOperation(NamedTuple):
     kept: int
     reference: Callable[..., tuple[Tensor | None, ...]]
     skipped: int = 0
+    weights_dtype: torch.dtype | None = None
     choices: Callable[[Sequence[Tensor], Sequence[Any]], tuple[Tensor, ...]] = lambda saved, options: ()
 
 
@@ -51,9 +55,13 @@ def episode_function(operation: EpisodeOperation) -> type[FastFunction]:
     states, tensors = operation.states, CONTROLLER + operation.states + ENDS
     results = 2 + states  # that are not saved
 
+    def rounded(args: Sequence[Any], weights: Sequence[int]) -> Sequence[Any]:
+        dtype = operation.weights_dtype
+        return args if dtype is None else [x.to(dtype) if i in weights else x for i, x in enumerate(args)]
+
     @takes({operation.overload: operation.forward[operation.overload]})
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        out: tuple[Tensor, ...] = operation.forward[operation.overload](*args)
+        out: tuple[Tensor, ...] = operation.forward[operation.overload](*rounded(args, WEIGHTS))
         return out
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -73,7 +81,7 @@ def episode_function(operation: EpisodeOperation) -> type[FastFunction]:
             found = pull_back(operation.reference, every, grads[:results], needed)[:tensors]
             return (*found, *no_options)
         input, input_weight, _, recurrent_weight, interface_weight, _, output, cell = args[:CONTROLLER]
-        weights, ends = (input_weight, recurrent_weight, interface_weight), args[-ENDS:]
+        weights, ends = rounded((input_weight, recurrent_weight, interface_weight), range(3)), args[-ENDS:]
         state = args[CONTROLLER : CONTROLLER + operation.kept]
         d_input, *found, d_initial = operation.backward[operation.overload](
             *grads[:results], input, *weights, output, cell, *state, outputs, *saved, *ends,

@@ -244,3 +244,29 @@ def test_second_derivatives(module: type[Sequence]) -> None:
         (first,) = torch.autograd.grad(output.square().sum(), x, create_graph=True)
         results.append(torch.autograd.grad(first.square().sum(), x)[0])
     assert error(*results) < 0.05
+
+
+@needs_products
+@BOTH
+@CONTROLLERS
+@pytest.mark.parametrize("how", ["autocast", "module", "exported"])
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own, of its tracing
+def test_one_program_of_the_compiler(module: type[Sequence], controller: str, how: str) -> None:
+    """Under ``fullgraph`` and strict export nothing of it may fall back to Python; the results are the eager ones."""
+    model = module(3, 4, 7, 5, 2, controller=controller)
+    input = torch.randn(4, 3, 3)
+    if how == "module":
+        model, input = model.bfloat16(), input.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=how != "module"):
+        eager = model(input)[0]
+        if how == "exported":
+            compiled: Any = torch.export.export(model, (input,), strict=True).module()
+        else:
+            compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+        output = compiled(input)[0]
+    assert torch.equal(output, eager)
+    if how != "exported":
+        loss = output.float().square().sum()
+        found = torch.autograd.grad(loss, list(model.parameters()))
+        expected = torch.autograd.grad(eager.float().square().sum(), list(model.parameters()))
+        assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
