@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -200,6 +202,26 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
         mannkern.load(tmp_path)
     with pytest.raises(TypeError, match=r"^run_or_name: got int"):
         mannkern.load(3)  # type: ignore[arg-type]
+
+
+def test_threads_that_predict_leave_the_generator_and_the_default_dtype() -> None:
+    model = mannkern.load("ntm-copy")
+    inputs = Copy().sample(1, torch.Generator().manual_seed(0), (2,)).inputs
+    torch.set_default_dtype(torch.float64)
+    generator = torch.get_rng_state()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [Thread(target=lambda: [model.predict(inputs) for _ in range(20)]) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        sys.setswitchinterval(interval)
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(torch.get_rng_state(), generator)
 
 
 def test_another_default_dtype_or_device_changes_nothing() -> None:

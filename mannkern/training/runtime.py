@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment, Trainable
 from mannkern.training.finite import NotFinite
 from mannkern.training.restore import restored
+
+_OF_THE_PROCESS = (
+    threading.RLock()
+)  # held while the default dtype or torch's generator, which all threads share, differs
 
 
 def use_threads(config: RunConfig) -> None:
@@ -123,20 +128,22 @@ def default_dtype_of(parameters: Any) -> Iterator[None]:
     """A context in which new modules have the float type of these parameters, where they have one, as when trained."""
     values = parameters.values() if isinstance(parameters, Mapping) else ()
     dtypes = {x.dtype for x in values if isinstance(x, torch.Tensor) and x.is_floating_point()}
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtypes.pop() if len(dtypes) == 1 else before)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    with _OF_THE_PROCESS:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtypes.pop() if len(dtypes) == 1 else before)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 @contextmanager
 def eval_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
     """A context in which ``model`` is in evaluation mode without gradients. Torch's generator stays as it was."""
-    training = model.training
-    model.eval()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+    devices = [device] if device.type == "cuda" else []
+    with _OF_THE_PROCESS, torch.random.fork_rng(devices), torch.no_grad():
+        training = model.training
+        model.eval()
         torch.manual_seed(0)  # a memory that starts at random starts alike in every evaluation
         try:
             yield
