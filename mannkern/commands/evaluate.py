@@ -18,7 +18,7 @@ from mannkern.training.config import RunConfig
 from mannkern.training.drawing import PICTURES
 from mannkern.training.errors import CommandError, file_error, is_not_writable, one_line
 from mannkern.training.exported import find_model, is_exported, trained_models
-from mannkern.training.metrics import log_pictures
+from mannkern.training.metrics import METRICS, is_irregular, log_pictures
 from mannkern.training.processes import check_alone
 from mannkern.training.runtime import use_threads
 
@@ -37,7 +37,7 @@ def add_evaluate(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     about = "folder of a run, file of an exported model, or name of a model that comes with mannkern"
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=about)
     add_episodes(parser)
-    parser.add_argument("--data", help="folder of Omniglot, if it is not where it was in training")
+    parser.add_argument("--data", help="folder of the data, if it is not where it was in training")
     parser.add_argument("--device", help="device to measure on (default: the run's)")
     parser.add_argument("--threads", type=int, help="threads of torch (default: the run's)")
     parser.set_defaults(function=run_evaluate)
@@ -78,6 +78,12 @@ def report(runs: Sequence[Path], configs: Sequence[RunConfig], number: int) -> N
         if not is_not_writable(error):
             raise
         print(one_line(f"warning: pictures are left out: {file_error(error)}"), file=sys.stderr)
+    except (KeyError, TypeError, ValueError) as error:
+        damaged = [result.run for result in results if is_irregular(result.run)]
+        if not damaged:
+            raise
+        said = f"{damaged[0] / METRICS}: a line lacks numbers that others have ({error})"
+        print(one_line(f"warning: pictures are left out: {said}"), file=sys.stderr)
     if kind.verdict is not None and not is_exported(runs[0]):
         print(kind.verdict(results[0]))
 

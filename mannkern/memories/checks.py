@@ -151,7 +151,9 @@ def check_controller(module: torch.nn.Module, input_size: int, hidden_size: int)
 def check_dtype(dtype: torch.dtype | None) -> None:
     """The dtype of a module's parameters must be a float type, or None for torch's default."""
     if dtype is not None and dtype not in _WIDE and dtype not in _HALF:
-        raise TypeError(f"dtype: got {dtype}, need float32 or float64 (float16 and bfloat16 keep a float32 state)")
+        got = dtype if isinstance(dtype, torch.dtype) else repr(dtype)
+        half = "torch.float16 or torch.bfloat16 beside a state in float32"
+        raise TypeError(f"dtype: got {got}, need torch.float32 or torch.float64, or {half}")
 
 
 def check_input(x: Tensor, F: int, parameter: Tensor, letters: str = "BF") -> None:
@@ -164,7 +166,8 @@ def check_input(x: Tensor, F: int, parameter: Tensor, letters: str = "BF") -> No
         raise ValueError(f"input: got shape {tuple(x.shape)}, need ({', '.join(letters)}) or ({one}) with F = {F}")
     if x.device != parameter.device:
         raise ValueError(f"input: got device {x.device}, need {parameter.device}, the module's")
-    if x.dtype != parameter.dtype and not torch.is_autocast_enabled(x.device.type):
+    autocast = torch.is_autocast_enabled(x.device.type) and x.dtype in (torch.float32, *_HALF)
+    if x.dtype != parameter.dtype and not autocast:
         raise TypeError(f"input: got {x.dtype}, need {parameter.dtype}, the module's")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from mannkern.memories.cell import MemoryCell
-from mannkern.memories.checks import values_known
+from mannkern.memories.checks import check_dense, values_known
 
 
 def check_lengths(x: Any, T: int, B: int, device: torch.device) -> Tensor | None:
@@ -18,10 +18,13 @@ def check_lengths(x: Any, T: int, B: int, device: torch.device) -> Tensor | None
     if x is None:
         return None
     if isinstance(x, (list, tuple)) and all(isinstance(n, int) and not isinstance(n, bool) for n in x):
+        if any(not 0 <= n <= T for n in x):
+            raise ValueError(f"lengths: got {min(x)} to {max(x)}, need 0 to T = {T}")
         x = torch.tensor(x, dtype=torch.int64)
     if not isinstance(x, Tensor) or x.dtype != torch.int64:
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"lengths: got {got}, need an int64 tensor (B) or a list of ints")
+    check_dense("lengths", x)
     if x.shape != (B,):
         raise ValueError(f"lengths: got shape {tuple(x.shape)}, need (B) = ({B},)")
     if values_known(x) and bool(((x < 0) | (x > T)).any()):
@@ -36,6 +39,7 @@ def check_reset(x: Any, sizes: tuple[int, int], letters: str, device: torch.devi
     if not isinstance(x, Tensor) or x.dtype != torch.bool:
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"reset: got {got}, need a bool tensor ({', '.join(letters)})")
+    check_dense("reset", x)
     if x.shape != sizes:
         raise ValueError(f"reset: got shape {tuple(x.shape)}, need ({', '.join(letters)}) = {sizes}")
     if x.device != device:

@@ -73,6 +73,19 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return _read(run)[0]
 
 
+def is_irregular(run: Path) -> bool:
+    """Whether a line has no time, other fields than others of its kind, or values of other types, as a damaged one."""
+    types: dict[tuple[str, str], set[type]] = {}
+    fields: dict[str, set[frozenset[str]]] = {}
+    for line in read_metrics(run):
+        fields.setdefault(line["kind"], set()).add(frozenset(line))
+        for name, value in line.items():
+            if value is not None:
+                types.setdefault((line["kind"], name), set()).add(float if isinstance(value, int) else type(value))
+    differ = any(len(kinds) > 1 for kinds in types.values()) or any(len(names) > 1 for names in fields.values())
+    return differ or any("seconds" not in names for lines in fields.values() for names in lines)
+
+
 def reached_goal(run: Path, config: RunConfig, step: int) -> bool:
     """Whether the validation of ``run`` at ``step`` reached the goal of ``config``, which may be another than before.
 

@@ -86,6 +86,22 @@ def test_sizes_of_every_kind(tmp_path: Path, command: str, capsys: pytest.Captur
     assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
 
 
+@pytest.mark.parametrize(
+    "line",
+    ['{"kind": "train", "step": 1}', '{"kind": "validation", "step": 1, "sequences": 2, "bits_per_sequence": "x"}'],
+)
+def test_a_line_of_metrics_without_its_numbers_leaves_pictures_out(
+    tmp_path: Path, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train copy --steps 1 --no-evaluate", COPY, "--run", tmp_path) == 0
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write(line + "\n")
+    assert run("evaluate --episodes 2", tmp_path) == 0
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "warning: pictures are left out" in said
+    assert "metrics.jsonl: a line lacks numbers that others have" in said
+
+
 def test_a_resumed_run_keeps_its_settings_where_the_new_ones_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,12 +111,15 @@ def test_errors(module: type[Sequence]) -> None:
         ([1.0, 3.0], TypeError, "lengths: got list, need an int64"),
         ([True, False], TypeError, "lengths: got list, need an int64"),
         (3, TypeError, "lengths: got int, need an int64"),
+        ([2**70, 1], ValueError, f"lengths: got 1 to {2**70}, need 0 to T = 3"),
+        (torch.tensor([1, 3]).to_sparse(), TypeError, r"lengths: got torch.sparse_coo, need a dense tensor"),
     ):
         with pytest.raises(error, match="^" + said):
             model(x, lengths=lengths)
     for reset, error, said in (
         (torch.ones(3, 2), TypeError, r"reset: got torch.float32, need a bool tensor \(T, B\)"),
         ([True], TypeError, "reset: got list, need a bool"),
+        (torch.ones(3, 2).bool().to_sparse(), TypeError, r"reset: got torch.sparse_coo, need a dense tensor"),
         (torch.ones(2, 3).bool(), ValueError, r"reset: got shape \(2, 3\), need \(T, B\) = \(3, 2\)"),
         (torch.ones(3, 2, device="meta").bool(), ValueError, "reset: got device meta, need cpu, the input's"),
     ):

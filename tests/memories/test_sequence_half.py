@@ -97,6 +97,18 @@ def test_autocast_leaves_float64(module: type[Sequence]) -> None:
     assert same(output, model(input, state)[0])
 
 
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float64, torch.complex64])
+def test_autocast_takes_no_other_type(module: type[Sequence], dtype: torch.dtype) -> None:
+    """As without it: an integer is no input, and a complex number would lose a part."""
+    model = build(module, dtype=torch.float32)
+    input = torch.ones(3, 2, model.cell.input_size, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        for call in (lambda: model(input), lambda: model.cell(input[0])):
+            with pytest.raises(TypeError, match=rf"^input: got {dtype}, need torch.float32, the module's"):
+                call()
+
+
 @pytest.mark.slow
 @BOTH
 @pytest.mark.filterwarnings("ignore")  # what torch's tracing warns of itself
