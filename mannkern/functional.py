@@ -11,7 +11,8 @@ plain PyTorch on every device.
 
 Every function raises ValueError or TypeError for a wrong rank, size, dtype, device or value, naming the argument,
 before any work, and RuntimeError if the backend that was named cannot run the call. Values of GPU tensors (a negative
-strength, a slot out of range) are not read, because that would wait for the GPU.
+strength, a slot out of range) are not read, because that would wait for the GPU. Gates, erases and shifts out of their
+range are not refused anywhere: the equations hold for any number.
 
 Kernels compute results and first gradients. Where a gradient is differentiated again, as under create_graph=True, or
 where forward-mode derivatives are taken, as by torch.func.jvp, the derivatives are those of backend="reference", on

@@ -62,8 +62,8 @@ def load(run_or_name: str | Path, *, device: str = "cpu") -> TrainedModel:
         a folder or file of that path comes before a name
     device: where the model goes; it takes the fastest backend there, whatever it was trained with
 
-    No code from the files is run. A file, or a name, needs the package safetensors. Raises ``ValueError`` where there
-    is no such run or model, where a file is damaged, and where the device is missing.
+    No code from the files is run. A file, or a name, needs the package safetensors; without it ``ImportError``. Raises
+    ``ValueError`` where there is no such run or model, where a file is damaged, and where the device is missing.
     """
     from mannkern.experiments.registry import kind_of, load_config
     from mannkern.training.errors import CommandError
@@ -87,5 +87,7 @@ def load(run_or_name: str | Path, *, device: str = "cpu") -> TrainedModel:
     try:
         model, step = load_trained(path, lambda: kind_of(settings.task).make_model(settings), place)
     except CommandError as error:
+        if isinstance(error.__cause__, ImportError):
+            raise ImportError(str(error)) from None
         raise ValueError(f"run_or_name: {error}") from None
     return TrainedModel(model.eval(), settings, step)

@@ -1,7 +1,9 @@
 """The equations in plain PyTorch: the definition, the fallback and the oracle of the tests.
 
 docs/equations.md has them by name. Every function takes any device and float dtype and is differentiable any number of
-times; letters and arguments are those of :mod:`mannkern.functional`.
+times. Letters are those of :mod:`mannkern.functional`. Nothing is checked and nothing has a default: ``lrua_step``
+needs its strength or None, the number of least used slots, whether they are per head, and the decay. For the defaults
+and the checks, call :mod:`mannkern.functional` with ``backend="reference"``.
 """
 
 from mannkern.memories.content import cosine_weights, read

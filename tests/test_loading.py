@@ -89,7 +89,11 @@ def test_a_support_set_is_shown_class_after_class_in_turn() -> None:
         (DRAWINGS[0, :0], torch.tensor([], dtype=torch.int64), "^support: got no drawings, need at least one$"),
         (DRAWINGS[0, :2].long(), torch.tensor([0, 1]), "^support: got torch.int64, need a tensor of torch.uint8"),
         (DRAWINGS[0, 0], torch.tensor([0, 1]), r"^support: got shape \(20, 20\), need \(n, 20, 20\), or larger"),
-        (DRAWINGS[0, :2].float(), torch.tensor([0, 1]), "^support: got values out of range, need 0 to 1, full ink$"),
+        (
+            DRAWINGS[0, :2].float(),
+            torch.tensor([0, 1]),
+            "^support: got 0 to 249, need 0 to 1, full ink; divide by 255 or pass torch.uint8$",
+        ),
     ],
     ids=["list", "number", "range", "none", "integers", "rank", "values"],
 )

@@ -6,6 +6,17 @@ To add one, write its record and add it to BACKENDS in ``choice.py``.
 """
 
 from mannkern.backends.backend import Backend, FusedEpisode, Sizes
-from mannkern.backends.choice import BACKENDS, REFERENCE, choose, preferred, special, why_not
+from mannkern.backends.choice import BACKENDS, REFERENCE, check_name, choose, preferred, special, why_not
 
-__all__ = ["BACKENDS", "REFERENCE", "Backend", "FusedEpisode", "Sizes", "choose", "preferred", "special", "why_not"]
+__all__ = [
+    "BACKENDS",
+    "REFERENCE",
+    "Backend",
+    "FusedEpisode",
+    "Sizes",
+    "check_name",
+    "choose",
+    "preferred",
+    "special",
+    "why_not",
+]

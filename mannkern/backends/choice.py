@@ -102,13 +102,18 @@ def choose(
             _warn_once(f"mannkern runs on the reference on {device.type!r}: {reason}")
             return REFERENCE
         return backend if forward_ad._current_level < 0 else REFERENCE
-    if name not in BACKENDS:
-        raise ValueError(f"{source}: got {name!r}, need 'auto' or one of {', '.join(map(repr, BACKENDS))}")
+    check_name(name, source)
     backend = BACKENDS[name]
     reason = why_not(backend, family, device.type, N, W, R, operation, dtype, D)
     if reason:
         raise RuntimeError(f"{source}: got {name!r}, need another: {reason}")
     return backend if forward_ad._current_level < 0 else REFERENCE
+
+
+def check_name(name: str | None, source: str = "backend") -> None:
+    """Raises ValueError, naming ``source``, for a name that no backend has; None and "auto" leave the choice open."""
+    if name is not None and name != "auto" and name not in BACKENDS:
+        raise ValueError(f"{source}: got {name!r}, need 'auto' or one of {', '.join(map(repr, BACKENDS))}")
 
 
 def _warn_once(message: str) -> None:

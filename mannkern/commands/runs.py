@@ -18,6 +18,7 @@ from mannkern.training.entries import check_entries, delete_entries, delete_left
 from mannkern.training.errors import CommandError
 from mannkern.training.flags import command_error, flag
 from mannkern.training.lock import LOCK, locked
+from mannkern.training.runtime import learning_rate
 
 
 def new_settings(settings: dict[str, Any]) -> RunConfig:
@@ -43,11 +44,13 @@ def resumed_settings(run: Path, settings: dict[str, Any]) -> RunConfig:
     config = load_config(run)
     fixed = [entry for entry in fields(config) if entry.name in settings and entry.name not in CHANGEABLE]
     for entry in fixed:
-        if settings[entry.name] != getattr(config, entry.name):
-            raise CommandError(
-                f"{run} was trained with {flag(entry.name)} {getattr(config, entry.name)}, not {settings[entry.name]}; "
-                "leave the option out to resume it, or begin another run with --run"
-            )
+        asked, own = settings[entry.name], getattr(config, entry.name)
+        if entry.name == "lr" and asked is not None:
+            own = learning_rate(config)
+        if asked != own:
+            what = "task" if entry.name == "task" else flag(entry.name)
+            otherwise = "leave the option out to resume it, or begin another run with --run"
+            raise CommandError(f"{run} was trained with {what} {own}, not {asked}; {otherwise}")
     check_apply(type(config), settings)
     check_run(run)
     return changed(config, {name: value for name, value in settings.items() if name in CHANGEABLE})

@@ -102,6 +102,12 @@ class DrawingConfig(RunConfig):
             raise CommandError(f"no Omniglot at {self.data}: no such folder")
 
 
+def check_classes(classes: int) -> None:
+    """Raises ``CommandError`` for episodes of one class, whose every answer is right."""
+    if classes < 2:
+        raise CommandError(f"--classes: got {classes}, need at least 2, else every answer is right")
+
+
 @dataclass(frozen=True)
 class CharacterConfig(DrawingConfig):
     """Settings of tasks whose episodes are made of drawn characters."""
@@ -154,7 +160,9 @@ def drawings_of(name: str, images: Tensor | Sequence[str | os.PathLike[str]], co
         raise ValueError(f"{name}: got shape {shape}, need (n, {', '.join(map(str, need))}){also}")
     pixels = images.cpu().float() * (1 if images.dtype == torch.uint8 else 255)
     if not bool(((pixels >= 0) & (pixels <= 255)).all()):
-        raise ValueError(f"{name}: got values out of range, need 0 to 1, full ink")
+        least, most = images.aminmax()
+        got, remedy = f"{float(least):.4g} to {float(most):.4g}", "divide by 255 or pass torch.uint8"
+        raise ValueError(f"{name}: got {got}, need 0 to 1, full ink; {remedy}")
     if side is not None and larger:
         pixels = average_area(pixels, side)
     return config.as_read(pixels)

@@ -116,7 +116,10 @@ class ImageSettings(CharacterConfig):
         if min(train, test) < self.classes:
             share = math.ceil(100 * self.classes / (train + test)) / 100
             enough = split.drawn and train + test >= 2 * self.classes
+            both = (train + test) // 2 if split.drawn else min(train, test)
             remedy = f"--held-out {share} gives validation enough" if enough else "add classes"
+            if not enough and both >= 2:
+                remedy += f", or take --classes {both}" + (" --held-out 0.5" if both > min(train, test) else "")
             raise CommandError(
                 f"--classes: got {self.classes}, need at most {min(train, test)}: {train} classes are for training and "
                 f"{test} for validation; {remedy}"

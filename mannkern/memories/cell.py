@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mannkern.backends import FusedEpisode, Sizes, choose
+from mannkern.backends import FusedEpisode, Sizes, check_name, choose
 from mannkern.memories import controllers
 from mannkern.memories.checks import check_controller, check_dtype, check_input, check_tensor, compute_dtype, widen
 from mannkern.memories.controllers import FeedForward, check_controller_state
@@ -68,6 +68,7 @@ class MemoryCell(nn.Module, Generic[State]):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
+        check_name(backend)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.memory_slots = memory_slots
@@ -295,5 +296,11 @@ class MemoryCell(nn.Module, Generic[State]):
             return result[0], result
         if isinstance(controller, (nn.GRUCell, nn.RNNCell)):
             return result, result
+        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
+            got = "a tensor" if isinstance(result, Tensor) else type(result).__name__
+            raise TypeError(f"controller: got {got} from its call, need (hidden (B, D), state)")
         hidden, state = result
+        if hidden.shape != (input.shape[0], self.hidden_size):
+            need = f"(B, D) = ({input.shape[0]}, {self.hidden_size})"
+            raise ValueError(f"controller: got hidden of shape {tuple(hidden.shape)} from its call, need {need}")
         return hidden, state

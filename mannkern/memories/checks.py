@@ -166,9 +166,13 @@ def check_input(x: Tensor, F: int, parameter: Tensor, letters: str = "BF") -> No
         raise ValueError(f"input: got shape {tuple(x.shape)}, need ({', '.join(letters)}) or ({one}) with F = {F}")
     if x.device != parameter.device:
         raise ValueError(f"input: got device {x.device}, need {parameter.device}, the module's")
-    autocast = torch.is_autocast_enabled(x.device.type) and x.dtype in (torch.float32, *_HALF)
-    if x.dtype != parameter.dtype and not autocast:
+    if x.dtype != parameter.dtype and not _casts(x):
         raise TypeError(f"input: got {x.dtype}, need {parameter.dtype}, the module's")
+
+
+def _casts(x: Tensor) -> bool:
+    """Whether autocast is on and casts ``x``."""
+    return x.dtype in (torch.float32, *_HALF) and torch.is_autocast_enabled(x.device.type)
 
 
 def check_decay(x: float) -> float:

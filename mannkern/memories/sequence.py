@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from mannkern.backends import check_name
 from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell, State
 from mannkern.memories.checks import check_input
@@ -63,6 +64,8 @@ class MemorySequence(nn.Module, Generic[State]):
         self, cell: MemoryCell[State], *upper_cells: MemoryCell[State], batch_first: bool = False, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        if not isinstance(batch_first, bool):
+            raise TypeError(f"batch_first: got {type(batch_first).__name__}, need True or False")
         if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
             raise ValueError(f"dropout: got {dropout!r}, need a number from 0 to 1")
         if dropout > 0 and not upper_cells:
@@ -89,6 +92,7 @@ class MemorySequence(nn.Module, Generic[State]):
 
     @backend.setter
     def backend(self, name: str | None) -> None:
+        check_name(name)
         for cell in self.cells:
             cell.backend = name
 

@@ -20,6 +20,9 @@ class Autoencoder(nn.Module):
 
     inputs: P * P pixels in [0, 1];  layers: the units of each layer of the encoder, the code last
     Raises ValueError or TypeError for numbers under 1.
+
+    >>> mannkern.models.Autoencoder(400)(torch.rand(16, 400)).shape
+    torch.Size([16, 400])
     """
 
     def __init__(self, inputs: int, layers: Sequence[int] = LAYERS) -> None:
@@ -39,6 +42,11 @@ class EncodedNeighbours(nn.Module):
     """The nearest neighbours in the codes of an encoder in place of pixels, see :class:`NearestNeighbours`.
 
     encoder: (..., P * P) -> (..., code);  label_size, count: as there
+
+    >>> encoder = mannkern.models.Autoencoder(400).encoder
+    >>> neighbours = mannkern.models.EncodedNeighbours(encoder, label_size=5)
+    >>> neighbours(torch.rand(50, 16, 405)).shape
+    torch.Size([50, 16, 5])
     """
 
     def __init__(self, encoder: nn.Module, label_size: int, *, count: int = 1) -> None:

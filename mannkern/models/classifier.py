@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from mannkern.integers import check_integer
 from mannkern.memories.ends import start_of
 from mannkern.memories.sequence import MemorySequence
 from mannkern.models.headed import HeadedCore
@@ -29,6 +30,7 @@ class EpisodeClassifier(HeadedCore):
     """
 
     def __init__(self, core: nn.Module, num_classes: int, mean: Tensor | None = None) -> None:
+        check_integer("num_classes", num_classes)
         super().__init__(core, num_classes, mean)
 
 
@@ -44,6 +46,11 @@ class PersistentClassifier(EpisodeClassifier):
           the start is known, which is any but a module of your own;  batch_size: B of the training;  mean: as above
 
     Raises TypeError for another core.
+
+    >>> model = mannkern.models.PersistentClassifier(mannkern.MANN(405, 200), num_classes=10, batch_size=16)
+    >>> logits = model(torch.randn(75, 16, 405))  # and of the next call, on the memory that this one left
+    >>> logits.shape
+    torch.Size([75, 16, 10])
     """
 
     def __init__(self, core: nn.Module, num_classes: int, batch_size: int, mean: Tensor | None = None) -> None:

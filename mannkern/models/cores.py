@@ -29,6 +29,10 @@ def build_core(name: str, settings: CoreSettings) -> nn.Module:
 
     Raises ``ValueError`` for another name, and ``ValueError`` or ``TypeError`` for settings out of range.
     """
+    if not isinstance(settings, CoreSettings):
+        raise TypeError(
+            f"settings: got {type(settings).__name__}, need CoreSettings, such as CoreSettings(input_size=405)"
+        )
     if name not in CORES:
         *first, last = map(repr, CORES)
         raise ValueError(f"model: got {name!r}, need {', '.join(first)} or {last}")

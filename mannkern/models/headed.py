@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mannkern.integers import check_integer
+from mannkern.memories.cell import MemoryCell
+
 
 class Trace(NamedTuple):
     """The logits of a model and the weights of its memory, step by step.
@@ -27,15 +30,32 @@ class HeadedCore(nn.Module):
     outputs: O logits. The head starts Xavier-uniform with zero bias.
     mean: (F,), subtracted from the inputs of each step, or None; a buffer, so it is saved with the parameters. A MANN
         learned sooner from drawings without their mean (docs/models/mann.md, settings).
+
+    Raises TypeError or ValueError, naming the argument, for another core, fewer than one logit or another mean.
+
+    >>> model = mannkern.models.HeadedCore(mannkern.MANN(3, 20), outputs=2)
+    >>> model(torch.randn(50, 16, 3)).shape
+    torch.Size([50, 16, 2])
     """
 
     mean: Tensor | None
 
     def __init__(self, core: nn.Module, outputs: int, mean: Tensor | None = None) -> None:
         super().__init__()
+        width = getattr(core, "output_size", None)
+        if isinstance(core, MemoryCell) or not isinstance(core, nn.Module) or not isinstance(width, int):
+            raise TypeError(
+                f"core: got {type(core).__name__}, need a module of whole sequences with an output_size, such as "
+                'mannkern.MANN or build_core("lstm", CoreSettings(...))'
+            )
+        check_integer("outputs", outputs)
+        size = getattr(core, "input_size", None)
+        if mean is not None and (not isinstance(mean, Tensor) or mean.dim() != 1 or size not in (None, len(mean))):
+            got = tuple(mean.shape) if isinstance(mean, Tensor) else type(mean).__name__
+            raise ValueError(f"mean: got {got}, need a tensor (F,)" + (f" = ({size},)" if size else ""))
         self.register_buffer("mean", mean)
         self.recurrent = core
-        self.head = nn.Linear(int(core.output_size), outputs)  # type: ignore[arg-type]
+        self.head = nn.Linear(width, outputs)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -69,4 +89,8 @@ class HeadedCore(nn.Module):
         return Trace(self.head(outputs), reads, writes)
 
     def _centred(self, inputs: Tensor) -> Tensor:
-        return inputs if self.mean is None else inputs - self.mean
+        if self.mean is None:
+            return inputs
+        if inputs.shape[-1] != len(self.mean):
+            raise ValueError(f"inputs: got shape {tuple(inputs.shape)}, need (T, B, F) with F = {len(self.mean)}")
+        return inputs - self.mean

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern import functional
+from mannkern.backends import check_name
 from mannkern.integers import check_integer
 from mannkern.models.checks import check_episode
 from mannkern.models.embedding import ConvEmbedding
@@ -54,6 +55,7 @@ class MatchingNetwork(nn.Module):
             raise ValueError(f"strength: got {strength}, need a finite number above 0")
         self.num_classes, self.channels = num_classes, channels
         self.strength = strength
+        check_name(backend)
         self.backend = backend
         self.embedding = ConvEmbedding(width, channels=channels)
         self.support_context = SupportContext(width) if full_context else None

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from mannkern.backends import check_name
 from mannkern.functional import cosine_read
 from mannkern.integers import check_integer
 from mannkern.models.answer import Answer
@@ -97,6 +98,7 @@ class MetaMemoryNetwork(nn.Module):
         self.steps = steps
         self.max_norm = max_norm
         self.first_order = first_order
+        check_name(backend)
         self.backend = backend
         self.embedding = embedding
         self.describe = describe

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern import functional
+from mannkern.backends import check_name
 from mannkern.integers import check_integer
 from mannkern.models.checks import check_episode
 from mannkern.models.layer_augmentation import AugmentedNetwork, Weights
@@ -96,6 +97,7 @@ class MetaNetwork(nn.Module):
         self.least_side = 1 if round_up else 2**blocks
         self.gradients = pair_gradients if pairs else example_gradients
         self.steps = steps
+        check_name(backend)
         self.backend = backend
         sizes = num_classes, width, blocks, augmented_blocks, round_up
         self.embedding, self.learner = AugmentedNetwork(*sizes), AugmentedNetwork(*sizes)

@@ -38,6 +38,9 @@ class GaussianProcessSampler:
 
     The paper fixes the process; these defaults are ours, not the paper's.
     Raises TypeError or ValueError that name the argument.
+
+    >>> mannkern.tasks.GaussianProcessSampler().sample(batch_size=16, index=0).inputs.shape
+    torch.Size([50, 16, 2])
     """
 
     def __init__(

@@ -154,11 +154,14 @@ def _decode(path: Path, shape: tuple[int, ...]) -> Tensor:
 def _opened(path: Path) -> Any:
     """The image of a file, of which only the head is decoded yet."""
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ImportError("reading images needs Pillow: pip install mannkern[train]") from error
     with refused(str(path), f"an image with 8 bits a channel and at most {MOST_PIXELS} pixels"):
-        image = Image.open(io.BytesIO(_read(path)), formats=FORMATS)
+        try:
+            image = Image.open(io.BytesIO(_read(path)), formats=FORMATS)
+        except UnidentifiedImageError:  # whose message names the object in memory
+            raise ValueError(f"content: got another file, need {' or '.join(FORMATS)}") from None
         if image.width * image.height > MOST_PIXELS or image.mode[0] in "IF":
             raise ValueError(f"got {image.width} x {image.height} pixels of mode {image.mode!r}")
     return image

@@ -43,6 +43,9 @@ class SinusoidSampler:
     seed:    at least 0; each seed gives other tasks
 
     Raises TypeError or ValueError that name the argument.
+
+    >>> mannkern.tasks.SinusoidSampler().sample(batch_size=25, index=0)[0].shape
+    torch.Size([25, 10, 1])
     """
 
     def __init__(self, shots: int = 10, queries: int = 10, seed: int = 0) -> None:

@@ -88,7 +88,7 @@ def read_config(run: Path) -> dict[str, Any]:
         need = f"the folder of a run, or a file of {SUFFIX} that export wrote"
         raise CommandError(f"no run at {run}: it is no folder; need {need}") from None
     except (ValueError, RecursionError) as error:
-        raise CommandError(f"no run at {run}: {error}") from None
+        raise CommandError(f"{path}: got damaged settings ({error}), need the JSON that train wrote") from None
     if not isinstance(values, dict):
-        raise CommandError(f"no run at {run}: {path} holds no settings")
+        raise CommandError(f"{path}: got no settings, need the JSON that train wrote")
     return values

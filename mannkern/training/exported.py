@@ -119,5 +119,5 @@ def _refused(path: Path, reason: str) -> CommandError:
 def _package() -> Any:
     try:
         return importlib.import_module("safetensors.torch")  # an extra: mannkern itself needs torch alone
-    except ImportError:
-        raise CommandError("a file of a trained model needs safetensors: pip install mannkern[load]") from None
+    except ImportError as error:
+        raise CommandError("a file of a trained model needs safetensors: pip install mannkern[load]") from error

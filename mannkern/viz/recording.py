@@ -131,8 +131,14 @@ def record(module: nn.Module, *, layer: int = 0, episodes: int | None = None) ->
     if not isinstance(module, nn.Module):
         raise TypeError(f"module: got {type(module).__name__}, need a torch.nn.Module")
     cells = [cell for cell in module.modules() if isinstance(cell, MemoryCell)]
+    if not cells:
+        raise ValueError(
+            f"module: got {type(module).__name__} without a memory cell, need one with a MANN or NTM inside"
+        )
     if layer >= len(cells):
-        raise ValueError(f"module: got {type(module).__name__} with {len(cells)} memory cells, need more than {layer}")
+        raise ValueError(
+            f"layer: got {layer}, need less than {len(cells)}, the memory cells of {type(module).__name__}"
+        )
     cell, recording = cells[layer], Recording(episodes)
     if "step" in cell.__dict__:
         raise ValueError("module: got a cell whose step was replaced or is being recorded, need its own")

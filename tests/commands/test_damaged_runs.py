@@ -34,6 +34,7 @@ def test_damaged_settings(tmp_path: Path, content: bytes, capsys: pytest.Capture
     for command in ("train --resume --run", "evaluate"):
         said = refused(capsys, command, tmp_path)
         assert "config.json" in said or "no run at" in said
+        assert "config.json: got " in said or content[:1] == b"{" or not content.strip()
     assert (tmp_path / "config.json").read_bytes() == content
 
 

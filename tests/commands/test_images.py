@@ -120,7 +120,7 @@ def test_wrong_data_and_settings_are_refused_before_any_work(
         "validation enough"
     )
     assert refused(capsys, f"train images --data {data}", many.replace("3 --length 9", "6 --length 12")).endswith(
-        "2 for validation; add classes"
+        "2 for validation; add classes, or take --classes 5 --held-out 0.5"
     )
     assert "--length: got 7, need a multiple of --classes = 2 where balanced" in refused(
         capsys, f"train images --data {data}", new.replace("--length 6", "--length 7")

@@ -102,6 +102,9 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
     assert "--data" in refused(capsys, "train omniglot", new)
     assert "no Omniglot at" in refused(capsys, "train omniglot --data", tmp_path / "nowhere", new)
     assert "--batch-size: got 0" in refused(capsys, "train --batch-size 0", new)
+    for task in ("glyphs", "few-shot-glyphs"):
+        one = refused(capsys, f"train {task} --classes 1", new)
+        assert "--classes: got 1, need at least 2, else every answer is right" in one
     assert "--curriculum needs --labels strings" in refused(capsys, "train glyphs --curriculum", new)
     assert "an LSTM already" in refused(capsys, "train --model lstm --baseline", new)
     assert "no run at" in refused(capsys, "train --resume", new)

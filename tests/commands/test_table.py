@@ -120,7 +120,7 @@ def test_other_settings_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert run("table glyphs --steps 1 --episodes 4 --run", root, SIZES) == 0
     assert "--hidden-size 8, not 9" in refused(capsys, "table glyphs --hidden-size 9 --run", root)
     assert "--labels one-hot, not strings" in refused(capsys, "table --labels strings --run", root)
-    assert "--task glyphs, not omniglot" in refused(capsys, "table omniglot --run", root)
+    assert "task glyphs, not omniglot" in refused(capsys, "table omniglot --run", root)
     (root / "notes.txt").write_text("mine")
     sizes = SIZES.replace("--hidden-size 8", "--hidden-size 9")
     assert run("table glyphs --overwrite --steps 2 --episodes 4 --run", root, sizes) == 0

@@ -80,8 +80,10 @@ def test_resuming_takes_the_settings_of_the_run(tmp_path: Path, capsys: pytest.C
     assert run("train glyphs --steps 3 --no-evaluate --run", folder, SIZES) == 0
     message = refused(capsys, "train --resume --hidden-size 9 --run", folder)
     assert "--hidden-size 8, not 9" in message
-    assert "--task glyphs, not omniglot" in refused(capsys, "train omniglot --resume --run", folder)
-    assert run("train --resume --steps 6 --hidden-size 8 --no-evaluate --run", folder) == 0
+    assert "task glyphs, not omniglot" in refused(capsys, "train omniglot --resume --run", folder)
+    said = refused(capsys, "train --resume --lr 1e-3 --run", folder)
+    assert "was trained with --lr 0.01, not 0.001; leave the option out" in said, "the default of its optimizer"
+    assert run("train --resume --steps 6 --hidden-size 8 --lr 1e-2 --no-evaluate --run", folder) == 0
     checkpoint = load_checkpoint(folder)
     assert checkpoint is not None
     assert checkpoint["step"] == 6
@@ -175,7 +177,7 @@ def test_copy_trains_resumes_and_is_evaluated(tmp_path: Path, capsys: pytest.Cap
     for part in (folder, folder / "lstm"):
         assert json.loads((part / "evaluation.json").read_text())["sizes"][-1]["size"] == [120]
     assert "--max-length 3, not 4" in refused(capsys, "train --resume --max-length 4 --run", folder)
-    assert "--task copy, not ngrams" in refused(capsys, "train ngrams --resume --run", folder)
+    assert "task copy, not ngrams" in refused(capsys, "train ngrams --resume --run", folder)
     assert "--classes does not apply" in refused(capsys, "train --resume --classes 4 --run", folder)
     assert run("train copy --resume --steps 6 --no-evaluate --max-length 3 --run", folder) == 0
     for part in (folder, folder / "lstm"):

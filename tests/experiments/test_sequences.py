@@ -69,6 +69,14 @@ def test_parts_of_a_batch_weigh_their_answers_alike() -> None:
     assert [one_sums.tolist(), two_sums.tolist()] == [[1, 1], [2, 2]]
 
 
+def test_bits_are_0_or_1_where_an_answer_is_due() -> None:
+    x, mask = torch.ones(2, 1), torch.tensor([True, False])
+    assert len(Stream("train", [(x, torch.tensor([[1.0], [7.0]]), mask)], bits=True).take(0, 1)) == 1
+    for targets in (2 * x, 0.5 * x, -x, x * math.nan):
+        with pytest.raises(CommandError, match=r"^test: sequence 0: targets: got .*, need bits, 0 or 1$"):
+            Stream("test", [(x, targets)], bits=True).first(1)
+
+
 def test_sequences_are_found_by_their_place() -> None:
     """The next ones, earlier ones, and behind the end the first ones again."""
     stream = Stream("train", Counting(5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,47 @@ def test_bad_arguments(module: type, name: str) -> None:
     value, error = BAD[module][name]
     sizes = dict(zip(("input_size", "hidden_size", "memory_slots", "memory_width"), SIZES))
     with pytest.raises(error, match=f"^{name}: got {value!r}|^{name}: got {type(value).__name__}"):
-        module(**{**sizes, name: value})(torch.zeros(1, 1, 3))
+        module(**{**sizes, name: value})
+
+
+def test_a_backend_and_an_order_that_are_none() -> None:
+    with pytest.raises(TypeError, match=r"^batch_first: got str, need True or False"):
+        MANN(*SIZES, batch_first="no")  # type: ignore[arg-type]
+    model = NTM(*SIZES)
+    with pytest.raises(ValueError, match=r"^backend: got 'CPP', need 'auto' or one of 'reference', 'cpp'"):
+        model.backend = "CPP"
+    assert model.backend is None
+
+
+class Own(nn.Module):
+    """A controller whose call returns what it is told, whatever it sees."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__()
+        self.result = result
+
+    def forward(self, input: Any, state: Any) -> Any:
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "message"),
+    [
+        (torch.zeros(2, 5), TypeError, "got a tensor from its call, need (hidden (B, D), state)"),
+        (None, TypeError, "got NoneType from its call"),
+        (([1.0], None), TypeError, "got tuple from its call"),
+        ((torch.zeros(2, 7), None), ValueError, "got hidden of shape (2, 7) from its call, need (B, D) = (2, 5)"),
+        ((torch.zeros(5), None), ValueError, "got hidden of shape (5,) from its call"),
+    ],
+    ids=str,
+)
+@CELLS
+def test_what_a_controller_must_return(
+    result: Any, error: type[Exception], message: str, cell_type: type, sequence: type
+) -> None:
+    for module, shape in ((cell_type, (2, 3)), (sequence, (4, 2, 3))):
+        with pytest.raises(error, match="^" + re.escape("controller: " + message)):
+            module(*SIZES, controller=Own(result))(torch.zeros(shape))
 
 
 @CELLS

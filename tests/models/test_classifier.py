@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from mannkern import MANN, NTM
+from mannkern import MANN, NTM, MANNCell
 from mannkern.models import CoreSettings, EpisodeClassifier, build_core
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "memory_slots": 12, "memory_width": 6, "num_reads": 2, "num_writes": 2}
@@ -152,3 +153,32 @@ def test_trace_checks_its_arguments(core: MANN | NTM) -> None:
         core.trace(torch.zeros(9, 4, 7), core.initial_state(3))
     with pytest.raises(TypeError, match=r"^state: got"):
         core.trace(torch.zeros(9, 4, 7), "state")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("mann", 5), TypeError, r"core: got str, need a module of whole sequences .* mannkern.MANN or build_core"),
+        ((nn.LSTM(3, 4), 5), TypeError, "core: got LSTM, need a module of whole sequences"),
+        ((MANNCell(3, 4), 5), TypeError, "core: got MANNCell, need a module of whole sequences"),
+        ((MANN(3, 4), 0), ValueError, "num_classes: got 0, need at least 1"),
+        ((MANN(3, 4), 2.0), TypeError, "num_classes: got float"),
+        ((MANN(3, 4), 2, torch.zeros(2)), ValueError, r"mean: got \(2,\), need a tensor \(F,\) = \(3,\)"),
+        ((MANN(3, 4), 2, torch.zeros(1, 3)), ValueError, r"mean: got \(1, 3\), need a tensor \(F,\)"),
+        ((MANN(3, 4), 2, 0.5), ValueError, "mean: got float, need a tensor"),
+    ],
+)
+def test_wrong_arguments(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match="^" + message):
+        EpisodeClassifier(*arguments)
+
+
+def test_an_input_of_another_size_than_the_mean() -> None:
+    model = EpisodeClassifier(build_core("feedforward", CoreSettings(3)), 2, torch.zeros(3))
+    with pytest.raises(ValueError, match=r"^inputs: got shape \(5, 1, 4\), need \(T, B, F\) with F = 3"):
+        model(torch.zeros(5, 1, 4))
+
+
+def test_settings_of_a_core_that_are_none() -> None:
+    with pytest.raises(TypeError, match=r"^settings: got int, need CoreSettings"):
+        build_core("mann", 405)  # type: ignore[arg-type]

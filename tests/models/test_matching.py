@@ -213,9 +213,8 @@ def test_numbers_under_one(name: str) -> None:
 
 
 def test_a_backend_that_is_none() -> None:
-    support, labels, queries = episode()
-    with pytest.raises(ValueError, match="backend"):
-        matcher(4, 6, backend="nonsense")(support, labels, queries)
+    with pytest.raises(ValueError, match=r"^backend: got 'nonsense', need 'auto' or one of 'reference', "):
+        matcher(4, 6, backend="nonsense")
 
 
 @pytest.mark.parametrize("full_context", [False, True])

@@ -211,3 +211,11 @@ def test_names_that_are_no_text(root: Path, tmp_path: Path) -> None:
     os.rename(root / "class0", os.fsencode(root) + b"/class\xff\n0")
     names = load(root, (6, 8), cache=tmp_path / "cache")
     assert "class\udcff\n0" in names.train_names + names.test_names
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    """By its path alone: Pillow's own message names an object in memory."""
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"text\.png: content: got another file, need PNG or [A-Z ]+ or ") as caught:
+        image_folder.read_images([tmp_path / "text.png"], (8, 8))
+    assert "object at 0x" not in str(caught.value)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import mannkern
 from mannkern.training.errors import CommandError
 from mannkern.training.exported import exported_settings, exported_state, find_model, trained_models, write_exported
 from tests.training.parabola import ParabolaConfig
@@ -61,6 +62,8 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
 
 def test_without_safetensors_it_says_what_to_install(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(ImportError, match=r"^a file of a trained model needs safetensors"):
+        mannkern.load("mann-glyphs")
     with pytest.raises(CommandError, match=r"needs safetensors: pip install mannkern\[load\]"):
         exported_state(file)
 

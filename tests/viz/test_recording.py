@@ -136,9 +136,9 @@ def test_errors() -> None:
         with pytest.raises(TypeError, match=r"^module: got"), viz.record(module):  # type: ignore[arg-type]
             pass
     mann = MANN(F, D, N, W, R)
-    with pytest.raises(ValueError, match=r"^module: got Linear with 0 memory cells"), viz.record(nn.Linear(2, 2)):
+    with pytest.raises(ValueError, match=r"^module: got Linear without a memory cell"), viz.record(nn.Linear(2, 2)):
         pass
-    with pytest.raises(ValueError, match=r"^module: got MANN with 1 memory cells, need more than 1"):
+    with pytest.raises(ValueError, match=r"^layer: got 1, need less than 1, the memory cells of MANN"):
         viz.record(mann, layer=1).__enter__()
     with pytest.raises(ValueError, match=r"^episodes: got 0"), viz.record(mann, episodes=0):
         pass

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mannkern.experiments.characters import SIDE, CharacterConfig
+from mannkern.experiments.characters import SIDE, CharacterConfig, check_classes
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
 from mannkern.training.config import OPTIMIZER_HELP, OPTIMIZERS, option
 
@@ -87,6 +87,10 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
             raise ValueError(f"--strength does not apply to {self.model}, which learns it")
         elif not 0 < self.strength < math.inf:
             raise ValueError(f"--strength: got {self.strength}, need a number above 0")
+
+    def check_new(self) -> None:
+        super().check_new()
+        check_classes(self.classes)
 
     def numbers_of_batch(self) -> int:
         drawings = self.classes * (self.shots + self.queries)

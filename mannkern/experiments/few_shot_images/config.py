@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mannkern.experiments.characters import check_classes
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
 from mannkern.tasks.images import SIDE
 from mannkern.training.config import option
@@ -43,6 +44,7 @@ class FewShotImagesConfig(MetaMemoryConfig):
 
     def check_new(self) -> None:
         super().check_new()
+        check_classes(self.classes)
         if self.data is None:
             raise CommandError(f"{self.task} needs its folder: --data FOLDER")
         if not os.path.isdir(self.data):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from mannkern.experiments.characters import CharacterConfig
+from mannkern.experiments.characters import CharacterConfig, check_classes
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
 from mannkern.tasks.characters.pixels import IMAGE_SCALES
@@ -57,8 +57,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     shots: int | None = option(
         None,
-        "the form of courses (CS330's homework): so many drawings of each class with their labels, then a query of "
-        "each, which alone are to be answered; it sets --length (default: the paper's form)",
+        "N-way K-shot episodes as in the homework of CS330: so many drawings of each class with their labels, then a "
+        "query of each, which alone are to be answered; it sets --length (default: the paper's form)",
         kind=int,
     )
     augment_at: str = option(
@@ -206,6 +206,11 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
             raise ValueError("--curriculum-episodes needs --curriculum")
         if self.until is not None and not 0 < self.until <= 1:
             raise ValueError(f"--until: got {self.until}, need an accuracy above 0, at most 1")
+
+    def check_new(self) -> None:
+        super().check_new()
+        if self.labels == "one-hot":
+            check_classes(self.classes)
 
     def is_reached(self, measured: Mapping[str, Any]) -> bool:
         if self.until is not None and self.shots is not None:

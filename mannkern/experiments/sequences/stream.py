@@ -32,11 +32,12 @@ class Batch(NamedTuple):
 class Stream:
     """The sequences of a dataset, counted from 0; behind its end it begins anew.
 
-    dataset: each iteration over it must give the same sequences; name: what errors call it
+    dataset: each iteration over it must give the same sequences; name: what errors call it; bits: whether targets are
+    bits, 0 or 1
     """
 
-    def __init__(self, name: str, dataset: Iterable[Any]) -> None:
-        self.name, self.dataset = name, dataset
+    def __init__(self, name: str, dataset: Iterable[Any], bits: bool = False) -> None:
+        self.name, self.dataset, self.bits = name, dataset, bits
         self.iterator: Iterator[Any] = iter(())
         self.position = -1  # of the next sequence
 
@@ -46,12 +47,12 @@ class Stream:
             self.iterator, self.position = iter(self.dataset), 0
             for _ in range(start):
                 self._next()
-        return [check_sequence(self._next(), f"{self.name}: sequence {start + i}") for i in range(count)]
+        return [check_sequence(self._next(), f"{self.name}: sequence {start + i}", self.bits) for i in range(count)]
 
     def first(self, count: int) -> list[tuple[Tensor, ...]]:
         """The first ``count`` sequences, or all where there are fewer."""
         items = islice(iter(self.dataset), count)
-        return [check_sequence(item, f"{self.name}: sequence {i}") for i, item in enumerate(items)]
+        return [check_sequence(item, f"{self.name}: sequence {i}", self.bits) for i, item in enumerate(items)]
 
     def _next(self) -> Any:
         self.position += 1
@@ -63,7 +64,7 @@ class Stream:
         raise CommandError(f"{self.name}: got no sequences, need at least one")
 
 
-def check_sequence(item: Any, where: str) -> tuple[Tensor, ...]:
+def check_sequence(item: Any, where: str, bits: bool = False) -> tuple[Tensor, ...]:
     """``(inputs, targets)`` or ``(inputs, targets, mask)`` as a tuple of three. Raises ``CommandError``."""
     if not isinstance(item, (tuple, list)) or len(item) not in (2, 3) or not all(isinstance(x, Tensor) for x in item):
         raise CommandError(
@@ -81,6 +82,9 @@ def check_sequence(item: Any, where: str) -> tuple[Tensor, ...]:
         )
     if mask.shape != inputs.shape[:1] or mask.dtype != torch.bool:
         raise CommandError(f"{where}: mask: got {tuple(mask.shape)} {mask.dtype}, need ({len(inputs)},) torch.bool")
+    if bits and not bool(((targets == 0) | (targets == 1) | ~mask[:, None]).all()):
+        least, most = targets[mask].aminmax()
+        raise CommandError(f"{where}: targets: got {float(least):.4g} to {float(most):.4g}, need bits, 0 or 1")
     return inputs.float(), targets.float() if targets.is_floating_point() else targets.long(), mask
 
 

@@ -38,7 +38,7 @@ def sequence_task(
         raise ValueError(f"name: got {name!r}, need small letters, digits and hyphens")
     if loss not in LOSSES:
         raise ValueError(f"loss: got {loss!r}, need one of {', '.join(LOSSES)}")
-    training, testing = Stream("train", train), Stream("test", test)
+    training, testing = (Stream(which, data, loss == "bits") for which, data in (("train", train), ("test", test)))
     try:
         inputs, targets, _ = training.take(0, 1)[0]
     except CommandError as error:

@@ -18,6 +18,10 @@ class Copy:
 
     Size (L,): the length, from ``min_length`` to ``max_length``. F = bits + 1, O = bits, T = 2 L + 1: steps 0 to L - 1
     show the vectors, step L has the delimiter on the last channel, and the last L steps answer.
+
+    >>> batch = mannkern.tasks.Copy().sample(16, torch.Generator().manual_seed(0), (20,))  # 20 vectors
+    >>> batch.inputs.shape, batch.targets.shape
+    (torch.Size([41, 16, 9]), torch.Size([41, 16, 8]))
     """
 
     bits: int = 8
@@ -74,6 +78,10 @@ class RepeatCopy:
     the last one; L K steps answer the vectors; the last step answers the end marker, 1 on the last bit and 0 before.
     The number appears as (K - mean) / deviation, where both are of K uniform from ``min_repeats`` to ``max_repeats``;
     the same holds for a K beyond them.
+
+    >>> task = mannkern.tasks.RepeatCopy()
+    >>> task.sample(16, torch.Generator().manual_seed(0), (10, 3)).inputs.shape  # 10 vectors, three times
+    torch.Size([42, 16, 10])
     """
 
     bits: int = 8

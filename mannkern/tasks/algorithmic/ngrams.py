@@ -22,6 +22,9 @@ class DynamicNGrams:
     t + 1. Every sequence has a table of its own, with the probability of a 1 after each of the 2**context contexts,
     drawn from Beta(1/2, 1/2). The first ``context`` bits are fair and no answer is due for them. The paper's 6-grams
     have a context of 5.
+
+    >>> mannkern.tasks.DynamicNGrams().sample(16, torch.Generator().manual_seed(0)).inputs.shape
+    torch.Size([199, 16, 1])
     """
 
     context: int = 5

@@ -19,6 +19,10 @@ class AssociativeRecall:
     F = bits + 2, O = bits, T = n (V + 1) + V + 2 + V: an item delimiter (channel ``bits``) precedes every item, query
     delimiters (the last channel) stand on both sides of the query, then V steps answer. The query is any item but the
     last.
+
+    >>> task = mannkern.tasks.AssociativeRecall()
+    >>> task.sample(16, torch.Generator().manual_seed(0), (6,)).inputs.shape  # 6 items
+    torch.Size([32, 16, 8])
     """
 
     bits: int = 6

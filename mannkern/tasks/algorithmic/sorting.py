@@ -18,6 +18,9 @@ class PrioritySort:
     Size (n,): the number of vectors, ``vectors`` in training. F = bits + 2, O = bits, T = n + 1 + ``answers``: steps 0
     to n - 1 show a vector and, on channel ``bits``, its priority, uniform in [-1, 1]; step n has a delimiter on the
     last channel; the last ``answers`` steps answer, the highest priority first.
+
+    >>> mannkern.tasks.PrioritySort().sample(16, torch.Generator().manual_seed(0)).inputs.shape
+    torch.Size([37, 16, 10])
     """
 
     bits: int = 8

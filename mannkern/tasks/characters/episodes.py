@@ -48,19 +48,34 @@ class EpisodeSampler(CharacterSampler):
     An episode draws C different classes, shows ``length / C`` different drawings of each in shuffled order, and numbers
     the classes 0..C-1 in shuffled order, so that a label means nothing beyond its episode.
 
+    images:   (classes, drawings, P, P) uint8, 255 = full ink, such as ``glyphs.load().train``; episodes are made on its
+              device
+    classes_per_episode: C, default 5
     length:   T, a multiple of C, default 50: ten drawings of each of five classes, as in the paper
     balanced: False shows T random different drawings of the C classes instead; T may be any number up to that of their
               drawings, such as the paper's 100 drawings of 15 classes, some classes with ten drawings
-    queries_last: True is the form of courses (CS330's homework): first K = T / C - 1 drawings of each class in shuffled
-              order, each with its label at the same step, then one query of each, in shuffled order and without label
+    queries_last: True gives N-way K-shot episodes as in the homework of Stanford's course CS330: first K = T / C - 1
+              drawings of each class in shuffled order, each with its label at the same step, then one query of each, in
+              shuffled order and without label
     labels:   the form of the labels, default one-hot
     image_scale: "255" (default) keeps thin strokes pale; "maximum" divides each drawing by its darkest pixel, as the
               replications do, so that every drawing has a pixel of 1. A drawing without ink stays 0
 
-    The other arguments are :class:`CharacterSampler`'s; the paper augments its training set and turns its classes.
+    rotate_classes: True makes every class four, one for each quarter turn, as the paper does in training
+    augment:  True turns every drawing by up to pi / 16 and shifts it by up to ``max_shift`` pixels, as the paper does
+              in training
+    seed:     default 0; each seed gives other episodes
+    side:     reduces every drawing to so many pixels along a side, by area, after it was augmented; default P
+    max_shift: in pixels of P, default 2
+
     Attributes: ``num_classes`` C, ``length`` T, ``label_size`` (logits of an answer), ``input_size`` F, the pixels of
     an image and ``label_size``, ``answers``, the slice of the steps at which an answer is due: all, or the queries'.
     Raises TypeError or ValueError that name the argument.
+
+    >>> drawings = torch.randint(0, 256, (100, 20, 20, 20), dtype=torch.uint8)  # 20 of each of 100 characters
+    >>> sampler = mannkern.tasks.EpisodeSampler(drawings, image_scale="maximum")
+    >>> sampler.sample(batch_size=16, index=0).inputs.shape  # the first step's batch: 50 steps, 16 episodes
+    torch.Size([50, 16, 405])
     """
 
     def __init__(

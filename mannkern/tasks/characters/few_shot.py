@@ -37,6 +37,11 @@ class FewShotSampler(CharacterSampler):
     queries: queries of each class, so that Q = C * ``queries``, default 5
 
     The other arguments are :class:`CharacterSampler`'s. Raises TypeError or ValueError that name the argument.
+
+    >>> drawings = torch.randint(0, 256, (100, 20, 20, 20), dtype=torch.uint8)  # 20 of each of 100 characters
+    >>> episodes = mannkern.tasks.FewShotSampler(drawings, shots=2).sample(batch_size=16, index=0)
+    >>> episodes.support.shape, episodes.queries.shape
+    (torch.Size([16, 10, 20, 20]), torch.Size([16, 25, 20, 20]))
     """
 
     def __init__(
