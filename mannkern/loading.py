@@ -27,14 +27,16 @@ class TrainedModel:
     step: int
 
     def predict(self, *arguments: Any) -> Any:
-        """What the model answers, without gradients.
+        """What the model answers, without gradients. Arguments go by position.
 
         A model of characters or images: ``predict(support, labels, queries)``, drawings (N, P, P), their classes (N,)
         int64 in [0, C), and other drawings (Q, P, P) -> the classes of these, (Q,) int64. Drawings are uint8 up to 255
         or floating point up to 1, full ink. Each query is answered by itself, so their order does not matter.
-        A MANN is shown the support set class after class in turn, because in training the classes were mixed.
+        A MANN is shown the support set class after class in turn, because in training the classes were mixed. A model
+        of images also takes lists of files as drawings.
         A model of sinusoids: ``predict(x, y, queries)``, (K,), (K,) and (Q,) -> y of the queries, (Q,).
-        A model of an algorithmic task: ``predict(inputs)``, (T, B, F) -> bits (T, B, O), 0.0 or 1.0.
+        A model of an algorithmic task: ``predict(inputs)``, (T, B, F) -> bits (T, B, O), 0.0 or 1.0. One of a
+        ``sequence_task``: ``predict(sequences)``, (T, F) or (T, B, F) -> classes, bits or numbers of each step.
 
         Raises ``ValueError`` or ``TypeError`` that names the argument; ``TypeError`` for a task without predictions.
         """

@@ -100,7 +100,7 @@ class MetaMemoryNetwork(nn.Module):
         self.first_order = first_order
         check_name(backend)
         self.backend = backend
-        self.embedding = embedding
+        self.embedding, self.embedding_size = embedding, embedding_size
         self.describe = describe
         self.log_strength = nn.Parameter(torch.tensor(math.log(strength)))
         vote = 10.0 if loss == "cross_entropy" else 1.0
@@ -141,6 +141,9 @@ class MetaMemoryNetwork(nn.Module):
         return self.embedding if self.describe is None or support.dim() > 3 else self.describe
 
     def _adapt(self, memory: Tensor, values: Tensor, labels: Tensor, steps: int) -> AdaptedNetwork:
+        if memory.shape[2:] != (self.embedding_size,):
+            got = tuple(memory.shape[2:])
+            raise ValueError(f"embedding: got {got} for an input, need (embedding_size,) = ({self.embedding_size},)")
         shared = dict(self.answer.named_parameters())
         step_sizes = dict(zip(shared, self.step_sizes, strict=True))
         parameters = {name: p.expand(len(memory), *p.shape) for name, p in shared.items()}

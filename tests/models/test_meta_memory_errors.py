@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.models.meta_memory import build, task
 
@@ -50,6 +50,16 @@ def test_wrong_targets_and_queries() -> None:
         adapted(queries[:1])
     with pytest.raises(ValueError, match=r"^steps: got -1, need at least 0"):
         model.adapt(support, targets, steps=-1)
+
+
+def test_an_embedding_of_another_size() -> None:
+    model = build()
+    model.embedding = nn.Linear(5, 3).double()
+    for call in (model, lambda support, labels, queries: model.adapt(support, labels, steps=0)):
+        with pytest.raises(
+            ValueError, match=r"^embedding: got \(3,\) for an input, need \(embedding_size,\) = \(\d+,\)"
+        ):
+            call(*task())
 
 
 @pytest.mark.parametrize(

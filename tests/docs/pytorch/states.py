@@ -113,7 +113,7 @@ FEATURES = (
     Feature("A state carried to the next call", "Two segments give what one call gives.", COMPILED, STEPS, segments),
     Feature(
         "`state.detach()`, `state.to(...)`, pytrees",
-        "A detached state truncates the gradient. A state is a pytree.",
+        "A detached state truncates the gradient. That of several layers is a tuple of states. A state is a pytree.",
         YES,
         YES,
         methods_of_states,
