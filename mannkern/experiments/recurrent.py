@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mannkern.models.cores import CORES, Core, CoreSettings, with_memory
 from mannkern.training.config import RunConfig, number_or_name, option
@@ -33,6 +33,14 @@ class RecurrentConfig(RunConfig):
     def family(self) -> str:
         """The core's family of operations; without one, that of the task's usual core."""
         return self.core.family or self.FAMILY
+
+    @property
+    def operation(self) -> dict[str, Any]:
+        if not self.core.operation:
+            return {}
+        core = self.core_settings(1)
+        sizes = {"N": core.memory_slots, "W": core.memory_width, "R": core.num_reads, "D": core.hidden_size}
+        return {"operation": self.core.operation, **sizes}
 
     def core_settings(self, input_size: int) -> CoreSettings:
         """The settings of the core: each takes the run's value of the same name, else its own default."""

@@ -55,6 +55,7 @@ class Core:
     has_memory: whether it has a memory of N slots
     options:    the settings that it understands beyond ``hidden_size`` and, with a memory, ``MEMORY_SETTINGS``
     family:     the family of operations whose backend it needs; None without a memory
+    operation:  its whole episode as one operation, which a backend may have without the family's others
     even_reads: whether its read weights are a softmax over all slots, so that a picture starts at 1 / N, not at 0
     """
 
@@ -63,6 +64,7 @@ class Core:
     has_memory: bool = False
     options: tuple[str, ...] = ()
     family: str | None = None
+    operation: str = ""
     even_reads: bool = False
 
     def understands(self, setting: str) -> bool:

@@ -220,6 +220,11 @@ class RunConfig:
         return self.FAMILY
 
     @property
+    def operation(self) -> dict[str, Any]:
+        """The operation that suffices in place of its family's, and its sizes, as ``backends.choose`` takes them."""
+        return {}
+
+    @property
     def comparable(self) -> tuple[Any, ...]:
         """The settings that two runs must share to be evaluated on the same data."""
         return (self.task,)

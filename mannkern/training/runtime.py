@@ -52,7 +52,7 @@ def usable_device(config: RunConfig) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         raise CommandError(f"--device {config.device}: {str(error).splitlines()[0]}") from error
     try:
-        backends.choose(config.family, config.backend, device)
+        backends.choose(config.family, config.backend, device, **config.operation)
     except (RuntimeError, ValueError) as error:  # begins with "backend: " or "MANNKERN_BACKEND: "
         raise CommandError(f"--{error}" if config.backend is not None else str(error)) from error
     return device

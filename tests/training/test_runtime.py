@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from mannkern.backends import native
 from mannkern.experiments.algorithmic.config import CopyConfig, NGramsConfig, RepeatCopyConfig
 from mannkern.experiments.algorithmic.experiment import AlgorithmicExperiment
+from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.experiments.gaussian_processes.config import GaussianProcessConfig
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.training.errors import CommandError
@@ -76,6 +78,22 @@ def test_a_device_that_does_not_work_is_named(device: str, backend: str | None) 
         usable_device(OneShotConfig(device=device, backend=backend))
     assert "\n" not in str(caught.value)
     assert usable_device(OneShotConfig()) == CPU
+
+
+def test_a_backend_that_has_the_episode_alone_may_train_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``cuda`` has none of LRUA's other operations, and takes the sizes that its kernel takes."""
+    asked = []
+    monkeypatch.setattr(native, "cuda_reason", "")
+    monkeypatch.setattr(native, "persistent_why_not", lambda device, *sizes: asked.append(sizes) or "")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch, "empty", lambda *args, **options: None)
+    device = usable_device(OneShotConfig(device="cuda", backend="cuda", hidden_size=100))
+    assert (device.type, asked) == ("cuda", [(100, 128, 40, 4)])
+    for model in ("lstm", "ntm"):
+        usable_device(OneShotConfig(device="cuda", backend="reference", model=model))
+    with pytest.raises(CommandError, match=r"^--backend: got 'cuda', need another: backend 'cuda' has no kernels"):
+        usable_device(FewShotConfig(device="cuda", backend="cuda"))
+    assert len(asked) == 1
 
 
 def test_evaluation_mode_ends() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mannkern.memories.core import Core, CoreSettings
+from mannkern.memories.lrua.cell import MANNCell
 from mannkern.memories.lrua.sequence import MANN
 
 
@@ -26,5 +27,11 @@ def build(settings: CoreSettings) -> MANN:
 
 
 CORE = Core(
-    "mann", build, True, ("least_used", "num_least_used", "decay", "key_strength", "write"), "lrua", even_reads=True
+    "mann",
+    build,
+    has_memory=True,
+    options=("least_used", "num_least_used", "decay", "key_strength", "write"),
+    family=MANNCell.family,
+    operation=MANNCell.episode_operation,
+    even_reads=True,
 )
