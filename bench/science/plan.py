@@ -43,6 +43,7 @@ COSINE: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "lr_decay": "cosine"}
 ADAM: dict[str, Any] = {"optimizer": "adam", "lr": 2e-3, "lr_decay": "linear"}
 TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
     "MANN": (105, {}),
+    "MANN, unequal classes": (105, {"balanced": False}),
     "MANN, Adam": (75, ADAM),
     "MANN, plain start": (75, EARLIER | COSINE),
     "MANN, plain start, lr 2e-3": (75, EARLIER | COSINE | {"lr": 2e-3}),
@@ -81,6 +82,7 @@ SEARCH: dict[str, dict[str, Any]] = {  # with a plain start, 40,000 episodes eac
 }
 EFFICIENCY: dict[str, tuple[float, dict[str, Any]]] = {  # 200,000 episodes each, over which the learning rate falls
     "MANN": (13, MUON),
+    "MANN, unequal classes": (13, MUON | {"balanced": False}),
     "MANN, batches of 8": (20, MUON | {"batch_size": 8}),
     "MANN, Adam": (8, ADAM),
     "MANN, batches of 4, plain start": (16, EARLIER | COSINE | {"batch_size": 4}),
@@ -122,6 +124,7 @@ def plan() -> Iterator[Planned]:
     yield from (_falling("start", row, 0, 2, ADAM | START[row], 40_000) for row in START)
     yield from (_falling("efficiency", row, 0, *EFFICIENCY[row], 200_000) for row in EFFICIENCY)
     yield from _table_1(("MANN",), 0, 1, 2)
+    yield from _table_1(("MANN, unequal classes",), 0)
     yield from _table_1(("MANN, Adam",), 0, 1, 2)
     yield from (_quick(row, seed) for seed in range(3) for row in QUICK)
     yield from (
