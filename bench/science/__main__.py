@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.science.page import write_page
 from bench.science.plan import Planned, plan
 from bench.science.quick import compare
-from bench.science.runner import carry_out, collect, is_finished
+from bench.science.runner import carry_out, collect, evaluate_again, is_finished
 from mannkern.benchmark.machine import ROOT
 
 RESULTS = ROOT / "bench" / "results" / "science"
@@ -35,6 +35,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--collect", action="store_true", help="train nothing: write the results of runs as far as they are"
     )
+    parser.add_argument(
+        "--again", action="store_true", help="train nothing: evaluate finished runs anew, whose folders are there"
+    )
     parser.add_argument("--quick", action="store_true", help="ten minutes: short runs, beside the spread that ours had")
     return parser.parse_args(given)
 
@@ -55,6 +58,10 @@ def main(given: list[str] | None = None) -> int:
         return 0
     if args.collect:
         print(*(planned.name for planned in todo if collect(planned, args.runs, args.results)), sep="\n")
+        return 0
+    if args.again:
+        done = (x.name for x in todo if evaluate_again(x, args.runs, args.results, args.data))
+        print(*done, sep="\n")
         return 0
     results = args.runs / "quick-results" if args.quick else args.results
     for planned in todo:

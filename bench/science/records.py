@@ -10,6 +10,7 @@ from typing import Any
 
 from mannkern.experiments.one_shot.scores import INSTANCES
 
+SMOOTHED = 5  # validations, all of the same 500 episodes, over which a mean is taken
 STUDENT_95 = (math.nan, 12.71, 4.30, 3.18, 2.78)  # quantiles of Student's t by degrees of freedom
 Record = dict[str, Any]
 
@@ -33,6 +34,19 @@ def percents(scores: Record) -> list[float]:
     return [100 * scores["accuracy_by_instance"][str(k)] for k in INSTANCES]
 
 
+def scores_by_test(record: Record) -> dict[str, Record]:
+    """The scores on unseen classes by the form of the episodes, "" for ten unaltered drawings of each class.
+
+    The paper's test has augmented drawings, and of each class as many as come. Runs are also measured in the form that
+    they were not trained in.
+    """
+    scores, equal = record["evaluation"], record["settings"].get("balanced", True)
+    names = ("unseen", "unseen_augmented") if equal else ("unseen_equal", "unseen_augmented_equal")
+    names += ("unseen_unequal", "unseen_augmented_unequal") if equal else ("unseen", "unseen_augmented")
+    forms = ("", "augmented", "unequal numbers", "the paper's test")
+    return {form: scores[name] for form, name in zip(forms, names, strict=True) if name in scores}
+
+
 def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     """The mean, and half its 95% interval over seeds by Student's t; NaN for one seed."""
     mean, count = sum(values) / len(values), len(values)
@@ -43,15 +57,16 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float]:
 
 
 def episodes_to_pass(record: Record, row: Sequence[float]) -> int | None:
-    """Episodes of training at the first of two validations in a row that are at least ``row`` at every instance.
+    """Episodes of training from which on five validations in a row are in the mean at least ``row`` at every instance.
 
-    One alone could pass by luck, because a validation has few episodes. The evaluation at the end, which has four
-    times as many, suffices. row: in percent
+    A run may be above for a while by luck: so no later five may fall below. row: in percent
     """
-    passed = [all(ours >= theirs for ours, theirs in zip(percents(line), row, strict=True)) for line in record["curve"]]
-    for line, now, then in zip(record["curve"], passed, passed[1:]):
-        if now and then:
-            return int(line["episodes"])
-    if record["finished"] and all(a >= b for a, b in zip(percents(record["evaluation"]["unseen"]), row, strict=True)):
-        return int(record["examples"])
-    return None
+    means = [
+        [sum(values) / SMOOTHED for values in zip(*map(percents, record["curve"][i : i + SMOOTHED]), strict=True)]
+        for i in range(len(record["curve"]) - SMOOTHED + 1)
+    ]
+    passed = [all(ours >= theirs for ours, theirs in zip(mean, row, strict=True)) for mean in means]
+    if not passed or not passed[-1]:
+        return None
+    first = max((i + 1 for i, above in enumerate(passed) if not above), default=0)
+    return int(record["curve"][first + SMOOTHED - 1]["episodes"])

@@ -16,6 +16,7 @@ from mannkern.experiments import registry
 from mannkern.experiments.characters import OMNIGLOT, load_split
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import augmented_test_sampler, test_sampler
+from mannkern.experiments.one_shot.report import other_form
 from mannkern.experiments.one_shot.scores import measure
 from mannkern.models import NearestNeighbours
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, load_checkpoint
@@ -58,6 +59,28 @@ def collect(planned: Planned, runs: Path, results: Path) -> bool:
     if is_finished(file) or not (run / CHECKPOINT).exists():
         return is_finished(file)
     write(file, result(planned, run, registry.load_config(run), finished=False))
+    return True
+
+
+def evaluate_again(planned: Planned, runs: Path, results: Path, data: Path) -> bool:
+    """Evaluate a finished run anew and replace that in its result. False where its folder does not hold the model."""
+    file, run = results / f"{planned.name}.json", runs / planned.name
+    if not is_finished(file):
+        return False
+    record = json.loads(file.read_text())
+    if planned.settings.get("model") == "knn":
+        record["evaluation"] = _neighbours(planned, data)["evaluation"]
+    else:
+        checkpoint = load_checkpoint(run)
+        if checkpoint is None or checkpoint["step"] != record["step"]:
+            return False
+        config = registry.load_config(run)
+        kept = config.to_dict()
+        if any(kept.get(name) != x for name, x in record["settings"].items() if name in kept and x is not None):
+            return False
+        registry.kind_of(config.task).evaluate(run, config, planned.episodes)
+        record["evaluation"] = json.loads((run / EVALUATION).read_text())
+    write(file, record)
     return True
 
 
@@ -105,8 +128,13 @@ def _neighbours(planned: Planned, data: Path) -> dict[str, Any]:
     config = OneShotConfig(**episodes, data=str(data), image_scale="255")
     images = load_split(config).test
     scores = {}
-    for name, make in (("unseen", test_sampler), ("unseen_augmented", augmented_test_sampler)):
-        sampler = make(config, images, EVALUATION_SEED)
+    forms = [("", config)] + [("_unequal", other) for other in (other_form(config),) if other and config.balanced]
+    samplers = {"unseen": test_sampler, "unseen_augmented": augmented_test_sampler}
+    for name, sampler in (
+        (f"{name}{form}", make(settings, images, EVALUATION_SEED))
+        for form, settings in forms
+        for name, make in samplers.items()
+    ):
         model = NearestNeighbours(sampler.label_size, count=planned.settings["neighbours"])
         scores[name] = measure(model, sampler, planned.episodes, torch.device("cpu")).to_dict()
         del scores[name]["loss"]  # neighbours answer without probabilities

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from bench.science.records import Record, finished, over_seeds, percents
+from bench.science.records import Record, finished, over_seeds, percents, scores_by_test
 from mannkern.experiments.one_shot.report import ordinal
 from mannkern.experiments.one_shot.scores import INSTANCES
 
@@ -31,20 +31,37 @@ def cell(values: Sequence[float], digits: int = 1) -> str:
     return f"{mean:.{digits}f}" if math.isnan(half) else f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
+def by_test(done: Sequence[Record]) -> dict[str, list[str]]:
+    """The cells of each test that all of these records have."""
+    found = [scores_by_test(record) for record in done]
+    return {
+        test: [cell(values) for values in zip(*(percents(tests[test]) for tests in found), strict=True)]
+        for test in found[0]
+        if all(test in tests for tests in found)
+    }
+
+
 def italic(name: str, row: Sequence[float], *between: str) -> str:
     """A line with figures of a paper."""
     return line(f"*{name}*", *between, *(f"*{value}*" for value in row))
 
 
-def by_instance(
-    rows: Mapping[str, Sequence[Record]], theirs: Mapping[str, Sequence[float]], of: str = "unseen"
-) -> list[str]:
-    """Accuracy by instance: a line for each row, means over seeds; the paper's rows; and the runs not at their end."""
+def by_instance(rows: Mapping[str, Sequence[Record]], theirs: Mapping[str, Sequence[float]], of: str = "") -> list[str]:
+    """Accuracy by instance: lines for each row, means over seeds; the paper's rows; and the runs not at their end.
+
+    of: the one score that is shown, by default those of every test
+    """
     lines, running = instance_heads("", "seeds", "episodes"), []
     for row, records in rows.items():
         if done := finished(records):
-            scores = zip(*(percents(record["evaluation"][of]) for record in done), strict=True)
-            lines.append(line(row, str(len(done)), f"{done[0]['examples']:,}", *map(cell, scores)))
+            first = [str(len(done)), f"{done[0]['examples']:,}"]
+            if of:
+                scores = zip(*(percents(record["evaluation"][of]) for record in done), strict=True)
+                lines.append(line(row, *first, *map(cell, scores)))
+                continue
+            for test, cells in by_test(done).items():
+                lines.append(line(f"{row}, {test}" if test else row, *first, *cells))
+                first = ["", ""]
         running += [not_finished(record) for record in records if not record["finished"] and record["curve"]]
     lines += [italic(f"the paper's {name}", row, "", "") for name, row in theirs.items()]
     return [*lines, "", *([NOT_FINISHED, "", *running, ""] if running else [])]

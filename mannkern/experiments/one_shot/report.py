@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from mannkern.experiments.one_shot import paper
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import OneShotExperiment, augmented_test_sampler, chance, test_sampler
 from mannkern.experiments.one_shot.scores import INSTANCES, Scores, measure, measure_streams
+from mannkern.tasks import EpisodeSampler
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.runtime import load_model, usable_device
 from mannkern.training.tables import run_names, side_by_side, training_lines, write_evaluation
@@ -21,8 +23,10 @@ MANY_CLASSES = (25, *range(50, 101, 5))  # in an episode, beyond the number that
 
 
 class Evaluation(NamedTuple):
-    """A run's scores on unseen classes, on these with augmentation as the paper tests, and on the classes of training.
+    """A run's scores on unseen classes, on these augmented as the paper does, and on the classes of training.
 
+    other, other_augmented: on unseen classes in episodes of the other form, with unequal numbers of drawings of a class
+    where those of training have equal ones, and the other way round; None where there is no other form.
     by_classes: on unseen classes, by the number of classes in an episode; empty without a curriculum.
     by_place: accuracy on unseen classes by an episode's place in a stream whose memory is not wiped, and ``wiped`` the
     scores on the same episodes where it is; both empty without ``persistent``.
@@ -34,15 +38,29 @@ class Evaluation(NamedTuple):
     unseen: Scores
     augmented: Scores
     seen: Scores
+    other: Scores | None = None
+    other_augmented: Scores | None = None
     by_classes: Mapping[int, Scores] = {}
     by_place: Sequence[float] = ()
     wiped: Scores | None = None
+
+    @property
+    def as_the_paper(self) -> Scores | None:
+        """Those of the paper's test: augmented, with unequal numbers of drawings of a class."""
+        return self.other_augmented if self.config.balanced else self.augmented
+
+
+def other_form(config: OneShotConfig) -> OneShotConfig | None:
+    """The settings of the episodes of the other form, see :class:`Evaluation`."""
+    if config.shots is not None or config.curriculum or (not config.balanced and config.length % config.classes):
+        return None
+    return replace(config, balanced=not config.balanced)
 
 
 def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Evaluation:
     """Score a run on ``episodes`` episodes of unseen and as many of training classes; write ``evaluation.json``.
 
-    A memory that is not wiped is scored on streams of unseen episodes, and on the same episodes when it is wiped.
+    A memory that is not wiped is scored on streams of episodes, and on the same unseen ones when it is wiped.
     With a curriculum a run is also scored on episodes of more classes, proportionally fewer, so that each number of
     classes has as many drawings. All runs of one task and shape of episode see the same episodes, so they compare.
     Raises ``CommandError`` where the run has no checkpoint or its data cannot be read.
@@ -52,21 +70,27 @@ def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Eval
     seen = test_sampler(config, experiment.split.train, EVALUATION_SEED)
     device = usable_device(config)
     model, step = load_model(run, experiment, device)
-    by_place: list[float] = []
-    wiped = None
-    if config.carries:
-        scores, by_place = measure_streams(model, unseen, episodes, device)
-        wiped, _ = measure_streams(model, unseen, episodes, device, wipe=True)
-    else:
-        scores = measure(model, unseen, episodes, device)
+
+    def score(sampler: EpisodeSampler) -> tuple[Scores, list[float]]:
+        if config.carries:
+            return measure_streams(model, sampler, episodes, device)
+        return measure(model, sampler, episodes, device), []
+
+    scores, by_place = score(unseen)
+    wiped = measure_streams(model, unseen, episodes, device, wipe=True)[0] if config.carries else None
     by_classes = {config.classes: scores} if config.curriculum else {}
     for classes in MANY_CLASSES if config.curriculum else ():
         if classes > config.classes:
             sampler = test_sampler(config.with_classes(classes), experiment.split.test, EVALUATION_SEED)
             by_classes[classes] = measure(model, sampler, max(2, episodes * config.classes // classes), device)
-    augmented = augmented_test_sampler(config, experiment.split.test, EVALUATION_SEED)
-    first, second = (measure(model, sampler, episodes, device) for sampler in (augmented, seen))
-    result = Evaluation(run, config, step, scores, first, second, by_classes, by_place, wiped)
+    augmented, _ = score(augmented_test_sampler(config, experiment.split.test, EVALUATION_SEED))
+    other, other_augmented = None, None
+    if (settings := other_form(config)) is not None:
+        other, _ = score(test_sampler(settings, experiment.split.test, EVALUATION_SEED))
+        other_augmented, _ = score(augmented_test_sampler(settings, experiment.split.test, EVALUATION_SEED))
+    result = Evaluation(
+        run, config, step, scores, augmented, score(seen)[0], other, other_augmented, by_classes, by_place, wiped
+    )
     record = {
         "step": step,
         "training_episodes": step * config.batch_size,
@@ -76,6 +100,10 @@ def evaluate(run: Path, config: OneShotConfig, episodes: int = EPISODES) -> Eval
         "unseen_augmented": result.augmented.to_dict(),
         "seen": result.seen.to_dict(),
     }
+    form = "unequal" if config.balanced else "equal"
+    for name, found in (("unseen", result.other), ("unseen_augmented", result.other_augmented)):
+        if found is not None:
+            record[f"{name}_{form}"] = found.to_dict()
     if config.shots is not None:
         record["shots"] = config.shots
     if by_classes:
@@ -102,6 +130,9 @@ def table(results: Sequence[Evaluation]) -> str:
     shown = [0, *(line for line in range(1, len(columns[0])) if any(column[line] != "-" for column in columns[1:]))]
     columns.append(["chance", *[percent(chance(config))] * len(INSTANCES)])
     if mann := paper.rows(config).get("MANN"):
+        for name, result in zip(run_names(results), results, strict=True):
+            if result.as_the_paper is not None:
+                columns.append([f"{name}, paper's test", *accuracies(result.as_the_paper)])
         columns.append(["paper's MANN", *(f"{value:.1f}%" for value in mann)])
     rows = [[column[line] for line in shown] for column in columns]
     tables = ["\n".join([headline(results[0].unseen), *training_lines(results, "episodes"), "", *side_by_side(rows)])]

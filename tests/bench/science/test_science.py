@@ -13,8 +13,9 @@ import torch
 from bench.science import __main__ as command
 from bench.science import page, quick, runner
 from bench.science.plan import Planned, plan
-from bench.science.records import episodes_to_pass, over_seeds, read_records
-from bench.science.runner import carry_out, collect, is_finished
+from bench.science.records import episodes_to_pass, over_seeds, percents, read_records, scores_by_test
+from bench.science.runner import carry_out, collect, evaluate_again, is_finished
+from bench.science.tables import by_test
 from mannkern.commands.options import check_apply, check_used, with_recipe
 from mannkern.experiments.registry import config_classes
 from mannkern.tasks import glyphs
@@ -49,7 +50,7 @@ def record(episodes: int, level: float, study: str = "table-1", row: str = "MANN
     scores = {"accuracy": level, "accuracy_by_instance": {str(k): level for k in range(1, 11)}}
     evaluation = {"unseen": scores, "unseen_augmented": scores}
     curve = [{"episodes": episodes // 2, **scores}, {"episodes": episodes, **scores}]
-    names = {"study": study, "row": row, "seed": seed, "finished": True}
+    names = {"study": study, "row": row, "seed": seed, "finished": True, "settings": {}}
     return names | {"examples": episodes, "curve": curve, "evaluation": evaluation}
 
 
@@ -64,15 +65,38 @@ def test_seeds_by_hand() -> None:
     """94, 95 and 96 have the mean 95 and the deviation 1; Student's t for three is 4.30, so the interval is 2.48."""
     assert over_seeds([94, 95, 96]) == pytest.approx((95, 4.30 / 3**0.5))
     assert over_seeds([95.0])[1] != over_seeds([95.0])[1], "one seed has no interval"
-    assert episodes_to_pass(record(100, 0.9), (80,) * 6) == 50
-    assert episodes_to_pass(record(100, 0.9), (80, 80, 80, 95, 80, 80)) is None
-    once = record(100, 0.9)
-    once["curve"][1] = record(100, 0.5)["curve"][1]
-    once["evaluation"]["unseen"] = once["curve"][1]
-    assert episodes_to_pass(once, (80,) * 6) is None, "one validation may pass by luck"
-    once["evaluation"]["unseen"] = once["curve"][0]
-    assert episodes_to_pass(once, (80,) * 6) == 100, "the evaluation at the end decides"
-    assert episodes_to_pass({**once, "finished": False}, (80,) * 6) is None
+
+
+def test_when_a_run_has_passed_by_hand() -> None:
+    """A mean of five validations counts, and none behind it may be below."""
+
+    def curve(*levels: float) -> dict[str, Any]:
+        lines = [record(10 * place, level)["curve"][1] for place, level in enumerate(levels, 1)]
+        return {"curve": lines}
+
+    assert episodes_to_pass(curve(*[0.9] * 8), (80,) * 6) == 50
+    assert episodes_to_pass(curve(*[0.9] * 8), (80, 80, 80, 95, 80, 80)) is None, "at one presentation it is below"
+    assert episodes_to_pass(curve(*[0.9] * 4), (80,) * 6) is None, "too few to say"
+    assert episodes_to_pass(curve(0.5, *[0.9] * 5), (80,) * 6) == 50, "0.82 in the mean"
+    assert episodes_to_pass(curve(*[0.9] * 5, 0.1, *[0.9] * 6), (80,) * 6) == 110, "0.74 in the mean of those with it"
+    assert episodes_to_pass(curve(*[0.9] * 8, 0.1), (80,) * 6) is None, "the last five are below"
+
+
+def test_every_test_of_a_row_by_hand(tmp_path: Path) -> None:
+    """A row trained on ten of each and one trained on unequal numbers have the same tests under other names."""
+    levels = {"unseen": 0.9, "unseen_augmented": 0.8, "unseen_unequal": 0.7, "unseen_augmented_unequal": 0.6}
+    equal = record(100, 0.9) | {"settings": {"balanced": True}}
+    equal["evaluation"] = {name: record(100, x)["evaluation"]["unseen"] for name, x in levels.items()}
+    swapped = dict(zip(levels, ("unseen_equal", "unseen_augmented_equal", "unseen", "unseen_augmented"), strict=True))
+    unequal = equal | {
+        "settings": {"balanced": False}, "evaluation": {swapped[k]: x for k, x in equal["evaluation"].items()}
+    }  # fmt: skip
+    wanted = {"": 90.0, "augmented": 80.0, "unequal numbers": 70.0, "the paper's test": 60.0}
+    for one in (equal, unequal):
+        assert {test: percents(scores)[0] for test, scores in scores_by_test(one).items()} == pytest.approx(wanted)
+        assert by_test([one]) == {test: [f"{value:.1f}"] * 6 for test, value in wanted.items()}
+    old = record(100, 0.9) | {"settings": {}}
+    assert list(by_test([equal, old])) == ["", "augmented"], "what not all seeds have is left out"
 
 
 def test_a_run_leaves_one_file_and_is_not_trained_again(tmp_path: Path) -> None:
@@ -87,7 +111,14 @@ def test_a_run_leaves_one_file_and_is_not_trained_again(tmp_path: Path) -> None:
     assert {"commit", "machine", "versions", "date"} <= set(result)
     assert (result["step"], result["examples"]) == (4, 8)
     assert [line["step"] for line in result["curve"]] == [2, 4]
-    assert result["evaluation"]["unseen"]["episodes"] == result["evaluation"]["unseen_augmented"]["episodes"] == 4
+    tests = ("unseen", "unseen_augmented", "unseen_unequal", "unseen_augmented_unequal")
+    assert [result["evaluation"][test]["episodes"] for test in tests] == [4] * 4
+    file.write_text(json.dumps(result | {"evaluation": {}}))
+    assert evaluate_again(planned, tmp_path / "runs", tmp_path / "results", Path("nowhere"))
+    assert json.loads(file.read_text()) == result
+    file.write_text(json.dumps(result | {"step": 2}))
+    assert not evaluate_again(planned, tmp_path / "runs", tmp_path / "results", Path("nowhere")), "another model"
+    file.write_text(json.dumps(result))
     before = file.read_bytes()
     assert carry_out(planned, tmp_path / "gone", tmp_path / "results", Path("nowhere"))
     assert file.read_bytes() == before
