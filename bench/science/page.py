@@ -35,8 +35,8 @@ measured here.
 Where a line does not say otherwise, an episode has ten drawings of each class, neither turned nor augmented, as in both
 replications. This is easier than the paper's test. There drawings are augmented, and of each class as many come as
 chance has it. With ten of each, counting helps: who always names a label of which fewest drawings are left is right in
-61% of the tenth presentations, without a look at any. "The paper's test" is measured on such
-episodes. The paper reports after 100,000 episodes, of one or of sixteen in a step; it does not say which.
+61% of the tenth presentations, without a look at any. "The paper's test" has the paper's form of episodes. The paper
+reports after 100,000 episodes; it does not say whether a step counts as one or as its sixteen.
 
 Settings were compared on the unseen characters, as the paper and its replications do, for there is no third set. So the
 choice of the defaults, such as Muon's learning rate, has seen the classes of the test, though not these episodes.

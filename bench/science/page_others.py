@@ -29,7 +29,8 @@ and on the same episodes when it is wiped before each.
 FUNCTIONS = """## Regression on Gaussian processes
 
 Log-likelihood of a value in nats, its mean over all points of fresh functions, beside that of the exact posterior,
-which knows the process; functions of 1 variable are seen at 50 points, those of 2 and 3 at 100.
+which knows the process; functions of 1 variable are seen at 50 points, those of 2 and 3 at 100. The rate of the row
+with Adam stays at 1e-3, that of the others falls from Muon's 2e-2 to 0.
 """
 
 

@@ -31,6 +31,7 @@ def new_settings(settings: dict[str, Any]) -> RunConfig:
         raise command_error(error, cls) from None
     config.check_new()
     config = config.completed()
+    config = replace(config, lr=learning_rate(config))  # so that a default of a later version changes no run
     if config.lr_decay != "none":  # --steps may change when the run resumes, its learning rates may not
         config = replace(config, decay_steps=int(config.falling_steps))
     return config

@@ -171,6 +171,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     GROUP: ClassVar[str] = "episodes and the model"
     FAMILY: ClassVar[str] = "lrua"
     EARLIER: ClassVar[dict[str, Any]] = {
+        "num_least_used": None,
         "image_scale": "255",
         "subtract_mean": False,
         "input_smoothness": 0.0,
@@ -193,6 +194,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
             raise ValueError(f"--initial-strength: got {self.initial_strength}, need a number above 1")
         if self.initial_strength is not None and not self.key_strength:
             raise ValueError("--initial-strength needs --key-strength")
+        if self.shots is not None and self.curriculum:
+            raise ValueError("--shots does not go with --curriculum, whose classes grow")
         if self.shots is not None and not self.balanced:
             raise ValueError("--shots needs --balanced: it shows each class equally often")
         length = self.classes * (SHOWN if self.shots is None else self.shots + 1)
