@@ -32,11 +32,14 @@ Accuracy is in %, on episodes of characters that were never seen in training. Dr
 drawing twice, and its classes differ. Figures in italics are those of papers and of other repositories; they were not
 measured here.
 
-Where a line does not say otherwise, an episode has ten drawings of each class, neither turned nor augmented, as in both
-replications. This is easier than the paper's test. There drawings are augmented, and of each class as many come as
-chance has it. With ten of each, counting helps: who always names a label of which fewest drawings are left is right in
-61% of the tenth presentations, without a look at any. "The paper's test" has the paper's form of episodes. The paper
-reports after 100,000 episodes; it does not say whether a step counts as one or as its sixteen.
+Where a line does not say otherwise, it is measured on episodes with ten drawings of each class, neither turned nor
+augmented, as in both replications. This is easier than the paper's test. There drawings are augmented, and of each
+class as many come as chance has it. With ten of each, counting helps: who always names a label of which fewest drawings
+are left is right in 61% of the tenth presentations, without a look at any. "The paper's test" has the paper's form of
+episodes. The paper reports after 100,000 episodes; it does not say whether a step counts as one or as its sixteen.
+
+Models are trained on unequal numbers of drawings, as the paper's. Rows with "ten of each", with Adam, a plain start or
+batches of 8, and the short runs at the end of the page were trained on ten drawings of each class.
 
 Settings were compared on the unseen characters, as the paper and its replications do, for there is no third set. So the
 choice of the defaults, such as Muon's learning rate, has seen the classes of the test, though not these episodes.

@@ -37,17 +37,19 @@ class Planned:
 
 
 OMNIGLOT: dict[str, Any] = {"task": "omniglot"}
-PLAIN: dict[str, Any] = {"subtract_mean": False, "input_smoothness": 0.0, "input_gain": 1.0}  # as papers start
+TEN: dict[str, Any] = {"balanced": True}  # drawings of each class in an episode, as the replications have them
+PLAIN: dict[str, Any] = TEN | {"subtract_mean": False, "input_smoothness": 0.0, "input_gain": 1.0}  # as papers start
 EARLIER: dict[str, Any] = PLAIN | {"num_least_used": 4}  # a MANN before its start was looked into
 COSINE: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "lr_decay": "cosine"}
-ADAM: dict[str, Any] = {"optimizer": "adam", "lr": 2e-3, "lr_decay": "linear"}
+ADAM: dict[str, Any] = TEN | {"optimizer": "adam", "lr": 2e-3, "lr_decay": "linear"}
 TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
     "MANN": (105, {}),
-    "MANN, unequal classes": (105, {"balanced": False}),
+    "MANN, ten of each": (105, TEN),
     "MANN, Adam": (75, ADAM),
     "MANN, plain start": (75, EARLIER | COSINE),
     "MANN, plain start, lr 2e-3": (75, EARLIER | COSINE | {"lr": 2e-3}),
     "LSTM": (80, {"model": "lstm"}),
+    "LSTM, ten of each": (80, TEN | {"model": "lstm"}),
     "LSTM, Adam": (45, ADAM | {"model": "lstm"}),
     "LSTM, plain start": (70, PLAIN | COSINE | {"model": "lstm"}),
     "feed-forward": (20, {"model": "feedforward"}),
@@ -68,8 +70,8 @@ START: dict[str, dict[str, Any]] = {  # what the model starts with; 40,000 episo
     "1 least-used slot": {"num_least_used": 1},
     "4 least-used slots": {"num_least_used": 4},
     "reads not fed back": {"feed_reads": False},
-    "Muon": MUON,
-    "Muon, LSTM": MUON | {"model": "lstm"},
+    "Muon": MUON | TEN,
+    "Muon, LSTM": MUON | TEN | {"model": "lstm"},
 }
 SEARCH: dict[str, dict[str, Any]] = {  # with a plain start, 40,000 episodes each
     "batch of 16, lr 1e-3": {},
@@ -82,11 +84,12 @@ SEARCH: dict[str, dict[str, Any]] = {  # with a plain start, 40,000 episodes eac
 }
 EFFICIENCY: dict[str, tuple[float, dict[str, Any]]] = {  # 200,000 episodes each, over which the learning rate falls
     "MANN": (13, MUON),
-    "MANN, unequal classes": (13, MUON | {"balanced": False}),
-    "MANN, batches of 8": (20, MUON | {"batch_size": 8}),
+    "MANN, ten of each": (13, MUON | TEN),
+    "MANN, batches of 8": (20, MUON | TEN | {"batch_size": 8}),
     "MANN, Adam": (8, ADAM),
     "MANN, batches of 4, plain start": (16, EARLIER | COSINE | {"batch_size": 4}),
     "LSTM": (10, MUON | {"model": "lstm"}),
+    "LSTM, ten of each": (10, MUON | TEN | {"model": "lstm"}),
 }
 FACTORS: dict[str, dict[str, Any]] = {
     "the paper's": {},
@@ -112,9 +115,9 @@ FACTORS: dict[str, dict[str, Any]] = {
 }
 MOST = ("the paper's", "own vector written", "reads not fed back", "Adam 1e-3")  # of FACTORS, which matter most
 QUICK: dict[str, tuple[float, dict[str, Any]]] = {
-    "MANN": (1.5, OMNIGLOT | MEASURE | {"steps": 1500}),
-    "LSTM": (1.5, OMNIGLOT | MEASURE | {"steps": 1500, "model": "lstm"}),
-    "feed-forward": (0.3, OMNIGLOT | MEASURE | {"steps": 1500, "model": "feedforward"}),
+    "MANN": (1.5, OMNIGLOT | MEASURE | TEN | {"steps": 1500}),
+    "LSTM": (1.5, OMNIGLOT | MEASURE | TEN | {"steps": 1500, "model": "lstm"}),
+    "feed-forward": (0.3, OMNIGLOT | MEASURE | TEN | {"steps": 1500, "model": "feedforward"}),
     "NTM, copy": (1, {"task": "copy", "steps": 2000}),
 }
 
@@ -123,15 +126,14 @@ def plan() -> Iterator[Planned]:
     """All runs, in the order in which they are carried out."""
     yield from (_falling("start", row, 0, 2, ADAM | START[row], 40_000) for row in START)
     yield from (_falling("efficiency", row, 0, *EFFICIENCY[row], 200_000) for row in EFFICIENCY)
-    yield from _table_1(("MANN",), 0, 1, 2)
-    yield from _table_1(("MANN, unequal classes",), 0)
+    yield from _table_1(("MANN", "MANN, ten of each"), 0, 1, 2)
     yield from _table_1(("MANN, Adam",), 0, 1, 2)
     yield from (_quick(row, seed) for seed in range(3) for row in QUICK)
     yield from (
         _falling("efficiency", row, seed, *EFFICIENCY[row], 200_000)
         for seed in (1, 2)
         for row in EFFICIENCY
-        if "plain" not in row
+        if "plain" not in row and "batches" not in row
     )
     yield from (_falling("search", row, 0, 3, EARLIER | COSINE | SEARCH[row], 40_000) for row in SEARCH)
     yield from _table_1(("MANN, plain start", "MANN, plain start, lr 2e-3", "LSTM, plain start"), 0)
@@ -140,6 +142,7 @@ def plan() -> Iterator[Planned]:
     yield from (_factor(row, 0) for row in FACTORS)
     yield from _table_1(("MANN, feed-forward",), 0)
     yield from _table_1(("LSTM",), 1, 2)
+    yield from _table_1(("LSTM, ten of each",), 1)
     yield from (_factor(row, seed) for seed in (1, 2) for row in FACTORS)
     yield from (_factor(row, 0, "factors-full", BATCHES) for row in MOST)
     yield from _table_1(("MANN, NTM addressing",), 0)

@@ -11,20 +11,21 @@ Other = tuple[str, str, int, float, dict[str, Any], int]
 OMNIGLOT: dict[str, Any] = {"task": "omniglot", "validation_episodes": 500, "validate_every": 500, "log_every": 100}
 STRINGS: dict[int, dict[str, Any]] = {  # by the number of classes, as in Table 2
     5: {"labels": "strings"},
-    15: {"labels": "strings", "classes": 15, "length": 100, "balanced": False},
+    15: {"labels": "strings", "classes": 15, "length": 100},
 }
 MUON: dict[str, Any] = {"optimizer": "muon", "lr": 1e-2, "lr_decay": "linear"}
 TABLE_2: dict[str, tuple[float, float, dict[str, Any]]] = {  # minutes with 5 and with 15 classes, settings
     "MANN": (15, 25, {}),
+    "MANN, ten of each": (15, 25, {"balanced": True}),
     "LSTM": (13, 25, {"model": "lstm"}),
     "MANN, feed-forward": (13, 25, {"controller": "feedforward"}),
     "MANN, NTM addressing": (35, 70, {"model": "ntm"}),
     "feed-forward": (1, 2, {"model": "feedforward"}),
 }
 TABLE_2_STEPS = 12_500  # 200,000 episodes
-CURRICULUM = STRINGS[5] | {"classes": 15, "length": 150, "curriculum": True}
+CURRICULUM = STRINGS[5] | {"classes": 15, "length": 150, "curriculum": True, "balanced": True}
 CURRICULUM_STEPS = 53_750  # one class more each 10,000 episodes, from 15 to 100, and 10,000 with 100 classes
-PERSISTENT: dict[str, Any] = {"classes": 10, "length": 75, "balanced": False}
+PERSISTENT: dict[str, Any] = {"classes": 10, "length": 75}
 NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, steps, settings
     "NTM, copy": (5, 2, 3000, {"task": "copy"}),
     "NTM, copy, equal slots": (5, 2, 3000, {"task": "copy", "memory_init": 1e-6}),
@@ -73,13 +74,14 @@ def others() -> Iterator[Other]:
     yield from _functions(0)
     yield from _persistent()
     yield from _table_2("MANN", 5)
+    yield from _table_2("MANN, ten of each", 5)
     yield from _table_2("LSTM", 5)
     yield from _table_2("MANN", 15)
     yield from _table_2("LSTM", 15)
     sooner = {"curriculum_episodes": 1000, "steps": CURRICULUM_STEPS // 10}
     yield "curriculum", "MANN, 1,000 episodes", 0, 40, OMNIGLOT | MUON | CURRICULUM | sooner, 1000
     yield "curriculum", "MANN", 0, 300, OMNIGLOT | MUON | CURRICULUM | {"steps": CURRICULUM_STEPS}, 1000
-    for row in list(TABLE_2)[2:]:
+    for row in list(TABLE_2)[3:]:
         for classes in STRINGS:
             yield from _table_2(row, classes)
     for seed in range(3):

@@ -128,7 +128,9 @@ def _neighbours(planned: Planned, data: Path) -> dict[str, Any]:
     config = OneShotConfig(**episodes, data=str(data), image_scale="255")
     images = load_split(config).test
     scores = {}
-    forms = [("", config)] + [("_unequal", other) for other in (other_form(config),) if other and config.balanced]
+    forms, other = [("", config)], other_form(config)
+    if other is not None:
+        forms.append(("_unequal" if config.balanced else "_equal", other))
     samplers = {"unseen": test_sampler, "unseen_augmented": augmented_test_sampler}
     for name, sampler in (
         (f"{name}{form}", make(settings, images, EVALUATION_SEED))
@@ -145,7 +147,7 @@ def _neighbours(planned: Planned, data: Path) -> dict[str, Any]:
         "finished": True,
         **surroundings(),
         "command": f"python -m bench.science --only {planned.name}",
-        "settings": dict(planned.settings),
+        "settings": dict(planned.settings) | {"balanced": config.balanced},
         "step": 0,
         "examples": 0,
         "seconds": 0.0,

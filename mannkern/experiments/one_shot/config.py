@@ -53,7 +53,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     length: int = option(None, "time steps of an episode (paper, for 5 classes; 10 for each class)", kind=int)
     balanced: bool = option(
-        True, "each class equally often; else drawings of all classes at random (paper: 15 classes in 100 steps)"
+        False, "each class equally often (replications; always with --shots); else drawings of all at random (paper)"
     )
     shots: int | None = option(
         None,
@@ -90,7 +90,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     persistent: bool = option(
         False,
         "do not wipe the memory between episodes: each starts with the memory that the one before it left, and with a "
-        "new controller's state (paper, figure 3: 10 classes in 75 steps, --no-balanced)",
+        "new controller's state (paper, figure 3: 10 classes in 75 steps)",
         only=with_memory,
     )
     model: str = option(
@@ -171,6 +171,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     GROUP: ClassVar[str] = "episodes and the model"
     FAMILY: ClassVar[str] = "lrua"
     EARLIER: ClassVar[dict[str, Any]] = {
+        "balanced": True,
         "num_least_used": None,
         "image_scale": "255",
         "subtract_mean": False,
@@ -196,8 +197,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
             raise ValueError("--initial-strength needs --key-strength")
         if self.shots is not None and self.curriculum:
             raise ValueError("--shots does not go with --curriculum, whose classes grow")
-        if self.shots is not None and not self.balanced:
-            raise ValueError("--shots needs --balanced: it shows each class equally often")
+        if self.shots is not None:
+            object.__setattr__(self, "balanced", True)
         length = self.classes * (SHOWN if self.shots is None else self.shots + 1)
         if self.length is None:
             object.__setattr__(self, "length", length)  # config.json keeps it
