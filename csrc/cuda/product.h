@@ -18,11 +18,13 @@ MANNKERN_HOST_TOO constexpr int pitch_of(int columns) { return columns + ((8 - c
 MANNKERN_HOST_TOO constexpr int whole_tiles(int columns) { return (columns + kTileDepth - 1) / kTileDepth * kTileDepth; }
 MANNKERN_HOST_TOO int divide_up(int a, int b) { return (a + b - 1) / b; }
 
-// x with 22 bits, which two numbers of 11 bits hold exactly. Weights and vectors are rounded so before a product.
-__device__ inline float round_to_22_bits(float x) { return number_of((bits_of(x) + 2u) & ~3u); }
+// x with 22 bits, which two numbers of 11 bits hold exactly. Weights and vectors are rounded so before a product. The NaN
+// that a GPU computes has all bits set, and would become -0.
+__device__ inline float round_to_22_bits(float x) { return x == x ? number_of((bits_of(x) + 2u) & ~3u) : x; }
 
-// x = its upper 11 bits + low. A tensor core reads nothing but the upper 11 bits.
-__device__ inline uint32_t low_part(float x) { return bits_of(x - number_of(bits_of(x) & 0xffffe000u)); }
+// x = its upper 11 bits + low. PTX does not say what a tensor core does with the bits below the upper 11.
+__device__ inline uint32_t high_part(float x) { return bits_of(x) & 0xffffe000u; }
+__device__ inline uint32_t low_part(float x) { return bits_of(x - number_of(high_part(x))); }
 
 // Where number k of a row of weights is. Rows lie in pairs, k by k, as a lane of a tensor core takes them; a tile has 8
 // pairs.
@@ -42,9 +44,9 @@ struct TilePlace {
 
 // large += a b of the upper 11 bits of their numbers, small += the two products with lower bits.
 __device__ inline void multiply_tile(float (&large)[4], float (&small)[2][4], const float4& a, const float2& b) {
-  const uint32_t a_high[4] = {bits_of(a.x), bits_of(a.y), bits_of(a.z), bits_of(a.w)};
+  const uint32_t a_high[4] = {high_part(a.x), high_part(a.y), high_part(a.z), high_part(a.w)};
   const uint32_t a_low[4] = {low_part(a.x), low_part(a.y), low_part(a.z), low_part(a.w)};
-  const uint32_t b_high[2] = {bits_of(b.x), bits_of(b.y)}, b_low[2] = {low_part(b.x), low_part(b.y)};
+  const uint32_t b_high[2] = {high_part(b.x), high_part(b.y)}, b_low[2] = {low_part(b.x), low_part(b.y)};
   multiply_add(large, a_high, b_high);
   multiply_add(small[0], a_low, b_high);
   multiply_add(small[1], a_high, b_low);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -58,6 +59,34 @@ def test_without_a_gradient_nothing_is_saved_and_no_bit_changes() -> None:
     every = math.ceil(math.sqrt(5))
     assert [len(x) for x in saved] == [5, 6, 6, 5, 5, -(-5 // every) - 1]
     assert not any(x.numel() for x in nothing)
+
+
+@pytest.mark.parametrize("T", [1, 2, 5, 9])
+@pytest.mark.parametrize("last", ["with a gradient", "without"])
+def test_a_step_backward_never_follows_what_makes_its_memories(
+    T: int, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loads the memories before its turn, beside the kernel before it where kernels start early (sm_90)."""
+    model = mann()
+    output, state = model(*episode(model, T, B=2))
+    loss = output.sum() + (state.read_weights.sum() if last == "with a gradient" else 0)
+    launched: list[str] = []
+
+    def run(kernel: Any, *args: Any, **constants: Any) -> None:
+        launched.append(kernel.__name__)
+        common.run(kernel, *args, **constants)
+
+    def start(*args: Any) -> Tensor:  # fills or copies a tensor, which is a launch of PyTorch
+        launched.append("start")
+        return launch_controller.start(*args)
+
+    monkeypatch.setattr(launch, "start", start)
+    for module in (launch, launch_controller):
+        monkeypatch.setattr(module, "run", run)
+    loss.backward()
+    after = [then for name, then in pairwise(launched) if name == "mann_recompute"]
+    assert after
+    assert "mann_step_backward" not in after
 
 
 def launches(T: int, controller: str = "lstm") -> tuple[int, int]:

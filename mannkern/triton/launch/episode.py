@@ -116,8 +116,7 @@ def _backward(
     memories = empty(min(every, T), B, s.N, s.W)  # after each step from one checkpoint to the next
     first = first_weights(s.R, memory, initial_memory)
     d_first = None if initial_memory is None else torch.zeros_like(memory)
-    d_memory, d_weights = start(grad_memory, memory), start(grad_read_weights, weights[0])
-    d_usage = start(grad_usage, empty(B, s.N))
+    d_memory, d_usage = start(grad_memory, memory), start(grad_usage, empty(B, s.N))
 
     warps = memory_blocks(s.N, s.W, memory.dtype, SCAN_ELEMENTS_PER_THREAD).warps
     write = step_constants(memory, s, num_least_used, per_head)
@@ -131,6 +130,8 @@ def _backward(
         )  # fmt: skip
 
     recompute((T - 1) // every * every)
+    # made here: the first step backward reads the memories before its turn, so it must not be the next kernel
+    d_weights = start(grad_read_weights, weights[0])
     for t in reversed(range(T)):
         run(
             episode.mann_step_backward, (B,), warps, loop.d_output, memories, interface, weights, marks,
