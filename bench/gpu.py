@@ -38,9 +38,10 @@ def build() -> tuple[bool, str]:
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON")
-    parser.add_argument("--minutes", type=float, default=15, help="time after which nothing new begins")
-    parser.add_argument("--check-minutes", type=float, default=8, help="of which the checks may take so many")
+    out = Path(os.environ.get("OUT", Path(__file__).parent / "results"))
+    parser.add_argument("--out", type=Path, default=out, help="folder for the JSON (default: $OUT or bench/results)")
+    parser.add_argument("--minutes", type=float, default=8, help="time after which nothing new begins")
+    parser.add_argument("--check-minutes", type=float, default=4, help="of which the checks may take so many")
     parser.add_argument("--only", nargs="+", default=STAGES, choices=STAGES, help="stages")
     parser.add_argument("--contests", nargs="+", help="benchmarks: mann, step, scan, copy, ntm, large (default: all)")
     parser.add_argument("--repeats", type=int, default=20)
@@ -69,15 +70,17 @@ def main() -> int:
     found = gpu_jobs.run(jobs, begin + 60 * options.check_minutes)
     content |= gpu_jobs.summary(found)
     machine.write(file, content)  # after every stage, since the next may take too long
+    print("\n".join(f"FAILED: {what}" for what in gpu_jobs.failures(content)), flush=True)
     if "bench" in options.only:
         report = harness.Report("gpu", options.repeats, device, begin + 60 * options.minutes)
         content |= {"copy_bandwidth": report.copy_rate, "rows": report.rows, "not_timed": report.not_timed}
         report.not_timed += content.pop("unfit")
-        good = {name: content["may_be_timed"].get(name, []) for name in names}
+        good = {name: content["may_be_timed"].get(name) or ["none"] for name in names}
         gpu_contests.run(report, lambda: machine.write(file, content), good, options.tiny)
-    if "bench" in options.only and device == "cuda":
+    has_time = time.monotonic() < begin + 60 * options.minutes
+    if "bench" in options.only and device == "cuda" and has_time:
         content |= counts(report.copy_rate, report.rows)
-    if "sanitizer" in options.only and device == "cuda":  # last, because it takes longest
+    if "sanitizer" in options.only and device == "cuda" and has_time:  # last, because it takes longest
         content["checks"] |= gpu_jobs.sanitizer()
     failed = ([] if built else ["build"]) + gpu_jobs.failures(content)
     machine.write(file, content | {"failed": failed})

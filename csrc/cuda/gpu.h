@@ -65,6 +65,7 @@ class Gpu {
 
  private:
   static void check(cudaError_t error, const char* name) {
+    if (error != cudaSuccess) (void)cudaGetLastError();  // else the next good launch would report it too
     STD_TORCH_CHECK(error == cudaSuccess, "mannkern: the CUDA kernel of ", name,
                     " cannot be launched: ", cudaGetErrorString(error));
   }

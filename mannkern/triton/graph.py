@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 CAPACITY = 8
+MOST_BYTES = 1 << 30  # of inputs: a larger call does not wait for its launches, and a graph would keep its memory
 
 Results = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # and scratch memory
 Operation = Callable[..., Results]
@@ -69,7 +70,7 @@ def replay(operation: Operation, tensors: tuple[Tensor | None, ...], options: tu
     """
     first = next(x for x in tensors if x is not None)
     device = first.device
-    if device.type != "cuda" or not first.numel():
+    if device.type != "cuda" or not first.numel() or _bytes(tensors) > MOST_BYTES:
         return operation(*tensors, *options)[0]
     with torch.cuda.device(device):
         if torch.cuda.is_current_stream_capturing() or _warms_up(device):
@@ -87,6 +88,10 @@ def replay(operation: Operation, tensors: tuple[Tensor | None, ...], options: tu
             if graph is not None:
                 return graph(tensors)
         return operation(*tensors, *options)[0]
+
+
+def _bytes(tensors: tuple[Tensor | None, ...]) -> int:
+    return sum(x.numel() * x.element_size() for x in tensors if x is not None)
 
 
 def _warms_up(device: torch.device) -> bool:

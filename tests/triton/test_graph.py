@@ -103,6 +103,16 @@ def test_on_the_cpu_there_is_no_graph(device: Device) -> None:
     assert device.log == []
 
 
+def test_a_call_that_takes_long_has_no_graph(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two float32 are 8 bytes."""
+    monkeypatch.setattr(graph, "MOST_BYTES", 7)
+    for _ in range(3):
+        assert graph.replay(double, (tensor(1, 2), None), (2.0,))[0].tolist() == [2, 4]
+    assert device.log == []
+    assert graph.replay(double, (tensor(1), None), (2.0,))[0].item() == 2
+    assert len(graph._graphs) == 1
+
+
 def test_within_a_capture_of_the_users(device: Device) -> None:
     device.capturing = True
     for _ in range(3):

@@ -197,17 +197,18 @@ def run_episode_backward(*args: Any) -> Twelve:
     gates, interface = d_gates.flatten(0, 1), d_interface.flatten(0, 1)
     before = torch.cat([output.unsqueeze(0), outputs[:-1]]).flatten(0, 1)
     hidden = outputs[..., : cell.shape[1]].flatten(0, 1)
-    d_weight, d_recurrent = split_recurrent(gates.t() @ input.flatten(0, 1), gates.t() @ before, cell.shape[1])
-    return (
-        d_gates @ input_weight[:, :F] if needs_input_grad else input.new_empty((0, *input.shape[1:])),
-        d_weight,
-        gates.sum(0),
-        d_recurrent,
-        interface.t() @ hidden,
-        interface.sum(0),
-        *d_state,
-        initial_memory_gradient(state[0], None),
-    )
+    with torch.autocast(input.device.type, enabled=False):  # backward under autocast would round these products
+        d_weight, d_recurrent = split_recurrent(gates.t() @ input.flatten(0, 1), gates.t() @ before, cell.shape[1])
+        return (
+            d_gates @ input_weight[:, :F] if needs_input_grad else input.new_empty((0, *input.shape[1:])),
+            d_weight,
+            gates.sum(0),
+            d_recurrent,
+            interface.t() @ hidden,
+            interface.sum(0),
+            *d_state,
+            initial_memory_gradient(state[0], None),
+        )
 
 
 _library = torch.library.Library("mannkern", "IMPL")
