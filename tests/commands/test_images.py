@@ -123,7 +123,7 @@ def test_wrong_data_and_settings_are_refused_before_any_work(
         "2 for validation; add classes, or take --classes 5 --held-out 0.5"
     )
     assert "--length: got 7, need a multiple of --classes = 2 where balanced" in refused(
-        capsys, f"train images --data {data}", new.replace("--length 6", "--length 7")
+        capsys, f"train images --data {data}", new.replace("--length 6", "--length 7 --balanced")
     )
     assert "--data: the class 'class0' has 7 images, and an episode shows 8 different ones of a class" in refused(
         capsys, f"train images --data {data}", new.replace("--length 6", "--length 16")

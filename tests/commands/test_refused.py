@@ -35,7 +35,10 @@ def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("bench --batch x", "--batch: got 'x', need an integer (python -m mannkern bench --help)"),
         ("completion fish", "shell: got fish, need one of bash, zsh, tcsh (python -m mannkern completion --help)"),
         ("train copy --memory-slots 0", "--memory-slots: got 0, need at least 1"),
-        ("train glyphs --classes 3 --length 50", "--length: got 50, need a multiple of --classes = 3 where balanced"),
+        (
+            "train glyphs --classes 3 --length 50 --balanced",
+            "--length: got 50, need a multiple of --classes = 3 where balanced",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -115,7 +118,7 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    "option", ["--length 7", "--classes 500", "--hidden-size 0", "--device nonsense", "--backend nonsense"]
+    "option", ["--length 7 --balanced", "--classes 500", "--hidden-size 0", "--device nonsense", "--backend nonsense"]
 )
 def test_sizes_and_devices_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
     said = refused(capsys, "train glyphs --steps 1 --run", tmp_path / "run", SIZES, option)

@@ -159,7 +159,7 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captu
     assert "no table" in refused(capsys, "table --run", tmp_path)
     assert "is a file" in refused(capsys, "table --run", tmp_path / "file")
     root = tmp_path / "new"
-    assert "multiple" in refused(capsys, "table glyphs --steps 1 --run", root, SIZES, "--length 7")
+    assert "multiple" in refused(capsys, "table glyphs --steps 1 --run", root, SIZES, "--length 7 --balanced")
     assert run("table glyphs --steps 1 --episodes 4 --run", root, SIZES) == 0, "the mended command runs"
 
 
@@ -168,7 +168,7 @@ def test_help_leaves_out_what_the_rows_differ_in(capsys: pytest.CaptureFixture[s
         run("table --help")
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for words in ("--minutes", "--labels", "--no-balanced", "--hidden-size", "Table 2"):
+    for words in ("--minutes", "--labels", "--balanced", "--hidden-size", "Table 2"):
         assert words in text
     for words in ("--controller", "--baseline", "--curriculum", "--model "):
         assert words not in text

@@ -266,4 +266,4 @@ def test_queries_last_are_trained_evaluated_and_drawn(tmp_path: Path, capsys: py
     new = f"train glyphs {sizes} --run {tmp_path / 'new'}"
     assert "--length: got 8, need 4 with --shots 1" in refused(capsys, new, "--shots 1 --length 8")
     assert "--shots: got 0, need at least 1" in refused(capsys, new, "--shots 0")
-    assert "--shots needs --balanced" in refused(capsys, new, "--shots 1 --no-balanced")
+    assert "--shots does not go with --curriculum" in refused(capsys, new, "--shots 1 --labels strings --curriculum")

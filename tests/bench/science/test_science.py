@@ -111,7 +111,7 @@ def test_a_run_leaves_one_file_and_is_not_trained_again(tmp_path: Path) -> None:
     assert {"commit", "machine", "versions", "date"} <= set(result)
     assert (result["step"], result["examples"]) == (4, 8)
     assert [line["step"] for line in result["curve"]] == [2, 4]
-    tests = ("unseen", "unseen_augmented", "unseen_unequal", "unseen_augmented_unequal")
+    tests = ("unseen", "unseen_augmented", "unseen_equal", "unseen_augmented_equal")
     assert [result["evaluation"][test]["episodes"] for test in tests] == [4] * 4
     file.write_text(json.dumps(result | {"evaluation": {}}))
     assert evaluate_again(planned, tmp_path / "runs", tmp_path / "results", Path("nowhere"))

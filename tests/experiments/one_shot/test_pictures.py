@@ -24,7 +24,7 @@ from mannkern.training.drawing import panels_of
 
 SMALL = OneShotConfig(
     classes=2, length=6, hidden_size=8, memory_slots=6, memory_width=4, num_reads=2, batch_size=2, log_every=3,
-    validate_every=4, threads=1, steps=8,
+    validate_every=4, threads=1, steps=8, balanced=True,
 )  # fmt: skip
 
 

@@ -171,11 +171,22 @@ def test_the_paper_stands_beside_omniglot_only() -> None:
     assert "98.1%" not in table([result("a", OneShotConfig(), 0.8)])
 
 
+def test_the_papers_test_stands_beside_its_figures() -> None:
+    """It has unequal numbers of drawings: the other form of a run that was trained on equal ones."""
+    equal = result("a", OneShotConfig(task="omniglot", balanced=True), 0.8)
+    assert "paper's test" not in table([equal])
+    other = equal.augmented._replace(by_instance=[0.7] * 10)
+    assert table([equal._replace(other_augmented=other)]).count("70.0% ± 1.0%") == 6
+    unequal = result("a", OneShotConfig(task="omniglot"), 0.8)
+    assert table([unequal._replace(other_augmented=other)]).count("80.0% ± 1.0%") == 12
+    assert "paper's test" not in table([result("a", OneShotConfig(), 0.8)]), "of glyphs the paper has none"
+
+
 def test_strings_have_a_chance_and_a_paper_of_their_own() -> None:
     five = table([result("a", OneShotConfig(task="omniglot", labels="strings"), 0.8)])
     assert "93.1%" in five
     assert "98.1%" not in five
-    assert [line.split()[-2] for line in five.splitlines() if "% ± " in line] == ["0.03%"] * 6
+    assert [line.split()[4] for line in five.splitlines() if "% ± " in line] == ["0.03%"] * 6
     assert "a string of the episode at random is right for 20.0%" in five
     fifteen = OneShotConfig(task="omniglot", labels="strings", classes=15, length=100, balanced=False)
     assert "95.3%" in table([result("a", fifteen, 0.8)])
