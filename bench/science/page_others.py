@@ -18,8 +18,8 @@ An answer is a string of five letters, right if all are. With 15 classes, 100 of
 """
 CURRICULUM = """## The curriculum
 
-MANN on strings, from 15 classes to 100, one more each 10,000 episodes as in the paper, or each 1,000, measured with
-each number of classes.
+MANN on strings, from 15 classes to 100, ten drawings of each, one class more each 10,000 episodes as in the paper, or
+each 1,000, measured with each number of classes.
 """
 PERSISTENT = """## A memory that is not wiped
 
