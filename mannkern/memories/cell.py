@@ -296,11 +296,4 @@ class MemoryCell(nn.Module, Generic[State]):
             return result[0], result
         if isinstance(controller, (nn.GRUCell, nn.RNNCell)):
             return result, result
-        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
-            got = "a tensor" if isinstance(result, Tensor) else type(result).__name__
-            raise TypeError(f"controller: got {got} from its call, need (hidden (B, D), state)")
-        hidden, state = result
-        if hidden.shape != (input.shape[0], self.hidden_size):
-            need = f"(B, D) = ({input.shape[0]}, {self.hidden_size})"
-            raise ValueError(f"controller: got hidden of shape {tuple(hidden.shape)} from its call, need {need}")
-        return hidden, state
+        return controllers.check_result(result, (input.shape[0], self.hidden_size))

@@ -54,6 +54,18 @@ def _describe(state: Any) -> str:
     return f"{len(state)} parts" if isinstance(state, (tuple, list)) else type(state).__name__
 
 
+def check_result(result: Any, sizes: tuple[int, int]) -> tuple[Tensor, Any]:
+    """What a controller of the caller's own must return: hidden of ``sizes`` (B, D), and a state of any kind."""
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
+        got = "a tensor" if isinstance(result, Tensor) else type(result).__name__
+        raise TypeError(f"controller: got {got} from its call, need (hidden (B, D), state)")
+    hidden, state = result
+    if hidden.shape != sizes:
+        got = f"hidden of shape {tuple(hidden.shape)}"
+        raise ValueError(f"controller: got {got} from its call, need (B, D) = {sizes}")
+    return hidden, state
+
+
 def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """h and c (B, D) of an LSTM from its gates (B, 4 D) before activation, in the order of torch.nn.LSTMCell."""
     input, forget, cell, output = gates.chunk(4, 1)
