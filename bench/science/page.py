@@ -45,7 +45,7 @@ Settings were compared on the unseen characters, as the paper and its replicatio
 choice of the defaults, such as Muon's learning rate, has seen the classes of the test, though not these episodes.
 
 ± is half a 95% interval over seeds (Student's t), on the same test episodes. A figure of one seed has one over
-episodes, which is in its file: at most 1 for a line of 2,000 episodes, 1.8 for one of 1,000.
+episodes, which is in its file: mostly under 1 for a line of 2,000 episodes, up to 2 where few have a tenth drawing.
 """
 NOTE = [
     "",
