@@ -68,16 +68,15 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
 
     def save() -> None:
         check_finite()
-        parameters = model.state_dict()
-        for name, x in parameters.items():
-            if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        for name, x in model.named_parameters():  # a buffer may hold infinities, as a mask does
+            if not bool(torch.isfinite(x).all()):
                 raise CommandError(f"{name} is not finite after step {step}; {ADVICE}")
         if journal is None:
             return
         journal.flush()
         state = {
             "config": config.to_dict(),
-            "model": parameters,
+            "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "running_sums": running_sums.cpu(),
             "step": step,

@@ -23,9 +23,8 @@ from mannkern.training.experiment import Experiment, Trainable
 from mannkern.training.finite import NotFinite
 from mannkern.training.restore import restored
 
-_OF_THE_PROCESS = (
-    threading.RLock()
-)  # held while the default dtype or torch's generator, which all threads share, differs
+# held while torch's default dtype or generator differs, which all threads share
+_OF_THE_PROCESS = threading.RLock()
 
 
 def use_threads(config: RunConfig) -> None:

@@ -72,6 +72,19 @@ def test_a_parameter_that_a_step_made_infinite_is_not_saved(tmp_path: Path) -> N
     assert checkpoint["step"] == 0
 
 
+class Masked(Parabola):
+    """Its model has a mask of infinities."""
+
+    def make_model(self) -> nn.Linear:
+        model = super().make_model()
+        model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+        return model
+
+
+def test_a_buffer_may_be_infinite(tmp_path: Path) -> None:
+    assert loop.train(Masked(), replace(CONFIG, steps=2), tmp_path).step == 2
+
+
 def test_a_gpu_remembers_the_first_bad_step_without_waiting() -> None:
     bad = torch.full((), float("inf"))
     for step, loss in ((1, 1.0), (2, float("nan")), (3, 1.0), (4, float("inf"))):
