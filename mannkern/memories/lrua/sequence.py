@@ -12,8 +12,8 @@ from mannkern.memories.sequence import MemorySequence, build_cells, of_cell
 class MANN(MemorySequence[MANNState]):
     """A MANNCell over the T steps of an episode, as torch.nn.LSTM is one of LSTMCell.
 
-    Arguments are :class:`mannkern.MANNCell`'s, of which the third by position is ``memory_slots``, where torch.nn.LSTM has
-    ``num_layers``; and those that torch.nn.LSTM has beside LSTMCell's:
+    Arguments are :class:`mannkern.MANNCell`'s, and those that torch.nn.LSTM has beside LSTMCell's. The third by
+    position is ``memory_slots``, where torch.nn.LSTM has ``num_layers``.
 
     batch_first: inputs and outputs are (B, T, ·) in place of (T, B, ·)
     num_layers:  layers with a memory each. A layer sees the outputs of the layer below, and the state is a tuple of the
