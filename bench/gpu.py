@@ -70,7 +70,8 @@ def main() -> int:
     found = gpu_jobs.run(jobs, begin + 60 * options.check_minutes)
     content |= gpu_jobs.summary(found)
     machine.write(file, content)  # after every stage, since the next may take too long
-    print("\n".join(f"FAILED: {what}" for what in gpu_jobs.failures(content)), flush=True)
+    for what in gpu_jobs.failures(content):  # the next stage may not come to its end
+        print(f"FAILED so far: {what}", flush=True)
     if "bench" in options.only:
         report = harness.Report("gpu", options.repeats, device, begin + 60 * options.minutes)
         content |= {"copy_bandwidth": report.copy_rate, "rows": report.rows, "not_timed": report.not_timed}
@@ -78,6 +79,8 @@ def main() -> int:
         good = {name: content["may_be_timed"].get(name) or ["none"] for name in names}
         gpu_contests.run(report, lambda: machine.write(file, content), good, options.tiny)
     has_time = time.monotonic() < begin + 60 * options.minutes
+    if not has_time:
+        print("no time is left for instruction counts and the sanitizer", flush=True)
     if "bench" in options.only and device == "cuda" and has_time:
         content |= counts(report.copy_rate, report.rows)
     if "sanitizer" in options.only and device == "cuda" and has_time:  # last, because it takes longest

@@ -164,6 +164,7 @@ def _factors(rows: dict[str, list[Record]]) -> str:
         "## What matters",
         "",
         "The paper's literal model (`--recipe paper`) and the same with one setting changed, 160,000 episodes each.",
+        'Measured on unequal numbers of drawings, not augmented; "balanced classes" on ten of each.',
         "",
         *instance_heads("", "seeds"),
     ]

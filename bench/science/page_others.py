@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.science.pictures import draw_by_classes, draw_curves, draw_functions, draw_places
 from bench.science.records import Record, finished
 from bench.science.tables import by_instance, cell, heads, instance_heads, line
+from mannkern.experiments.autoencoder.experiment import SHAPES
 from mannkern.experiments.autoencoder.report import PAPER_ROW
 from mannkern.experiments.one_shot import paper
 
@@ -57,7 +58,9 @@ def _picture(about: str, path: Path) -> str:
 def _strings(rows: Mapping[str, Rows], classes: int, pictures: Path) -> str:
     runs = dict(rows[f"strings-{classes}"])
     codes = [
-        record | {"evaluation": {"unseen": record["evaluation"]["unseen_by_classes"][str(classes)]}, "curve": []}
+        record
+        | {"evaluation": {"unseen": record["evaluation"]["unseen_by_classes"][str(classes)]}, "curve": []}
+        | {"settings": {"balanced": SHAPES[classes][1]}}
         for record in finished(rows.get("autoencoder", {}).get(PAPER_ROW, ()))
     ]
     if codes:

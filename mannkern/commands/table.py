@@ -46,7 +46,7 @@ def add_table(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Trains a feed-forward network, an LSTM, a MANN with either controller and one with the NTM's "
         "addressing, each in a folder of its own and as long as --minutes or --steps say. Then prints their accuracy "
         "by instance and that of the nearest neighbours in pixels, as in Table 1 of Santoro et al. (2016), or with "
-        "--labels strings as in Table 2 (for 15 classes: --classes 15 --length 100 --no-balanced), and writes "
+        "--labels strings as in Table 2 (for 15 classes: --classes 15 --length 100), and writes "
         "table.json and a picture. The same command again continues where it was stopped; rows that are done are not "
         "trained again.",
     )

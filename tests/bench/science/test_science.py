@@ -82,7 +82,7 @@ def test_when_a_run_has_passed_by_hand() -> None:
     assert episodes_to_pass(curve(*[0.9] * 8, 0.1), (80,) * 6) is None, "the last five are below"
 
 
-def test_every_test_of_a_row_by_hand(tmp_path: Path) -> None:
+def test_every_test_of_a_row_by_hand() -> None:
     """A row trained on ten of each and one trained on unequal numbers have the same tests under other names."""
     levels = {"unseen": 0.9, "unseen_augmented": 0.8, "unseen_unequal": 0.7, "unseen_augmented_unequal": 0.6}
     equal = record(100, 0.9) | {"settings": {"balanced": True}}
