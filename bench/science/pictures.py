@@ -10,7 +10,7 @@ from bench.science.records import Record, finished, over_seeds
 from mannkern.experiments.one_shot import paper
 from mannkern.experiments.one_shot.report import ordinal
 from mannkern.files import write_atomically
-from mannkern.training.drawing import INK, name_training_axis, panels_of, run_colour, side_legend
+from mannkern.training.drawing import INK, RUN_COLOURS, name_training_axis, panels_of, run_colour, side_legend
 
 PANELS = {"2": "2nd presentation", "10": "10th presentation"}
 PLACE = {"2": 1, "10": 5}  # in a row of Table 1
@@ -34,13 +34,18 @@ def draw_curves(
                 x = [line["episodes"] for line in record["curve"]]
                 y = [100 * (line["accuracy_by_instance"][instance] or 0) for line in record["curve"]]
                 label = row if record is records[0] else None
-                axes.plot(x, y, color=run_colour(place), lw=1.2, alpha=0.8, label=label)
+                axes.plot(x, y, color=run_colour(place), ls=_dashes(place), lw=1.2, alpha=0.8, label=label)
         if theirs is not None:
             axes.axhline(theirs[PLACE[instance]], color=INK, lw=1, ls="--", label="the paper's MANN")
         axes.set_ylabel(f"{what} (%)")
         side_legend(axes)
     name_training_axis(panels[-1], "episodes")
     _save(figure, path)
+
+
+def _dashes(place: int) -> str:
+    """The style of a row's line: another one where the colours begin anew."""
+    return ("-", ":", "-.")[place // len(RUN_COLOURS) % 3]
 
 
 def draw_factors(rows: dict[str, list[Record]], path: Path) -> None:
@@ -80,7 +85,7 @@ def draw_queries(rows: Mapping[str, Sequence[Record]], path: Path) -> None:
             x = [line["episodes"] for line in record["curve"]]
             y = [100 * line["accuracy"] for line in record["curve"]]
             label = row if record is records[0] else None
-            axes.plot(x, y, color=run_colour(place), lw=1.2, alpha=0.8, label=label)
+            axes.plot(x, y, color=run_colour(place), ls=_dashes(place), lw=1.2, alpha=0.8, label=label)
     axes.set_ylabel("accuracy of queries (%)")
     side_legend(axes)
     name_training_axis(axes, "episodes")

@@ -242,7 +242,7 @@ def test_the_page_has_a_section_for_each_study_with_results(tmp_path: Path) -> N
     for start in (
         "### 15 classes",
         "| MANN | 1 | 1,600 | 90.0 |",
-        "| kNN, autoencoder | 1 | 0 | 40.0 |",
+        "| kNN, autoencoder, unequal numbers | 1 | 0 | 40.0 |",
         "| *the paper's MANN* |  |  | *0.1* | *62.6* |",
         "| 50 | 40.0 |",
         "| MANN, not wiped, wiped for the test | 1 | 800 | 40.0 |",
