@@ -6,7 +6,7 @@ Without torch at build time the build stops, because what it would install is sl
 all the same, which runs on the reference. When compiling fails, the package installs as pure Python too, and says so;
 MANNKERN_FORCE_BUILD=1 turns that into an error. MANNKERN_WERROR=1 makes warnings errors, MANNKERN_SANITIZE names the
 sanitizers to build for, such as "address,undefined" (make sanitize). TORCH_CUDA_ARCH_LIST, such as "9.0 10.0+PTX",
-chooses the GPUs.
+chooses the GPUs. MAX_JOBS is the number of sources compiled at a time, as for PyTorch's extensions.
 """
 
 import os
@@ -14,6 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -148,6 +151,18 @@ def cuda_extension(cuda: str, torch_lib: str, include_paths: list[str]) -> list[
     ]
 
 
+def side_by_side(compile: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """The compiler's ``compile``, with as many sources at a time as there are processors, or MAX_JOBS of them."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = int(os.environ.get("MAX_JOBS") or available)
+
+    def compile_all(sources: list[str], **settings: object) -> list[str]:
+        with ThreadPoolExecutor(jobs) as pool:
+            return list(chain(*pool.map(lambda source: compile([source], **settings), sources)))
+
+    return compile_all
+
+
 class BuildExtension(build_ext):
     def run(self) -> None:
         if any(isinstance(extension, NeedsTorch) for extension in self.extensions):
@@ -168,6 +183,7 @@ class BuildExtension(build_ext):
                 if WINDOWS:
                     self.compiler.initialize()
                     self.compiler.cc = "clang-cl"
+                self.compiler.compile = side_by_side(self.compiler.compile)
                 super().build_extension(ext)
         except Exception as error:
             if FORCED:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,29 @@ def test_failed_compile_leaves_a_pure_python_package_and_says_so(source: Path) -
     assert done.returncode == 0
     assert "no compiled library" in done.stderr
     assert not list(source.rglob("*.so"))
+
+
+COMPILER = """#!/bin/sh
+echo begin >> "$LOG"
+sleep 0.1
+echo end >> "$LOG"
+while [ "$1" != -o ]; do shift; done
+touch "$2"
+"""
+
+
+@pytest.mark.parametrize(("jobs", "most"), [("1", 1), ("4", 4)])
+def test_sources_are_compiled_side_by_side(source: Path, jobs: str, most: int) -> None:
+    """With a stand-in for the compiler, which takes a tenth of a second for a source."""
+    compiler = source / "compiler"
+    compiler.write_text(COMPILER)
+    compiler.chmod(0o755)
+    log = source / "log"
+    done = build(source, CC=str(compiler), CXX=str(compiler), LOG=str(log), MAX_JOBS=jobs, MANNKERN_FORCE_BUILD="1")
+    assert done.returncode == 0, done.stderr
+    assert (source / "mannkern" / "_C.abi3.so").exists()
+    running = list(accumulate(1 if line == "begin" else -1 for line in log.read_text().split()))
+    assert max(running) == most
 
 
 def test_failed_compile_is_an_error_when_forced(source: Path) -> None:
