@@ -3,18 +3,20 @@
 It also looks for products that a compiler fused with a sum, because equal slots then get unequal bits.
 The launchers run here on tensors without storage, and the Triton kernels that they would launch are compiled, with the
 types and sizes that they ask for. Needs Triton with its interpreter off and, for the CUDA kernels, nvcc and a C++
-compiler.
+compiler. It compiles for minutes, so a compiler whose figures were recorded for the same sources is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -24,6 +26,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench import static_cuda
 from bench.static_configurations import CONFIGURATIONS
+from bench.static_cuda import ROOT, Figures
 from bench.static_figures import figures_of
 from bench.static_launches import Compiled, launches
 from mannkern.benchmark.machine import write
@@ -73,18 +76,18 @@ def compile_for(item: Compiled, target: str) -> dict[str, int]:
     return figures_of(compiled, TARGETS[target].backend, item.warps)
 
 
-def compile_all(targets: list[str]) -> dict[str, dict[str, dict[str, int]]]:
+def compile_all(targets: list[str]) -> Figures:
     """Figures of every kernel and configuration, by name and target."""
     items = [item for name, configuration in CONFIGURATIONS.items() for item in launches(name, configuration)]
     jobs = [(item, target) for item in items for target in targets]
-    figures: dict[str, dict[str, dict[str, int]]] = {item.name: {} for item in items}
+    figures: Figures = {item.name: {} for item in items}
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         for (item, target), measured in zip(jobs, pool.map(compile_for, *zip(*jobs), chunksize=8)):
             figures[item.name][target] = measured
     return figures
 
 
-def complaints(figures: dict[str, dict[str, dict[str, int]]], recorded: dict[str, Any]) -> list[str]:
+def complaints(figures: Figures, recorded: dict[str, Any]) -> list[str]:
     """Sentences about what no kernel may have, about too large programs, and about every figure worse than recorded."""
     sentences = []
     for name, by_target in figures.items():
@@ -111,36 +114,62 @@ def complaints(figures: dict[str, dict[str, dict[str, int]]], recorded: dict[str
     return sentences
 
 
-def of_triton(targets: list[str]) -> tuple[str | None, dict[str, dict[str, dict[str, int]]]]:
-    """Triton's version and the figures of every kernel."""
-    return triton.__version__, compile_all(targets)
+def of_cuda(targets: list[str]) -> Figures:
+    """Figures of every CUDA kernel."""
+    return static_cuda.compile_all([target for target in targets if target in CUDA_TARGETS])
 
 
-def of_cuda(targets: list[str]) -> tuple[str | None, dict[str, dict[str, dict[str, int]]]]:
-    """nvcc's version and the figures of every CUDA kernel; the version is None without nvcc."""
-    version = static_cuda.nvcc_version()
-    return version, static_cuda.compile_all([t for t in targets if t in CUDA_TARGETS]) if version else {}
+class Compiler(NamedTuple):
+    """Its version, None where it is not installed; what compiles with it; the files that the figures come from."""
+
+    version: Callable[[], str | None]
+    compile_all: Callable[[list[str]], Figures]
+    sources: tuple[str, ...]
+
+    def digest(self) -> str:
+        """A hash of these files, of their names, and of the compiler's version."""
+        files = sorted(file for pattern in self.sources for file in ROOT.glob(pattern))
+        state = repr([self.version(), *((str(file.relative_to(ROOT)), file.read_bytes()) for file in files)])
+        return hashlib.sha256(state.encode()).hexdigest()
 
 
-COMPILERS = {"triton": of_triton, "nvcc": of_cuda}
+COMPILERS = {
+    "triton": Compiler(
+        lambda: triton.__version__,
+        compile_all,
+        ("mannkern/triton/**/*.py", "mannkern/memories/*.py", "bench/static*.py"),
+    ),
+    "nvcc": Compiler(
+        static_cuda.nvcc_version,
+        of_cuda,
+        ("csrc/args/*", "csrc/host/*", "csrc/cuda/*", "csrc/cpu/kernels/row_math.h", "setup.py", "bench/static*.py"),
+    ),
+}
 
 
-def check(compiler: str, targets: list[str], accept: bool) -> list[str]:
+def check(name: str, targets: list[str], accept: bool) -> list[str]:
     """Complaints about one compiler's kernels, after printing their figures."""
-    version, figures = COMPILERS[compiler](targets)
+    compiler = COMPILERS[name]
+    version = compiler.version()
     if version is None:
-        print(f"{compiler} is not found: its kernels are not compiled")
+        print(f"{name} is not found: its kernels are not compiled")
         return []
-    for name, by_target in figures.items():
-        cells = [f"{target} {x['registers']:3}" for target, x in by_target.items()]
-        print(f"{name:60} {'  '.join(cells)}  registers; {next(iter(by_target.values()))['warps']} warps")
     recorded = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    before = recorded.get(name, {"version": version, "kernels": {}})
+    digest = compiler.digest()
+    if before.get("digest") == digest and not accept:
+        print(f"{name}: the sources and the compiler are those of {RESULTS.name}, so nothing is compiled again")
+        figures = before["kernels"]
+    else:
+        figures = compiler.compile_all(targets)
+    for kernel, by_target in figures.items():
+        cells = [f"{target} {x['registers']:3}" for target, x in by_target.items()]
+        print(f"{kernel:60} {'  '.join(cells)}  registers; {next(iter(by_target.values()))['warps']} warps")
     if accept:
-        recorded[compiler] = {"version": version, "kernels": figures}
+        before = recorded[name] = {"version": version, "digest": digest, "kernels": figures}
         write(RESULTS, recorded)
-    before = recorded.get(compiler, {"version": version, "kernels": {}})
     if before["version"] != version:
-        print(f"recorded with {compiler} {before['version']}, this is {version}: not compared")
+        print(f"recorded with {name} {before['version']}, this is {version}: not compared")
         before["kernels"] = figures
     return complaints(figures, before["kernels"] if len(targets) == len(TARGETS) else figures)
 

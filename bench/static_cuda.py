@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import json
 import re
 import shutil
 import subprocess
@@ -27,7 +25,6 @@ Figures = dict[str, dict[str, dict[str, int]]]
 Emulators = tuple[Path, ctypes.CDLL, ctypes.CDLL]
 ONLY_ON = {"csrc/cuda/mann.cu": ("sm_90", "sm_100")}  # other GPUs lack clusters, or shared memory
 MOST_SHARED = {"mann_persistent": 227 * 1024, "mann_persistent_backward": 227 * 1024}  # of a block there
-CACHE = ROOT / "build" / "static_cuda.json"
 STANDARD = (128, 20, 4, 3)  # N, W, H, S at which shared memory is recorded; LONG rows take a block each
 WRITE_HEADS = 2  # of an episode's step
 LONG = (512, *STANDARD[1:])
@@ -58,22 +55,7 @@ def nvcc_version() -> str | None:
 
 
 def compile_all(targets: list[str]) -> Figures:
-    """Figures of every kernel by name and target. Compiles only if a source has changed since the last time."""
-    folders = [*ROOT.glob("csrc/args/*"), *ROOT.glob("csrc/host/*"), *ROOT.glob("csrc/cuda/*")]
-    sources = sorted([*folders, ROOT / "csrc/cpu/kernels/row_math.h", ROOT / "setup.py", Path(__file__)])
-    state = repr((nvcc_version(), torch.__version__, targets)).encode() + b"".join(x.read_bytes() for x in sources)
-    key = hashlib.sha256(state).hexdigest()
-    cached = json.loads(CACHE.read_text()) if CACHE.exists() else {}
-    if cached.get("key") == key:
-        figures: Figures = cached["figures"]
-        return figures
-    figures = _compile(targets)
-    CACHE.parent.mkdir(exist_ok=True)
-    CACHE.write_text(json.dumps({"key": key, "figures": figures}))
-    return figures
-
-
-def _compile(targets: list[str]) -> Figures:
+    """Figures of every kernel by name and target."""
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
         emulators = emulated.library(), lrua.build(), persistent.build()
@@ -96,7 +78,7 @@ def _compile_source(source: str, targets: list[str], folder: Path, emulators: Em
         raise RuntimeError(done.stdout + done.stderr)
     figures: Figures = {}
     ptx = {x.stem.split("_")[-1]: x.read_text() for x in folder.glob("*.ptx")}
-    for mangled, target, stack, *spilled, registers in ENTRY.findall(done.stderr):
+    for mangled, target, stack, *spilled, registers in sorted(ENTRY.findall(done.stderr)):  # threads mix them
         name, warps, shared = _kernel(mangled, emulators)
         _, _, body = ptx[target.removeprefix("sm_")].partition(f".entry {mangled}(")
         figures.setdefault(name, {})[target] = {

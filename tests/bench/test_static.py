@@ -47,16 +47,46 @@ def test_every_kernel_compiles_without_spills(compiler: str) -> None:
             pytest.skip(line)
 
 
+def compiler(version: str, figures: dict[str, Any], *sources: str) -> static.Compiler:
+    """A stand-in for a compiler, which finds these figures."""
+    return static.Compiler(lambda: version, lambda targets: figures, sources)
+
+
 def test_another_compiler_is_not_compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With another Triton more registers are no complaint, but spills are."""
     figures = copy.deepcopy(RECORDED)
     figures["step_forward: standard"]["sm_90"] |= {"registers": 250}
     for version, spills, complaints in (("3.8.0", 0, 0), ("3.8.0", 8, 1), (VERSION, 0, 1)):
         figures["step_forward: standard"]["sm_90"]["spills"] = spills
-        monkeypatch.setitem(static.COMPILERS, "triton", lambda _, found=(version, figures): found)
+        monkeypatch.setitem(static.COMPILERS, "triton", compiler(version, figures))
         assert len(static.check("triton", list(static.TARGETS), accept=False)) == complaints
         said = f"recorded with triton {VERSION}, this is {version}: not compared"
         assert (said in capsys.readouterr().out) == (version != VERSION)
+
+
+def test_only_what_changed_is_compiled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a source or the compiler's version has changed; what must not be is a complaint even where nothing has."""
+    monkeypatch.setattr(static, "RESULTS", tmp_path / "static.json")
+    monkeypatch.setattr(static, "ROOT", tmp_path)
+    (tmp_path / "kernel.py").write_text("one")
+    good, bad = copy.deepcopy(RECORDED), copy.deepcopy(RECORDED)
+    bad["step_forward: standard"]["sm_90"]["spills"] = 8
+
+    def complaints(version: str, figures: dict[str, Any], accept: bool = False) -> tuple[int, bool]:
+        """How many there are, and whether the figures came from the file."""
+        monkeypatch.setitem(static.COMPILERS, "triton", compiler(version, figures, "*.py"))
+        found = len(static.check("triton", list(static.TARGETS), accept))
+        return found, "nothing is compiled again" in capsys.readouterr().out
+
+    assert complaints("1", good, accept=True) == (0, False)
+    assert complaints("1", bad) == (0, True)
+    assert complaints("2", bad) == (1, False)
+    (tmp_path / "kernel.py").write_text("two")
+    assert complaints("1", bad) == (2, False)  # a spill, and one more than recorded
+    assert complaints("1", bad, accept=True) == (1, False)
+    assert complaints("1", good) == (1, True)
 
 
 def test_every_kernel_and_target_is_recorded() -> None:
