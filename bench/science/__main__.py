@@ -14,6 +14,7 @@ from bench.science.plan import Planned, plan
 from bench.science.quick import compare
 from bench.science.runner import carry_out, collect, evaluate_again, is_finished
 from mannkern.benchmark.machine import ROOT
+from mannkern.commands.freed_memory import keep_freed_memory
 
 RESULTS = ROOT / "bench" / "results" / "science"
 
@@ -82,4 +83,5 @@ def main(given: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

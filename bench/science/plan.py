@@ -84,6 +84,7 @@ SEARCH: dict[str, dict[str, Any]] = {  # with a plain start, 40,000 episodes eac
 }
 EFFICIENCY: dict[str, tuple[float, dict[str, Any]]] = {  # 200,000 episodes each, over which the learning rate falls
     "MANN": (13, MUON),
+    "MANN, other classes": (13, MUON | {"split": "other"}),
     "MANN, ten of each": (13, MUON | TEN),
     "MANN, batches of 8": (20, MUON | TEN | {"batch_size": 8}),
     "MANN, Adam": (8, ADAM),

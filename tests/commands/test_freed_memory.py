@@ -51,13 +51,14 @@ def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     freed_memory.keep_freed_memory()
 
 
-def test_the_command_line_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "arguments"), [("mannkern", ["--version"]), ("bench.science", ["-h"])])
+def test_the_command_lines_keep_it(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
     monkeypatch.setattr(freed_memory, "keep_freed_memory", lambda: called.append(True))
-    monkeypatch.setattr(sys, "argv", ["mannkern", "train", "--episodes", "1"])
-    monkeypatch.delitem(sys.modules, "mannkern.__main__", raising=False)
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    monkeypatch.delitem(sys.modules, f"{module}.__main__", raising=False)
     with pytest.raises(SystemExit):
-        runpy.run_module("mannkern", run_name="__main__")
+        runpy.run_module(module, run_name="__main__")
     assert called
 
 

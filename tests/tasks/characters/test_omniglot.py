@@ -106,6 +106,13 @@ def test_paper_split_mixes_the_alphabets_and_is_fixed(root: Path, cache: Path) -
     assert torch.equal(again.test, paper.test)
 
 
+def test_other_split_tests_classes_that_the_papers_trains_on(root: Path, cache: Path) -> None:
+    paper, other = omniglot.load(root, cache=cache), omniglot.load(root, split="other", cache=cache)
+    assert (len(other.train), len(other.test)) == (len(paper.train), len(paper.test))
+    assert classes(other.test) < classes(paper.train)
+    assert classes(other.train) == classes(torch.cat(paper)) - classes(other.test)
+
+
 @pytest.mark.parametrize("layout", ["folders", "torchvision", "torchvision zips", "inside torchvision"])
 def test_every_layout_gives_the_same(layout: str, root: Path, tmp_path: Path, cache: Path) -> None:
     place = tmp_path / "other"
@@ -131,7 +138,7 @@ def test_other_entries_are_passed_over(root: Path, cache: Path, entries: dict[st
 
 
 def test_unknown_split(root: Path, cache: Path) -> None:
-    with pytest.raises(ValueError, match="split: got 'half', need one of 'paper', 'alphabets'"):
+    with pytest.raises(ValueError, match="split: got 'half', need one of 'paper', 'other', 'alphabets'"):
         omniglot.load(root, split="half", cache=cache)
 
 
