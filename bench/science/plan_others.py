@@ -50,8 +50,8 @@ FEW_SHOT: dict[str, tuple[float, dict[str, Any]]] = {  # minutes, settings
     "Matching Networks, 20-way 1-shot": (28, MATCHING | {"classes": 20, "steps": 3000}),
     "Matching Networks, 5-way 5-shot": (22, MATCHING | {"shots": 5, "steps": 3000}),
     "Matching Networks, 20-way 5-shot": (30, MATCHING | {"classes": 20, "shots": 5, "batch_size": 4, "steps": 4000}),
-    "Meta Networks, 5-way 1-shot": (50, META | {"steps": 3000}),
-    "Meta Networks, 20-way 1-shot": (70, META | {"classes": 20, "batch_size": 1, "steps": 3000}),
+    "Meta Networks, 5-way 1-shot": (200, META | {"steps": 3000}),
+    "Meta Networks, 20-way 1-shot": (105, META | {"classes": 20, "batch_size": 1, "steps": 3000}),
     "Meta Networks, 5-way 1-shot, fast weights in two layers": (
         20,
         META | {"augmented_blocks": 0, "batch_size": 8, "queries": 5, "steps": 2000},
