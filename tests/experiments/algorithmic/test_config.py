@@ -26,7 +26,7 @@ def test_example() -> None:
         assert cls().step_limit == cls().falling_steps == cls(minutes=2).step_limit == steps
 
 
-FALLING = {CopyConfig: 3000, RepeatCopyConfig: 12_000, AssociativeRecallConfig: 6000, NGramsConfig: 12_000}
+FALLING = {CopyConfig: 3000, RepeatCopyConfig: 12_000, AssociativeRecallConfig: 6000, NGramsConfig: 6000}
 
 
 PAPER = {  # heads and hidden units by controller (tables 2 and 1), units of the LSTM (table 3)
