@@ -32,7 +32,7 @@ class DrawingConfig(RunConfig):
     )
     split: str = option(
         "paper",
-        "which classes train: 1200 at random (paper), 1200 of which others are left out, or the official alphabets",
+        "which classes train: 1200 at random (paper), 1200 drawn otherwise (other), or those of the official alphabets",
         choices=SPLITS,
         only=OMNIGLOT,
     )
