@@ -61,6 +61,10 @@ FEW_SHOT: dict[str, tuple[float, dict[str, Any]]] = {  # minutes, settings
 }
 MORE_FAMILIES: dict[str, tuple[float, dict[str, Any]]] = {
     "meta-memory network, 5-way by descriptions": (8, MUON | {"task": "zero-shot-omniglot", "steps": 4000}),
+    "meta-memory network, 5-way by descriptions without the alphabet": (
+        8,
+        MUON | {"task": "zero-shot-omniglot", "alphabet": False, "steps": 4000},
+    ),
     "meta-memory network, three families": (20, MUON | {"task": "families-omniglot", "steps": 4000}),
 }
 FUNCTIONS = {1: 50, 2: 100, 3: 100}  # points of a function, by its variables

@@ -20,6 +20,11 @@ class ZeroShotConfig(CharacterConfig, MetaMemoryConfig):
         choices=("zero-shot-omniglot", "zero-shot-glyphs"),
     )
     model: str = option("meta-memory", "the model", choices=META_MEMORY)
+    alphabet: bool = option(
+        True,
+        "a description has the number of the alphabet beside how the character is drawn",
+        only=("zero-shot-omniglot", "families-omniglot"),
+    )
     queries: int = option(5, "queries of each class in an episode")
     width: int = option(64, "numbers in the embedding of a drawing or a description")
     optimizer: str = option("muon", OPTIMIZER_HELP, choices=OPTIMIZERS)
@@ -31,6 +36,11 @@ class ZeroShotConfig(CharacterConfig, MetaMemoryConfig):
     FAMILY: ClassVar[str] = "lrua"  # the family of cosine_read
     DEFAULT_STEPS: ClassVar[int] = 4000
     COUNTS: ClassVar[tuple[str, ...]] = ("classes", "queries", "width", *MetaMemoryConfig.COUNTS)
+
+    @property
+    def names_alphabets(self) -> bool:
+        """Whether descriptions have the number of an alphabet."""
+        return self.omniglot and self.alphabet
 
     def numbers_of_batch(self) -> int:
         return super().numbers_of_batch() + self.batch_size * self.classes * self.queries * self.pixels

@@ -18,8 +18,8 @@ from mannkern.training.flags import command_error
 
 
 def load(config: ZeroShotConfig) -> tuple[CharacterSplit, CharacterSplit | None]:
-    """The drawings of both parts of a split, and the alphabets of their classes, None for glyphs."""
-    return load_characters(config), omniglot.alphabets(config.split) if config.omniglot else None
+    """The drawings of both parts of a split, and the alphabets of their classes, None where no description has them."""
+    return load_characters(config), omniglot.alphabets(config.split) if config.names_alphabets else None
 
 
 def sampler_of(config: ZeroShotConfig, images: Tensor, alphabets: Tensor | None, **training: Any) -> ZeroShotSampler:
@@ -41,7 +41,7 @@ def sampler_of(config: ZeroShotConfig, images: Tensor, alphabets: Tensor | None,
 
 def make_model(config: ZeroShotConfig) -> MetaMemoryNetwork:
     """Two layers embed a description; without the data. Raises ``CommandError`` for impossible sizes."""
-    described = ATTRIBUTES + (len(omniglot.ALPHABETS) if config.omniglot else 0)
+    described = ATTRIBUTES + (len(omniglot.ALPHABETS) if config.names_alphabets else 0)
     describe = nn.Sequential(nn.Linear(described, config.width), nn.ReLU(), nn.Linear(config.width, config.width))
     return meta_memory_network(config, ConvEmbedding(config.width), config.width, config.classes, describe=describe)
 

@@ -14,7 +14,7 @@ from mannkern.experiments.registry import train
 from mannkern.experiments.zero_shot.config import ZeroShotConfig
 from mannkern.experiments.zero_shot.experiment import ZeroShotExperiment
 from mannkern.models import MetaMemoryNetwork
-from mannkern.tasks import glyphs
+from mannkern.tasks import CharacterSplit, glyphs, omniglot
 from mannkern.tasks.characters.descriptions import ATTRIBUTES
 from mannkern.training.checkpoint import load_checkpoint
 from tests.commands.calls import refused, run
@@ -57,6 +57,20 @@ def test_training_reaches_the_description() -> None:
         assert parameter.grad is not None
         assert bool(parameter.grad.isfinite().all())
     assert experiment.summarize([3, 12], 1.0) == {"accuracy": 0.25}
+
+
+@pytest.mark.parametrize("alphabet", [True, False])
+def test_a_description_has_the_alphabet_or_not(alphabet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(SMALL, task="zero-shot-omniglot", data="somewhere", alphabet=alphabet)
+    images = torch.randint(256, (6, 20, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    numbers = torch.arange(6) % len(omniglot.ALPHABETS)
+    monkeypatch.setattr(omniglot, "load", lambda *_, **__: CharacterSplit(images, images))
+    monkeypatch.setattr(omniglot, "alphabets", lambda split: CharacterSplit(numbers, numbers))
+    experiment = ZeroShotExperiment(config)
+    numbers_of_a_description = ATTRIBUTES + (50 if alphabet else 0)
+    support = experiment.sample(0, CPU).support
+    assert support.shape[-1] == experiment.sampler.description_size == numbers_of_a_description
+    experiment.loss_and_sums(experiment.make_model(), experiment.sample(0, CPU))
 
 
 def test_the_command_line_trains_resumes_evaluates_and_draws(
