@@ -96,7 +96,10 @@ def train_step(
     optimizer.zero_grad()
     loss.backward()
     on_cpu = loss.device.type == "cpu"
-    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if on_cpu and math.isinf(norm.item()):  # squares of numbers from 1e19 on overflow
+        norm = torch.nn.utils.get_total_norm([gradient.double() for gradient in gradients])
     if on_cpu and not math.isfinite(loss.item() + norm.item()):
         raise NotFinite("gradient" if math.isfinite(loss.item()) else "loss")
     if clip and not (on_cpu and norm.item() + 1e-6 <= clip):  # else it would multiply each gradient by 1

@@ -14,6 +14,7 @@ from mannkern.training import loop
 from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.errors import CommandError
 from mannkern.training.finite import first_bad
+from mannkern.training.metrics import read_metrics
 from tests.docs.markdown import ROOT
 from tests.training.parabola import Parabola, ParabolaConfig
 
@@ -59,6 +60,35 @@ def test_the_step_and_the_operation_are_named(tmp_path: Path, kind: str, message
         assert f"    mannkern: {quote}in the ..." in (ROOT / "docs" / "learning.md").read_text(encoding="utf-8")
     checkpoint = load_checkpoint(tmp_path)
     assert checkpoint is not None
+    assert checkpoint["model"]["weight"].isfinite().all()
+
+
+class Steep(Breaks):
+    """At step 3 weight and bias have a gradient of 3e25 and 4e25, whose squares float32 does not have."""
+
+    def make_model(self) -> nn.Linear:
+        model = nn.Linear(1, 1)
+        for parameter in model.parameters():
+            nn.init.zeros_(parameter)
+        return model
+
+    def loss_and_sums(self, model: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, sums = super().loss_and_sums(model, batch)
+        if batch.item() == 2:
+            for parameter, slope in zip(model.parameters(), (3e25, 4e25)):
+                loss = loss + slope * (parameter - parameter.detach()).sum()
+        return loss, sums
+
+
+def test_a_gradient_whose_square_overflows_is_clipped(tmp_path: Path) -> None:
+    loop.train(Steep("large"), replace(CONFIG, log_every=1, clip=10.0), tmp_path)
+    lines = {line["step"]: line for line in read_metrics(tmp_path) if line["kind"] == "train"}
+    assert lines[3]["gradient_norm"] == pytest.approx(5e25, rel=1e-4)
+    assert list(lines[3]["gradient_norm_by_layer"].values()) == pytest.approx([3e25, 4e25], rel=1e-4)
+    assert lines[2]["gradient_norm"] < 100
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint["step"] == 9
     assert checkpoint["model"]["weight"].isfinite().all()
 
 
