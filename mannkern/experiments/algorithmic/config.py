@@ -67,7 +67,7 @@ class AlgorithmicConfig(RecurrentConfig):
     lstm_layers: int = option(3, "layers of the baseline, an LSTM (paper)")
     memory_init: float | str = option("uniform", MEMORY, kind=number_or_name, only=with_memory)
     optimizer: str = option("rmsprop", OPTIMIZER, choices=OPTIMIZERS)
-    # at the paper's rate, constant, n-grams stay three bits above the optimum, where these come within one
+    # at the paper's rate, constant, n-grams stay three bits above the optimum; two seeds of three come within one
     lr: float | None = option(
         None, "learning rate (default: 1e-3 for rmsprop, paper: 1e-4; 1e-3 for adam; 1e-2 for muon)", kind=float
     )
