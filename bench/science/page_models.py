@@ -16,9 +16,9 @@ NTM = """## The tasks of the NTM
 
 Bits per sequence at the largest size of training and beyond it (`*`), and how many of them are wrong after rounding, on
 1,000 sequences of each size; a line for each seed. The papers' figures are curves. The rows without another optimizer's
-name are those of the defaults, at a rate that falls to 0: Muon for copy, repeat copy and associative recall, RMSProp for
-n-grams and priority sort. Slots are equal at first, 1e-6, in repeat copy and recall, and
-uniform numbers in the others, but for the row of copy that says so.
+name are those of the defaults, at a rate that falls to 0: Muon for copy, repeat copy and associative recall, RMSProp
+for n-grams and priority sort. Slots are equal at first, 1e-6, in repeat copy and recall, and uniform numbers in the
+others, but for the row of copy that says so.
 """
 FEW_SHOT = """## Few-shot Omniglot
 
