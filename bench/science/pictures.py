@@ -79,7 +79,7 @@ def draw_by_classes(by_classes: Mapping[str, Record], path: Path) -> None:
 
 def draw_queries(rows: Mapping[str, Sequence[Record]], path: Path) -> None:
     """Accuracy of the queries of few-shot episodes against episodes of training, a line for each seed."""
-    figure, (axes,) = panels_of("Few-shot Omniglot, unseen classes", 1, (9, 4.6))
+    figure, (axes,) = panels_of("Few-shot Omniglot, unseen classes", 1, (12, 4.6))
     for place, (row, records) in enumerate(rows.items()):
         for record in records:
             x = [line["episodes"] for line in record["curve"]]
