@@ -78,7 +78,6 @@ class AlgorithmicConfig(RecurrentConfig):
         choices=("none", "linear", "cosine"),
     )
     batch_size: int = option(32, BATCH)
-    steps: int | None = option(None, "stop at this step (default: 100000; no limit if --minutes is given)", kind=int)
     log_every: int = option(100, "steps between lines of metrics.jsonl")
     validate_every: int = option(1000, "steps between validations")
 
