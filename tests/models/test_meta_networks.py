@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.models import MetaNetwork
+from mannkern.models.fast_weights import ExampleWeights, TaskWeights, preprocess
 from mannkern.models.layer_augmentation import AugmentedNetwork
-from mannkern.models.meta_networks import ExampleWeights, TaskWeights, example_gradients, preprocess
+from mannkern.models.meta_networks import example_gradients
 from tests.models.meta_networks import SMALL, build, close, episodes, plain, plain_forward
 
 AUGMENTED = pytest.mark.parametrize("augmented", [0, 1, 2])
