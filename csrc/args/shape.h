@@ -1,10 +1,10 @@
 // What the argument structs of all kernels share.
 //
 // How to read a struct. Letters: T steps, B episodes, N slots, W width of a slot, R read heads, H heads and S shifts of
-// an NTM, F features, D hidden units, I numbers of an interface vector, O = D + R W numbers of an output, Np = N padded
-// to whole slot blocks. Every tensor is contiguous and row-major with B in front, unless its line says otherwise;
-// csrc/README.md draws the other layouts. A kernel gets (op, begin, end) and reads and writes episodes [begin, end)
-// only.
+// an NTM, F features, D hidden units, I numbers of an interface vector, G gate columns of a controller, O = D + R W
+// numbers of an output, Np = N padded to whole slot blocks. Every tensor is contiguous and row-major with B in front,
+// unless its line says otherwise; csrc/README.md draws the other layouts. A kernel gets (op, begin, end) and reads and
+// writes episodes [begin, end) only.
 //
 // Names. An output `x_out` is the new value of the input `x`. `grad_x` is the gradient with respect to x, whether x is
 // an input or an output. (Python and Triton call the gradient with respect to an input `d_x`.)

@@ -24,7 +24,7 @@ def add_completion(
         help="print what lets a shell complete commands and options",
         description="Prints a script for the command mannkern. For bash: "
         'eval "$(mannkern completion bash)" in ~/.bashrc. For zsh: mannkern completion zsh > a file _mannkern in a '
-        "folder of $fpath. Needs shtab: pip install mannkern[terminal]",
+        "folder of $fpath. Needs shtab: pip install shtab",
     )
     completion.add_argument("shell", choices=SHELLS, help="the shell")
     completion.set_defaults(function=partial(run_completion, parser))
@@ -32,7 +32,7 @@ def add_completion(
 
 def run_completion(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """Print the script."""
-    require(("shtab",), "terminal")
+    require(("shtab",))
     import shtab
 
     parser.prog = "mannkern"

@@ -11,7 +11,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from mannkern.experiments.registry import DEFAULT_TASK, KINDS, config_classes
+from mannkern.experiments.registry import DEFAULT_TASK, config_classes, kind_of
 from mannkern.training.config import RENAMED, RunConfig, choices_of, only_with
 from mannkern.training.errors import CommandError
 from mannkern.training.flags import flag
@@ -27,12 +27,11 @@ class TaskHelp(argparse.Action):
     ) -> None:
         task = namespace.task or DEFAULT_TASK
         classes = config_classes()
-        papers = "; ".join(f"{kind.paper} for {', '.join(kind.tasks)}" for kind in KINDS)
         shown = argparse.ArgumentParser(
             prog=parser.prog,
-            description=f"Trains a model on {task}, evaluates it and draws pictures. Defaults are the paper's or those "
-            f"of its replications, as each option says. Papers: {papers}. TASK is one of {', '.join(classes)} "
-            f"(default: {DEFAULT_TASK}); TASK --help shows the settings of another one.",
+            description=f"Trains a model on {task} ({kind_of(task).paper}), evaluates it and draws pictures. An option "
+            f"says where its default is not the paper's. TASK is one of {', '.join(classes)} (default: "
+            f"{DEFAULT_TASK}); TASK --help shows the settings of another one.",
         )
         add_settings(shown, classes[task])
         shown.print_help()
@@ -67,19 +66,29 @@ def add_renamed(parser: argparse.ArgumentParser) -> None:
 
 
 def add_groups(parser: argparse.ArgumentParser, *classes: type[RunConfig], without: Iterable[str]) -> None:
-    """Add a group of options for each class that the ``classes`` inherit from, except the settings ``without``."""
+    """Add the settings of the ``classes`` as options, a group for each heading, except the settings ``without``."""
     added = set(without)
+    groups: dict[str, argparse._ArgumentGroup] = {}
     for cls in classes:
         defaults = cls()
         entries = {entry.name: entry for entry in fields(cls)}
-        for part in cls.__mro__[:-1]:
-            own = [entries[name] for name in part.__annotations__ if name in entries and name not in added]
-            names = [entry.name for entry in own if _users(cls, entry)[1] is not None]
-            group = parser.add_argument_group(part.__dict__.get("GROUP"))
-            for name in names:
-                users = _users(cls, entries[name])[1] or ()
-                _add_setting(group, entries[name], getattr(defaults, name), users, with_choices=len(classes) == 1)
-            added.update(names)
+        names = [name for part in cls.__mro__[:-1] for name in part.__annotations__ if name in entries]
+        headings = {name: _heading(cls, name) for name in names}
+        for name in sorted(headings, key=lambda name: headings[name] == RunConfig.GROUP):  # what all tasks have, last
+            title, users = headings[name], _users(cls, entries[name])[1]
+            if name in added or users is None:
+                continue
+            if title not in groups:
+                groups[title] = parser.add_argument_group(title)
+            _add_setting(groups[title], entries[name], getattr(defaults, name), users, with_choices=len(classes) == 1)
+            added.add(name)
+
+
+def _heading(cls: type[RunConfig], name: str) -> str:
+    """The heading of a setting: what its option names, else that of the most basic class that has the setting."""
+    having = [part for part in cls.__mro__[:-1] if name in part.__annotations__]
+    named = [entry.metadata["group"] for part in having for entry in fields(part) if entry.name == name]
+    return next((group for group in named if group), str(having[-1].__dict__.get("GROUP", "the task")))
 
 
 def _choices(cls: type[RunConfig], name: str) -> tuple[str, ...]:
@@ -190,11 +199,13 @@ def check_file(option: str, file: Path | None) -> None:
 
 
 EVALUATION_MODULES = ("matplotlib", "numpy", "PIL")
+PACKAGES = {"PIL": "pillow"}  # of modules that have another name
 TRAINING_MODULES = ("tqdm", "tensorboard", *EVALUATION_MODULES)
 
 
-def require(modules: Sequence[str], extra: str = "train") -> None:
-    """Raises ``CommandError`` that names the ``modules`` that are not installed, and the ``extra`` that has them."""
+def require(modules: Sequence[str]) -> None:
+    """Raises ``CommandError`` that names the ``modules`` that are not installed, and the command that installs them."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        raise CommandError(f"needs {', '.join(missing)}: pip install mannkern[{extra}]")
+        packages = (PACKAGES.get(module, module) for module in missing)
+        raise CommandError(f"needs {', '.join(missing)}: pip install {' '.join(packages)}")

@@ -36,8 +36,8 @@ class DrawingConfig(RunConfig):
         choices=SPLITS,
         only=OMNIGLOT,
     )
-    augment: bool = option(True, "shift and rotate training drawings at random (paper)")
-    rotate_classes: bool = option(True, "quarter turns of training classes are new classes (paper)")
+    augment: bool = option(True, "shift and rotate training drawings at random")
+    rotate_classes: bool = option(True, "quarter turns of training classes are new classes")
 
     GROUP: ClassVar[str] = "drawings"
 
@@ -112,7 +112,7 @@ def check_classes(classes: int) -> None:
 class CharacterConfig(DrawingConfig):
     """Settings of tasks whose episodes are made of drawn characters."""
 
-    classes: int = option(5, "classes in an episode (paper)")
+    classes: int = option(5, "classes in an episode")
 
     GROUP: ClassVar[str] = "episodes"
 

@@ -38,7 +38,7 @@ def plain_kind(
     tasks: Mapping[str, type[RunConfig]],
     open: Callable[[Any], MeasuredExperiment],
     *,
-    paper: str = "its author",
+    paper: str = "a task of your own",
     build: Callable[[Any], nn.Module] | None = None,
     predict: Callable[..., Any] | None = None,
 ) -> Kind:

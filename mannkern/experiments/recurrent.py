@@ -16,11 +16,13 @@ BASELINE = "lstm"
 class RecurrentConfig(RunConfig):
     """Settings of tasks that a core learns (``mannkern.models.cores``); ``model`` is the core's name."""
 
-    memory_slots: int = option(128, "slots N of the memory (paper)", only=with_memory)
+    memory_slots: int = option(128, "slots N of the memory", only=with_memory)
     memory_init: float | str = option(
-        1e-6, "initial memory: a number (1e-6: replications), uniform or learned", kind=number_or_name, only=with_memory
+        1e-6, "initial memory: a number, uniform or learned", kind=number_or_name, only=with_memory
     )
-    baseline: bool = option(False, "then train an LSTM alone on the same data, in RUN/lstm, and compare")
+    baseline: bool = option(
+        False, "then train an LSTM alone on the same data, in RUN/lstm, and compare", group=RunConfig.GROUP
+    )
 
     GROUP: ClassVar[str] = "the memory"
 

@@ -156,7 +156,7 @@ def _opened(path: Path) -> Any:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
-        raise ImportError("reading images needs Pillow: pip install mannkern[train]") from error
+        raise ImportError("reading images needs Pillow: pip install pillow") from error
     with refused(str(path), f"an image with 8 bits a channel and at most {MOST_PIXELS} pixels"):
         try:
             image = Image.open(io.BytesIO(_read(path)), formats=FORMATS)

@@ -65,7 +65,7 @@ def _image(path: Path, side: int) -> Tensor:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("reading images needs Pillow: pip install mannkern[train]") from error
+        raise ImportError("reading images needs Pillow: pip install pillow") from error
     content = read_regular_file(path, MOST_FILE_BYTES)
     with (
         refused(str(path), "an undamaged JPEG or PNG"),

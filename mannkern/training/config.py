@@ -19,9 +19,10 @@ RENAMED = {"memory": "model", "read_heads": "num_reads", "write_heads": "num_wri
 
 OPTIMIZERS = ("muon", "adam", "rmsprop")
 OPTIMIZER_HELP = (
-    "muon (steps of weight matrices and kernels orthogonalised, adam's for the rest), adam (replications) or rmsprop "
-    "(paper: decay 0.95, momentum 0.9)"
+    "muon (steps of weight matrices and kernels orthogonalised, adam's for the rest), adam, or rmsprop (decay 0.95, "
+    "momentum 0.9)"
 )
+MODEL_GROUP = "the model"  # a heading in --help
 MOST_THREADS = 1024  # a system that has no room for more would end the process
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "None": (type(None),)}
 
@@ -45,14 +46,16 @@ def option(
     kind: Callable[[str], Any] | None = None,
     choices: Names = (),
     only: Names = (),
+    group: str = "",
 ) -> Any:
     """A field of the settings that is also an option of the command line.
 
     about: what ``--help`` says; kind: reads the value from the command line, by default the type of ``default`` does
     choices: the values that it may have, by default any
     only: the models, or the tasks, that the setting applies to, by default all; it has no effect with the others
+    group: its heading in ``--help``, by default that of the most basic class that has the setting
     """
-    metadata = {"about": about, "kind": kind or type(default), "choices": choices, "only": only}
+    metadata = {"about": about, "kind": kind or type(default), "choices": choices, "only": only, "group": group}
     return field(default=default, metadata=metadata)
 
 
@@ -100,23 +103,23 @@ class RunConfig:
     """
 
     task: str = option("", "what to learn")
-    model: str = option("", "the model")
+    model: str = option("", "the model", group=MODEL_GROUP)
     backend: str | None = option(
         None, "backend of the memory operations (default: the fastest that this machine has)", kind=str
     )
     optimizer: str = option("adam", OPTIMIZER_HELP, choices=OPTIMIZERS)
     lr: float | None = option(
-        None, "learning rate (default: 1e-2 for muon; 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float
+        None, "learning rate (default: 1e-2 for muon, 1e-3 for adam, 1e-4 for rmsprop)", kind=float
     )
     lr_decay: str = option(
         "none",
-        "how the learning rate falls to 0 over --decay-steps (papers: none)",
+        "how the learning rate falls to 0 over --decay-steps",
         choices=("none", "linear", "cosine"),
     )
     decay_steps: int | None = option(
         None, "steps over which the learning rate falls; needs --lr-decay (default: --steps)", kind=int
     )
-    clip: float = option(10.0, "largest norm of the gradient (replications); 0: no limit (papers)")
+    clip: float = option(10.0, "largest norm of the gradient; 0: no limit")
     batch_size: int = option(16, "examples in a step")
     steps: int | None = option(None, "stop at this step", kind=int)
     minutes: float | None = option(

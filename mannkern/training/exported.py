@@ -120,4 +120,4 @@ def _package() -> Any:
     try:
         return importlib.import_module("safetensors.torch")  # an extra: mannkern itself needs torch alone
     except ImportError as error:
-        raise CommandError("a file of a trained model needs safetensors: pip install mannkern[load]") from error
+        raise CommandError("a file of a trained model needs safetensors: pip install safetensors") from error

@@ -41,4 +41,4 @@ def test_bash_completes(capsys: pytest.CaptureFixture[str], words: tuple[str, ..
 
 def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
-    assert refused(capsys, "completion bash") == "mannkern: needs shtab: pip install mannkern[terminal]"
+    assert refused(capsys, "completion bash") == "mannkern: needs shtab: pip install shtab"

@@ -1,6 +1,6 @@
 // The equations of LRUA on one episode: write weights, write, read and usage, and a step of them. Single operations,
-// the scan and MANN's episode share them. docs/equations.md defines them by these names; The first one,
-// least used, is in least_used.h.
+// the scan and MANN's episode share them. docs/equations.md defines them by these names. The first one, least
+// used, is in least_used.h.
 #pragma once
 
 #include "../../args/lrua.h"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
 from mannkern.tasks import AssociativeRecall, Copy, DynamicNGrams, PrioritySort, RepeatCopy, SequenceTask
-from mannkern.training.config import OPTIMIZERS, RunConfig, number_or_name, option
+from mannkern.training.config import MODEL_GROUP, OPTIMIZERS, RunConfig, number_or_name, option
 
 OPTIMIZER = "muon, adam, or rmsprop (paper: decay 0.95, momentum 0.9; centered, so that steps vanish with the gradient)"
 BATCH = "sequences in a step (paper: 1), all of one size that the seed and the step determine"
@@ -45,23 +45,30 @@ class AlgorithmicConfig(RecurrentConfig):
         only=with_memory,
     )
     hidden_size: int = option(None, "hidden units of the controller (paper)", kind=int, only=with_memory)
-    memory_width: int = option(20, "width W of a slot (paper)", only=with_memory)
-    num_reads: int = option(None, "read heads R (paper)", kind=int, only=with_memory)
-    num_writes: int = option(None, "write heads (paper)", kind=int, only=understanding("num_writes"))
+    memory_width: int = option(20, "width W of a slot (paper)", only=with_memory, group=RecurrentConfig.GROUP)
+    num_reads: int = option(None, "read heads R (paper)", kind=int, only=with_memory, group=RecurrentConfig.GROUP)
+    num_writes: int = option(
+        None, "write heads (paper)", kind=int, only=understanding("num_writes"), group=RecurrentConfig.GROUP
+    )
     shift_range: int = option(
-        1, "a head moves by at most so many slots in a step (paper)", only=understanding("shift_range")
+        1,
+        "a head moves by at most so many slots in a step (paper)",
+        only=understanding("shift_range"),
+        group=RecurrentConfig.GROUP,
     )
     initial_sharpness: float | None = option(
         None,
         "sharpness that heads start with, above 1 (default: 1.7, of a bias of 0)",
         kind=float,
         only=understanding("shift_range"),
+        group=RecurrentConfig.GROUP,
     )
     initial_gate: float | None = option(
         None,
         "part of a head's weights that content gives at first, between 0 and 1 (default: 0.5, of a bias of 0)",
         kind=float,
         only=understanding("shift_range"),
+        group=RecurrentConfig.GROUP,
     )
     lstm_size: int = option(256, "units in a layer of the baseline, an LSTM (paper)")
     lstm_layers: int = option(3, "layers of the baseline, an LSTM (paper)")
@@ -81,7 +88,7 @@ class AlgorithmicConfig(RecurrentConfig):
     log_every: int = option(100, "steps between lines of metrics.jsonl")
     validate_every: int = option(1000, "steps between validations")
 
-    GROUP: ClassVar[str] = "the model"
+    GROUP: ClassVar[str] = MODEL_GROUP
     FAMILY: ClassVar[str] = "ntm"
     RATES: ClassVar[dict[str, float]] = RunConfig.RATES | {"rmsprop": 1e-3}
     DEFAULT_STEPS: ClassVar[int] = 100_000
@@ -137,7 +144,7 @@ class MuonConfig(AlgorithmicConfig):
         kind=float,
     )
 
-    GROUP: ClassVar[str] = "how it is learned"
+    GROUP: ClassVar[str] = RunConfig.GROUP
     RATES: ClassVar[dict[str, float]] = RunConfig.RATES | {"muon": 2e-3}
 
 
@@ -154,7 +161,7 @@ class CopyConfig(MuonConfig):
     batch_size: int = option(64, BATCH)
     steps: int | None = option(3000, STEPS, kind=int)
 
-    GROUP: ClassVar[str] = "sizes of copy, and how it is learned"
+    GROUP: ClassVar[str] = "sizes of copy"
     NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
 
     def make_task(self) -> Copy:
@@ -174,7 +181,7 @@ class RepeatCopyConfig(MuonConfig):
     lstm_size: int = option(512, "units in a layer of the baseline, an LSTM (paper)")
     steps: int | None = option(12_000, STEPS, kind=int)
 
-    GROUP: ClassVar[str] = "sizes of repeat copy, and its baseline"
+    GROUP: ClassVar[str] = "sizes of repeat copy"
     NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
 
     def make_task(self) -> RepeatCopy:
@@ -210,7 +217,7 @@ class NGramsConfig(AlgorithmicConfig):
     lstm_size: int = option(128, "units in a layer of the baseline, an LSTM (paper)")
     steps: int | None = option(6000, STEPS, kind=int)
 
-    GROUP: ClassVar[str] = "sizes of the n-grams, and their baseline"
+    GROUP: ClassVar[str] = "sizes of the n-grams"
     NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(1, 100), "feedforward": Sizes(1, 100)}
 
     def make_task(self) -> DynamicNGrams:
@@ -228,7 +235,7 @@ class PrioritySortConfig(AlgorithmicConfig):
     lstm_size: int = option(128, "units in a layer of the baseline, an LSTM (paper)")
     steps: int | None = option(24_000, STEPS, kind=int)
 
-    GROUP: ClassVar[str] = "sizes of priority sort, and its baseline"
+    GROUP: ClassVar[str] = "sizes of priority sort"
     NTM: ClassVar[dict[str, Sizes]] = {"lstm": Sizes(5, 200), "feedforward": Sizes(8, 512)}
 
     def make_task(self) -> PrioritySort:

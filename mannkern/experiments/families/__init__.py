@@ -8,7 +8,7 @@ from mannkern.experiments.zero_shot.experiment import make_model
 
 KIND = Kind(
     tasks={"families-omniglot": FamiliesConfig, "families-glyphs": FamiliesConfig},
-    paper="no paper",
+    paper="a task of mannkern",
     measures="accuracy by family of tasks",
     open=FamiliesExperiment,
     evaluate=report.evaluate,

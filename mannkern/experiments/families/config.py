@@ -22,7 +22,7 @@ class FamiliesConfig(ZeroShotConfig):
     queries: int = option(1, "queries of each class in an episode of training")
     batch_size: int = option(8, "episodes of each family in a step")
 
-    GROUP: ClassVar[str] = "families and the model"
+    GROUP: ClassVar[str] = "families"
     COUNTS: ClassVar[tuple[str, ...]] = ("shots", *ZeroShotConfig.COUNTS)
 
     @property

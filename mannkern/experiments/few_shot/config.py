@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mannkern.experiments.characters import SIDE, CharacterConfig, check_classes
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
-from mannkern.training.config import OPTIMIZER_HELP, OPTIMIZERS, option
+from mannkern.training.config import MODEL_GROUP, OPTIMIZER_HELP, OPTIMIZERS, option
 
 # Strength of the attention by model. The meta-memory network learns its own.
 STRENGTH = {"matching": 10.0, "matching-fce": 10.0, "meta-networks": 1.0}
@@ -35,36 +35,44 @@ class FewShotConfig(CharacterConfig, MetaMemoryConfig):
     drawing_side: int = option(
         SIDE, "pixels along a side of a drawing (both papers: 28), from 16", only=("few-shot-omniglot",)
     )
-    width: int = option(64, "numbers in the embedding of a drawing, and filters of its convolutions (paper)")
+    width: int = option(
+        64, "numbers in the embedding of a drawing, and filters of its convolutions (paper)", group=MODEL_GROUP
+    )
     strength: float | None = option(
         None,
         "strength of the cosine attention (matching: 10, because it learns slowly with the paper's 1; meta-networks: "
         "the paper's 1; meta-memory learns it)",
         kind=float,
         only=tuple(STRENGTH),
+        group=MODEL_GROUP,
     )
     context_steps: int = option(
-        5, "times that a query reads the support set under full context", only=("matching-fce",)
+        5, "times that a query reads the support set under full context", only=("matching-fce",), group=MODEL_GROUP
     )
     blocks: int = option(
-        4, "convolutional blocks (authors: 5, whose pooling rounds up, at 28 pixels)", only=("meta-networks",)
+        4,
+        "convolutional blocks (authors: 5, whose pooling rounds up, at 28 pixels)",
+        only=("meta-networks",),
+        group=MODEL_GROUP,
     )
     augmented_blocks: int = option(
         0,
         "convolutional blocks with fast weights, from the last one back (authors: all; 0 learns most in a given time)",
         only=("meta-networks",),
+        group=MODEL_GROUP,
     )
     pairs: bool = option(
         False,
         "the embedding's loss is that of pairs of the support set (paper, for more than one shot), not cross entropy",
         only=("meta-networks",),
+        group=MODEL_GROUP,
     )
     optimizer: str = option("muon", OPTIMIZER_HELP, choices=OPTIMIZERS)
     batch_size: int = option(16, "episodes in a step")
     steps: int | None = option(None, "stop at this step (default: 10000; no limit if --minutes is given)", kind=int)
     validate_every: int = option(250, "steps between validations")
 
-    GROUP: ClassVar[str] = "support sets, queries and the model"
+    GROUP: ClassVar[str] = "support sets and queries"
     FAMILY: ClassVar[str] = "lrua"  # the family of cosine_read
     DEFAULT_STEPS: ClassVar[int] = 10_000
     COUNTS: ClassVar[tuple[str, ...]] = (

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from mannkern.experiments.characters import check_classes
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
 from mannkern.tasks.images import SIDE
-from mannkern.training.config import option
+from mannkern.training.config import MODEL_GROUP, option
 from mannkern.training.errors import CommandError
 
 
@@ -27,12 +27,14 @@ class FewShotImagesConfig(MetaMemoryConfig):
     queries: int = option(5, "queries of each class in an episode")
     side: int = option(SIDE, "pixels along a side that images are reduced to (papers), from 16")
     model: str = option("meta-memory", "the model", choices=META_MEMORY)
-    width: int = option(64, "numbers in the embedding of an image, and filters of its convolutions (paper)")
+    width: int = option(
+        64, "numbers in the embedding of an image, and filters of its convolutions (paper)", group=MODEL_GROUP
+    )
     batch_size: int = option(4, "episodes in a step")
     steps: int | None = option(None, "stop at this step (default: 20000; no limit if --minutes is given)", kind=int)
     validate_every: int = option(500, "steps between validations")
 
-    GROUP: ClassVar[str] = "support sets, queries and the model"
+    GROUP: ClassVar[str] = "support sets and queries"
     FAMILY: ClassVar[str] = "lrua"  # the family of cosine_read
     DEFAULT_STEPS: ClassVar[int] = 20_000
     COUNTS: ClassVar[tuple[str, ...]] = ("classes", "shots", "queries", "width", *MetaMemoryConfig.COUNTS)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import core_names, understanding, with_memory
 from mannkern.tasks import GaussianProcessSampler
-from mannkern.training.config import OPTIMIZER_HELP, OPTIMIZERS, RunConfig, option
+from mannkern.training.config import MODEL_GROUP, OPTIMIZER_HELP, OPTIMIZERS, RunConfig, option
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,27 @@ class GaussianProcessConfig(RecurrentConfig):
         "LSTM or a tanh layer",
         choices=core_names,
     )
-    controller: str = option("lstm", "controller of the memory", choices=("lstm", "feedforward"), only=with_memory)
-    hidden_size: int = option(200, "hidden units of the controller (paper)")
-    memory_width: int = option(40, "width W of a slot (paper)", only=with_memory)
-    num_reads: int = option(4, "read heads R (paper)", only=with_memory)
+    controller: str = option(
+        "lstm", "controller of the memory", choices=("lstm", "feedforward"), only=with_memory, group=MODEL_GROUP
+    )
+    hidden_size: int = option(200, "hidden units of the controller (paper)", group=MODEL_GROUP)
+    memory_width: int = option(40, "width W of a slot (paper)", only=with_memory, group=RecurrentConfig.GROUP)
+    num_reads: int = option(4, "read heads R (paper)", only=with_memory, group=RecurrentConfig.GROUP)
     key_strength: bool = option(
-        True, "learn how sharply a key addresses (paper: no)", only=understanding("key_strength")
+        True,
+        "learn how sharply a key addresses (paper: no)",
+        only=understanding("key_strength"),
+        group=RecurrentConfig.GROUP,
     )
     optimizer: str = option("muon", OPTIMIZER_HELP, choices=OPTIMIZERS)
     lr: float | None = option(
-        None, "learning rate (default: 2e-2 for muon; 1e-3 for adam, replications; 1e-4 for rmsprop, paper)", kind=float
+        None, "learning rate (default: 2e-2 for muon, 1e-3 for adam, 1e-4 for rmsprop)", kind=float
     )
     steps: int | None = option(None, "stop at this step (default: 20000; no limit if --minutes is given)", kind=int)
     log_every: int = option(100, "steps between lines of metrics.jsonl")
     validate_every: int = option(500, "steps between validations")
 
-    GROUP: ClassVar[str] = "functions and the model"
+    GROUP: ClassVar[str] = "functions"
     FAMILY: ClassVar[str] = "lrua"
     DEFAULT_STEPS: ClassVar[int] = 20_000
     RATES: ClassVar[dict[str, float]] = RunConfig.RATES | {"muon": 2e-2}

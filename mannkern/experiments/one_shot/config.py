@@ -11,7 +11,7 @@ from mannkern.experiments.characters import CharacterConfig, check_classes
 from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
 from mannkern.tasks.characters.pixels import IMAGE_SCALES
-from mannkern.training.config import OPTIMIZER_HELP, OPTIMIZERS, RunConfig, option
+from mannkern.training.config import MODEL_GROUP, OPTIMIZER_HELP, OPTIMIZERS, RunConfig, option
 
 PAPER: dict[str, Any] = {  # the supplement's settings, to the letter
     "augment_at": "original",
@@ -47,8 +47,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     recipe: str = option(
         "best",
-        "defaults of the other settings: those that beat the paper in replications, or the paper's own "
-        "(docs/results.md has the runs that are done)",
+        "which defaults the other settings have: mannkern's own, which learn soonest (best), or those of the paper's "
+        "supplement (paper)",
         choices=("best", "paper"),
     )
     length: int = option(None, "time steps of an episode (paper, for 5 classes; 10 for each class)", kind=int)
@@ -57,7 +57,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     shots: int | None = option(
         None,
-        "N-way K-shot episodes as in the homework of CS330: so many drawings of each class with their labels, then a "
+        "N-way K-shot episodes: so many drawings of each class with their labels, then a "
         "query of each, which alone are to be answered; it sets --length (default: the paper's form)",
         kind=int,
     )
@@ -92,6 +92,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         "do not wipe the memory between episodes: each starts with the memory that the one before it left, and with a "
         "new controller's state (paper, figure 3: 10 classes in 75 steps)",
         only=with_memory,
+        group=RecurrentConfig.GROUP,
     )
     model: str = option(
         "mann",
@@ -104,57 +105,72 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         "controller of the memory (paper: lstm is the better one)",
         choices=("lstm", "feedforward"),
         only=with_memory,
+        group=MODEL_GROUP,
     )
-    hidden_size: int = option(200, "hidden units of the controller (paper)")
-    memory_width: int = option(40, "width W of a slot (paper)", only=with_memory)
-    num_reads: int = option(4, "read heads R (paper)", only=with_memory)
+    hidden_size: int = option(200, "hidden units of the controller (paper)", group=MODEL_GROUP)
+    memory_width: int = option(40, "width W of a slot (paper)", only=with_memory, group=RecurrentConfig.GROUP)
+    num_reads: int = option(4, "read heads R (paper)", only=with_memory, group=RecurrentConfig.GROUP)
     least_used: str = option(
         "shared",
         "one set of least-used slots for all heads (paper) or one slot for each head (replications)",
         choices=("shared", "per_head"),
         only=understanding("least_used"),
+        group=RecurrentConfig.GROUP,
     )
     num_least_used: int | None = option(
         2,
         "least-used slots of a step (paper: one for each read, which are 200 in an episode for 128 slots)",
         kind=int,
         only=understanding("num_least_used"),
+        group=RecurrentConfig.GROUP,
     )
-    decay: float = option(0.99, "decay of usage (paper; replications use 0.95)", only=understanding("decay"))
+    decay: float = option(
+        0.99, "decay of usage (paper; replications use 0.95)", only=understanding("decay"), group=RecurrentConfig.GROUP
+    )
     key_strength: bool = option(
         True,
         "learn how sharply a key addresses (paper: no; many replications: yes)",
         only=understanding("key_strength"),
+        group=RecurrentConfig.GROUP,
     )
     initial_strength: float | None = option(
         None,
         "strength that keys start with, above 1; needs --key-strength (default: 1.7, of a bias of 0)",
         kind=float,
         only=understanding("key_strength"),
+        group=RecurrentConfig.GROUP,
     )
     write: str = option(
         "add",
         "what a head writes: a vector of its own (add) or its key (paper)",
         choices=("add", "key"),
         only=understanding("write"),
+        group=RecurrentConfig.GROUP,
     )
     input_smoothness: float = option(
         1.5,
         "initial weights for images are smoothed by a Gaussian of this standard deviation, in pixels; 0: each weight "
         "is drawn for itself (papers)",
+        group=MODEL_GROUP,
     )
-    input_gain: float = option(2.0, "factor of the initial weights for images and labels (papers: 1)")
+    input_gain: float = option(
+        2.0, "factor of the initial weights for images and labels (papers: 1)", group=MODEL_GROUP
+    )
     feed_reads: bool = option(
         True,
         "the controller sees what was read in the step before (paper); else only the answer does",
         only=with_memory,
+        group=RecurrentConfig.GROUP,
     )
     loss: str = option(
-        "mean", "cross entropy of an episode: its mean over the steps, or their sum (paper)", choices=("mean", "sum")
+        "mean",
+        "cross entropy of an episode: its mean over the steps, or their sum (paper)",
+        choices=("mean", "sum"),
+        group=RunConfig.GROUP,
     )
     optimizer: str = option("muon", OPTIMIZER_HELP, choices=OPTIMIZERS)
     batch_size: int = option(16, "episodes in a step (paper)")
-    validation_episodes: int = option(100, "episodes of a validation")
+    validation_episodes: int = option(100, "episodes of a validation", group=RunConfig.GROUP)
     steps: int | None = option(
         None,
         "stop at this step (default: 6250, the paper's 100,000 episodes of 16 a step; no limit if --minutes is given)",
@@ -166,9 +182,10 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         "stop when a validation has so much accuracy at the 10th presentation of unseen classes, such as 0.9, or at "
         "the last one that episodes have; with --shots at the queries",
         kind=float,
+        group=RunConfig.GROUP,
     )
 
-    GROUP: ClassVar[str] = "episodes and the model"
+    GROUP: ClassVar[str] = CharacterConfig.GROUP
     FAMILY: ClassVar[str] = "lrua"
     EARLIER: ClassVar[dict[str, Any]] = {
         "balanced": True,

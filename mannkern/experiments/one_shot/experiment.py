@@ -1,4 +1,4 @@
-"""One-shot classification of characters: its data, its loss, and its accuracy by instance."""
+"""One-shot classification of characters: its data, its loss, and its accuracy by presentation."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def make_model(config: OneShotConfig) -> EpisodeClassifier:
 
 
 class OneShotExperiment:
-    """One-shot classification: cross entropy over all answers that are due, accuracy by the instance of a class.
+    """One-shot classification: cross entropy over all answers that are due, accuracy by the presentation of a class.
 
     Under a curriculum, validation keeps the number of classes that training begins with, so that its numbers compare.
     """

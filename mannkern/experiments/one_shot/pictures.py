@@ -1,4 +1,4 @@
-"""The pictures of a one-shot run: its learning curve, its accuracy by instance, and its memory in one episode."""
+"""The pictures of a one-shot run: its learning curve, its accuracy by presentation, and its memory in one episode."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def draw_all(results: Sequence[Evaluation]) -> list[Path]:
 
 
 def learning_curve(result: Evaluation, name: str) -> Figure:
-    """Loss and accuracy by instance on unseen classes, against episodes of training."""
+    """Loss and accuracy by presentation on unseen classes, against episodes of training."""
     lines = read_metrics(result.run)
     training = [line for line in lines if line["kind"] == "train"]
     validation = [line for line in lines if line["kind"] == "validation"]
@@ -106,7 +106,7 @@ def learning_curve(result: Evaluation, name: str) -> Figure:
 
 def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
     """Accuracy against the presentation of a class, with a curve for each run; bands are 95% intervals."""
-    figure, (axes,) = panels_of("Accuracy by instance", 1, (9.5, 5.0))
+    figure, (axes,) = panels_of("Accuracy by presentation", 1, (9.5, 5.0))
     for place, (name, result) in enumerate(zip(run_names(results), results, strict=True)):
         colour = run_colour(place)
         for scores, style, classes in ((result.unseen, "-", "unseen classes"), (result.seen, "--", "training classes")):
@@ -118,7 +118,7 @@ def accuracy_by_instance(results: Sequence[Evaluation]) -> Figure:
 
 def accuracy_of_rows(config: OneShotConfig, scores: Mapping[str, Scores], learned: Collection[str]) -> Figure:
     """Accuracy against the presentation of a class, a line for each model, dark and broken if not in ``learned``."""
-    figure, (axes,) = panels_of("Accuracy by instance, unseen classes", 1, (9.5, 5.0))
+    figure, (axes,) = panels_of("Accuracy by presentation, unseen classes", 1, (9.5, 5.0))
     colours, others = cycle(RUN_COLOURS), cycle(("--", ":"))
     for name, row in scores.items():
         if name in learned:

@@ -1,4 +1,4 @@
-"""The report on one-shot classification: accuracy by instance on fresh episodes, as in Table 1 of the paper."""
+"""The report on one-shot classification: accuracy by presentation on fresh episodes, as in Table 1 of the paper."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
-from mannkern.training.config import option
+from mannkern.training.config import MODEL_GROUP, option
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,9 @@ class SinusoidConfig(MetaMemoryConfig):
     model: str = option("meta-memory", "the model", choices=META_MEMORY)
     shots: int = option(10, "points of a sinusoid that the network sees (paper: 5 and 10)")
     queries: int = option(10, "points of a sinusoid that it has to answer in training")
-    width: int = option(40, "numbers in the embedding of x, and units of its other layer (paper: 2 layers of 40)")
+    width: int = option(
+        40, "numbers in the embedding of x, and units of its other layer (paper: 2 layers of 40)", group=MODEL_GROUP
+    )
     hidden_size: int = option(40, "hidden units of each layer of reasoning (paper)")
     layers: int = option(2, "layers of reasoning (paper)")
     inner_steps: int = option(5, "gradient steps on the support set; 0: memory alone")
@@ -27,7 +29,7 @@ class SinusoidConfig(MetaMemoryConfig):
     log_every: int = option(100, "steps between lines of metrics.jsonl")
     validate_every: int = option(500, "steps between validations")
 
-    GROUP: ClassVar[str] = "sinusoids and the model"
+    GROUP: ClassVar[str] = "sinusoids"
     FAMILY: ClassVar[str] = "lrua"  # the family of cosine_read
     DEFAULT_STEPS: ClassVar[int] = 20_000
 

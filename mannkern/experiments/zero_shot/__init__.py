@@ -7,7 +7,7 @@ from mannkern.experiments.zero_shot.experiment import ZeroShotExperiment, make_m
 
 KIND = Kind(
     tasks={"zero-shot-omniglot": ZeroShotConfig, "zero-shot-glyphs": ZeroShotConfig},
-    paper="no paper",
+    paper="a task of mannkern",
     measures="accuracy on queries of described classes",
     open=ZeroShotExperiment,
     evaluate=report.evaluate,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from mannkern.experiments.characters import CharacterConfig
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
-from mannkern.training.config import OPTIMIZER_HELP, OPTIMIZERS, option
+from mannkern.training.config import MODEL_GROUP, OPTIMIZER_HELP, OPTIMIZERS, option
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class ZeroShotConfig(CharacterConfig, MetaMemoryConfig):
         only=("zero-shot-omniglot", "families-omniglot"),
     )
     queries: int = option(5, "queries of each class in an episode")
-    width: int = option(64, "numbers in the embedding of a drawing or a description")
+    width: int = option(64, "numbers in the embedding of a drawing or a description", group=MODEL_GROUP)
     optimizer: str = option("muon", OPTIMIZER_HELP, choices=OPTIMIZERS)
     batch_size: int = option(16, "episodes in a step")
     steps: int | None = option(None, "stop at this step (default: 4000; no limit if --minutes is given)", kind=int)
     validate_every: int = option(250, "steps between validations")
 
-    GROUP: ClassVar[str] = "descriptions, queries and the model"
+    GROUP: ClassVar[str] = "descriptions and queries"
     FAMILY: ClassVar[str] = "lrua"  # the family of cosine_read
     DEFAULT_STEPS: ClassVar[int] = 4000
     COUNTS: ClassVar[tuple[str, ...]] = ("classes", "queries", "width", *MetaMemoryConfig.COUNTS)

@@ -54,9 +54,8 @@ class EpisodeSampler(CharacterSampler):
     length:   T, a multiple of C, default 50: ten drawings of each of five classes, as in the replications
     balanced: False shows T random different drawings of the C classes instead, as the paper does; T may be any number
               up to that of their drawings, such as the paper's 100 drawings of 15 classes
-    queries_last: True gives N-way K-shot episodes as in the homework of Stanford's course CS330: first K = T / C - 1
-              drawings of each class in shuffled order, each with its label at the same step, then one query of each, in
-              shuffled order and without label
+    queries_last: True gives N-way K-shot episodes: first K = T / C - 1 drawings of each class in shuffled order, each
+              with its label at the same step, then one query of each, in shuffled order and without label
     labels:   the form of the labels, default one-hot
     image_scale: "255" (default) keeps thin strokes pale; "maximum" divides each drawing by its darkest pixel, as the
               replications do, so that every drawing has a pixel of 1. A drawing without ink stays 0

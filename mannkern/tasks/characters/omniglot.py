@@ -153,7 +153,7 @@ def _decode_drawing(where: str, content: bytes) -> Tensor:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("reading Omniglot needs Pillow: pip install mannkern[train]") from error
+        raise ImportError("reading Omniglot needs Pillow: pip install pillow") from error
     need = f"a PNG of {_SIDE} x {_SIDE} pixels of 1 bit"
     with refused(where, need), Image.open(io.BytesIO(content), formats=["PNG"]) as image:
         if image.size != (_SIDE, _SIDE) or image.mode != "1":
