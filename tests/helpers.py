@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mannkern.backends import BACKENDS, REFERENCE, native, why_not
+from mannkern.backends import BACKENDS, REFERENCE, cuda, native, why_not
 from mannkern.memories import registry
 from mannkern.memories.cases import SHAPES, SMALL, Case, Shape, Tensors, arguments, cotangents, run_case
 from mannkern.verification.accuracy import Error, convert, errors, evaluate, measure, relative_errors, same
@@ -39,6 +39,7 @@ __all__ = [
     "on_kernels",
     "operations",
     "pairs",
+    "pretend_gpu",
     "relative_errors",
     "run_case",
     "same",
@@ -178,3 +179,11 @@ def strided(x: Tensor) -> Tensor:
     view = buffer[tuple(slice(1, None, 2) for _ in dimensions)].permute(*dimensions)
     view.copy_(x)
     return view
+
+
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] = (9, 0)) -> None:
+    """The CUDA library seems to be loaded, and the current device to be a GPU of this compute capability."""
+    monkeypatch.setattr(native, "cuda_reason", "")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    monkeypatch.setattr(cuda, "_capabilities", {})

@@ -26,7 +26,7 @@ class Gpu {
   }
   template <class Op>
   void launch_clusters(const char* name, void (*kernel)(Op), int clusters, int blocks, int threads, int64_t bytes,
-                       const Op& op) {
+                       int64_t most, const Op& op) {
     cudaLaunchAttribute attribute = {};
     attribute.id = cudaLaunchAttributeClusterDimension;
     attribute.val.clusterDim.x = blocks, attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
@@ -34,13 +34,14 @@ class Gpu {
     config.gridDim = dim3(clusters * blocks), config.blockDim = dim3(threads);
     config.dynamicSmemBytes = size_t(bytes), config.stream = stream_;
     config.attrs = &attribute, config.numAttrs = 1;
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)), name);
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(most)), name);
     check(cudaLaunchKernelEx(&config, kernel, op), name);
   }
   // Lets blocks of a kernel have this much shared memory, and as many of them on a multiprocessor as fit its whole.
+  // That is a property of the kernel, which calls of other threads share, so `most` is the same for every call.
   template <class... Parameters>
-  void reserve(const char* name, void (*kernel)(Parameters...), int64_t bytes) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)), name);
+  void reserve(const char* name, void (*kernel)(Parameters...), int64_t most) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(most)), name);
     const auto carveout = cudaFuncAttributePreferredSharedMemoryCarveout;
     check(cudaFuncSetAttribute(kernel, carveout, cudaSharedmemCarveoutMaxShared), name);
   }

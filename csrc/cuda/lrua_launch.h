@@ -1,5 +1,5 @@
 // Which kernel an operation of LRUA launches, with how much shared memory. A Gpu is as in launch.h, and has
-//   reserve(name, kernel, bytes of shared memory of a block)
+//   reserve(name, kernel, the most bytes of shared memory that a block of any call has)
 //   at_once(name, kernel, threads, bytes of shared memory)   how many such blocks run side by side
 #pragma once
 
@@ -20,7 +20,7 @@ inline bool step_takes(const Shape& s) {
 
 template <class Gpu, class Op>
 void launch_step(Gpu& gpu, const char* name, void (*kernel)(Op), int64_t B, int warps, int64_t bytes, const Op& op) {
-  gpu.reserve(name, kernel, bytes);
+  gpu.reserve(name, kernel, kStepBytes);
   gpu.launch(name, kernel, int(B), warps * kLanes, bytes, op);
 }
 template <int R, int kN, int kW, class Gpu>
@@ -46,7 +46,7 @@ void launch_step(Gpu& gpu, int64_t B, const LRUAScanCosinesBackward<float>& op) 
   const auto kernel = lrua_scan_backward_kernel<R, kN, kW>;
   const char* name = "lrua_scan_backward";
   const int threads = shared.sizes.warps() * kLanes;
-  gpu.reserve(name, kernel, shared.bytes());
+  gpu.reserve(name, kernel, kStepBytes);
   const int blocks = least(B, gpu.at_once(name, kernel, threads, shared.bytes()));
   const int64_t numbers = int64_t(op.shape.W) * kOwn<kN> * threads;  // of a memory
   auto* scratch = gpu.template workspace<float>(blocks * (op.checkpoint_every - 1) * numbers);

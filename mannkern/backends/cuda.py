@@ -11,17 +11,33 @@ import torch
 from mannkern.backends import native, triton
 from mannkern.backends.backend import Backend, FusedEpisode, Sizes
 
+_LEAST = (8, 0)  # setup.py compiles for no older GPU, and the kernels need its asynchronous copies
 _MOST_SLOTS = 65_536
 _MOST_EPISODE_SLOTS = 1024  # of an NTM's episode as one operation, in float32
 _MOST_NUMBERS = 10_240  # of an episode's memory in shared memory, beside its gradient
 
 
+_capabilities: dict[int, tuple[int, int]] = {}  # of the GPUs that were asked, by their index
+
+
 def _why_not(device_type: str, sizes: Sizes) -> str:
     if device_type != "cuda":
         return f"backend 'cuda' runs on a GPU, not on {device_type!r}"
-    if native.cuda_reason:
-        return native.cuda_reason
+    reason = native.cuda_reason or _why_not_gpu()
+    if reason:
+        return reason
     return "" if sizes.N <= _MOST_SLOTS else f"N = {sizes.N}, the CUDA kernels take up to {_MOST_SLOTS:,}"
+
+
+@torch.compiler.assume_constant_result
+def _why_not_gpu() -> str:
+    index = torch.cuda.current_device()
+    if index not in _capabilities:
+        _capabilities[index] = torch.cuda.get_device_capability(index)
+    (major, minor), least = _capabilities[index], ".".join(map(str, _LEAST))
+    if (major, minor) >= _LEAST:
+        return ""
+    return f"the CUDA kernels take GPUs of compute capability {least} and above, not {major}.{minor}"
 
 
 def _why_not_step(sizes: Sizes, dtype: torch.dtype, operation: str = "lrua_step") -> str:

@@ -21,10 +21,12 @@ from torch import Tensor
 CAPACITY = 8
 MOST_BYTES = 1 << 30  # of inputs: a larger call does not wait for its launches, and a graph would keep its memory
 
+NEVER = "never"  # in place of a graph: its capture ran out of memory
+
 Results = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # and scratch memory
 Operation = Callable[..., Results]
 _lock = threading.Lock()
-_graphs: OrderedDict[Any, Graph | None] = OrderedDict()
+_graphs: OrderedDict[Any, Graph | str | None] = OrderedDict()
 
 
 class Graph:
@@ -79,15 +81,35 @@ def replay(operation: Operation, tensors: tuple[Tensor | None, ...], options: tu
         with _lock:
             known, graph = key in _graphs, _graphs.pop(key, None)
             if known and graph is None:
-                graph = Graph(operation, tensors, options)
+                graph = _capture(operation, tensors, options)
             _graphs[key] = graph
             while len(_graphs) > CAPACITY:
-                _, oldest = _graphs.popitem(last=False)
-                if oldest is not None:
-                    oldest.done.synchronize()
-            if graph is not None:
+                _forget_oldest()
+            if graph is not None and not isinstance(graph, str):
                 return graph(tensors)
         return operation(*tensors, *options)[0]
+
+
+def _capture(operation: Operation, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Graph | str:
+    """A new graph, or ``NEVER`` where a capture has too little memory; then no graph keeps any.
+
+    During a capture PyTorch does not give back what it holds and does not use, so one may fail where a call would not.
+    """
+    try:
+        return Graph(operation, tensors, options)
+    except RuntimeError as error:  # of the end of a capture too, which out of memory is not valid
+        if not isinstance(error, torch.OutOfMemoryError) and not isinstance(error.__context__, torch.OutOfMemoryError):
+            raise
+    while _graphs:
+        _forget_oldest()
+    torch.cuda.empty_cache()
+    return NEVER
+
+
+def _forget_oldest() -> None:
+    _, oldest = _graphs.popitem(last=False)
+    if oldest is not None and not isinstance(oldest, str):
+        oldest.done.synchronize()
 
 
 def _bytes(tensors: tuple[Tensor | None, ...]) -> int:
@@ -110,4 +132,6 @@ def _key(
     operation: Operation, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...], device: torch.device
 ) -> Any:
     shapes = tuple(None if x is None else (x.shape, x.dtype) for x in tensors)
-    return operation, device, shapes, options, torch.backends.cuda.matmul.fp32_precision
+    # tensors of inference mode can be written to in no other
+    modes = torch.backends.cuda.matmul.fp32_precision, torch.is_inference_mode_enabled()
+    return operation, device, shapes, options, *modes

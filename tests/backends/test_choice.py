@@ -13,7 +13,7 @@ from mannkern import functional
 from mannkern.backends import BACKENDS, REFERENCE, Backend, choose, native, why_not
 from mannkern.memories.lrua import functional as lrua
 from mannkern.memories.ntm import functional as ntm
-from tests.helpers import CASES, EVERY_CASE, MISSING, SMALL, arguments, operations, run_case
+from tests.helpers import CASES, EVERY_CASE, MISSING, SMALL, arguments, operations, pretend_gpu, run_case
 
 
 def test_example() -> None:
@@ -152,7 +152,7 @@ def test_backend_info() -> None:
 def test_backend_info_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """LRUA's step and scan at the paper's size run on the CUDA kernels, its other operations on Triton's."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(native, "cuda_reason", "")
+    pretend_gpu(monkeypatch)
     used = mannkern.backend_info().used["cuda"]
     assert used["lrua_step"] == used["lrua_scan"] == used["ntm_write"] == "cuda"
     assert used["cosine_read"] == "triton"

@@ -12,7 +12,7 @@ import mannkern
 from mannkern import functional
 from mannkern.backends import BACKENDS, choice, choose, native, triton
 from mannkern.memories import registry
-from tests.helpers import CASES, MISSING, SMALL, Shape, arguments, assert_same, run_case
+from tests.helpers import CASES, MISSING, SMALL, Shape, arguments, assert_same, pretend_gpu, run_case
 
 
 def test_example() -> None:
@@ -142,7 +142,7 @@ def test_cuda_on_another_device(name: str) -> None:
 def test_auto_on_a_gpu_by_family(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each family has its own kernels on a GPU, and falls back independently of the other."""
     gpu = torch.device("cuda")
-    monkeypatch.setattr(native, "cuda_reason", "")
+    pretend_gpu(monkeypatch)
     assert name_of("ntm", None, gpu) == "cuda"
     assert name_of("ntm", None, gpu, 65_536, 9, 9) == "cuda"
     with pytest.warns(UserWarning, match="on the reference on 'cuda': N = 65537, the CUDA kernels take up to 65,536"):
@@ -157,11 +157,24 @@ def test_auto_on_a_gpu_by_family(monkeypatch: pytest.MonkeyPatch) -> None:
         name_of("ntm", "cuda", gpu)
 
 
+def test_a_gpu_that_the_kernels_were_not_compiled_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a T4: ``auto`` falls back, a request says why it cannot be met, and torch.compile can trace both."""
+    pretend_gpu(monkeypatch, (7, 5))
+    gpu, reason = torch.device("cuda"), "the CUDA kernels take GPUs of compute capability 8.0 and above, not 7.5"
+    assert choose("lrua", None, gpu, 128, 40, 4, "lrua_step").name == "triton"
+    with pytest.warns(UserWarning, match=f"on the reference on 'cuda': {reason}"):
+        assert name_of("ntm", None, gpu) == "reference"
+    with pytest.raises(RuntimeError, match=f"^backend: got 'cuda', need another: {reason}$"):
+        name_of("ntm", "cuda", gpu)
+    compiled = torch.compile(lambda x: x + len(name_of("ntm", None, gpu)), backend="eager", fullgraph=True)
+    assert compiled(torch.zeros(1)).item() == len("reference")
+
+
 @pytest.mark.parametrize("step", ["lrua_step", "lrua_scan"])
 def test_auto_takes_one_operation_of_another_backend(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """LRUA's step and scan have CUDA kernels, for some sizes in float32; all else of the family stays with Triton."""
     gpu = torch.device("cuda")
-    monkeypatch.setattr(native, "cuda_reason", "")
+    pretend_gpu(monkeypatch)
     for sizes in ((128, 40, 4), (256, 40, 1), (1, 4, 3), (80, 104, 2)):
         assert choose("lrua", None, gpu, *sizes, step).name == "cuda"
         assert choose("lrua", "cuda", gpu, *sizes, step).name == "cuda"

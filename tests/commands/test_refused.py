@@ -154,7 +154,8 @@ def test_missing_packages_are_named_with_their_cure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = options.importlib.util.find_spec
-    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None if name in ("tqdm", "PIL") else find(name))
+    gone = ("tqdm", "PIL")
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None if name in gone else find(name))
     assert "needs tqdm, PIL: pip install tqdm pillow" in refused(capsys, "train --run", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -48,7 +48,9 @@ struct Emulated {
   std::vector<std::vector<float>> held;
 
   template <class Kernel>
-  void reserve(const char*, Kernel*, int64_t) {}
+  void reserve(const char* name, Kernel*, int64_t bytes) {
+    if (bytes != kStepBytes) emulator::fail(name);  // less would take from what another thread has reserved
+  }
   template <class Kernel>
   int64_t at_once(const char*, Kernel*, int, int64_t) {
     return kAtOnce;

@@ -9,8 +9,8 @@ namespace {
 struct Emulated {
   template <class Kernel, class Op>
   void launch_clusters(const char* name, Kernel* kernel, int clusters, int blocks, int threads, int64_t bytes,
-                       const Op& op) {
-    if (bytes > mannkern::kMostShared || clusters < 1) emulator::fail(name);
+                       int64_t most, const Op& op) {
+    if (bytes > most || most != mannkern::kMostShared || clusters < 1) emulator::fail(name);
     gridDim.x = unsigned(clusters * blocks);
     blockDim.x = unsigned(threads);
     emulator::body = [&] { kernel(op); };

@@ -22,6 +22,7 @@ from mannkern.training.runtime import (
     usable_device,
     use_threads,
 )
+from tests.helpers import pretend_gpu
 
 CPU = torch.device("cpu")
 COSINE = [1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0]
@@ -84,9 +85,8 @@ def test_a_device_that_does_not_work_is_named(device: str, backend: str | None) 
 def test_a_backend_that_has_the_episode_alone_may_train_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """``cuda`` has none of LRUA's other operations, and takes the sizes that its kernel takes."""
     asked = []
-    monkeypatch.setattr(native, "cuda_reason", "")
+    pretend_gpu(monkeypatch)
     monkeypatch.setattr(native, "persistent_why_not", lambda device, *sizes: asked.append(sizes) or "")
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch, "empty", lambda *args, **options: None)
     device = usable_device(OneShotConfig(device="cuda", backend="cuda", hidden_size=100))
     assert (device.type, asked) == ("cuda", [(100, 128, 40, 4)])

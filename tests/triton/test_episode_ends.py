@@ -53,6 +53,16 @@ def test_equals_runs_apart(module: type[Sequence], controller: str, kind: str, T
 
 
 @BOTH
+@KINDS
+def test_a_reset_whose_steps_lie_side_by_side(module: type[Sequence], kind: str) -> None:
+    """As a module with the batch first passes it on: the transpose of (B, T)."""
+    model = on_gpu(module)
+    input, state = episode(model, 5, B=7)
+    given = {name: x.t().contiguous().t() if x.dim() == 2 else x for name, x in ends(kind, 5).items()}
+    check(model, input, state, **given)
+
+
+@BOTH
 def test_long_episodes(module: type[Sequence]) -> None:
     """Three segments and a shorter last one are computed again; an episode ends within the second."""
     model = on_gpu(module, memory_init="learned")

@@ -150,6 +150,49 @@ def test_the_trees_of_this_torch_say_whether_they_warm_up() -> None:
     assert not graph._warms_up(torch.device("cuda", 0))
 
 
+def test_a_graph_of_inference_mode_is_its_own(device: Device) -> None:
+    """Its tensors cannot be written to elsewhere."""
+    with torch.inference_mode():
+        for _ in range(2):
+            graph.replay(double, (tensor(1), None), (2.0,))
+    with torch.no_grad():
+        for x in (3, 4, 5):
+            assert graph.replay(double, (tensor(x), None), (2.0,))[0].item() == 2 * x
+    assert device.log.count("capture") == 2
+
+
+def test_a_capture_without_memory(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call runs without a graph then, now and later, and the other graphs give their memory back."""
+    for _ in range(2):
+        graph.replay(double, (tensor(1, 2), None), (2.0,))
+    released: list[None] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: released.append(None))
+    monkeypatch.setattr(graph, "Graph", runs_out)
+    for x in (3, 4, 5, 6):
+        assert graph.replay(double, (tensor(x), None), (2.0,))[0].item() == 2 * x
+    assert device.log.count("capture") == 1
+    assert device.log.count("synchronize") == len(released) == 1
+    assert [kept for kept in graph._graphs.values() if kept is not None and kept is not graph.NEVER] == []
+
+
+def runs_out(*_: Any) -> None:
+    """As where the capture that was begun cannot be ended either."""
+    try:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    finally:
+        raise RuntimeError("the capture is not valid")
+
+
+def test_a_capture_that_fails_otherwise(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(graph, "Graph", fails)
+    graph.replay(double, (tensor(1), None), (2.0,))
+    with pytest.raises(RuntimeError, match="a defect"):
+        graph.replay(double, (tensor(1), None), (2.0,))
+
+
 def test_no_episodes(device: Device) -> None:
     for _ in range(3):
         graph.replay(double, (tensor(), None), (2.0,))

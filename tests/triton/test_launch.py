@@ -14,7 +14,7 @@ from torch import Tensor
 
 import mannkern
 from mannkern.memories.lrua.ops import scan as operation
-from mannkern.triton.launch import common, least_used, scan, step, write_usage
+from mannkern.triton.launch import common, least_used, plan, scan, step, write_usage
 from tests.helpers import (
     CASES,
     MAIN_CASES,
@@ -185,3 +185,20 @@ def test_half_precision_memory() -> None:
     assert got["memory"].dtype == torch.float32
     assert {got[f"grad {name}"].dtype for name in half if name != "reset"} == {torch.bfloat16}
     torch.testing.assert_close(got["memory"], run_case(case, half, "reference")["memory"])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "D", "most"),
+    [(torch.float32, 8, 2_097_120), (torch.float64, 8, 1_048_560), (torch.float32, 512, 1_048_575)],
+)
+def test_too_many_episodes_for_a_grid_or_for_offsets(dtype: torch.dtype, D: int, most: int) -> None:
+    """65,535 blocks of 32 or 16 episodes, or 2^31 - 1 numbers of the 4 x 512 gates."""
+
+    def sizes(B: int) -> plan.Sizes:
+        weights = torch.empty(12, D, device="meta"), torch.empty(4 * D, D + 4, device="meta")
+        memory = torch.empty(B, 6, 4, dtype=dtype, device="meta")
+        return plan.sizes(1, *weights, torch.empty(B, D, device="meta"), memory, D + 4)
+
+    assert most == sizes(most).B
+    with pytest.raises(ValueError, match=f"^input: got {most + 1:,} episodes, .* take up to {most:,}; split the batch"):
+        sizes(most + 1)

@@ -24,6 +24,13 @@ def test_example_of_usage() -> None:
     assert functional.usage_update(usage, reads, writes, 0.5, backend="triton").tolist() == [[3.5, 1.5]]
 
 
+def test_gradients_of_usage_lie_as_torch_compile_expects() -> None:
+    """Contiguous, as its fake says, also where the gradient that came in is not."""
+    grad = torch.rand(3, 2).t()
+    for x in torch.ops.mannkern.usage_update_backward.recompute(grad, 2, 0.9):
+        assert x.is_contiguous()
+
+
 @pytest.mark.parametrize("slot", [0, 2])
 def test_no_gradient_passes_the_reset(slot: int) -> None:
     """The slot that is set to zero gets gradient 0, the others the gradient of the written memory."""

@@ -10,7 +10,7 @@ from mannkern.experiments.one_shot.prediction import predict
 KIND = Kind(
     tasks={"omniglot": OneShotConfig, "glyphs": OneShotConfig, "images": ImagesConfig},
     paper="Santoro et al. 2016",
-    measures="accuracy by presentation on classes never seen in training, after a curriculum by the number of classes too",
+    measures="accuracy by presentation on classes never seen in training; after a curriculum by number of classes too",
     open=OneShotExperiment,
     evaluate=report.evaluate,
     table=report.table,

@@ -85,12 +85,15 @@ def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
 
 
 def _phases(lengths: Maybe, reset: Maybe, T: int) -> Maybe:
-    """The phase (T, B), int32, of each step of an episode: ANEW, ENDED or 0; None without lengths and resets."""
+    """The phase (T, B), int32, of each step of an episode: ANEW, ENDED or 0; None without lengths and resets.
+
+    It is contiguous, as the kernels read it, also where ``reset`` is the transpose of (B, T).
+    """
+    anew = None if reset is None else reset.contiguous().to(torch.int32) * ANEW
     if lengths is None:
-        return None if reset is None else reset.to(torch.int32) * ANEW
+        return anew
     ended = torch.arange(T, device=lengths.device).unsqueeze(1) >= lengths
-    anew = 0 if reset is None else reset.to(torch.int32) * ANEW
-    return torch.where(ended, ENDED, anew).to(torch.int32)
+    return torch.where(ended, ENDED, 0 if anew is None else anew).to(torch.int32)
 
 
 def _running(input: Tensor, lengths: Maybe) -> Tensor:

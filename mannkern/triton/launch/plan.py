@@ -10,6 +10,7 @@ from torch import Tensor
 from mannkern.triton.launch.common import Maybe, memory_constants, num_ranked_slots, triton_dtype
 from mannkern.triton.tiling import SCAN_ELEMENTS_PER_THREAD, memory_blocks, product_blocks
 
+MOST_BLOCKS = 65_535  # of episodes, in the second dimension of a grid
 PRECISION = "ieee"  # of float32 products; "tf32x3" takes tensor cores, three passes a product
 
 
@@ -38,9 +39,14 @@ class Sizes(NamedTuple):
 
 
 def sizes(T: int, interface_weight: Tensor, recurrent_weight: Tensor, cell: Maybe, memory: Tensor, O: int) -> Sizes:
-    """The sizes of an episode of T steps, from the shapes of its arguments."""
+    """The sizes of an episode of T steps, from the shapes of its arguments. Raises ValueError for too many episodes."""
     (I, D), (B, N, W) = interface_weight.shape, memory.shape
-    return Sizes(T, B, D, O, I, recurrent_weight.shape[0], N, W, (O - D) // W, cell is not None)
+    G = recurrent_weight.shape[0]
+    of_grid = MOST_BLOCKS * product_blocks(B, 1, memory.dtype).BB
+    most = min(of_grid, (2**31 - 1) // max(G, O, I))  # the kernels' offsets within a step have 32 bits
+    if most < B:
+        raise ValueError(f"input: got {B:,} episodes, the kernels of an episode take up to {most:,}; split the batch")
+    return Sizes(T, B, D, O, I, G, N, W, (O - D) // W, cell is not None)
 
 
 class Product(NamedTuple):

@@ -60,4 +60,4 @@ def usage_update(usage: Tensor, read_weights: Tensor, write_weights: Tensor, dec
 def usage_update_backward(grad: Tensor, num_heads: int, decay: float) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of usage, read weights and write weights."""
     d_weights = grad.unsqueeze(1).repeat(1, num_heads, 1)
-    return decay * grad, d_weights, d_weights.clone()
+    return decay * grad.contiguous(), d_weights, d_weights.clone()
