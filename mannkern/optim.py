@@ -19,6 +19,8 @@ WIDE = 2  # columns for each row from which y y' is small
 COEFFICIENTS = 3.4445, -4.775, 2.0315
 GATES = {(nn.LSTM, nn.LSTMCell): 4, (nn.GRU, nn.GRUCell): 3}
 OUTPUT_LAYERS = "head", "output"
+FLAT = "_flat_param"  # what FSDP calls the parameters of several layers in one
+GROUP_OPTIONS = {"params", "lr", "fused", "gates", "param_names", "initial_lr"}
 CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
 
 
@@ -39,17 +41,19 @@ class Muon(torch.optim.Optimizer):
             weights of its linear, convolutional and recurrent layers; biases, a learned initial memory, transposed
             convolutions and embeddings are none.
     lr:     learning rate of Adam; the default is between 8e-3 and 1.6e-2, the best of four on Omniglot. For copy 2e-3
-            was right, for regression 2e-2 (docs/facts.md)
+            was right, for regression 2e-2 (docs/facts/training.md)
     output_layers: attributes' names of the linear layers that end a network; they keep Adam, as Jordan advises. A last
             layer with another name than ``head`` or ``output`` has to be named here
 
-    A group that ``add_param_group`` adds gets Adam.
+    A group that ``add_param_group`` adds gets Adam, with a learning rate of its own if it has ``lr``. So do complex
+    parameters. Under ``torch.compile`` a step runs as it is.
 
     PyTorch's own Muon orthogonalises in bfloat16, which is slow on most CPUs, and takes the four gates for one matrix,
     at three times the cost.
 
-    Raises TypeError or ValueError for a model that is no module or has no parameters, for an impossible ``lr``, and for
-    names that no linear layer has. A step raises RuntimeError for a sparse gradient.
+    Raises TypeError or ValueError for a model that is no module or has no parameters, or those of FSDP with
+    ``use_orig_params=False``, for an impossible ``lr``, and for names that no linear layer has. A step raises
+    RuntimeError for a sparse gradient.
 
     >>> model = mannkern.models.EpisodeClassifier(mannkern.MANN(405, 200), 5)
     >>> optimizer = mannkern.optim.Muon(model, lr=1e-2)
@@ -58,7 +62,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, model: nn.Module, lr: float = 1e-2, *, output_layers: Collection[str] = OUTPUT_LAYERS) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model: got {type(model).__name__}, need a torch.nn.Module")
-        if not isinstance(lr, (int, float)):
+        if isinstance(lr, bool) or not isinstance(lr, (int, float)):
             raise TypeError(f"lr: got {type(lr).__name__}, need a number")
         if not 0 <= lr < math.inf:
             raise ValueError(f"lr: got {lr}, need a number of at least 0")
@@ -68,6 +72,8 @@ class Muon(torch.optim.Optimizer):
         if output_layers != OUTPUT_LAYERS and (unknown := sorted(set(output_layers) - linear)):
             names = ", ".join(sorted(linear)) or "no linear layer"
             raise ValueError(f"output_layers: got {unknown[0]!r}, need names of linear layers; the model has {names}")
+        if any(name.split(".")[-1] == FLAT for name, _ in model.named_parameters()):
+            raise ValueError("model: got the flat parameters of FSDP, need use_orig_params=True, or fully_shard")
         gates = gates_of_matrices(model, output_layers)
         others = [x for x in model.parameters() if x not in gates]
         if not gates and not others:
@@ -78,6 +84,15 @@ class Muon(torch.optim.Optimizer):
         ]
         super().__init__(groups, {"lr": lr})
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As of every optimizer. Raises ValueError for options of a group that have no effect here."""
+        for name in param_group:
+            if name not in GROUP_OPTIONS:
+                raise ValueError(f"param_group: got {name!r}, need params and lr alone")
+        super().add_param_group(param_group)
+
+    # the loops over gates and groups would be compiled wrongly, without an error
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """As of every optimizer: returns what ``closure``, if given, returns."""
@@ -100,14 +115,15 @@ class Muon(torch.optim.Optimizer):
             alike: dict[bool, list[Tensor]] = {True: [], False: []}
             for x in group["params"]:
                 if x.grad is not None:
-                    alike[x.stride() == x.grad.stride() == self.state[x]["exp_avg"].stride()].append(x)
+                    strides = x.stride(), x.grad.stride(), self.state[x]["exp_avg"].stride()
+                    alike[not x.is_complex() and len(set(strides)) == 1].append(x)
             for fused, parameters in alike.items():
                 if parameters:
                     self._step_adam(parameters, group["lr"], fused)
         return result
 
     def _step_adam(self, parameters: list[Tensor], lr: float, fused: bool) -> None:
-        """fused: in one pass over parameters and moments, a third of the time on a CPU; it trusts equal strides."""
+        """fused: in one pass over numbers and moments, a third of the time on a CPU; it trusts equal strides."""
         states = [self.state[x] for x in parameters]
         adam(
             parameters,
@@ -133,10 +149,12 @@ class Muon(torch.optim.Optimizer):
             state["momentum_buffer"] = torch.zeros_like(x)
         momentum = state["momentum_buffer"].lerp_(gradient, 1 - MOMENTUM)
         ahead = gradient.lerp(momentum, MOMENTUM)
-        for part, direction in zip(x.chunk(gates), ahead.chunk(gates), strict=True):
-            matrix = direction.flatten(1)  # of a convolution: a row for each output channel
-            rows, columns = matrix.shape
-            part.sub_(orthogonalized(matrix).view_as(part), alpha=size * max(1.0, rows / columns) ** 0.5)
+        matrices = [part.flatten(1) for part in ahead.chunk(gates)]  # of a convolution: a row for each output channel
+        rows, columns = matrices[0].shape
+        directions = [orthogonalized(matrix) for matrix in matrices]
+        # at once, because a part of a sharded parameter is a copy
+        direction = directions[0] if gates == 1 else torch.cat(directions)
+        x.sub_(direction.view_as(x), alpha=size * max(1.0, rows / columns) ** 0.5)
 
 
 def gates_of_matrices(model: nn.Module, output_layers: Collection[str]) -> dict[Tensor, int]:
@@ -152,7 +170,7 @@ def gates_of_matrices(model: nn.Module, output_layers: Collection[str]) -> dict[
         else:
             continue
         for name, x in module.named_parameters(recurse=False):
-            if x.ndim > 1:
+            if x.ndim > 1 and not x.is_complex():
                 found[x] = 1 if name.startswith("weight_hr") else gates  # the projection of an LSTM with proj_size
     return found
 

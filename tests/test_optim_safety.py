@@ -83,3 +83,62 @@ def test_empty_layers_and_sparse_gradients() -> None:
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(RuntimeError, match="Muon takes no sparse gradients"):
         optimizer.step()
+
+
+def test_options_of_adam_in_an_added_group_are_refused() -> None:
+    """They would have no effect."""
+    optimizer = Muon(nn.Linear(3, 3))
+    added = nn.Parameter(torch.ones(2))
+    for name, value in (("weight_decay", 0.5), ("maximize", True), ("betas", (0.5, 0.9))):
+        with pytest.raises(ValueError, match=f"^param_group: got {name!r}, need params and lr alone"):
+            optimizer.add_param_group({"params": [added], name: value})
+    optimizer.add_param_group({"params": [added], "lr": 0.5})
+
+
+def test_complex_parameters_keep_adam() -> None:
+    layer, other = nn.Linear(3, 3, dtype=torch.complex64), nn.Linear(3, 3, dtype=torch.complex64)
+    other.load_state_dict(layer.state_dict())
+    optimizer, adam = Muon(layer, 1e-2), torch.optim.Adam(other.parameters(), 1e-2)
+    for x, y in zip(layer.parameters(), other.parameters(), strict=True):
+        x.grad = torch.randn_like(x)
+        y.grad = x.grad.clone()
+    optimizer.step()
+    adam.step()
+    for x, y in zip(layer.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(x, y)
+
+
+@pytest.mark.slow
+def test_under_torch_compile() -> None:
+    """Three steps of an LSTM, whose gates are matrices of one parameter, and of a whole compiled training step."""
+    torch._dynamo.reset()
+    layers = [nn.LSTM(4, 4) for _ in range(3)]
+    for layer in layers[1:]:
+        layer.load_state_dict(layers[0].state_dict())
+    plain, of_step, of_all = map(Muon, layers)
+    step = torch.compile(of_step.step, backend="eager")
+    x = torch.randn(5, 4)
+
+    @torch.compile(backend="eager")
+    def train() -> None:
+        of_all.zero_grad()
+        layers[2](x)[0].square().sum().backward()
+        of_all.step()
+
+    for _ in range(3):
+        for layer, optimizer, take in ((layers[0], plain, plain.step), (layers[1], of_step, step)):
+            optimizer.zero_grad()
+            layer(x)[0].square().sum().backward()
+            take()
+        train()
+        for layer in layers[1:]:
+            for a, b in zip(layer.parameters(), layers[0].parameters(), strict=True):
+                torch.testing.assert_close(a, b)
+
+
+def test_flat_parameters_are_refused() -> None:
+    """Under FSDP with use_orig_params=False no layer has a weight of its own, so every number would get Adam."""
+    model = nn.Sequential(nn.Linear(3, 3))
+    model.register_parameter("_flat_param", nn.Parameter(torch.ones(12)))
+    with pytest.raises(ValueError, match=r"^model: got the flat parameters of FSDP, need use_orig_params=True"):
+        Muon(model)

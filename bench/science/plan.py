@@ -37,7 +37,7 @@ class Planned:
 
 
 OMNIGLOT: dict[str, Any] = {"task": "omniglot"}
-TEN: dict[str, Any] = {"balanced": True}  # drawings of each class in an episode, as the replications have them
+TEN: dict[str, Any] = {"balanced": True}  # drawings of each class in an episode
 PLAIN: dict[str, Any] = TEN | {"subtract_mean": False, "input_smoothness": 0.0, "input_gain": 1.0}  # as papers start
 EARLIER: dict[str, Any] = PLAIN | {"num_least_used": 4}  # a MANN before its start was looked into
 COSINE: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "lr_decay": "cosine"}
@@ -85,6 +85,7 @@ SEARCH: dict[str, dict[str, Any]] = {  # with a plain start, 40,000 episodes eac
 EFFICIENCY: dict[str, tuple[float, dict[str, Any]]] = {  # 200,000 episodes each, over which the learning rate falls
     "MANN": (13, MUON),
     "MANN, other classes": (13, MUON | {"split": "other"}),
+    "MANN, other alphabets": (13, MUON | {"split": "alphabets"}),
     "MANN, ten of each": (13, MUON | TEN),
     "MANN, batches of 8": (20, MUON | TEN | {"batch_size": 8}),
     "MANN, Adam": (8, ADAM),

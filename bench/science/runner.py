@@ -45,11 +45,12 @@ def carry_out(planned: Planned, runs: Path, results: Path, data: Path, threads: 
         write(file, _neighbours(planned, data))
         return True
     run = runs / planned.name
+    commit = surroundings()["commit"]  # of the code that trains: later the files may be those of another
     config = _open(run, planned, data, threads)
     outcome = registry.train(config, run)
     if outcome.signal is None:
         registry.kind_of(config.task).evaluate(run, config, planned.episodes)
-    write(file, result(planned, run, config, outcome.signal is None))
+    write(file, result(planned, run, config, outcome.signal is None) | {"commit": commit})
     return outcome.signal is None
 
 

@@ -2,7 +2,7 @@
 //
 // Why not PyTorch's: for an episode's products oneDNN and MKL are slower up to about 64 rows, because a call takes 10
 // to 20 us to begin and allocates, and because MKL chooses AVX2 on AMD. For weight gradients they are slower at any
-// size, because both matrices must be transposed first. docs/facts.md has the figures.
+// size, because both matrices must be transposed first. docs/facts/cpu.md has the figures.
 #pragma once
 
 #include "bfloat16.h"

@@ -17,6 +17,7 @@ import torch
 import mannkern
 
 ROOT = Path(__file__).resolve().parents[2]
+WRITTEN = ("docs", "bench/results")  # folders that hold no code, and in which benchmarks write
 LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # what else the machine was doing
 
 
@@ -53,7 +54,8 @@ def is_clone() -> bool:
 def _commit() -> str:
     if not is_clone():  # a repository around an environment is another project's
         return "unknown"
-    return _git("rev-parse", "HEAD") + (" with changes" if _git("status", "--porcelain", "-uno") else "")
+    changed = _git("status", "--porcelain", "-uno", "--", ".", *(f":!{folder}" for folder in WRITTEN))
+    return _git("rev-parse", "HEAD") + (" with changes" if changed else "")
 
 
 def _cpu() -> str:

@@ -283,17 +283,19 @@ class MemoryCell(nn.Module, Generic[State]):
 
     def first_controller_state(self, batch_size: int) -> Any:
         """(h, c) of zeros for an LSTM, () for a feed-forward controller, None for a module that the caller passed."""
-        if isinstance(self.controller, nn.LSTMCell):
+        kind = controllers.inside(self.controller)
+        if isinstance(kind, nn.LSTMCell):
             h = self.any_parameter().new_zeros(batch_size, self.hidden_size)
             return h, torch.zeros_like(h)
-        return () if isinstance(self.controller, FeedForward) else None
+        return () if isinstance(kind, FeedForward) else None
 
     def run_controller(self, input: Tensor, read: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Hidden state (B, D) and new state of the controller on ``[input, read]``: input (B, F), read (B, R, W)."""
         controller, controller_input = self.controller, torch.cat([input, read.flatten(1).to(input.dtype)], -1)
         result = controllers.call(controller, controller_input, state)
-        if isinstance(controller, nn.LSTMCell):
+        kind = controllers.inside(controller)
+        if isinstance(kind, nn.LSTMCell):
             return result[0], result
-        if isinstance(controller, (nn.GRUCell, nn.RNNCell)):
+        if isinstance(kind, (nn.GRUCell, nn.RNNCell)):
             return result, result
         return controllers.check_result(result, (input.shape[0], self.hidden_size))

@@ -27,11 +27,24 @@ class FeedForward(nn.Module):
         return torch.tanh(self.linear(input)), state
 
 
+WRAPPERS = "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"  # of torch.compile, checkpoints, FSDP
+
+
+def inside(controller: nn.Module) -> nn.Module:
+    """The controller without wrappers, whose type says what its state is."""
+    for name in WRAPPERS:
+        inner = controller._modules.get(name)
+        if inner is not None:
+            return inside(inner)
+    return controller
+
+
 def check_controller_state(controller: nn.Module, state: Any, first: Tensor, sizes: tuple[int, int]) -> Any:
     """The controller's part of a state, with tensors of ``sizes`` (B, D) in the dtype of the parameter ``first``.
 
     Else ValueError or TypeError. A controller of the caller's own type may have any state.
     """
+    controller = inside(controller)
     if isinstance(controller, nn.LSTMCell):
         if not isinstance(state, (tuple, list)) or len(state) != 2:
             raise TypeError(f"state.controller: got {_describe(state)}, need (h, c), each (B, D)")

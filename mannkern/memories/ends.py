@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from mannkern.memories import controllers
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import check_dense, values_known
 
@@ -59,7 +60,7 @@ def start_of(cell: MemoryCell[Any], B: int, name: str = "reset") -> Any:
     """
     state = cell.initial_state(B)
     if state.controller is None:
-        if not isinstance(cell.controller, (nn.GRUCell, nn.RNNCell)):
+        if not isinstance(controllers.inside(cell.controller), (nn.GRUCell, nn.RNNCell)):
             raise TypeError(
                 f"{name}: got a {type(cell.controller).__name__} as controller, whose state at the start is not known, "
                 "need an LSTM, a feed-forward controller, a GRUCell or a RNNCell"

@@ -46,7 +46,7 @@ def is_plain(cell: MemoryCell[Any]) -> bool:
 
     They do not with a method or module of the user's own, nor with a hook.
     """
-    if not type(cell).fused_episode_is_current or not _STEP_METHODS.isdisjoint(cell.__dict__):
+    if not getattr(type(cell), "fused_episode_is_current", False) or not _STEP_METHODS.isdisjoint(cell.__dict__):
         return False
     modules = cell._modules  # an attribute of a module is found there last, after several other places
     controller: Any = modules["controller"]

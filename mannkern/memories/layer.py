@@ -96,7 +96,7 @@ def _in_batch_chunks(
 
     The operation itself goes through a batch in the same chunks. But what it saves of a large batch are blocks that
     malloc gets from the system, cleared, at every call; those of a chunk it keeps, which saves 6% of a training step
-    (docs/facts.md). torch.compile sees one call, because the number of calls would be a constant to it.
+    (docs/facts/cpu.md). torch.compile sees one call, because the number of calls would be a constant to it.
     """
     if torch.compiler.is_compiling() or not torch.is_grad_enabled() or input.device.type != "cpu":
         return episode(input, weights, state, lengths, reset)

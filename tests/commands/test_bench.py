@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,21 @@ def test_against_needs_a_clone(
     monkeypatch.setattr(machine, "ROOT", tmp_path)
     assert "is no clone of mannkern's repository" in refused(capsys, "bench --against HEAD")
     assert machine.surroundings()["commit"] == "unknown"
+
+
+def test_what_a_benchmark_writes_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit of a result says "with changes" where code differs from it, not where a page or a result does."""
+    for folder in ("docs", "bench/results", "mannkern"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "file").write_text("as committed")
+    (tmp_path / "setup.py").write_text("")
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    name = ("-c", "user.name=A", "-c", "user.email=a@b")
+    for arguments in (("init", "-q"), ("add", "."), (*name, "commit", "-q", "-m", "all")):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    for folder, changed in (("docs", False), ("bench/results", False), ("mannkern", True)):
+        (tmp_path / folder / "file").write_text("changed")
+        assert machine.surroundings()["commit"].endswith(" with changes") == changed, folder
 
 
 def test_the_draw_whose_choices_lie_furthest_apart_is_checked() -> None:

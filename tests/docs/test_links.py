@@ -53,7 +53,8 @@ def test_code_cites_equations_that_exist() -> None:
 
 
 def test_facts_justify_files_that_exist() -> None:
-    paths = set(re.findall(r"`((?:mannkern|csrc)/[\w/]+\.\w+)`", text("docs/facts.md")))
+    facts = "".join(text(f"docs/facts/{name}.md") for name in ("cpu", "training", "gpu"))
+    paths = set(re.findall(r"`((?:mannkern|csrc)/[\w/]+\.\w+)`", facts))
     assert len(paths) > 10
     missing = [path for path in sorted(paths) if not (ROOT / path).exists()]
-    assert not missing, f"docs/facts.md names files that do not exist: {missing}"
+    assert not missing, f"docs/facts names files that do not exist: {missing}"

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from mannkern.experiments import registry
+from mannkern.models import CORES
 from tests.commands.calls import run
 from tests.docs.markdown import python_blocks, text
 from tests.training.launch import launch
 
-SEQUENCES, LOSS = python_blocks(text("docs/your-own-task.md"))
+SEQUENCES, MODEL, LOSS = python_blocks(text("docs/your-own-task.md"))
 
 
 def execute(code: str, scope: dict[str, Any]) -> None:
@@ -30,6 +31,7 @@ def registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
     monkeypatch.setattr(registry, "KINDS", list(registry.KINDS))
     before = torch.get_num_threads()
     yield
+    CORES.pop("gru", None)
     torch.set_num_threads(before)
 
 
@@ -42,6 +44,13 @@ def test_sequences_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(Path("runs/parity/evaluation.json").read_text())["accuracy"] > 0.55
     assert run("evaluate runs/parity --episodes 20") == 0
     assert run("train parity --resume --steps 151 --no-evaluate --run runs/parity") == 0
+
+
+def test_a_model_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        execute(MODEL.replace("--steps 20", "--steps 2 --batch-size 2 --hidden-size 8 --threads 1"), {})
+    assert end.value.code == 0
+    assert "GRU" in capsys.readouterr().out
 
 
 def test_both_run_in_several_processes(tmp_path: Path) -> None:

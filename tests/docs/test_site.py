@@ -58,10 +58,10 @@ def test_places_of_pages() -> None:
     assert pages.site_path("README.md") == "index.md"
     assert pages.site_path("docs/models/mann.md") == "models/mann.md"
     assert pages.site_path("bench/README.md") == "bench/README.md"
-    assert [pages.repository_path(page) for page in ("index.md", "csrc/README.md", "facts.md")] == [
+    assert [pages.repository_path(page) for page in ("index.md", "csrc/README.md", "facts/cpu.md")] == [
         "README.md",
         "csrc/README.md",
-        "docs/facts.md",
+        "docs/facts/cpu.md",
     ]
 
 

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from mannkern import MANN, NTM
+from mannkern.optim import Muon
 
 MODULES = pytest.mark.parametrize("module", [MANN, NTM])
 CONTROLLERS = pytest.mark.parametrize("controller", ["lstm", "feedforward"])
@@ -112,7 +113,25 @@ def run(rank: int, store: str) -> None:
             x = torch.randn(4, 6, 3, dtype=torch.float64)
             expected = gradients(copy.deepcopy(model), x)
             compare(gradients(wrap(model, how), x.chunk(2, 1)[rank]), expected)
+    muon_of_shards()
     distributed.destroy_process_group()
+
+
+def muon_of_shards() -> None:
+    """Steps of Muon move sharded matrices as they move whole ones."""
+    model = build(MANN, "lstm", "cpp")
+    plain, x = (
+        copy.deepcopy(model),
+        torch.randn(4, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),
+    )
+    fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    optimizers = [Muon(m) for m in (model, plain)]
+    for _ in range(2):
+        for m, optimizer in zip((model, plain), optimizers, strict=True):
+            gradients(m, x)
+            optimizer.step()
+    moved = {name: whole(p.detach()) for name, p in model.named_parameters()}
+    compare(moved, {name: p.detach() for name, p in plain.named_parameters()})
 
 
 @pytest.mark.slow

@@ -1,5 +1,5 @@
 // The products of slot_blocks.h on a row-major memory (N,W). Single operations read the tensor directly, without
-// converting it to slot blocks: converting there and back took 3.4 of a step's 7.5 us (docs/facts.md). An episode
+// converting it to slot blocks: converting there and back took 3.4 of a step's 7.5 us (docs/facts/cpu.md). An episode
 // converts once and gains.
 //
 // A vector holds L columns of one slot. The last vector of a row holds its last L columns, so it may overlap the one

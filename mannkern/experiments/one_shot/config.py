@@ -53,7 +53,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     length: int = option(None, "time steps of an episode (paper, for 5 classes; 10 for each class)", kind=int)
     balanced: bool = option(
-        False, "each class equally often (replications; always with --shots); else drawings of all at random (paper)"
+        False, "each class equally often (always so with --shots); else drawings of all at random (paper)"
     )
     shots: int | None = option(
         None,
@@ -129,7 +129,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
     )
     key_strength: bool = option(
         True,
-        "learn how sharply a key addresses (paper: no; many replications: yes)",
+        "learn how sharply a key addresses (paper: no)",
         only=understanding("key_strength"),
         group=RecurrentConfig.GROUP,
     )

@@ -51,7 +51,7 @@ class EpisodeSampler(CharacterSampler):
     images:   (classes, drawings, P, P) uint8, 255 = full ink, such as ``glyphs.load().train``; episodes are made on its
               device
     classes_per_episode: C, default 5
-    length:   T, a multiple of C, default 50: ten drawings of each of five classes, as in the replications
+    length:   T, a multiple of C, default 50: ten drawings of each of five classes
     balanced: False shows T random different drawings of the C classes instead, as the paper does; T may be any number
               up to that of their drawings, such as the paper's 100 drawings of 15 classes
     queries_last: True gives N-way K-shot episodes: first K = T / C - 1 drawings of each class in shuffled order, each

@@ -47,7 +47,7 @@ def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def record(episodes: int, level: float, study: str = "table-1", row: str = "MANN", seed: int = 0) -> dict[str, Any]:
     """A finished run whose accuracy is ``level`` in the middle and at the end."""
-    scores = {"accuracy": level, "accuracy_by_instance": {str(k): level for k in range(1, 11)}}
+    scores = {"accuracy": level, "interval_95": 0.002, "accuracy_by_instance": {str(k): level for k in range(1, 11)}}
     evaluation = {"unseen": scores, "unseen_augmented": scores}
     curve = [{"episodes": episodes // 2, **scores}, {"episodes": episodes, **scores}]
     names = {"study": study, "row": row, "seed": seed, "finished": True, "settings": {}}
@@ -245,7 +245,7 @@ def test_the_page_has_a_section_for_each_study_with_results(tmp_path: Path) -> N
         "| kNN, autoencoder, unequal numbers | 1 | 0 | 40.0 |",
         "| *the paper's MANN* |  |  | *0.1* | *62.6* |",
         "| 50 | 40.0 |",
-        "| MANN, not wiped, wiped for the test | 1 | 800 | 40.0 |",
+        "| MANN, not wiped, wiped for the test, unequal numbers | 1 | 800 | 40.0 |",
         "| MANN, 2 variables | 1 | 320 | 0.25 | 0.50 |",
     ):
         assert any(line.startswith(start) for line in lines), start
@@ -285,7 +285,7 @@ def test_the_page_has_the_ntm_by_size_and_few_shot_by_row(tmp_path: Path) -> Non
     lines = page_file.read_text().splitlines()
     assert "| NTM, copy | 3 | 400 | 20: 2.00 / 120*: 12.00 | 20: 0.00 / 120*: 0.00 | 0 | 160 |" in lines
     assert "| NTM, copy | 2 | 200 | 20: 2.00 / 120*: 12.00 | 20: 0.00 / 120*: 0.00 | 0 | 160 |" in lines
-    assert "| Matching Networks, 5-way 1-shot | 1 | 400 | 98.12 | *98.10* |" in lines
+    assert "| Matching Networks, 5-way 1-shot | 1 | 400 | 98.12 ± 0.20 | *98.10* |" in lines
     assert "| meta-memory network, three families: by one example | 1 | 400 of each | 75.00 |  |" in lines
     assert "![Accuracy against episodes of training](results/few-shot.png)" in lines
     assert (page_file.parent / "results" / "few-shot.png").stat().st_size > 5000
