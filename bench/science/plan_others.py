@@ -39,6 +39,7 @@ NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, st
     "NTM, associative recall": (5, 2, 6000, {"task": "associative-recall"}),
     "NTM, repeat copy": (5, 6, 12_000, {"task": "repeat-copy"}),
     "NTM, N-grams": (3, 7, 6000, {"task": "ngrams"}),
+    "NTM, N-grams, lr 1e-3": (3, 7, 6000, {"task": "ngrams", "lr": 1e-3}),
     "NTM, priority sort": (1, 25, 24_000, {"task": "priority-sort"}),
     "LSTM, copy": (1, 30, 10_000, {"task": "copy", "model": "lstm"}),
     "LSTM, N-grams": (1, 12, 6000, {"task": "ngrams", "model": "lstm"}),

@@ -229,7 +229,8 @@ FEATURES = (
     Feature(
         "In-place operations on the output",
         "On `cpp` the backward pass reads the output, so that autograd refuses it, as it does for `torch.nn.LSTM`. On "
-        "the state, and without gradients, they work.",
+        "the last state of a sequence, and without gradients, they work. A cell's state is read backward too: wipe "
+        "episodes with `torch.where`, or `reset=` of a sequence.",
         "no: autograd refuses it",
         YES,
         output_in_place,
