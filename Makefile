@@ -1,19 +1,30 @@
+# make        say what there is
 # make demo   train a MANN on glyphs until it knows 90% of them, at most 10 minutes, and draw what it learned;
 #             DATA=<folder> takes Omniglot
 # make check  the inner loop, a minute: lint, types, the quick tests and three sizes on Triton's interpreter
 # make test   lint, types and all tests
-# make gpu-proof  run every compiled GPU kernel on the CPU, for four GPUs in three ways, and print the table; needs no GPU, takes hours, goes on where it was stopped
+# make lint   lint and types
+# make build  the virtual environment and the compiled library
+# make clean  delete what was built
+# make gpu-proof  run every compiled GPU kernel on the CPU, for four GPUs in three ways, and print the table; needs no
+#             GPU, takes hours, goes on where it was stopped
 # make gpu-check  on a machine with a GPU: build, GPU tests, verify and benchmarks; installs nothing
-# make sanitize  run the compiled kernels under the sanitizers of addresses, undefined behaviour and threads, and 5,000 wrong calls
-# make fuzz  compare every operation and module with the reference on 20,000 problems that hypothesis draws: sizes, strides, dtypes and values of all kinds
-# make soak  kill, resume and compare runs of each kind, also on 2 to 4 ranks, 100,000 steps, 10,000 time steps, 1,000 segments; an hour
-# make arm  compile the C++ library for 64-bit Arm, and verify it under emulation; needs QEMU and a compiler for Arm
+# make sanitize  run the compiled kernels under the sanitizers of addresses, undefined behaviour and threads, and 5,000
+#             wrong calls
+# make fuzz   compare every operation and module with the reference on 20,000 problems that hypothesis draws: sizes,
+#             strides, dtypes and values of all kinds
+# make soak   kill, resume and compare runs of each kind, also on 2 to 4 ranks, 100,000 steps, 10,000 time steps, 1,000
+#             segments; an hour
+# make arm    compile the C++ library for 64-bit Arm, and verify it under emulation; needs QEMU and a compiler for Arm
 # make bench  run all benchmarks on the CPU, 22 minutes of an idle machine; write bench/results, the tables and the picture
 # make docs   build the documentation site into build/site; any warning and any broken link is an error
-# make reproduce  train and measure everything in docs/results.md, days of one thread, resumable; QUICK=1 takes ten minutes; DATA=<folder of Omniglot>
+# make reproduce  train and measure everything in docs/results.md, days of one thread, resumable; QUICK=1 takes ten
+#             minutes; DATA=<folder of Omniglot>
 # make wheel  the source archive and a wheel, in dist/
-# make release-check  install the wheel in fresh environments of every Python here, with PyTorch 2.10, TORCH's and the newest, and run `verify`
-#                     there; TORCH_INDEX=<package index with CPU builds>, ANY_BUILD=1 takes CUDA builds too, 6 GB each
+# make release-check  install the wheel in fresh environments of every Python here, with PyTorch 2.10, TORCH's and the
+#             newest, and run `verify` there; TORCH_INDEX=<package index with CPU builds>, ANY_BUILD=1 takes CUDA builds
+#             too, 6 GB each
+#
 # All but gpu-check set up .venv and the compiled library first, and only what has changed since.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -31,7 +42,10 @@ INSTALLED := $(VENV)/.installed
 LIBRARY := mannkern/_C.abi3.so
 TASK := $(if $(DATA),omniglot --data $(DATA),glyphs)
 
-.PHONY: demo check lint test sanitize fuzz soak arm bench docs reproduce build clean gpu-proof gpu-check wheel release-check
+.PHONY: help demo check lint test sanitize fuzz soak arm bench docs reproduce build clean gpu-proof gpu-check wheel release-check
+
+help:
+	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | sed '/^$$/q'
 
 demo: build
 	$(RUN) -m mannkern train $(TASK) --until $(UNTIL) --minutes $(MINUTES) --run runs/demo-$(firstword $(TASK)) --overwrite

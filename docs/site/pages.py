@@ -39,7 +39,10 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
         name, hash_, fragment = target.partition("#")
         if not name:
             return match[0]
-        place = site_path(posixpath.normpath(posixpath.join(posixpath.dirname(repository_path(here)), name)))
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(repository_path(here)), name))
+        if not (ROOT / path).exists():
+            raise ValueError(f"{repository_path(here)}: the link to {target} leads to no file")
+        place = site_path(path)
         if files.get_file_from_path(place) is None:
             return match[0] if picture else words
         return f"{picture}[{words}]({posixpath.relpath(place, posixpath.dirname(here))}{hash_}{fragment})"

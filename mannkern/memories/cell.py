@@ -64,7 +64,7 @@ class MemoryCell(nn.Module, Generic[State]):
         controller: str | nn.Module,
         memory_init: float | str,
         backend: str | None,
-        device: torch.device | str | None,
+        device: torch.device | str | int | None,
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = (".", "bench", "csrc", "docs", "docs/facts", "docs/models", "examples")
+FOLDERS = (".", "bench", "csrc", "docs", "docs/api", "docs/facts", "docs/models", "examples")
 
 
 def files() -> list[Path]:

@@ -232,6 +232,7 @@ a: tuple[torch.Tensor, MANNState] = MANN(3, 5)(x)
 b: tuple[torch.Tensor, MANNState] = MANNCell(3, 5)(x, a[1].detach())
 c: tuple[torch.Tensor, NTMState] = NTM(3, 5)(x)
 d: tuple[torch.Tensor, NTMState] = NTMCell(3, 5)(None, c[1].to("cpu"))
+cells: tuple[MANNCell, NTMCell] = MANN(3, 5, device=0).cell, NTM(3, 5).cell
 """
 
 

@@ -114,7 +114,7 @@ class MANNCell(MemoryCell[MANNState]):
         key_strength: bool = False,
         memory_init: float | str = 1e-6,
         backend: str | None = None,
-        device: torch.device | str | None = None,
+        device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         for name, size in (

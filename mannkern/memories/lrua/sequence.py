@@ -28,6 +28,8 @@ class MANN(MemorySequence[MANNState]):
     (torch.Size([50, 16, 360]), torch.Size([16, 128, 40]))
     """
 
+    cell: MANNCell
+
     def __init__(
         self,
         input_size: int,
@@ -47,7 +49,7 @@ class MANN(MemorySequence[MANNState]):
         num_layers: int = 1,
         dropout: float = 0.0,
         backend: str | None = None,
-        device: torch.device | str | None = None,
+        device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         def build(size: int) -> MANNCell:

@@ -107,7 +107,7 @@ class NTMCell(MemoryCell[NTMState]):
         controller: str | nn.Module = "lstm",
         memory_init: float | str = 1e-6,
         backend: str | None = None,
-        device: torch.device | str | None = None,
+        device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         for name, size in (

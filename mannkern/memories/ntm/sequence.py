@@ -28,6 +28,8 @@ class NTM(MemorySequence[NTMState]):
     (torch.Size([41, 64, 120]), torch.Size([64, 128, 20]))
     """
 
+    cell: NTMCell
+
     def __init__(
         self,
         input_size: int,
@@ -44,7 +46,7 @@ class NTM(MemorySequence[NTMState]):
         num_layers: int = 1,
         dropout: float = 0.0,
         backend: str | None = None,
-        device: torch.device | str | None = None,
+        device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         def build(size: int) -> NTMCell:
