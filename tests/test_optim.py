@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import mannkern
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import make_model
 from mannkern.optim import Muon, gates_of_matrices, orthogonalized
+from tests.docs.markdown import python_blocks, text
 
 
 def turned(x: Tensor) -> Tensor:
@@ -233,6 +235,14 @@ def test_half_precision_is_turned_in_float32() -> None:
 def test_wrong_arguments(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Muon(*arguments)
+
+
+def test_the_example_of_its_page() -> None:
+    scope: dict[str, Any] = {"torch": torch, "mannkern": mannkern}
+    exec(python_blocks(text("docs/api/optim.md"))[0], scope)
+    assert [x is scope["model"]["readout"].weight for x in scope["optimizer"].param_groups[0]["params"]].count(
+        True
+    ) == 1
 
 
 def test_names_of_output_layers() -> None:

@@ -171,7 +171,10 @@ def test_the_command_line_trains_evaluates_and_draws_a_new_kind(
 @pytest.mark.usefixtures("registered")
 def test_help_shows_a_new_kind(capsys: pytest.CaptureFixture[str]) -> None:
     for command, words in (
-        ("train mean --help", ("standard deviation of the numbers (default: 1.0)", "nobody's paper for mean")),
+        (
+            "train mean --help",
+            ("standard deviation of the numbers (default: 1.0)", "Trains a model on mean (nobody's paper)"),
+        ),
         ("train --help", ("priority-sort, mean",)),
         ("evaluate --help", ("squared error (mean)",)),
     ):
