@@ -16,8 +16,8 @@ struct Gpu {
 
   template <class Op>
   void launch_clusters(const char*, void (*kernel)(Op), int clusters, int blocks, int threads, int64_t bytes,
-                       const Op& op) {
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+                       int64_t most, const Op& op) {
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(most));
     if (error != cudaSuccess) return;
     cudaLaunchAttribute attribute;
     attribute.id = cudaLaunchAttributeClusterDimension;

@@ -62,7 +62,7 @@ NOTE = [
     "Augmented: unseen classes are turned by quarters, and their drawings turned and shifted, at 20 x 20 pixels. Both",
     "replications do so at 105 x 105; they draw drawings with replacement, and Leputa's classes too, which is easier.",
     "A model is above the paper's MANN from where the mean of five validations in a row is at least the paper's at",
-    "every presentation, and that of no later five is below; all validations are of the same 500 episodes, in the form",
+    "every presentation, and that of no later five is below. All validations are of the same 500 episodes, in the form",
     "that the model is trained in, not augmented. Models are trained with Muon, its rate falling from 1e-2 to 0 in a",
     "line, where a row does not say Adam (a line from 2e-3) or plain start (Adam, a cosine from 1e-3).",
     "",

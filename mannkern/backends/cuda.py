@@ -29,7 +29,6 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
     return "" if sizes.N <= _MOST_SLOTS else f"N = {sizes.N}, the CUDA kernels take up to {_MOST_SLOTS:,}"
 
 
-@torch.compiler.assume_constant_result
 def _why_not_gpu() -> str:
     index = torch.cuda.current_device()
     if index not in _capabilities:
@@ -38,6 +37,10 @@ def _why_not_gpu() -> str:
     if (major, minor) >= _LEAST:
         return ""
     return f"the CUDA kernels take GPUs of compute capability {least} and above, not {major}.{minor}"
+
+
+# what torch.compiler.assume_constant_result does, which imports the compiler and Triton
+_why_not_gpu._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _why_not_step(sizes: Sizes, dtype: torch.dtype, operation: str = "lrua_step") -> str:

@@ -40,7 +40,7 @@ def test_help_says_where_defaults_come_from(command: str, capsys: pytest.Capture
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     if command == "train":
-        for words in ("(paper) (default: 128)", "1e-3 for adam, replications", "--resume", "(default: 16)"):
+        for words in ("(paper) (default: 40)", "1e-3 for adam, 1e-4 for rmsprop", "--resume", "(default: 16)"):
             assert words in text
     if command == "evaluate":
         assert "95% interval" in text

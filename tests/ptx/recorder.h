@@ -32,7 +32,7 @@ struct Recorder {
   }
   template <class Op>
   void launch_clusters(const char* name, void (*kernel)(Op), int clusters, int blocks, int threads, int64_t bytes,
-                       const Op& op) {
+                       int64_t, const Op& op) {
     launch(name, kernel, clusters * blocks, threads, bytes, op);
     noted.cluster = blocks;
   }

@@ -59,7 +59,7 @@ def test_the_default_rate_is_that_of_the_optimizer_and_the_task() -> None:
     assert learning_rate(CopyConfig()) == learning_rate(RepeatCopyConfig()) == 2e-3
     assert learning_rate(GaussianProcessConfig()) == 2e-2
     assert learning_rate(CopyConfig(optimizer="rmsprop")) == 1e-4
-    assert learning_rate(NGramsConfig()) == learning_rate(PrioritySortConfig()) == 1e-3
+    assert (learning_rate(NGramsConfig()), learning_rate(PrioritySortConfig())) == (5e-4, 1e-3)
     assert learning_rate(GaussianProcessConfig(optimizer="adam")) == 1e-3
     assert learning_rate(CopyConfig(lr=0.5)) == 0.5
 
@@ -70,7 +70,7 @@ def test_rmsprop_is_centered_on_the_algorithmic_tasks_alone() -> None:
     for config in (OneShotConfig(optimizer="rmsprop"), NGramsConfig(), CopyConfig(optimizer="rmsprop", lr=0.1)):
         options = make_optimizer(config, model).param_groups[0]
         forms.append([options[name] for name in ("lr", "alpha", "momentum", "centered", "eps")])
-    assert forms == [[1e-4, 0.95, 0.9, False, 1e-8], [1e-3, 0.95, 0.9, True, 1e-4], [0.1, 0.95, 0.9, True, 1e-4]]
+    assert forms == [[1e-4, 0.95, 0.9, False, 1e-8], [5e-4, 0.95, 0.9, True, 1e-4], [0.1, 0.95, 0.9, True, 1e-4]]
 
 
 @pytest.mark.parametrize(("device", "backend"), [("nonsense", None), ("cpu", "nonsense"), ("cpu", "cuda")])

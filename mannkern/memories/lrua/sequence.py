@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
@@ -28,7 +30,8 @@ class MANN(MemorySequence[MANNState]):
     (torch.Size([50, 16, 360]), torch.Size([16, 128, 40]))
     """
 
-    cell: MANNCell
+    if TYPE_CHECKING:
+        cell: MANNCell
 
     def __init__(
         self,

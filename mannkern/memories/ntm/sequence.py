@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
@@ -28,7 +30,8 @@ class NTM(MemorySequence[NTMState]):
     (torch.Size([41, 64, 120]), torch.Size([64, 128, 20]))
     """
 
-    cell: NTMCell
+    if TYPE_CHECKING:
+        cell: NTMCell
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ def sizes(T: int, interface_weight: Tensor, recurrent_weight: Tensor, cell: Mayb
     of_grid = MOST_BLOCKS * product_blocks(B, 1, memory.dtype).BB
     most = min(of_grid, (2**31 - 1) // max(G, O, I))  # the kernels' offsets within a step have 32 bits
     if most < B:
-        raise ValueError(f"input: got {B:,} episodes, the kernels of an episode take up to {most:,}; split the batch")
+        raise ValueError(f"input: got {B:,} episodes, need at most {most:,} in a call of the kernels of an episode")
     return Sizes(T, B, D, O, I, G, N, W, (O - D) // W, cell is not None)
 
 

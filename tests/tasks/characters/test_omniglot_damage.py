@@ -109,5 +109,5 @@ def test_pillow_missing(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
         return real_import(name, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", without_pillow)
-    with pytest.raises(ImportError, match=r"pip install mannkern\[train\]"):
+    with pytest.raises(ImportError, match="pip install pillow"):
         omniglot.load(root, cache=cache)
