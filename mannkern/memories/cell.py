@@ -291,11 +291,5 @@ class MemoryCell(nn.Module, Generic[State]):
 
     def run_controller(self, input: Tensor, read: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Hidden state (B, D) and new state of the controller on ``[input, read]``: input (B, F), read (B, R, W)."""
-        controller, controller_input = self.controller, torch.cat([input, read.flatten(1).to(input.dtype)], -1)
-        result = controllers.call(controller, controller_input, state)
-        kind = controllers.inside(controller)
-        if isinstance(kind, nn.LSTMCell):
-            return result[0], result
-        if isinstance(kind, (nn.GRUCell, nn.RNNCell)):
-            return result, result
-        return controllers.check_result(result, (input.shape[0], self.hidden_size))
+        controller_input = torch.cat([input, read.flatten(1).to(input.dtype)], -1)
+        return controllers.step(self.controller, controller_input, state, self.hidden_size)

@@ -86,6 +86,16 @@ def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(output) * torch.tanh(c), c
 
 
+def step(controller: nn.Module, input: Tensor, state: Any, hidden_size: int) -> tuple[Tensor, Any]:
+    """Hidden state (B, D) and new state of a controller on its input (B, F + R W)."""
+    result, kind = call(controller, input, state), inside(controller)
+    if isinstance(kind, nn.LSTMCell):
+        return result[0], result
+    if isinstance(kind, (nn.GRUCell, nn.RNNCell)):
+        return result, result
+    return check_result(result, (input.shape[0], hidden_size))
+
+
 def call(module: nn.Module, input: Tensor, state: Any) -> Any:
     """``module(input, state)``; under transforms a cell of PyTorch, if it has no hooks, is written out."""
     if (
