@@ -184,6 +184,7 @@ def strided(x: Tensor) -> Tensor:
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] = (9, 0)) -> None:
     """The CUDA library seems to be loaded, and the current device to be a GPU of this compute capability."""
     monkeypatch.setattr(native, "cuda_reason", "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
     monkeypatch.setattr(cuda, "_capabilities", {})

@@ -30,6 +30,8 @@ def _why_not(device_type: str, sizes: Sizes) -> str:
 
 
 def _why_not_gpu() -> str:
+    if not torch.cuda.is_available():  # of fake tensors, on a machine without a GPU
+        return ""
     index = torch.cuda.current_device()
     if index not in _capabilities:
         _capabilities[index] = torch.cuda.get_device_capability(index)

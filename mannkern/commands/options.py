@@ -29,9 +29,8 @@ class TaskHelp(argparse.Action):
         classes = config_classes()
         shown = argparse.ArgumentParser(
             prog=parser.prog,
-            description=f"Trains a model on {task} ({kind_of(task).paper}), evaluates it and draws pictures. An option "
-            f"says where its default is not the paper's. TASK is one of {', '.join(classes)} (default: "
-            f"{DEFAULT_TASK}); TASK --help shows the settings of another one.",
+            description=f"Trains a model on {task} ({kind_of(task).paper}), evaluates it and draws pictures. TASK is "
+            f"one of {', '.join(classes)} (default: {DEFAULT_TASK}); TASK --help shows the settings of another one.",
         )
         add_settings(shown, classes[task])
         shown.print_help()

@@ -158,7 +158,7 @@ def test_auto_on_a_gpu_by_family(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpu_that_the_kernels_were_not_compiled_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as a T4: ``auto`` falls back, a request says why it cannot be met, and torch.compile can trace both."""
+    """Such as a T4: ``auto`` falls back, a request says why it cannot be met, and torch.compile can ask."""
     pretend_gpu(monkeypatch, (7, 5))
     gpu, reason = torch.device("cuda"), "the CUDA kernels take GPUs of compute capability 8.0 and above, not 7.5"
     assert choose("lrua", None, gpu, 128, 40, 4, "lrua_step").name == "triton"
@@ -166,8 +166,15 @@ def test_a_gpu_that_the_kernels_were_not_compiled_for(monkeypatch: pytest.Monkey
         assert name_of("ntm", None, gpu) == "reference"
     with pytest.raises(RuntimeError, match=f"^backend: got 'cuda', need another: {reason}$"):
         name_of("ntm", "cuda", gpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # else the compiler looks for the GPU
     compiled = torch.compile(lambda x: x + len(name_of("ntm", None, gpu)), backend="eager", fullgraph=True)
-    assert compiled(torch.zeros(1)).item() == len("reference")
+    assert compiled(torch.zeros(1)).item() == len("cuda")
+
+
+def test_fake_tensors_of_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the CUDA library but no GPU they take the backend that a GPU would."""
+    monkeypatch.setattr(native, "cuda_reason", "")
+    assert name_of("ntm", None, torch.device("cuda")) == "cuda"
 
 
 @pytest.mark.parametrize("step", ["lrua_step", "lrua_scan"])
