@@ -20,7 +20,7 @@ COEFFICIENTS = 3.4445, -4.775, 2.0315
 GATES = {(nn.LSTM, nn.LSTMCell): 4, (nn.GRU, nn.GRUCell): 3}
 OUTPUT_LAYERS = "head", "output"
 FLAT = "_flat_param"  # what FSDP calls the parameters of several layers in one
-GROUP_OPTIONS = {"params", "lr", "fused", "gates", "param_names", "initial_lr"}
+GROUP_OPTIONS = {"params", "lr", "fused", "gates"}  # the last two are of the groups made here
 CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
 
 

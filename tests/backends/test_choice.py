@@ -151,7 +151,6 @@ def test_backend_info() -> None:
 
 def test_backend_info_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """LRUA's step and scan at the paper's size run on the CUDA kernels, its other operations on Triton's."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     pretend_gpu(monkeypatch)
     used = mannkern.backend_info().used["cuda"]
     assert used["lrua_step"] == used["lrua_scan"] == used["ntm_write"] == "cuda"
