@@ -97,7 +97,7 @@ def _capture(operation: Operation, tensors: tuple[Tensor | None, ...], options: 
     """
     try:
         return Graph(operation, tensors, options)
-    except RuntimeError as error:  # of the end of a capture too, which out of memory is not valid
+    except RuntimeError as error:  # or that of ending the capture, which the lack of memory has made invalid
         if not isinstance(error, torch.OutOfMemoryError) and not isinstance(error.__context__, torch.OutOfMemoryError):
             raise
     while _graphs:
