@@ -284,3 +284,27 @@ def test_vectorised_gradients() -> None:
     each = [parameters_grads(cell, output, grad_outputs=g, retain_graph=True) for g in some]
     expected = [torch.stack(parts) for parts in zip(*each, strict=True)]
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.slow  # imports the compiler
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # which PyTorch reads itself
+@BOTH
+@CONTROLLERS
+@pytest.mark.parametrize("frozen", [[], ["interface.bias"], ["interface", "controller"]])
+def test_compiled_autograd(module: type[Sequence], controller: str, frozen: list[str]) -> None:
+    """Under compiled autograd the gradients are those of the engine, as it adds up those of each step."""
+    cell = build(module, controller=controller).cell
+    for name, parameter in cell.named_parameters():
+        parameter.requires_grad_(not name.startswith(tuple(frozen)))
+    x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+    leaves = [x, *(p for p in cell.parameters() if p.requires_grad)]
+
+    def gradients() -> tuple[Tensor, ...]:
+        outputs = steps(cell, x)
+        return torch.autograd.grad(outputs[1].square().sum() + outputs[3].sum(), leaves)
+
+    expected = gradients()
+    torch._dynamo.reset()
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        got = gradients()
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)

@@ -19,7 +19,8 @@ from mannkern.memories.lrua.ops.cell import MANNCellFunction, mann_cell
 from mannkern.memories.lrua.ops.episode import MANNEpisodeBFloat16Function, MANNEpisodeFunction
 from mannkern.memories.lrua.ops.episode_persistent import MANNEpisodePersistentFunction
 from mannkern.memories.lrua.ops.episode_recompute import MANNEpisodeRecomputeFunction
-from mannkern.memories.step import can_fuse, gradients_of, is_fused_state, weights_of
+from mannkern.memories.step import can_fuse, is_fused_state, weights_of
+from mannkern.memories.weight_gradients import gradients_of
 
 _EPISODES: dict[str, type[FastFunction]] = {  # by the overload; "bfloat16" is "default" with products in it
     "default": MANNEpisodeFunction,

@@ -18,7 +18,8 @@ from mannkern.memories.ntm.interface import InterfaceVector, activate, interface
 from mannkern.memories.ntm.ops.cell import NTMCellFunction, ntm_cell
 from mannkern.memories.ntm.ops.episode import NTMEpisodeBFloat16Function, NTMEpisodeFunction
 from mannkern.memories.ntm.ops.episode_recompute import NTMEpisodeRecomputeFunction
-from mannkern.memories.step import can_fuse, gradients_of, is_fused_state, weights_of
+from mannkern.memories.step import can_fuse, is_fused_state, weights_of
+from mannkern.memories.weight_gradients import gradients_of
 
 _EPISODES: dict[str, type[FastFunction]] = {  # by the overload; "bfloat16" is "default" with products in it
     "default": NTMEpisodeFunction,

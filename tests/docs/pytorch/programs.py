@@ -36,6 +36,15 @@ def compiled_twice_differentiable(module: Any, backend: str) -> None:
     gradient.square().sum().backward()
 
 
+def compiled_autograd(module: Any, backend: str) -> None:
+    model, x = build(module, backend), draw(3, 2, 3)
+    expected = trained(twin(model), x)
+    torch._dynamo.reset()
+    with warnings.catch_warnings(), torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        warnings.simplefilter("ignore")  # PyTorch reads .grad of what is no leaf
+        close(trained(model, x), expected)
+
+
 def exported(module: Any, backend: str) -> None:
     model, file = build(module, backend), io.BytesIO()
     with torch.no_grad():
@@ -101,6 +110,16 @@ FEATURES = (
         compiled_twice_differentiable,
         triton=UNTESTED,
         error="does not currently support double backward",
+        slow=("cpp", "reference"),
+    ),
+    Feature(
+        "Compiled autograd",
+        "A loop over a cell works too. On `cpp` it then computes the gradients of weights at each step, not of many "
+        "steps at once.",
+        COMPILED,
+        STEPS,
+        compiled_autograd,
+        evidence=("tests/memories/test_step.py::test_compiled_autograd",),
         slow=("cpp", "reference"),
     ),
     Feature(

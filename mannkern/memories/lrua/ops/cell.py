@@ -14,13 +14,12 @@ from mannkern.memories.step import (
     controller_gradients,
     controller_numbers,
     controller_results,
-    gives_rows,
-    gradients_for_autograd,
     is_transformed,
     pack,
     pack_output,
     unpack_output,
 )
+from mannkern.memories.weight_gradients import gives_rows, gradients_for_autograd
 
 Eight = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 Nine = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -176,4 +175,4 @@ class MANNCellFunction(MemoryFunction):
             needed[0],
             rows_given,
         )
-        return (*gradients_for_autograd(ctx, out, hidden, rows_given), *(None,) * 7)
+        return gradients_for_autograd(ctx, out, hidden, rows_given, 5)

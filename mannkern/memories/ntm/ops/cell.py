@@ -15,13 +15,12 @@ from mannkern.memories.step import (
     controller_gradients,
     controller_numbers,
     controller_results,
-    gives_rows,
-    gradients_for_autograd,
     is_transformed,
     pack,
     pack_output,
     unpack_output,
 )
+from mannkern.memories.weight_gradients import gives_rows, gradients_for_autograd
 
 Eight = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -157,4 +156,4 @@ class NTMCellFunction(MemoryFunction):
             needed[0],
             rows_given,
         )
-        return (*gradients_for_autograd(ctx, out, inputs[1], rows_given), *(None,) * 4)
+        return gradients_for_autograd(ctx, out, inputs[1], rows_given, 2)
