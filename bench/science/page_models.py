@@ -25,11 +25,11 @@ FEW_SHOT = """## Few-shot Omniglot
 Accuracy in % on 1,000 episodes of unseen classes, drawings of 28 x 28 pixels; of the meta-memory network 20 x 20. All
 are trained with Muon at a rate that falls to 0. ± is half a 95% interval, over the episodes where there is one seed.
 
-The figures are not quite comparable with the papers'. Matching Networks have a fixed strength of 10 here, 20 for 20-way 5-shot; training
-drawings are shifted and turned a little, an episode of the test has five queries of each class, and unseen classes
-are not turned by quarters. Muon's rate was chosen by a look at these classes. "By descriptions": no drawing is shown,
-but the description of a class is the mean of 20 measures of ink and strokes over ten of its drawings, which are no
-queries.
+The figures are not quite comparable with the papers'. Matching Networks have a fixed strength of 10 here, and of 20
+where no strength is named for 20-way 5-shot. Training drawings are shifted and turned a little, an episode of the test
+has five queries of each class, and unseen classes are not turned by quarters. Muon's rate and the strengths were
+chosen by a look at these classes. "By descriptions": no drawing is shown, but the description of a class is the mean
+of 20 measures of ink and strokes over ten of its drawings, which are no queries.
 """
 FAMILY_NAMES = {"description": "a description", "one": "one example", "several": "several examples"}
 SIZES: dict[str, list[list[int]]] = {  # shown of each task, the largest of training first
