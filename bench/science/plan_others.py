@@ -48,6 +48,7 @@ NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, st
 MATCHING: dict[str, Any] = MUON | {"model": "matching", "drawing_side": 28, "validate_every": 250, "log_every": 50}
 TWENTY_FIVE = {"classes": 20, "shots": 5, "batch_size": 4, "steps": 4000}
 META: dict[str, Any] = MATCHING | {"model": "meta-networks", "blocks": 5, "augmented_blocks": 5, "batch_size": 4}
+LAST_TWO = {"augmented_blocks": 0, "batch_size": 8, "queries": 5}
 FEW_SHOT: dict[str, tuple[float, dict[str, Any]]] = {  # minutes, settings
     "Matching Networks, 5-way 1-shot": (20, MATCHING | {"steps": 8000}),
     "Matching Networks, 20-way 1-shot": (28, MATCHING | {"classes": 20, "steps": 3000}),
@@ -58,8 +59,9 @@ FEW_SHOT: dict[str, tuple[float, dict[str, Any]]] = {  # minutes, settings
     "Meta Networks, 20-way 1-shot": (105, META | {"classes": 20, "batch_size": 1, "steps": 3000}),
     "Meta Networks, 5-way 1-shot, fast weights in two layers": (
         20,
-        META | {"augmented_blocks": 0, "batch_size": 8, "queries": 5, "steps": 2000},
+        META | LAST_TWO | {"steps": 2000},
     ),
+    "Meta Networks, 5-way 1-shot, fast weights in two layers, for longer": (70, META | LAST_TWO | {"steps": 6000}),
     "Meta Networks, 5-way 5-shot, loss of pairs": (57, META | {"shots": 5, "pairs": True, "steps": 1000}),
 }
 MORE_FAMILIES: dict[str, tuple[float, dict[str, Any]]] = {
