@@ -138,3 +138,8 @@ def squares(model: Any, *arguments: Any) -> Tensors:
 def gradients(loss: Tensor, leaves: Tensors) -> Tensors:
     got = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return {f"grad {name}": g for name, g in zip(leaves, got, strict=True)}
+
+
+def parameters_grads(module: nn.Module, loss: Tensor, **options: Any) -> list[Tensor]:
+    """The gradients of a loss for the parameters of a module, in their order."""
+    return list(torch.autograd.grad(loss, list(module.parameters()), **options))

@@ -119,7 +119,7 @@ FEATURES = (
         COMPILED,
         STEPS,
         compiled_autograd,
-        evidence=("tests/memories/test_step.py::test_compiled_autograd",),
+        evidence=("tests/memories/test_weight_gradients.py::test_compiled_autograd",),
         slow=("cpp", "reference"),
     ),
     Feature(
