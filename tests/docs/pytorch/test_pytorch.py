@@ -8,9 +8,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from tests.docs.markdown import ROOT, text
-from tests.docs.pytorch.feature import COMPILED, MODULES, NONE, SAME, STEPS, UNTESTED, YES, Feature, build, draw, found
+from tests.docs.pytorch.feature import (
+    COMPILED,
+    MODULES,
+    NONE,
+    SAME,
+    SIZES,
+    STEPS,
+    UNTESTED,
+    YES,
+    Feature,
+    build,
+    draw,
+    found,
+)
 from tests.docs.pytorch.table import GROUPS, PAGE, written
 
 FEATURES = {feature.name: feature for features in GROUPS.values() for feature in features}
@@ -52,6 +66,26 @@ def test_word(feature: Feature, backend: str, module: Any) -> None:
     else:
         how = found(check, module, backend)
         assert word in (YES, how)
+
+
+@pytest.mark.slow  # imports Triton
+def test_flops_are_those_of_the_reference() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counts = []
+    for model in [
+        torch.nn.LSTM(3, 5),
+        *(build(module, backend) for module in MODULES for backend in ("cpp", "reference")),
+    ]:
+        x = draw(4, 2, 3).to(next(model.parameters()).dtype)
+        with FlopCounterMode(display=False) as counter:
+            model(x)
+        counts.append(counter.get_total_flops())
+    lstm, mann_cpp, mann, ntm_cpp, ntm = counts
+    assert lstm == mann_cpp == ntm_cpp == 0
+    F, D, _, W, R = SIZES
+    controller = 2 * 4 * 2 * (F + R * W + D) * 4 * D  # of 4 steps of 2 episodes
+    assert min(mann, ntm) > controller
 
 
 def test_words_are_known() -> None:
