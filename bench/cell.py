@@ -22,7 +22,7 @@ WORKLOADS = {"MANNCell": workloads.mann_cell, "NTMCell": workloads.ntm_cell}
 def main() -> None:
     options = parse(__doc__, batch=[1, 16], repeats=9)
     report = harness.Report("cell", options.repeats)
-    for (name, workload), B, threads in itertools.product(WORKLOADS.items(), options.batch, options.threads):
+    for (name, workload), B, threads in itertools.product(WORKLOADS.items(), options.batch_size, options.threads):
         for gradient in (False, True):
             report.begin({"cell": name, "gradient": gradient, "B": B, "threads": threads})
             problem = workload(B, gradient=gradient)

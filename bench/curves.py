@@ -53,7 +53,7 @@ def main() -> None:
     options = parse(__doc__, batch=[16], repeats=5)
     keep_freed_memory()
     report = harness.Report("curves", options.repeats)
-    for B in options.batch:
+    for B in options.batch_size:
         report.begin({"B": B, "threads": 1})
         against_steps(report, B)
         against_sizes(report, B)

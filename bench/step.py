@@ -15,7 +15,7 @@ from mannkern.benchmark import contestants, harness, workloads
 def main() -> None:
     options = parse(__doc__, batch=[1, 16, 256, 1024], repeats=15)
     report = harness.Report("step", options.repeats)
-    for B, threads in itertools.product(options.batch, options.threads):
+    for B, threads in itertools.product(options.batch_size, options.threads):
         report.begin({"B": B, "threads": threads})
         step = workloads.lrua_step(B)
         report.time(step, report.check(step, contestants.of("lrua_step")), bases=["cpp"])

@@ -27,13 +27,13 @@ from mannkern.training.sizes import available_bytes
 from mannkern.training.tables import side_by_side
 from mannkern.training.threads import BUSY
 
-SIZES = {  # option -> letter, what it is
-    "steps": ("T", "time steps of an episode"),
-    "inputs": ("F", "width of the input"),
-    "hidden": ("D", "units of the controller"),
-    "slots": ("N", "slots of the memory"),
-    "width": ("W", "width of a slot"),
-    "heads": ("R", "read heads; an NTM has one write head beside them"),
+SIZES = {  # option, as of train -> letter, what it is
+    "length": ("T", "time steps of an episode"),
+    "input-size": ("F", "width of the input"),
+    "hidden-size": ("D", "units of the controller"),
+    "memory-slots": ("N", "slots of the memory"),
+    "memory-width": ("W", "width of a slot"),
+    "num-reads": ("R", "read heads; an NTM has one write head beside them"),
     "classes": ("C", "outputs of the linear layer"),
 }
 
@@ -51,7 +51,9 @@ def add_bench(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "not fit into memory are timed on fewer episodes. Run it on a machine that does nothing else.",
     )
     parser.add_argument("--model", default="mann", metavar="NAME", help="mann, ntm or another memory (default: mann)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[256], metavar="B", help="episodes (default: 256)")
+    parser.add_argument(
+        "--batch-size", type=int, nargs="+", default=[256], metavar="B", help="episodes at a time (default: 256)"
+    )
     for option, (letter, about) in SIZES.items():
         default = getattr(STANDARD, letter)
         parser.add_argument(
@@ -74,7 +76,7 @@ def run_bench(args: argparse.Namespace) -> int:
     """Check, time, print, and return 1 where something differs from the reference."""
     check_alone("bench")
     threads = args.threads or [torch.get_num_threads()]
-    sizes = EpisodeSizes(**{letter: getattr(args, option) for option, (letter, _) in SIZES.items()})
+    sizes = EpisodeSizes(**{letter: _given(args, option) for option, (letter, _) in SIZES.items()})
     device = _check(args, sizes, threads)
     backend = None if args.backend == "auto" else args.backend
     share = processor_share() if device.type == "cpu" else 1.0
@@ -87,7 +89,7 @@ def run_bench(args: argparse.Namespace) -> int:
     before = torch.get_num_threads()
     report = Report("bench", args.repeats, device.type, show=_show)
     try:
-        contest.run(report, args.model, sizes, args.batch, threads, backend, not args.forward)
+        contest.run(report, args.model, sizes, args.batch_size, threads, backend, not args.forward)
     finally:
         torch.set_num_threads(before)
     if args.plot and report.rows:
@@ -97,7 +99,7 @@ def run_bench(args: argparse.Namespace) -> int:
 
 
 def _run_against(args: argparse.Namespace, settings: against.Settings, threads: Sequence[int]) -> int:
-    rows, good = against.run(args.against, settings, args.batch, threads, args.repeats)
+    rows, good = against.run(args.against, settings, args.batch_size, threads, args.repeats)
     for row in rows:
         threads_text = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
         title = f"{settings.model}, {_sizes_text({'B': row['B'], **settings.sizes._asdict()})}, {threads_text}"
@@ -154,8 +156,8 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
     models = [name for name in with_memory() if CORES[name].family in FAMILIES]
     if args.model not in models:
         raise CommandError(f"--model: got {args.model}, need one of {', '.join(models)}")
-    counts = [*((option, getattr(args, option)) for option in (*SIZES, "repeats"))]
-    counts += [("batch", B) for B in args.batch] + [("threads", count) for count in threads]
+    counts = [*((option, _given(args, option)) for option in (*SIZES, "repeats"))]
+    counts += [("batch-size", B) for B in args.batch_size] + [("threads", count) for count in threads]
     for option, count in counts:
         if count < 1:
             raise CommandError(f"--{option}: got {count}, need at least 1")
@@ -175,8 +177,13 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         raise CommandError(f"--device {args.device}: {str(error).splitlines()[0]}") from None
     _check_backend(args.model, args.backend, device, sizes)
-    _check_memory(max(args.batch), sizes, device)
+    _check_memory(max(args.batch_size), sizes, device)
     return device
+
+
+def _given(args: argparse.Namespace, option: str) -> int:
+    count: int = getattr(args, option.replace("-", "_"))
+    return count
 
 
 def _check_backend(model: str, backend: str | None, device: torch.device, sizes: EpisodeSizes) -> None:
@@ -198,8 +205,9 @@ def _check_memory(B: int, sizes: EpisodeSizes, device: torch.device) -> None:
     numbers = sizes.T * B * (2 * sizes.F + sizes.R * sizes.W) + 2 * B * sizes.N * sizes.W
     numbers += 4 * sizes.D * (4 * (sizes.F + sizes.R * sizes.W + sizes.D) + sizes.C)
     available = available_bytes(device)
+    *others, last = SIZES
     if 4 * numbers > available:
         raise CommandError(
             f"needs at least {4e-9 * numbers:,.1f} GB for inputs, memories and parameters, and {available / 1e9:,.1f} "
-            "GB are available; lower --batch, --steps, --inputs, --slots, --width, --heads, --hidden or --classes"
+            f"GB are available; lower --batch-size, --{', --'.join(others)} or --{last}"
         )

@@ -16,7 +16,10 @@ from mannkern.benchmark.workloads import EpisodeSizes
 from mannkern.commands import bench
 from tests.commands.calls import refused, run
 
-SIZES = "--steps 3 --inputs 5 --hidden 6 --slots 8 --width 4 --heads 2 --classes 3 --threads 1 --repeats 2"
+SIZES = (
+    "--length 3 --input-size 5 --hidden-size 6 --memory-slots 8 --memory-width 4 --num-reads 2 --classes 3 --threads 1 "
+    "--repeats 2"
+)
 WITHOUT_COMPILER = ["mannkern (cpp)", "eager reference", "eager, products", "nn.LSTM", "bound"]
 
 
@@ -33,7 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A table, a JSON file and a picture of four contestants and the bound at two batch sizes."""
     files = tmp_path / "new" / "bench.json", tmp_path / "new" / "bench.png"
-    assert run("bench", SIZES, "--batch 2 4 --json", files[0], "--plot", files[1]) == 0
+    assert run("bench", SIZES, "--batch-size 2 4 --json", files[0], "--plot", files[1]) == 0
     lines = capsys.readouterr().out.splitlines()
     begin = lines.index("mann, training step on cpu, 1 thread: B = 4, T = 3, F = 5, D = 6, N = 8, W = 4, R = 2")
     assert lines[begin + 1].endswith("  of the bound")
@@ -53,7 +56,7 @@ def test_a_busy_machine_is_told(
 ) -> None:
     assert 0 < machine.processor_share(0.01) < 1.1
     monkeypatch.setattr(bench, "processor_share", lambda: share)
-    assert run("bench", SIZES, "--batch 2 --backend cpp --forward") == 0
+    assert run("bench", SIZES, "--batch-size 2 --backend cpp --forward") == 0
     told = capsys.readouterr().err
     assert said in told
     assert ("busy" in told) == bool(said)
@@ -62,7 +65,7 @@ def test_a_busy_machine_is_told(
 @pytest.mark.parametrize("option", ["--model ntm", "--forward", "--backend reference", "--plot"])
 def test_options(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "bars.svg"
-    assert run("bench --batch 2", SIZES, option, file if option == "--plot" else "") == 0
+    assert run("bench --batch-size 2", SIZES, option, file if option == "--plot" else "") == 0
     said = capsys.readouterr().out
     assert ("mannkern (cpp)" in said) == (option != "--backend reference")
     assert ("forward pass" in said) == (option == "--forward")
@@ -86,7 +89,7 @@ def test_who_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
     entrants = [x._replace(build=slightly_wrong("cpp")) if x.name == "cpp" else x for x in contestants.every("mann")]
     monkeypatch.setattr(contestants, "every", lambda name: entrants)
-    assert run("bench --batch 2", SIZES) == 1
+    assert run("bench --batch-size 2", SIZES) == 1
     said = capsys.readouterr().out
     assert "cpp is not timed. It differs from the reference: relative errors: outputs: 1.00e-03" in said
     assert "time / eager reference" in said
@@ -98,7 +101,7 @@ def test_loops_that_keep_too_much_take_fewer_episodes(
 ) -> None:
     """Three steps of 8 x 4 numbers: five copies are 1,920 bytes an episode."""
     monkeypatch.setattr(harness, "MOST_KEPT", 2 * 1920)
-    assert run("bench --batch 5", SIZES) == 0
+    assert run("bench --batch-size 5", SIZES) == 0
     names = [line.split("   ")[0] for line in capsys.readouterr().out.splitlines()]
     assert {"eager reference, B = 2", "eager, products, B = 2", "mannkern (cpp)", "nn.LSTM"} <= set(names)
 
@@ -106,20 +109,20 @@ def test_loops_that_keep_too_much_take_fewer_episodes(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--slots 0", "--slots: got 0, need at least 1"),
-        ("--batch 4 0", "--batch: got 0, need at least 1"),
+        ("--memory-slots 0", "--memory-slots: got 0, need at least 1"),
+        ("--batch-size 4 0", "--batch-size: got 0, need at least 1"),
         ("--threads 0", "--threads: got 0, need at least 1"),
         ("--model lstm", "--model: got lstm, need one of mann, ntm"),
         ("--device nonsense", "--device nonsense: "),
         ("--backend nonsense", "--backend: got 'nonsense', need 'auto' or one of "),
         ("--backend triton --model ntm", "backend 'triton' has no kernels for 'ntm'"),
-        ("--batch 1000000000", "lower --batch, --steps, --inputs, --slots, --width, --heads, --hidden or --classes"),
+        ("--batch-size 1000000000", "lower --batch-size, --length, --input-size, --hidden-size, "),
         ("--plot picture.doc", "--plot: got picture.doc, need a name that ends in .png, .svg or .pdf"),
         ("--plot /dev/null/picture.png", "--plot: got /dev/null/picture.png, need a file in a folder"),
         ("--json /dev/null/new/times.json", "--json: got /dev/null/new/times.json, need a file in a folder"),
         ("--json tests", "--json: got tests, need a regular file"),
         (f"--threads {10**5}", "--threads: got 100000, need at most 1024"),
-        (f"--hidden {10**5}", "lower --batch, --steps, --inputs, --slots, --width, --heads, --hidden or --classes"),
+        (f"--hidden-size {10**5}", "lower --batch-size, --length, --input-size, --hidden-size, "),
         (f"--classes {10**9}", "GB are available"),
         ("--device meta", "--device meta: holds no numbers"),
         ("--against no-such-commit", "--against: got no-such-commit, need a commit of "),
@@ -167,7 +170,7 @@ def test_the_draw_whose_choices_lie_furthest_apart_is_checked() -> None:
 def test_two_commits_in_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The last commit is timed beside the files as they are: both compute the same."""
     file = tmp_path / "against.json"
-    assert run("bench --batch 2 --against HEAD", SIZES, "--json", file) == 0
+    assert run("bench --batch-size 2 --against HEAD", SIZES, "--json", file) == 0
     said = capsys.readouterr().out
     assert "times the time of the files here" in said
     (row,) = json.loads(file.read_text())["rows"]

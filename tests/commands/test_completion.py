@@ -21,7 +21,7 @@ needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is n
     ("words", "wanted"),
     [
         (("mannkern", "tr"), {"train"}),
-        (("mannkern", "bench", "--sl"), {"--slots"}),
+        (("mannkern", "bench", "--memory-sl"), {"--memory-slots"}),
         (("mannkern", "verify", "--th"), {"--threads"}),
         (("mannkern", "train", "--model", "matching-"), {"matching-fce"}),
         (("mannkern", "evaluate", "mann-gl"), {"mann-glyphs"}),

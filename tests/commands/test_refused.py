@@ -32,7 +32,7 @@ def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("train copy more", "got more too, need nothing there (python -m mannkern train --help)"),
         ("train copy --lr fast", "--lr: got 'fast', need a number ("),
         ("train copy --resume --overwrite", "--overwrite: not allowed with argument --resume ("),
-        ("bench --batch x", "--batch: got 'x', need an integer (python -m mannkern bench --help)"),
+        ("bench --batch-size x", "--batch-size: got 'x', need an integer (python -m mannkern bench --help)"),
         ("completion fish", "shell: got fish, need one of bash, zsh, tcsh (python -m mannkern completion --help)"),
         ("train copy --memory-slots 0", "--memory-slots: got 0, need at least 1"),
         (
@@ -182,7 +182,9 @@ def test_a_backend_of_the_environment_is_named(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has neither pipes nor links that anybody may make")
-@pytest.mark.parametrize("option", ["verify --list --json", "bench --batch 2 --json", "bench --batch 2 --plot"])
+@pytest.mark.parametrize(
+    "option", ["verify --list --json", "bench --batch-size 2 --json", "bench --batch-size 2 --plot"]
+)
 def test_results_replace_no_link_and_no_device(tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     """As root, ``--json /dev/null`` made a file of the device for the whole system."""
     pipe, link, gone, file = (tmp_path / f"{name}.png" for name in ("pipe", "link", "gone", "file"))
