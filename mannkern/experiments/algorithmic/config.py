@@ -44,7 +44,12 @@ class AlgorithmicConfig(RecurrentConfig):
         choices=("lstm", "feedforward"),
         only=with_memory,
     )
-    hidden_size: int = option(None, "hidden units of the controller (paper)", kind=int, only=with_memory)
+    hidden_size: int = option(
+        None,
+        "hidden units of the controller (paper; in priority-sort one layer of 200 for its two of 100)",
+        kind=int,
+        only=with_memory,
+    )
     memory_width: int = option(20, "width W of a slot (paper)", only=with_memory, group=RecurrentConfig.GROUP)
     num_reads: int = option(None, "read heads R (paper)", kind=int, only=with_memory, group=RecurrentConfig.GROUP)
     num_writes: int = option(
@@ -74,10 +79,10 @@ class AlgorithmicConfig(RecurrentConfig):
     lstm_layers: int = option(3, "layers of the baseline, an LSTM (paper)")
     memory_init: float | str = option("uniform", MEMORY, kind=number_or_name, only=with_memory)
     optimizer: str = option("rmsprop", OPTIMIZER, choices=OPTIMIZERS)
-    # at the paper's rate, constant, n-grams stay three bits above the optimum
+    # at 1e-4, constant, n-grams stay three bits above the optimum
     lr: float | None = option(
         None,
-        "learning rate (default: 1e-3 for rmsprop, 5e-4 in n-grams, paper: 1e-4; 1e-3 for adam; 1e-2 for muon)",
+        "learning rate (default: 1e-3 for rmsprop, 5e-4 in n-grams, paper: 3e-5; 1e-3 for adam; 1e-2 for muon)",
         kind=float,
     )
     # at a constant rate one seed of five lost the copy that it had learned

@@ -22,10 +22,10 @@ def load(config: ZeroShotConfig) -> tuple[CharacterSplit, CharacterSplit | None]
     return load_characters(config), omniglot.alphabets(config.split) if config.names_alphabets else None
 
 
-def sampler_of(config: ZeroShotConfig, images: Tensor, alphabets: Tensor | None, **training: Any) -> ZeroShotSampler:
+def sampler_of(config: ZeroShotConfig, images: Tensor, alphabets: Tensor | None, **others: Any) -> ZeroShotSampler:
     """Episodes of described classes. Raises ``CommandError`` for impossible sizes.
 
-    training: the arguments in which episodes to learn from differ from those to measure on
+    others: the arguments in which episodes to learn from differ from those to measure on
     """
     try:
         return ZeroShotSampler(
@@ -33,7 +33,7 @@ def sampler_of(config: ZeroShotConfig, images: Tensor, alphabets: Tensor | None,
             alphabets=alphabets,
             num_alphabets=len(omniglot.ALPHABETS),
             classes_per_episode=config.classes,
-            **{"queries": MEASURED_QUERIES} | training,
+            **{"queries": MEASURED_QUERIES} | others,
         )
     except ValueError as error:
         raise command_error(error, config) from error
@@ -60,8 +60,9 @@ class ZeroShotExperiment(QueryExperiment):
         self.unseen = self.test_sampler(VALIDATION_SEED)
 
     def test_sampler(self, seed: int) -> ZeroShotSampler:
-        """Episodes of unseen classes: the original drawings."""
-        return sampler_of(self.config, self.split.test, self.alphabets and self.alphabets.test, seed=seed)
+        """Episodes of unseen classes: the original drawings, described in the units of the classes of training."""
+        told = {"units": self.sampler.units, "seed": seed}
+        return sampler_of(self.config, self.split.test, self.alphabets and self.alphabets.test, **told)
 
     def make_model(self) -> MetaMemoryNetwork:
         return make_model(self.config)

@@ -15,6 +15,7 @@ LINES = 5  # rows, and columns, whose strokes are counted
 DIRECTIONS = 4
 ATTRIBUTES = 6 + 2 * LINES + DIRECTIONS
 INK = 96  # of 255: a pixel that is darker belongs to a stroke
+Units = tuple[Tensor, Tensor]
 
 
 def attributes(images: Tensor) -> Tensor:
@@ -64,13 +65,16 @@ def _directions(ink: Tensor) -> Tensor:
 class ZeroShotSampler(CharacterSampler):
     """Samples episodes of C described classes: the support set has one description of each class and no drawing.
 
-    A description is the mean of ``attributes`` over ``DESCRIBED`` drawings of the class, which are never queries, in
-    units of their deviation over all classes, then the one-hot number of the class's alphabet. A class turned by
-    quarters is described anew.
+    A description is the mean of ``attributes`` over ``DESCRIBED`` drawings of the class, which are never queries, from
+    their mean over all classes and in units of their deviation, then the one-hot number of the class's alphabet. A
+    class turned by quarters is described anew.
 
     images:    (classes, drawings, P, P) uint8, with more than ``DESCRIBED`` drawings
     alphabets: (classes,) int64, the number of the alphabet of each class, default none; num_alphabets: how many are
     queries:   queries of each class, so that Q = C * ``queries``, default 5
+    units:     mean and deviation of the attributes, each (``ATTRIBUTES``,); default those of these classes. A test has
+               the ``units`` of the sampler of training: else its descriptions mean something else to the model, and
+               that of a class depends on the other unseen classes.
 
     The other arguments are :class:`CharacterSampler`'s. Raises TypeError or ValueError that name the argument.
     """
@@ -85,6 +89,7 @@ class ZeroShotSampler(CharacterSampler):
         num_alphabets: int = 0,
         classes_per_episode: int = 5,
         queries: int = 5,
+        units: Units | None = None,
         rotate_classes: bool = False,
         augment: bool = False,
         seed: int = 0,
@@ -104,8 +109,9 @@ class ZeroShotSampler(CharacterSampler):
         self.queries = queries
         turns = range(4 if rotate_classes else 1)
         described = torch.cat([attributes(torch.rot90(images[:, :DESCRIBED], turn, (2, 3))).mean(1) for turn in turns])
-        deviation = described.std(0, correction=0).clamp(min=1e-6)
-        self._descriptions = (described - described.mean(0)) / deviation
+        self.units = units or (described.mean(0), described.std(0, correction=0).clamp(min=1e-6))
+        mean, deviation = self.units
+        self._descriptions = (described - mean) / deviation
         if alphabets is not None:
             names = F.one_hot(alphabets, num_alphabets).float().repeat(len(turns), 1)
             self._descriptions = torch.cat((self._descriptions, names), 1)

@@ -73,6 +73,12 @@ def test_a_description_has_the_alphabet_or_not(alphabet: bool, monkeypatch: pyte
     experiment.loss_and_sums(experiment.make_model(), experiment.sample(0, CPU))
 
 
+def test_unseen_classes_are_described_in_the_units_of_training() -> None:
+    experiment = ZeroShotExperiment(SMALL)
+    for sampler in (experiment.unseen, experiment.test_sampler(3)):
+        assert all(torch.equal(one, other) for one, other in zip(sampler.units, experiment.sampler.units, strict=True))
+
+
 def test_the_command_line_trains_resumes_evaluates_and_draws(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

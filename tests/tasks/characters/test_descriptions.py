@@ -65,6 +65,16 @@ def test_a_query_has_the_label_of_the_description_of_its_class() -> None:
         assert [names[int(c)] for c in classes[b]] == targets[b].tolist()
 
 
+def test_a_test_describes_a_class_as_training_does() -> None:
+    """In the units of training a class has one description, whichever other classes are beside it."""
+    images = coded_images(9, side=20)
+    training = ZeroShotSampler(images, rotate_classes=True)
+    test = ZeroShotSampler(images[:5], units=training.units)
+    assert torch.equal(test._descriptions, training._descriptions[:5])
+    alone = ZeroShotSampler(images[:5])
+    assert not torch.allclose(alone._descriptions, test._descriptions, atol=0.1)
+
+
 def test_alphabets_are_omniglots() -> None:
     paper, official = omniglot.alphabets(), omniglot.alphabets("alphabets")
     assert (len(paper.train), len(paper.test)) == (1200, 423)
