@@ -29,7 +29,8 @@ The figures are not quite comparable with the papers'. Matching Networks have a 
 where no strength is named for 20-way 5-shot. Training drawings are shifted and turned a little, an episode of the test
 has five queries of each class, and unseen classes are not turned by quarters. Muon's rate and the strengths were
 chosen by a look at these classes. "By descriptions": no drawing is shown, but the description of a class is the mean
-of 20 measures of ink and strokes over ten of its drawings, which are no queries.
+of 20 measures of ink and strokes over ten of its drawings, which are no queries. In the picture, its classes were
+described from the mean of the unseen classes and in units of their deviation; in the table, of those of training.
 """
 FAMILY_NAMES = {"description": "a description", "one": "one example", "several": "several examples"}
 SIZES: dict[str, list[list[int]]] = {  # shown of each task, the largest of training first
