@@ -23,6 +23,8 @@ void sum_rows(T* sum, const T* rows, int64_t count, int64_t width, int64_t strid
   }
 }
 
+constexpr int64_t kRows = 512;  // of one product, for the same reason
+
 // rows (M,row): G gradients of gates, I of an interface vector, X numbers [x, r] and U of h that the gates were products
 // of, and D of h that the interface vector was a product of. Returns the gradients of the weight (G,X), the recurrent
 // weight (G,U), the bias (G), the interface's weight (I,D) and its bias (I).
@@ -42,9 +44,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cell_weight_gradients(const T
     const auto product = [&](const T* grad, int64_t width, const T* of, int64_t columns) {
       const Tensor out = allocate_large<T>({width, columns});
       if (M == 0) std::fill_n(data<T>(out), out.numel(), T(0));
-      else if (columns > 0)
-        PackedMatrix<T>(rows_of(of, row), M, columns)
-            .multiply(transposed(rows_of(grad, row)), width, data<T>(out), columns);
+      for (int64_t first = 0; first < M && columns > 0; first += kRows)
+        PackedMatrix<T>(rows_of(of + first * row, row), std::min(kRows, M - first), columns)
+            .multiply(transposed(rows_of(grad + first * row, row)), width, data<T>(out), columns, first > 0);
       return out;
     };
     const Tensor bias = call.out({G}), interface_bias = call.out({I});

@@ -38,7 +38,7 @@ class ControllerLoop {
         interface(allocate_large<T>({save_for_backward ? s.T : 1, s.B, s.I})),
         last_cell(call.out({s.lstm ? s.B : 0, s.D})), interface_bias(call.in(interface_bias, "interface_bias", {s.I})),
         s_(s), batch_(batch), save_for_backward_(save_for_backward), saves_gates_(save_for_backward && s.lstm),
-        share_(largest(shares)), at_once_(std::clamp<int64_t>(64 / std::max<int64_t>(share_, 1), 1, s.T)),
+        share_(largest(shares)), at_once_(std::clamp<int64_t>(64 / std::max<int64_t>(share_, 1), 1, std::max<int64_t>(s.T, 1))),
         gates_(allocate_large<T>({saves_gates_ ? s.T : 0, s.B, s.gates()})),
         scratch_(call.out({workers(shares.size()), scratch_size()})),
         input_weight_(weight(call, args.input_weight, "input_weight", s.gates(), s.inputs())),

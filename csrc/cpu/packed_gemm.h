@@ -61,11 +61,11 @@ class PackedMatrix {
                    Pack<T>{rows, columns, b, column, data<T>(panels_) + row * P, K * P});
     if (kernels_.round) kernels_.round(data<T>(panels_), K, 0, panels_.size(0));
   }
-  // c = a (M,K) times this matrix; the M rows of c are c_stride apart.
-  void multiply(const Matrix<T>& a, int64_t M, T* c, int64_t c_stride) const {
+  // c = a (M,K) times this matrix, or c += with `add`; the M rows of c are c_stride apart.
+  void multiply(const Matrix<T>& a, int64_t M, T* c, int64_t c_stride, bool add = false) const {
     // over_batch counts work in units that take as long as sixteen multiplications here
     over_batch(panels_.size(0), M * K_ * panel() / 16, kernels_.gemm,
-               Product<T>{M, N_, K_, a, data<T>(panels_), c, c_stride, false});
+               Product<T>{M, N_, K_, a, data<T>(panels_), c, c_stride, add});
   }
 
   // The same for `steps` matrices a, a_step numbers apart, with results c_step apart.

@@ -20,6 +20,7 @@ from mannkern.verification.accuracy import Error
 from mannkern.verification.checks import DTYPES, GRADCHECK, Check, Outcome, run
 
 BATCH = {"batch": Shape(170, 33, 17, 3, 3)}  # work for a second thread
+LONG = {"many_slots": Shape(8, 16384, 8, 2, 16, T=2)}  # sums that one chain of float32 would get wrong
 # Sizes that fill a GPU, and memories that the Triton kernels take in tiles
 LARGE = {
     "large_batch": Shape(256, 128, 40, 4, 4),
@@ -222,4 +223,4 @@ def _shapes(backend: str, device: str) -> dict[str, Shape]:
     if _is_interpreted(backend, device):
         return {name: SHAPES[name] for name in INTERPRETED}
     several = {name: shape._replace(B=EPISODES if shape.B else 0) for name, shape in SHAPES.items()}
-    return several | (LARGE if device == "cuda" else BATCH)
+    return several | (LARGE if device == "cuda" else BATCH | LONG)

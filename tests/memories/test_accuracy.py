@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from mannkern.verification.verify import LONG
 from tests.helpers import (
     CASES,
     MAIN_CASES,
@@ -66,6 +67,14 @@ def test_shapes(kernel: str, case: str, shape: Shape, dtype: torch.dtype) -> Non
         CASES[case], arguments(CASES[case], shape, dtype), cotangents(CASES[case], shape, dtype), kernel, shape.n
     )
     assert all(x.dtype == dtype for x in got.values())
+
+
+@pytest.mark.slow
+@on_kernels([name for name, case in CASES.items() if case.operation.differentiable], interpreted=False)
+def test_sums_over_many_slots(kernel: str, case: str) -> None:
+    """One chain of float32 over all slots would lose a digit."""
+    shape = LONG["many_slots"]._replace(B=4)
+    check_kernel(CASES[case], arguments(CASES[case], shape), cotangents(CASES[case], shape), kernel, shape.n)
 
 
 @on_shapes(MAIN_CASES, only("standard", "odd", "one_slot"), ["whole"])

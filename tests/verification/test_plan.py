@@ -22,6 +22,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(module, "SHAPES", {"one": Shape(1, 1, 1, 1, 1)})
     monkeypatch.setattr(module, "BATCH", {})
+    monkeypatch.setattr(module, "LONG", {})
     monkeypatch.setattr(episodes, "SIZES", {"small": (2, 3, 4, 5, 1)})
     monkeypatch.setattr(episodes, "LENGTHS", {"short": (2, 1)})
     return tmp_path / "cache" / "mannkern" / "verified.json"

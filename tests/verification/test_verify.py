@@ -44,6 +44,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "SHAPES", {"odd": Shape(3, 33, 17, 3, 3), "one": Shape(1, 1, 1, 1, 1)})
     monkeypatch.setattr(module, "BATCH", {})
+    monkeypatch.setattr(module, "LONG", {})
     monkeypatch.setattr(episodes, "SIZES", {"odd": (7, 13, 33, 17, 3)})
     monkeypatch.setattr(episodes, "LENGTHS", {"spans": (5, 4)})
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
@@ -109,6 +110,7 @@ def test_one_thread_but_where_a_second_has_work(
 ) -> None:
     """Threads that wait for each other take minutes of a busy machine."""
     monkeypatch.setattr(module, "BATCH", {"batch": Shape(170, 33, 17, 3, 3)})
+    monkeypatch.setattr(module, "LONG", {})
     checks = [check for _, _, several in module.rows_of("cpp", "cpu", 1) for check in several]
     assert {check.threads for check in checks if "batch" in check.where} == {2}
     assert {check.threads for check in checks if "batch" not in check.where} == {1}
@@ -121,6 +123,7 @@ def test_one_thread_but_where_a_second_has_work(
 
     replace_function(monkeypatch, "usage_update", watched)
     monkeypatch.setattr(module, "BATCH", {})
+    monkeypatch.setattr(module, "LONG", {})
     threads(2)
     rows = verify("cpp", "cpu", 1)
     assert next(row for row in rows if row.operation == "usage_update").good

@@ -157,12 +157,17 @@ void read_backward_cosines(T* grad_strength, T* grad_weights, const T* grad_read
     const T mean = mannkern::weighted_mean(team, gw, w);
     const T center = grad_strength ? mannkern::weighted_mean(team, cos, w) : 0;
     Vec<T> grad_b = {};
-    for (int64_t i = 0; i < s.Np; i += L) {
-      const Vec<T> dz = load(w + i) * (load(gw + i) - mean), n = load(norm + i), inverse = 1 / n;
-      grad_b += dz * (load(cos + i) - center);
-      const Vec<T> of_dot = dz * b * inverse;
-      store(pull + i, of_dot);
-      store(scratch.shrink + i, load(scratch.shrink + i) + (n > kEps<T> ? of_dot * load(cos + i) : Vec<T>{}));
+    for (int64_t first = 0; first < s.Np; first += kRun<T>) {
+      const int64_t end = run_end<T>(first, s.Np);
+      Vec<T> sum = {};
+      for (int64_t i = first; i < end; i += L) {
+        const Vec<T> dz = load(w + i) * (load(gw + i) - mean), n = load(norm + i), inverse = 1 / n;
+        sum += dz * (load(cos + i) - center);
+        const Vec<T> of_dot = dz * b * inverse;
+        store(pull + i, of_dot);
+        store(scratch.shrink + i, load(scratch.shrink + i) + (n > kEps<T> ? of_dot * load(cos + i) : Vec<T>{}));
+      }
+      grad_b += sum;
     }
     if (grad_strength) grad_strength[h] = lane_sum<T>(grad_b);
   }

@@ -145,7 +145,12 @@ void step_backward(M D, T* grad_w, T* grad_u, const InterfaceGradients<T>& grad,
     const T open = mannkern::sigmoid<ScalarMath<T>>(interface.gate[h]);
     const T closed = mannkern::sigmoid<ScalarMath<T>>(-interface.gate[h]);
     Vec<T> with_previous = {};
-    for (int64_t i = 0; i < s.Np; i += Lanes<T>::L) with_previous += load(row + i) * load(previous + h * s.Np + i);
+    for (int64_t first = 0; first < s.Np; first += kRun<T>) {
+      const int64_t end = run_end<T>(first, s.Np);
+      Vec<T> sum = {};
+      for (int64_t i = first; i < end; i += Lanes<T>::L) sum += load(row + i) * load(previous + h * s.Np + i);
+      with_previous += sum;
+    }
     T at_least_used = 0;
     if (options.per_head) at_least_used = row[slots[h % options.n]];
     else

@@ -94,13 +94,15 @@ void erase_write(T* Y, const T* X, const T* weights, const T* erase, const T* ad
   heads(Y, X, weights, erase, add, nullptr, nullptr, nullptr, s);
 }
 
-// Backward of erase and add with one head, for columns j to j + J, whose sums stay in registers.
+// Backward of erase and add with one head, for columns j to j + J, whose sums over slots `first` to `end` stay in
+// registers.
 template <class T, int J>
 void erase_write_backward_columns(T* D, T* grad_weights, T* erase_lanes, T* add_lanes, const T* X, const T* weights,
-                                  const T* erase, const T* add, int64_t j, const Sizes<T>& s) {
+                                  const T* erase, const T* add, int64_t first, int64_t end, int64_t j,
+                                  const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   Vec<T> erased[J] = {}, added[J] = {};
-  for (int64_t i = 0; i < s.Np; i += L) {
+  for (int64_t i = first; i < end; i += L) {
     const int64_t block = i / kBlock<T> * kBlock<T> * s.W + i % kBlock<T> + j * kBlock<T>;
     const Vec<T> w = load(weights + i);
     Vec<T> grad = load(grad_weights + i);
@@ -120,13 +122,14 @@ void erase_write_backward_columns(T* D, T* grad_weights, T* erase_lanes, T* add_
 // heads before times the product over the heads after. Dividing the product of all would fail for a factor of 0.
 template <class T>
 void erase_write_backward_heads(T* D, T* grad_weights, T* erase_lanes, T* add_lanes, const T* X, const T* weights,
-                                const T* erase, const T* add, T* factors, const Sizes<T>& s) {
+                                const T* erase, const T* add, T* factors, int64_t first, int64_t end,
+                                const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   const int64_t R = s.R, W = s.W;
   T *own = factors, *before = factors + R * L;
   std::memset(erase_lanes, 0, R * W * L * sizeof(T));
   std::memset(add_lanes, 0, R * W * L * sizeof(T));
-  for (int64_t i = 0; i < s.Np; i += L) {
+  for (int64_t i = first; i < end; i += L) {
     const int64_t block = i / kBlock<T> * kBlock<T> * W + i % kBlock<T>;
     for (int64_t j = 0; j < W; ++j) {
       const Vec<T> d = load(D + block + j * kBlock<T>), x = load(X + block + j * kBlock<T>);
@@ -159,19 +162,26 @@ void erase_write_backward(T* D, T* grad_weights, T* grad_erase, T* grad_add, con
                           const T* erase, const T* add, T* lanes, T* factors, const Sizes<T>& s) {
   constexpr int J = MANNKERN_BYTES >= 64 ? 8 : 4;  // 2 J sums in 32 or 16 registers
   T *erase_lanes = lanes, *add_lanes = lanes + s.R * s.W * Lanes<T>::L;
-  if (s.R == 1) {
-    int64_t j = 0;
-    for (; j + J <= s.W; j += J)
-      erase_write_backward_columns<T, J>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, j, s);
-    for (; J > 4 && j + 4 <= s.W; j += 4)
-      erase_write_backward_columns<T, 4>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, j, s);
-    for (; j < s.W; ++j)
-      erase_write_backward_columns<T, 1>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, j, s);
-  } else {
-    erase_write_backward_heads(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, factors, s);
+  for (int64_t first = 0; first < s.Np; first += kRun<T>) {
+    const int64_t end = run_end<T>(first, s.Np);
+    if (s.R == 1) {
+      int64_t j = 0;
+      for (; j + J <= s.W; j += J)
+        erase_write_backward_columns<T, J>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, first, end,
+                                           j, s);
+      for (; J > 4 && j + 4 <= s.W; j += 4)
+        erase_write_backward_columns<T, 4>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, first, end,
+                                           j, s);
+      for (; j < s.W; ++j)
+        erase_write_backward_columns<T, 1>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, first, end,
+                                           j, s);
+    } else {
+      erase_write_backward_heads(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, factors, first, end,
+                                 s);
+    }
+    sum_lanes(grad_erase, erase_lanes, s.R * s.W, first > 0);
+    sum_lanes(grad_add, add_lanes, s.R * s.W, first > 0);
   }
-  sum_lanes(grad_erase, erase_lanes, s.R * s.W);
-  sum_lanes(grad_add, add_lanes, s.R * s.W);
 }
 
 }  // namespace

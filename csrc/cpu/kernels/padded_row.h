@@ -28,12 +28,17 @@ class Row {
   }
   template <class F>
   T sum(F f) const {
-    Value even = {}, odd = {};  // two chains of sums at once
-    for (int64_t i = 0; i < Np; i += 2 * L) {
-      even += within(f(i), i, T(0));
-      odd += within(f(i + L), i + L, T(0));
+    double total = 0;
+    for (int64_t first = 0; first < Np; first += kRun<T>) {
+      const int64_t end = run_end<T>(first, Np);
+      Value even = {}, odd = {};  // two chains of sums at once
+      for (int64_t i = first; i < end; i += 2 * L) {
+        even += within(f(i), i, T(0));
+        odd += within(f(i + L), i + L, T(0));
+      }
+      total += lane_sum<T>(even + odd);
     }
-    return lane_sum<T>(even + odd);
+    return T(total);
   }
   template <class F>
   T max(F f) const {

@@ -213,7 +213,7 @@ void slot_dot(T* out, RowMajor<P> X, const T* vectors, const Sizes<T>& s, T* squ
   });
 }
 
-constexpr int64_t kRun = 256;  // slots of a partial sum, so that a sum over many slots stays accurate
+constexpr int64_t kRowRun = 256;  // slots of a partial sum, as kRun
 
 template <class T, int H, int J>
 void slot_sum_parts(T* out, const T* X, const T* weights, int64_t c, const Sizes<T>& s) {
@@ -222,9 +222,9 @@ void slot_sum_parts(T* out, const T* X, const T* weights, int64_t c, const Sizes
   int64_t at[J];
   Vec<T> total[H][J] = {};
   for (int p = 0; p < J; ++p) at[p] = column(c + p, s);
-  for (int64_t first = 0; first < s.N; first += kRun) {
+  for (int64_t first = 0; first < s.N; first += kRowRun) {
     Vec<T> sum[H][J] = {};
-    for (int64_t i = first; i < smaller(first + kRun, s.N); ++i, X += size)
+    for (int64_t i = first; i < smaller(first + kRowRun, s.N); ++i, X += size)
       for (int p = 0; p < J; ++p) {
         const Vec<T> x = load(X + at[p]);
         for (int h = 0; h < H; ++h) sum[h][p] += weights[h * s.Np + i] * x;

@@ -19,11 +19,20 @@ constexpr int kBlock = 2 * Lanes<T>::L;
 // Rows of a memory to prefetch ahead: a tile reads rows with strides that the hardware does not foresee.
 template <class T>
 constexpr int kAhead = 2 * Lanes<T>::L;
+// Slots of a partial sum: one chain of float32 over thousands of slots would lose a digit.
+template <class T>
+constexpr int64_t kRun = 64 * Lanes<T>::L;
 constexpr int kHeads = 4;  // heads in one pass over the memory: as many accumulators fit in the registers
 
 inline int64_t padded(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// The end of the run of `count` slots that begins at `first`.
+template <class T>
+int64_t run_end(int64_t first, int64_t count) {
+  return smaller(first + kRun<T>, count);
+}
 
 // Sizes of an episode, and Np, the padded length of a row.
 template <class T>
