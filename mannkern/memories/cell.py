@@ -19,7 +19,7 @@ State = TypeVar("State", bound=tuple[Any, ...])
 
 STEP_METHODS = ("forward", "step", "interface_vector", "run_controller")
 """The methods whose work a compiled loop does. The cell of a family need not have an interface_vector."""
-START_METHODS = ("initial_state", "first_memory", "first_controller_state")
+START_METHODS = ("initial_state", "first_memory", "first_weights", "first_controller_state")
 """The methods whose work a compiled loop does where an episode starts anew."""
 
 

@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from torch.nn import functional as F
 
 from mannkern.backends import native
@@ -44,8 +45,10 @@ _STEP_METHODS = frozenset(STEP_METHODS)
 def is_plain(cell: MemoryCell[Any]) -> bool:
     """Whether the fused loops compute what the cell computes.
 
-    They do not with a method or module of the user's own, nor with a hook.
+    They do not with a method or module of the user's own, nor with a hook, be it of one module or of all.
     """
+    if _has_any_global_hook():
+        return False
     if not getattr(type(cell), "fused_episode_is_current", False) or not _STEP_METHODS.isdisjoint(cell.__dict__):
         return False
     modules = cell._modules  # an attribute of a module is found there last, after several other places

@@ -60,6 +60,8 @@ def can_fuse(cell: MemoryCell[Any], input: Any) -> bool:
     """
     if type(input) is not Tensor or torch.compiler.is_compiling() or not is_plain(cell):
         return False
+    if input.shape[1:] != (cell.input_size,):  # which the operation cannot tell from reads of another width
+        return False
     weight: Any = cell._modules["interface"]._parameters.get("weight")  # type: ignore[union-attr]
     if type(weight) not in _PLAIN or weight.dtype not in _WIDE:
         return False

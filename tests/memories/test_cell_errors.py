@@ -160,3 +160,17 @@ def test_a_state_of_another_batch(module: type, shape: tuple[int, ...]) -> None:
     model = build(module)
     with pytest.raises(ValueError, match=r"^state\.memory: got .*need"):
         model(torch.zeros(shape, dtype=torch.float64), model.initial_state(5))
+
+
+@pytest.mark.parametrize(
+    ("cell", "state_of"),
+    [
+        (NTMCell(5, 7, 9, 6, 3, 1), NTMCell(17, 7, 9, 6, 1, 2)),
+        (MANNCell(5, 7, 9, 2, 4, write="key"), MANNCell(7, 7, 9, 2, 3, write="key")),
+    ],
+    ids=["NTM", "MANN"],
+)
+def test_an_input_and_a_state_that_are_wrong_together(cell: Any, state_of: Any) -> None:
+    """The widths [x, r] of both cells are equal, and so are their interface vectors."""
+    with pytest.raises(ValueError, match=r"^input: got shape .*, need \(B, F\) or \(F\) with F = 5$"):
+        cell(torch.zeros(2, state_of.input_size), state_of.initial_state(2))

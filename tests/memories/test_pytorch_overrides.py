@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import prune
 
 from mannkern import MANN, NTM, MANNCell, NTMCell
@@ -84,6 +85,42 @@ def test_overrides_count(cell_type: Any, controller: str, backend: str, method: 
     plain = MemorySequence(cell_type(*SIZES, controller=controller, backend=backend))
     plain.load_state_dict(model.state_dict())
     assert not torch.allclose(plain(x)[0], output)
+
+
+@CELLS
+@pytest.mark.parametrize("whose", ["class", "object"])
+def test_first_weights_of_ones_own_count_where_an_episode_starts_anew(cell_type: Any, whose: str) -> None:
+    def uniform(self: Any, like: Tensor, *sizes: int) -> Tensor:
+        return like.new_full((*sizes, self.memory_slots), 1 / self.memory_slots)
+
+    kind = type("Uniform", (cell_type,), {"first_weights": uniform} if whose == "class" else {})
+    cell = kind(*SIZES, memory_init="uniform", backend="cpp", dtype=torch.float64)
+    if whose == "object":
+        cell.first_weights = types.MethodType(uniform, cell)
+    model, x = MemorySequence(cell), torch.randn(4, 2, 3, dtype=torch.float64)
+    anew = model(x, reset=torch.tensor([[False] * 2, [False] * 2, [True] * 2, [False] * 2]))[0]
+    torch.testing.assert_close(anew[2:], model(x[2:])[0], rtol=1e-12, atol=1e-14)
+
+
+@MODULES
+@pytest.mark.parametrize("part", ["whole", "cell"])
+def test_hooks_of_all_modules_are_called(module: Any, part: str) -> None:
+    """Those of torch.nn.modules.module, which debuggers and trackers of modules use."""
+    results = []
+    for backend in ("cpp", "reference"):
+        torch.manual_seed(0)
+        model = module(*SIZES, backend=backend, dtype=torch.float64)
+        called = model if part == "whole" else model.cell
+        x = torch.ones((4, 2, 3) if part == "whole" else (2, 3), dtype=torch.float64)
+        plain = called(x)[0]
+        handle = register_module_forward_hook(lambda m, _, out: 2 * out if type(m) is nn.Linear else None)
+        try:
+            results.append(called(x)[0])
+        finally:
+            handle.remove()
+        assert not torch.allclose(results[-1], plain)
+        assert same(called(x)[0].detach(), plain.detach())
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-12)
 
 
 @CELLS

@@ -223,7 +223,7 @@ FEATURES = (
         MANN_ALONE,
         evidence=("tests/memories/test_sequence_half.py::test_triton",),
     ),
-    Feature("Hooks on `.cell`", "They are called at each step.", STEPS, STEPS, hooks),
+    Feature("Hooks on `.cell`", "They are called at each step, and so are hooks on all modules.", STEPS, STEPS, hooks),
     Feature("A subclass of a cell", "One that overrides a step, or a part of it.", STEPS, STEPS, subclass),
     Feature("LoRA, another module as `.interface`", "Any module of the same sizes.", STEPS, STEPS, low_rank),
     Feature(
