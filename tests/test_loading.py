@@ -14,6 +14,7 @@ import mannkern
 from mannkern.experiments import registry
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.tasks import Copy, glyphs
+from mannkern.training.errors import CommandError
 from mannkern.training.exported import trained_models, write_exported
 from tests.commands.calls import COPY, FEW_SHOT, SIZES, run
 from tests.docs.markdown import ROOT
@@ -181,8 +182,14 @@ def test_settings_beyond_the_file_are_refused_before_memory_is_taken(
     path, settings = tmp_path / "model.safetensors", OneShotConfig(hidden_size=size)
     write_exported(path, {"weight": torch.zeros(1)}, settings, 1)
     monkeypatch.setattr(torch.nn.Linear, "reset_parameters", lambda self: self.weight.is_meta or pytest.fail("memory"))
-    with pytest.raises(ValueError, match=r"model.safetensors.* does not fit the settings"):
+    with pytest.raises(ValueError, match=r"model.safetensors does not fit the settings in it"):
         mannkern.load(path)
+
+
+def test_a_file_of_an_unknown_task_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "read_config", lambda run: {"task": "parity"})
+    with pytest.raises(CommandError, match=r"own.safetensors: --task: got parity, need one of .* register_task"):
+        registry.load_config(tmp_path / "own.safetensors")
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:

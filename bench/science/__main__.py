@@ -15,6 +15,7 @@ from bench.science.quick import compare
 from bench.science.runner import carry_out, collect, evaluate_again, is_finished
 from mannkern.benchmark.machine import ROOT
 from mannkern.commands.freed_memory import keep_freed_memory
+from mannkern.training.errors import CommandError
 
 RESULTS = ROOT / "bench" / "results" / "science"
 
@@ -46,7 +47,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 def chosen(args: argparse.Namespace) -> list[Planned]:
     """The runs of the plan that the command line asks for."""
     if args.quick:
-        return [planned for planned in plan() if planned.study == "quick" and planned.seed == 0]
+        return [x for x in plan() if x.study == "quick" and x.seed == 0 and args.only in x.name]
     return [planned for planned in plan() if args.only in planned.name]
 
 
@@ -61,7 +62,7 @@ def main(given: list[str] | None = None) -> int:
         print(*(planned.name for planned in todo if collect(planned, args.runs, args.results)), sep="\n")
         return 0
     if args.again:
-        done = (x.name for x in todo if evaluate_again(x, args.runs, args.results, args.data))
+        done = (x.name for x in todo if evaluate_again(x, args.runs, args.results, args.data, args.threads))
         print(*done, sep="\n")
         return 0
     results = args.runs / "quick-results" if args.quick else args.results
@@ -84,4 +85,8 @@ def main(given: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     keep_freed_memory()
-    sys.exit(main())
+    try:
+        code = main()
+    except CommandError as error:
+        sys.exit(f"bench.science: {error}")
+    sys.exit(code)

@@ -190,7 +190,12 @@ def _factors(rows: dict[str, list[Record]]) -> str:
 
 def _not_at_their_end(rows: dict[str, list[Record]]) -> list[str]:
     """Lines that name the runs not at their end."""
-    running = [_running(record) for records in rows.values() for record in records if not record["finished"]]
+    running = [
+        _running(record)
+        for records in rows.values()
+        for record in records
+        if not record["finished"] and record["curve"] and "accuracy_by_instance" in record["curve"][-1]
+    ]
     return [NOT_FINISHED, "", *running, ""] if running else []
 
 

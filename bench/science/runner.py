@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mannkern.training.checkpoint import CHECKPOINT, CONFIG, load_checkpoint
 from mannkern.training.config import RunConfig
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.metrics import read_metrics
+from mannkern.training.runtime import use_threads
 from mannkern.training.tables import EVALUATION
 
 PLACES = ("data", "device", "threads", "save_seconds")  # settings that change no result, or are the machine's
@@ -45,12 +47,14 @@ def carry_out(planned: Planned, runs: Path, results: Path, data: Path, threads: 
         write(file, _neighbours(planned, data))
         return True
     run = runs / planned.name
-    commit = surroundings()["commit"]  # of the code that trains: later the files may be those of another
     config = _open(run, planned, data, threads)
+    # of the code that trains: later the files may be those of another
+    commit = {"commit": _joined(file, run, surroundings()["commit"])}
+    write(file, result(planned, run, config, finished=False) | commit)  # a kill may end the run
     outcome = registry.train(config, run)
     if outcome.signal is None:
         registry.kind_of(config.task).evaluate(run, config, planned.episodes)
-    write(file, result(planned, run, config, outcome.signal is None) | {"commit": commit})
+    write(file, result(planned, run, config, outcome.signal is None) | commit)
     return outcome.signal is None
 
 
@@ -59,12 +63,16 @@ def collect(planned: Planned, runs: Path, results: Path) -> bool:
     file, run = results / f"{planned.name}.json", runs / planned.name
     if is_finished(file) or not (run / CHECKPOINT).exists():
         return is_finished(file)
-    write(file, result(planned, run, registry.load_config(run), finished=False))
+    commit = {"commit": json.loads(file.read_text())["commit"] if file.exists() else "unknown"}  # none trains now
+    write(file, result(planned, run, registry.load_config(run), finished=False) | commit)
     return True
 
 
-def evaluate_again(planned: Planned, runs: Path, results: Path, data: Path) -> bool:
-    """Evaluate a finished run anew and replace that in its result. False where its folder does not hold the model."""
+def evaluate_again(planned: Planned, runs: Path, results: Path, data: Path, threads: int = 1) -> bool:
+    """Evaluate a finished run anew and replace that in its result. False where its folder does not hold the model.
+
+    The result then has the commit of the code that evaluated as ``evaluation_commit``.
+    """
     file, run = results / f"{planned.name}.json", runs / planned.name
     if not is_finished(file):
         return False
@@ -79,19 +87,32 @@ def evaluate_again(planned: Planned, runs: Path, results: Path, data: Path) -> b
         kept = config.to_dict()
         if any(kept.get(name) != x for name, x in record["settings"].items() if name in kept and x is not None):
             return False
+        config = replace(config, threads=threads, **_data_of(config.task, data))
+        use_threads(config)
         registry.kind_of(config.task).evaluate(run, config, planned.episodes)
         record["evaluation"] = json.loads((run / EVALUATION).read_text())
-    write(file, record)
+    write(file, record | {"evaluation_commit": surroundings()["commit"]})
     return True
 
 
 def _open(run: Path, planned: Planned, data: Path, threads: int) -> RunConfig:
     settings = dict(planned.settings) | {"seed": planned.seed, "threads": threads}
-    if settings["task"] in OMNIGLOT:
-        settings["data"] = os.path.abspath(data)
+    settings |= _data_of(settings["task"], data)
     if (run / CONFIG).exists() and (run / CHECKPOINT).exists():
         return resumed_run(run, settings)
     return new_run(run, settings, overwrite=True)
+
+
+def _data_of(task: str, data: Path) -> dict[str, Any]:
+    return {"data": os.path.abspath(data)} if task in OMNIGLOT else {}
+
+
+def _joined(file: Path, run: Path, commit: str) -> str:
+    """``commit``, behind those that trained the parts of a run before, as its result names them."""
+    if not file.exists() or not (run / CHECKPOINT).exists():
+        return commit
+    before = json.loads(file.read_text())["commit"].split(", then ")
+    return ", then ".join([*before, *([commit] if commit != before[-1] else [])])
 
 
 def result(planned: Planned, run: Path, config: RunConfig, finished: bool) -> dict[str, Any]:

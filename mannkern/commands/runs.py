@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mannkern.commands.options import check_apply, check_used, with_recipe
-from mannkern.experiments.recurrent import BASELINE
+from mannkern.experiments.recurrent import BASELINE, check_baseline
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, PREVIOUS, save_config
 from mannkern.training.config import CHANGEABLE, RunConfig
@@ -148,9 +148,15 @@ def changed(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     new = {name: value for name, value in settings.items() if value != getattr(config, name)}
     check_used(type(config), {"task": config.task, "model": config.model} | new)
     try:
-        return replace(config, **settings)
+        after = replace(config, **settings)
     except ValueError as error:
         raise command_error(error, config) from None
+    check_baseline(after)
+    if after.step_limit > max(config.step_limit, after.falling_steps):
+        fallen = f"{after.falling_steps:g}, where the run's learning rate has fallen to 0"
+        otherwise = "begin another run with more --steps and another --run"
+        raise CommandError(f"--steps: got {after.step_limit:g}, need at most {fallen}; {otherwise}")
+    return after
 
 
 def baseline_folder(run: Path) -> Path:

@@ -55,10 +55,15 @@ class RecurrentConfig(RunConfig):
 
     def check_new(self) -> None:
         super().check_new()
-        if self.baseline and self.model == BASELINE:
-            raise CommandError("--baseline trains an LSTM beside a memory; this run is an LSTM already")
+        check_baseline(self)
 
     def baseline_at(self, step: int) -> RunConfig | None:
         if not self.baseline:
             return None
         return replace(self, model=BASELINE, steps=step, minutes=None, baseline=False)
+
+
+def check_baseline(config: RunConfig) -> None:
+    """Raises ``CommandError`` where a run that is an LSTM is to have one beside it."""
+    if config.model == BASELINE and config.baseline_at(0) is not None:
+        raise CommandError("--baseline trains an LSTM beside a memory; this run is an LSTM already")

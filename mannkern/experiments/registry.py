@@ -21,6 +21,7 @@ from mannkern.training.checkpoint import CONFIG, read_config
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
+from mannkern.training.exported import is_exported
 from mannkern.training.replica import share_of
 from mannkern.training.runtime import usable_device, use_threads
 from mannkern.training.sizes import check_sizes
@@ -69,14 +70,15 @@ def kind_of(task: str) -> Kind:
 def load_config(run: Path) -> RunConfig:
     """The settings of ``run``. Raises ``CommandError`` if the folder is no run or its task is unknown."""
     values = read_config(run)
+    file = run if is_exported(run) else run / CONFIG
     classes, task = config_classes(), values.get("task", DEFAULT_TASK)
     if not isinstance(task, str) or task not in classes:
         own = "a task of your own is known after its register_task has run in this process"
-        raise CommandError(f"{run / CONFIG}: --task: got {task}, need one of {', '.join(classes)}; {own}")
+        raise CommandError(f"{file}: --task: got {task}, need one of {', '.join(classes)}; {own}")
     try:
         return classes[task].from_dict(values)
     except ValueError as error:
-        raise CommandError(f"{run / CONFIG}: {error}") from None
+        raise CommandError(f"{file}: {error}") from None
 
 
 def prepare(config: RunConfig) -> Experiment:

@@ -28,8 +28,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 
 from mannkern.backends import native
 from mannkern.memories import controllers

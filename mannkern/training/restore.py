@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mannkern.optim import Muon
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG
 from mannkern.training.errors import CommandError
+from mannkern.training.exported import is_exported
 from mannkern.training.sizes import model_without_memory
 
 
@@ -69,6 +70,8 @@ def restore(
 
 def _misfit(run: Path, error: Exception) -> CommandError:
     text = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+    if is_exported(run):
+        return CommandError(f"{run} does not fit the settings in it: {text}")
     return CommandError(f"{run / CHECKPOINT} does not fit the settings in {CONFIG}: {text}")
 
 

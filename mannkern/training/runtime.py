@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +27,27 @@ from mannkern.training.restore import restored
 _OF_THE_PROCESS = threading.RLock()
 
 
+class _Threads(NamedTuple):
+    """The number of threads that torch had of others, and what a run has set in its place."""
+
+    of_others: int
+    of_a_run: int
+
+
+_threads: list[_Threads] = []  # one, once a run has set its number
+
+
 def use_threads(config: RunConfig) -> None:
-    """Let torch use the run's number of threads. Sums depend on it, so call this before the data are made."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    """Let torch use the run's number of threads. Sums depend on it, so call this before the data are made.
+
+    A run without a number gets back what torch had before another run of this process took its own.
+    """
+    now = torch.get_num_threads()
+    of_others = _threads[0].of_others if _threads and _threads[0].of_a_run == now else now
+    threads = of_others if config.threads is None else config.threads
+    if threads != now:
+        torch.set_num_threads(threads)
+    _threads[:] = [_Threads(of_others, threads)]
 
 
 def usable_device(config: RunConfig) -> torch.device:

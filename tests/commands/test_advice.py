@@ -38,6 +38,19 @@ def test_more_training_trains_more(tmp_path: Path, capsys: pytest.CaptureFixture
     assert load_checkpoint(folder)["step"] == 4  # type: ignore[index]
 
 
+def test_more_training_beyond_a_goal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The run ended at --until, so more steps would end it there again."""
+    folder = tmp_path / NAME
+    sizes = SIZES.replace("--validate-every 4", "--validate-every 2")
+    assert main([*f"train glyphs --steps 9 --until 0.01 {sizes}".split(), "--run", str(folder)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "at the accuracy of --until, 0.01" in last
+    command = advised(last)
+    assert command == ["train", "--run", str(folder), "--resume", "--until", "ACCURACY"]
+    assert main([*command[:-1], "1.0", "--no-evaluate"]) == 0
+    assert load_checkpoint(folder)["step"] == 9  # type: ignore[index]
+
+
 @pytest.mark.parametrize("task", ["train", "table"])
 def test_what_was_stopped_continues(
     task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -9,11 +9,18 @@ import pytest
 from mannkern.experiments.registry import load_config
 from mannkern.training import threads
 from mannkern.training.threads import Trial
-from tests.commands.calls import SIZES, run
+from tests.commands.calls import SIZES, refused, run
 
 
 def threads_of(folder: Path) -> list[int | None]:
     return [load_config(path).threads for path in (folder, folder / "lstm")]
+
+
+def test_an_lstm_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lstm = "train glyphs --model lstm --steps 1 --no-evaluate --run"
+    assert run(lstm, tmp_path, SIZES.replace(" --memory-slots 6 --memory-width 4 --num-reads 2", "")) == 0
+    said = refused(capsys, "train --resume --baseline --run", tmp_path)
+    assert "--baseline trains an LSTM beside a memory; this run is an LSTM already" in said
 
 
 def test_it_keeps_its_own_number_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def test_a_curriculum_is_evaluated_by_classes(
 @pytest.mark.slow
 def test_copy_trains_resumes_and_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
-    assert run("train copy --baseline --steps 4 --sequences 4 --run", folder, COPY) == 0
+    assert run("train copy --baseline --steps 4 --decay-steps 6 --sequences 4 --run", folder, COPY) == 0
     trained = capsys.readouterr().out
     for words in ("NTM on copy", "LSTM: 4 steps, 8 sequences of training", "larger than any in training", "120*"):
         assert words in trained
@@ -246,6 +246,15 @@ def test_a_falling_learning_rate_resumes_bit_for_bit(tmp_path: Path) -> None:
     one, other = (state["model"] for state in states if state is not None)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert states[0]["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-2 / 6)
+
+
+def test_a_rate_that_has_fallen_trains_no_further(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """More steps would change no parameter, so --resume refuses them, and the advice is another run."""
+    assert run(f"train glyphs {SIZES} --lr-decay linear --steps 3 --run", tmp_path) == 0
+    assert "Its learning rate has fallen to 0: more training is another run" in capsys.readouterr().out
+    said = refused(capsys, "train --resume --steps 4 --run", tmp_path)
+    assert "--steps: got 4, need at most 3, where the run's learning rate has fallen to 0" in said
+    assert run("train --resume --steps 2 --no-evaluate --run", tmp_path) == 0, "fewer are no more"
 
 
 def test_queries_last_are_trained_evaluated_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

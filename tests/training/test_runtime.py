@@ -1,5 +1,6 @@
 """The runtime of a run: optimizers, devices that do not work, and the evaluation mode."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -117,9 +118,14 @@ def test_a_run_without_a_checkpoint_has_no_model(tmp_path: Path) -> None:
         load_model(tmp_path, AlgorithmicExperiment(CopyConfig()), CPU)
 
 
-def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+def test_threads(threads: Callable[[int], None]) -> None:
+    """A run without a number has that of the process, also behind a run that had its own."""
+    threads(4)
+    taken = []
+    for number in (None, 3, None, 1, 2, None):
+        use_threads(OneShotConfig(threads=number))
+        taken.append(torch.get_num_threads())
+    assert taken == [4, 3, 4, 1, 2, 4]
+    threads(5)
     use_threads(OneShotConfig())
-    use_threads(OneShotConfig(threads=3))
-    assert asked == [3]
+    assert torch.get_num_threads() == 5, "what others set later counts"

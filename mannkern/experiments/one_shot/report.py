@@ -15,6 +15,7 @@ from mannkern.experiments.one_shot.experiment import OneShotExperiment, augmente
 from mannkern.experiments.one_shot.scores import INSTANCES, Scores, measure, measure_streams
 from mannkern.tasks import EpisodeSampler
 from mannkern.training.experiment import EVALUATION_SEED
+from mannkern.training.metrics import reached_goal
 from mannkern.training.runtime import load_model, usable_device
 from mannkern.training.tables import run_names, side_by_side, training_lines, write_evaluation
 
@@ -182,12 +183,20 @@ def verdict(result: Evaluation) -> str:
 
 
 def _more_training(result: Evaluation) -> str:
-    """The command that goes on beyond the limit, of steps or of minutes, that ended the run."""
+    """The command that goes on beyond what ended the run: a limit of steps or of minutes, or a goal."""
     config = result.config
+    resume = f"python -m mannkern train --run {shlex.quote(str(result.run))} --resume"
+    if config.until is not None and reached_goal(result.run, config, result.step):
+        return f"It ended at the accuracy of --until, {config.until:g}. More training: {resume} --until ACCURACY"
+    if result.step >= config.falling_steps:
+        return (
+            f"Its learning rate has fallen to 0: more training is another run, the same command with more --steps than "
+            f"{result.step:,} and another --run"
+        )
     by_time = config.minutes is not None and result.step < config.step_limit
     name, most = ("minutes", f"{config.minutes:g}") if by_time else ("steps", f"{result.step:,}")
-    command = f"python -m mannkern train --run {shlex.quote(str(result.run))} --resume --{name} {name.upper()}"
-    return f"More training ({name.upper()} counts the whole run: more than {most} in all): {command}"
+    counted = f"{name.upper()} counts the whole run: more than {most} in all"
+    return f"More training ({counted}): {resume} --{name} {name.upper()}"
 
 
 def table_by_classes(result: Evaluation, name: str) -> str:

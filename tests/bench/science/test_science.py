@@ -99,7 +99,7 @@ def test_every_test_of_a_row_by_hand() -> None:
     assert list(by_test([equal, old])) == ["", "augmented"], "what not all seeds have is left out"
 
 
-def test_a_run_leaves_one_file_and_is_not_trained_again(tmp_path: Path) -> None:
+def test_a_run_leaves_one_file_and_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = Planned("study", "MANN, a row", 3, 1, SIZES, 4)
     assert planned.name == "study/mann-a-row-3"
     file = tmp_path / "results" / "study" / "mann-a-row-3.json"
@@ -114,8 +114,11 @@ def test_a_run_leaves_one_file_and_is_not_trained_again(tmp_path: Path) -> None:
     tests = ("unseen", "unseen_augmented", "unseen_equal", "unseen_augmented_equal")
     assert [result["evaluation"][test]["episodes"] for test in tests] == [4] * 4
     file.write_text(json.dumps(result | {"evaluation": {}}))
-    assert evaluate_again(planned, tmp_path / "runs", tmp_path / "results", Path("nowhere"))
-    assert json.loads(file.read_text()) == result
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "surroundings", lambda: {"commit": "later"})
+        assert evaluate_again(planned, tmp_path / "runs", tmp_path / "results", Path("nowhere"), threads=2)
+    assert torch.get_num_threads() == 2
+    assert json.loads(file.read_text()) == result | {"evaluation_commit": "later"}
     file.write_text(json.dumps(result | {"step": 2}))
     assert not evaluate_again(planned, tmp_path / "runs", tmp_path / "results", Path("nowhere")), "another model"
     file.write_text(json.dumps(result))
@@ -134,19 +137,23 @@ def test_a_stopped_run_leaves_its_curve_and_goes_on(tmp_path: Path, monkeypatch:
             train(runner.registry.config_classes()["glyphs"](**config.to_dict() | {"steps": 2}), run).step, 15
         )
 
+    commit = "first"
+    monkeypatch.setattr(runner, "surroundings", lambda: {"commit": commit, "date": "today"})
     with monkeypatch.context() as patch:
         patch.setattr(runner.registry, "train", stopped)
         assert not carry_out(planned, runs, results, Path("nowhere"))
     file = results / "study" / "row-0.json"
     assert not is_finished(file)
-    file.unlink()
+    commit = "second"
     assert collect(planned, runs, results)
+    assert json.loads(file.read_text())["commit"] == "first", "no other has trained"
     assert not collect(Planned("study", "not begun", 0, 1), runs, results)
     half = json.loads(file.read_text())
     assert (half["step"], half["evaluation"], len(half["curve"])) == (2, None, 1)
     assert carry_out(planned, runs, results, Path("nowhere"))
     whole = json.loads(file.read_text())
     assert whole["step"] == 4
+    assert whole["commit"] == "first, then second"
     assert whole["curve"][0]["loss"] == half["curve"][0]["loss"]
     once = Planned("study", "at once", 0, 1, SIZES, 4)
     assert carry_out(once, runs, results, Path("nowhere"))
@@ -210,6 +217,8 @@ def test_the_command_carries_out_what_is_asked(
     assert command.main([*places, "--only", "table"]) == 0
     assert list(read_records(tmp_path / "results", "table-1")) == ["MANN"]
     assert "| MANN | 1 | 8 |" in (tmp_path / "docs" / "results.md").read_text()
+    assert command.main([*places, "--quick", "--only", "table"]) == 0
+    assert "quick/mann-0" not in capsys.readouterr().out
     assert command.main([*places, "--quick"]) == 0
     assert "not measured yet" in capsys.readouterr().out
     assert not (tmp_path / "results" / "quick").exists()
@@ -252,6 +261,16 @@ def test_the_page_has_a_section_for_each_study_with_results(tmp_path: Path) -> N
     for name in ("strings-15", "curriculum-400", "persistent", "persistent-training", "gaussian-processes"):
         assert (tmp_path / "docs" / "results" / f"{name}.png").stat().st_size > 1000
         assert any(f"(results/{name}.png)" in line for line in lines)
+
+
+@pytest.mark.parametrize("study", ["start", "search", "quick", "factors"])
+@pytest.mark.parametrize("curve", [[], [{"step": 2, "loss": 0.1}]], ids=["none", "of another task"])
+def test_a_page_with_runs_that_have_just_begun(study: str, curve: list[Any], tmp_path: Path) -> None:
+    write_record(tmp_path / "results", episodes=100, level=0.8, study=study)
+    begun = record(100, 0.8, study, "begun") | {"finished": False, "curve": curve, "evaluation": None}
+    (tmp_path / "results" / study / "begun-0.json").write_text(json.dumps(begun))
+    page.write_page(tmp_path / "results", tmp_path / "results.md")
+    assert "| MANN |" in (tmp_path / "results.md").read_text()
 
 
 def test_every_study_of_the_plan_has_its_place_on_the_page() -> None:
