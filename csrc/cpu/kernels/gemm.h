@@ -1,7 +1,7 @@
 // Matrix products C = A B or C += A B, where B is packed in panels of two vectors of columns.
 //
-// Each number of C is one sum in the order of k, however C is cut into tiles, so neither the number of threads nor
-// other rows change its bits.
+// Each number of C is summed in the order of k, however C is cut into tiles, so neither the number of threads nor other
+// rows change its bits. Beyond kTerms it is a sum of partial sums, so that it stays accurate.
 #pragma once
 
 #include "../../args/matrix.h"
@@ -17,6 +17,7 @@ using mannkern::SumRows;
 
 // Rows of a tile: its sums fill the registers, beside two vectors of B and one number of A.
 constexpr int64_t kTileRows = MANNKERN_BYTES == 64 ? 14 : 6;
+constexpr int64_t kTerms = 2048;
 constexpr int64_t kInCache = 1 << 16;  // numbers of A that go through all panels before the next: 256 kB of float32
 constexpr int64_t kRowsAhead = 8;      // how far ahead a tile prefetches A
 constexpr int64_t kPanelAhead = 12;    // and B, which the memories of a step drive out of the near cache
@@ -167,11 +168,19 @@ void gemm(const Product<T>& op, int64_t begin, int64_t end) {
   constexpr int64_t P = kPanel<T>;
   const int64_t tiles = (op.M + kTileRows - 1) / kTileRows, fit = kInCache / (op.K * kTileRows + 1) + 1;
   const auto start = [&](int64_t i) { return i * op.M / tiles; };  // tiles as equal in size as they can be
-  for (int64_t first = 0; first < tiles; first += fit)
-    for (int64_t p = begin; p < end; ++p)
-      for (int64_t i = first; i < tiles && i < first + fit; ++i)
-        tile_of<T, kTileRows>(start(i + 1) - start(i), op, op.a.data + start(i) * op.a.row, op.panels + p * P * op.K,
-                              op.c + start(i) * op.c_stride + p * P, columns_of<T>(p, op.N));
+  Product<T> part = op;
+  int64_t k = 0;
+  do {
+    part.K = smaller(kTerms, op.K - k);
+    for (int64_t first = 0; first < tiles; first += fit)
+      for (int64_t p = begin; p < end; ++p)
+        for (int64_t i = first; i < tiles && i < first + fit; ++i)
+          tile_of<T, kTileRows>(start(i + 1) - start(i), part, op.a.data + start(i) * op.a.row + k * op.a.column,
+                                op.panels + p * P * op.K + k * P, op.c + start(i) * op.c_stride + p * P,
+                                columns_of<T>(p, op.N));
+    part.add = true;
+    k += kTerms;
+  } while (k < op.K);
 }
 
 template <class T>
