@@ -36,7 +36,7 @@ def test_a_registered_core_trains_resumes_and_is_drawn(
     task: str, sizes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    assert run(f"train {task} --model ring --steps 4 --episodes 4 --run", folder, sizes) == 0
+    assert run(f"train {task} --model ring --steps 4 --lr-decay none --episodes 4 --run", folder, sizes) == 0
     out = capsys.readouterr().out
     assert f"RING on {task}" in out
     assert "RING: 4 steps" in out

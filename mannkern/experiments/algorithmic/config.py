@@ -44,12 +44,7 @@ class AlgorithmicConfig(RecurrentConfig):
         choices=("lstm", "feedforward"),
         only=with_memory,
     )
-    hidden_size: int = option(
-        None,
-        "hidden units of the controller (paper; in priority-sort one layer of 200 for its two of 100)",
-        kind=int,
-        only=with_memory,
-    )
+    hidden_size: int = option(None, "hidden units of the controller (paper)", kind=int, only=with_memory)
     memory_width: int = option(20, "width W of a slot (paper)", only=with_memory, group=RecurrentConfig.GROUP)
     num_reads: int = option(None, "read heads R (paper)", kind=int, only=with_memory, group=RecurrentConfig.GROUP)
     num_writes: int = option(
@@ -241,6 +236,13 @@ class PrioritySortConfig(AlgorithmicConfig):
     bits: int = option(8, "bits of a vector (paper)")
     vectors: int = option(20, "vectors of a sequence (paper)")
     answers: int = option(16, "vectors to answer, those of highest priority (paper)")
+    hidden_size: int = option(
+        None,
+        "hidden units of the controller (paper: two layers of 100 for the one LSTM of 200)",
+        kind=int,
+        only=with_memory,
+        group=MODEL_GROUP,
+    )
     lstm_size: int = option(128, "units in a layer of the baseline, an LSTM (paper)")
     steps: int | None = option(24_000, STEPS, kind=int)
 
