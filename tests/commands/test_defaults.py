@@ -20,7 +20,7 @@ def test_help_of_a_task_shows_what_applies_to_it(capsys: pytest.CaptureFixture[s
     for words in ("--classes", "--data", "--least-used", "--max-items"):
         assert words not in shown["copy"]
     assert "--answers" in shown["priority-sort"]
-    assert "(paper) (default: 200)" in shown["priority-sort"]
+    assert "two layers of 100 for the one LSTM of 200) (default: 200)" in shown["priority-sort"]
     for words in ("--shots", "--classes", "--data", "{matching,"):
         assert words in shown["few-shot-omniglot"]
     for words in ("--baseline", "--memory-slots", "--length"):
