@@ -23,7 +23,7 @@ def test_names_by_hand() -> None:
 def test_a_run_of_an_earlier_version_is_evaluated_and_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run("train copy --num-reads 2 --num-writes 3 --steps 3 --no-evaluate --run", tmp_path, COPY)
+    run("train copy --num-reads 2 --num-writes 3 --steps 3 --decay-steps 5 --no-evaluate --run", tmp_path, COPY)
     before = {new: old for old, new in RENAMED.items()}
     config = json.loads((tmp_path / "config.json").read_text())
     old = {before.get(name, name): value for name, value in config.items()}

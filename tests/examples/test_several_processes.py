@@ -35,7 +35,7 @@ def test_two_processes_have_the_curve_of_one(name: str) -> None:
 @pytest.mark.slow
 def test_torchrun_trains_and_resumes_with_one_process(tmp_path: Path) -> None:
     sizes = "--bits 2 --max-length 3 --hidden-size 4 --memory-slots 6 --memory-width 3 --log-every 1 --no-evaluate"
-    options = f"train copy {sizes} --batch-size 4 --steps 2 --run {tmp_path}/run"
+    options = f"train copy {sizes} --batch-size 4 --steps 2 --decay-steps 3 --run {tmp_path}/run"
     printed = run(*TORCHRUN, "-m", "--", "mannkern", *options.split())
     assert printed == f"NTM on copy, in {tmp_path}/run (Ctrl-C stops and saves; --resume continues)\n"
     run("-m", "mannkern", "train", "--resume", "--steps", "3", "--run", f"{tmp_path}/run", "--no-evaluate")
