@@ -28,7 +28,7 @@ class Row {
   }
   template <class F>
   T sum(F f) const {
-    double total = 0;
+    double total = 0;  // of few numbers, and exact for the one of a short row
     for (int64_t first = 0; first < Np; first += kRun<T>) {
       const int64_t end = run_end<T>(first, Np);
       Value even = {}, odd = {};  // two chains of sums at once
