@@ -44,6 +44,8 @@ class Parser(argparse.ArgumentParser):
     def _similar(self, option: str) -> str:
         """An option with a similar name, else one whose help has the name's words, such as --lr for --learning-rate."""
         options = {name: str(action.help) for action in self._actions for name in action.option_strings}
+        if ending := [name for name in options if name.endswith(option.removeprefix("-"))]:  # --slots: --memory-slots
+            return f"; did you mean {ending[0]}?"
         if close := _meant(option, options):
             return close
         words = option.removeprefix("--").replace("-", " ")

@@ -27,6 +27,7 @@ def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("train copyy", "TASK: got copyy, need one of "),
         ("train copyy", "; did you mean copy? (python -m mannkern train --help)"),
         ("train copy --learning-rate 1", "--learning-rate: there is no such option; did you mean --lr? ("),
+        ("bench --slots 8", "--slots: there is no such option; did you mean --memory-slots? ("),
         ("train copy --batchsize=3", "--batchsize: there is no such option; did you mean --batch-size? ("),
         ("train copy --way 3", "--way: there is no such option (python -m mannkern train --help)"),
         ("train copy more", "got more too, need nothing there (python -m mannkern train --help)"),
