@@ -47,16 +47,22 @@ NTM: dict[str, tuple[int, float, int, dict[str, Any]]] = {  # seeds, minutes, st
 }
 MATCHING: dict[str, Any] = MUON | {"model": "matching", "drawing_side": 28, "validate_every": 250, "log_every": 50}
 TWENTY_FIVE = {"classes": 20, "shots": 5, "batch_size": 4, "steps": 4000}
-META: dict[str, Any] = MATCHING | {"model": "meta-networks", "blocks": 5, "augmented_blocks": 5, "batch_size": 4}
-LAST_TWO = {"augmented_blocks": 0, "batch_size": 8, "queries": 5}
+META: dict[str, Any] = MATCHING | {
+    "model": "meta-networks",
+    "blocks": 5,
+    "augmented_blocks": 5,
+    "batch_size": 4,
+    "queries": 5,
+}
+LAST_TWO = {"augmented_blocks": 0, "batch_size": 8}
 FEW_SHOT: dict[str, tuple[float, dict[str, Any]]] = {  # minutes, settings
     "Matching Networks, 5-way 1-shot": (20, MATCHING | {"steps": 8000}),
     "Matching Networks, 20-way 1-shot": (28, MATCHING | {"classes": 20, "steps": 3000}),
     "Matching Networks, 5-way 5-shot": (22, MATCHING | {"shots": 5, "steps": 3000}),
     "Matching Networks, 20-way 5-shot": (30, MATCHING | TWENTY_FIVE | {"strength": 20.0}),
     "Matching Networks, 20-way 5-shot, strength 10": (30, MATCHING | TWENTY_FIVE),
-    "Meta Networks, 5-way 1-shot": (200, META | {"steps": 3000}),
-    "Meta Networks, 20-way 1-shot": (105, META | {"classes": 20, "batch_size": 1, "steps": 3000}),
+    "Meta Networks, 5-way 1-shot": (120, META | {"steps": 2250}),
+    "Meta Networks, 20-way 1-shot": (100, META | {"classes": 20, "batch_size": 1, "steps": 3000}),
     "Meta Networks, 5-way 1-shot, fast weights in two layers": (
         20,
         META | LAST_TWO | {"steps": 2000},
