@@ -81,7 +81,8 @@ def choose(
 
     N, W, R and D are the call's sizes, because kernels may not take all of them; ``family`` is a memory family's name.
     ``operation`` and its dtype are given where a backend may have that operation alone.
-    Where forward-mode derivatives are taken, it is the reference, because no kernel has them.
+    Where forward-mode derivatives are taken, it is the reference, because no kernel has them, and where torch.compile
+    traces a transform of torch.func, because it loses the gradients of an operation that is mapped.
 
     In torch.onnx.export it is the reference, whatever was requested, because ONNX has no fused operations.
 
@@ -94,20 +95,26 @@ def choose(
     if name == "auto":
         if operation and device.type in _DEVICES_WITH_OPERATIONS:
             first = special(operation, device.type, Sizes(N, W, R, D), dtype)
-            if first is not None and forward_ad._current_level < 0:
+            if first is not None and not _only_the_reference_can():
                 return first
         backend = preferred(family, device.type)
         reason = why_not(backend, family, device.type, N, W, R)
         if reason:
             _warn_once(f"mannkern runs on the reference on {device.type!r}: {reason}")
             return REFERENCE
-        return backend if forward_ad._current_level < 0 else REFERENCE
+        return REFERENCE if _only_the_reference_can() else backend
     check_name(name, source)
     backend = BACKENDS[name]
     reason = why_not(backend, family, device.type, N, W, R, operation, dtype, D)
     if reason:
         raise RuntimeError(f"{source}: got {name!r}, need another: {reason}")
-    return backend if forward_ad._current_level < 0 else REFERENCE
+    return REFERENCE if _only_the_reference_can() else backend
+
+
+def _only_the_reference_can() -> bool:
+    if forward_ad._current_level >= 0:
+        return True
+    return torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 def check_name(name: str | None, source: str = "backend") -> None:

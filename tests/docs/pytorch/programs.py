@@ -8,7 +8,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.export import Dim
+from torch.func import functional_call, grad, vmap
 
 from tests.docs.pytorch.feature import COMPILED, STEPS, UNTESTED, Feature, build, close, draw, trained, twin
 
@@ -34,6 +36,23 @@ def compiled_twice_differentiable(module: Any, backend: str) -> None:
     x = draw(1, 2, 3).requires_grad_()
     (gradient,) = torch.autograd.grad(run(x)[0].square().sum(), x, create_graph=True)
     gradient.square().sum().backward()
+
+
+def compiled_transforms(module: Any, backend: str) -> None:
+    model, x = build(module, backend), draw(2, 2, 1, 3)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return functional_call(model, parameters, (x,))[0].square().sum()
+
+    mapped, each = vmap(loss, (None, 0)), vmap(grad(loss), (None, 0))
+    expected = [grad(loss)(parameters, one) for one in x]
+    torch._dynamo.reset()
+    got = torch.compile(each, fullgraph=True, backend="aot_eager")(parameters, x)
+    close(got, {name: torch.stack([one[name] for one in expected]) for name in parameters})
+    of_model = dict(model.named_parameters())
+    torch.compile(mapped, fullgraph=True, backend="aot_eager")(of_model, x).sum().backward()
+    close([p.grad for p in of_model.values()], [got[name].sum(0) for name in of_model])
 
 
 def compiled_autograd(module: Any, backend: str) -> None:
@@ -110,6 +129,15 @@ FEATURES = (
         compiled_twice_differentiable,
         triton=UNTESTED,
         error="does not currently support double backward",
+        slow=("cpp", "reference"),
+    ),
+    Feature(
+        "`torch.compile` of `vmap`, `vmap(grad(...))`",
+        "Whatever the backend, the reference is compiled, because PyTorch loses the gradient of an operation that it "
+        "maps while it compiles.",
+        STEPS,
+        STEPS,
+        compiled_transforms,
         slow=("cpp", "reference"),
     ),
     Feature(
