@@ -23,7 +23,7 @@ MOST_BYTES = 1 << 30  # of inputs: a larger call does not wait for its launches,
 
 NEVER = "never"  # in place of a graph: its capture ran out of memory
 
-Results = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # and scratch memory
+Results = tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]  # and scratch memory
 Operation = Callable[..., Results]
 _lock = threading.Lock()
 _graphs: OrderedDict[Any, Graph | str | None] = OrderedDict()
@@ -67,8 +67,9 @@ def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
 def replay(operation: Operation, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> tuple[Tensor, ...]:
     """The results of ``operation(*tensors, *options)``, by a graph where there is one or can be one.
 
-    operation: a function that returns its results and its scratch memory, both new tensors, and whose launches depend
-    only on shapes, dtypes and options. A graph keeps all of them, whatever pool they were allocated from.
+    operation: a function that returns its results and its scratch memory, which is all else that its kernels use, both
+    new tensors, and whose launches depend only on shapes, dtypes and options. A graph keeps all of them, because within
+    ``torch.cuda.use_mem_pool`` a freed block goes back to that pool, and replays would write into what has it next.
     """
     first = next(x for x in tensors if x is not None)
     device = first.device

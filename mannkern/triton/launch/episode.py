@@ -72,9 +72,10 @@ def _forward(
     results = loop.outputs, last_memory, last_weights, last_usage, loop.last_cell()
     if save_for_backward:
         saved_gates = gates if s.lstm else empty(0, B, s.G)
-        return (*results, saved_gates, loop.cells, weights, loop.interface, marks, checkpoints), ()
+        return (*results, saved_gates, loop.cells, weights, loop.interface, marks, checkpoints), p_first
     scratch = (gates, loop.cells, weights, loop.interface)
-    return (*results, *(x.new_empty(0, *x.shape[1:]) for x in scratch), marks, checkpoints), scratch
+    saved = *(x.new_empty(0, *x.shape[1:]) for x in scratch), marks, checkpoints
+    return (*results, *saved), (*scratch, *p_first)
 
 
 def _backward(
@@ -142,4 +143,4 @@ def _backward(
         loop.step(t)
     d_initial = empty(0, s.W) if d_first is None else d_first.sum(0)
     d_state = loop.d_output, loop.d_cell, d_memory, d_weights, d_usage, d_initial
-    return (loop.d_gates, loop.d_interface, *d_state), (memories,)
+    return (loop.d_gates, loop.d_interface, *d_state), (memories, first, d_first)

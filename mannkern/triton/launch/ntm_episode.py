@@ -73,9 +73,9 @@ def _forward(
     results = loop.outputs, last_memory, weights[loop.slots(T - 1).after].clone(), loop.last_cell()
     if save_for_backward:
         saved_gates = gates if s.lstm else empty(0, B, s.G)
-        return (*results, saved_gates, loop.cells, weights, loop.interface, rows, checkpoints), ()
+        return (*results, saved_gates, loop.cells, weights, loop.interface, rows, checkpoints), (start_weights,)
     scratch = (gates, loop.cells, weights, loop.interface, rows)
-    return (*results, *(x.new_empty(0, *x.shape[1:]) for x in scratch), checkpoints), scratch
+    return (*results, *(x.new_empty(0, *x.shape[1:]) for x in scratch), checkpoints), (*scratch, start_weights)
 
 
 def _backward(
@@ -137,4 +137,4 @@ def _backward(
         loop.step(t)
     d_initial = empty(0, s.W) if d_first is None else d_first.sum(0)
     d_state = loop.d_output, loop.d_cell, d_memory, d_weights, d_initial
-    return (loop.d_gates, loop.d_interface, *d_state), (memories,)
+    return (loop.d_gates, loop.d_interface, *d_state), (memories, first[1], d_first)
