@@ -64,7 +64,7 @@ def main() -> int:
     name = torch.cuda.get_device_name().lower().replace(" ", "-") if device == "cuda" else "rehearsal"
     file = options.out / f"{name}.json"
     content: dict[str, Any] = {"benchmark": "gpu", **machine.surroundings(), "gpu": name, "triton": _triton_version()}
-    content["build"] = message
+    content |= {"build": message, "lstm_takes_tf32": torch.backends.cudnn.allow_tf32}
     names = [c for c in gpu_contests.contests() if c in (options.contests or gpu_contests.contests())]
     jobs = gpu_jobs.jobs(device, options.only, names, options.tiny)
     found = gpu_jobs.run(jobs, begin + 60 * options.check_minutes)

@@ -68,9 +68,18 @@ def _result(future: Future[Any]) -> Any:
 
 def summary(found: Sequence[tuple[Job, Any]]) -> dict[str, Any]:
     """The results by stage: checks, rows of verify, contestants that may be timed, and why others may not."""
-    content: dict[str, Any] = {"checks": {}, "verify": [], "may_be_timed": {}, "unfit": [], "differs": []}
+    content: dict[str, Any] = {
+        "checks": {},
+        "verify": [],
+        "may_be_timed": {},
+        "unfit": [],
+        "differs": [],
+        "crashed": [],
+    }
     rows: dict[str, list[Any]] = {}
     for (stage, name, _, arguments), result in found:
+        if isinstance(result, BaseException) and stage != "compile":  # what needs it compiles it then
+            content["crashed"].append(f"{stage} {name}: {type(result).__name__}: {result}")
         if stage == "checks":
             content["checks"] |= result if isinstance(result, dict) else {name: str(result)}
         elif stage == "verify":
@@ -104,5 +113,6 @@ def failures(content: dict[str, Any]) -> list[str]:
         *(f"check {k}" for k, found in content["checks"].items() if not found.startswith(("holds", "not run"))),
         *(f"verify {row['backend']} {row['operation']} {row['dtype']}: {row['where']}"
           for row in content["verify"] if not row["good"]),
+        *(f"crashed: {what}" for what in content["crashed"]),
         *(f"bench: a contestant of {name} differs from the reference" for name in content["differs"]),
     ]  # fmt: skip

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-// Other GPUs get kernels without a body, which are never launched.
+// Other GPUs get kernels without a body, which are never launched: mannkern_persistent_why_not in mann.cu asks.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 #define MANNKERN_HAS_CLUSTERS 0
 #else

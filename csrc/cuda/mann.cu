@@ -146,6 +146,24 @@ STABLE_TORCH_LIBRARY_IMPL(mannkern, CUDA, m) {
   m.impl("mann_persistent_backward", TORCH_BOX(&mannkern::mann_persistent_backward));
 }
 
+namespace mannkern {
+namespace {
+
+// Whether the library's kernels for a device have a body: PTX of an older GPU, compiled anew for this one, has none.
+bool has_persistent_kernels(int device) {
+  int before = 0;
+  cudaGetDevice(&before);
+  cudaSetDevice(device);
+  cudaFuncAttributes kernel = {};
+  const cudaError_t error = cudaFuncGetAttributes(&kernel, mann_persistent_kernel);
+  cudaSetDevice(before);
+  if (error != cudaSuccess) cudaGetLastError();  // the next call would report it as its own
+  return error == cudaSuccess && kernel.ptxVersion >= 90;
+}
+
+}  // namespace
+}  // namespace mannkern
+
 // Why mann_persistent cannot take these sizes on a device; null if it can.
 extern "C" __attribute__((visibility("default"))) const char* mannkern_persistent_why_not(int device, int64_t D,
                                                                                           int64_t N, int64_t W,
@@ -154,5 +172,6 @@ extern "C" __attribute__((visibility("default"))) const char* mannkern_persisten
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   if (major < 9 || shared < mannkern::kMostShared) return "the GPU has no clusters of 8 blocks with 227 KiB each";
+  if (!mannkern::has_persistent_kernels(device)) return "the CUDA library was built for no GPU with clusters (9.0)";
   return mannkern::persistent_why_not({1, 1, D, {N, W, R}, true, 1});
 }

@@ -43,15 +43,15 @@ class Backend(NamedTuple):
     name:           what ``backend=`` and MANNKERN_BACKEND call it
     families:       memory families, such as "lrua", whose operations it has kernels for
     devices:        device types, such as "cpu", where ``auto`` takes it
-    why_not:        (device type, sizes) -> why it cannot run there, and how to change that; "" where it can
+    why_not:        (device, sizes) -> why it cannot run there, and how to change that; "" where it can
     overload:       the overload of each operation that its kernels are registered for: kernels of "default" save for
                     backward all that the gradient reads, those of "recompute" save little and compute the rest again;
                     None for the reference, which is called without the dispatcher
     takes_half:     whether its kernels convert float16 and bfloat16 on load, so that nothing is widened before
     episodes:       families -> how it computes a whole episode of their cell as one operation, where it does
     fuses_steps:    whether it computes a cell's own step, its controller included, as one operation
-    operations:     single operations that it has of other families, by name, each with (sizes, dtype) -> why it cannot
-                    run a call of them; "" where it can
+    operations:     single operations that it has of other families, by name, each with (sizes, dtype, device) -> why
+                    it cannot run a call of them; "" where it can
     on_request:     of these operations, those that ``auto`` does not take
     scan_overload:  the overload of a scan, where it is not ``overload``
     compiles_on_use: whether a GPU kernel is compiled when a call first has its sizes and dtype, not at installation
@@ -60,12 +60,12 @@ class Backend(NamedTuple):
     name: str
     families: tuple[str, ...]
     devices: tuple[str, ...]
-    why_not: Callable[[str, Sizes], str]
+    why_not: Callable[[torch.device, Sizes], str]
     overload: str | None = "default"
     takes_half: bool = False
     episodes: Mapping[str, FusedEpisode] = MappingProxyType({})
     fuses_steps: bool = False
-    operations: Mapping[str, Callable[[Sizes, torch.dtype], str]] = MappingProxyType({})
+    operations: Mapping[str, Callable[[Sizes, torch.dtype, torch.device], str]] = MappingProxyType({})
     on_request: tuple[str, ...] = ()
     scan_overload: str | None = None
     compiles_on_use: bool = False

@@ -27,27 +27,27 @@ def preferred(family: str, device_type: str) -> Backend:
     return REFERENCE
 
 
-def special(operation: str, device_type: str, sizes: Sizes, dtype: torch.dtype) -> Backend | None:
+def special(operation: str, device: torch.device, sizes: Sizes, dtype: torch.dtype) -> Backend | None:
     """The backend that ``auto`` takes for one operation before that of its family, if one has it and can run it."""
     for backend in map(BACKENDS.__getitem__, _WITH_OPERATIONS):
-        has_it = operation in backend.operations and device_type in backend.devices
+        has_it = operation in backend.operations and device.type in backend.devices
         if (
             has_it
             and operation not in backend.on_request
-            and not _why_not_operation(backend, operation, device_type, sizes, dtype)
+            and not _why_not_operation(backend, operation, device, sizes, dtype)
         ):
             return backend
     return None
 
 
-def _why_not_operation(backend: Backend, operation: str, device_type: str, sizes: Sizes, dtype: torch.dtype) -> str:
-    return backend.why_not(device_type, Sizes()) or backend.operations[operation](sizes, dtype)
+def _why_not_operation(backend: Backend, operation: str, device: torch.device, sizes: Sizes, dtype: torch.dtype) -> str:
+    return backend.why_not(device, Sizes()) or backend.operations[operation](sizes, dtype, device)
 
 
 def why_not(
     backend: Backend,
     family: str,
-    device_type: str,
+    device: torch.device | str,
     N: int = 1,
     W: int = 1,
     R: int = 1,
@@ -56,10 +56,11 @@ def why_not(
     D: int = 1,
 ) -> str:
     """Why ``backend`` cannot run a family's operations, or this one, at these sizes; "" where it can."""
+    device = torch.device(device)
     if backend is REFERENCE or family in backend.families:
-        return backend.why_not(device_type, Sizes(N, W, R))
+        return backend.why_not(device, Sizes(N, W, R))
     if operation in backend.operations:
-        return _why_not_operation(backend, operation, device_type, Sizes(N, W, R, D), dtype)
+        return _why_not_operation(backend, operation, device, Sizes(N, W, R, D), dtype)
     others = [repr(other.name) for other in BACKENDS.values() if family in other.families]
     verb = "have" if len(others) > 1 else "has"
     have = f"{' and '.join(others)} {verb} them" if others else "only the reference has them"
@@ -94,18 +95,18 @@ def choose(
         return REFERENCE
     if name == "auto":
         if operation and device.type in _DEVICES_WITH_OPERATIONS:
-            first = special(operation, device.type, Sizes(N, W, R, D), dtype)
+            first = special(operation, device, Sizes(N, W, R, D), dtype)
             if first is not None and not _only_the_reference_can():
                 return first
         backend = preferred(family, device.type)
-        reason = why_not(backend, family, device.type, N, W, R)
+        reason = why_not(backend, family, device, N, W, R)
         if reason:
             _warn_once(f"mannkern runs on the reference on {device.type!r}: {reason}")
             return REFERENCE
         return REFERENCE if _only_the_reference_can() else backend
     check_name(name, source)
     backend = BACKENDS[name]
-    reason = why_not(backend, family, device.type, N, W, R, operation, dtype, D)
+    reason = why_not(backend, family, device, N, W, R, operation, dtype, D)
     if reason:
         raise RuntimeError(f"{source}: got {name!r}, need another: {reason}")
     return REFERENCE if _only_the_reference_can() else backend

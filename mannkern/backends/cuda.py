@@ -20,19 +20,19 @@ _MOST_NUMBERS = 10_240  # of an episode's memory in shared memory, beside its gr
 _capabilities: dict[int, tuple[int, int]] = {}  # of the GPUs that were asked, by their index
 
 
-def _why_not(device_type: str, sizes: Sizes) -> str:
-    if device_type != "cuda":
-        return f"backend 'cuda' runs on a GPU, not on {device_type!r}"
-    reason = native.cuda_reason or _why_not_gpu()
+def _why_not(device: torch.device, sizes: Sizes) -> str:
+    if device.type != "cuda":
+        return f"backend 'cuda' runs on a GPU, not on {device.type!r}"
+    reason = native.cuda_reason or _why_not_gpu(device.index)
     if reason:
         return reason
     return "" if sizes.N <= _MOST_SLOTS else f"N = {sizes.N}, the CUDA kernels take up to {_MOST_SLOTS:,}"
 
 
-def _why_not_gpu() -> str:
+def _why_not_gpu(index: int | None) -> str:
     if not torch.cuda.is_available():  # of fake tensors, on a machine without a GPU
         return ""
-    index = torch.cuda.current_device()
+    index = torch.cuda.current_device() if index is None else index
     if index not in _capabilities:
         _capabilities[index] = torch.cuda.get_device_capability(index)
     (major, minor), least = _capabilities[index], ".".join(map(str, _LEAST))
@@ -41,11 +41,19 @@ def _why_not_gpu() -> str:
     return f"the CUDA kernels take GPUs of compute capability {least} and above, not {major}.{minor}"
 
 
+def _why_not_persistent(index: int | None, sizes: Sizes) -> str:
+    if not torch.cuda.is_available():
+        return ""
+    N, W, R, D = sizes
+    return native.persistent_why_not(torch.cuda.current_device() if index is None else index, D, N, W, R)
+
+
 # what torch.compiler.assume_constant_result does, which imports the compiler and Triton
-_why_not_gpu._dynamo_marked_constant = True  # type: ignore[attr-defined]
+for _question in (_why_not_gpu, _why_not_persistent):
+    setattr(_question, "_dynamo_marked_constant", True)  # noqa: B010 - mypy refuses the plain way
 
 
-def _why_not_step(sizes: Sizes, dtype: torch.dtype, operation: str = "lrua_step") -> str:
+def _why_not_step(sizes: Sizes, dtype: torch.dtype, device: torch.device, operation: str = "lrua_step") -> str:
     """The twin of step_takes in csrc/cuda/lrua_launch.h."""
     N, W, R, _ = sizes
     if dtype != torch.float32:
@@ -60,15 +68,14 @@ def _why_not_step(sizes: Sizes, dtype: torch.dtype, operation: str = "lrua_step"
     return ""
 
 
-def _why_not_scan(sizes: Sizes, dtype: torch.dtype) -> str:
-    return _why_not_step(sizes, dtype, "lrua_scan")
+def _why_not_scan(sizes: Sizes, dtype: torch.dtype, device: torch.device) -> str:
+    return _why_not_step(sizes, dtype, device, "lrua_scan")
 
 
-def _why_not_episode(sizes: Sizes, dtype: torch.dtype) -> str:
-    N, W, R, D = sizes
+def _why_not_episode(sizes: Sizes, dtype: torch.dtype, device: torch.device) -> str:
     if dtype != torch.float32:
         return f"dtype = {str(dtype).removeprefix('torch.')}, the persistent kernel computes in float32"
-    return native.persistent_why_not(torch.cuda.current_device(), D, N, W, R)
+    return _why_not_persistent(device.index, sizes)
 
 
 def _takes_ntm_episode(sizes: Sizes, dtype: torch.dtype) -> bool:

@@ -48,7 +48,7 @@ def backend_info() -> BackendInfo:
                 backend = REFERENCE
             used[device_type] |= dict.fromkeys(family.operations, backend.name)
             for name in family.operations:
-                first = special(name, device_type, STANDARD, torch.float32)
+                first = special(name, torch.device(device_type), STANDARD, torch.float32)
                 if first is not None:
                     used[device_type][name] = first.name
     missing = {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+
 from mannkern.backends.backend import Backend, Sizes
 
 
-def _why_not(device_type: str, sizes: Sizes) -> str:
+def _why_not(device: torch.device, sizes: Sizes) -> str:
     return ""
 
 

@@ -49,13 +49,13 @@ for _operation, _module in _LAUNCHERS.items():
     _library.impl(f"{_operation}.recompute", _launcher(_operation, _module), "CompositeExplicitAutograd")
 
 
-def _why_not(device_type: str, sizes: Sizes) -> str:
+def _why_not(device: torch.device, sizes: Sizes) -> str:
     if not has_triton:
         return "Triton is not installed; pip install triton"
-    if device_type == "cuda" or (device_type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
+    if device.type == "cuda" or (device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
         return tiling.unsupported(*sizes[:3])
     return (
-        f"Triton runs on a GPU, not on {device_type!r} (for tests, slowly, with TRITON_INTERPRET=1 set from the start)"
+        f"Triton runs on a GPU, not on {device.type!r} (for tests, slowly, with TRITON_INTERPRET=1 set from the start)"
     )
 
 

@@ -50,14 +50,14 @@ def kernels(build: Callable[[str], Callable[[Any], Run]], family: str, operation
     found = []
     for backend in BACKENDS.values():
         if backend is not REFERENCE and (family in backend.families or operation in backend.operations):
-            special = backend.operations.get(operation, lambda sizes, dtype: "")
+            special = backend.operations.get(operation, lambda sizes, dtype, device: "")
             found.append(
                 Contestant(
                     backend.name,
                     build(backend.name),
                     backend.devices,
                     graph="cuda" in backend.devices,
-                    single=bool(special(Sizes(128, 40, 4), torch.float64)),
+                    single=bool(special(Sizes(128, 40, 4), torch.float64, torch.device("cuda"))),
                     fused=True,
                 )
             )

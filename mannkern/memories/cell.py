@@ -113,7 +113,9 @@ class MemoryCell(nn.Module, Generic[State]):
         if not self.episode_operation:
             return None
         backend = choose(self.family, self.backend, device, **sizes, operation=self.episode_operation, dtype=dtype)
-        return backend.fused_episode(self.family, Sizes(**sizes), dtype)
+        fused = backend.fused_episode(self.family, Sizes(**sizes), dtype)
+        kind = "feedforward" if isinstance(self.controller, FeedForward) else "lstm"
+        return None if fused is None or kind not in fused.controllers else fused
 
     def reset_parameters(self) -> None:
         """Draw all parameters again, except those of a controller or interface of the caller's own; see the class."""

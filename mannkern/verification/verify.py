@@ -150,7 +150,7 @@ def _rows_of_episodes(family: Family, backend: str, device: str, seed: int) -> I
         return
     sizes = episodes.SIZES | (episodes.LARGE_SIZES if device == "cuda" else {})
     lengths = episodes.INTERPRETED_LENGTHS if fast else episodes.LENGTHS
-    why_not_episode = record.operations.get(family.cell.episode_operation, lambda sizes, dtype: "")
+    why_not_episode = record.operations.get(family.cell.episode_operation, lambda sizes, dtype, device: "")
     for dtype in ("float64", "float32"):
         checks = [
             Check(family.name, backend, device, dtype, options, f"{options}, {size}, {length}", seed,
@@ -158,7 +158,7 @@ def _rows_of_episodes(family: Family, backend: str, device: str, seed: int) -> I
             for options, size, length in itertools.product(episode.options, sizes, lengths)
             if episode.options[options].get("controller", "lstm") in record.episodes[family.name].controllers
             and not (fast and size not in episodes.INTERPRETED_SIZES)
-            and not why_not_episode(_sizes_of_episode(*sizes[size]), DTYPES[dtype])
+            and not why_not_episode(_sizes_of_episode(*sizes[size]), DTYPES[dtype], torch.device(device))
         ]  # fmt: skip
         if checks:
             yield episode.sequence.__name__, dtype, checks
@@ -171,7 +171,7 @@ def _sizes_of_episode(F: int, D: int, N: int, W: int, R: int) -> Sizes:
 def _rows_of_others(backend: str, device: str, seed: int) -> Iterator[tuple[str, str, list[Check]]]:
     """The rows of single operations that a backend has of families of others, where it takes sizes and dtype."""
     record = BACKENDS[backend]
-    if record.why_not(device, Sizes()):
+    if record.why_not(torch.device(device), Sizes()):
         return
     for family in (family for family in FAMILIES.values() if family.name not in record.families):
         for operation in (name for name in record.operations if name in family.operations):
@@ -180,7 +180,7 @@ def _rows_of_others(backend: str, device: str, seed: int) -> Iterator[tuple[str,
                 shapes = {
                     where: shape
                     for where, shape in _shapes(backend, device).items()
-                    if not record.operations[operation](Sizes(shape.N, shape.W, shape.R), dtype)
+                    if not record.operations[operation](Sizes(shape.N, shape.W, shape.R), dtype, torch.device(device))
                 }
                 checks = [
                     Check(family.name, backend, device, name, case, f"{case}, {where}", seed, shape)

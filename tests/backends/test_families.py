@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import warnings
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import mannkern
-from mannkern import functional
+from mannkern import MANNCell, functional
 from mannkern.backends import BACKENDS, choice, choose, native, triton
 from mannkern.memories import registry
 from tests.helpers import CASES, MISSING, SMALL, Shape, arguments, assert_same, pretend_gpu, run_case
@@ -169,6 +170,43 @@ def test_a_gpu_that_the_kernels_were_not_compiled_for(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # else the compiler looks for the GPU
     compiled = torch.compile(lambda x: x + len(name_of("ntm", None, gpu)), backend="eager", fullgraph=True)
     assert compiled(torch.zeros(1)).item() == len("cuda")
+
+
+def test_the_gpu_of_the_tensors_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside an older GPU, and where the current device is another."""
+    pretend_gpu(monkeypatch)
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0) if device == 1 else (7, 5))
+    monkeypatch.setattr(native, "persistent_why_not", lambda index, *sizes: asked.append(index) or "")
+    with pytest.warns(UserWarning, match="not 7.5"):
+        assert name_of("ntm", None, torch.device("cuda:0")) == "reference"
+    assert name_of("ntm", None, torch.device("cuda:1")) == "cuda"
+    assert choose("lrua", None, torch.device("cuda:1"), 128, 40, 4, "lrua_step").name == "cuda"
+    assert choose("lrua", "cuda", torch.device("cuda:1"), 128, 40, 4, "mann_episode", D=200).name == "cuda"
+    assert asked == [1]
+
+
+def test_torch_compile_can_ask_about_the_persistent_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question goes to the compiled library through ctypes, which torch.compile cannot trace."""
+    monkeypatch.setattr(native, "cuda_reason", "")
+    monkeypatch.setattr(native, "persistent_why_not", lambda *asked: "" if ctypes.c_int64(asked[1]).value else "none")
+    gpu = torch.device("cuda", 0)
+
+    def name(x: torch.Tensor) -> torch.Tensor:
+        return x + len(choose("lrua", "cuda", gpu, 128, 40, 4, "mann_episode", D=200).name)
+
+    assert torch.compile(name, backend="eager", fullgraph=True)(torch.zeros(1)).item() == len("cuda")
+    with monkeypatch.context() as patch:
+        pretend_gpu(patch)
+        assert name(torch.zeros(1)).item() == len("cuda")
+
+
+def test_an_episode_of_a_controller_without_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The persistent kernel has an LSTM alone: another controller runs step by step."""
+    pretend_gpu(monkeypatch)
+    monkeypatch.setattr(native, "persistent_why_not", lambda *asked: "")
+    cells = (MANNCell(3, 5, 8, 4, 2, controller=kind, backend="cuda") for kind in ("lstm", "feedforward"))
+    assert [cell.episode_on(torch.device("cuda")) is not None for cell in cells] == [True, False]
 
 
 def test_fake_tensors_of_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

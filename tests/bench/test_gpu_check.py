@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_what_is_wrong_is_in_the_summary_and_what_was_not_run_is_named() -> None
         "verify triton lrua_step float32: read of step, odd",
         "bench: a contestant of step differs from the reference",
     ]
+
+
+def test_a_process_that_died_is_a_failure() -> None:
+    """A crash takes all that its process was given with it: nothing of that counts as right."""
+    check = Check("lrua", "triton", "cuda", "float32", "step", "step, odd", seed=0)
+    died = BrokenProcessPool("a process died")
+    names = (("verify", "triton lrua_step float32", run, (check,)), ("bench", "mann", run, ()))
+    failed = gpu_jobs.failures(gpu_jobs.summary([(job, died) for job in names]))
+    assert failed == [f"crashed: {job[0]} {job[1]}: BrokenProcessPool: a process died" for job in names]
 
 
 @pytest.mark.slow
