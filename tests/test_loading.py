@@ -211,6 +211,10 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
     own = "; a task of your own is known after its register_task has run in this process"
     with pytest.raises(ValueError, match=rf"--task: got parity, need one of .*few-shot-glyphs.*{own}$"):
         mannkern.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"task": "glyphs", "model": "gru"}')
+    own = "; a model of your own is known after its register_core has run in this process"
+    with pytest.raises(ValueError, match=rf"--model: got gru, need one of .*lstm.*{own}$"):
+        mannkern.load(tmp_path)
     with pytest.raises(TypeError, match=r"^run_or_name: got int"):
         mannkern.load(3)  # type: ignore[arg-type]
 

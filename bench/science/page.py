@@ -23,7 +23,8 @@ HEAD = """# Results
 
 This page is made from `bench/results/science/*/*.json` by `python -m bench.science --page`; do not edit it. Each file
 holds a run: its settings, seed, commit, machine and time, every validation on the way, and the evaluation at the end.
-A commit "with changes" had files that differed from it.
+A commit "with changes" had files that differed from it. A run that was evaluated again later may name the commit that
+trained it alone, and some early files name commits that were lost.
 
     make reproduce DATA=FOLDER            # the whole plan, days of one thread; Ctrl-C stops, the same command continues
     make reproduce DATA=FOLDER QUICK=1    # short runs in ten minutes, beside the spread that ours had over seeds
@@ -50,9 +51,9 @@ or batches of 8, and the short runs at the end of the page were trained on ten d
 
 Settings were compared on the unseen characters, as the paper and its replications do, for there is no third set. So
 the choice of the defaults, such as Muon's learning rate, has seen the classes of the test, though not these episodes.
-"Other classes" is a check of that: it leaves out 423 classes that all other rows train on, and is tested on them. Its
-figures differ from those of the same model on the usual classes by less than a point. "Other alphabets" has Omniglot's
-own split: 20 alphabets are unseen, and 964 characters train.
+"Other classes" is a check of that: it leaves out 423 classes that all rows but "other alphabets" train on, and is
+tested on them. Its figures differ from those of the same model on the usual classes by less than a point. "Other
+alphabets" has Omniglot's own split: 20 alphabets are unseen, and 964 characters train.
 
 ± is half a 95% interval over seeds (Student's t), on the same test episodes. A figure of one seed has one over
 episodes, which is in its file: mostly under 1 for a line of 2,000 episodes, up to 2 where few have a tenth drawing.
@@ -114,10 +115,10 @@ subtracted mean of `--recipe best`, and 4 least-used slots a step.
 """
 START = """## What the model starts with
 
-Short runs with Adam in place of Muon, batches of 16 and a learning rate that falls from 2e-3 to 0, with Muon from
-1e-2; the first column says what differs from the first line. "Plain": weights as PyTorch draws them, and no mean
-subtracted. They were compared on the unseen classes, as the paper and its replications do, so the choice has seen the
-classes of the test.
+Short runs with batches of 16 and a learning rate that falls to 0. Rows with Muon begin at 1e-2, all others have Adam,
+from 2e-3 where they do not say another rate. The first column says what differs from the first line. "Plain": weights
+as PyTorch draws them, and no mean subtracted. They were compared on the unseen classes, as the paper and its
+replications do, so the choice has seen the classes of the test.
 """
 SEARCH = """## The recipe
 

@@ -78,7 +78,9 @@ def load_config(run: Path) -> RunConfig:
     try:
         return classes[task].from_dict(values)
     except ValueError as error:
-        raise CommandError(f"{file}: {error}") from None
+        own = "; a model of your own is known after its register_core has run in this process"
+        unknown = str(error).startswith("--model: ")
+        raise CommandError(f"{file}: {error}{own if unknown else ''}") from None
 
 
 def prepare(config: RunConfig) -> Experiment:

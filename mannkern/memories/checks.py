@@ -156,6 +156,15 @@ def check_dtype(dtype: torch.dtype | None) -> None:
         raise TypeError(f"dtype: got {got}, need torch.float32 or torch.float64, or {half}")
 
 
+def check_weights(module: torch.nn.Module, x: Tensor) -> None:
+    """No parameter may be without values, as those that a checkpoint lacks are, unless the input is."""
+    if x.is_meta:
+        return
+    for name, parameter in module.named_parameters():
+        if parameter.is_meta:
+            raise ValueError(f"{name}: got device meta, which has no values, need {x.device}, the input's")
+
+
 def check_input(x: Tensor, F: int, parameter: Tensor, letters: str = "BF") -> None:
     """A module's input must have the right rank and features, and the device and dtype of its parameters."""
     if not isinstance(x, Tensor):

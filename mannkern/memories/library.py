@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -27,11 +29,32 @@ def operation(
         for overload in overloads:
             full_name = name if overload == "default" else f"{name}.{overload}"
             library.define(full_name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-            torch.library.register_fake(f"mannkern::{full_name}", fake, lib=library)
+            torch.library.register_fake(f"mannkern::{full_name}", _on_one_device(name, fake), lib=library)
         packet = getattr(torch.ops.mannkern, name)
         return {overload: getattr(packet, overload) for overload in overloads}
 
     return define
+
+
+def _on_one_device(name: str, fake: Callable[..., Any]) -> Callable[..., Any]:
+    """``fake``, which refuses tensors of several devices.
+
+    The dispatcher takes it for a call where one tensor of many is on meta, and its results have no values.
+    """
+    names = list(inspect.signature(fake).parameters)
+
+    @functools.wraps(fake)
+    def checked(*args: Any) -> Any:
+        tensors = [(argument, x) for argument, x in zip(names, args, strict=True) if isinstance(x, Tensor)]
+        first, like = tensors[0]
+        for argument, x in tensors:
+            if x.device != like.device:
+                raise RuntimeError(
+                    f"mannkern: {name}: {argument}: got device {x.device}, need {like.device}, that of {first}"
+                )
+        return fake(*args)
+
+    return checked
 
 
 def empty_like(*tensors: Tensor) -> Any:

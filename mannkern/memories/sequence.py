@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from mannkern.backends import check_name
 from mannkern.integers import check_integer
 from mannkern.memories.cell import MemoryCell, State
-from mannkern.memories.checks import check_input
+from mannkern.memories.checks import check_input, check_weights
 from mannkern.memories.ends import check_lengths, check_reset
 from mannkern.memories.episode import has_hooks
 from mannkern.memories.layer import run
@@ -171,6 +171,7 @@ class MemorySequence(nn.Module, Generic[State]):
         """The lowest layer on input (T, B, F), or (B, T, F) with batch_first."""
         cell, letters = self.cell, "BT" if self.batch_first else "TB"
         check_input(input, cell.input_size, cell.any_parameter(), letters + "F")
+        check_weights(cell, input)
         reset = check_reset(reset, (input.shape[0], input.shape[1]), letters, input.device)
         if self.batch_first:
             input, reset = input.transpose(0, 1), None if reset is None else reset.t()

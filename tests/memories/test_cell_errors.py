@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from typing import Any
@@ -153,6 +154,22 @@ def test_bad_states(module: type, shape: tuple[int, ...], name: str) -> None:
     module_ = build(module)
     with pytest.raises((ValueError, TypeError), match=rf"\b{name}\b.*: got .*need"):
         module_(torch.zeros(shape, dtype=torch.float64), STATES[name](module_.initial_state(shape[-2])))
+
+
+@EVERY
+def test_values_that_are_missing(module: type, shape: tuple[int, ...]) -> None:
+    """A part of the state, or one weight, is on meta: nothing is computed from memory that nobody wrote."""
+    model, x = build(module), torch.zeros(shape, dtype=torch.float64)
+    state = model.initial_state(shape[-2])
+    for part in state._fields:
+        bare = {part: torch.utils._pytree.tree_map(lambda t: t.to("meta"), getattr(state, part))}
+        with pytest.raises(ValueError, match=rf"^state\.{part}.*: got device meta, need cpu"):
+            model(x, state._replace(**bare))
+    for name in dict(model.named_parameters()):
+        bare_model, (path, _, last) = copy.deepcopy(model), name.rpartition(".")
+        bare_model.get_submodule(path)._parameters[last] = nn.Parameter(model.get_parameter(name).to("meta"))
+        with pytest.raises(ValueError, match=r"got device (meta|cpu), need (cpu|meta)|got device meta, which has no"):
+            bare_model(x)
 
 
 @EVERY

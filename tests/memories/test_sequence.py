@@ -106,6 +106,18 @@ def test_no_steps_return_the_state_as_it_came(module: type[Sequence]) -> None:
 
 
 @BOTH
+def test_no_steps_have_a_backward_pass(module: type[Sequence]) -> None:
+    """A loop over segments of which one is empty goes on: its gradients are 0, as those of an empty batch are."""
+    for frozen in (False, True):
+        model, input = build(module).requires_grad_(not frozen), torch.randn(0, 3, 3, dtype=torch.float64)
+        output, _ = model(input.requires_grad_(frozen))
+        output.sum().backward()
+        weight = model.cell.interface.weight
+        assert weight.grad is None if frozen else not weight.grad.any()
+        assert input.grad is None if not frozen else input.grad.shape == input.shape
+
+
+@BOTH
 def test_batch_first(module: type[Sequence]) -> None:
     model, first = build(module), build(module, batch_first=True)
     input, state = episode(model, 7, B=3)

@@ -35,5 +35,5 @@ class ImagesConfig(OneShotConfig, ImageSettings):
         fewest = config.fewest_images(2)
         if fewest >= SHOWN:
             return config
-        print(f"A class has only {fewest} images, so an episode shows {fewest} of each.", file=sys.stderr)
+        print(f"A class has only {fewest} images, so an episode has {fewest} steps for each class.", file=sys.stderr)
         return replace(config, length=fewest * config.classes)

@@ -110,7 +110,14 @@ FEATURES = (
         SAME,
     ),
     Feature("`copy.deepcopy`, `pickle`", "Of whole modules.", YES, YES, copies, SAME, SAME),
-    Feature("A state carried to the next call", "Two segments give what one call gives.", COMPILED, STEPS, segments),
+    Feature(
+        "A state carried to the next call",
+        "Two segments give what one call gives. Between two steps of a cell, the gradient of `state.memory` on `cpp` "
+        "leaves out what `read` of the same step adds, which the reference computes from that memory.",
+        COMPILED,
+        STEPS,
+        segments,
+    ),
     Feature(
         "`state.detach()`, `state.to(...)`, pytrees",
         "A detached state truncates the gradient. That of several layers is a tuple of states. A state is a pytree.",
