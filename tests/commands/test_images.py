@@ -54,7 +54,7 @@ def test_a_small_class_makes_episodes_shorter(data: Path, tmp_path: Path, capsys
     """Seven images in the smallest class, and two classes in an episode."""
     sizes = SIZES.replace("--length 6 ", "")
     assert run(f"train images --data {data} --steps 1 --no-evaluate --run", tmp_path / "run", sizes) == 0
-    assert "A class has only 7 images, so an episode shows 7 of each." in capsys.readouterr().err
+    assert "A class has only 7 images, so an episode has 7 steps for each class." in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "config.json").read_text())["length"] == 14
 
 

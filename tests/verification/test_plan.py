@@ -93,8 +93,8 @@ def test_kernels_that_are_compiled_first(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_persistent_kernel_is_verified_where_it_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the LSTM, in float32, at the sizes that it takes; here a GPU with room for 100 hidden units."""
     takes = {
-        "lrua_step": lambda sizes, dtype: "not here",
-        "mann_episode": lambda sizes, dtype: "" if dtype == torch.float32 and sizes.D <= 100 else "not these",
+        "lrua_step": lambda sizes, dtype, device: "not here",
+        "mann_episode": lambda sizes, dtype, device: "" if dtype == torch.float32 and sizes.D <= 100 else "not these",
     }
     cuda = BACKENDS["cuda"]._replace(why_not=lambda *_: "", operations=takes)
     monkeypatch.setitem(BACKENDS, "cuda", cuda)

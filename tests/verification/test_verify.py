@@ -97,7 +97,7 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
 def test_single_operations_of_another_family_are_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     """The backend ``cuda`` has LRUA's step in float32; on the CPU its overload is the C++ kernel."""
-    takes = {"lrua_step": lambda sizes, dtype: "" if dtype == torch.float32 and sizes.N > 1 else "not these"}
+    takes = {"lrua_step": lambda sizes, dtype, device: "" if dtype == torch.float32 and sizes.N > 1 else "not these"}
     cuda = BACKENDS["cuda"]._replace(devices=("cpu",), why_not=lambda *_: "", operations=takes)
     monkeypatch.setitem(BACKENDS, "cuda", cuda)
     (row,) = (row for row in verify("cuda", "cpu", 1) if row.operation == "lrua_step")
