@@ -171,10 +171,10 @@ def test_slots_of_the_same_number_written_twice() -> None:
 
 def test_sizes_that_the_kernels_take(library: ctypes.CDLL) -> None:
     """Python's choice and the launcher agree."""
-    limit = cuda.BACKEND.operations["lrua_step"]
+    limit, gpu = cuda.BACKEND.operations["lrua_step"], torch.device("cuda")
     for N in (1, 31, 32, 64, 65, 80, 128, 129, 160, 256, 257):
         for W in (1, 4, 6, 40, 64, 80, 84, 128, 132):
             for R in (1, 4, 5):
                 takes = library.takes(*(ctypes.c_int64(size) for size in (N, W, R)))
-                assert bool(takes) == (not limit(Sizes(N, W, R), torch.float32)), (N, W, R)
-    assert "float32" in limit(Sizes(4, 4, 1), torch.float64)
+                assert bool(takes) == (not limit(Sizes(N, W, R), torch.float32, gpu)), (N, W, R)
+    assert "float32" in limit(Sizes(4, 4, 1), torch.float64, gpu)
