@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from pathlib import Path
 
 from mannkern.experiments.registry import kind_of, load_config
+from mannkern.training.again import resume
 from mannkern.training.checkpoint import CHECKPOINT, load_checkpoint
 from mannkern.training.errors import CommandError
 from mannkern.training.exported import SUFFIX, write_exported
@@ -42,8 +42,7 @@ def run_export(args: argparse.Namespace) -> int:
     config = load_config(args.run)
     checkpoint = load_checkpoint(args.run)
     if checkpoint is None:
-        again = f"python -m mannkern train --run {shlex.quote(str(args.run))} --resume"
-        raise CommandError(f"{args.run / CHECKPOINT}: no such file; train it: {again}")
+        raise CommandError(f"{args.run / CHECKPOINT}: no such file; train it: {resume(args.run)}")
     restored(args.run, checkpoint, lambda: kind_of(config.task).make_model(config))  # only to know that it fits
     write_exported(path, checkpoint["model"], config, checkpoint["step"])
     print(

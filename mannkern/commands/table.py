@@ -26,6 +26,7 @@ from mannkern.experiments import one_shot, registry
 from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.rows import ROWS, TABLE, measure_rows, table, write_table
 from mannkern.experiments.registry import DEFAULT_TASK
+from mannkern.training.again import program
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, load_checkpoint
 from mannkern.training.drawing import PICTURES
 from mannkern.training.errors import CommandError
@@ -92,7 +93,7 @@ def _train(root: Path, configs: dict[str, OneShotConfig], episodes: int) -> int:
         print(f"{name} on {config.task}, in {run} (Ctrl-C stops and saves; the same command continues)", flush=True)
         outcome = registry.train(config, run)
         if outcome.signal is not None:
-            again = f"python -m mannkern table {config.task} --run {shlex.quote(str(root))}"
+            again = f"{program()} table {config.task} --run {shlex.quote(str(root))}"
             print(f"Stopped at step {outcome.step:,}; saved. Continue: {again}")
             return 128 + outcome.signal
     print(f"Evaluating, {episodes:,} each", flush=True)

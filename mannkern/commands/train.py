@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from mannkern.commands.runs import (
 from mannkern.experiments import registry
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
 from mannkern.training import processes
+from mannkern.training.again import resume
 from mannkern.training.checkpoint import CONFIG
 from mannkern.training.config import RunConfig
 from mannkern.training.experiment import Experiment
@@ -106,8 +106,7 @@ def _train(config: RunConfig, run: Path, experiment: Experiment, args: argparse.
         outcome = registry.train(baseline, folder)
         runs.append(folder)
     if outcome.signal is not None:
-        again = f"python -m mannkern train --run {shlex.quote(str(run))} --resume"
-        print(f"Stopped at step {outcome.step:,}; saved. Continue: {again}")
+        print(f"Stopped at step {outcome.step:,}; saved. Continue: {resume(run)}")
     if outcome.signal != signal.SIGTERM and not args.no_evaluate and processes.rank() == 0:
         print(f"Evaluating, {args.episodes:,} each (Ctrl-C skips it)", flush=True)
         report(runs, [load_config(path) for path in runs], args.episodes)

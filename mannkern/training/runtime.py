@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from mannkern import backends
 from mannkern.optim import Muon
 from mannkern.training import processes
+from mannkern.training.again import resume
 from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
@@ -135,8 +135,7 @@ def load_trained(run: Path, make_model: Callable[[], nn.Module], device: torch.d
     with torch.device("cpu"):
         checkpoint = load_checkpoint(run)
         if checkpoint is None:
-            again = f"python -m mannkern train --run {shlex.quote(str(run))} --resume"
-            raise CommandError(f"{run} has no checkpoint yet; train it: {again}")
+            raise CommandError(f"{run} has no checkpoint yet; train it: {resume(run)}")
         with default_dtype_of(checkpoint.get("model")):
             model = restored(run, checkpoint, make_model)
     return model.to(device), checkpoint["step"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import OneShotExperiment, augmented_test_sampler, chance, test_sampler
 from mannkern.experiments.one_shot.scores import INSTANCES, Scores, measure, measure_streams
 from mannkern.tasks import EpisodeSampler
+from mannkern.training.again import resume
 from mannkern.training.experiment import EVALUATION_SEED
 from mannkern.training.metrics import reached_goal
 from mannkern.training.runtime import load_model, usable_device
@@ -185,9 +185,9 @@ def verdict(result: Evaluation) -> str:
 def _more_training(result: Evaluation) -> str:
     """The command that goes on beyond what ended the run: a limit of steps or of minutes, or a goal."""
     config = result.config
-    resume = f"python -m mannkern train --run {shlex.quote(str(result.run))} --resume"
+    again = resume(result.run)
     if config.until is not None and reached_goal(result.run, config, result.step):
-        return f"It ended at the accuracy of --until, {config.until:g}. More training: {resume} --until ACCURACY"
+        return f"It ended at the accuracy of --until, {config.until:g}. More training: {again} --until ACCURACY"
     if result.step >= config.falling_steps:
         return (
             f"Its learning rate has fallen to 0: more training is another run, the same command with more --steps than "
@@ -196,7 +196,7 @@ def _more_training(result: Evaluation) -> str:
     by_time = config.minutes is not None and result.step < config.step_limit
     name, most = ("minutes", f"{config.minutes:g}") if by_time else ("steps", f"{result.step:,}")
     counted = f"{name.upper()} counts the whole run: more than {most} in all"
-    return f"More training ({counted}): {resume} --{name} {name.upper()}"
+    return f"More training ({counted}): {again} --{name} {name.upper()}"
 
 
 def table_by_classes(result: Evaluation, name: str) -> str:
