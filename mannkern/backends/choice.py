@@ -57,7 +57,7 @@ def why_not(
 ) -> str:
     """Why ``backend`` cannot run a family's operations, or this one, at these sizes; "" where it can."""
     device = torch.device(device)
-    if backend is REFERENCE or family in backend.families:
+    if backend.name == REFERENCE.name or family in backend.families:
         return backend.why_not(device, Sizes(N, W, R))
     if operation in backend.operations:
         return _why_not_operation(backend, operation, device, Sizes(N, W, R, D), dtype)

@@ -1,4 +1,4 @@
-"""Whether a call is traced for ONNX, which has no fused operations and no stable sort."""
+"""Whether a call is traced for export, and for ONNX, which has no fused operations and no stable sort."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import torch
 _in_loop = False
 
 
+def is_exporting() -> bool:
+    """Whether torch.export traces this call. To torch 2.10 ``is_exporting()`` is true in every compilation."""
+    return torch.compiler._is_exporting_flag
+
+
 def for_onnx() -> bool:
     """Whether torch.onnx.export traces this call."""
-    return torch.compiler.is_exporting() and (_in_loop or torch.onnx.is_in_onnx_export())
+    return is_exporting() and (_in_loop or torch.onnx.is_in_onnx_export())
 
 
 @contextmanager

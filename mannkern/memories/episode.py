@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from torch.nn.modules.module import _has_any_global_hook
 
 from mannkern.backends import native
+from mannkern.backends.onnx import is_exporting
 from mannkern.memories import controllers
 from mannkern.memories.cell import START_METHODS, STEP_METHODS, MemoryCell
 from mannkern.memories.checks import widen
@@ -39,7 +40,6 @@ from mannkern.memories.controllers import FeedForward
 from mannkern.memories.library import empty_like
 
 State = tuple[Any, ...]
-_STEP_METHODS = frozenset(STEP_METHODS)
 
 
 def is_plain(cell: MemoryCell[Any]) -> bool:
@@ -49,7 +49,10 @@ def is_plain(cell: MemoryCell[Any]) -> bool:
     """
     if _has_any_global_hook():
         return False
-    if not getattr(type(cell), "fused_episode_is_current", False) or not _STEP_METHODS.isdisjoint(cell.__dict__):
+    if not getattr(type(cell), "fused_episode_is_current", False):
+        return False
+    own = cell.__dict__
+    if any(name in own for name in STEP_METHODS):
         return False
     modules = cell._modules  # an attribute of a module is found there last, after several other places
     controller: Any = modules["controller"]
@@ -82,7 +85,7 @@ def is_called(module: nn.Module) -> bool:
 
 def saves_for_backward() -> bool:
     """Whether an episode saves what its gradient reads. An exported program has no backward pass."""
-    return torch.is_grad_enabled() and not torch.compiler.is_exporting()
+    return torch.is_grad_enabled() and not is_exporting()
 
 
 def hidden_dtype(cell: MemoryCell[Any], device_type: str) -> torch.dtype:

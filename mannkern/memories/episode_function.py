@@ -87,9 +87,9 @@ def episode_function(operation: EpisodeOperation) -> type[FastFunction]:
             *grads[:results], input, *weights, output, cell, *state, outputs, *saved, *ends,
             *ctx.options[operation.skipped :], ctx.needs_input_grad[0],
         )  # fmt: skip
-        found[CONTROLLER - 2] = None if cell is None else found[CONTROLLER - 2]
-        first = d_input if ctx.needs_input_grad[0] else None
-        return (first, *found, None, None, None if ends[1] is None else d_initial, *no_options)
+        before, d_cell, rest = found[: CONTROLLER - 2], found[CONTROLLER - 2], found[CONTROLLER - 1 :]
+        first, d_cell = d_input if ctx.needs_input_grad[0] else None, None if cell is None else d_cell
+        return (first, *before, d_cell, *rest, None, None, None if ends[1] is None else d_initial, *no_options)
 
     methods: dict[str, Any] = {"forward": forward, "setup_context": setup_context, "backward": backward}
     return type(operation.name, (FastFunction,), {name: staticmethod(method) for name, method in methods.items()})

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch._higher_order_ops.scan import scan
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from mannkern.backends.onnx import traced_loop
+from mannkern.backends.onnx import is_exporting, traced_loop
 
 
 def is_dynamic(T: int) -> bool:
     """Whether an exported program is to take any number of steps, so that a loop over them cannot be unrolled."""
-    return isinstance(T, torch.SymInt) and torch.compiler.is_exporting()
+    return isinstance(T, torch.SymInt) and is_exporting()
 
 
 def exported_loop(step: Callable[..., Any], input: Tensor, state: Any) -> tuple[Tensor, Any]:
