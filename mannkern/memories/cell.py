@@ -10,16 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.backends import FusedEpisode, Sizes, check_name, choose
-from mannkern.memories import controllers
-from mannkern.memories.checks import (
-    check_controller,
-    check_dtype,
-    check_input,
-    check_tensor,
-    check_weights,
-    compute_dtype,
-    widen,
-)
+from mannkern.memories import checks, controllers
+from mannkern.memories.checks import check_controller, check_dtype, check_input, check_tensor, compute_dtype, widen
 from mannkern.memories.controllers import FeedForward, check_controller_state
 from mannkern.memories.state import add_batch, drop_batch
 
@@ -235,7 +227,7 @@ class MemoryCell(nn.Module, Generic[State]):
             if result is not None:
                 return result
         check_input(input, self.input_size, self.any_parameter())
-        check_weights(self, input)
+        checks.check_weights(self, input)
         if state is not None:
             start = self.check_state(state, input.shape[0])
             if fuses and start is not state:  # parts of half precision are widened now
