@@ -23,8 +23,8 @@ HEAD = """# Results
 
 This page is made from `bench/results/science/*/*.json` by `python -m bench.science --page`; do not edit it. Each file
 holds a run: its settings, seed, commit, machine and time, every validation on the way, and the evaluation at the end.
-A commit "with changes" had files that differed from it. A run that was evaluated again later may name the commit that
-trained it alone, and some early files name commits that were lost.
+A commit "with changes" had files that differed from it. A run that was evaluated again later may name only the
+commit that trained it, and some early files name commits that were lost.
 
     make reproduce DATA=FOLDER            # the whole plan, days of one thread; Ctrl-C stops, the same command continues
     make reproduce DATA=FOLDER QUICK=1    # short runs in ten minutes, beside the spread that ours had over seeds

@@ -62,7 +62,7 @@ FEW_SHOT: dict[str, tuple[float, dict[str, Any]]] = {  # minutes, settings
     "Matching Networks, 20-way 5-shot": (30, MATCHING | TWENTY_FIVE | {"strength": 20.0}),
     "Matching Networks, 20-way 5-shot, strength 10": (30, MATCHING | TWENTY_FIVE),
     "Meta Networks, 5-way 1-shot": (120, META | {"steps": 2250}),
-    "Meta Networks, 20-way 1-shot": (100, META | {"classes": 20, "batch_size": 1, "steps": 3000}),
+    "Meta Networks, 20-way 1-shot": (65, META | {"classes": 20, "queries": 2, "batch_size": 1, "steps": 3000}),
     "Meta Networks, 5-way 1-shot, fast weights in two layers": (
         20,
         META | LAST_TWO | {"steps": 2000},

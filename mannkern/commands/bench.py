@@ -48,7 +48,7 @@ def add_bench(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "of the width that the controller sees. 'Eager, products' is a faster step than the reference, whose matrix "
         "products may round equal slots differently. The bound is the least time possible, from FLOPs or bytes. What "
         "differs from the reference is not timed, and the exit code is then 1. On a GPU torch.nn.LSTM may take TF32, "
-        "PyTorch's default for it alone. Loops of small operations that would "
+        "PyTorch's default for what cuDNN computes. Loops of small operations that would "
         "not fit into memory are timed on fewer episodes. Run it on a machine that does nothing else.",
     )
     parser.add_argument("--model", default="mann", metavar="NAME", help="mann, ntm or another memory (default: mann)")
