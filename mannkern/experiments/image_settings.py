@@ -39,6 +39,12 @@ class ImageSettings(CharacterConfig):
     held_out: float = option(
         0.2, "share of the classes that validation and evaluation have; a folder with train and test is split already"
     )
+    held_out_classes: str | None = option(
+        None,
+        "names of the classes that validation and evaluation have, with / between them (default: drawn when the run "
+        "begins, and kept; without effect where a folder has train and test)",
+        kind=str,
+    )
 
     GROUP: ClassVar[str] = "images"
 
@@ -65,9 +71,13 @@ class ImageSettings(CharacterConfig):
         return SHIFT * min(self.image_shape[-2:])
 
     @property
-    def source(self) -> tuple[str, float]:
+    def source(self) -> tuple[str, float | str]:
         """Which images there are, and which of them are held out: runs compare only where both are the same."""
-        return os.path.realpath(self.data or ""), self.held_out
+        return os.path.realpath(self.data or ""), self.held_out_classes or self.held_out
+
+    @property
+    def _held_out_names(self) -> list[str] | None:
+        return None if self.held_out_classes is None else self.held_out_classes.split("/")
 
     def check_new(self) -> None:
         super().check_new()
@@ -79,17 +89,20 @@ class ImageSettings(CharacterConfig):
             raise CommandError(f"--data: no such folder: {self.data}")
 
     def completed(self: Settings) -> Settings:
-        """The size and the channels of the images, where they are not given."""
-        config = self
-        if self.image_size is None or self.channels is None:
-            assert self.data is not None  # check_new
-            try:
-                shape = image_folder.natural_shape(self.data)
-            except (OSError, ValueError, ImportError) as error:
-                raise CommandError(f"cannot read images from {self.data}: {error}") from error
-            size = self.image_size or f"{shape[-2]}x{shape[-1]}"
-            channels = self.channels or (3 if len(shape) == 3 else 1)
-            config = replace(self, image_size=size, channels=channels)
+        """The size and the channels of the images, and the classes that are held out, where they are not given."""
+        assert self.data is not None  # check_new
+        size, channels = self.image_size, self.channels
+        try:
+            names = list(image_folder.image_files(self.data))
+            shape = image_folder.natural_shape(self.data) if size is None or channels is None else ()
+            tested = image_folder.tested_names(self.data, names, self.held_out, self._held_out_names)
+        except (OSError, ValueError, ImportError) as error:
+            raise CommandError(f"cannot read images from {self.data}: {error}") from error
+        if shape:
+            size = size or f"{shape[-2]}x{shape[-1]}"
+            channels = channels or (3 if len(shape) == 3 else 1)
+        kept = None if image_folder.is_split(names) else "/".join(tested)
+        config = replace(self, image_size=size, channels=channels, held_out_classes=kept)
         if config.rotate_classes and config.image_shape[-1] != config.image_shape[-2]:
             raise CommandError(
                 f"--rotate-classes: got images of {config.image_size}, need squares; --image-size sets it"
@@ -111,7 +124,13 @@ class ImageSettings(CharacterConfig):
     def read_split(self, original: bool) -> ImageSplit:
         if self.data is None:
             raise CommandError(f"{self.task} needs the folder of the images: --data FOLDER")
-        split = image_folder.load(self.data, self.image_shape, invert=self.invert, held_out=self.held_out)
+        split = image_folder.load(
+            self.data,
+            self.image_shape,
+            invert=self.invert,
+            held_out=self.held_out,
+            test_names=self._held_out_names,
+        )
         train, test = len(split.train_names), len(split.test_names)
         if min(train, test) < self.classes:
             share = math.ceil(100 * self.classes / (train + test)) / 100

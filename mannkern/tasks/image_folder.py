@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ MOST_FILE_BYTES = 1 << 25
 MOST_PIXELS = 1 << 24  # of an image before it is reduced
 MOST_BYTES = 1 << 32  # of all images after that
 LONGEST = 32  # pixels of the longer side that ``natural_shape`` gives
+ORIENTATION = 0x0112  # EXIF: from 5 on, height and width are exchanged
 _CACHE_FORMAT = "images-1"
 
 
@@ -52,6 +53,7 @@ def load(
     *,
     invert: bool = False,
     held_out: float = 0.2,
+    test_names: Sequence[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
 ) -> ImageSplit:
     """Loads ``root/CLASS/*.png`` and its like; or ``root/train/CLASS`` and ``root/test/CLASS``, where both are there.
@@ -60,6 +62,8 @@ def load(
     invert:   for dark ink on light paper: 0 becomes 255, so that paper is 0, as what lies outside of a frame
     held_out: share of the classes that are kept for testing, at least one, drawn by a fixed seed; without effect where
               the folder has ``train`` and ``test``
+    test_names: the classes that are kept for testing, in place of that share. A share draws others when a class is
+              added, so whoever trains a model keeps their names
     cache:    folder for the decoded images, default ``$XDG_CACHE_HOME/mannkern`` or ``~/.cache/mannkern``. The SHA-256
               of all names and contents is part of the file's name, so changed images are decoded again. Where the
               default cannot be written, one line on stderr says so
@@ -69,6 +73,7 @@ def load(
     nothing in the cache.
     """
     classes = image_files(root)
+    tested = set(tested_names(root, list(classes), held_out, test_names))
     paths = [path for files in classes.values() for path in files]
     size = len(paths) * torch.Size(shape).numel()
     if size > MOST_BYTES:
@@ -81,7 +86,7 @@ def load(
         digest.update(os.fsencode(path.relative_to(root)) + f"\0{len(content)}\0".encode() + content)
     name = f"{_CACHE_FORMAT}-{digest.hexdigest()[:32]}.pt"
     pixels = cached(cache, name, (len(paths), *shape), lambda: read_images(paths, shape, invert))
-    return _split(classes, pixels, held_out)
+    return _split(classes, pixels, tested)
 
 
 def image_files(root: str | os.PathLike[str]) -> dict[str, list[Path]]:
@@ -104,6 +109,13 @@ def image_files(root: str | os.PathLike[str]) -> dict[str, list[Path]]:
         if not files:
             raise ValueError(f"{folder}: got no images, need at least one of {', '.join(SUFFIXES)}")
         classes[folder.relative_to(root).as_posix()] = files
+    short = [name.rpartition("/")[2] for name in classes]
+    if len(set(short)) < len(short):
+        twice = next(name for name in short if short.count(name) > 1)
+        raise ValueError(
+            f"{root}: got the class {twice!r} in both train and test, need it in one, because a model is tested on "
+            "classes that it never saw; with the images of both in one folder, --held-out chooses such classes"
+        )
     if len(classes) < 2:
         raise ValueError(f"{root}: got {len(classes)} folders of images, need one for each of at least two classes")
     return classes
@@ -119,8 +131,8 @@ def natural_shape(root: str | os.PathLike[str]) -> tuple[int, ...]:
     for files in image_files(root).values():
         for path in files:
             with _opened(path) as image:
-                sizes.add(image.size)
-                coloured = coloured or image.mode not in ("1", "L", "LA")
+                sizes.add(image.size if image.getexif().get(ORIENTATION, 1) < 5 else image.size[::-1])
+                coloured = coloured or _is_coloured(image)
     width, height = sizes.pop() if len(sizes) == 1 else (LONGEST, LONGEST)
     longer = max(width, height)
     if longer > LONGEST:
@@ -167,6 +179,13 @@ def _opened(path: Path) -> Any:
     return image
 
 
+def _is_coloured(image: Any) -> bool:
+    if image.mode != "P":
+        return image.mode not in ("1", "L", "LA")
+    palette = image.getpalette("RGB")
+    return bool(palette[::3] != palette[1::3] or palette[::3] != palette[2::3])
+
+
 def _read(path: Path) -> bytes:
     return read_bounded(path, MOST_FILE_BYTES)
 
@@ -182,20 +201,35 @@ def _entries(root: Path) -> Iterator[Path]:
         yield path
 
 
-def _split(classes: dict[str, list[Path]], pixels: Tensor, held_out: float) -> ImageSplit:
-    names, counts = list(classes), torch.tensor([len(files) for files in classes.values()])
-    given = [name for name in names if "/" in name]
-    if given:
-        test = [name.startswith(f"{PARTS[1]}/") for name in names]
-    else:
+def is_split(names: Iterable[str]) -> bool:
+    """Whether the classes of ``image_files`` come from a folder with ``train`` and ``test``."""
+    return any("/" in name for name in names)
+
+
+def tested_names(
+    root: str | os.PathLike[str], names: Sequence[str], held_out: float, test_names: Sequence[str] | None
+) -> list[str]:
+    """The classes of ``image_files(root)`` that are for testing, as ``load`` chooses them.
+
+    Raises ValueError where some of ``test_names`` are not there, and where they are none or all.
+    """
+    if is_split(names):
+        return [name for name in names if name.startswith(f"{PARTS[1]}/")]
+    if test_names is None:
         draw = random.Random(0)  # Python promises that random() gives the same numbers in every later version
         order = sorted(range(len(names)), key=[draw.random() for _ in names].__getitem__)
-        chosen = set(order[: min(len(names) - 1, max(1, round(held_out * len(names))))])
-        test = [place in chosen for place in range(len(names))]
-    parts = []
-    for kept in (False, True):
-        mask = torch.tensor([place == kept for place in test])
-        parts.append(ImageSet(pixels[mask.repeat_interleave(counts)], counts[mask]))
-    short = [name.rpartition("/")[2] for name in names]
-    by_part = [[name for name, place in zip(short, test, strict=True) if place == kept] for kept in (False, True)]
-    return ImageSplit(parts[0], parts[1], by_part[0], by_part[1], not given)
+        return [names[place] for place in sorted(order[: min(len(names) - 1, max(1, round(held_out * len(names))))])]
+    missing = sorted(set(test_names) - set(names))
+    if missing:
+        raise ValueError(f"{root}: got no class {missing[0]!r}, need it, as one of those for testing")
+    if not test_names or len(set(test_names)) == len(names):
+        raise ValueError(f"{root}: got {len(set(test_names))} of {len(names)} classes for testing, need some, not all")
+    return sorted(set(test_names))
+
+
+def _split(classes: dict[str, list[Path]], pixels: Tensor, tested: set[str]) -> ImageSplit:
+    names, counts = list(classes), torch.tensor([len(files) for files in classes.values()])
+    test = torch.tensor([name in tested for name in names])
+    parts = [ImageSet(pixels[kept.repeat_interleave(counts)], counts[kept]) for kept in (~test, test)]
+    by_part = [[name.rpartition("/")[2] for name in names if (name in tested) == kept] for kept in (False, True)]
+    return ImageSplit(parts[0], parts[1], by_part[0], by_part[1], not is_split(names))

@@ -13,6 +13,7 @@ from PIL import Image
 import mannkern
 from mannkern.__main__ import main
 from mannkern.commands.runs import changed
+from mannkern.experiments.characters import load_split
 from mannkern.experiments.registry import load_config
 from tests.commands.calls import FEW_SHOT, SIZES, refused, run
 
@@ -79,6 +80,32 @@ def test_runs_on_other_images_do_not_compare(
     assert configs[0].comparable == configs[1].comparable
     moved = [changed(config, {"data": str(data)}) for config in configs]
     assert len({config.comparable for config in moved}) == 1, "evaluate --data gives all the same folder"
+
+
+@pytest.mark.parametrize(("task", "sizes"), [("images", SIZES), ("few-shot-folder", FEW_SHOT)])
+def test_an_added_class_does_not_change_which_are_held_out(
+    data: Path, tmp_path: Path, task: str, sizes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a run is tested on classes that it was trained on, and learns from those of its test when it resumes."""
+    folder = tmp_path / "run"
+    assert run(f"train {task} --data {data} --steps 1 --no-evaluate --run", folder, sizes) == 0
+    config = load_config(folder)
+    held_out = load_split(config).test_names  # type: ignore[arg-type, union-attr]
+    assert json.loads((folder / "config.json").read_text())["held_out_classes"] == "/".join(held_out)
+    for name in ("a", "b", "c"):
+        shutil.copytree(data / "class0", data / name)
+    assert load_split(config).test_names == held_out  # type: ignore[arg-type, union-attr]
+    assert run("train --resume --steps 2 --no-evaluate --run", folder) == 0
+    shutil.rmtree(data / held_out[0])
+    said = refused(capsys, "evaluate --episodes 4", folder)
+    assert f"got no class '{held_out[0]}', need it, as one of those for testing" in said
+    new, own = f"--data {data} --steps 0 --no-evaluate --run {tmp_path / 'own'} {sizes}", ["a", "class1", held_out[1]]
+    every = "/".join(path.name for path in data.iterdir())
+    for chosen, message in ((f"class1/{held_out[0]}", "got no class"), (every, "need some, not all")):
+        assert message in refused(capsys, f"train {task} --held-out-classes {chosen}", new)
+        assert not (tmp_path / "own").exists()
+    assert run(f"train {task} --held-out-classes {'/'.join(own)}", new) == 0
+    assert load_split(load_config(tmp_path / "own")).test_names == sorted(own)  # type: ignore[arg-type, union-attr]
 
 
 @pytest.mark.parametrize("model", ["matching", "meta-memory"])

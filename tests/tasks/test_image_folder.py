@@ -81,6 +81,26 @@ def test_a_folder_with_train_and_test_is_split_already(tmp_path: Path) -> None:
     assert split.test.pixels[:, 0, 0].tolist() == [ord("c"), ord("d")]
 
 
+def test_a_class_in_both_train_and_test_is_refused(tmp_path: Path) -> None:
+    for part, classes in (("train", "ab"), ("test", "bc")):
+        for name in classes:
+            write(tmp_path / "data" / part / name / "1.png")
+    with pytest.raises(ValueError, match="got the class 'b' in both train and test, need it in one, because a model"):
+        load(tmp_path / "data", (6, 8), cache=tmp_path / "cache")
+
+
+def test_named_classes_are_for_testing_whatever_else_is_there(root: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    names = load(root, (6, 8), cache=cache, held_out=0.4).test_names
+    write(root / "a_new_class" / "1.png")
+    split = load(root, (6, 8), cache=cache, held_out=0.4, test_names=names)
+    assert split.test_names == names != load(root, (6, 8), cache=cache, held_out=0.4).test_names
+    assert sorted(split.train_names + names) == ["a_new_class", *(f"class{c}" for c in range(5))]
+    for wrong, message in ((["class9"], "got no class 'class9', need it"), (sorted({*names, *split.train_names}), "6")):
+        with pytest.raises(ValueError, match=message):
+            load(root, (6, 8), cache=cache, test_names=wrong)
+
+
 def test_formats_colours_and_sizes(tmp_path: Path) -> None:
     """Grey stays grey, colour becomes three planes; transparent is white; a camera's turn is undone."""
     for name, mode, colour in (
@@ -118,6 +138,25 @@ def test_the_natural_shape(tmp_path: Path) -> None:
     ):
         for place, size in enumerate(sizes * 2):
             write(tmp_path / name / f"class{place}" / "1.png", size=size, mode=mode, colour=0)
+        assert natural_shape(tmp_path / name) == expected
+
+
+def test_the_natural_shape_of_turned_photos_and_of_palettes(tmp_path: Path) -> None:
+    """A camera stores a portrait lying down, and says so; a palette may be of greys alone."""
+    exif = Image.Exif()
+    exif[image_folder.ORIENTATION] = 6
+    for place in range(2):
+        folder = tmp_path / "turned" / f"class{place}"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 6)).save(folder / "1.jpg", exif=exif)
+    assert natural_shape(tmp_path / "turned") == (3, 8, 6)
+    for name, palette, expected in (("grey", [0, 0, 0, 9, 9, 9], (6, 8)), ("red", [0, 0, 0, 9, 0, 0], (3, 6, 8))):
+        for place in range(2):
+            folder = tmp_path / name / f"class{place}"
+            folder.mkdir(parents=True)
+            image = Image.new("P", (8, 6), 1)
+            image.putpalette(palette)
+            image.save(folder / "1.png")
         assert natural_shape(tmp_path / name) == expected
 
 
