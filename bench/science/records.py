@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mannkern.experiments.one_shot.scores import INSTANCES
+from mannkern.experiments.one_shot.config import INSTANCES
 
 SMOOTHED = 5  # validations, all of the same 500 episodes, over which a mean is taken
 STUDENT_95 = (math.nan, 12.71, 4.30, 3.18, 2.78)  # quantiles of Student's t by degrees of freedom

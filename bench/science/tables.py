@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from bench.science.records import Record, finished, over_seeds, percents, scores_by_test
+from mannkern.experiments.one_shot.config import INSTANCES
 from mannkern.experiments.one_shot.report import ordinal
-from mannkern.experiments.one_shot.scores import INSTANCES
 
 
 def line(*cells: str) -> str:

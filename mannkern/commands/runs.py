@@ -16,6 +16,7 @@ from mannkern.training.checkpoint import CHECKPOINT, CONFIG, PREVIOUS, save_conf
 from mannkern.training.config import CHANGEABLE, RunConfig
 from mannkern.training.entries import check_entries, delete_entries, delete_leftovers, holds_anything
 from mannkern.training.errors import CommandError
+from mannkern.training.exported import is_exported
 from mannkern.training.flags import command_error, flag
 from mannkern.training.lock import LOCK, locked
 from mannkern.training.runtime import learning_rate
@@ -33,7 +34,13 @@ def new_settings(settings: dict[str, Any]) -> RunConfig:
     config = config.completed()
     config = replace(config, lr=learning_rate(config))  # so that a default of a later version changes no run
     if config.lr_decay != "none":  # --steps may change when the run resumes, its learning rates may not
-        config = replace(config, decay_steps=int(config.falling_steps))
+        fallen = int(config.falling_steps)
+        if config.steps is not None and config.steps > fallen:
+            raise CommandError(
+                f"--decay-steps: got {fallen}, need at least --steps = {config.steps}: a learning rate that has fallen "
+                "to 0 trains no further"
+            )
+        config = replace(config, decay_steps=fallen, steps=int(min(config.step_limit, fallen)))
     return config
 
 
@@ -43,6 +50,8 @@ def resumed_settings(run: Path, settings: dict[str, Any]) -> RunConfig:
     Raises ``CommandError`` where another one of ``settings`` differs from the run's.
     """
     config = load_config(run)
+    if is_exported(run):
+        raise CommandError(f"{run} is an exported model, which trains no further; --resume needs the folder of a run")
     fixed = [entry for entry in fields(config) if entry.name in settings and entry.name not in CHANGEABLE]
     for entry in fixed:
         asked, own = settings[entry.name], getattr(config, entry.name)
@@ -152,8 +161,10 @@ def changed(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     except ValueError as error:
         raise command_error(error, config) from None
     check_baseline(after)
-    if after.step_limit > max(config.step_limit, after.falling_steps):
-        fallen = f"{after.falling_steps:g}, where the run's learning rate has fallen to 0"
+    if after.steps is None and after.falling_steps < after.step_limit:  # --minutes alone set no limit of steps
+        after = replace(after, steps=int(after.falling_steps))
+    if after.step_limit > (most := max(config.step_limit, after.falling_steps)):
+        fallen = f"{most:g}, where the run's learning rate has fallen to 0"
         otherwise = "begin another run with more --steps and another --run"
         raise CommandError(f"--steps: got {after.step_limit:g}, need at most {fallen}; {otherwise}")
     return after

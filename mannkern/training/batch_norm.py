@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -81,3 +83,15 @@ def share_statistics(model: nn.Module, shared: bool = True) -> None:
     classes = _OWN if shared else {value: key for key, value in _OWN.items()}
     for module in model.modules():
         module.__class__ = classes.get(type(module), type(module))
+
+
+@contextmanager
+def own_statistics(model: nn.Module) -> Iterator[None]:
+    """A context in which this rank works alone: a batch norm would wait for others that have no batch now."""
+    shared = any(isinstance(module, _Shared) for module in model.modules())
+    share_statistics(model, False)
+    try:
+        yield
+    finally:
+        if shared:
+            share_statistics(model)

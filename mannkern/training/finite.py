@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mannkern.training import processes
-from mannkern.training.batch_norm import share_statistics
+from mannkern.training.batch_norm import own_statistics
 from mannkern.training.experiment import Experiment
 
 ADVICE = "docs/learning.md says what to try"
@@ -65,8 +65,9 @@ def find_operation(experiment: Experiment, model: nn.Module, batch: Any) -> str:
 
 def where_not_finite(experiment: Experiment, model: nn.Module, batch: Any) -> str:
     """As ``find_operation``; of several ranks, with a part of the batch each, the first one that found an operation."""
-    share_statistics(model, False)  # each looks alone
-    found = processes.gather(find_operation(experiment, model, batch))
+    with own_statistics(model):
+        operation = find_operation(experiment, model, batch)
+    found = processes.gather(operation)
     rank = next((rank for rank, text in enumerate(found) if text.startswith(FIRST)), 0)
     return found[rank] + (f", on rank {rank}" if len(found) > 1 else "")
 

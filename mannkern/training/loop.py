@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mannkern.training import processes
+from mannkern.training.batch_norm import own_statistics
 from mannkern.training.batches import Batches
 from mannkern.training.checkpoint import load_checkpoint, save_checkpoint
 from mannkern.training.config import RunConfig
@@ -18,7 +19,7 @@ from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
 from mannkern.training.finite import ADVICE, NotFinite, first_bad, where_not_finite
 from mannkern.training.lock import locked
-from mannkern.training.metrics import Journal, empty_sums, layer_norms, reached_goal, step_sums, summarize
+from mannkern.training.metrics import Journal, empty_sums, layer_norms, plain, reached_goal, step_sums, summarize
 from mannkern.training.progress import ProgressBar, StopSignals
 from mannkern.training.replica import replicate, seed_step
 from mannkern.training.restore import restore
@@ -59,9 +60,12 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
     share = replicate(experiment, config, model)
 
     def check_finite() -> None:
-        if not bool(torch.isfinite(running_sums).all()):
-            where = f"at step {int(bad)}" if math.isfinite(float(bad)) else f"by step {step}"
-            raise CommandError(f"the loss or the gradient is not finite {where}; {ADVICE}")
+        if bool(torch.isfinite(running_sums).all()):
+            return
+        if bool(torch.isfinite(running_sums[:2]).all()):
+            raise CommandError(f"loss_and_sums: got sums that are not finite by step {step}, need finite numbers")
+        where = f"at step {int(bad)}" if math.isfinite(float(bad)) else f"by step {step}"
+        raise CommandError(f"the loss or the gradient is not finite {where}; {ADVICE}")
 
     def position(now: float) -> dict[str, Any]:
         return {"step": step, experiment.unit: step * config.batch_size, "seconds": now - began}
@@ -85,6 +89,10 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
             "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
         save_checkpoint(run, state)
+
+    def validate() -> dict[str, Any]:
+        with own_statistics(model):  # the other ranks do not validate
+            return plain("validate", experiment.validate(model, device))
 
     def is_over() -> bool:
         over = reached or step >= config.step_limit or seconds >= config.second_limit
@@ -131,7 +139,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
                 running_sums, steps_since_mark, mark = torch.zeros_like(running_sums), 0, now
             if step % config.validate_every == 0 and journal is not None:
                 pause = time.perf_counter()
-                measured = experiment.validate(model, device)
+                measured = validate()
                 journal.write("validation", {**position(pause), **measured})
                 reached = config.is_reached(measured)
                 mark += time.perf_counter() - pause
@@ -144,7 +152,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
         if (
             journal is not None and stop.number is None and step % config.validate_every
         ):  # so that a short run has a point to draw
-            measured = experiment.validate(model, device)
+            measured = validate()
             journal.write("validation", {**position(began + seconds), **measured})
         save()
         (signal,) = processes.largest(stop.number or 0)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mannkern.files import write_atomically
 from mannkern.training.config import RunConfig
+from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
 from mannkern.training.trackers import Tracker
 
@@ -37,7 +40,26 @@ def step_sums(loss: Tensor, norm: Tensor, sums: Tensor) -> Tensor:
 def summarize(running_sums: Tensor, experiment: Experiment) -> dict[str, Any]:
     """Means over the steps so far: ``loss``, ``gradient_norm`` and what the experiment makes of its own sums."""
     loss, norm, steps, *sums = running_sums.tolist()
-    return {"loss": loss / steps, "gradient_norm": norm / steps, **experiment.summarize(sums, steps)}
+    own = plain("summarize", experiment.summarize(sums, steps))
+    return {"loss": loss / steps, "gradient_norm": norm / steps, **own}
+
+
+def plain(source: str, values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` that ``source`` returned, fit for JSON: of tensors and arrays with one number, that number.
+
+    Raises ``CommandError``, naming the value, where one is no number, no None, and no mapping of such.
+    """
+
+    def number(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): number(f"{name}.{key}", part) for key, part in value.items()}
+        if isinstance(value, (Tensor, np.ndarray, np.generic)) and math.prod(value.shape) == 1:
+            value = value.item()
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        raise CommandError(f"{source}: {name}: got {type(value).__name__}, need a number")
+
+    return {name: number(name, value) for name, value in values.items()}
 
 
 def layer_norms(model: nn.Module, norm: Tensor, clip: float) -> dict[str, float]:

@@ -96,6 +96,12 @@ def _check_tensor(name: str, tensor: Any, like: Tensor) -> None:
         raise ValueError(f"{name}: got {got}, need {need}")
 
 
+def _step_like(value: Any) -> Tensor:
+    """A step as an optimizer keeps it: a number of float32, or of float64 where that was the default dtype."""
+    double = isinstance(value, Tensor) and value.dtype == torch.float64
+    return torch.empty((), dtype=torch.float64 if double else torch.float32)
+
+
 def _own_states(states: Mapping[int, Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
     """The states, checked and copied: fused steps trust their shapes and that each number has memory of its own."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -115,7 +121,7 @@ def _own_states(states: Mapping[int, Mapping[str, Any]], optimizer: torch.optim.
             raise ValueError(f"optimizer: got {got} for parameter {index}, need {need}")
         own[index] = {}
         for name, value in values.items():
-            like = torch.empty((), dtype=torch.float32) if name == "step" else parameters[index]
+            like = _step_like(value) if name == "step" else parameters[index]
             _check_tensor(f"optimizer: {name}", value, like)
             own[index][name] = torch.empty_like(like, device="cpu").copy_(value)
     return own

@@ -8,6 +8,7 @@ import torch
 from tensorboard.backend.event_processing import event_accumulator
 
 from mannkern.experiments.one_shot import report
+from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.tasks import glyphs
 from mannkern.training.checkpoint import load_checkpoint
 from tests.commands.calls import COPY, EPISODES, SIZES, refused, run
@@ -276,3 +277,31 @@ def test_queries_last_are_trained_evaluated_and_drawn(tmp_path: Path, capsys: py
     assert "--length: got 8, need 4 with --shots 1" in refused(capsys, new, "--shots 1 --length 8")
     assert "--shots: got 0, need at least 1" in refused(capsys, new, "--shots 0")
     assert "--shots does not go with --curriculum" in refused(capsys, new, "--shots 1 --labels strings --curriculum")
+
+
+def test_a_rate_that_falls_sets_the_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So that no step trains at a rate of 0, and a run that resumes with --minutes alone knows where it ends."""
+    new = f"train glyphs {SIZES} --lr-decay linear --no-evaluate"
+    said = refused(capsys, new, "--decay-steps 5 --steps 9 --run", tmp_path / "refused")
+    assert "--decay-steps: got 5, need at least --steps = 9: a learning rate that has fallen to 0 trains no" in said
+    for name, options in (("steps", "--decay-steps 2"), ("minutes", "--decay-steps 2 --minutes 1")):
+        assert run(new, options, "--run", tmp_path / name) == 0
+        assert load_checkpoint(tmp_path / name)["step"] == 2  # type: ignore[index]
+    assert run(new, "--steps 2 --run", tmp_path / "resumed") == 0
+    config = json.loads((tmp_path / "resumed" / "config.json").read_text())
+    (tmp_path / "resumed" / "config.json").write_text(json.dumps(config | {"steps": None, "decay_steps": 4}))
+    assert run("train --resume --minutes 1 --no-evaluate --run", tmp_path / "resumed") == 0
+    assert load_checkpoint(tmp_path / "resumed")["step"] == 4  # type: ignore[index]
+
+
+def test_an_exported_model_does_not_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"train glyphs {SIZES} --steps 1 --no-evaluate --run", tmp_path / "run") == 0
+    assert run("export", tmp_path / "run", tmp_path / "model.safetensors") == 0
+    said = refused(capsys, "train --resume --run", tmp_path / "model.safetensors")
+    assert said.endswith("is an exported model, which trains no further; --resume needs the folder of a run")
+
+
+def test_the_baseline_trains_as_long_as_a_run_with_a_goal() -> None:
+    baseline = OneShotConfig(baseline=True, until=0.5, steps=9).baseline_at(6)
+    assert isinstance(baseline, OneShotConfig)
+    assert (baseline.steps, baseline.until) == (6, None)

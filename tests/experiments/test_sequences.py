@@ -56,6 +56,29 @@ def test_a_batch_by_hand() -> None:
     assert due == 3
 
 
+def test_a_sequence_without_an_answer_counts_for_nothing() -> None:
+    """Of four sequences the even ones have no answer due. A model that is always right is right in all the others."""
+
+    class Right(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            odd = inputs[..., 0] % 2
+            return 100 * torch.stack((1 - odd, odd), -1)
+
+    def masked(number: int) -> list[tuple[Tensor, ...]]:
+        return [(*pair, torch.full((len(pair[0]),), k % 2 == 1)) for k, pair in enumerate(Counting(number))]
+
+    for number in (4, 2):
+        kind = sequence_task(f"masked-{number}", masked(4), masked(number), loss="classes", outputs=2)
+        experiment = kind.open(kind.tasks[f"masked-{number}"]())
+        if number == 2:
+            with pytest.raises(CommandError, match="got 1 sequences with an answer, need at least two"):
+                experiment.validate(Right(), CPU)
+            continue
+        assert experiment.measure(Right(), CPU, 100) == {  # type: ignore[attr-defined]
+            "loss": 0.0, "accuracy": 1.0, "interval_95": 0.0, "sequences": 2,
+        }  # fmt: skip
+
+
 def test_parts_of_a_batch_weigh_their_answers_alike() -> None:
     """Sequence 0 has one answer, sequence 1 two: the mean of the two losses is that of all three answers."""
     sequences = Stream("train", Counting()).take(0, 2)

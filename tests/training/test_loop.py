@@ -1,10 +1,12 @@
 """Training stops at any step and continues as if it never had, bit for bit."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +66,39 @@ def test_a_run_that_reached_its_goal_is_not_trained_again(tmp_path: Path) -> Non
     lines = (tmp_path / "metrics.jsonl").read_text().replace('"loss": 0', '"lost": 0')
     (tmp_path / "metrics.jsonl").write_text(lines)
     assert loop.train(Parabola(), replace(config, steps=20), tmp_path).step == 16, "a damaged line says nothing"
+
+
+class Told(Parabola):
+    """A parabola whose own numbers are of any type."""
+
+    def __init__(self, own: Any = 0.0, measured: Any = 0.0) -> None:
+        self.own, self.measured = own, measured
+
+    def loss_and_sums(self, model: torch.nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, sums = super().loss_and_sums(model, batch)
+        return loss, sums * math.nan if self.own is math.nan else sums
+
+    def summarize(self, sums: list[float], steps: float) -> dict[str, Any]:
+        return {"w": 0.0, "own": self.own}
+
+    def validate(self, model: torch.nn.Module, device: torch.device) -> dict[str, Any]:
+        return {"loss": torch.zeros(()), "parts": {"one": self.measured}}
+
+
+def test_numbers_of_an_experiment_that_are_none_are_named(tmp_path: Path) -> None:
+    """A sum that is NaN is no fault of the loss; a tensor or an array with one number is that number."""
+    config = ParabolaConfig(steps=4, batch_size=1, log_every=2, validate_every=2, threads=1)
+    for name, told, message in (
+        ("nan", Told(math.nan), r"^loss_and_sums: got sums that are not finite by step 2, need finite numbers$"),
+        ("text", Told(measured="good"), r"^validate: parts\.one: got str, need a number$"),
+        ("several", Told(torch.zeros(2)), r"^summarize: own: got Tensor, need a number$"),
+    ):
+        (tmp_path / name).mkdir()
+        with pytest.raises(CommandError, match=message):
+            loop.train(told, config, tmp_path / name)
+    loop.train(Told(np.ones(1, np.float32), torch.tensor(2.0)), config, tmp_path)
+    train, validation = numbers(tmp_path)[:2]
+    assert (train["own"], validation["loss"], validation["parts"]) == (1.0, 0.0, {"one": 2.0})
 
 
 def test_two_steps_by_hand(tmp_path: Path) -> None:

@@ -100,3 +100,16 @@ def test_what_a_folder_without_a_model_says(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, checkpoint)
     with pytest.raises(CommandError, match="no 'model'"):
         load_trained(tmp_path, Parabola().make_model, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam", "muon"])
+def test_a_run_in_float64_resumes(tmp_path: Path, optimizer: str) -> None:
+    """PyTorch's RMSprop counts its steps in the default dtype."""
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        for steps in (2, 4):
+            config = replace(CONFIG, steps=steps, optimizer=optimizer)
+            assert loop.train(Parabola(), config, tmp_path).step == steps
+    finally:
+        torch.set_default_dtype(before)

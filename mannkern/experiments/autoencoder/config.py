@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mannkern.experiments.characters import DrawingConfig
 from mannkern.training.config import RunConfig, option
@@ -30,6 +30,10 @@ class AutoencoderConfig(DrawingConfig):
     FAMILY: ClassVar[str] = "lrua"
     DEFAULT_STEPS: ClassVar[int] = 20_000
     COUNTS: ClassVar[tuple[str, ...]] = ("hidden_size", "width", *RunConfig.COUNTS)
+
+    @property
+    def comparable(self) -> tuple[Any, ...]:
+        return self.task, self.split
 
     def numbers_of_batch(self) -> int:
         return super().numbers_of_batch() + self.batch_size * self.pixels

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from mannkern.experiments.autoencoder.config import AutoencoderConfig
 from mannkern.experiments.characters import load_characters
-from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.config import INSTANCES, OneShotConfig
 from mannkern.experiments.one_shot.experiment import test_sampler
-from mannkern.experiments.one_shot.scores import INSTANCES, Scores, measure
+from mannkern.experiments.one_shot.scores import Scores, measure
 from mannkern.models import Autoencoder, EncodedNeighbours
 from mannkern.tasks import DrawingSampler
 from mannkern.training.experiment import VALIDATION_SEED

@@ -52,8 +52,12 @@ class FamiliesExperiment:
         return self.sample_rows(step, device, slice(None))
 
     def sample_rows(self, step: int, device: torch.device, rows: slice) -> tuple[FewShotEpisodes, ...]:
-        """The episodes ``rows`` of the batch of each family."""
-        batches = [sampler.sample(self.config.batch_size, step, rows) for sampler in self.samplers]
+        """The episodes ``rows`` of the batch of each family. No two families draw the same classes."""
+        number = len(FAMILIES)
+        batches = [
+            sampler.sample(self.config.batch_size, number * step + place, rows)
+            for place, sampler in enumerate(self.samplers)
+        ]
         return tuple(FewShotEpisodes(*(x.to(device) for x in batch)) for batch in batches)
 
     def loss_and_sums(self, model: nn.Module, batch: tuple[FewShotEpisodes, ...]) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.experiments.characters import load_split
-from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.config import INSTANCES, OneShotConfig
 from mannkern.experiments.one_shot.controls import hide_reads, start_inputs, start_strengths
-from mannkern.experiments.one_shot.scores import INSTANCES, measure, measure_streams, on_device
+from mannkern.experiments.one_shot.scores import measure, measure_streams, on_device
 from mannkern.models import EpisodeClassifier, PersistentClassifier, build_core
 from mannkern.tasks import Episodes, EpisodeSampler, Labels, OneHotLabels, StringLabels
 from mannkern.tasks.characters.image_set import ImageSet

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.config import INSTANCES, OneShotConfig
 from mannkern.experiments.one_shot.experiment import OneShotExperiment, chance, test_sampler
 from mannkern.experiments.one_shot.report import Evaluation, ordinal
-from mannkern.experiments.one_shot.scores import INSTANCES, Scores
+from mannkern.experiments.one_shot.scores import Scores
 from mannkern.tasks.characters.labels import answered_right
 from mannkern.training.drawing import (
     INK,

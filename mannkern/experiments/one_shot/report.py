@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mannkern.experiments.one_shot import paper
-from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.config import INSTANCES, OneShotConfig
 from mannkern.experiments.one_shot.experiment import OneShotExperiment, augmented_test_sampler, chance, test_sampler
-from mannkern.experiments.one_shot.scores import INSTANCES, Scores, measure, measure_streams
+from mannkern.experiments.one_shot.scores import Scores, measure, measure_streams
 from mannkern.tasks import EpisodeSampler
 from mannkern.training.again import resume
 from mannkern.training.experiment import EVALUATION_SEED
@@ -159,7 +159,7 @@ def table_of_queries(results: Sequence[Evaluation]) -> str:
 
 
 def verdict(result: Evaluation) -> str:
-    """A sentence that says whether the model learned, by its accuracy when it has seen a class most often.
+    """A sentence that says whether the model learned, by its accuracy when it has seen a class often (``judged``).
 
     It learned if it has come more than half the way from chance to knowing all. It has begun to if it is better there
     than at the first presentation, whose label it can only guess, by more than the 95% intervals of both.
@@ -168,7 +168,7 @@ def verdict(result: Evaluation) -> str:
     if result.config.shots is not None:
         where, first, known, uncertain = "at the queries", blind, scores.accuracy, scores.accuracy_interval
     else:
-        last = max(k for k in INSTANCES if not math.isnan(scores.by_instance[k - 1]))
+        last = max(k for k in INSTANCES if k <= result.config.judged and not math.isnan(scores.by_instance[k - 1]))
         where = f"at the {ordinal(last)} presentation"
         first, known = scores.by_instance[0], scores.by_instance[last - 1]
         uncertain = scores.interval[0] + scores.interval[last - 1]
@@ -236,8 +236,13 @@ def instances() -> list[str]:
 def accuracies(scores: Scores) -> list[str]:
     """The cells of a column: accuracies, each with half its interval."""
     pairs = list(zip(scores.by_instance, scores.interval, strict=True))
-    cells = ["-" if math.isnan(mean) else f"{mean:6.1%} ± {half:.1%}" for mean, half in pairs]
+    cells = ["-" if math.isnan(mean) else f"{mean:6.1%}" + _uncertainty(half) for mean, half in pairs]
     return [cells[k - 1] for k in INSTANCES]
+
+
+def _uncertainty(half: float) -> str:
+    """Half an interval; nothing where one episode alone came so far."""
+    return "" if math.isnan(half) else f" ± {half:.1%}"
 
 
 def percent(share: float) -> str:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from mannkern.experiments.characters import load_split
 from mannkern.experiments.one_shot import paper
-from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.config import INSTANCES, OneShotConfig
 from mannkern.experiments.one_shot.experiment import chance, test_sampler
 from mannkern.experiments.one_shot.pictures import accuracy_of_rows
 from mannkern.experiments.one_shot.report import accuracies, evaluate, headline, instances, note, percent
-from mannkern.experiments.one_shot.scores import INSTANCES, Scores, measure
+from mannkern.experiments.one_shot.scores import Scores, measure
 from mannkern.files import write_json
 from mannkern.models import NearestNeighbours
 from mannkern.training.checkpoint import load_checkpoint

@@ -15,7 +15,6 @@ from mannkern.tasks.characters.labels import answered_right, label_loss
 from mannkern.training.runtime import eval_mode
 from mannkern.training.statistics import mean_and_interval, means_and_intervals
 
-INSTANCES = (1, 2, 3, 4, 5, 10)  # the columns of Table 1 of the paper
 MAX_INSTANCE = 10
 BATCH = 100
 STREAM = 20  # episodes whose memory is not wiped between them

@@ -91,7 +91,10 @@ class SequenceExperiment:
         return {name: measured[name] for name in ("loss", self.score)}
 
     def measure(self, model: nn.Module, device: torch.device, number: int) -> dict[str, float]:
-        """Means over the first ``number`` sequences of the test data, each of which counts once, and an interval."""
+        """Means over those of the first ``number`` sequences of the test data that have an answer, and an interval.
+
+        Each such sequence counts once.
+        """
         sequences = self.test.first(number)
         if len(sequences) < 2:
             raise CommandError(f"{self.test.name}: got {len(sequences)} sequences, need at least two")
@@ -100,11 +103,14 @@ class SequenceExperiment:
             for start in range(0, len(sequences), MEASURED):
                 batch = self._batch(self.test, sequences[start : start + MEASURED], device)
                 results = loss_and_score(model(batch.inputs), batch, self.loss)
-                due = batch.mask.sum(0).clamp(min=1)
-                rows.append(torch.stack([(x.double() * batch.mask).sum(0) / due for x in results], 1).cpu())
+                due = batch.mask.sum(0)
+                means = torch.stack([(x.double() * batch.mask).sum(0) / due for x in results], 1)
+                rows.append(means[due > 0].cpu())
         losses, scores = torch.cat(rows).unbind(1)
+        if len(scores) < 2:
+            raise CommandError(f"{self.test.name}: got {len(scores)} sequences with an answer, need at least two")
         score, interval = mean_and_interval(scores)
-        return {"loss": float(losses.mean()), self.score: score, "interval_95": interval, "sequences": len(sequences)}
+        return {"loss": float(losses.mean()), self.score: score, "interval_95": interval, "sequences": len(scores)}
 
     def _batch(
         self, stream: Stream, sequences: list[tuple[Tensor, ...]], device: torch.device, rows: slice = ALL

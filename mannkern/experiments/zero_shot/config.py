@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mannkern.experiments.characters import CharacterConfig
+from mannkern.experiments.characters import CharacterConfig, check_classes
 from mannkern.experiments.meta_memory import META_MEMORY, MetaMemoryConfig
 from mannkern.training.config import MODEL_GROUP, OPTIMIZER_HELP, OPTIMIZERS, option
 
@@ -36,6 +36,10 @@ class ZeroShotConfig(CharacterConfig, MetaMemoryConfig):
     FAMILY: ClassVar[str] = "lrua"  # the family of cosine_read
     DEFAULT_STEPS: ClassVar[int] = 4000
     COUNTS: ClassVar[tuple[str, ...]] = ("classes", "queries", "width", *MetaMemoryConfig.COUNTS)
+
+    def check_new(self) -> None:
+        super().check_new()
+        check_classes(self.classes)
 
     @property
     def names_alphabets(self) -> bool:

@@ -90,3 +90,9 @@ def test_the_command_line_trains_resumes_evaluates_and_draws(
     for path in draw_all([result]):
         assert matplotlib.image.imread(path).std() > 0.02
     assert "needs its folder: --data FOLDER" in refused(capsys, "train autoencoder-omniglot --run", tmp_path / "new")
+
+
+def test_runs_on_other_classes_do_not_compare() -> None:
+    config = AutoencoderConfig(task="autoencoder-omniglot", data="a")
+    assert config.comparable == replace(config, data="b", width=8).comparable
+    assert config.comparable != replace(config, split="other").comparable

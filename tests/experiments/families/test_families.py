@@ -48,6 +48,14 @@ def test_a_step_is_the_mean_of_its_families() -> None:
         assert all(p.grad is not None for p in part.parameters())
 
 
+def test_families_draw_classes_of_their_own() -> None:
+    """Else a step sees a third of the variety: one seed and one step give one draw of classes."""
+    experiment = FamiliesExperiment(replace(SMALL, shots=1, batch_size=20))
+    one, other = experiment.sample(3, CPU)[1:]
+    same = [torch.equal(*episodes) for episodes in zip(one.support, other.support, strict=True)]
+    assert sum(same) < 3
+
+
 def test_the_command_line_trains_resumes_and_judges_on_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = (
         "--classes 3 --shots 2 --width 4 --hidden-size 5 --batch-size 2 --log-every 2 --validate-every 4 --threads 1 "

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.config import INSTANCES, OneShotConfig
 from mannkern.experiments.one_shot.report import Evaluation, accuracies, note, ordinal, percent, table, verdict
 from mannkern.experiments.one_shot.scores import Scores, measure
 from mannkern.tasks.characters.episodes import EpisodeSampler
@@ -141,6 +141,20 @@ def test_a_sentence_says_whether_the_model_learned(first: float, last: float, be
     assert sentence.startswith(begins)
     assert "chance is 20.0%." in sentence
     assert ("--run runs/a --resume --steps" in sentence) == (last < 0.9)
+
+
+def test_few_answers_do_not_decide() -> None:
+    """Of 13 steps with 3 classes a class has 4 on average. That one comes ten times is luck, and says nothing."""
+    config = OneShotConfig(classes=3, length=13, until=0.9)
+    assert (config.judged, OneShotConfig().judged, OneShotConfig(classes=5, length=4).judged) == (4, 10, 1)
+    lucky = [0.3, 0.4, 0.4, 0.4, *[math.nan] * 5, 1.0]
+    scores = Scores(100, 1.0, 0.4, lucky, [0.01] * 4 + [math.nan] * 6)
+    assert not config.is_reached(scores.summary(INSTANCES))
+    assert config.is_reached(scores._replace(by_instance=[0.3, 0.4, 0.4, 0.95, *lucky[4:]]).summary(INSTANCES))
+    assert verdict(Evaluation(Path("a"), config, 9, scores, scores, scores)).startswith(
+        "The model has begun to learn: at the 4th presentation of an unseen class it is right in 40.0%"
+    )
+    assert accuracies(scores)[-2:] == ["-", "100.0%"]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mannkern.experiments.one_shot import paper
-from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.one_shot.config import INSTANCES, OneShotConfig
 from mannkern.experiments.one_shot.rows import Row, table, write_table
-from mannkern.experiments.one_shot.scores import INSTANCES, Scores
+from mannkern.experiments.one_shot.scores import Scores
 
 TABLE_1 = OneShotConfig(task="omniglot")
 TABLE_2 = OneShotConfig(task="omniglot", labels="strings", classes=15, length=100, balanced=False)

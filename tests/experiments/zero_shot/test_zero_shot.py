@@ -100,3 +100,10 @@ def test_the_command_line_trains_resumes_evaluates_and_draws(
     assert all(torch.equal(value, other["model"][name]) for name, value in one["model"].items())
     said = refused(capsys, "train zero-shot-glyphs --classes 5 --no-rotate-classes --run", tmp_path / "new")
     assert "need at most 4 classes" in said
+
+
+@pytest.mark.parametrize("task", ["zero-shot-glyphs", "families-glyphs"])
+def test_one_class_is_refused(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--classes: got 1, need at least 2, else every answer is right" in refused(
+        capsys, f"train {task} --classes 1"
+    )
