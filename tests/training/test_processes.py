@@ -114,7 +114,7 @@ def test_the_curve_is_that_of_one_process_with_the_same_batch(name: str, runs: P
     assert one is not None
     assert several is not None
     for key, tensor in one["model"].items():
-        torch.testing.assert_close(several["model"][key], tensor, rtol=1e-4, atol=1e-5, msg=lambda m: key + m)
+        torch.testing.assert_close(several["model"][key], tensor, rtol=1e-4, atol=1e-5, msg=key)
     lines = numbers(runs / "one" / name)
     assert len(lines) == 4
     for line, other in zip(lines, numbers(runs / "several" / name), strict=True):
