@@ -156,7 +156,11 @@ __device__ inline void cosines(MemoryRegisters& m, const MemoryShared& s, const 
   const int octet = threadIdx.x % kLanes / kColumnLanes * kColumnLanes;
   const float root = std::sqrt(v[2]), inverse = reciprocal(root > kEps<float> ? root : kEps<float>);
   float norm = __shfl_sync(kAll, root, octet + p.own), of_slot = __shfl_sync(kAll, inverse, octet + p.own);
-  if (__any_sync(kAll, p.column < 4 && !(v[2] <= kMost<float>))) norm = large_norm(m, p), of_slot = inverse_norm(norm);
+  const bool overflows = !(norm * norm <= kMost<float>);  // of this slot alone: equal slots keep equal norms
+  if (__any_sync(kAll, overflows)) {
+    const float large = large_norm(m, p);
+    if (overflows) norm = large, of_slot = inverse_norm(large);
+  }
   m.norm = norm > kEps<float> ? norm : kEps<float>;
 #pragma unroll
   for (int k = 0; k < 2; ++k) m.cosine[k] = v[k] * __shfl_sync(kAll, inverse, octet + 4 + p.head + k) * of_slot;

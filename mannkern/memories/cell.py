@@ -245,7 +245,7 @@ class MemoryCell(nn.Module, Generic[State]):
         """The input of a step without one: zeros for the episodes of the state."""
         if not isinstance(state, self.state_type):
             raise TypeError(f"input: got None beside state {type(state).__name__}, need a tensor, or a state to go on")
-        return self.any_parameter().new_zeros(*state.memory.shape[:-2], self.input_size)
+        return checks.full_beside(self.any_parameter(), (*state.memory.shape[:-2], self.input_size))
 
     def sizes(self, batch_size: int) -> dict[str, int]:
         """The sizes of a state by their letters."""
@@ -277,8 +277,10 @@ class MemoryCell(nn.Module, Generic[State]):
             raise ValueError(f"batch_size: got {batch_size!r}, need an int, at least 0")
         initial, sizes = self.initial_memory, (batch_size, self.memory_slots, self.memory_width)
         if initial is None:
-            return widen(self.any_parameter().new_full(sizes, float(self.memory_init)))
-        return widen(initial).expand(sizes).clone(memory_format=torch.contiguous_format)  # which may be written to
+            like = self.any_parameter()
+            return checks.full_beside(like, sizes, float(self.memory_init), compute_dtype(like))
+        memory = widen(checks.whole(initial)).expand(sizes)
+        return memory.clone(memory_format=torch.contiguous_format)  # which may be written to
 
     def first_weights(self, like: Tensor, *sizes: int) -> Tensor:
         """Weights (*sizes, N) before the first step, all of them on the first slot, in the dtype of ``like``."""
@@ -288,7 +290,7 @@ class MemoryCell(nn.Module, Generic[State]):
         """(h, c) of zeros for an LSTM, () for a feed-forward controller, None for a module that the caller passed."""
         kind = controllers.inside(self.controller)
         if isinstance(kind, nn.LSTMCell):
-            h = self.any_parameter().new_zeros(batch_size, self.hidden_size)
+            h = checks.full_beside(self.any_parameter(), (batch_size, self.hidden_size))
             return h, torch.zeros_like(h)
         return () if isinstance(kind, FeedForward) else None
 

@@ -31,6 +31,20 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+def full_beside(
+    parameter: Tensor, sizes: tuple[int, ...], value: float = 0.0, dtype: torch.dtype | None = None
+) -> Tensor:
+    """A tensor of one value on the device of ``parameter``, by default in its dtype: plain also beside a sharded or a
+    quantised one."""
+    return torch.full(sizes, value, dtype=dtype or parameter.dtype, device=parameter.device)
+
+
+def whole(parameter: Tensor) -> Tensor:
+    """A parameter with all its numbers, also where FSDP has left this process a part of them."""
+    gather = getattr(parameter, "full_tensor", None)
+    return parameter if gather is None else gather()
+
+
 def check_tensor(
     memory: Tensor, name: str, x: Tensor, letters: str, sizes: tuple[int, ...], takes_half: bool = False
 ) -> Tensor:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from mannkern.memories import controllers
 from mannkern.memories.cell import MemoryCell
-from mannkern.memories.checks import check_dense, values_known
+from mannkern.memories.checks import check_dense, full_beside, values_known
 
 
 def check_lengths(x: Any, T: int, B: int, device: torch.device) -> Tensor | None:
@@ -65,7 +65,7 @@ def start_of(cell: MemoryCell[Any], B: int, name: str = "reset") -> Any:
                 f"{name}: got a {type(cell.controller).__name__} as controller, whose state at the start is not known, "
                 "need an LSTM, a feed-forward controller, a GRUCell or a RNNCell"
             )
-        state = state._replace(controller=cell.any_parameter().new_zeros(B, cell.hidden_size))
+        state = state._replace(controller=full_beside(cell.any_parameter(), (B, cell.hidden_size)))
     return state
 
 

@@ -45,7 +45,8 @@ State = tuple[Any, ...]
 def is_plain(cell: MemoryCell[Any]) -> bool:
     """Whether the fused loops compute what the cell computes.
 
-    They do not with a method or module of the user's own, nor with a hook, be it of one module or of all.
+    They do not with a method or module of the user's own, nor with a hook, be it of one module or of all. Nor can they
+    read weights that are no plain tensors, such as quantised ones.
     """
     if _has_any_global_hook():
         return False
@@ -63,7 +64,14 @@ def is_plain(cell: MemoryCell[Any]) -> bool:
         return False
     if has_hooks(cell) or is_called(controller):
         return False
+    if any(_is_wrapped(x) for module in (controller, *linears) for x in module._parameters.values()):
+        return False
     return all(type(linear) is nn.Linear and linear.bias is not None and not is_called(linear) for linear in linears)
+
+
+def _is_wrapped(weight: Tensor | None) -> bool:
+    """Whether a weight is of a class that holds other tensors in place of its numbers."""
+    return type(weight) is not nn.Parameter and hasattr(weight, "__tensor_flatten__")
 
 
 def starts_plain(cell: MemoryCell[Any]) -> bool:

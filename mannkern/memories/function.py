@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -123,9 +124,12 @@ def pull_back(
         present[:] = [g for x, g in zip(out, grads, strict=True) if x is not None]
         return tuple(x for x in out if x is not None)
 
-    outputs, pull, *_ = torch.func.vjp(results, *(args[i] for i in places))
-    pairs = zip(outputs, present, strict=True)
-    got = pull(tuple(torch.zeros_like(x) if g is None else g.to(x.dtype) for x, g in pairs))
+    device = next((x.device.type for x in args if isinstance(x, Tensor)), "cpu")
+    # a gradient is in float32, also where the user calls backward within autocast
+    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+        outputs, pull, *_ = torch.func.vjp(results, *(args[i] for i in places))
+        pairs = zip(outputs, present, strict=True)
+        got = pull(tuple(torch.zeros_like(x) if g is None else g.to(x.dtype) for x, g in pairs))
     by_place = dict(zip(places, got, strict=True))
     return tuple(by_place.get(i) for i in range(len(args)))
 

@@ -53,7 +53,7 @@ class HeadedCore(nn.Module):
         if mean is not None and (not isinstance(mean, Tensor) or mean.dim() != 1 or size not in (None, len(mean))):
             got = tuple(mean.shape) if isinstance(mean, Tensor) else type(mean).__name__
             raise ValueError(f"mean: got {got}, need a tensor (F,)" + (f" = ({size},)" if size else ""))
-        self.register_buffer("mean", mean)
+        self.register_buffer("mean", None if mean is None else mean.clone())  # loading writes into it
         self.recurrent = core
         self.head = nn.Linear(width, outputs)
         nn.init.xavier_uniform_(self.head.weight)

@@ -270,3 +270,19 @@ def test_one_program_of_the_compiler(module: type[Sequence], controller: str, ho
         found = torch.autograd.grad(loss, list(model.parameters()))
         expected = torch.autograd.grad(eager.float().square().sum(), list(model.parameters()))
         assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+
+
+@BOTH
+@pytest.mark.parametrize("whole", [True, False], ids=["sequence", "cell"])
+def test_a_backward_pass_within_autocast_is_in_float32(module: type[Sequence], whole: bool) -> None:
+    """With a graph of its own too, which the reference computes anew: the forward pass was in float32."""
+    torch.manual_seed(0)
+    model: Any = module(3, 5, 8, 4, 2, backend="cpp")
+    x = torch.randn(4, 2, 3) if whole else torch.randn(2, 3)
+    loss = (model if whole else model.cell)(x)[0].square().sum()
+    parameters = list(model.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = torch.autograd.grad(loss, parameters, retain_graph=True)
+        again = torch.autograd.grad(loss, parameters, create_graph=True)
+    for one, other in zip(plain, again, strict=True):
+        assert float((one - other.detach()).norm()) <= 1e-5 * float(one.norm())

@@ -137,3 +137,28 @@ def muon_of_shards() -> None:
 @pytest.mark.slow
 def test_two_processes(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(run, (str(tmp_path / "store"),), nprocs=2)
+
+
+@MODULES
+@CONTROLLERS
+@BACKENDS
+@pytest.mark.parametrize("memory_init", [1e-6, "learned"])
+@pytest.mark.parametrize("how", ["fsdp", "fsdp_cell"])
+def test_a_sharded_cell(module: Any, controller: str, backend: str, memory_init: Any, how: str) -> None:
+    """Outside its calls its parameters are shards. What it makes of them there are plain tensors all the same."""
+    torch.manual_seed(0)
+    model = module(3, 5, 8, 4, 2, controller=controller, backend=backend, memory_init=memory_init)
+    plain, x = copy.deepcopy(model), torch.randn(4, 2, 3)
+    wrap(model, how)
+    reset = torch.tensor([[False, True]] * 4)
+    for arguments in ({"lengths": [4, 2]}, {"reset": reset}, {"state": True}, {"state": True, "lengths": [4, 2]}):
+        results = []
+        for run in (model, plain):
+            given = dict(arguments, state=run.initial_state(2) if "state" in arguments else None)
+            output, state = run(x, given.pop("state"), **given)
+            results.append((output, state.memory))
+        torch.testing.assert_close(*results)
+        assert all(type(part) is Tensor for part in results[0])
+    empty, state = model(x[:0])
+    assert empty.shape == (0, 2, model.output_size)
+    assert torch.equal(state.memory, plain.initial_state(2).memory)

@@ -182,3 +182,12 @@ def test_an_input_of_another_size_than_the_mean() -> None:
 def test_settings_of_a_core_that_are_none() -> None:
     with pytest.raises(TypeError, match=r"^settings: got int, need CoreSettings"):
         build_core("mann", 405)  # type: ignore[arg-type]
+
+
+def test_the_mean_is_the_models_own() -> None:
+    """Loading a model must not change another one that was built with the same tensor."""
+    mean = torch.zeros(405)
+    one, other = (EpisodeClassifier(MANN(405, 8), 5, mean) for _ in range(2))
+    one.load_state_dict(one.state_dict() | {"mean": torch.ones(405)})
+    assert float(one.mean.sum()) == 405  # type: ignore[union-attr]
+    assert float(other.mean.sum()) == float(mean.sum()) == 0  # type: ignore[union-attr]

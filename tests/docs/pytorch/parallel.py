@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -39,6 +40,23 @@ def wrapped(module: Any, backend: str, how: str) -> None:
         output.square().sum().backward()
     close(output, plain(x)[0])
     assert all(p.grad is not None for p in model.parameters())
+
+
+def sharded_uses(module: Any, backend: str) -> None:
+    """Of a whole module, with a constant and a learned initial memory."""
+    for memory_init in (1e-6, "learned"):
+        use_sharded(build(module, backend, memory_init=memory_init), whole=True)
+
+
+def use_sharded(model: Any, whole: bool) -> None:
+    x, plain = draw(4, 2, 3), twin(model)
+    ends = {"lengths": torch.tensor([4, 2]), "reset": torch.tensor([[False, True]] * 4)}
+    with one_process() as mesh:
+        fully_shard(model if whole else model.cell, mesh=mesh)
+        for run in (model, plain):
+            assert run(x[:0])[0].shape == (0, 2, model.output_size)
+        close(model(x, model.initial_state(2), **ends)[0], plain(x, plain.initial_state(2), **ends)[0])
+        close(model(x, **ends)[0], plain(x, **ends)[0])
 
 
 def ddp(module: Any, backend: str) -> None:
@@ -78,5 +96,13 @@ FEATURES = (
         STEPS,
         sharded_cell,
         evidence=TWO_PROCESSES,
+    ),
+    Feature(
+        "FSDP2: `lengths=`, `reset=`, a state that `initial_state` made, a sequence of no steps",
+        "`initial_state` gathers a learned initial memory.",
+        COMPILED,
+        STEPS,
+        sharded_uses,
+        evidence=("tests/memories/test_pytorch_distributed.py::test_a_sharded_cell",),
     ),
 )

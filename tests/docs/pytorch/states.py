@@ -112,8 +112,8 @@ FEATURES = (
     Feature("`copy.deepcopy`, `pickle`", "Of whole modules.", YES, YES, copies, SAME, SAME),
     Feature(
         "A state carried to the next call",
-        "Two segments give what one call gives. Between two steps of a cell, the gradient of `state.memory` on `cpp` "
-        "leaves out what `read` of the same step adds, which the reference computes from that memory.",
+        "Two segments give what one call gives. Between two steps of a cell, gradients of the parts of `state` on "
+        "`cpp` leave out what the same step makes of them: `read` of `memory`, the output of `controller` and `read`.",
         COMPILED,
         STEPS,
         segments,

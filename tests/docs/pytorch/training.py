@@ -224,7 +224,14 @@ FEATURES = (
         evidence=("tests/memories/test_sequence_half.py::test_triton",),
     ),
     Feature("Hooks on `.cell`", "They are called at each step, and so are hooks on all modules.", STEPS, STEPS, hooks),
-    Feature("A subclass of a cell", "One that overrides a step, or a part of it.", STEPS, STEPS, subclass),
+    Feature(
+        "A subclass of a cell",
+        "One that overrides a step, or a part of it. A method that is replaced on a class after it was created is not "
+        "seen; on an instance it is.",
+        STEPS,
+        STEPS,
+        subclass,
+    ),
     Feature("LoRA, another module as `.interface`", "Any module of the same sizes.", STEPS, STEPS, low_rank),
     Feature(
         "In-place operations on the output",
