@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from mannkern.integers import check_integer
+from mannkern.memories.checks import widen
 from mannkern.memories.ends import start_of
 from mannkern.memories.sequence import MemorySequence
 from mannkern.models.headed import HeadedCore
@@ -62,6 +64,18 @@ class PersistentClassifier(EpisodeClassifier):
         self._carried = [f"carried_{number}" for number in range(len(leaves))]
         for name, x in zip(self._carried, leaves, strict=True):
             self.register_buffer(name, x.detach().clone(memory_format=torch.contiguous_format))
+        controllers = _pytree.tree_leaves([state.controller for state in states])
+        memories = (all(x is not y for y in controllers) for x in leaves)
+        self._of_memories = [name for name, kept in zip(self._carried, memories, strict=True) if kept]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PersistentClassifier:
+        """As ``nn.Module``, for ``bfloat16()`` and its like; a memory and its weights stay float32, as in a cell."""
+        before = {name: self.get_buffer(name) for name in self._of_memories}
+        super()._apply(fn, recurse)
+        for name, x in before.items():
+            after = self.get_buffer(name)
+            setattr(self, name, widen(x.to(after.device)) if widen(after) is not after else after)
+        return self
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs (T, B, F) -> logits (T, B, C)."""

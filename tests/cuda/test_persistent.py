@@ -108,6 +108,25 @@ def test_equal_slots(emulate: Emulate) -> None:
         assert (slots == slots[:1]).all(), name
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_slots_beside_one_whose_square_overflows(seed: int, emulate: Emulate) -> None:
+    """A warp has sixteen of the slots. Its other fifteen keep the norm that those of other warps have, bit for bit."""
+    args = draw(2, 1, 3, 24, 40, 13, 4, seed=seed)
+    memory, weights = (
+        torch.randn(13, generator=torch.Generator().manual_seed(seed)).repeat(1, 40, 1),
+        torch.zeros(1, 4, 40),
+    )
+    memory[:, 1], weights[..., 0] = 1e20, 1
+    usage = torch.zeros(1, 40)
+    usage[:, :2] = 1  # so that none of the equal slots is first, but the least-used one
+    with emulate(False):
+        results = forward(args._replace(memory=memory, usage=usage, read_weights=weights, num_least_used=1))
+    chosen = {0, 1, *results.least_used.flatten().tolist()}
+    equal = [slot for slot in range(40) if slot not in chosen]
+    for x in (results.read_weights[0, :, equal], results.usage[0, equal]):
+        assert bool((x == x[..., :1]).all())
+
+
 def test_a_module_with_missing_gradients(emulate: Emulate, monkeypatch: pytest.MonkeyPatch) -> None:
     """MANN with backend="cuda" gives the reference's outputs and gradients; gradients of its last state are zero."""
     operations = {"lrua_step": lambda *_: "", "mann_episode": lambda *_: ""}

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mannkern import MANN, NTM, MANNCell
-from mannkern.models import CoreSettings, EpisodeClassifier, build_core
+from mannkern.models import CoreSettings, EpisodeClassifier, PersistentClassifier, build_core
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "memory_slots": 12, "memory_width": 6, "num_reads": 2, "num_writes": 2}
 MODELS = ("mann", "ntm", "lstm", "feedforward")
@@ -191,3 +191,18 @@ def test_the_mean_is_the_models_own() -> None:
     one.load_state_dict(one.state_dict() | {"mean": torch.ones(405)})
     assert float(one.mean.sum()) == 405  # type: ignore[union-attr]
     assert float(other.mean.sum()) == float(mean.sum()) == 0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("module", [MANN, NTM])
+def test_a_carried_memory_stays_in_float32_beside_half_precision(module: Any) -> None:
+    """So that a model that is loaded goes on with the memory and usage that were saved."""
+    x = torch.randn(3, 2, 5, dtype=torch.bfloat16)
+    models = [PersistentClassifier(module(5, 8, 6, 4, 2), 3, batch_size=2).bfloat16() for _ in range(2)]
+    for _ in range(2):
+        models[0](x)
+    models[1].load_state_dict(models[0].state_dict())
+    states = [model.state_dict() for model in models]
+    assert {str(v.dtype) for k, v in states[1].items() if "carried" in k} == {"torch.float32", "torch.bfloat16"}
+    assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+    assert torch.equal(models[0](x), models[1](x))
+    assert all(v.dtype == torch.float64 for v in models[0].double().state_dict().values())
