@@ -35,7 +35,9 @@ def run_names(results: Sequence[Result]) -> list[str]:
     names = [result.config.model.upper() for result in results]
     if len(set(names)) == len(names):
         return names
-    places = [result.run.stem if is_exported(result.run) else result.run for result in results]
+    places = [str(result.run.stem if is_exported(result.run) else result.run) for result in results]
+    if len(set(places)) < len(places):  # a folder beside the file that was exported from it
+        places = [str(result.run) for result in results]
     return [f"{name} {place}" for name, place in zip(names, places, strict=True)]
 
 

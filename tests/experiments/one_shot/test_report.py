@@ -15,6 +15,7 @@ from mannkern.experiments.one_shot.scores import Scores, measure
 from mannkern.tasks.characters.episodes import EpisodeSampler
 from mannkern.tasks.characters.labels import StringLabels
 from mannkern.training import experiment
+from mannkern.training.tables import run_names
 
 CPU = torch.device("cpu")
 
@@ -177,6 +178,13 @@ def test_more_training_moves_the_limit_that_ended_it(limits: dict[str, Any], ste
 def test_runs_of_one_model_are_told_apart_by_folder() -> None:
     lines = table([result("a", OneShotConfig(), 0.8), result("b", OneShotConfig(), 0.6)]).splitlines()
     assert lines[4].split() == ["instance", "MANN", "a", "MANN", "b", "chance"]
+
+
+def test_a_run_and_its_exported_file_are_told_apart() -> None:
+    """The file is called by its stem, which is the folder's name where both are here."""
+    results = [result(name, OneShotConfig(), 0.8) for name in ("a.safetensors", "b", "a")]
+    assert run_names(results[:2]) == ["MANN a", "MANN b"]
+    assert run_names(results) == ["MANN a.safetensors", "MANN b", "MANN a"]
 
 
 def test_the_paper_stands_beside_omniglot_only() -> None:
