@@ -97,7 +97,8 @@ def draw_places(records: Sequence[Record], path: Path) -> None:
     figure, (axes,) = panels_of("A memory that is not wiped between episodes", 1, (9, 4.6))
     for place, record in enumerate(records):
         y = [100 * mean for mean in record["evaluation"]["unseen_by_place"]]
-        axes.plot(range(1, len(y) + 1), y, color=run_colour(place), marker="o", ms=4, label=f"seed {record['seed']}")
+        label = f"{record['row']}, seed {record['seed']}"
+        axes.plot(range(1, len(y) + 1), y, color=run_colour(place), marker="o", ms=4, label=label)
         level = 100 * record["evaluation"]["unseen_wiped"]["accuracy"]
         axes.axhline(level, color=run_colour(place), ls="--", lw=1, label="the same, wiped before each")
     axes.locator_params(axis="x", integer=True)

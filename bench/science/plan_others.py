@@ -139,5 +139,9 @@ def _functions(seed: int) -> Iterator[Other]:
 
 def _persistent() -> Iterator[Other]:
     """Figure 3: a memory that is not wiped between episodes, beside one that is."""
-    for row, settings in (("not wiped", {"persistent": True}), ("wiped", {})):
-        yield "persistent", f"MANN, {row}", 0, 15, OMNIGLOT | MUON | PERSISTENT | {"steps": 10_000} | settings, 2000
+    for row, minutes, settings in (
+        ("not wiped", 15, {"persistent": True, "steps": 10_000}),
+        ("wiped", 15, {"steps": 10_000}),
+        ("not wiped, for longer", 65, {"persistent": True, "steps": 40_000}),
+    ):
+        yield "persistent", f"MANN, {row}", 0, minutes, OMNIGLOT | MUON | PERSISTENT | settings, 2000

@@ -52,10 +52,14 @@ def test_from_the_meta_device(
 
 @EVERY
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_a_constant_is_rounded_to_the_parameters_dtype(module: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    memory = build(module, memory_init=0.3, dtype=dtype).initial_state(2).memory
+@pytest.mark.parametrize("value", [0.3, 1e-8, 7e4])
+def test_a_constant_is_not_rounded_to_half_precision(
+    module: Any, shape: tuple[int, ...], dtype: torch.dtype, value: float
+) -> None:
+    """Beside parameters of half precision a memory is float32, also where float16 has no such number."""
+    memory = build(module, memory_init=value, dtype=dtype).initial_state(2).memory
     wide = dtype if dtype in (torch.float32, torch.float64) else torch.float32
-    assert same(memory.contiguous(), torch.tensor(0.3, dtype=dtype).to(wide).expand(2, 8, 4).contiguous())
+    assert same(memory.contiguous(), torch.full((2, 8, 4), value, dtype=wide))
 
 
 @EVERY

@@ -137,11 +137,3 @@ def test_triton() -> None:
     assert same(half, wide.bfloat16())
     for name, x in expected.items():
         torch.testing.assert_close(got[name], x, rtol=0.02, atol=0.02 * float(x.abs().max()))
-
-
-@pytest.mark.parametrize("value", [1e-8, 7e4])
-def test_a_constant_memory_is_not_rounded_to_half_precision(value: float) -> None:
-    """The state is float32, so a constant that float16 has not is kept."""
-    memory = MANN(3, 5, memory_init=value, dtype=torch.float16).initial_state(2).memory
-    assert memory.dtype == torch.float32
-    assert float(memory.min()) == float(memory.max()) == pytest.approx(value)
