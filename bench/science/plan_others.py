@@ -72,6 +72,10 @@ FEW_SHOT: dict[str, tuple[float, dict[str, Any]]] = {  # minutes, settings
         60,
         META | LAST_TWO | {"classes": 20, "queries": 2, "batch_size": 4, "steps": 5000},
     ),
+    "Meta Networks, 20-way 1-shot, fast weights in two layers, for longer": (
+        120,
+        META | LAST_TWO | {"classes": 20, "queries": 2, "batch_size": 4, "steps": 10_000},
+    ),
     "Meta Networks, 5-way 5-shot, loss of pairs": (57, META | {"shots": 5, "pairs": True, "steps": 1000}),
 }
 MORE_FAMILIES: dict[str, tuple[float, dict[str, Any]]] = {
