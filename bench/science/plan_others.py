@@ -146,6 +146,6 @@ def _persistent() -> Iterator[Other]:
     for row, minutes, settings in (
         ("not wiped", 15, {"persistent": True, "steps": 10_000}),
         ("wiped", 15, {"steps": 10_000}),
-        ("not wiped, for longer", 65, {"persistent": True, "steps": 40_000}),
+        ("not wiped, for longer", 45, {"persistent": True, "steps": 25_000}),
     ):
         yield "persistent", f"MANN, {row}", 0, minutes, OMNIGLOT | MUON | PERSISTENT | settings, 2000
