@@ -30,7 +30,7 @@ MOST_FILE_BYTES = 1 << 25
 MOST_PIXELS = 1 << 24  # of an image before it is reduced
 MOST_BYTES = 1 << 32  # of all images after that
 LONGEST = 32  # pixels of the longer side that ``natural_shape`` gives
-ORIENTATION = 0x0112  # EXIF: from 5 on, height and width are exchanged
+ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)  # EXIF: with these values, height and width are exchanged
 _CACHE_FORMAT = "images-1"
 
 
@@ -131,7 +131,7 @@ def natural_shape(root: str | os.PathLike[str]) -> tuple[int, ...]:
     for files in image_files(root).values():
         for path in files:
             with _opened(path) as image:
-                sizes.add(image.size if image.getexif().get(ORIENTATION, 1) < 5 else image.size[::-1])
+                sizes.add(image.size[::-1] if _lies(path, image) else image.size)
                 coloured = coloured or _is_coloured(image)
     width, height = sizes.pop() if len(sizes) == 1 else (LONGEST, LONGEST)
     longer = max(width, height)
@@ -177,6 +177,14 @@ def _opened(path: Path) -> Any:
         if image.width * image.height > MOST_PIXELS or image.mode[0] in "IF":
             raise ValueError(f"got {image.width} x {image.height} pixels of mode {image.mode!r}")
     return image
+
+
+def _lies(path: Path, image: Any) -> bool:
+    """Whether a camera stored the image lying on its side, and says so."""
+    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode all of it, to look behind it
+        return False
+    with refused(str(path), "an undamaged image"):
+        return image.getexif().get(ORIENTATION) in LYING
 
 
 def _is_coloured(image: Any) -> bool:

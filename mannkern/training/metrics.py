@@ -47,12 +47,12 @@ def summarize(running_sums: Tensor, experiment: Experiment) -> dict[str, Any]:
 def plain(source: str, values: dict[str, Any]) -> dict[str, Any]:
     """``values`` that ``source`` returned, fit for JSON: of tensors and arrays with one number, that number.
 
-    Raises ``CommandError``, naming the value, where one is no number, no None, and no mapping of such.
+    Raises ``CommandError``, naming the value, where one is no number, no None, and no mapping of numbers.
     """
 
-    def number(name: str, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): number(f"{name}.{key}", part) for key, part in value.items()}
+    def number(name: str, value: Any, within: bool = False) -> Any:
+        if isinstance(value, Mapping) and not within:
+            return {str(key): number(f"{name}.{key}", part, True) for key, part in value.items()}
         if isinstance(value, (Tensor, np.ndarray, np.generic)) and math.prod(value.shape) == 1:
             value = value.item()
         if value is None or isinstance(value, (bool, int, float)):
@@ -188,7 +188,7 @@ class Journal:
             if isinstance(value, dict):  # "accuracy_by_instance"
                 group = f"{kind}_{name.rpartition('_')[2]}"
                 scalars |= {f"{group}/{key}": part for key, part in value.items() if part is not None}
-            elif name != "step":
+            elif name != "step" and value is not None:
                 scalars[f"{kind}/{name}"] = value
         for name, value in scalars.items():
             self.events.add_scalar(name, value, values["step"])

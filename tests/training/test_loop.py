@@ -92,10 +92,13 @@ def test_numbers_of_an_experiment_that_are_none_are_named(tmp_path: Path) -> Non
         ("nan", Told(math.nan), r"^loss_and_sums: got sums that are not finite by step 2, need finite numbers$"),
         ("text", Told(measured="good"), r"^validate: parts\.one: got str, need a number$"),
         ("several", Told(torch.zeros(2)), r"^summarize: own: got Tensor, need a number$"),
+        ("deep", Told(measured={"a": 1}), r"^validate: parts\.one: got dict, need a number$"),
     ):
         (tmp_path / name).mkdir()
         with pytest.raises(CommandError, match=message):
             loop.train(told, config, tmp_path / name)
+    (tmp_path / "none").mkdir()
+    loop.train(Told(None, None), config, tmp_path / "none")
     loop.train(Told(np.ones(1, np.float32), torch.tensor(2.0)), config, tmp_path)
     train, validation = numbers(tmp_path)[:2]
     assert (train["own"], validation["loss"], validation["parts"]) == (1.0, 0.0, {"one": 2.0})

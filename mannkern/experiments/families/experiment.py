@@ -52,7 +52,7 @@ class FamiliesExperiment:
         return self.sample_rows(step, device, slice(None))
 
     def sample_rows(self, step: int, device: torch.device, rows: slice) -> tuple[FewShotEpisodes, ...]:
-        """The episodes ``rows`` of the batch of each family. No two families draw the same classes."""
+        """The episodes ``rows`` of the batch of each family, which draws classes of its own."""
         number = len(FAMILIES)
         batches = [
             sampler.sample(self.config.batch_size, number * step + place, rows)

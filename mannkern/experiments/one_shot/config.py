@@ -242,8 +242,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
 
     @property
     def judged(self) -> int:
-        """The presentation whose accuracy says what a model learned: the last one of ``INSTANCES`` that a class has on
-        average.
+        """The last of ``INSTANCES`` that a class has on average: the accuracy there says what a model learned.
 
         Where the numbers of drawings are unequal, few classes come more often, and few answers would decide.
         """
