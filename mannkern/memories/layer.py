@@ -138,7 +138,8 @@ def _loop(
             output, state = torch.where(runs[t].unsqueeze(1), output, 0), select(runs[t], after, state)
         outputs.append(output)
     if not outputs:  # none, yet a function of input and weights: a loss of it has a backward pass
-        weight = whole(cell.any_parameter()).flatten()[:1].to(input.dtype)
+        bias: Any = cell.interface._parameters.get("bias")
+        weight = whole(cell.any_parameter() if bias is None else bias).flatten()[:1].to(input.dtype)
         return input[..., :1].expand(0, B, cell.output_size) + weight, state
     return torch.stack(outputs), state
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
-from torch.utils._pytree import tree_map_only
 
 from mannkern import MANN, NTM
+from tests.memories.coded import code
 
 
 def compiled(module: nn.Module) -> Any:
@@ -83,29 +83,6 @@ def test_cell(module: Any, wrap: Callable[[nn.Module], nn.Module]) -> None:
     check(model, plain)
 
 
-class Coded(Tensor):
-    """A weight that holds another tensor in place of its numbers, as quantised ones do: few operations take it."""
-
-    inner: Tensor
-
-    @staticmethod
-    def __new__(cls, inner: Tensor) -> Coded:
-        made = Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype, device=inner.device)  # type: ignore[attr-defined]
-        made.inner = inner
-        return made  # type: ignore[no-any-return]
-
-    def __tensor_flatten__(self) -> tuple[list[str], None]:
-        return ["inner"], None
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        aten = torch.ops.aten
-        if func.overloadpacket not in (aten.t, aten.addmm, aten.mm, aten.detach):
-            raise NotImplementedError(str(func))
-        found = func(*tree_map_only(Coded, lambda x: x.inner, args), **(kwargs or {}))
-        return Coded(found) if func.overloadpacket in (aten.t, aten.detach) else found
-
-
 @pytest.mark.parametrize("module", [MANN, NTM])
 @pytest.mark.parametrize("controller", ["lstm", "feedforward"])
 @pytest.mark.parametrize("backend", ["cpp", "reference"])
@@ -115,9 +92,8 @@ def test_weights_that_hold_other_tensors(module: Any, controller: str, backend: 
     torch.manual_seed(0)
     model = module(3, 5, 8, 4, 2, controller=controller, backend=backend).requires_grad_(False)
     plain, x = copy.deepcopy(model), torch.randn(4, 2, 3)
-    for name, part in model.named_modules():
-        if isinstance(part, nn.Linear) and only in name:
-            part.weight = nn.Parameter(Coded(part.weight.detach()), requires_grad=False)
+    code(model, only)
     torch.testing.assert_close(model(x), plain(x))
     torch.testing.assert_close(model.cell(x[0]), plain.cell(x[0]))
     torch.testing.assert_close(model(x, model.initial_state(2), lengths=[4, 2]), plain(x, lengths=[4, 2]))
+    assert model(x[:0])[0].shape == (0, 2, model.output_size)

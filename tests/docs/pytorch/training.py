@@ -11,8 +11,22 @@ from torch.utils.checkpoint import checkpoint
 
 from mannkern import MANN
 from mannkern.memories.sequence import MemorySequence
-from tests.docs.pytorch.feature import COMPILED, MANN_ALONE, NONE, STEPS, UNTESTED, YES, Feature, agrees, build, draw
+from tests.docs.pytorch.feature import (
+    COMPILED,
+    MANN_ALONE,
+    NONE,
+    STEPS,
+    UNTESTED,
+    YES,
+    Feature,
+    agrees,
+    build,
+    close,
+    draw,
+    twin,
+)
 from tests.helpers import same
+from tests.memories.coded import code
 
 
 def training_step(module: Any, backend: str) -> None:
@@ -110,6 +124,13 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.base(x) + self.up(self.down(x))
+
+
+def quantised(module: Any, backend: str) -> None:
+    model, x = build(module, backend, controller="feedforward").requires_grad_(False), draw(4, 2, 3)
+    plain = twin(model)
+    code(model)
+    close(model(x)[0], plain(x)[0])
 
 
 def low_rank(module: Any, backend: str) -> None:
@@ -233,6 +254,14 @@ FEATURES = (
         subclass,
     ),
     Feature("LoRA, another module as `.interface`", "Any module of the same sizes.", STEPS, STEPS, low_rank),
+    Feature(
+        "Quantised weights",
+        "Such as those of torchao's `quantize_`: weights that hold other tensors, of linear layers, which each step "
+        "calls.",
+        STEPS,
+        STEPS,
+        quantised,
+    ),
     Feature(
         "In-place operations on the output",
         "On `cpp` the backward pass reads the output, so that autograd refuses it, as it does for `torch.nn.LSTM`. On "
