@@ -73,11 +73,11 @@ class GaussianProcessSampler:
         """Points (B, number, n), float64."""
         low, high = INPUTS
         shape = batch_size, number, self.dimensions
-        return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+        return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
 
     def draw(self, points: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The points (B, P, n), and the values (B, P) of a function of each batch there, with noise, float64."""
-        white = torch.randn(points.shape[:2], generator=generator, dtype=torch.float64)
+        white = torch.randn(points.shape[:2], generator=generator, dtype=torch.float64, device=generator.device)
         return points, (self._root(points) @ white.unsqueeze(-1)).squeeze(-1)
 
     def predictions(self, functions: Functions) -> tuple[Tensor, Tensor]:
@@ -104,7 +104,9 @@ class GaussianProcessSampler:
     def _root(self, points: Tensor) -> Tensor:
         """Lower triangular (B, P, P): the root of the covariance of the noisy values at ``points`` (B, P, n)."""
         covariance = kernel(points, points, self.length_scale)
-        return torch.linalg.cholesky(covariance + self.noise**2 * torch.eye(points.shape[1], dtype=points.dtype))
+        return torch.linalg.cholesky(
+            covariance + self.noise**2 * torch.eye(points.shape[1], dtype=points.dtype, device=points.device)
+        )
 
 
 def kernel(points: Tensor, others: Tensor, length_scale: float) -> Tensor:

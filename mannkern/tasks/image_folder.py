@@ -236,8 +236,8 @@ def tested_names(
 
 
 def _split(classes: dict[str, list[Path]], pixels: Tensor, tested: set[str]) -> ImageSplit:
-    names, counts = list(classes), torch.tensor([len(files) for files in classes.values()])
-    test = torch.tensor([name in tested for name in names])
+    names, counts = list(classes), torch.tensor([len(files) for files in classes.values()], device="cpu")
+    test = torch.tensor([name in tested for name in names], device="cpu")
     parts = [ImageSet(pixels[kept.repeat_interleave(counts)], counts[kept]) for kept in (~test, test)]
     by_part = [[name.rpartition("/")[2] for name in names if (name in tested) == kept] for kept in (False, True)]
     return ImageSplit(parts[0], parts[1], by_part[0], by_part[1], not is_split(names))

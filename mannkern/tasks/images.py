@@ -100,7 +100,7 @@ class ImageSampler:
             raise ValueError(f"shots and queries: got {shots} and {queries}, need at most {fewest} together")
         self.num_classes, self.shots, self.queries = classes_per_episode, shots, queries
         self._images = torch.cat(classes)
-        self._counts = torch.tensor([len(images) for images in classes])
+        self._counts = torch.tensor([len(images) for images in classes], device="cpu")
         self._first = self._counts.cumsum(0) - self._counts
         self._seed = seed
 
@@ -116,13 +116,13 @@ class ImageSampler:
         generator = seeds.generator(self._seed, index)
         B, C, K, each = batch_size, self.num_classes, self.shots, self.queries
         drawn = seeds.different(B, C, len(self._counts), generator)
-        names = torch.rand(B, C, generator=generator).argsort(1)
-        scores = torch.rand(B, C, int(self._counts.max()), generator=generator)
-        beyond = torch.arange(scores.shape[2]) >= self._counts[drawn].unsqueeze(2)
+        names = seeds.uniform(generator, B, C).argsort(1)
+        scores = seeds.uniform(generator, B, C, int(self._counts.max()))
+        beyond = torch.arange(scores.shape[2], device=scores.device) >= self._counts[drawn].unsqueeze(2)
         numbers = scores.masked_fill(beyond, 2.0).argsort(2)[..., : K + each] + self._first[drawn].unsqueeze(2)
         parts = []
         for part, count in ((numbers[..., :K], K), (numbers[..., K:], each)):
-            order = torch.rand(B, C * count, generator=generator).argsort(1)
+            order = seeds.uniform(generator, B, C * count).argsort(1)
             chosen = part.flatten(1).gather(1, order)[rows]
             images = self._images[chosen.flatten()].float() / 255
             parts += [images.view(*chosen.shape, *images.shape[1:]), names.gather(1, order // count)[rows]]

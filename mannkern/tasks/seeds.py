@@ -15,22 +15,28 @@ def generator(seed: int, index: int, device: torch.device | str = "cpu") -> torc
     return torch.Generator(device).manual_seed((stream + index * 0x9E3779B1) % 2**32)
 
 
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """Numbers in [0, 1), float32 whatever the default dtype: another one would draw other numbers."""
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device)
+
+
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """Standard normal numbers, as ``uniform``."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
+
+
 def different_below(limits: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """(*limits.shape, count) int64, different numbers below each of ``limits``, all at least ``count``.
 
     As ``different``, and every order is equally likely too.
     """
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=generator.device)
-
     numbers = torch.empty(*limits.shape, count, dtype=torch.int64, device=generator.device)
     for i in range(count):
         last = limits - count + i
-        drawn = torch.minimum((uniform(*limits.shape) * (last + 1)).long(), last)
+        drawn = torch.minimum((uniform(generator, *limits.shape) * (last + 1)).long(), last)
         taken = (numbers[..., :i] == drawn.unsqueeze(-1)).any(-1)
         numbers[..., i] = torch.where(taken, last, drawn)
-    return numbers.gather(-1, uniform(*numbers.shape).argsort(-1))
+    return numbers.gather(-1, uniform(generator, *numbers.shape).argsort(-1))
 
 
 def different(rows: int, count: int, limit: int, generator: torch.Generator) -> Tensor:

@@ -67,7 +67,7 @@ class SinusoidSampler:
 
         def uniform(limits: tuple[float, float], *shape: int) -> Tensor:
             low, high = limits
-            return low + (high - low) * torch.rand(shape, generator=generator)
+            return low + (high - low) * seeds.uniform(generator, *shape)
 
         amplitudes, phases = uniform(AMPLITUDES, batch_size), uniform(PHASES, batch_size)
         x = uniform(INPUTS, batch_size, self._shots + self._queries, 1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mannkern.integers import check_integer
+from mannkern.tasks import seeds
 from mannkern.tasks.algorithmic.sequences import Sequences, Size, check_size, empty, random_bits
 
 
@@ -61,9 +62,9 @@ class DynamicNGrams:
         (length,) = check_size(self.largest if size is None else size, self.context + 1)
         contexts = 2**self.context
         # The quantile function of Beta(1/2, 1/2), the arcsine distribution.
-        table = (math.pi / 2 * torch.rand(batch_size, contexts, generator=generator)).sin().square()
-        uniform = torch.rand(length, batch_size, generator=generator)
-        bits = torch.empty(length, batch_size)
+        table = (math.pi / 2 * seeds.uniform(generator, batch_size, contexts)).sin().square()
+        uniform = seeds.uniform(generator, length, batch_size)
+        bits = torch.empty_like(uniform)
         bits[: self.context] = random_bits(generator, self.context, batch_size)
         before = self._contexts(bits[: self.context])[0]
         for t in range(self.context, length):

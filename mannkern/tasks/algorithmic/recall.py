@@ -67,8 +67,8 @@ class AssociativeRecall:
         shown = number * (V + 1)
         sequences = empty(shown + V + 2 + V, B, self.input_size, self.output_size)
         items = random_bits(generator, number, V, B, bits)
-        queried = torch.randint(number - 1, (B,), generator=generator)
-        everyone = torch.arange(B)
+        queried = torch.randint(number - 1, (B,), generator=generator, device=generator.device)
+        everyone = torch.arange(B, device=queried.device)
         listed = sequences.inputs[:shown].view(number, V + 1, B, self.input_size)
         listed[:, 0, :, bits] = 1
         listed[:, 1:, :, :bits] = items

@@ -89,15 +89,15 @@ def size_text(size: Size) -> str:
 
 def random_bits(generator: torch.Generator, *shape: int) -> Tensor:
     """Fair bits, 0.0 or 1.0."""
-    return torch.randint(2, shape, generator=generator).float()
+    return torch.randint(2, shape, generator=generator, device=generator.device).float()
 
 
 def empty(steps: int, batch_size: int, input_size: int, output_size: int) -> Sequences:
     """Sequences with all inputs and targets 0 and no answer due."""
     return Sequences(
-        torch.zeros(steps, batch_size, input_size),
-        torch.zeros(steps, batch_size, output_size),
-        torch.zeros(steps, batch_size, dtype=torch.bool),
+        torch.zeros(steps, batch_size, input_size, dtype=torch.float32, device="cpu"),
+        torch.zeros(steps, batch_size, output_size, dtype=torch.float32, device="cpu"),
+        torch.zeros(steps, batch_size, dtype=torch.bool, device="cpu"),
     )
 
 
@@ -116,4 +116,4 @@ def check_size(size: Size, *least: int) -> Size:
 
 def draw(generator: torch.Generator, least: int, most: int) -> int:
     """An integer from ``least`` to ``most``, drawn uniformly."""
-    return int(torch.randint(least, most + 1, (), generator=generator))
+    return int(torch.randint(least, most + 1, (), generator=generator, device=generator.device))

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from mannkern.integers import check_integer
+from mannkern.tasks import seeds
 from mannkern.tasks.algorithmic.sequences import Sequences, Size, check_size, empty, random_bits
 
 
@@ -62,7 +63,7 @@ class PrioritySort:
         (number,) = check_size(self.largest if size is None else size, self.answers)
         sequences = empty(number + 1 + self.answers, batch_size, self.input_size, self.output_size)
         vectors = random_bits(generator, number, batch_size, self.bits)
-        priority = 2 * torch.rand(number, batch_size, generator=generator) - 1
+        priority = 2 * seeds.uniform(generator, number, batch_size) - 1
         sequences.inputs[:number, :, : self.bits] = vectors
         sequences.inputs[:number, :, self.bits] = priority
         sequences.inputs[number, :, self.bits + 1] = 1

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mannkern.integers import check_integer
+from mannkern.tasks import seeds
 from mannkern.tasks.characters.few_shot import FewShotEpisodes
-from mannkern.tasks.characters.sampler import ALL, CharacterSampler, uniform
+from mannkern.tasks.characters.sampler import ALL, CharacterSampler
 
 DESCRIBED = 10  # drawings of a class that its description is computed from; the others are queries
 LINES = 5  # rows, and columns, whose strokes are counted
@@ -27,7 +28,7 @@ def attributes(images: Tensor) -> Tensor:
     flat = images.flatten(0, -3).float() / 255
     side = flat.shape[-1]
     total = flat.sum((1, 2)).clamp(min=1e-6)
-    place = (torch.arange(side, device=flat.device) + 0.5) / side
+    place = (torch.arange(side, dtype=flat.dtype, device=flat.device) + 0.5) / side
     numbers = [flat.mean((1, 2))]
     for profile in (flat.sum(1), flat.sum(2)):  # over columns, over rows
         centre = profile @ place / total
@@ -35,7 +36,7 @@ def attributes(images: Tensor) -> Tensor:
         numbers += [centre, spread.sqrt()]
     strokes = flat > INK / 255
     numbers.append(_pieces_minus_holes(strokes))
-    at = torch.linspace(0, side - 1, LINES + 2)[1:-1].round().long()
+    at = torch.linspace(0, side - 1, LINES + 2, dtype=torch.float32, device=flat.device)[1:-1].round().long()
     for lines in (strokes[:, at], strokes[:, :, at].transpose(1, 2)):
         begun = F.pad(lines, (1, 0))[..., :-1]
         numbers += (lines & ~begun).sum(2).float().unbind(1)
@@ -128,9 +129,9 @@ class ZeroShotSampler(CharacterSampler):
         B, C, each = batch_size, self.num_classes, self.queries
         names, drawings = self._draw(B, each, generator)
         support = self._descriptions[drawings[rows, :, 0] // self._images.shape[1]]
-        order = uniform(generator, B, C * each).argsort(1)
+        order = seeds.uniform(generator, B, C * each).argsort(1)
         chosen = drawings.flatten(1).gather(1, order)
         own = torch.arange(chosen.numel(), device=chosen.device).view(chosen.shape)[rows]
         pixels = self._pixels(chosen, generator, own.flatten())
-        queries = (pixels / 255).view(*own.shape, *pixels.shape[1:])
+        queries = (pixels.float() / 255).view(*own.shape, *pixels.shape[1:])
         return FewShotEpisodes(support, names[rows], queries, names.gather(1, order // each)[rows])

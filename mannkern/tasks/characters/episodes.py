@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mannkern.integers import check_integer
+from mannkern.tasks import seeds
 from mannkern.tasks.characters.image_set import ImageSet
 from mannkern.tasks.characters.labels import Labels, OneHotLabels, encode
 from mannkern.tasks.characters.pixels import IMAGE_SCALES, divide_by_scale
-from mannkern.tasks.characters.sampler import ALL, MAX_SHIFT, CharacterSampler, uniform
+from mannkern.tasks.characters.sampler import ALL, MAX_SHIFT, CharacterSampler
 
 
 class Episodes(NamedTuple):
@@ -146,7 +147,7 @@ class EpisodeSampler(CharacterSampler):
         instances = shown.gather(2, targets[..., None])[..., 0]
 
         pixels = self._pixels(chosen, generator, own.flatten())
-        inputs = torch.empty(T, B, self.input_size, device=pixels.device)
+        inputs = torch.empty(T, B, self.input_size, dtype=torch.float32, device=pixels.device)
         divide_by_scale(pixels.reshape(T, B, P), self._image_scale, inputs[..., :P])
         inputs[:1, :, P:] = 0
         symbols = self._labels.draw(all_targets, C, generator)[:, rows].contiguous()
@@ -162,8 +163,8 @@ class EpisodeSampler(CharacterSampler):
         """(B, T) int64: which drawing a step shows, out of ``_shown`` of the first class, then those of the second."""
         C, shown = self.num_classes, self._shown
         if not self.answers.start:
-            return uniform(generator, batch_size, C * shown).argsort(1)[:, : self.length]
-        support = uniform(generator, batch_size, C * (shown - 1)).argsort(1)
+            return seeds.uniform(generator, batch_size, C * shown).argsort(1)[:, : self.length]
+        support = seeds.uniform(generator, batch_size, C * (shown - 1)).argsort(1)
         support = support + support // (shown - 1)  # leaves out the last drawing of each class
-        queries = uniform(generator, batch_size, C).argsort(1) * shown + shown - 1
+        queries = seeds.uniform(generator, batch_size, C).argsort(1) * shown + shown - 1
         return torch.cat((support, queries), 1)

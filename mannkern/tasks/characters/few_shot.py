@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from mannkern.integers import check_integer
+from mannkern.tasks import seeds
 from mannkern.tasks.characters.image_set import ImageSet
-from mannkern.tasks.characters.sampler import ALL, MAX_SHIFT, CharacterSampler, uniform
+from mannkern.tasks.characters.sampler import ALL, MAX_SHIFT, CharacterSampler
 
 
 class FewShotEpisodes(NamedTuple):
@@ -85,12 +86,12 @@ class FewShotSampler(CharacterSampler):
         names, drawings = self._draw(B, K + each, generator)
         chosen, labels = [], []
         for part, count in ((drawings[..., :K], K), (drawings[..., K:], each)):
-            order = uniform(generator, B, C * count).argsort(1)
+            order = seeds.uniform(generator, B, C * count).argsort(1)
             chosen.append(part.reshape(B, C * count).gather(1, order))
             labels.append(names.gather(1, order // count))
         numbers = torch.cat(chosen, 1)
         own = torch.arange(numbers.numel(), device=numbers.device).view(numbers.shape)[rows]
         pixels = self._pixels(numbers, generator, own.flatten())
-        images = (pixels / 255).view(*own.shape, *pixels.shape[1:])
+        images = (pixels.float() / 255).view(*own.shape, *pixels.shape[1:])
         support, queries = images.split([C * K, C * each], 1)
         return FewShotEpisodes(support.contiguous(), labels[0][rows], queries.contiguous(), labels[1][rows])

@@ -39,8 +39,8 @@ class Ink:
         # In units of 1 / side of a pixel a point has the whole width `side`, and a pixel of the result the width P.
         middle = (width - 1) / 2
         y = torch.div(places, width, rounding_mode="floor")
-        x = (places - y * width) - middle
-        y = y - middle
+        x = (places - y * width).float() - middle
+        y = y.float() - middle
         cos, sin = ((part * side).index_select(0, of) for part in (angles.cos(), angles.sin()))
         right, down = (((middle + shift) * side).index_select(0, of) for shift in shifts.T)
         column, to_next_column = _divided(right.addcmul_(x, cos).addcmul_(y, sin), width, side)
@@ -55,7 +55,7 @@ class Ink:
             for columns, length in enumerate((side - to_next_column, to_next_column)):
                 sums[rows * row_length + columns :].index_add_(0, at, (length * height).int())
         pixels = sums[: len(chosen) * size].view(-1, row_length, row_length)[:, 1:-1, 1:-1]
-        return pixels / width**2
+        return pixels.float() / width**2
 
 
 def _divided(start: Tensor, width: int, side: int) -> tuple[Tensor, Tensor]:

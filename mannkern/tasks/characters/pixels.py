@@ -18,7 +18,9 @@ def rotate_and_shift(images: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
     shifts: (N, 2) pixels, (right, down), applied after the turn. Returns them in the same shape.
     """
     height, width = images.shape[-2:]
-    columns, rows = ((2 * torch.arange(side, device=images.device) + 1) / side - 1 for side in (width, height))
+    columns, rows = (
+        (2 * torch.arange(side, dtype=images.dtype, device=images.device) + 1) / side - 1 for side in (width, height)
+    )
     cos, sin = angles.cos()[:, None], angles.sin()[:, None]
     x = columns - shifts[:, None, 0] * (2 / width)
     y = rows - shifts[:, None, 1] * (2 / height)
@@ -45,8 +47,8 @@ def average_area(ink: Tensor, side: int) -> Tensor:
     A source pixel on an edge counts by the part of it that lies inside, so an image keeps its mean ink.
     """
     scale = ink.shape[-1] / side
-    starts = torch.arange(side, dtype=torch.float64)[:, None] * scale
-    pixels = torch.arange(ink.shape[-1], dtype=torch.float64)
+    starts = torch.arange(side, dtype=torch.float64, device="cpu")[:, None] * scale
+    pixels = torch.arange(ink.shape[-1], dtype=torch.float64, device="cpu")
     overlap = torch.minimum(starts + scale, pixels + 1) - torch.maximum(starts, pixels)
     weights = (overlap.clamp(min=0) / scale).float().to(ink.device)
     return weights @ ink.float() @ weights.T

@@ -92,11 +92,11 @@ class CharacterSampler:
         """Labels (B, C) of C different classes, and the numbers (B, C, shown) of different drawings of each."""
         shape = batch_size, self.num_classes
         classes = seeds.different(*shape, self._num_available, generator)
-        labels = uniform(generator, *shape).argsort(1)
+        labels = seeds.uniform(generator, *shape).argsort(1)
         if self._counts is not None:
             return labels, image_numbers(self._counts, classes, shown, generator)
         num_drawings = self._images.shape[1]
-        drawings = uniform(generator, *shape, num_drawings).argsort(2)[..., :shown]
+        drawings = seeds.uniform(generator, *shape, num_drawings).argsort(2)[..., :shown]
         return labels, classes.unsqueeze(2) * num_drawings + drawings
 
     def _pixels(self, chosen: Tensor, generator: torch.Generator, own: Tensor | slice = ALL) -> Tensor:
@@ -111,8 +111,8 @@ class CharacterSampler:
         if not self._augment:
             pixels = drawings.index_select(0, drawing)
             return self._reduced(quarter_turns(pixels, quarters) if self._turns else pixels)
-        angles = ((2 * uniform(generator, number) - 1) * MAX_ROTATION)[own]
-        shifts = ((2 * uniform(generator, number, 2) - 1) * self._max_shift)[own]
+        angles = ((2 * seeds.uniform(generator, number) - 1) * MAX_ROTATION)[own]
+        shifts = ((2 * seeds.uniform(generator, number, 2) - 1) * self._max_shift)[own]
         if not self._reduces:
             return rotate_and_shift(drawings.index_select(0, drawing).float(), angles, shifts)
         angles = angles + quarters * (math.pi / 2)  # one turn costs less than two
@@ -127,8 +127,3 @@ class CharacterSampler:
     def _reduced(self, pixels: Tensor) -> Tensor:
         """Pixels (n, P, P) -> (n, side, side)."""
         return average_area(pixels, self._side) if self._reduces else pixels
-
-
-def uniform(generator: torch.Generator, *shape: int) -> Tensor:
-    """Numbers in [0, 1), on the generator's device."""
-    return torch.rand(shape, generator=generator, device=generator.device)
