@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -42,8 +43,12 @@ class Muon(torch.optim.Optimizer):
             convolutions and embeddings are none.
     lr:     learning rate of Adam; the default is between 8e-3 and 1.6e-2, the best of four on Omniglot. For copy 2e-3
             was right, for regression 2e-2 (docs/facts/training.md)
-    output_layers: attributes' names of the linear layers that end a network; they keep Adam, as Jordan advises. A last
-            layer with another name than ``head`` or ``output`` has to be named here
+    output_layers: names of the linear layers that end a network; they keep Adam, as Jordan advises. A last layer with
+            another name than ``head`` or ``output`` has to be named here, by its name or the end of its path, such as
+            ``"decoder.4"`` where other layers are called ``4`` too
+
+    A layer with ``torch.nn.utils.parametrizations``, such as ``weight_norm``, has no matrix that could be stepped. It
+    gets Adam, with a warning.
 
     A group that ``add_param_group`` adds gets Adam, with a learning rate of its own if it has ``lr``. So do complex
     parameters. Under ``torch.compile`` a step runs as it is.
@@ -68,13 +73,16 @@ class Muon(torch.optim.Optimizer):
             raise ValueError(f"lr: got {lr}, need a number of at least 0")
         if isinstance(output_layers, str):
             raise TypeError(f"output_layers: got {output_layers!r}, need a collection of names")
-        linear = {name.split(".")[-1] for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
-        if output_layers != OUTPUT_LAYERS and (unknown := sorted(set(output_layers) - linear)):
-            names = ", ".join(sorted(linear)) or "no linear layer"
+        linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+        unknown = sorted(name for name in set(output_layers) if not any(is_called(x, (name,)) for x in linear))
+        if output_layers != OUTPUT_LAYERS and unknown:
+            names = ", ".join(linear) or "no linear layer"
             raise ValueError(f"output_layers: got {unknown[0]!r}, need names of linear layers; the model has {names}")
         if any(name.split(".")[-1] == FLAT for name, _ in model.named_parameters()):
             raise ValueError("model: got the flat parameters of FSDP, need use_orig_params=True, or fully_shard")
         gates = gates_of_matrices(model, output_layers)
+        if parametrized := [name for name, layer in model.named_modules() if hasattr(layer, "parametrizations")]:
+            warnings.warn(f"model: {parametrized[0]!r} is parametrized, so Adam steps its parameters", stacklevel=2)
         others = [x for x in model.parameters() if x not in gates]
         if not gates and not others:
             raise ValueError("model: got a module without parameters")
@@ -163,7 +171,7 @@ def gates_of_matrices(model: nn.Module, output_layers: Collection[str]) -> dict[
     for layer, module in model.named_modules():
         if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
             gates = next((gates for kinds, gates in GATES.items() if isinstance(module, kinds)), 1)
-        elif isinstance(module, nn.Linear) and layer.split(".")[-1] not in output_layers:
+        elif isinstance(module, nn.Linear) and not is_called(layer, output_layers):
             gates = 1
         elif isinstance(module, CONVOLUTIONS):
             gates = module.groups
@@ -173,6 +181,11 @@ def gates_of_matrices(model: nn.Module, output_layers: Collection[str]) -> dict[
             if x.ndim > 1 and not x.is_complex():
                 found[x] = 1 if name.startswith("weight_hr") else gates  # the projection of an LSTM with proj_size
     return found
+
+
+def is_called(path: str, names: Collection[str]) -> bool:
+    """Whether the layer at ``path`` in its model has one of ``names``: the path's end, such as 4 or decoder.4."""
+    return any(f".{path}".endswith(f".{name}") for name in names)
 
 
 def orthogonalized(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import mannkern
 from mannkern.experiments.one_shot.config import OneShotConfig
@@ -253,7 +254,7 @@ def test_names_of_output_layers() -> None:
     assert sizes(Muon(model, output_layers=["readout", "head"])) == [5, 1]
     with pytest.raises(TypeError, match="output_layers: got 'head', need a collection"):
         Muon(model, output_layers="head")
-    with pytest.raises(ValueError, match=r"output_layers: got 'hed', need .* the model has head, hidden, readout"):
+    with pytest.raises(ValueError, match=r"output_layers: got 'hed', need .* the model has hidden, readout, head"):
         Muon(model, output_layers=["hed"])
 
 
@@ -275,3 +276,18 @@ def test_a_model_of_matrices_alone() -> None:
     model(torch.randn(2, 3)).sum().backward()
     optimizer.step()
     assert not torch.equal(model.weight, before)
+
+
+def test_a_layer_is_named_by_the_end_of_its_path() -> None:
+    """Layers of two stacks share their numbers: the decoder's last one keeps Adam, the encoder's does not."""
+    model = nn.ModuleDict({"encoder": nn.Sequential(nn.Linear(3, 4)), "decoder": nn.Sequential(nn.Linear(4, 3))})
+    matrices = Muon(model, output_layers=["decoder.0"]).param_groups[1]["params"]
+    assert [x.shape for x in matrices] == [(4, 3)]
+    assert Muon(model, output_layers=["0"]).param_groups[1]["params"] == []
+    with pytest.raises(ValueError, match=r"output_layers: got 'coder\.0', need .*has encoder\.0, decoder\.0$"):
+        Muon(model, output_layers=["coder.0"])
+
+
+def test_a_parametrized_layer_is_told_of() -> None:
+    with pytest.warns(UserWarning, match="^model: '1' is parametrized, so Adam steps its parameters$"):
+        Muon(nn.Sequential(nn.Linear(3, 4), weight_norm(nn.Linear(4, 4))))

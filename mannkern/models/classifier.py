@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from mannkern.integers import check_integer
-from mannkern.memories.checks import widen
+from mannkern.memories.checks import compute_dtype
 from mannkern.memories.ends import start_of
 from mannkern.memories.sequence import MemorySequence
 from mannkern.models.headed import HeadedCore
@@ -47,7 +47,11 @@ class PersistentClassifier(EpisodeClassifier):
     core: with a memory, such as :class:`mannkern.MANN`, of any number of layers, and with a controller whose state at
           the start is known, which is any but a module of your own;  batch_size: B of the training;  mean: as above
 
-    Raises TypeError for another core.
+    ``DistributedDataParallel`` needs ``broadcast_buffers=False``, else every rank goes on with rank 0's memory. In
+    ``torch.utils.checkpoint`` use ``continue_from`` and ``next_episode``, because it calls ``forward`` a second time.
+
+    Raises TypeError for another core, and ValueError for a learned initial memory, which would not learn: only the
+    first episode starts from it.
 
     >>> model = mannkern.models.PersistentClassifier(mannkern.MANN(405, 200), num_classes=10, batch_size=16)
     >>> logits = model(torch.randn(75, 16, 405))  # and of the next call, on the memory that this one left
@@ -59,6 +63,8 @@ class PersistentClassifier(EpisodeClassifier):
         super().__init__(core, num_classes, mean)
         if not isinstance(core, MemorySequence):
             raise TypeError(f"core: got a {type(core).__name__}, need one with a memory, such as MANN or NTM")
+        if any(cell.memory_init == "learned" for cell in core.cells):
+            raise ValueError("core: got memory_init='learned', need a number or 'uniform', as no gradient reaches it")
         states = tuple(start_of(cell, batch_size, "core") for cell in core.cells)
         leaves, self._structure = _pytree.tree_flatten(states if core.num_layers > 1 else states[0])
         self._carried = [f"carried_{number}" for number in range(len(leaves))]
@@ -74,7 +80,8 @@ class PersistentClassifier(EpisodeClassifier):
         super()._apply(fn, recurse)
         for name, x in before.items():
             after = self.get_buffer(name)
-            setattr(self, name, widen(x.to(after.device)) if widen(after) is not after else after)
+            if after.dtype != (wide := compute_dtype(after)):
+                setattr(self, name, x.to(after.device, wide))
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:

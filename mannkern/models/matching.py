@@ -79,8 +79,9 @@ class MatchingNetwork(nn.Module):
             key = self.query_context(key, memory)
         strength = key.new_full(key.shape[:2], self.strength)
         _, attention = functional.cosine_read(memory, key, strength, backend=self.backend)  # (B, Q, N)
-        probabilities = attention @ F.one_hot(labels, self.num_classes).to(attention.dtype)
-        return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+        with torch.autocast(attention.device.type, enabled=False):  # in float16 most of the small ones would be 0
+            probabilities = attention @ F.one_hot(labels, self.num_classes).to(attention.dtype)
+            return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 
 class SupportContext(nn.Module):

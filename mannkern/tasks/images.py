@@ -95,6 +95,13 @@ class ImageSampler:
         check_integer("classes_per_episode", classes_per_episode, 1, len(classes))
         for name, value, least in (("shots", shots, 1), ("queries", queries, 1), ("seed", seed, 0)):
             check_integer(name, value, least)
+        for place, images in enumerate(classes):
+            if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+                kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+                raise TypeError(f"classes[{place}]: got {kind}, need a tensor of torch.uint8")
+            if images.dim() != 4 or images.shape[1:] != classes[0].shape[1:]:
+                need = tuple(classes[0].shape[1:]) if classes[0].dim() == 4 else "3, P, P"
+                raise ValueError(f"classes[{place}]: got shape {tuple(images.shape)}, need (n, ...) of images {need}")
         fewest = min(len(images) for images in classes)
         if shots + queries > fewest:
             raise ValueError(f"shots and queries: got {shots} and {queries}, need at most {fewest} together")

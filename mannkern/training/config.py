@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
+from mannkern.optim import OUTPUT_LAYERS
 from mannkern.training.errors import CommandError
 from mannkern.training.flags import flag
 from mannkern.training.trackers import NO_TRACKER, TRACKERS
@@ -146,6 +147,7 @@ class RunConfig:
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}  # defaults of a new run, by the name that --recipe gives
     RATES: ClassVar[dict[str, float]] = {"muon": 1e-2, "adam": 1e-3, "rmsprop": 1e-4}  # learning rates by default
     EARLIER: ClassVar[dict[str, Any]] = {}  # what runs did before a setting existed, where it is not the default
+    OUTPUT_LAYERS: ClassVar[tuple[str, ...]] = OUTPUT_LAYERS  # names of the last layers, which keep Adam under Muon
     RMSPROP: ClassVar[dict[str, Any]] = {}  # arguments of torch.optim.RMSprop beyond decay and momentum
 
     def __post_init__(self) -> None:

@@ -78,7 +78,7 @@ def make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer
     """Muon, Adam as in the replications, or RMSprop with the papers' decay 0.95 and momentum 0.9 in the task's form."""
     lr = learning_rate(config)
     if config.optimizer == "muon":
-        return Muon(model, lr)
+        return Muon(model, lr, output_layers=config.OUTPUT_LAYERS)
     if config.optimizer == "adam":
         # fused: one pass over parameters and moments, a third of the time on a CPU
         return torch.optim.Adam(model.parameters(), lr=lr, fused=True)

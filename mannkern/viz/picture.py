@@ -105,6 +105,7 @@ def paint(axes: Axes, values: Tensor, name: str) -> None:
     image = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", "cmap": SHADES}
     axes.imshow(values.T.numpy(), vmin=0, vmax=largest or 1, **image)  # type: ignore[arg-type]
     axes.set_ylabel("slot")
+    axes.locator_params(integer=True)
     axes.set_title(name, loc="left", fontsize=10, color=INK)
     blank = "   blank: not finite" if values.isnan().any() else ""
     corner_note(axes, f"dark: 0   light: {largest:.2g}{blank}")

@@ -206,3 +206,12 @@ def test_a_carried_memory_stays_in_float32_beside_half_precision(module: Any) ->
     assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
     assert torch.equal(models[0](x), models[1](x))
     assert all(v.dtype == torch.float64 for v in models[0].double().state_dict().values())
+
+
+def test_a_carried_memory_has_a_dtype_that_trains() -> None:
+    """Also after float64, and a learned memory is refused, for no gradient reaches it."""
+    model = PersistentClassifier(MANN(5, 8, 6, 4, 2), 3, batch_size=2).double().bfloat16()
+    for _ in range(2):
+        model(torch.randn(3, 2, 5, dtype=torch.bfloat16)).float().sum().backward()
+    with pytest.raises(ValueError, match=r"^core: got memory_init='learned', need a number or 'uniform'"):
+        PersistentClassifier(MANN(5, 8, 6, 4, 2, memory_init="learned"), 3, batch_size=2)

@@ -237,3 +237,18 @@ def test_training_lowers_the_loss(full_context: bool) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) / 5 < 0.75 * losses[0]
+
+
+def test_autocast_in_float16_keeps_small_probabilities() -> None:
+    """Where the right class has a probability of 1e-9, its logarithm and gradient are there all the same."""
+    model = MatchingNetwork(2, strength=20.0)
+    model.embedding = nn.Flatten(2)  # type: ignore[assignment]
+    support, labels = torch.eye(2).view(1, 2, 1, 2), torch.tensor([[0, 1]])
+    queries = torch.tensor([[[[1.0, 0.05]]]], requires_grad=True)
+    with torch.autocast("cpu", torch.float16):
+        loss = nn.functional.nll_loss(model(support, labels, queries)[0], torch.tensor([1]))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert float(loss.detach()) > 15
+    assert queries.grad is not None
+    assert float(queries.grad.norm()) > 1

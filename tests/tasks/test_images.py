@@ -84,3 +84,14 @@ def test_a_list_that_names_an_image_again_and_again_is_refused(tmp_path: Path, m
     monkeypatch.setattr(images, "MOST_BYTES", 3 * 4 * 4)
     with pytest.raises(ValueError, match=r"^val.csv: got more than 48 bytes of images, need at most as many"):
         images.load(tmp_path, "val", side=4)
+
+
+def test_images_of_another_kind_are_refused() -> None:
+    good = [torch.zeros(6, 3, 8, 8, dtype=torch.uint8) for _ in range(5)]
+    for wrong, error, message in (
+        (torch.rand(6, 3, 8, 8), TypeError, r"got torch.float32, need a tensor of torch.uint8"),
+        (good[0][..., :7], ValueError, r"got shape \(6, 3, 8, 7\), need \(n, ...\) of images \(3, 8, 8\)"),
+        (good[0][0], ValueError, r"got shape \(3, 8, 8\)"),
+    ):
+        with pytest.raises(error, match=r"^classes\[4\]: " + message):
+            ImageSampler([*good[:4], wrong])

@@ -29,6 +29,7 @@ class AutoencoderConfig(DrawingConfig):
     GROUP: ClassVar[str] = "the autoencoder"
     FAMILY: ClassVar[str] = "lrua"
     DEFAULT_STEPS: ClassVar[int] = 20_000
+    OUTPUT_LAYERS: ClassVar[tuple[str, ...]] = ("decoder.4",)
     COUNTS: ClassVar[tuple[str, ...]] = ("hidden_size", "width", *RunConfig.COUNTS)
 
     @property

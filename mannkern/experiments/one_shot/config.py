@@ -12,6 +12,7 @@ from mannkern.experiments.recurrent import RecurrentConfig
 from mannkern.models.cores import CoreSettings, core_names, understanding, with_memory
 from mannkern.tasks.characters.pixels import IMAGE_SCALES
 from mannkern.training.config import MODEL_GROUP, OPTIMIZER_HELP, OPTIMIZERS, RunConfig, option
+from mannkern.training.errors import CommandError
 
 PAPER: dict[str, Any] = {  # the supplement's settings, to the letter
     "augment_at": "original",
@@ -231,6 +232,8 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
 
     def check_new(self) -> None:
         super().check_new()
+        if self.carries and self.memory_init == "learned":
+            raise CommandError("--memory-init learned does not go with --persistent: no episode starts from it")
         if self.labels == "one-hot":
             check_classes(self.classes)
 

@@ -77,7 +77,8 @@ class ZeroShotSampler(CharacterSampler):
                the ``units`` of the sampler of training: else its descriptions mean something else to the model, and
                that of a class depends on the other unseen classes.
 
-    The other arguments are :class:`CharacterSampler`'s. Raises TypeError or ValueError that name the argument.
+    The other arguments are those of :class:`CharacterSampler` with the same names. Raises TypeError or ValueError that
+    name the argument.
     """
 
     shots = 1
@@ -96,6 +97,16 @@ class ZeroShotSampler(CharacterSampler):
         seed: int = 0,
     ) -> None:
         check_integer("queries", queries, 1)
+        check_integer("num_alphabets", num_alphabets, 0)
+        if alphabets is not None:
+            if not isinstance(alphabets, Tensor) or alphabets.dtype != torch.int64:
+                kind = alphabets.dtype if isinstance(alphabets, Tensor) else type(alphabets).__name__
+                raise TypeError(f"alphabets: got {kind}, need a tensor of torch.int64")
+            if alphabets.shape != images.shape[:1]:
+                raise ValueError(f"alphabets: got shape {tuple(alphabets.shape)}, need ({len(images)},), as images")
+            if len(alphabets) and not 0 <= int(alphabets.min()) <= int(alphabets.max()) < num_alphabets:
+                got = f"{int(alphabets.min())} to {int(alphabets.max())}"
+                raise ValueError(f"alphabets: got {got}, need numbers below num_alphabets = {num_alphabets}")
         if images.dim() == 4 and DESCRIBED + queries > images.shape[1]:
             raise ValueError(
                 f"queries: got {queries}, need at most {images.shape[1] - DESCRIBED}, beyond the described"

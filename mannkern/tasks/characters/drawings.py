@@ -11,10 +11,13 @@ from mannkern.tasks.characters.sampler import ALL, CharacterSampler
 class DrawingSampler(CharacterSampler):
     """Samples drawings at random, uniformly over all of them, also with the quarter turns of their classes.
 
-    The arguments are :class:`CharacterSampler`'s. Raises TypeError or ValueError that name the argument.
+    The arguments are those of :class:`CharacterSampler` with the same names, but for ``images``, which are a tensor
+    (classes, drawings, P, P) uint8. Raises TypeError or ValueError that name the argument.
     """
 
     def __init__(self, images: Tensor, *, rotate_classes: bool = False, augment: bool = False, seed: int = 0) -> None:
+        if not isinstance(images, Tensor):
+            raise TypeError(f"images: got {type(images).__name__}, need a tensor of torch.uint8")
         super().__init__(images, classes_per_episode=1, rotate_classes=rotate_classes, augment=augment, seed=seed)
         self._number = self._num_available * images.shape[1]
 

@@ -37,7 +37,8 @@ class FewShotSampler(CharacterSampler):
     shots:   K, drawings of each class in the support set, default 1
     queries: queries of each class, so that Q = C * ``queries``, default 5
 
-    The other arguments are :class:`CharacterSampler`'s. Raises TypeError or ValueError that name the argument.
+    The other arguments are those of :class:`CharacterSampler` with the same names. Raises TypeError or ValueError that
+    name the argument.
 
     >>> drawings = torch.randint(0, 256, (100, 20, 20, 20), dtype=torch.uint8)  # 20 of each of 100 characters
     >>> episodes = mannkern.tasks.FewShotSampler(drawings, shots=2).sample(batch_size=16, index=0)

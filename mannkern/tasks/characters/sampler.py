@@ -67,6 +67,10 @@ class CharacterSampler:
         num_available = num_classes * (4 if rotate_classes else 1)
         if classes_per_episode > num_available:
             raise ValueError(f"classes_per_episode: got {classes_per_episode}, need at most {num_available} classes")
+        if isinstance(max_shift, bool) or not isinstance(max_shift, (int, float)):
+            raise TypeError(f"max_shift: got {type(max_shift).__name__}, need a number")
+        if not 0 <= max_shift < math.inf:
+            raise ValueError(f"max_shift: got {max_shift}, need a number of at least 0")
         side = images.shape[-1] if side is None else side
         check_integer("side", side, 1, images.shape[-1])
         self._reduces = side != images.shape[-1]

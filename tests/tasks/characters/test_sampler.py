@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
+import pytest
 import torch
+from torch import Tensor
 
+from mannkern.tasks.characters.descriptions import ZeroShotSampler
 from mannkern.tasks.characters.episodes import EpisodeSampler
 from mannkern.tasks.characters.pixels import rotate_and_shift
 from mannkern.tasks.characters.sampler import MAX_ROTATION, MAX_SHIFT
@@ -112,3 +116,22 @@ def test_sampling_takes_no_loop_over_images() -> None:
         return min(times)
 
     assert fastest(64) < 0.064, "a millisecond of an episode: several times what it takes, a tenth of a loop"
+
+
+@pytest.mark.parametrize(("value", "error"), [(math.nan, ValueError), (-1.0, ValueError), ("2", TypeError)])
+def test_an_impossible_shift_is_refused(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^max_shift: got "):
+        EpisodeSampler(torch.zeros(5, 20, 8, 8, dtype=torch.uint8), augment=True, max_shift=value)
+
+
+@pytest.mark.parametrize(
+    ("alphabets", "error", "message"),
+    [
+        (torch.zeros(5), TypeError, "got torch.float32, need a tensor of torch.int64"),
+        (torch.zeros(4, dtype=torch.int64), ValueError, r"got shape \(4,\), need \(5,\), as images"),
+        (torch.arange(5), ValueError, "got 0 to 4, need numbers below num_alphabets = 2"),
+    ],
+)
+def test_impossible_alphabets_are_refused(alphabets: Tensor, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^alphabets: {message}"):
+        ZeroShotSampler(torch.zeros(5, 20, 8, 8, dtype=torch.uint8), alphabets=alphabets, num_alphabets=2)
