@@ -25,6 +25,7 @@ class RecurrentConfig(RunConfig):
     )
 
     GROUP: ClassVar[str] = "the memory"
+    NO_GOAL: ClassVar[dict[str, Any]] = {}  # settings without a goal that ends training: a baseline trains as long
 
     @property
     def core(self) -> Core:
@@ -60,7 +61,7 @@ class RecurrentConfig(RunConfig):
     def baseline_at(self, step: int) -> RunConfig | None:
         if not self.baseline:
             return None
-        return replace(self, model=BASELINE, steps=step, minutes=None, baseline=False)
+        return replace(self, model=BASELINE, steps=step, minutes=None, baseline=False, **self.NO_GOAL)
 
 
 def check_baseline(config: RunConfig) -> None:

@@ -64,12 +64,12 @@ def is_plain(cell: MemoryCell[Any]) -> bool:
         return False
     if has_hooks(cell) or is_called(controller):
         return False
-    if any(_is_wrapped(x) for module in (controller, *linears) for x in module._parameters.values()):
+    if any(is_wrapped(x) for module in (controller, *linears) for x in module._parameters.values()):
         return False
     return all(type(linear) is nn.Linear and linear.bias is not None and not is_called(linear) for linear in linears)
 
 
-def _is_wrapped(weight: Tensor | None) -> bool:
+def is_wrapped(weight: Tensor | None) -> bool:
     """Whether a weight is of a class that holds other tensors in place of its numbers."""
     return type(weight) is not nn.Parameter and hasattr(weight, "__tensor_flatten__")
 

@@ -14,7 +14,7 @@ from mannkern.backends import FusedEpisode
 from mannkern.memories.cell import MemoryCell
 from mannkern.memories.checks import compute_dtype, whole
 from mannkern.memories.ends import is_longest_first, join, reorder, select, split, start_of
-from mannkern.memories.episode import has_hooks, hidden_dtype, is_plain, pack_weights, starts_plain
+from mannkern.memories.episode import has_hooks, hidden_dtype, is_plain, is_wrapped, pack_weights, starts_plain
 from mannkern.memories.export import exported_loop, is_dynamic
 
 
@@ -138,9 +138,10 @@ def _loop(
             output, state = torch.where(runs[t].unsqueeze(1), output, 0), select(runs[t], after, state)
         outputs.append(output)
     if not outputs:  # none, yet a function of input and weights: a loss of it has a backward pass
-        bias: Any = cell.interface._parameters.get("bias")
-        weight = whole(cell.any_parameter() if bias is None else bias).flatten()[:1].to(input.dtype)
-        return input[..., :1].expand(0, B, cell.output_size) + weight, state
+        weight = whole(cell.any_parameter())
+        if is_wrapped(weight):  # a quantised one may take no operation but a product
+            return input[..., :1].expand(0, B, cell.output_size), state
+        return input[..., :1].expand(0, B, cell.output_size) + weight.flatten()[:1].to(input.dtype), state
     return torch.stack(outputs), state
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,7 +52,7 @@ def plain(source: str, values: dict[str, Any]) -> dict[str, Any]:
     def number(name: str, value: Any, within: bool = False) -> Any:
         if isinstance(value, Mapping) and not within:
             return {str(key): number(f"{name}.{key}", part, True) for key, part in value.items()}
-        if isinstance(value, (Tensor, np.ndarray, np.generic)) and math.prod(value.shape) == 1:
+        if hasattr(value, "item") and math.prod(getattr(value, "shape", (0,))) == 1:  # also one of numpy's
             value = value.item()
         if value is None or isinstance(value, (bool, int, float)):
             return value

@@ -189,6 +189,7 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
 
     GROUP: ClassVar[str] = CharacterConfig.GROUP
     FAMILY: ClassVar[str] = "lrua"
+    NO_GOAL: ClassVar[dict[str, Any]] = {"until": None}
     EARLIER: ClassVar[dict[str, Any]] = {
         "balanced": True,
         "num_least_used": None,
@@ -250,12 +251,6 @@ class OneShotConfig(RecurrentConfig, CharacterConfig):
         Where the numbers of drawings are unequal, few classes come more often, and few answers would decide.
         """
         return max(k for k in INSTANCES if k <= max(1, self.length // self.classes))
-
-    def baseline_at(self, step: int) -> RunConfig | None:
-        baseline = super().baseline_at(step)
-        if isinstance(baseline, OneShotConfig):
-            return replace(baseline, until=None)  # it trains as long as the run
-        return baseline
 
     def numbers_of_batch(self) -> int:
         return super().numbers_of_batch() + self.batch_size * self.length * self.pixels
