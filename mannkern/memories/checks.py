@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -37,6 +40,13 @@ def full_beside(
     """A tensor of one value on the device of ``parameter``, by default in its dtype: plain also beside a sharded or a
     quantised one."""
     return torch.full(sizes, value, dtype=dtype or parameter.dtype, device=parameter.device)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """A context without autocast on ``device``; nothing where it is off, or where PyTorch has none, as on meta."""
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def whole(parameter: Tensor) -> Tensor:

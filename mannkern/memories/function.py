@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-from mannkern.memories.checks import widen
+from mannkern.memories.checks import widen, without_autocast
 
 
 def takes(operation: Mapping[str, Any], *others: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -124,9 +123,8 @@ def pull_back(
         present[:] = [g for x, g in zip(out, grads, strict=True) if x is not None]
         return tuple(x for x in out if x is not None)
 
-    device = next((x.device.type for x in args if isinstance(x, Tensor)), "cpu")
-    # a gradient is in float32, also where the user calls backward within autocast
-    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+    device = next((x.device for x in args if isinstance(x, Tensor)), torch.device("cpu"))
+    with without_autocast(device):  # a gradient is in float32, also where the user calls backward within autocast
         outputs, pull, *_ = torch.func.vjp(results, *(args[i] for i in places))
         pairs = zip(outputs, present, strict=True)
         got = pull(tuple(torch.zeros_like(x) if g is None else g.to(x.dtype) for x, g in pairs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from mannkern.backends import FusedEpisode
 from mannkern.memories.cell import MemoryCell
-from mannkern.memories.checks import compute_dtype, whole
+from mannkern.memories.checks import compute_dtype, whole, without_autocast
 from mannkern.memories.ends import is_longest_first, join, reorder, select, split, start_of
 from mannkern.memories.episode import has_hooks, hidden_dtype, is_plain, is_wrapped, pack_weights, starts_plain
 from mannkern.memories.export import exported_loop, is_dynamic
@@ -37,7 +36,7 @@ def run(
     bfloat16 = _multiplies_bfloat16(cell, fused, device)
     # in float32 what has half precision, or would have it under autocast
     input = input.to(compute_dtype(cell.interface.weight))
-    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+    with without_autocast(input.device):
         run_episode = _run_longest_first if fused.longest_first else _in_batch_chunks
         episode = partial(cell.fused_episode, bfloat16=True) if bfloat16 else cell.fused_episode
         output, state = run_episode(episode, input, pack_weights(cell), state, lengths, reset)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mannkern import functional
 from mannkern.backends import check_name
 from mannkern.integers import check_integer
+from mannkern.memories.checks import without_autocast
 from mannkern.models.checks import check_episode
 from mannkern.models.embedding import ConvEmbedding
 
@@ -79,7 +80,7 @@ class MatchingNetwork(nn.Module):
             key = self.query_context(key, memory)
         strength = key.new_full(key.shape[:2], self.strength)
         _, attention = functional.cosine_read(memory, key, strength, backend=self.backend)  # (B, Q, N)
-        with torch.autocast(attention.device.type, enabled=False):  # in float16 most of the small ones would be 0
+        with without_autocast(attention.device):  # in float16 most of the small ones would be 0
             probabilities = attention @ F.one_hot(labels, self.num_classes).to(attention.dtype)
             return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 

@@ -252,3 +252,9 @@ def test_autocast_in_float16_keeps_small_probabilities() -> None:
     assert float(loss.detach()) > 15
     assert queries.grad is not None
     assert float(queries.grad.norm()) > 1
+
+
+def test_shapes_are_inferred_on_meta() -> None:
+    model = MatchingNetwork(5).to("meta")
+    images, labels = torch.rand(2, 5, 28, 28, device="meta"), torch.zeros(2, 5, dtype=torch.int64, device="meta")
+    assert model(images, labels, images[:, :3]).shape == (2, 3, 5)
