@@ -25,8 +25,9 @@ comes each 10,000 episodes as in the paper, or each 1,000 where a row says so.
 PERSISTENT = """## A memory that is not wiped
 
 Ten classes in 75 steps, as in figure 3 of the paper. A memory that is not wiped is measured on streams of 20
-episodes, and on the same episodes when it is wiped before each. **The paper's result was not reproduced**: its
-network learns such episodes without wiping, too, and this one stays far below the one whose memory is wiped.
+episodes, and on the same episodes when it is wiped before each. **The paper's result was reproduced**: after
+400,000 episodes the network knows such episodes without wiping as well as with it, from a stream's first episode to
+its twentieth. A run of 160,000, whose learning rate falls as much sooner, stays far below.
 """
 FUNCTIONS = """## Regression on Gaussian processes
 
