@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.registry import load_config
 from mannkern.training import threads
 from mannkern.training.threads import Trial
@@ -34,3 +35,9 @@ def test_it_keeps_its_own_number_of_threads(tmp_path: Path, monkeypatch: pytest.
     assert threads_of(tmp_path) == [1, 2]
     assert run("train --resume --steps 3 --threads 1 --no-evaluate --run", tmp_path) == 0
     assert threads_of(tmp_path) == [1, 1], "what the command line says is for both"
+
+
+def test_the_baseline_trains_as_long_as_a_run_with_a_goal() -> None:
+    baseline = OneShotConfig(baseline=True, until=0.5, steps=9).baseline_at(6)
+    assert isinstance(baseline, OneShotConfig)
+    assert (baseline.steps, baseline.until) == (6, None)

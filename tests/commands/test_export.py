@@ -92,3 +92,10 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         run("--version")
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"mannkern {mannkern.__version__}\n"
+
+
+def test_an_exported_model_does_not_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"train glyphs {SIZES} --steps 1 --no-evaluate --run", tmp_path / "run") == 0
+    assert run("export", tmp_path / "run", tmp_path / "model.safetensors") == 0
+    said = refused(capsys, "train --resume --run", tmp_path / "model.safetensors")
+    assert said.endswith("is an exported model, which trains no further; --resume needs the folder of a run")

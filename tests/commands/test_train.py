@@ -8,7 +8,6 @@ import torch
 from tensorboard.backend.event_processing import event_accumulator
 
 from mannkern.experiments.one_shot import report
-from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.tasks import glyphs
 from mannkern.training.checkpoint import load_checkpoint
 from tests.commands.calls import COPY, EPISODES, SIZES, refused, run
@@ -292,16 +291,3 @@ def test_a_rate_that_falls_sets_the_steps(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "resumed" / "config.json").write_text(json.dumps(config | {"steps": None, "decay_steps": 4}))
     assert run("train --resume --minutes 1 --no-evaluate --run", tmp_path / "resumed") == 0
     assert load_checkpoint(tmp_path / "resumed")["step"] == 4  # type: ignore[index]
-
-
-def test_an_exported_model_does_not_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(f"train glyphs {SIZES} --steps 1 --no-evaluate --run", tmp_path / "run") == 0
-    assert run("export", tmp_path / "run", tmp_path / "model.safetensors") == 0
-    said = refused(capsys, "train --resume --run", tmp_path / "model.safetensors")
-    assert said.endswith("is an exported model, which trains no further; --resume needs the folder of a run")
-
-
-def test_the_baseline_trains_as_long_as_a_run_with_a_goal() -> None:
-    baseline = OneShotConfig(baseline=True, until=0.5, steps=9).baseline_at(6)
-    assert isinstance(baseline, OneShotConfig)
-    assert (baseline.steps, baseline.until) == (6, None)
