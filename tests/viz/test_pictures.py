@@ -50,6 +50,15 @@ def test_a_picture_has_a_panel_for_each_quantity(recording: viz.Recording) -> No
     assert figure.get_suptitle() == "A title"
 
 
+def test_a_title_is_no_formula_and_steps_and_slots_are_whole(two_steps: viz.Recording, tmp_path: Path) -> None:
+    figure = viz.draw(two_steps, title="loss $x_$")
+    figure.savefig(tmp_path / "picture.png")
+    for axes in figure.axes:
+        if axes.get_images():
+            ticks = [*axes.get_xticks(), *axes.get_yticks()]
+            assert all(tick == round(tick) for tick in ticks), ticks
+
+
 def test_a_picture_of_an_ntm_has_no_usage() -> None:
     ntm = NTM(F, D, N, W)
     with viz.record(ntm) as recording:

@@ -21,6 +21,7 @@ from mannkern.experiments.registry import train
 from mannkern.models import Autoencoder, NearestNeighbours
 from mannkern.tasks import glyphs
 from mannkern.training.checkpoint import load_checkpoint
+from mannkern.training.runtime import make_optimizer
 from tests.commands.calls import refused, run
 
 CPU = torch.device("cpu")
@@ -96,3 +97,13 @@ def test_runs_on_other_classes_do_not_compare() -> None:
     config = AutoencoderConfig(task="autoencoder-omniglot", data="a")
     assert config.comparable == replace(config, data="b", width=8).comparable
     assert config.comparable != replace(config, split="other").comparable
+
+
+def test_the_last_layer_keeps_adam_under_muon() -> None:
+    """It is ``decoder.4``, and the code's layer, ``encoder.4``, is a hidden one."""
+    config = AutoencoderConfig(optimizer="muon", hidden_size=6, width=3)
+    model = AutoencoderExperiment(config).make_model()
+    matrices = make_optimizer(config, model).param_groups[1]["params"]
+    hidden = [model.get_parameter(f"{name}.weight") for name in ("encoder.4", "decoder.2")]
+    assert all(any(x is matrix for matrix in matrices) for x in hidden)
+    assert all(matrix is not model.get_parameter("decoder.4.weight") for matrix in matrices)

@@ -162,3 +162,8 @@ def test_a_model_without_a_memory_has_none_to_keep(tmp_path: Path, capsys: pytes
     baseline = replace(SMALL, model="lstm")
     assert type(OneShotExperiment(baseline).make_model()) is EpisodeClassifier
     assert isinstance(OneShotExperiment(replace(SMALL, model="ntm")).make_model(), PersistentClassifier)
+
+
+def test_a_learned_memory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "train glyphs --persistent --memory-init learned --run", tmp_path / "run")
+    assert "--memory-init learned does not go with --persistent: no episode starts from it" in said
