@@ -1,6 +1,6 @@
 """The MANN of one_shot.py under Accelerate, on one process or on several, which then share every batch.
 
-python examples/accelerate_one_shot.py                         # in a clone, with PYTHONPATH=.
+python examples/accelerate_one_shot.py                         # PYTHONPATH=. where mannkern is not installed
 torchrun --nproc_per_node=2 examples/accelerate_one_shot.py    # the same curve; `accelerate launch` does too
 """
 

@@ -3,7 +3,7 @@
 The network sees a sequence of random 8-bit vectors, then a delimiter, and must then repeat the sequence with no further
 input. The bits are new each time, so it has to write them into its memory and read them back in order.
 
-    python examples/copy_task.py              # 3,000 training steps; in a clone, with PYTHONPATH=.
+    python examples/copy_task.py              # 3,000 training steps; PYTHONPATH=. where mannkern is not installed
     python examples/copy_task.py --steps 100  # a short look
 
 The loss of a bit begins at ln 2 = 0.693, a guess. After half a minute on one core every bit is right, also in sequences

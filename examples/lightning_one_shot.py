@@ -1,6 +1,6 @@
 """The MANN of one_shot.py under Lightning, on one process or on several, which then share every batch.
 
-python examples/lightning_one_shot.py                          # in a clone, with PYTHONPATH=.
+python examples/lightning_one_shot.py                          # PYTHONPATH=. where mannkern is not installed
 torchrun --nproc_per_node=2 examples/lightning_one_shot.py     # the same curve
 """
 

@@ -3,7 +3,7 @@
 An episode shows 50 drawings of 5 characters and tells the label of each drawing one step late. Labels are drawn anew in
 each episode, so the network can only name a character by remembering what it was told earlier in the same episode.
 
-    python examples/one_shot.py              # 1,500 training steps; in a clone, with PYTHONPATH=.
+    python examples/one_shot.py              # 1,500 training steps; PYTHONPATH=. where mannkern is not installed
     python examples/one_shot.py --steps 100  # a short look
 
 The loss stays near ln 5 = 1.61, a guess, for two hundred steps and then falls. After some two minutes on one core, a

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import torch
 
-_BUILD = "pip install --no-build-isolation ."
+
+def build_command(package: Path) -> str:
+    """The command that builds the library for this package."""
+    # in a clone an install elsewhere would not be found, because Python looks in its current folder first
+    return f"pip install --no-build-isolation {'-e ' if (package.parent / 'setup.py').exists() else ''}."
+
+
+_BUILD = build_command(Path(__file__).parents[1])
 
 
 def _load(name: str, needs: str) -> tuple[ctypes.CDLL | None, str]:

@@ -123,7 +123,10 @@ def _loop(
     if is_dynamic(T):
         if lengths is not None or reset is not None:
             raise ValueError("lengths, reset: got a tensor in an exported program for any T, need None or a fixed T")
-        return exported_loop(step, input, cell.initial_state(B) if state is None else state)
+        if state is None or state.controller is None:  # a scan carries tensors alone, and not a GRUCell's None
+            start = start_of(cell, B, "state")
+            state = start if state is None else state._replace(controller=start.controller)
+        return exported_loop(step, input, state)
     start = None if reset is None else start_of(cell, B)
     runs = None if lengths is None else torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
     if runs is not None:  # padding may be NaN, which a gradient of zero would not stop

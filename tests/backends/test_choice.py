@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,3 +173,10 @@ def test_operations_are_the_functions() -> None:
         name for name, f in vars(functional).items() if callable(f) and "backend" in getattr(f, "__annotations__", {})
     }
     assert public == ALL_OPERATIONS
+
+
+def test_a_clone_is_told_to_install_in_its_own_folder(tmp_path: Path) -> None:
+    package = tmp_path / "mannkern"
+    assert native.build_command(package) == "pip install --no-build-isolation ."
+    (tmp_path / "setup.py").touch()
+    assert native.build_command(package) == "pip install --no-build-isolation -e ."

@@ -128,6 +128,35 @@ def test_an_exported_sequence_of_any_length_and_batch(module: Any, controller: s
 
 
 @MODULES
+@pytest.mark.parametrize("kind", [torch.nn.GRUCell, torch.nn.RNNCell])
+def test_an_exported_sequence_of_another_controller(module: Any, kind: Any) -> None:
+    """Its loop begins with zeros, not with None, which a scan cannot carry."""
+    model = module(3, 5, 8, 4, 2, controller=kind(11, 5))
+    sizes = {0: torch.export.Dim("T", min=3), 1: torch.export.Dim("B")}
+    with torch.no_grad():
+        exported = torch.export.export(model, (torch.randn(6, 4, 3),), dynamic_shapes=(sizes,)).module()
+    for T, B in ((3, 2), (9, 7)):
+        x = torch.randn(T, B, 3)
+        with torch.no_grad():
+            torch.testing.assert_close(exported(x)[0], model(x)[0])
+
+
+class Layer(torch.nn.Linear):
+    """A controller without a state."""
+
+    def forward(self, x: Tensor, state: None) -> tuple[Tensor, None]:  # type: ignore[override]
+        return super().forward(x), None
+
+
+@MODULES
+def test_an_exported_sequence_of_a_module_of_ones_own(module: Any) -> None:
+    """The controller's state at the start is not known, and the error says so."""
+    model, sizes = module(3, 5, 8, 4, 2, controller=Layer(11, 5)), {0: torch.export.Dim("T", min=3)}
+    with pytest.raises(TypeError, match="state: got a Layer as controller, whose state at the start is not known"):
+        torch.export.export(model, (torch.randn(6, 4, 3),), dynamic_shapes=(sizes,))
+
+
+@MODULES
 def test_an_exported_sequence_with_lengths_and_resets(module: Any) -> None:
     model = module(3, 5, 8, 4, 2, memory_init="learned", backend="cpp")
     T, B = torch.export.Dim("T", min=3), torch.export.Dim("B")

@@ -30,6 +30,17 @@ def test_example() -> None:
     assert torch.func.vmap(gradient, (None, 0))(add, memory).flatten().tolist() == [0.75] * 3
 
 
+@pytest.mark.parametrize("dim", [0, 1, -1])
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_vmap_of_the_mask(backend: str, dim: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is one search, where PyTorch would otherwise loop over the mapped dimension, and warn."""
+    usage = torch.rand(3, 2, 6)
+    expected = torch.stack([functional.least_used_mask(u, 2, backend=backend) for u in usage])
+    mapped = torch.func.vmap(lambda u: functional.least_used_mask(u, 2, backend=backend), dim)
+    assert torch.equal(mapped(usage.movedim(0, dim)), expected)
+    assert "batching rule" not in capfd.readouterr().err
+
+
 NTM_CASES = ("shift_sharpen", "ntm_address", "ntm_write")
 
 
