@@ -19,9 +19,9 @@ from mannkern.models.headed import HeadedCore
 class EpisodeClassifier(HeadedCore):
     """Class of each step of an episode from inputs ``[x_t, y_{t-1}]`` (Santoro et al. 2016, section 4).
 
-    core: (T, B, F) -> (T, B, D'), see :class:`mannkern.models.HeadedCore`. The paper's are ``build_core("mann", ...)``
-    with the defaults of :class:`mannkern.models.CoreSettings`, and as baselines "lstm" and "feedforward", a tanh layer
-    that sees one step alone; "ntm" has the NTM's addressing in place of LRUA's.
+    core: (T, B, F) -> (T, B, D'), see :class:`mannkern.models.HeadedCore`. The paper's is
+    ``build_core("mann", CoreSettings(F, write="key"))``, see :class:`mannkern.models.CoreSettings`. Its baselines are
+    "lstm" and "feedforward", a tanh layer that sees one step alone; "ntm" has the NTM's addressing in place of LRUA's.
     num_classes: C logits, or the entries of a label that is a string.
     mean: (F,), subtracted from the inputs of each step, or None
 

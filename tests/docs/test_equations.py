@@ -106,5 +106,5 @@ def test_every_python_block_of_the_documents_is_run_by_a_test() -> None:
         "docs/api/optim.md": 1,
         "docs/equations.md": 2,
         "docs/tutorial.md": 2,
-        "docs/your-own-task.md": 3,
+        "docs/your-own-task.md": 4,
     }

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from mannkern import MANNCell
 from mannkern.experiments import registry
 from mannkern.models import CORES
 from tests.commands.calls import run
 from tests.docs.markdown import python_blocks, text
 from tests.training.launch import launch
 
-SEQUENCES, MODEL, LOSS = python_blocks(text("docs/your-own-task.md"))
+SEQUENCES, MODEL, RULE, LOSS = python_blocks(text("docs/your-own-task.md"))
 
 
 def execute(code: str, scope: dict[str, Any]) -> None:
@@ -51,6 +52,21 @@ def test_a_model_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
         execute(MODEL.replace("--steps 20", "--steps 2 --batch-size 2 --hidden-size 8 --threads 1"), {})
     assert end.value.code == 0
     assert "GRU" in capsys.readouterr().out
+
+
+def test_a_memory_rule_of_your_own() -> None:
+    """The sequence gives what a loop over a plain cell gives, whose memory is scaled before each step."""
+    scope: dict[str, Any] = {}
+    execute(RULE.replace("torch.randn(50", "torch.randn(4"), scope)
+    plain, state = MANNCell(405, 200), None
+    plain.load_state_dict(scope["fading"].cell.state_dict())
+    x = torch.randn(4, 3, 405)
+    for step in x:
+        state = plain.initial_state(3) if state is None else state
+        output, state = plain(step, state._replace(memory=0.99 * state.memory))
+    outputs, last = scope["fading"](x)
+    torch.testing.assert_close(outputs[-1], output)
+    torch.testing.assert_close(last.memory, state.memory)
 
 
 def test_both_run_in_several_processes(tmp_path: Path) -> None:

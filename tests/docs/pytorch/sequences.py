@@ -100,7 +100,9 @@ FEATURES = (
     ),
     Feature(
         "`reset=`",
-        "Where an episode starts anew, as trajectories in reinforcement learning do. `torch.nn.LSTM` does not have it.",
+        "Where an episode starts anew, as trajectories in reinforcement learning do. `torch.nn.LSTM` does not have it. "
+        "A controller of your own is refused, because the state that it starts from is not known, except a GRUCell or "
+        "RNNCell.",
         COMPILED,
         STEPS,
         resets,

@@ -92,8 +92,9 @@ def refused(module: Any, backend: str) -> None:
 FEATURES = (
     Feature(
         "`state_dict`, `load_state_dict`",
-        "The metadata names a constant `memory_init`, and a module with another one refuses the weights. "
-        "`decay`, `least_used` and `num_least_used` are not in it: build the module with the same ones.",
+        "The metadata names a constant `memory_init`, and a module with another one refuses the weights. safetensors "
+        "and a copy of the dict lose the metadata, so that a module with another one takes them. `decay`, "
+        "`least_used` and `num_least_used` are not in it: build the module with the same ones.",
         YES,
         YES,
         constants,
@@ -112,8 +113,9 @@ FEATURES = (
     Feature("`copy.deepcopy`, `pickle`", "Of whole modules.", YES, YES, copies, SAME, SAME),
     Feature(
         "A state carried to the next call",
-        "Two segments give what one call gives. Between two steps of a cell, gradients of the parts of `state` on "
-        "`cpp` leave out what the same step makes of them: `read` of `memory`, the output of `controller` and `read`.",
+        "Two segments give what one call gives. Gradients of inputs and parameters agree on all backends; that of a "
+        "state between two steps of a cell, `torch.autograd.grad(loss, state.memory)`, does not: on `cpp` all results "
+        "of a step are outputs of one operation, so what `state.read` took from this memory does not count.",
         COMPILED,
         STEPS,
         segments,

@@ -82,13 +82,14 @@ def half_precision(module: Any, backend: str) -> None:
 
 
 def autocast(module: Any, backend: str) -> None:
-    model, x = build(module, backend, dtype=torch.float32, controller="feedforward"), torch.randn(4, 2, 3)
-    with torch.autocast("cpu", torch.bfloat16):
-        output, state = model(x)
-        output.float().square().sum().backward()
-    assert (output.dtype, state.memory.dtype) == (torch.bfloat16, torch.float32)
-    if backend == "cpp":
-        torch.testing.assert_close(output.float(), model(x)[0], rtol=0.05, atol=0.02)
+    for controller, dtype in (("feedforward", torch.bfloat16), ("lstm", torch.float32)):
+        model, x = build(module, backend, dtype=torch.float32, controller=controller), torch.randn(4, 2, 3)
+        with torch.autocast("cpu", torch.bfloat16):
+            output, state = model(x)
+            output.float().square().sum().backward()
+        assert (output.dtype, state.memory.dtype) == (dtype, torch.float32)
+        if backend == "cpp":
+            torch.testing.assert_close(output.float(), model(x)[0], rtol=0.05, atol=0.02)
 
 
 def hooks(module: Any, backend: str) -> None:
@@ -163,7 +164,8 @@ FEATURES = (
         "Forward and backward of `MANN(x)`, `NTM(x)`",
         "For an LSTM or feed-forward controller. On a GPU `auto` takes `triton` for MANN, which in float64 equals the "
         'CPU on an H200. `backend="cuda"` asks for one persistent kernel, which the emulator has run. For NTM it takes '
-        "`cuda`, with up to 1,024 slots (512 in float64), which no GPU has run yet.",
+        "`cuda`, which no GPU has run yet. Larger memories run step by step "
+        "([sizes](#sizes-of-the-compiled-loop-on-a-gpu)).",
         COMPILED,
         STEPS,
         training_step,
@@ -236,8 +238,8 @@ FEATURES = (
     ),
     Feature(
         "`torch.autocast`",
-        "The compiled loop computes in float32, and rounds the output; only a CPU with AVX512-BF16 multiplies weights "
-        "in bfloat16.",
+        "The compiled loop computes in float32; only a CPU with AVX512-BF16 multiplies weights in bfloat16. The output "
+        "has autocast's dtype, except with an LSTM controller on a CPU: there it stays float32.",
         COMPILED,
         STEPS,
         autocast,
