@@ -133,7 +133,8 @@ class MemorySequence(nn.Module, Generic[State]):
                  step; outputs behind that are 0, inputs there may be anything, and no gradient comes from them.
         reset:   (T, B), with batch_first (B, T), bool: before a step where it is True the episode starts anew from
                  ``initial_state``, as trajectories in reinforcement learning do. No gradient goes back through it,
-                 except to a learned initial memory. It does not count behind an episode's end.
+                 except to a learned initial memory. It does not count behind an episode's end. A controller of
+                 your own, other than a GRUCell or RNNCell, is refused: its state at the start is not known.
 
         Raises ValueError or TypeError for an argument that does not fit, naming it.
         """

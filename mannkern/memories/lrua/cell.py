@@ -34,7 +34,7 @@ _EPISODES: dict[str, type[FastFunction]] = {  # by the overload; "bfloat16" is "
 class MANNState(NamedTuple):
     """The state of a MANNCell between two steps.
 
-    controller:   (h, c), each (B, D), for an LSTM; () for a feed-forward controller
+    controller:   (h, c), each (B, D), for an LSTM; () for a feed-forward one; what another one returned, at first None
     memory:       (B, N, W)
     read_weights: (B, R, N)
     usage:        (B, N)

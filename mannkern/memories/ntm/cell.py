@@ -32,7 +32,7 @@ _EPISODES: dict[str, type[FastFunction]] = {  # by the overload; "bfloat16" is "
 class NTMState(NamedTuple):
     """The state of an NTMCell between two steps. H = R + num_write_heads.
 
-    controller:    (h, c), each (B, D), for an LSTM; () for a feed-forward controller
+    controller:    (h, c), each (B, D), for an LSTM; () for a feed-forward one; what another one returned, at first None
     memory:        (B, N, W)
     read_weights:  (B, R, N), of the read heads
     write_weights: (B, H - R, N), of the write heads
