@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -178,6 +179,8 @@ def gpu_reports() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):  # who reads no further, such as head, ends it, as any program; Python would object
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if sys.argv[1:] == ["--write"]:
         write()
     else:

@@ -14,8 +14,8 @@ from bench.science.plan import Planned, plan
 from bench.science.quick import compare
 from bench.science.runner import carry_out, collect, evaluate_again, is_finished
 from mannkern.benchmark.machine import ROOT
+from mannkern.commands.exit_code import exit_code
 from mannkern.commands.freed_memory import keep_freed_memory
-from mannkern.training.errors import CommandError
 
 RESULTS = ROOT / "bench" / "results" / "science"
 
@@ -85,8 +85,4 @@ def main(given: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     keep_freed_memory()
-    try:
-        code = main()
-    except CommandError as error:
-        sys.exit(f"bench.science: {error}")
-    sys.exit(code)
+    sys.exit(exit_code("bench.science", main))
