@@ -54,13 +54,13 @@ def test_a_defect_keeps_its_traceback() -> None:
     ],
 )
 def test_output_that_nobody_reads_is_no_error(command: list[str], code: int) -> None:
-    """As with ``| true``. What the command has printed waits in Python until its end, as it does for any pipe."""
+    """As with ``| head``. What the command has printed waits in Python until its end, as it does for any pipe."""
     command = [sys.executable, "-W", "ignore", *command]
     environment = {name: x for name, x in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert (process.wait(), process.stderr.read()) == (code, "")
+    read, write = os.pipe()
+    os.close(read)  # before it starts, or a short output could be written in time
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=write, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (code, "")
