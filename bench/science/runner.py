@@ -19,6 +19,7 @@ from mannkern.experiments.one_shot.config import OneShotConfig
 from mannkern.experiments.one_shot.experiment import augmented_test_sampler, test_sampler
 from mannkern.experiments.one_shot.report import other_form
 from mannkern.experiments.one_shot.scores import measure
+from mannkern.files import write_atomically
 from mannkern.models import NearestNeighbours
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, load_checkpoint
 from mannkern.training.config import RunConfig
@@ -38,7 +39,8 @@ def is_finished(file: Path) -> bool:
 def carry_out(planned: Planned, runs: Path, results: Path, data: Path, threads: int = 1) -> bool:
     """Train and evaluate what is missing of a run, and write ``results/NAME.json``. False where a signal stopped it.
 
-    The run is the folder ``runs/NAME``; data: the folder of Omniglot.
+    The run is the folder ``runs/NAME``; data: the folder of Omniglot. A result that is there, such as another machine's
+    that is not at its end, stays until the run has got as far or is finished.
     """
     file = results / f"{planned.name}.json"
     if is_finished(file):
@@ -50,22 +52,25 @@ def carry_out(planned: Planned, runs: Path, results: Path, data: Path, threads: 
     config = _open(run, planned, data, threads)
     # of the code that trains: later the files may be those of another
     commit = {"commit": _joined(file, run, surroundings()["commit"])}
-    write(file, result(planned, run, config, finished=False) | commit)  # a kill may end the run
+    _keep_commits(run, commit["commit"])
+    _write_longer(file, result(planned, run, config, finished=False) | commit)  # a kill may end the run
     outcome = registry.train(config, run)
     if outcome.signal is None:
         registry.kind_of(config.task).evaluate(run, config, planned.episodes)
-    write(file, result(planned, run, config, outcome.signal is None) | commit)
+    _write_longer(file, result(planned, run, config, outcome.signal is None) | commit)
     return outcome.signal is None
 
 
 def collect(planned: Planned, runs: Path, results: Path) -> bool:
-    """Write the result of a run that is not at its end as far as it is. False where it has not begun."""
+    """Write the result of a run that is not at its end as far as it is.
+
+    False where it has not begun, or the result that is there has more steps.
+    """
     file, run = results / f"{planned.name}.json", runs / planned.name
     if is_finished(file) or not (run / CHECKPOINT).exists():
         return is_finished(file)
-    commit = {"commit": json.loads(file.read_text())["commit"] if file.exists() else "unknown"}  # none trains now
-    write(file, result(planned, run, registry.load_config(run), finished=False) | commit)
-    return True
+    commit = {"commit": _commits(file, run)}  # none trains now
+    return _write_longer(file, result(planned, run, registry.load_config(run), finished=False) | commit)
 
 
 def evaluate_again(planned: Planned, runs: Path, results: Path, data: Path, threads: int = 1) -> bool:
@@ -107,12 +112,37 @@ def _data_of(task: str, data: Path) -> dict[str, Any]:
     return {"data": os.path.abspath(data)} if task in OMNIGLOT else {}
 
 
+def commits_file(run: Path) -> Path:
+    """The file beside the folder of a run that names the commits that trained it."""
+    return run.with_name(f"{run.name}.commits")
+
+
+def _keep_commits(run: Path, commits: str) -> None:
+    """A result may be of another run, or in another folder next time, so the commits stand beside the run too."""
+    write_atomically(commits_file(run), lambda file: file.write(commits.encode()))
+
+
+def _commits(file: Path, run: Path) -> str:
+    """The commits that trained the parts of a run until now; those of its result where none stand beside it."""
+    if commits_file(run).exists():
+        return commits_file(run).read_text()
+    return str(json.loads(file.read_text())["commit"]) if file.exists() else "unknown"
+
+
 def _joined(file: Path, run: Path, commit: str) -> str:
-    """``commit``, behind those that trained the parts of a run before, as its result names them."""
-    if not file.exists() or not (run / CHECKPOINT).exists():
+    """``commit``, behind those that trained the parts of the run before."""
+    if not (run / CHECKPOINT).exists() or not (file.exists() or commits_file(run).exists()):
         return commit
-    before = json.loads(file.read_text())["commit"].split(", then ")
+    before = _commits(file, run).split(", then ")
     return ", then ".join([*before, *([commit] if commit != before[-1] else [])])
+
+
+def _write_longer(file: Path, content: dict[str, Any]) -> bool:
+    """Write a result. False where it is not finished and the one that is there has more steps, which then stays."""
+    if not content["finished"] and file.exists() and json.loads(file.read_text())["step"] > content["step"]:
+        return False
+    write(file, content)
+    return True
 
 
 def result(planned: Planned, run: Path, config: RunConfig, finished: bool) -> dict[str, Any]:

@@ -8,6 +8,20 @@ from typing import Any
 
 from bench.science.plan import Planned
 
+SIZES: dict[str, Any] = {
+    "task": "glyphs",
+    "length": 50,
+    "hidden_size": 8,
+    "memory_slots": 6,
+    "memory_width": 4,
+    "num_reads": 2,
+    "batch_size": 2,
+    "log_every": 2,
+    "validate_every": 2,
+    "validation_episodes": 4,
+    "steps": 4,
+}
+
 
 def record(episodes: int, level: float, study: str = "table-1", row: str = "MANN", seed: int = 0) -> dict[str, Any]:
     """A finished run whose accuracy is ``level`` in the middle and at the end."""

@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from bench.science import __main__ as command
-from bench.science import quick, runner
+from bench.science import runner
 from bench.science.plan import Planned, plan
-from bench.science.records import episodes_to_pass, over_seeds, percents, read_records, scores_by_test
+from bench.science.records import episodes_to_pass, over_seeds, percents, scores_by_test
 from bench.science.runner import carry_out, collect, evaluate_again, is_finished
 from bench.science.tables import by_test
 from mannkern.commands.options import check_apply, check_used, with_recipe
 from mannkern.experiments.registry import config_classes
-from mannkern.tasks import glyphs
 from mannkern.training import loop
-from tests.bench.science.records import record, write_record
-
-SIZES: dict[str, Any] = {
-    "task": "glyphs",
-    "length": 50,
-    "hidden_size": 8,
-    "memory_slots": 6,
-    "memory_width": 4,
-    "num_reads": 2,
-    "batch_size": 2,
-    "log_every": 2,
-    "validate_every": 2,
-    "validation_episodes": 4,
-    "steps": 4,
-}
-
-
-@pytest.fixture(autouse=True)
-def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    split = glyphs.load(num_train=6, num_test=6)
-    monkeypatch.setattr(glyphs, "load", lambda: split)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+from tests.bench.science.records import SIZES, record
 
 
 def test_seeds_by_hand() -> None:
@@ -159,30 +133,39 @@ def test_every_planned_run_has_settings_that_apply() -> None:
         assert cls(**with_recipe(cls, settings)).steps == settings["steps"]
 
 
-def test_quick_runs_stand_beside_the_spread_of_ours(tmp_path: Path) -> None:
-    write_record(tmp_path / "here", episodes=100, level=0.8, study="quick")
-    for seed, level in enumerate((0.7, 0.75, 0.9)):
-        write_record(tmp_path / "ours", episodes=100, level=level, study="quick", seed=seed)
-    lines = [line.split() for line in quick.compare(tmp_path / "here", tmp_path / "ours").splitlines()]
-    assert lines[2] == ["MANN", "2nd", "instance,", "%", "80.0", "70.0", "to", "90.0"]
-    assert "not measured yet" in quick.compare(tmp_path / "here", tmp_path / "none")
+def test_a_result_stays_until_the_run_has_got_as_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine got to step 3; here the run begins anew, is stopped at step 2, and then is finished."""
+    planned, runs, results = Planned("study", "row", 0, 1, SIZES, 4), tmp_path / "runs", tmp_path / "results"
+    file, train = results / "study" / "row-0.json", runner.registry.train
+    theirs = json.dumps({"step": 3, "finished": False, "commit": "theirs", "curve": [{"step": 2}, {"step": 3}]})
+    file.parent.mkdir(parents=True)
+    file.write_text(theirs)
+
+    def stopped(config: Any, run: Path) -> loop.Outcome:
+        assert file.read_text() == theirs, "before any step"
+        return loop.Outcome(train(type(config)(**config.to_dict() | {"steps": 2}), run).step, 15)
+
+    commit = "first"
+    monkeypatch.setattr(runner, "surroundings", lambda: {"commit": commit})
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.registry, "train", stopped)
+        assert not carry_out(planned, runs, results, Path("nowhere"))
+    assert not collect(planned, runs, results)
+    assert file.read_text() == theirs, "after two steps"
+    commit = "second"
+    assert carry_out(planned, runs, results, Path("nowhere"))
+    whole = json.loads(file.read_text())
+    assert (whole["step"], whole["finished"]) == (4, True)
+    assert whole["commit"] == "first, then second", "not theirs, which trained no step of it"
 
 
-def test_the_command_carries_out_what_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    planned = [Planned("quick", "MANN", 0, 1, SIZES, 4), Planned("table-1", "MANN", 0, 1, SIZES, 4)]
-    monkeypatch.setattr(command, "plan", lambda: iter(planned))
-    monkeypatch.setattr(command, "ROOT", tmp_path)
-    monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
-    places = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), "--data", "nowhere"]
-    assert command.main([*places, "--list"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["quick/mann-0: 1 minutes", "table-1/mann-0: 1 minutes"]
-    assert command.main([*places, "--only", "table"]) == 0
-    assert list(read_records(tmp_path / "results", "table-1")) == ["MANN"]
-    assert "| MANN | 1 | 8 |" in (tmp_path / "docs" / "results.md").read_text()
-    assert command.main([*places, "--quick", "--only", "table"]) == 0
-    assert "quick/mann-0" not in capsys.readouterr().out
-    assert command.main([*places, "--quick"]) == 0
-    assert "not measured yet" in capsys.readouterr().out
-    assert not (tmp_path / "results" / "quick").exists()
+def test_a_run_names_its_commits_in_any_folder_of_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that began with its results in one folder is published into another."""
+    planned, runs = Planned("study", "row", 0, 1, SIZES, 4), tmp_path / "runs"
+    commit = "first"
+    monkeypatch.setattr(runner, "surroundings", lambda: {"commit": commit})
+    assert carry_out(planned, runs, tmp_path / "here", Path("nowhere"))
+    commit = "second"
+    assert carry_out(planned, runs, tmp_path / "committed", Path("nowhere"))
+    published = json.loads((tmp_path / "committed" / "study" / "row-0.json").read_text())
+    assert published["commit"] == "first, then second"
