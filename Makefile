@@ -18,8 +18,8 @@
 # make arm    compile the C++ library for 64-bit Arm, and verify it under emulation; needs QEMU and a compiler for Arm
 # make bench  run all benchmarks on the CPU, 22 minutes of an idle machine; write bench/results, the tables and the picture
 # make docs   build the documentation site into build/site; any warning and any broken link is an error
-# make reproduce  train and measure everything in docs/results.md, days of one thread, resumable; QUICK=1 takes ten
-#             minutes; DATA=<folder of Omniglot>
+# make reproduce  train and measure everything in docs/results.md anew, days of one thread, resumable; the results and
+#             a page of them are in runs/science/results; QUICK=1 takes ten minutes; DATA=<folder of Omniglot>
 # make wheel  the source archive and a wheel, in dist/
 # make release-check  install the wheel in fresh environments of every Python here, with PyTorch 2.10, TORCH's and the
 #             newest, and run `verify` there; TORCH_INDEX=<package index with CPU builds>, ANY_BUILD=1 takes CUDA builds

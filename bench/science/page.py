@@ -28,7 +28,10 @@ commit that trained it, and some early files name commits that were lost.
 
     make reproduce DATA=FOLDER            # the whole plan, days of one thread; Ctrl-C stops, the same command continues
     make reproduce DATA=FOLDER QUICK=1    # short runs in ten minutes, beside the spread that ours had over seeds
-    python -m bench.science --list        # the plan, with the minutes of each run
+    python -m bench.science --list        # the plan, with the minutes of each run that you have not done
+
+`make reproduce` trains all of it anew. It writes the results of your runs, and such a page of them, into
+`runs/science/results`.
 
 Accuracy is in %, on episodes of characters that were never seen in training. Sampling is without replacement: an
 episode shows no drawing of a class twice, and its classes differ. Figures in italics are those of papers and of other
@@ -58,6 +61,11 @@ alphabets" has Omniglot's own split: 20 alphabets are unseen, and 964 characters
 ± is half a 95% interval over seeds (Student's t), on the same test episodes. A figure of one seed has one over
 episodes, which is in its file: mostly under 1 for a line of 2,000 episodes, up to 2 where few have a tenth drawing.
 """
+PUBLISHED = "`bench/results/science/*/*.json`"
+OWN = """The tables and pictures are of your runs. The sentences were written about those of the repository, which are
+in `docs/results.md`.
+
+"""
 NOTE = [
     "",
     "Augmented: unseen classes are turned by quarters, and their drawings turned and shifted, at 20 x 20 pixels. Both",
@@ -70,10 +78,13 @@ NOTE = [
 ]
 
 
-def write_page(results: Path, page: Path) -> None:
-    """Write the page, and its pictures into the folder of its name."""
+def write_page(results: Path, page: Path, published: bool = True) -> None:
+    """Write the page, and its pictures into the folder of its name.
+
+    published: whether the results are those of the repository, which the sentences of the page are about
+    """
     pictures = page.with_suffix("")
-    parts = [HEAD]
+    parts = [HEAD if published else own_head(results)]
     table_1 = _in_order(read_records(results, "table-1"), "table-1")
     if table_1:
         parts.append(_table_1(table_1))
@@ -101,6 +112,12 @@ def write_page(results: Path, page: Path) -> None:
             parts += [text + "\n" + _short(rows), page_models.by_size(rows)]
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n".join(part for part in parts if part))
+
+
+def own_head(results: Path) -> str:
+    """The head of a page that is made from other results than the repository's."""
+    title, text = HEAD.split("\n\n", 1)
+    return f"{title}\n\n{OWN}{text.replace(PUBLISHED, f'`{results}/*/*.json`')}"
 
 
 ONE_SHOT = {"table-1", "efficiency", "factors", "factors-full", "start", "search", "quick"}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from itertools import count
 from pathlib import Path
 
 from bench.science.records import Record, finished, read_records
+from bench.science.runner import commits_file
+from mannkern.benchmark.machine import surroundings
 from mannkern.training.tables import side_by_side
 
 
@@ -18,14 +22,30 @@ def figures(record: Record) -> dict[str, float]:
 
 
 def compare(here: Path, ours: Path) -> str:
-    """A table of the runs under ``here``: each figure, and the least and the largest of the seeds under ``ours``."""
+    """A table of the finished runs under ``here``: each figure, beside the least and the largest of ``ours``."""
     columns: list[list[str]] = [["run"], ["figure"], ["here"], ["ours, over seeds"]]
     expected = read_records(ours, "quick")
     for row, records in read_records(here, "quick").items():
         spread = [figures(record) for record in finished(expected.get(row, []))]
-        for name, value in figures(records[0]).items():
+        done = finished(records)
+        for name, value in figures(done[0]).items() if done else ():
             seeds = [seed[name] for seed in spread]
             ours_text = f"{min(seeds):.1f} to {max(seeds):.1f}" if seeds else "not measured yet"
             for column, cell in zip(columns, (row, name, f"{value:.1f}", ours_text), strict=True):
                 column.append(cell)
     return "\n".join(side_by_side(columns))
+
+
+def is_of_another_commit(file: Path) -> bool:
+    """Whether ``file`` is the result of other code than this. False where no git says which commit this is."""
+    commit = surroundings()["commit"]
+    return commit != "unknown" and file.exists() and bool(json.loads(file.read_text())["commit"] != commit)
+
+
+def set_aside(file: Path, run: Path) -> None:
+    """Give a result and the folder of its run names that end in a number, so that the run begins anew."""
+    paths = (commits_file(run), run, file)  # the result last: after a kill it says that the rest has to be done
+    number = next(n for n in count(1) if not any(path.with_name(f"{path.name}.{n}").exists() for path in paths))
+    for path in paths:
+        if path.exists():
+            path.rename(path.with_name(f"{path.name}.{number}"))
