@@ -6,7 +6,8 @@ Without torch at build time the build stops, because what it would install is sl
 all the same, which runs on the reference. When compiling fails, the package installs as pure Python too, and says so;
 MANNKERN_FORCE_BUILD=1 turns that into an error. MANNKERN_WERROR=1 makes warnings errors, MANNKERN_SANITIZE names the
 sanitizers to build for, such as "address,undefined" (make sanitize). TORCH_CUDA_ARCH_LIST, such as "9.0 10.0+PTX",
-chooses the GPUs. MAX_JOBS is the number of sources compiled at a time, as for PyTorch's extensions.
+chooses the GPUs; those older than 8.0 are left out. MAX_JOBS is the number of sources compiled at a time, as for
+PyTorch's extensions.
 """
 
 import os
@@ -31,6 +32,8 @@ SOURCES = sorted(map(str, [*Path("csrc/cpu").glob("*.cpp"), *Path("csrc/cpu/kern
 CUDA_SOURCES = sorted(map(str, Path("csrc/cuda").glob("*.cu")))
 # A100, H100, B200, RTX 50; the driver compiles PTX of 10.0 for GPUs 11, and the last one's for later GPUs
 GPUS = ("8.0", "9.0", "10.0+PTX", "12.0+PTX")
+# the names that PyTorch's own builds take
+NAMED_GPUS = {"Turing": ("7.5+PTX",), "Ampere": ("8.0", "8.6+PTX"), "Ada": ("8.9+PTX",), "Hopper": ("9.0+PTX",)}
 # GCC and Clang have the vector types of the kernels; cl, Microsoft's compiler, has not, so Windows needs clang-cl
 WINDOWS = os.name == "nt"
 # what native.py calls, named on Windows alone
@@ -56,8 +59,18 @@ def nvcc_flags(nvcc: str, include_paths: list[str]) -> list[str]:
 
 
 def gpu_flags(nvcc: str) -> list[str]:
-    gpus = re.split(r"[ ;]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip())
-    if gpus == [""]:
+    asked = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
+    gpus = [number for gpu in re.split(r"[ ;,]+", asked) if gpu for number in NAMED_GPUS.get(gpu, (gpu,))]
+    for gpu in gpus:
+        if not re.fullmatch(r"\d+\.\d[af]?(\+PTX)?", gpu):
+            raise ValueError(f"TORCH_CUDA_ARCH_LIST: got {gpu!r}, need numbers such as 9.0, or {', '.join(NAMED_GPUS)}")
+    old = [gpu for gpu in gpus if int(gpu.split(".")[0]) < 8]
+    if old:
+        say("the kernels need 8.0 or later", f"CUDA library for GPUs {', '.join(old)}")
+        gpus = [gpu for gpu in gpus if gpu not in old]
+        if not gpus:
+            raise ValueError(f"TORCH_CUDA_ARCH_LIST: got {asked!r}, need a GPU of 8.0 or later")
+    if not gpus:
         known = subprocess.run([nvcc, "--list-gpu-code"], check=True, capture_output=True, text=True).stdout.split()
         gpus = [gpu for gpu in GPUS if f"sm_{gpu.removesuffix('+PTX').replace('.', '')}" in known]
         gpus[-1] = gpus[-1].removesuffix("+PTX") + "+PTX"
@@ -135,13 +148,20 @@ def cuda_extension(cuda: str, torch_lib: str, include_paths: list[str]) -> list[
         version = f"CUDA {match[1]}" if match else "another version"
         say(f"{nvcc} belongs to {version}, PyTorch to CUDA {cuda}; set CUDA_HOME", "CUDA library")
         return []
+    try:
+        gpus = gpu_flags(nvcc)
+    except ValueError as error:
+        if FORCED:
+            raise
+        say(str(error), "CUDA library")
+        return []
     return [
         Extension(
             "mannkern._CUDA",
             CUDA_SOURCES,
             depends=[str(p) for p in Path("csrc").rglob("*.h")],
             extra_compile_args=nvcc_flags(nvcc, include_paths)
-            + gpu_flags(nvcc)
+            + gpus
             + (["-Werror=all-warnings"] if WERROR else [])
             + ["-shared", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xlinker=--exclude-libs,ALL", "--threads=0"]
             + [f"-L{torch_lib}", "-ltorch_cuda", "-ltorch_cpu", "-lc10"],

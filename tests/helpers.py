@@ -187,4 +187,5 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] = (
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-    monkeypatch.setattr(cuda, "_capabilities", {})
+    monkeypatch.setattr(native, "has_cuda_kernels", lambda index: True)
+    monkeypatch.setattr(cuda, "_reasons", {})

@@ -9,6 +9,18 @@
 
 namespace mannkern {
 
+// The attributes of a kernel on a device. False where the library has no code for it, neither machine code nor PTX.
+template <class Kernel>
+bool find_kernel(int device, Kernel* kernel, cudaFuncAttributes& attributes) {
+  int before = 0;
+  cudaGetDevice(&before);
+  cudaSetDevice(device);
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  cudaSetDevice(before);
+  if (error != cudaSuccess) cudaGetLastError();  // the next call would report it as its own
+  return error == cudaSuccess;
+}
+
 // The Gpu of launch.h and persistent_launch.h: it queues kernels on the current stream of a device. When it is
 // destroyed, its workspaces go back to the allocator, which gives them only to later work of the same stream.
 class Gpu {

@@ -151,14 +151,8 @@ namespace {
 
 // Whether the library's kernels for a device have a body: PTX of an older GPU, compiled anew for this one, has none.
 bool has_persistent_kernels(int device) {
-  int before = 0;
-  cudaGetDevice(&before);
-  cudaSetDevice(device);
   cudaFuncAttributes kernel = {};
-  const cudaError_t error = cudaFuncGetAttributes(&kernel, mann_persistent_kernel);
-  cudaSetDevice(before);
-  if (error != cudaSuccess) cudaGetLastError();  // the next call would report it as its own
-  return error == cudaSuccess && kernel.ptxVersion >= 90;
+  return find_kernel(device, mann_persistent_kernel, kernel) && kernel.ptxVersion >= 90;
 }
 
 }  // namespace

@@ -32,3 +32,9 @@ struct Cuda {
 }  // namespace mannkern
 
 STABLE_TORCH_LIBRARY_IMPL(mannkern, CUDA, m) { mannkern::NTMOperations<mannkern::Cuda>::add_to(m); }
+
+// Whether the library has kernels for a device, whose GPU may be another than those that it was compiled for.
+extern "C" __attribute__((visibility("default"))) int mannkern_has_kernels(int device) {
+  cudaFuncAttributes kernel = {};
+  return mannkern::find_kernel(device, mannkern::write_kernel<float>, kernel);
+}

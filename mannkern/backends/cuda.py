@@ -17,7 +17,7 @@ _MOST_EPISODE_SLOTS = 1024  # of an NTM's episode as one operation, in float32
 _MOST_NUMBERS = 10_240  # of an episode's memory in shared memory, beside its gradient
 
 
-_capabilities: dict[int, tuple[int, int]] = {}  # of the GPUs that were asked, by their index
+_reasons: dict[int, str] = {}  # of the GPUs that were asked, by their index; "" of one that can
 
 
 def _why_not(device: torch.device, sizes: Sizes) -> str:
@@ -33,12 +33,19 @@ def _why_not_gpu(index: int | None) -> str:
     if not torch.cuda.is_available():  # of fake tensors, on a machine without a GPU
         return ""
     index = torch.cuda.current_device() if index is None else index
-    if index not in _capabilities:
-        _capabilities[index] = torch.cuda.get_device_capability(index)
-    (major, minor), least = _capabilities[index], ".".join(map(str, _LEAST))
-    if (major, minor) >= _LEAST:
-        return ""
-    return f"the CUDA kernels take GPUs of compute capability {least} and above, not {major}.{minor}"
+    if index not in _reasons:
+        _reasons[index] = _ask_gpu(index)
+    return _reasons[index]
+
+
+def _ask_gpu(index: int) -> str:
+    capability = torch.cuda.get_device_capability(index)
+    number, least = (".".join(map(str, pair)) for pair in (capability, _LEAST))
+    if capability < _LEAST:
+        return f"the CUDA kernels take GPUs of compute capability {least} and above, not {number}"
+    if not native.has_cuda_kernels(index):
+        return f"the CUDA library has no code for GPUs {number}; TORCH_CUDA_ARCH_LIST={number} builds it for them"
+    return ""
 
 
 def _why_not_persistent(index: int | None, sizes: Sizes) -> str:

@@ -64,6 +64,12 @@ def block(dtype: torch.dtype) -> int:
     return 0 if _handle is None else 2 * int(_handle.mannkern_vector_bytes()) // dtype.itemsize
 
 
+def has_cuda_kernels(device_index: int) -> bool:
+    """Whether the CUDA library was compiled for this GPU, or has PTX that the driver compiles for it."""
+    assert _cuda is not None  # the caller has checked cuda_reason
+    return bool(_cuda.mannkern_has_kernels(device_index))
+
+
 def persistent_why_not(device_index: int, D: int, N: int, W: int, R: int) -> str:
     """Why a GPU cannot run a MANN's episode of these sizes as one kernel; "" where it can."""
     assert _cuda is not None  # the caller has checked cuda_reason

@@ -81,14 +81,18 @@ def replay(operation: Operation, tensors: tuple[Tensor | None, ...], options: tu
         key = _key(operation, tensors, options, device)
         with _lock:
             known, graph = key in _graphs, _graphs.pop(key, None)
-            if known and graph is None:
-                graph = _capture(operation, tensors, options)
-            _graphs[key] = graph
-            while len(_graphs) > CAPACITY:
-                _forget_oldest()
-            if graph is not None and not isinstance(graph, str):
-                return graph(tensors)
-        return operation(*tensors, *options)[0]
+            if known:
+                graph = _capture(operation, tensors, options) if graph is None else graph
+                _graphs[key] = graph
+                if not isinstance(graph, str):
+                    return graph(tensors)
+        results = operation(*tensors, *options)[0]
+        if not known:  # only now: a call that failed has not warmed up
+            with _lock:
+                _graphs.setdefault(key, None)
+                while len(_graphs) > CAPACITY:
+                    _forget_oldest()
+        return results
 
 
 def _capture(operation: Operation, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Graph | str:
@@ -101,10 +105,15 @@ def _capture(operation: Operation, tensors: tuple[Tensor | None, ...], options: 
     except RuntimeError as error:  # or that of ending the capture, which the lack of memory has made invalid
         if not isinstance(error, torch.OutOfMemoryError) and not isinstance(error.__context__, torch.OutOfMemoryError):
             raise
+    clear()
+    return NEVER
+
+
+def clear() -> None:
+    """Forget all graphs and give their memory back to the GPU; the next calls run as first calls do."""
     while _graphs:
         _forget_oldest()
     torch.cuda.empty_cache()
-    return NEVER
 
 
 def _forget_oldest() -> None:

@@ -82,12 +82,24 @@ def load_strength(p_strength, h, ACC: tl.constexpr):
 
 
 @triton.jit
+def cosines(X, unit, inverse, key_norm, W: tl.constexpr, ACC: tl.constexpr):
+    """cos(k, X(i)), from k / norm(k) and 1 / norm of each X(i). Where W = 1 it is a sign: slots with one sign tie."""
+    cos = dot(X, unit, ACC) * inverse
+    if W == 1:
+        sign = tl.where(cos > 0, 1.0, tl.where(cos < 0, -1.0, cos))
+        sign = tl.where(inverse * eps(ACC) < 1, sign, cos)
+        cos = tl.where(key_norm > eps(ACC), sign, cos)
+    return cos
+
+
+@triton.jit
 def logits(
     X, inverse, p_key, p_strength, h, m_n, W: tl.constexpr, W0: tl.constexpr, W1: tl.constexpr, ACC: tl.constexpr
 ):
     """The logits b cos(k, X(i)) of head h, -inf at slots that do not exist. ``inverse`` is 1 / norm of each X(i)."""
     k = load_row(p_key + h * W, W, W0, W1, ACC)
-    cos = dot(X, scale_row(k, 1 / norm(k, ACC)), ACC) * inverse
+    key_norm = norm(k, ACC)
+    cos = cosines(X, scale_row(k, 1 / key_norm), inverse, key_norm, W, ACC)
     return tl.where(m_n, load_strength(p_strength, h, ACC) * cos, float("-inf"))
 
 
@@ -151,7 +163,7 @@ def read_backward(
         k = load_row(p_key + h * W, W, W0, W1, ACC)
         key_norm = norm(k, ACC)
         unit = scale_row(k, 1 / key_norm)
-        cos = dot(X, unit, ACC) * inverse
+        cos = cosines(X, unit, inverse, key_norm, W, ACC)
         grad = read_weights_gradient(X, h, i_n, m_n, grad_usage, p_grad_read, p_grad_weights, N, W, W0, W1, ACC)
         w_r = load_slots(p_weights + h * N, i_n, m_n, ACC)
         if p_grad_read is not None:

@@ -172,6 +172,18 @@ def test_a_gpu_that_the_kernels_were_not_compiled_for(monkeypatch: pytest.Monkey
     assert compiled(torch.zeros(1)).item() == len("cuda")
 
 
+def test_a_gpu_that_this_build_has_no_code_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as an A100 with a library for 9.0 alone: a launch would fail, so ``auto`` falls back."""
+    pretend_gpu(monkeypatch, (8, 0))
+    gpu, asked = torch.device("cuda"), []
+    monkeypatch.setattr(native, "has_cuda_kernels", lambda index: bool(asked.append(index)))
+    reason = "the CUDA library has no code for GPUs 8.0; TORCH_CUDA_ARCH_LIST=8.0 builds it for them"
+    assert choose("lrua", None, gpu, 128, 40, 4, "lrua_step").name == "triton"
+    with pytest.warns(UserWarning, match=f"on the reference on 'cuda': {reason}"):
+        assert name_of("ntm", None, gpu) == "reference"
+    assert asked == [0]  # each GPU once
+
+
 def test_the_gpu_of_the_tensors_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside an older GPU, and where the current device is another."""
     pretend_gpu(monkeypatch)

@@ -65,6 +65,26 @@ def test_example(source: Path) -> None:
     assert gpus == ["compute_86,code=sm_86", "compute_90,code=sm_90", "compute_90,code=compute_90"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("7.5 8.0 8.6 9.0 10.0 12.0+PTX", ["sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]),  # containers
+        ("Ampere;9.0a", ["sm_80", "sm_86", "compute_86", "sm_90a"]),
+    ],
+)
+def test_gpus_that_are_too_old_are_left_out_and_names_are_known(source: Path, asked: str, expected: list[str]) -> None:
+    said = build_with_nvcc(source, TORCH_CUDA_ARCH_LIST=asked)
+    assert [word.split(",code=")[1] for word in said.split() if word.startswith("-gencode")] == expected
+    assert ("no CUDA library for GPUs 7.5: the kernels need 8.0 or later" in said) == ("7.5" in asked)
+
+
+@pytest.mark.parametrize(("asked", "need"), [("7.5", "a GPU of 8.0 or later"), ("Kepler", "numbers such as 9.0, or")])
+def test_a_list_without_a_gpu_builds_no_cuda_library(source: Path, asked: str, need: str) -> None:
+    said = build_with_nvcc(source, TORCH_CUDA_ARCH_LIST=asked)
+    assert f"no CUDA library: TORCH_CUDA_ARCH_LIST: got '{asked}', need {need}" in said
+    assert "-gencode" not in said
+
+
 def test_failed_compile_leaves_a_pure_python_package_and_says_so(source: Path) -> None:
     done = build(source, CC="false", CXX="false")
     assert done.returncode == 0

@@ -97,6 +97,34 @@ def test_example(device: Device) -> None:
     assert [float(x[0]) for x in results] == [2, 4, 6]  # no call has overwritten the results of another
 
 
+def test_a_first_call_that_fails_has_not_warmed_up(device: Device) -> None:
+    """A capture would come upon kernels that were never compiled."""
+
+    def fails(*_: Any) -> Any:
+        if not calls:
+            calls.append(None)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return double(*_)
+
+    calls: list[None] = []
+    with pytest.raises(torch.OutOfMemoryError):
+        graph.replay(fails, (tensor(1), None), (2.0,))
+    graph.replay(fails, (tensor(1), None), (2.0,))
+    assert device.log == []
+    graph.replay(fails, (tensor(1), None), (2.0,))
+    assert device.log[0] == "capture"
+
+
+def test_graphs_are_forgotten_when_the_user_wants_their_memory(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: device.log.append("empty"))
+    for _ in range(2):
+        graph.replay(double, (tensor(1), None), (2.0,))
+    graph.clear()
+    assert device.log[-2:] == ["synchronize", "empty"]
+    assert not graph._graphs
+    assert graph.replay(double, (tensor(3), None), (2.0,))[0].item() == 6
+
+
 def test_on_the_cpu_there_is_no_graph(device: Device) -> None:
     for _ in range(3):
         assert graph.replay(double, (torch.ones(1), None), (2.0,))[0].item() == 2

@@ -202,3 +202,25 @@ def test_too_many_episodes_for_a_grid_or_for_offsets(dtype: torch.dtype, D: int,
     assert most == sizes(most).B
     with pytest.raises(ValueError, match=f"^input: got {most + 1:,} episodes, need at most {most:,} in a call"):
         sizes(most + 1)
+
+
+def test_too_many_weights_for_offsets() -> None:
+    """4 x 23,200 gates of 23,360 numbers, h and the reads, are more than 2^31 weights: 32 bits do not reach all."""
+    D, columns = 23_200, 23_360
+    weights = torch.empty(12, D, device="meta"), torch.empty(4 * D, columns, device="meta")
+    memory = torch.empty(1, 128, 40, device="meta")
+    with pytest.raises(
+        ValueError, match=r"^hidden_size: got 23,200, a matrix of 2,167,808,000 weights, need fewer than"
+    ):
+        plan.sizes(1, *weights, torch.empty(1, D, device="meta"), memory, columns)
+    assert plan.sizes(1, weights[0][:, :8], torch.empty(32, 168, device="meta"), None, memory, 168).D == 8
+
+
+def test_kernels_start_early_only_where_a_gpu_has_shown_that_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda", 0)
+    for capability in ((8, 0), (9, 0), (10, 0), (12, 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, it=capability: it)
+        assert not plan.starts_early(gpu)
+    monkeypatch.setattr(plan, "EARLY_GPUS", frozenset({(12, 0)}))
+    assert plan.starts_early(gpu)
+    assert not plan.starts_early(torch.device("cpu"))

@@ -78,3 +78,21 @@ def test_permuting_slots_across_tiles() -> None:
     for name in ("read", "read_weights", "usage"):
         x = expected[name] if name == "read" else expected[name][..., order]
         torch.testing.assert_close(got[name], x, rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("N", [16, 700], ids=["a program", "tiles"])
+def test_slots_of_one_column_that_have_one_sign_tie(dtype: torch.dtype, N: int) -> None:
+    """Their cosines are 1 and -1, so that rounding chooses no slot of equal ones, whatever the strength."""
+    torch.manual_seed(0)
+    memory, key = torch.randn(2, N, 1, dtype=dtype), torch.randn(2, 3, 1, dtype=dtype)
+    memory[0, :3, 0] = torch.tensor([0.0, -0.0, 1e-9])  # no sign: their norm is below eps
+    for strength in (1.0, 50.0, 1e8):
+        strengths = torch.full((2, 3), strength, dtype=dtype)
+        got, expected = (
+            functional.cosine_read(memory, key, strengths, backend=backend)[1] for backend in ("triton", "reference")
+        )
+        for b in range(2):
+            for sign in (1, -1):
+                assert all(len(w.unique()) == 1 for w in got[b][:, memory[b, :, 0] * sign > 1e-6])
+        torch.testing.assert_close(got, expected, rtol=1e-6 if dtype == torch.float32 else 1e-14, atol=0)

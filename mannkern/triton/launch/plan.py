@@ -11,6 +11,9 @@ from mannkern.triton.launch.common import Maybe, memory_constants, num_ranked_sl
 from mannkern.triton.tiling import SCAN_ELEMENTS_PER_THREAD, memory_blocks, product_blocks
 
 MOST_BLOCKS = 65_535  # of episodes, in the second dimension of a grid
+# Compute capabilities, from (9, 0) on, of GPUs on which early starts were right and saved time; none has run them yet.
+# Loads before the wait are of what earlier kernels wrote, and PTX does not say that the wait is not needed to see it.
+EARLY_GPUS: frozenset[tuple[int, int]] = frozenset()
 PRECISION = "ieee"  # of float32 products; "tf32x3" takes tensor cores, three passes a product
 
 
@@ -46,6 +49,9 @@ def sizes(T: int, interface_weight: Tensor, recurrent_weight: Tensor, cell: Mayb
     most = min(of_grid, (2**31 - 1) // max(G, O, I))  # the kernels' offsets within a step have 32 bits
     if most < B:
         raise ValueError(f"input: got {B:,} episodes, need at most {most:,} in a call of the kernels of an episode")
+    weights = max(G * O, I * D)  # theirs within a matrix have 32 bits too
+    if weights >= 2**31:
+        raise ValueError(f"hidden_size: got {D:,}, a matrix of {weights:,} weights, need fewer than 2^31 in one")
     return Sizes(T, B, D, O, I, G, N, W, (O - D) // W, cell is not None)
 
 
@@ -70,8 +76,9 @@ def product(columns: int, K: int, memory: Tensor) -> Product:
 
 
 def starts_early(device: torch.device) -> bool:
-    """Whether a kernel may begin before the one before it ends: on NVIDIA's GPUs from sm_90 on."""
-    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
+    """Whether a kernel may begin before the one before it ends."""
+    on_nvidia = device.type == "cuda" and torch.version.hip is None
+    return on_nvidia and torch.cuda.get_device_capability(device) in EARLY_GPUS
 
 
 def step_constants(memory: Tensor, s: Sizes, num_least_used: int, per_head: bool) -> dict[str, Any]:
