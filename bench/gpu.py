@@ -7,6 +7,7 @@ them, alone on the GPU.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 STAGES = ("build", "checks", "verify", "bench", "sanitizer")
+CONTESTS = ("mann", "step", "scan", "copy", "ntm", "large")  # gpu_contests has them, but needs the compiled library
 
 
 def build() -> tuple[bool, str]:
@@ -43,10 +45,15 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8, help="time after which nothing new begins")
     parser.add_argument("--check-minutes", type=float, default=4, help="of which the checks may take so many")
     parser.add_argument("--only", nargs="+", default=STAGES, choices=STAGES, help="stages")
-    parser.add_argument("--contests", nargs="+", help="benchmarks: mann, step, scan, copy, ntm, large (default: all)")
+    parser.add_argument("--contests", nargs="+", default=CONTESTS, choices=CONTESTS, help="benchmarks (default: all)")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--tiny", action="store_true", help="a rehearsal with small sizes, which also runs on a CPU")
-    return parser.parse_args(given)
+    options = parser.parse_args(given)
+    if options.repeats < 1:
+        parser.error(f"--repeats: got {options.repeats}, need at least 1")
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out: got {options.out}, need a folder")
+    return options
 
 
 def main() -> int:
@@ -57,36 +64,48 @@ def main() -> int:
     begin = time.monotonic()
     built, message = build() if "build" in options.only else (True, "not asked for")
     print(f"compiled libraries: {message}", flush=True)
-    from bench import gpu_contests, gpu_jobs  # they import mannkern, which loads what was just built
+    from bench import gpu_contests, gpu_jobs, gpu_results  # they import mannkern, which loads what was just built
     from mannkern.benchmark import harness, machine
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    name = torch.cuda.get_device_name().lower().replace(" ", "-") if device == "cuda" else "rehearsal"
+    name = "rehearsal" if options.tiny else torch.cuda.get_device_name().lower().replace(" ", "-")
     file = options.out / f"{name}.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
     content: dict[str, Any] = {"benchmark": "gpu", **machine.surroundings(), "gpu": name, "triton": _triton_version()}
-    content |= {"build": message, "lstm_takes_tf32": torch.backends.cudnn.allow_tf32}
-    names = [c for c in gpu_contests.contests() if c in (options.contests or gpu_contests.contests())]
+    content |= {"build": message} if "build" in options.only else {}
+    names = [name for name in CONTESTS if name in options.contests]
     jobs = gpu_jobs.jobs(device, options.only, names, options.tiny)
-    found = gpu_jobs.run(jobs, begin + 60 * options.check_minutes)
-    content |= gpu_jobs.summary(found)
-    machine.write(file, content)  # after every stage, since the next may take too long
+    ran = {f"{stage} {name}" for stage, name, *_ in jobs}
+
+    def save() -> dict[str, Any]:
+        """Write what is there so far, since the next stage may take too long. Returns what is in the file now."""
+        both = gpu_results.merged(before, content, ran)
+        both["failed"] = ([] if built else ["build"]) + gpu_jobs.failures(both)
+        machine.write(file, both)
+        return both
+
+    content |= gpu_jobs.summary(gpu_jobs.run(jobs, begin + 60 * options.check_minutes))
+    unfit = content.pop("unfit")
+    save()
     for what in gpu_jobs.failures(content):  # the next stage may not come to its end
         print(f"FAILED so far: {what}", flush=True)
     if "bench" in options.only:
         report = harness.Report("gpu", options.repeats, device, begin + 60 * options.minutes)
-        content |= {"copy_bandwidth": report.copy_rate, "rows": report.rows, "not_timed": report.not_timed}
-        report.not_timed += content.pop("unfit")
-        good = {name: content["may_be_timed"].get(name) or ["none"] for name in names}
-        gpu_contests.run(report, lambda: machine.write(file, content), good, options.tiny)
+        content |= {"copy_bandwidth": report.copy_rate, "lstm_takes_tf32": torch.backends.cudnn.allow_tf32}
+        content |= {"rows": report.rows, "not_timed": report.not_timed}
+        report.not_timed += unfit
+        good = {name: content["may_be_timed"].get(name, []) for name in names}
+        gpu_contests.run(report, save, good, options.tiny)
     has_time = time.monotonic() < begin + 60 * options.minutes
     if not has_time:
         print("no time is left for instruction counts and the sanitizer", flush=True)
-    if "bench" in options.only and device == "cuda" and has_time:
+    counted = {"step", "scan"} <= {*names}  # the contests whose times stand beside the counts
+    if "bench" in options.only and counted and device == "cuda" and has_time:
         content |= counts(report.copy_rate, report.rows)
     if "sanitizer" in options.only and device == "cuda" and has_time:  # last, because it takes longest
         content["checks"] |= gpu_jobs.sanitizer()
     failed = ([] if built else ["build"]) + gpu_jobs.failures(content)
-    machine.write(file, content | {"failed": failed})
+    save()
     print(f"written: {file}\n" + "\n".join(f"FAILED: {what}" for what in failed))
     return int(bool(failed))
 

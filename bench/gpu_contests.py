@@ -11,7 +11,6 @@ from functools import partial
 from typing import NamedTuple
 
 from mannkern.benchmark import contestants, harness, workloads
-from mannkern.benchmark.contestants import Contestant
 from mannkern.benchmark.problems import Problem
 
 CHECKED = 64  # episodes of a step whose results are compared before anything is timed
@@ -103,11 +102,17 @@ def compile_ahead(name: str, title: str, B: int, device: str) -> None:
 
 
 def run(
-    report: harness.Report, save: Callable[[], None], good: Mapping[str, list[str]], tiny: bool = False
+    report: harness.Report, save: Callable[[], object], good: Mapping[str, list[str]], tiny: bool = False
 ) -> None:  # fmt: skip
-    """Time the contestants called ``good`` of each contest; ``save`` is called after each batch size."""
-    for name, contest in contests(tiny).items():
-        entrants: list[Contestant] = contestants.of(contest.workload, report.device, good.get(name, ["none"]))
+    """Time the contests that ``good`` names, each between the contestants that it lists; none where the list is empty.
+
+    ``save`` is called after each batch size.
+    """
+    every = contests(tiny)
+    for name, right in good.items():
+        if not right:
+            continue
+        contest, entrants = every[name], contestants.of(every[name].workload, report.device, right)
         for B in contest.batches:
             for title, make in contest.problems.items():
                 report.begin({"what": title, "B": B})

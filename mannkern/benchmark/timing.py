@@ -31,7 +31,7 @@ def interleave(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
             for _ in range(count):
                 run()
             times[name].append((time.perf_counter() - begin) / count)
-        order.append(order.pop(0))  # so that no run always follows the same one
+        order = order[1:] + order[:1]  # so that no run always follows the same one
     return times
 
 
