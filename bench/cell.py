@@ -21,7 +21,7 @@ WORKLOADS = {"MANNCell": workloads.mann_cell, "NTMCell": workloads.ntm_cell}
 
 def main() -> None:
     options = parse(__doc__, batch=[1, 16], repeats=9)
-    report = harness.Report("cell", options.repeats)
+    report = harness.Report("cell", options.repeats, file=options.json)
     for (name, workload), B, threads in itertools.product(WORKLOADS.items(), options.batch_size, options.threads):
         for gradient in (False, True):
             report.begin({"cell": name, "gradient": gradient, "B": B, "threads": threads})
@@ -29,7 +29,7 @@ def main() -> None:
             first_steps = workload(min(B, workloads.CHECKED_BATCH), workloads.CHECKED_STEPS, gradient=gradient)
             good = report.check(first_steps, contestants.of(problem.workload))
             report.time(problem, good, bases=["cpp", "lstm"])
-    report.end(options.json)
+    report.end()
 
 
 if __name__ == "__main__":

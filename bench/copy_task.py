@@ -20,12 +20,12 @@ from mannkern.benchmark import contestants, harness, workloads
 
 def main() -> None:
     options = parse(__doc__, batch=[16, 64, 256], repeats=9)
-    report = harness.Report("copy", options.repeats)
+    report = harness.Report("copy", options.repeats, file=options.json)
     for B, threads in itertools.product(options.batch_size, options.threads):
         report.begin({"B": B, "threads": threads})
         step = workloads.copy_task(B)
         report.time(step, report.check(step, contestants.of("copy")), bases=["cpp", "lstm"])
-    report.end(options.json)
+    report.end()
 
 
 if __name__ == "__main__":

@@ -52,12 +52,12 @@ def against_sizes(report: harness.Report, B: int) -> None:
 def main() -> None:
     options = parse(__doc__, batch=[16], repeats=5)
     keep_freed_memory()
-    report = harness.Report("curves", options.repeats)
+    report = harness.Report("curves", options.repeats, file=options.json)
     for B in options.batch_size:
         report.begin({"B": B, "threads": 1})
         against_steps(report, B)
         against_sizes(report, B)
-    report.end(options.json)
+    report.end()
 
 
 if __name__ == "__main__":

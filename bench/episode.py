@@ -35,13 +35,13 @@ def check_first_steps(
 
 def main() -> None:
     options = parse(__doc__, batch=[1, 16, 64, 256, 1024, 4096], repeats=5)
-    report = harness.Report("episode", options.repeats)
+    report = harness.Report("episode", options.repeats, file=options.json)
     whole = check_whole(report)
     for B, threads in itertools.product(options.batch_size, options.threads):
         report.begin({"B": B, "threads": threads})
         good = check_first_steps(report, B, whole)
         report.time(workloads.mann(B), good, bases=["cpp", "lstm"])
-    report.end(options.json)
+    report.end()
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ from mannkern.benchmark import contestants, harness, workloads
 
 def main() -> None:
     options = parse(__doc__, batch=[1, 16, 256, 1024], repeats=15)
-    report = harness.Report("step", options.repeats)
+    report = harness.Report("step", options.repeats, file=options.json)
     for B, threads in itertools.product(options.batch_size, options.threads):
         report.begin({"B": B, "threads": threads})
         step = workloads.lrua_step(B)
         report.time(step, report.check(step, contestants.of("lrua_step")), bases=["cpp"])
-    report.end(options.json)
+    report.end()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,8 +35,8 @@ class Settings(NamedTuple):
 
 def run(
     revision: str, settings: Settings, batches: Sequence[int], threads: Sequence[int], repeats: int
-) -> tuple[list[dict[str, Any]], bool]:
-    """Rows with the seconds of both sides at each batch size and number of threads, and whether both are right.
+) -> Iterator[dict[str, Any]]:
+    """A row with the seconds of both sides at each batch size and number of threads, until one side is wrong.
 
     Raises ``CommandError`` where this is no clone, the commit is unknown, or one side cannot run.
     """
@@ -44,14 +44,12 @@ def run(
         raise CommandError(f"--model: got {settings.model}, need one of {', '.join(MODELS)} with --against")
     commit = find_commit(revision)
     sides = {commit[:12]: prepare(commit), "here": machine.ROOT}
-    rows = []
     for B, count in itertools.product(batches, threads):
         request = settings._asdict() | {"sizes": settings.sizes._asdict(), "B": B, "threads": count}
-        row, good = _in_turn(sides, request, repeats)
-        rows.append({"commit": commit, "B": B, "threads": count, **row})
-        if not good:
-            return rows, False
-    return rows, True
+        row = _in_turn(sides, request, repeats)
+        yield {"commit": commit, "B": B, "threads": count, **row}
+        if row["wrong"]:
+            return
 
 
 def find_commit(revision: str) -> str:
@@ -91,14 +89,14 @@ def prepare(commit: str) -> Path:
     return tree
 
 
-def _in_turn(sides: dict[str, Path], request: dict[str, Any], repeats: int) -> tuple[dict[str, Any], bool]:
+def _in_turn(sides: dict[str, Path], request: dict[str, Any], repeats: int) -> dict[str, Any]:
     with ExitStack() as stack:
         both = {name: stack.enter_context(_Side(name, tree, request)) for name, tree in sides.items()}
         checks = {name: side.answer() for name, side in both.items()}
         wrong = [name for name, check in checks.items() if not check["good"]]
         row: dict[str, Any] = {"errors": {name: check["error"] for name, check in checks.items()}, "wrong": wrong}
         if wrong:
-            return row, False
+            return row
         old, new = (check["norms"] for check in checks.values())
         row["same_results"] = len(old) == len(new) and all(abs(x - y) <= 1e-6 * abs(x) for x, y in zip(old, new))
         samples: dict[str, list[float]] = {name: [] for name in both}
@@ -112,7 +110,7 @@ def _in_turn(sides: dict[str, Path], request: dict[str, Any], repeats: int) -> t
         "samples": samples,
         "seconds": {name: statistics.median(several) for name, several in samples.items()},
         "ratio": statistics.median(x / y for x, y in zip(then, now)),
-    }, True
+    }
 
 
 class _Side:

@@ -59,7 +59,8 @@ class Report:
     """Rows of a benchmark, printed as they come, and the contestants that were not timed.
 
     A row has the fields of ``where``, the name, the median seconds of a call, quartiles, and ratios to contestants.
-    show: prints the rows of a configuration, given ``where`` and the contestants that the ratios are to.
+    show: prints the rows of a configuration, given ``where`` and the contestants that the ratios are to. file: gets the
+    results after every configuration, since the next one may fail or be stopped; until the end they are ``unfinished``.
     """
 
     def __init__(
@@ -69,9 +70,11 @@ class Report:
         device: str = "cpu",
         deadline: float = math.inf,
         show: Callable[[dict[str, Any], Rows, Sequence[str]], None] | None = None,
+        file: Path | None = None,
     ) -> None:
         self.name, self.repeats, self.device, self.deadline = name, repeats, device, deadline
-        self.show = show or print_rows
+        self.show, self.file = show or print_rows, file
+        self.surroundings = surroundings() if file else {}  # of the code that runs, which may change on the disk
         self.rows: list[dict[str, Any]] = []
         self.not_timed: list[dict[str, Any]] = []
         self.differs = False
@@ -132,6 +135,7 @@ class Report:
         else:
             times = self._one_by_one(problem, fitting)
         self._add(problem, times, bases, {name: x.B for name, x in problems.items() if x.B != problem.B})
+        self._save({"unfinished": True})
 
     def _one_by_one(self, problem: Problem, entrants: Sequence[Contestant]) -> dict[str, list[float]]:
         """Seconds on a GPU, one contestant after the other, since its memory does not hold what all of them keep."""
@@ -180,16 +184,21 @@ class Report:
             self.rows.append(row)
         self.show(self.where, self.rows[first:], bases)
 
-    def write(self, file: Path | None) -> int:
-        """Write the results to ``file``. Returns the exit code, 1 where a contestant differed."""
-        if file:
-            write(file, {"benchmark": self.name, **surroundings(), "rows": self.rows, "not_timed": self.not_timed})
-            print(f"\nwritten: {file}")
+    def _save(self, more: dict[str, Any]) -> None:
+        if self.file:
+            results = {"rows": self.rows, "not_timed": self.not_timed}
+            write(self.file, {"benchmark": self.name, **self.surroundings, **results, **more})
+
+    def write(self) -> int:
+        """Write the results to the file, as finished. Returns the exit code, 1 where a contestant differed."""
+        self._save({})
+        if self.file:
+            print(f"\nwritten: {self.file}")
         return int(self.differs)
 
-    def end(self, file: Path | None) -> None:
-        """Write the results to ``file`` and exit."""
-        sys.exit(self.write(file))
+    def end(self) -> None:
+        """Write the results to the file and exit."""
+        sys.exit(self.write())
 
 
 def kept_bytes(problem: Problem) -> int:

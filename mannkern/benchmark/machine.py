@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import mannkern
+from mannkern.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = ("docs", "bench/results")  # folders that hold no code, and in which benchmarks write
@@ -22,11 +23,10 @@ LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # what else th
 
 
 def write(file: Path, content: dict[str, Any]) -> None:
-    """JSON in a new file that then takes the old one's name, so that no file is ever half written."""
+    """Indented JSON, in a folder that is made where it is missing. No file is ever half written."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(file)
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomically(file, lambda opened: opened.write(text.encode()))
 
 
 def surroundings() -> dict[str, Any]:

@@ -88,7 +88,7 @@ def run_bench(args: argparse.Namespace) -> int:
         settings = against.Settings(args.model, sizes, device.type, backend, not args.forward)
         return _run_against(args, settings, threads)
     before = torch.get_num_threads()
-    report = Report("bench", args.repeats, device.type, show=_show)
+    report = Report("bench", args.repeats, device.type, show=_show, file=args.json)
     try:
         contest.run(report, args.model, sizes, args.batch_size, threads, backend, not args.forward)
     finally:
@@ -96,29 +96,37 @@ def run_bench(args: argparse.Namespace) -> int:
     if args.plot and report.rows:
         save(report.rows, args.plot)
         print(f"\n{args.plot}")
-    return report.write(args.json)
+    return report.write()
 
 
 def _run_against(args: argparse.Namespace, settings: against.Settings, threads: Sequence[int]) -> int:
-    rows, good = against.run(args.against, settings, args.batch_size, threads, args.repeats)
-    for row in rows:
-        threads_text = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
-        title = f"{settings.model}, {_sizes_text({'B': row['B'], **settings.sizes._asdict()})}, {threads_text}"
-        if row["wrong"]:
-            print(f"{title}: not timed. {' and '.join(row['wrong'])} differs from the reference: {row['errors']}")
-            continue
-        _, now = row["seconds"].values()
-        lines = [[name, f"{1e6 * seconds / row['B']:,.1f}", f"{row['B'] / seconds:,.0f}", f"{seconds / now:.2f}"]
-                 for name, seconds in row["seconds"].items()]  # fmt: skip
-        _print_table(title, ["", "us/episode", "episodes/s", "time / here"], lines)
-        print(f"In turn, the median of {args.repeats} rounds: {row['ratio']:.3f} times the time of the files here.")
-        if not row["same_results"]:
-            print("The two do not compute the same numbers, so their times may not compare.")
+    content = {"benchmark": "against", **surroundings()}
+    content["settings"] = settings._asdict() | {"sizes": settings.sizes._asdict()}
+    rows: Rows = []
+    for row in against.run(args.against, settings, args.batch_size, threads, args.repeats):
+        rows.append(row)
+        _show_against(row, settings, args.repeats)
+        if args.json:
+            write(args.json, {**content, "rows": rows, "unfinished": True})
     if args.json:
-        what = settings._asdict() | {"sizes": settings.sizes._asdict()}
-        write(args.json, {"benchmark": "against", **surroundings(), "settings": what, "rows": rows})
+        write(args.json, {**content, "rows": rows})
         print(f"\nwritten: {args.json}")
-    return int(not good)
+    return int(any(row["wrong"] for row in rows))
+
+
+def _show_against(row: dict[str, Any], settings: against.Settings, repeats: int) -> None:
+    threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+    title = f"{settings.model}, {_sizes_text({'B': row['B'], **settings.sizes._asdict()})}, {threads}"
+    if row["wrong"]:
+        print(f"{title}: not timed. {' and '.join(row['wrong'])} differs from the reference: {row['errors']}")
+        return
+    _, now = row["seconds"].values()
+    lines = [[name, f"{1e6 * seconds / row['B']:,.1f}", f"{row['B'] / seconds:,.0f}", f"{seconds / now:.2f}"]
+             for name, seconds in row["seconds"].items()]  # fmt: skip
+    _print_table(title, ["", "us/episode", "episodes/s", "time / here"], lines)
+    print(f"In turn, the median of {repeats} rounds: {row['ratio']:.3f} times the time of the files here.")
+    if not row["same_results"]:
+        print("The two do not compute the same numbers, so their times may not compare.")
 
 
 def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -157,13 +165,8 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
     models = [name for name in with_memory() if CORES[name].family in FAMILIES]
     if args.model not in models:
         raise CommandError(f"--model: got {args.model}, need one of {', '.join(models)}")
-    counts = [*((option, _given(args, option)) for option in (*SIZES, "repeats"))]
-    counts += [("batch-size", B) for B in args.batch_size] + [("threads", count) for count in threads]
-    for option, count in counts:
-        if count < 1:
-            raise CommandError(f"--{option}: got {count}, need at least 1")
-        if option == "threads" and count > MOST_THREADS:
-            raise CommandError(f"--threads: got {count}, need at most {MOST_THREADS}")
+    check_counts([(option, _given(args, option)) for option in (*SIZES, "repeats")])
+    check_counts([("batch-size", B) for B in args.batch_size] + [("threads", count) for count in threads])
     for option, file in (("json", args.json), ("plot", args.plot)):
         check_file(option, file)
     if args.plot is not None:
@@ -180,6 +183,15 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
     _check_backend(args.model, args.backend, device, sizes)
     _check_memory(max(args.batch_size), sizes, device)
     return device
+
+
+def check_counts(counts: Sequence[tuple[str, int]]) -> None:
+    """Raises ``CommandError`` for the first of several options that cannot be its count."""
+    for option, count in counts:
+        if count < 1:
+            raise CommandError(f"--{option}: got {count}, need at least 1")
+        if option == "threads" and count > MOST_THREADS:
+            raise CommandError(f"--threads: got {count}, need at most {MOST_THREADS}")
 
 
 def _given(args: argparse.Namespace, option: str) -> int:

@@ -67,7 +67,7 @@ def test_rows_by_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Four episodes of 8 bytes at 16 bytes a second: a bound of 2 seconds."""
     monkeypatch.setattr(timing, "interleave", lambda runs, repeats: {"fast": [4.0, 4.0, 4.0], "slow": [8.0]})
     monkeypatch.setattr(timing, "copy_rate", lambda device: 16.0)
-    report = harness.Report("test", repeats=3)
+    report = harness.Report("test", repeats=3, file=tmp_path / "folder" / "test.json")
     report.begin({"B": 4, "threads": 1})
     report.time(doubling(), [times(2.0, "fast"), times(2.0, "slow")], bases=["fast"])
     fast, slow, bound = report.rows
@@ -85,18 +85,41 @@ def test_rows_by_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert slow["quartiles"] == [8.0, 8.0]
     assert (bound["name"], bound["seconds"], bound["ratio_to"]) == ("bound", 2.0, {"fast": 0.5})
     with pytest.raises(SystemExit) as status:
-        report.end(tmp_path / "folder" / "test.json")
+        report.end()
     assert status.value.code == 0
     content = json.loads((tmp_path / "folder" / "test.json").read_text())
     assert content["rows"] == report.rows
     assert {"benchmark", "command", "date", "machine", "load_before", "versions", "commit"} <= content.keys()
 
 
+def test_finished_configurations_are_in_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The second configuration is stopped, as by Ctrl-C: the first one is written, and marked as not all."""
+    monkeypatch.setattr(timing, "interleave", lambda runs, repeats: {name: [1.0] for name in runs})
+    monkeypatch.setattr(timing, "copy_rate", lambda device: 16.0)
+    file = tmp_path / "test.json"
+    report = harness.Report("test", repeats=1, file=file)
+    report.begin({"B": 4, "threads": 1})
+    report.time(doubling(), [times(2.0, "fast")], bases=["fast"])
+    report.begin({"B": 4, "threads": 2})
+
+    def stopped(runs: object, repeats: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(timing, "interleave", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        report.time(doubling(), [times(2.0, "fast")], bases=["fast"])
+    content = json.loads(file.read_text())
+    assert [(row["threads"], row["name"]) for row in content["rows"]] == [(1, "fast"), (1, "bound")]
+    assert content["unfinished"]
+    report.write()
+    assert "unfinished" not in json.loads(file.read_text())
+
+
 def test_a_difference_is_the_exit_code() -> None:
     report = harness.Report("test", repeats=1)
     report.check(doubling(), [times(3.0)])
     with pytest.raises(SystemExit) as status:
-        report.end(None)
+        report.end()
     assert status.value.code == 1
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from mannkern.benchmark import contest, contestants, harness, machine, timing
+from mannkern.benchmark import against, contest, contestants, harness, machine, timing
+from mannkern.benchmark.problems import Problem
 from mannkern.benchmark.workloads import EpisodeSizes
 from mannkern.commands import bench
 from tests.commands.calls import refused, run
@@ -31,6 +34,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "product_rate", lambda: 1e9)
     monkeypatch.setattr(timing, "copy_rate", lambda device: 1e9)
     monkeypatch.setattr(timing, "SAMPLE", 0.0)
+
+
+def arguments(*parts: object) -> argparse.Namespace:
+    """The options of a command line of ``bench``."""
+    parser = argparse.ArgumentParser()
+    bench.add_bench(parser.add_subparsers())
+    return parser.parse_args(["bench", *" ".join(map(str, parts)).split()])
 
 
 def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,6 +173,34 @@ def test_the_draw_whose_choices_lie_furthest_apart_is_checked() -> None:
     best = draws[gaps.index(max(gaps))]
     assert max(gaps) > 2 * min(gaps)
     assert torch.equal(chosen.inputs[0], best.inputs[0])
+
+
+@pytest.mark.parametrize("against_commit", [False, True])
+def test_finished_configurations_are_in_the_file(
+    against_commit: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second batch size is stopped, as by Ctrl-C."""
+    file, timed = tmp_path / "times.json", harness.Report.time
+
+    def stopped_at_the_second(self: harness.Report, problem: Problem, *args: Any, **named: Any) -> None:
+        if problem.B == 3:
+            raise KeyboardInterrupt
+        timed(self, problem, *args, **named)
+
+    def in_turn(sides: object, request: dict[str, Any], repeats: int) -> dict[str, Any]:
+        if request["B"] == 3:
+            raise KeyboardInterrupt
+        return {"wrong": [], "seconds": {"old": 2.0, "here": 1.0}, "ratio": 2.0, "same_results": True}
+
+    monkeypatch.setattr(harness.Report, "time", stopped_at_the_second)
+    monkeypatch.setattr(against, "find_commit", lambda revision: "0123456789abcdef")
+    monkeypatch.setattr(against, "prepare", lambda commit: tmp_path)
+    monkeypatch.setattr(against, "_in_turn", in_turn)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run_bench(arguments(SIZES, "--batch-size 2 3 --json", file, "--against HEAD" if against_commit else ""))
+    content = json.loads(file.read_text())
+    assert content["unfinished"]
+    assert {row["B"] for row in content["rows"]} == {2}
 
 
 @pytest.mark.slow
