@@ -50,7 +50,7 @@ def against_sizes(report: harness.Report, B: int) -> None:
 
 
 def main() -> None:
-    options = parse(__doc__, batch=[16], repeats=5)
+    options = parse(__doc__, batch=[16], repeats=5, threads=())
     keep_freed_memory()
     report = harness.Report("curves", options.repeats, file=options.json)
     for B in options.batch_size:

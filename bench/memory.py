@@ -15,6 +15,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from bench.options import add_json, check
 from mannkern.benchmark import contestants, machine, workloads
 from mannkern.benchmark.timing import Run
 
@@ -46,21 +47,23 @@ def peak(name: str, T: int, B: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file that the results are written to")
+    add_json(parser)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    check(parser, options)
     if options.one:
         name, steps, B = options.one
         print(peak(name, int(steps), int(B)))
         return
-    rows = []
+    rows, about = [], machine.surroundings()
     for name, steps, B in (*CASES, *SCANS):
         command = [sys.executable, __file__, "--one", name, str(steps), str(B)]
         size = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         rows.append({"name": name, "T": steps, "B": B, "bytes": size})
         print(f"{name:18} T = {steps:4}, B = {B:3}: {size / 2**20:8.1f} MiB", flush=True)
+        if options.json:  # after every row, since the next one may fail or be stopped
+            machine.write(options.json, {"benchmark": "memory", **about, "rows": rows})
     if options.json:
-        machine.write(options.json, {"benchmark": "memory", **machine.surroundings(), "rows": rows})
         print(f"\nwritten: {options.json}")
 
 

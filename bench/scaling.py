@@ -15,6 +15,11 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from bench.options import add_json, check
+from mannkern.files import write_json
+
 STEPS = {16: 90, 64: 36, 256: 12}  # by batch size, which all processes share
 WAYS = ((1, 1), (1, 2), (2, 1))  # processes and threads of each
 
@@ -34,16 +39,17 @@ def rate(batch_size: int, processes: int, threads: int, steps: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures into this file")
-    path = parser.parse_args().json
+    add_json(parser)
+    options = parser.parse_args()
+    check(parser, options)
     records = []
     for batch_size, steps in STEPS.items():
         for processes, threads in WAYS:
             found = rate(batch_size, processes, threads, steps)
             records.append({"batch_size": batch_size, "processes": processes, "threads": threads, "rate": found})
             print(f"B = {batch_size}, {processes} x {threads} threads: {found:,.0f} episodes/s", flush=True)
-    if path is not None:
-        path.write_text(json.dumps(records, indent=2) + "\n")
+        if options.json is not None:  # after every figure, since the next training may fail or be stopped
+            write_json(options.json, records)
 
 
 if __name__ == "__main__":

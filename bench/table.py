@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -178,11 +179,17 @@ def gpu_reports() -> list[dict[str, Any]]:
     return [report for report in reports if report.get("benchmark") == "gpu" and report.get("rows")]
 
 
-if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):  # who reads no further, such as head, ends it, as any program; Python would object
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    if sys.argv[1:] == ["--write"]:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="put them into the documents instead of printing them")
+    if parser.parse_args().write:
         write()
     else:
         of_gpus = [text for report in gpu_reports() for text in gpu_tables(report)]
         print("\n\n".join([table(), curves_table(), memory_table(), small_table(), *of_gpus]))
+
+
+if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):  # who reads no further, such as head, ends it, as any program; Python would object
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    main()
