@@ -31,16 +31,18 @@ def run(
 ) -> None:
     """Check the contestants of ``model``, and time those that are right at each batch size and number of threads.
 
+    Results can depend on the number of threads, so each number has its own check.
     backend: the only one of mannkern's backends that takes part (default: all that run here)
     """
     device = report.device
     where: dict[str, Any] = {"model": model, **sizes._asdict(), "device": device, "gradient": gradient}
-    entrants = entrants_of(model, device, backend)
-    report.begin({**where, "threads": threads[0]})
+    entrants = entrants_of(model, report.device_type, backend)
     whole = episode(model, CHECKED_EPISODES, sizes._replace(T=min(sizes.T, MOST_CHECKED_STEPS)), device, gradient)
-    entrants = report.check(whole.double(), entrants)
-    entrants = report.check(first_steps(model, min(max(batches), CHECKED_BATCH), sizes, device, gradient), entrants)
-    bases = [entrant.name for entrant in entrants if entrant.fused][:1] or ["reference"]
+    start = first_steps(model, min(max(batches), CHECKED_BATCH), sizes, device, gradient)
+    right: dict[int, list[Contestant]] = {}
+    for count in dict.fromkeys(threads):
+        report.begin({**where, "threads": count})
+        right[count] = report.check(start, report.check(whole.double(), entrants))
     for B in batches:
         for count in threads:
             report.begin({**where, "batch": B, "B": B, "threads": count})
@@ -48,11 +50,15 @@ def run(
             def problem(B: int) -> Training:
                 return episode(model, B, sizes, device, gradient)
 
-            report.time(problem(B), entrants, bases, smaller=problem)
+            bases = [entrant.name for entrant in right[count] if entrant.fused][:1] or ["reference"]
+            report.time(problem(B), right[count], bases, smaller=problem)
 
 
 def entrants_of(model: str, device: str, backend: str | None = None) -> list[Contestant]:
-    """The contestants of a model that can run here; of mannkern's backends only ``backend``, if it is given."""
+    """The contestants of a model that can run here; of mannkern's backends only ``backend``, if it is given.
+
+    device: its type
+    """
     found = contestants.of(model, device)
     return [
         entrant

@@ -58,6 +58,7 @@ class Accuracy:
 class Report:
     """Rows of a benchmark, printed as they come, and the contestants that were not timed.
 
+    device: one of several GPUs, as in cuda:1, has to be PyTorch's current one, whose events measure the time.
     A row has the fields of ``where``, the name, the median seconds of a call, quartiles, and ratios to contestants.
     show: prints the rows of a configuration, given ``where`` and the contestants that the ratios are to. file: gets the
     results after every configuration, since the next one may fail or be stopped; until the end they are ``unfinished``.
@@ -73,13 +74,16 @@ class Report:
         file: Path | None = None,
     ) -> None:
         self.name, self.repeats, self.device, self.deadline = name, repeats, device, deadline
+        self.device_type = torch.device(device).type
         self.show, self.file = show or print_rows, file
         self.surroundings = surroundings() if file else {}  # of the code that runs, which may change on the disk
         self.rows: list[dict[str, Any]] = []
         self.not_timed: list[dict[str, Any]] = []
         self.differs = False
         self.where: dict[str, Any] = {}
-        self.copy_rate = timing.copy_rate("cuda") if device == "cuda" else None  # a CPU's depends on the threads
+        self.copy_rate = (
+            timing.copy_rate(device) if self.device_type == "cuda" else None
+        )  # a CPU's depends on the threads
 
     def begin(self, where: dict[str, Any]) -> None:
         """Start another configuration: its batch size B, its threads, and what else is particular to it."""
@@ -121,7 +125,7 @@ class Report:
         problems: dict[str, Problem] = {}
         fitting = []
         for entrant in entrants:
-            kept = kept_bytes(problem) if entrant.keeps_all and self.device == "cpu" else 0
+            kept = kept_bytes(problem) if entrant.keeps_all and self.device_type == "cpu" else 0
             if kept > MOST_KEPT and smaller is None:
                 self.drop(entrant.name, f"would keep about {kept / 1e9:.0f} GB")
                 continue
@@ -129,7 +133,7 @@ class Report:
             if kept > MOST_KEPT and smaller is not None:
                 problems[entrant.name] = smaller(max(1, problem.B * MOST_KEPT // kept))
             fitting.append(entrant)
-        if self.device == "cpu":
+        if self.device_type == "cpu":
             runs = {entrant.name: entrant.build(problems[entrant.name]) for entrant in fitting}
             times = timing.interleave(runs, self.repeats)
         else:
@@ -179,7 +183,7 @@ class Report:
             if name in times:
                 low, _, high = statistics.quantiles(times[name], n=4) if len(times[name]) > 1 else [median] * 3
                 row |= {"quartiles": [low, high], "samples": len(times[name])}
-            if self.device == "cuda":
+            if self.device_type == "cuda":
                 row["of_bound"] = bound / median
             self.rows.append(row)
         self.show(self.where, self.rows[first:], bases)

@@ -79,14 +79,12 @@ def product_rate() -> float:
 
 def copy_rate(device: str) -> float:
     """Bytes/s that a large copy moves, read and written."""
-    size = 1 << (28 if device == "cuda" else 24)
+    on_gpu = torch.device(device).type == "cuda"
+    size = 1 << (28 if on_gpu else 24)
     a, b = torch.randn(size, device=device), torch.empty(size, device=device)
 
     def copy() -> list[Tensor]:
         return [b.copy_(a)]
 
-    if device == "cuda":
-        seconds = statistics.median(gpu_seconds(copy, 20))
-    else:
-        seconds = min(interleave({"copy": copy}, 10)["copy"])
+    seconds = statistics.median(gpu_seconds(copy, 20)) if on_gpu else min(interleave({"copy": copy}, 10)["copy"])
     return 2 * a.numel() * a.element_size() / seconds

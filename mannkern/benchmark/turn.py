@@ -62,6 +62,9 @@ def main() -> None:
     if Path(mannkern.__file__).resolve().parents[1] != Path.cwd().resolve():
         raise RuntimeError(f"mannkern: got that of {mannkern.__file__}, need that of {Path.cwd()}")
     torch.set_num_threads(settings["threads"])
+    device = torch.device(settings["device"])
+    if device.index is not None:  # kernels of Triton run on the current device
+        torch.cuda.set_device(device)
     print(json.dumps(check(settings)), flush=True)
     run = step(settings, settings["B"], settings["sizes"]["T"], torch.float32, settings["backend"])
 
@@ -69,8 +72,8 @@ def main() -> None:
         begin = time.perf_counter()
         for _ in range(count):
             run()
-        if settings["device"] == "cuda":
-            torch.cuda.synchronize()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         return (time.perf_counter() - begin) / count
 
     seconds(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +85,16 @@ def run_bench(args: argparse.Namespace) -> int:
     if share < BUSY:
         busy = f"this machine is busy: a thread gets {share:.0%} of a processor, so the times are too long"
         print(f"warning: {busy}", file=sys.stderr, flush=True)
-    if args.against is not None:
-        settings = against.Settings(args.model, sizes, device.type, backend, not args.forward)
-        return _run_against(args, settings, threads)
-    before = torch.get_num_threads()
-    report = Report("bench", args.repeats, device.type, show=_show, file=args.json)
-    try:
-        contest.run(report, args.model, sizes, args.batch_size, threads, backend, not args.forward)
-    finally:
-        torch.set_num_threads(before)
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():  # of the streams, events and kernels
+        if args.against is not None:
+            settings = against.Settings(args.model, sizes, str(device), backend, not args.forward)
+            return _run_against(args, settings, threads)
+        before = torch.get_num_threads()
+        report = Report("bench", args.repeats, str(device), show=_show, file=args.json)
+        try:
+            contest.run(report, args.model, sizes, args.batch_size, threads, backend, not args.forward)
+        finally:
+            torch.set_num_threads(before)
     if args.plot and report.rows:
         save(report.rows, args.plot)
         print(f"\n{args.plot}")
@@ -169,6 +171,8 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
     check_counts([("batch-size", B) for B in args.batch_size] + [("threads", count) for count in threads])
     for option, file in (("json", args.json), ("plot", args.plot)):
         check_file(option, file)
+    if args.plot is not None and args.against is not None:
+        raise CommandError(f"--plot: got {args.plot} with --against, which draws no picture, need one of the two")
     if args.plot is not None:
         require(("matplotlib",))
         if args.plot.suffix not in (".png", ".svg", ".pdf"):
@@ -182,7 +186,7 @@ def _check(args: argparse.Namespace, sizes: EpisodeSizes, threads: Sequence[int]
         raise CommandError(f"--device {args.device}: {str(error).splitlines()[0]}") from None
     _check_backend(args.model, args.backend, device, sizes)
     _check_memory(max(args.batch_size), sizes, device)
-    return device
+    return torch.device("cpu") if device.type == "cpu" else device
 
 
 def check_counts(counts: Sequence[tuple[str, int]]) -> None:

@@ -149,8 +149,9 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("on_a_gpu")
-def test_rows_of_a_gpu() -> None:
-    report = harness.Report("gpu", repeats=2, device="cuda")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_rows_of_a_gpu(device: str) -> None:
+    report = harness.Report("gpu", repeats=2, device=device)
     report.begin({"what": "doubling", "B": 4})
     report.time(doubling(), [times(2.0, "kernel"), Contestant("broken", fails)], bases=["kernel"])
     kernel, bound = report.rows

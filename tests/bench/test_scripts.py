@@ -67,6 +67,17 @@ def test_fields_are_those_of_the_results(name: str, tmp_path: Path, monkeypatch:
     assert fields(found) == fields(json.loads((RESULTS / f"cpu-{name}.json").read_text()))
 
 
+def test_whole_episodes_are_checked_on_each_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    monkeypatch.setattr(episode, "check_whole", lambda report: checked.append(torch.get_num_threads()) or [])
+    monkeypatch.setattr(episode, "check_first_steps", lambda report, B, whole: whole)
+    monkeypatch.setattr(harness.Report, "time", lambda *_, **__: None)
+    monkeypatch.setattr(sys, "argv", ["episode.py", "--batch-size", "2", "--threads", "2", "1"])
+    with pytest.raises(SystemExit):
+        episode.main()
+    assert checked == [2, 1]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 @pytest.mark.parametrize("name", [name for name, *_ in (*memory.CASES, *memory.SCANS[::2])])
 def test_memory_of_each_case(name: str) -> None:

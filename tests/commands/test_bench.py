@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,10 @@ def test_loops_that_keep_too_much_take_fewer_episodes(
         (f"--hidden-size {10**5}", "lower --batch-size, --length, --input-size, --hidden-size, "),
         (f"--classes {10**9}", "GB are available"),
         ("--device meta", "--device meta: holds no numbers"),
+        (
+            "--against HEAD --plot x.png",
+            "--plot: got x.png with --against, which draws no picture, need one of the two",
+        ),
         ("--against no-such-commit", "--against: got no-such-commit, need a commit of "),
     ],
 )
@@ -173,6 +179,66 @@ def test_the_draw_whose_choices_lie_furthest_apart_is_checked() -> None:
     best = draws[gaps.index(max(gaps))]
     assert max(gaps) > 2 * min(gaps)
     assert torch.equal(chosen.inputs[0], best.inputs[0])
+
+
+@pytest.mark.parametrize("option", ["", "--against HEAD"])
+def test_the_second_gpu_is_the_one_that_is_timed(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of GPUs that are not there: PyTorch's current device, the report and the settings all name cuda:1."""
+    current, devices = [], []
+
+    @contextmanager
+    def device(which: torch.device) -> Iterator[None]:
+        current.append(str(which))
+        yield
+        current.append("as before")
+
+    def run_contest(report: harness.Report, *_: object) -> None:
+        devices.append((report.device, report.device_type, list(current)))
+
+    def run_against(revision: str, settings: against.Settings, *_: object) -> list[dict[str, Any]]:
+        devices.append((settings.device, "cuda", list(current)))
+        return []
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(bench, "_check", lambda args, sizes, threads: torch.device(args.device))
+    monkeypatch.setattr(contest, "run", run_contest)
+    monkeypatch.setattr(against, "run", run_against)
+    assert bench.run_bench(arguments(SIZES, "--device cuda:1", option)) == 0
+    assert devices == [("cuda:1", "cuda", ["cuda:1"])]
+    assert current == ["cuda:1", "as before"]
+
+
+def test_inputs_lie_on_the_second_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contest draws them on the device of the report, and asks for contestants by its type."""
+    devices: set[str] = set()
+    build = contest.episode
+
+    def episode(model: str, B: int, sizes: EpisodeSizes, device: str, *rest: Any) -> Problem:
+        devices.add(device)
+        return build(model, B, sizes, "cpu", *rest)
+
+    monkeypatch.setattr(contest, "episode", episode)
+    monkeypatch.setattr(contestants, "of", lambda model, device: devices.add(f"type {device}") or [])
+    monkeypatch.setattr(contestants, "graphs", lambda found: [])
+    monkeypatch.setattr(harness.Report, "time", lambda *_, **__: None)
+    contest.run(harness.Report("bench", 1, "cuda:1"), "mann", EpisodeSizes(3, 5, 6, 8, 4, 2, 3), [2], [1])
+    assert devices == {"cuda:1", "type cuda"}
+
+
+def test_results_are_checked_on_each_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "cpp" is wrong on two threads alone: there it is not timed."""
+    timed = []
+
+    def check(self: harness.Report, problem: Problem, entrants: list[contestants.Contestant]) -> Any:
+        return [x for x in entrants if torch.get_num_threads() == 1 or x.name != "cpp"]
+
+    def time(self: harness.Report, problem: Problem, entrants: Any, bases: list[str], **_: object) -> None:
+        timed.append((self.where["threads"], "cpp" in [x.name for x in entrants], bases))
+
+    monkeypatch.setattr(harness.Report, "check", check)
+    monkeypatch.setattr(harness.Report, "time", time)
+    assert run("bench --batch-size 2", SIZES, "--threads 1 2") == 0
+    assert timed == [(1, True, ["cpp"]), (2, False, ["reference"])]
 
 
 @pytest.mark.parametrize("against_commit", [False, True])
