@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench import gpu_counts
+from mannkern.benchmark import bound, workloads
 
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = RESULTS.parents[1]
@@ -28,7 +30,11 @@ MARKS = {
 COLUMNS = {"reference": "reference", "compiled": "`torch.compile`", "matmul": "eager, products", "lstm": "`nn.LSTM`"}
 NAMES = {"step": "step alone", "episode": "training step", "copy": "training step, NTM"}
 SMALL_BATCHES, SMALL_COLUMNS = (1, 16, 64, 256, 1024), ("reference", "compiled", "lstm")
-OURS_ON_A_GPU = ("triton", "triton, graph", "cuda", "cuda, graph")
+OURS_ON_A_GPU = {"a call": ("triton", "cuda"), "CUDA graph": ("triton, graph", "cuda, graph")}
+OF_A_GPU = """\
+In the table of a GPU, "a call" calls the operation from Python, and "CUDA graph" replays the same kernels without the
+work of PyTorch and Python for a call. The share of the bound and the columns on its right belong to the faster of the
+two. The bound of a GPU counts only the bytes that the memory's kernels move, and no arithmetic."""
 Configuration = tuple[int, int]  # episodes B, threads
 
 
@@ -52,6 +58,23 @@ def multiples(named: dict[str, dict[str, Any]], columns: Iterable[str]) -> list[
     """The time of an episode, and each contestant's time divided by it; empty where it was not timed."""
     ours = f"{1e6 / named['cpp']['episodes_per_second']:,.0f} us"
     return [ours, *(f"{named[name]['ratio_to']['cpp']:.2f}" if name in named else "" for name in columns)]
+
+
+def product_rates() -> str:
+    """The rate of a large matrix product on one core, from the bounds of training steps: FLOPs divided by seconds."""
+    flops = {
+        "episode": bound.mann_flops(*workloads.STANDARD),
+        "copy": bound.ntm_flops(
+            2 * workloads.LENGTH + 1, workloads.BITS + 1, workloads.NTM_D, workloads.N, workloads.NTM_W, workloads.BITS
+        ),
+    }
+    rates = [
+        flops[benchmark] * named["bound"]["episodes_per_second"] / threads / 1e9
+        for benchmark in flops
+        for (_, threads), named in load(benchmark).items()
+    ]
+    between = f"{min(rates):.0f} to {max(rates):.0f} GFLOP/s"
+    return f"In the runs of the training steps a core multiplied large matrices at {between}."
 
 
 def table() -> str:
@@ -120,10 +143,12 @@ def write() -> None:
     """
     texts = {
         PERFORMANCE: [
+            product_rates(),
             table(),
             curves_table(),
             memory_table(),
             *(text for report in gpu_reports() for text in gpu_tables(report)),
+            *([OF_A_GPU] if gpu_reports() else []),
         ],
         README: [small_table(), *(small_gpu_table(report) for report in gpu_reports())],
     }
@@ -139,7 +164,9 @@ def write() -> None:
 
 
 def gpu_table(report: dict[str, Any], only: str = "", columns: Mapping[str, str] | None = None) -> str:
-    """The results of one GPU: mannkern's time, its share of the bound, and the others' time divided by ours.
+    """The results of one GPU: mannkern's times, their share of the bound, and the others' time divided by ours.
+
+    A call and the replay of a CUDA graph have a column each; the shares and ratios are those of the faster one.
 
     only: what the names of the rows begin with. columns: contestant -> title, of those that were timed; by default all
     """
@@ -149,17 +176,20 @@ def gpu_table(report: dict[str, Any], only: str = "", columns: Mapping[str, str]
             measured.setdefault((row["what"], row["B"]), {})[row["name"]] = row
     if columns is None:
         names = dict.fromkeys(row["name"] for row in report["rows"])
-        columns = {name: name for name in names if name not in [*OURS_ON_A_GPU, "bound"]}
+        columns = {name: name for name in names if name not in [*sum(OURS_ON_A_GPU.values(), ()), "bound"]}
     timed = {name for named in measured.values() for name in named}
     columns = {name: title for name, title in columns.items() if name in timed}
+    ways = {f"mannkern, {way}": names for way, names in OURS_ON_A_GPU.items() if timed & {*names}}
     lines = []
     for (what, B), named in measured.items():
-        best = min((named[name] for name in OURS_ON_A_GPU if name in named), key=lambda x: x["seconds"], default=None)
-        if best is None:
+        ours = [[named[name] for name in names if name in named] for names in ways.values()]
+        if not any(ours):
             continue
+        best = min(itertools.chain(*ours), key=lambda x: x["seconds"])
+        times = [f"{1e6 * min(x['seconds'] for x in several):,.0f} us" if several else "" for several in ours]
         ratios = [f"{named[name]['seconds'] / best['seconds']:.2f}" if name in named else "" for name in columns]
-        lines.append([what, f"{B}", f"{1e6 * best['seconds']:,.0f} us", f"{100 * best['of_bound']:.0f}%", *ratios])
-    return markdown([f"{report['gpu']}, measured", "B", "mannkern", "of the bound", *columns.values()], lines)
+        lines.append([what, f"{B}", *times, f"{100 * best['of_bound']:.0f}%", *ratios])
+    return markdown([f"{report['gpu']}, measured", "B", *ways, "of the bound in bytes", *columns.values()], lines)
 
 
 def gpu_tables(report: dict[str, Any]) -> list[str]:

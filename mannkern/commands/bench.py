@@ -47,7 +47,8 @@ def add_bench(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Times a training step (forward, cross entropy, backward) of a model at your own sizes, in "
         "float32: mannkern's backends, the reference in eager PyTorch, the same under torch.compile, and torch.nn.LSTM "
         "of the width that the controller sees. 'Eager, products' is a faster step than the reference, whose matrix "
-        "products may round equal slots differently. The bound is the least time possible, from FLOPs or bytes. What "
+        "products may round equal slots differently. The bound is the least time possible, from FLOPs or bytes; on "
+        "a GPU it counts only the bytes that the memory's kernels move, and no arithmetic. What "
         "differs from the reference is not timed, and the exit code is then 1. On a GPU torch.nn.LSTM may take TF32, "
         "PyTorch's default for what cuDNN computes. Loops of small operations that would "
         "not fit into memory are timed on fewer episodes. Run it on a machine that does nothing else.",

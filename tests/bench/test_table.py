@@ -37,6 +37,23 @@ def test_small_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]
 
 
+def test_rate_of_products_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An episode of 1 GFLOP: 100 a second on one thread and 180 on two are 100 and 90 GFLOP/s on a core."""
+    monkeypatch.setattr(table.bound, "mann_flops", lambda *_: 10**9)
+    monkeypatch.setattr(table.bound, "ntm_flops", lambda *_: 10**9)
+    rows = [
+        {"B": 16, "threads": threads, "name": "bound", "episodes_per_second": rate}
+        for threads, rate in ((1, 100.0), (2, 180.0))
+    ]
+    for name in ("episode", "copy"):
+        (tmp_path / f"cpu-{name}.json").write_text(json.dumps({"rows": rows}))
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    assert (
+        table.product_rates()
+        == "In the runs of the training steps a core multiplied large matrices at 90 to 100 GFLOP/s."
+    )
+
+
 def test_small_table_has_five_batch_sizes_on_one_and_two_threads() -> None:
     lines = [line.split(" | ")[:2] for line in table.small_table().splitlines()[2:]]
     assert lines == [[f"| {B}", f"{threads}"] for B in (1, 16, 64, 256, 1024) for threads in (1, 2)]
@@ -49,6 +66,8 @@ def test_tables_are_written_between_the_marks(documents: Path) -> None:
         assert text.startswith("before\n")
         assert text.endswith("\nafter\n")
         assert "old" not in text
+    assert table.product_rates() in performance
+    assert table.OF_A_GPU in performance
     assert table.table() in performance
     assert table.curves_table() in performance
     assert table.memory_table() in performance
@@ -73,18 +92,19 @@ def test_table_of_a_gpu() -> None:
     rows.append({"what": "step", "B": 64, "name": "reference", "seconds": 1.0, "of_bound": 0.1})  # alone: no ratio
     report = {"gpu": "some-gpu", "rows": rows}
     assert table.gpu_table(report).splitlines() == [
-        "| some-gpu, measured | B | mannkern | of the bound | reference | compiled |",
-        "|---|---|---|---|---|---|",
-        "| step | 16 | 1,000 us | 50% | 8.00 | 3.00 |",
+        "| some-gpu, measured | B | mannkern, a call | mannkern, CUDA graph | of the bound in bytes "
+        "| reference | compiled |",
+        "|---|---|---|---|---|---|---|",
+        "| step | 16 | 2,000 us | 1,000 us | 50% | 8.00 | 3.00 |",
     ]
     assert table.gpu_table(report, "st", {"reference": "eager", "lstm": "not timed"}).splitlines() == [
-        "| some-gpu, measured | B | mannkern | of the bound | eager |",
-        "|---|---|---|---|---|",
-        "| step | 16 | 1,000 us | 50% | 8.00 |",
+        "| some-gpu, measured | B | mannkern, a call | mannkern, CUDA graph | of the bound in bytes | eager |",
+        "|---|---|---|---|---|---|",
+        "| step | 16 | 2,000 us | 1,000 us | 50% | 8.00 |",
     ]
     assert table.gpu_table(report, "other").splitlines() == [
-        "| some-gpu, measured | B | mannkern | of the bound |",
-        "|---|---|---|---|",
+        "| some-gpu, measured | B | of the bound in bytes |",
+        "|---|---|---|",
     ]
 
 
