@@ -191,8 +191,9 @@ FEATURES = (
     Feature(
         "CUDA graphs",
         "MANN's loop is replayed from a graph from the second call of a shape on, keeps two forwards before two "
-        "backwards apart, and runs within a graph of your own. The graphs of the last eight sets of shapes keep the memory "
-        "of their arguments and results, about 1.6 MB an episode of 50 steps: `mannkern.triton.graph.clear()` frees it.",
+        "backwards apart, and runs within a graph of your own. The graphs of the last eight sets of shapes keep the "
+        "memory of their arguments and results, about 1.6 MB an episode of 50 steps: `mannkern.triton.graph.clear()` "
+        "frees it.",
         NONE,
         NONE,
         None,
