@@ -13,7 +13,7 @@ from bench.science import runner
 from bench.science.plan import Planned, plan
 from bench.science.records import episodes_to_pass, over_seeds, percents, scores_by_test
 from bench.science.runner import carry_out, collect, evaluate_again, is_finished
-from bench.science.tables import by_test
+from bench.science.tables import by_test, cell
 from mannkern.commands.options import check_apply, check_used, with_recipe
 from mannkern.experiments.registry import config_classes
 from mannkern.training import loop
@@ -169,3 +169,10 @@ def test_a_run_names_its_commits_in_any_folder_of_results(tmp_path: Path, monkey
     assert carry_out(planned, runs, tmp_path / "committed", Path("nowhere"))
     published = json.loads((tmp_path / "committed" / "study" / "row-0.json").read_text())
     assert published["commit"] == "first, then second"
+
+
+def test_a_cell_of_one_two_and_three_seeds() -> None:
+    """The interval of three is 4.303 times their standard error, 1 / sqrt(3); of two it would be 12.7 times."""
+    assert cell([62.1]) == "62.1"
+    assert cell([62.1, 83.9]) == "62.1 and 83.9"
+    assert cell([1, 2, 3]) == "2.0 ± 2.5"
