@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mannkern.benchmark import contestants, timing
 from mannkern.benchmark.contestants import Contestant
-from mannkern.benchmark.machine import surroundings, write
+from mannkern.benchmark.machine import busy, surroundings, write
 from mannkern.benchmark.problems import Problem, Training
 from mannkern.benchmark.timing import Run
 from mannkern.verification.accuracy import errors, relative_errors
@@ -198,6 +198,8 @@ class Report:
         self._save({})
         if self.file:
             print(f"\nwritten: {self.file}")
+        if self.device_type == "cpu" and (warning := busy()):
+            print(warning, file=sys.stderr)
         return int(self.differs)
 
     def end(self) -> None:

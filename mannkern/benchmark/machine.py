@@ -46,6 +46,14 @@ def surroundings() -> dict[str, Any]:
     }
 
 
+def busy() -> str:
+    """A warning where more programs ran before this one than the machine has cores, else ""."""
+    cores = os.cpu_count() or 1
+    if LOAD is None or cores >= LOAD:
+        return ""
+    return f"warning: the load was {LOAD:.1f} on {cores} cores before this, so these are not times of an idle machine"
+
+
 def is_clone() -> bool:
     """Whether the package lies in a clone of the repository, and is not installed."""
     return (ROOT / ".git").exists() and (ROOT / "setup.py").exists()

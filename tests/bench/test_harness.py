@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mannkern.benchmark import contestants, harness, timing
+from mannkern.benchmark import contestants, harness, machine, timing
 from mannkern.benchmark.contestants import Contestant
 from tests.bench.helpers import doubling, fails, times
 
@@ -166,3 +166,13 @@ def test_nothing_begins_after_the_deadline() -> None:
     report.time(doubling(), [times(2.0, "late")], bases=["late"])
     assert [row["name"] for row in report.rows] == ["bound"]
     assert report.not_timed == [{"name": "late", "reason": "has no time left"}]
+
+
+@pytest.mark.parametrize(("load", "warns"), [(2.0, False), (3.12, True), (None, False)])
+def test_a_busy_machine(
+    load: float | None, warns: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(machine, "LOAD", load)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
+    harness.Report("step", 1).write()
+    assert ("warning: the load was 3.1 on 2 cores before this" in capsys.readouterr().err) == warns
