@@ -40,7 +40,7 @@ Forward mann_episode(const Tensor& input, const Tensor& input_weight, const Tens
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
     const MANNInterface layout = interface_of(c, memory);
-    const auto [N, W, R] = layout.shape;
+    const int64_t N = layout.shape.N, W = layout.shape.W, R = layout.shape.R;
     const EpisodeShape s(input, memory, R, 2 * R + 1, save_for_backward);
     const int64_t B = s.B;
     const Batch batch(call, s.T, B, lengths, reset);
@@ -118,7 +118,7 @@ Backward mann_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memo
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
     const MANNInterface layout = interface_of(c, memory);
-    const auto [N, W, R] = layout.shape;
+    const int64_t N = layout.shape.N, W = layout.shape.W, R = layout.shape.R;
     const EpisodeShape s(input, memory, R, 2 * R + 1, true);
     const Batch batch(call, s.T, s.B, lengths, reset);
     FirstState<T> first(call, s, reset, initial_memory, false, batch.largest());

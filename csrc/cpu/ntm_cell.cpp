@@ -65,7 +65,7 @@ Forward ntm_cell(const Tensor& input, const Maybe& hidden, const Maybe& cell, co
     const CellShape c(args);
     const NTMInterface layout = interface_of(c, memory, read_weights, write_weights, num_shifts);
     const Blocks<T> s(layout);
-    const auto [N, W, H, S] = layout.shape;
+    const int64_t N = layout.shape.N, W = layout.shape.W, H = layout.shape.H;
     const int64_t B = c.B, V = s.V, R = H - V;
     const T *M = call.in(memory, "memory", {B, N, W}), *w_r = call.in(read_weights, "read_weights", {B, R, N});
     const T* w_w = call.in(write_weights, "write_weights", {B, V, N});
@@ -116,7 +116,7 @@ Backward ntm_cell_backward(const Maybe& grad_output, const Maybe& grad_hidden, c
     const CellShape c(args);
     const NTMInterface layout = interface_of(c, memory, read_weights, write_weights, num_shifts);
     const Blocks<T> s(layout);
-    const auto [N, W, H, S] = layout.shape;
+    const int64_t N = layout.shape.N, W = layout.shape.W, H = layout.shape.H;
     const int64_t B = c.B, V = s.V, R = H - V;
     call.check(read, "read", {B, R, W});
     const T *M = call.in(memory, "memory", {B, N, W}), *w_r = call.in(read_weights, "read_weights", {B, R, N});

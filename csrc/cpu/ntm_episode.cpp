@@ -38,7 +38,7 @@ Forward ntm_episode(const Tensor& input, const Tensor& input_weight, const Tenso
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
     const NTMInterface layout = interface_of(c, memory, weights, num_write_heads, num_shifts);
-    const auto [N, W, H, S] = layout.shape;
+    const int64_t N = layout.shape.N, W = layout.shape.W, H = layout.shape.H;
     const EpisodeShape s(input, memory, H, 3 * H + 1, save_for_backward);
     const int64_t B = s.B;
     const Batch batch(call, s.T, B, lengths, reset);
@@ -106,7 +106,7 @@ Backward ntm_episode_backward(const Maybe& grad_outputs, const Maybe& grad_memor
     Call<T> call;
     const ControllerShape c(input, interface_weight, output, cell.has_value());
     const NTMInterface layout = interface_of(c, memory, weights, num_write_heads, num_shifts);
-    const auto [N, W, H, S] = layout.shape;
+    const int64_t N = layout.shape.N, W = layout.shape.W, H = layout.shape.H;
     const EpisodeShape s(input, memory, H, 3 * H + 1, true);
     const int64_t B = s.B;
     const Batch batch(call, s.T, B, lengths, reset);

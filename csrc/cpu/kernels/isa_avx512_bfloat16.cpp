@@ -43,7 +43,9 @@ int64_t pairs_size(const Product<float>& op) { return (op.M + 15) / 16 * 16 * ((
 
 // A in pairs of k, at `out`: pair (i, k) is out[i * row + k * column].
 Matrix<float> round_rows(float* out, const Product<float>& op) {
-  const auto [a, row, column] = op.a;
+  const auto& [numbers, stride, column] = op.a;
+  const auto a = numbers;  // Clang 15 and older do not let a lambda capture a name of a binding
+  const auto row = stride;
   if (column == 1) {
     const int64_t width = (op.K + 31) / 32 * 16;
     for (int64_t i = 0; i < op.M; ++i)

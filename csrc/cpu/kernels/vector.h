@@ -74,7 +74,16 @@ inline V shuffle(V a, V b, std::integer_sequence<int, E...>) {
 // Joins two half vectors; load_halves loads one from a and one from b.
 template <int... E, class Half>
 inline auto joined(Half a, Half b, std::integer_sequence<int, E...>) {
+#if defined(__clang__) || __GNUC__ >= 12
   return __builtin_shufflevector(a, b, E...);
+#else
+  typedef decltype(a[0] + a[0]) Number;
+  typedef Number Whole __attribute__((vector_size(2 * sizeof(Half))));
+  Whole both;
+  std::memcpy(&both, &a, sizeof a);
+  std::memcpy(reinterpret_cast<char*>(&both) + sizeof a, &b, sizeof b);
+  return both;
+#endif
 }
 template <class T>
 inline Vec<T> load_halves(const T* a, const T* b) {
