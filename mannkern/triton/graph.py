@@ -105,12 +105,17 @@ def _capture(operation: Operation, tensors: tuple[Tensor | None, ...], options: 
     except RuntimeError as error:  # or that of ending the capture, which the lack of memory has made invalid
         if not isinstance(error, torch.OutOfMemoryError) and not isinstance(error.__context__, torch.OutOfMemoryError):
             raise
-    clear()
+    _forget_all()
     return NEVER
 
 
 def clear() -> None:
     """Forget all graphs and give their memory back to the GPU; the next calls run as first calls do."""
+    with _lock:  # another thread may be replaying one
+        _forget_all()
+
+
+def _forget_all() -> None:
     while _graphs:
         _forget_oldest()
     torch.cuda.empty_cache()

@@ -152,8 +152,8 @@ FEATURES = (
     ),
     Feature(
         "`torch.export` for any T and B, `save` and `load`",
-        "The program predicts and does not train: its operations have no gradient, so those of its weights are "
-        "missing or wrong, with a warning of PyTorch. The process that loads the program imports mannkern first, "
+        "On `cpp` the program predicts and does not train: its operations have no gradient, so those of its weights "
+        "are missing or wrong, with a warning of PyTorch. The process that loads the program imports mannkern first, "
         "which has the operations. On the reference, and with a GRUCell or RNNCell as controller, the loop is one "
         "scan. Another module as controller needs a state.",
         COMPILED,

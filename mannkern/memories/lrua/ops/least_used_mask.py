@@ -27,6 +27,5 @@ def _under_vmap(search: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, in
     return rule
 
 
-for _overload in least_used_mask.values():
-    _name = _overload._schema.name + (f".{_overload._overloadname}" if _overload._overloadname != "default" else "")
-    torch.library.register_vmap(_name, _under_vmap(_overload), lib=library)
+for _name, _search in (("", least_used_mask["default"]), (".recompute", least_used_mask["recompute"])):
+    torch.library.register_vmap(f"mannkern::least_used_mask{_name}", _under_vmap(_search), lib=library)
