@@ -68,6 +68,10 @@ FEW_SHOT: dict[str, tuple[float, dict[str, Any]]] = {  # minutes, settings
         META | LAST_TWO | {"steps": 2000},
     ),
     "Meta Networks, 5-way 1-shot, fast weights in two layers, for longer": (70, META | LAST_TWO | {"steps": 6000}),
+    "Meta Networks, 5-way 1-shot, fast weights in two layers, for longest": (
+        115,
+        META | LAST_TWO | {"steps": 14_000},
+    ),
     "Meta Networks, 20-way 1-shot, fast weights in two layers": (
         60,
         META | LAST_TWO | {"classes": 20, "queries": 2, "batch_size": 4, "steps": 5000},
