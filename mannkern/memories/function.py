@@ -123,13 +123,43 @@ def pull_back(
         present[:] = [g for x, g in zip(out, grads, strict=True) if x is not None]
         return tuple(x for x in out if x is not None)
 
+    def of(outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        pairs = zip(outputs, present, strict=True)
+        return tuple(torch.zeros_like(x) if g is None else g.to(x.dtype) for x, g in pairs)
+
+    inputs: list[Tensor] = [args[i] for i in places]
     device = next((x.device for x in args if isinstance(x, Tensor)), torch.device("cpu"))
     with without_autocast(device):  # a gradient is in float32, also where the user calls backward within autocast
-        outputs, pull, *_ = torch.func.vjp(results, *(args[i] for i in places))
-        pairs = zip(outputs, present, strict=True)
-        got = pull(tuple(torch.zeros_like(x) if g is None else g.to(x.dtype) for x, g in pairs))
+        got: Sequence[Tensor | None]
+        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+            outputs, pull, *_ = torch.func.vjp(results, *inputs)
+            got = pull(of(outputs))
+        else:  # torch.func allows no hooks of saved tensors
+            got = autograd_gradients(results, inputs, of)
     by_place = dict(zip(places, got, strict=True))
     return tuple(by_place.get(i) for i in range(len(args)))
+
+
+def autograd_gradients(
+    function: Callable[..., tuple[Tensor, ...]],
+    inputs: Sequence[Tensor],
+    grads_of: Callable[[tuple[Tensor, ...]], Sequence[Tensor | None]],
+) -> Sequence[Tensor | None]:
+    """Gradients of the inputs of ``function`` from those of its results, within a backward pass.
+
+    grads_of: results -> their gradients; a gradient of None counts as zeros. Where the backward pass is differentiated
+    again, so are these gradients. An input on which no result depends has None.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # A tensor that is two inputs has a gradient for each: a view of its own.
+        own = [x.view_as(x) if again and x.requires_grad else x.detach().requires_grad_() for x in inputs]
+        results = function(*own)
+    pairs = [(x, g) for x, g in zip(results, grads_of(results), strict=True) if x.requires_grad and g is not None]
+    if not pairs:
+        return [None] * len(own)
+    outputs, grads = zip(*pairs, strict=True)
+    return torch.autograd.grad(outputs, own, grads, create_graph=again, allow_unused=True)
 
 
 def _alive(args: Sequence[Any]) -> list[Any]:

@@ -74,3 +74,26 @@ def test_hooks_run_once_per_tensor(module: Any, whole: bool, controller: str, ba
     torch.autograd.grad(output.square().sum(), leaves)
     assert packed
     assert len(unpacked) == len(set(unpacked))
+
+
+@MODULES
+@ALL
+@CONTROLLERS
+@BACKENDS
+@pytest.mark.parametrize("how", ["save_on_cpu", "checkpoint"])
+def test_second_derivatives(module: Any, whole: bool, controller: str, backend: str, how: str) -> None:
+    """torch.func allows no hooks of saved tensors, and the gradient of a gradient is taken within them here."""
+    forward, input, leaves = run(module, whole, controller, backend)
+
+    def penalty(x: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad(forward(x).square().sum(), x, create_graph=True)
+        return gradient.square().sum()
+
+    expected = torch.autograd.grad(penalty(input), leaves, allow_unused=True)
+    if how == "save_on_cpu":
+        with save_on_cpu():
+            result = penalty(input)
+    else:
+        result = checkpoint(penalty, input, use_reentrant=False)
+    for got, wanted in zip(torch.autograd.grad(result, leaves, allow_unused=True), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
