@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-_in_loop = False
+_in_loop: bool | None = None  # within ``traced_loop``, what for_onnx() was before it
 
 
 def is_exporting() -> bool:
@@ -17,15 +17,17 @@ def is_exporting() -> bool:
 
 def for_onnx() -> bool:
     """Whether torch.onnx.export traces this call."""
-    return is_exporting() and (_in_loop or torch.onnx.is_in_onnx_export())
+    if not is_exporting():
+        return False
+    return torch.onnx.is_in_onnx_export() if _in_loop is None else _in_loop
 
 
 @contextmanager
 def traced_loop() -> Iterator[None]:
-    """Around a loop that becomes one operation: torch's tracer of its steps takes is_in_onnx_export for False."""
+    """Around a loop that becomes one operation: torch's tracer of its steps does not know is_in_onnx_export."""
     global _in_loop
     _in_loop = for_onnx()
     try:
         yield
     finally:
-        _in_loop = False
+        _in_loop = None

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mannkern.memories.function import FastFunction, is_differentiated_again, pull_back, takes
+from mannkern.memories.direct import give_gradient
+from mannkern.memories.function import FastFunction, below_autograd, is_differentiated_again, pull_back, takes
 
 CONTROLLER = 8  # arguments of the controller, which come first; see mannkern.memories.episode
 WEIGHTS = 1, 3, 4  # of the input, recurrent and interface, among them
@@ -59,9 +60,11 @@ def episode_function(operation: EpisodeOperation) -> type[FastFunction]:
         dtype = operation.weights_dtype
         return args if dtype is None else [x.to(dtype) if i in weights else x for i, x in enumerate(args)]
 
-    @takes({operation.overload: operation.forward[operation.overload]})
+    called = {operation.overload: operation.forward[operation.overload]}
+
+    @takes(called)
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        out: tuple[Tensor, ...] = operation.forward[operation.overload](*rounded(args, WEIGHTS))
+        out: tuple[Tensor, ...] = below_autograd(called[operation.overload], *rounded(args, WEIGHTS))
         return out
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -92,4 +95,8 @@ def episode_function(operation: EpisodeOperation) -> type[FastFunction]:
         return (first, *before, d_cell, *rest, None, None, None if ends[1] is None else d_initial, *no_options)
 
     methods: dict[str, Any] = {"forward": forward, "setup_context": setup_context, "backward": backward}
-    return type(operation.name, (FastFunction,), {name: staticmethod(method) for name, method in methods.items()})
+    static = {name: staticmethod(method) for name, method in methods.items()}
+    function: type[FastFunction] = type(operation.name, (FastFunction,), static)
+    if operation.weights_dtype is None:  # else a direct call has weights that are rounded already
+        give_gradient(called, lambda *args: function.apply_fast(*args[:-2], True))
+    return function

@@ -94,6 +94,18 @@ def test_opcheck(calls: dict[str, list[Call]], operation: str) -> None:
         torch.library.opcheck(getattr(torch.ops.mannkern, operation).default, call.args)
 
 
+def test_direct_calls_have_gradients() -> None:
+    """Every overload of an operation with a backward operation, but of those that no exported program calls."""
+    names = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("mannkern::")}
+    operations = {name.partition(".")[0] for name in names}
+    with_gradient = {name for name in operations if f"{name}_backward" in operations} - GPU_ALONE
+    with_gradient -= {"mannkern::mann_cell", "mannkern::ntm_cell"}
+    overloads = [name for name in names if name.partition(".")[0] in with_gradient]
+    assert "mannkern::mann_episode.recompute" in overloads
+    for name in overloads:
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Autograd"), name
+
+
 @pytest.fixture
 def fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
@@ -194,7 +206,10 @@ def test_export(case: str, shape: Shape, backend: str, strict: bool) -> None:
     program = torch.export.export(module, (tensors,), dynamic_shapes=(batch,), strict=strict)
     for B in (3, 6):
         tensors = arguments(CASES[case], shape._replace(B=B))
-        assert_same(program.module()(tensors), module(tensors))
+        gradients = cotangents(CASES[case], shape._replace(B=B))
+        assert_same(
+            with_gradients(program.module(), tensors, gradients), evaluate(CASES[case], tensors, gradients, backend)
+        )
 
 
 @pytest.mark.slow

@@ -57,10 +57,17 @@ def through_a_file(model: Any, x: Tensor, sizes: dict[int, Any], with_state: boo
 
 
 def check(exported: Any, model: Any, x: Tensor, with_state: bool) -> None:
-    arguments = (x, model(x)[1]) if with_state else (x,)
+    x = x.requires_grad_()
+    arguments = (x, apply(model(x)[1], Tensor.detach)) if with_state else (x,)
     (output, state), (expected, expected_state) = exported(*arguments), model(*arguments)
     assert type(state) is type(expected_state)
     torch.testing.assert_close((output, state), (expected, expected_state), rtol=1e-9, atol=1e-12)
+    names = ["x", *(name for name, _ in model.named_parameters())]
+    leaves = [x, *(exported.get_parameter(name) for name in names[1:])]
+    got = torch.autograd.grad(output.square().sum(), leaves)
+    wanted = torch.autograd.grad(expected.square().sum(), [x, *model.parameters()])
+    for name, gradient, value in zip(names, got, wanted, strict=True):
+        torch.testing.assert_close(gradient, value, rtol=1e-9, atol=1e-12, msg=name)
 
 
 def sequences() -> list[Any]:

@@ -70,9 +70,13 @@ def exported(module: Any, backend: str) -> None:
         torch.export.save(torch.export.export(model, (draw(6, 4, 3),), dynamic_shapes=(SIZES,)), file)
     file.seek(0)
     program = torch.export.load(file).module()
+    plain, x = twin(model), draw(3, 2, 3)
+    loss = program(x)[0].square().sum()
+    got = torch.autograd.grad(loss, [program.get_parameter(name) for name, _ in model.named_parameters()])
+    close(got, torch.autograd.grad(plain(x)[0].square().sum(), list(plain.parameters())))
     for shape in ((3, 2, 3), (9, 150, 3)):
         x = draw(*shape)
-        close(program(x)[0], twin(model)(x)[0])
+        close(program(x)[0], plain(x)[0])
 
 
 def exported_strictly(module: Any, backend: str) -> None:
@@ -152,10 +156,10 @@ FEATURES = (
     ),
     Feature(
         "`torch.export` for any T and B, `save` and `load`",
-        "On `cpp` the program predicts and does not train: its operations have no gradient, so those of its weights "
-        "are missing or wrong, with a warning of PyTorch. The process that loads the program imports mannkern first, "
-        "which has the operations. On the reference, and with a GRUCell or RNNCell as controller, the loop is one "
-        "scan. Another module as controller needs a state.",
+        "The program trains too; on `cpp` its backward pass computes the steps again first, because its forward pass "
+        "saves its arguments alone, and torch.func refuses the program. The process that loads it imports mannkern "
+        "first, which has the operations. On the reference, and with a GRUCell or RNNCell as controller, the loop is "
+        "one scan. Another module as controller needs a state.",
         COMPILED,
         STEPS,
         exported,

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, call_backward, pull_back, takes
+from mannkern.memories.direct import give_gradient
+from mannkern.memories.function import MemoryFunction, below_autograd, call_backward, pull_back, takes
 from mannkern.memories.library import empty_like, operation
 from mannkern.memories.lrua import reference
 
@@ -41,7 +42,7 @@ class AdditiveWriteFunction(MemoryFunction):
     @takes(additive_write, "overload")
     def forward(*args: Any) -> Tensor:
         *arguments, overload = args
-        return additive_write[overload](*arguments)
+        return below_autograd(additive_write[overload], *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -52,3 +53,6 @@ class AdditiveWriteFunction(MemoryFunction):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         operation = additive_write_backward[ctx.overload]
         return (*call_backward(operation, _reference_backward, grad, *ctx.saved_tensors), None, None)
+
+
+give_gradient(additive_write, AdditiveWriteFunction.apply_fast)

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, call_backward, gradient_of, takes
+from mannkern.memories.direct import give_gradient
+from mannkern.memories.function import MemoryFunction, below_autograd, call_backward, gradient_of, takes
 from mannkern.memories.library import empty_like, operation
 from mannkern.memories.lrua import reference
 
@@ -76,7 +77,7 @@ class CosineReadFunction(MemoryFunction):
     @takes(cosine_read, "overload")
     def forward(*args: Any) -> tuple[Tensor, ...]:
         *arguments, overload = args
-        return cosine_read[overload](*arguments)
+        return below_autograd(cosine_read[overload], *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -91,3 +92,6 @@ class CosineReadFunction(MemoryFunction):
         operation = cosine_read_backward[ctx.overload]
         d_memory, d_key, d_strength = call_backward(operation, _reference_backward, *grads[:2], *saved)
         return d_memory, d_key, None if saved[2] is None else d_strength, None
+
+
+give_gradient(cosine_read, CosineReadFunction.apply_fast)

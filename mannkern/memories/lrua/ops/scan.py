@@ -11,7 +11,8 @@ from torch import Tensor
 from mannkern.backends import native
 from mannkern.memories import episode
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import Gradient, MemoryFunction, call_backward, pull_back, takes
+from mannkern.memories.direct import give_gradient
+from mannkern.memories.function import Gradient, MemoryFunction, below_autograd, call_backward, pull_back, takes
 from mannkern.memories.library import empty_like, operation
 from mannkern.memories.lrua import reference
 from mannkern.memories.lrua.ops.step import slots_of_marks
@@ -227,7 +228,7 @@ class LRUAScanFunction(MemoryFunction):
     @takes(lrua_scan, "overload")
     def forward(*args: Any) -> tuple[Tensor, ...]:
         *arguments, overload = args
-        return lrua_scan[overload](*arguments)
+        return below_autograd(lrua_scan[overload], *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -245,3 +246,6 @@ class LRUAScanFunction(MemoryFunction):
         args = (*grads[:4], *ctx.saved_tensors, *ctx.options)
         out = call_backward(lrua_scan_backward[ctx.overload], reference_backward, *args, function=function)
         return (*out[:6], out[6] if ctx.has_strengths else None, None, None, None, None, None)
+
+
+give_gradient(lrua_scan, lambda *args: LRUAScanFunction.apply_fast(*args[:-2], True, args[-1]))

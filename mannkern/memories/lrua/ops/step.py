@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mannkern.memories.checks import compute_dtype, widen
-from mannkern.memories.function import MemoryFunction, call_backward, pull_back, takes
+from mannkern.memories.direct import give_gradient
+from mannkern.memories.function import MemoryFunction, below_autograd, call_backward, pull_back, takes
 from mannkern.memories.library import empty_like, operation
 from mannkern.memories.lrua import reference
 from mannkern.memories.lrua.ops.cosine_read import strength_gradient
@@ -154,7 +155,7 @@ class LRUAStepFunction(MemoryFunction):
     @takes(lrua_step, "overload")
     def forward(*args: Any) -> tuple[Tensor, ...]:
         *arguments, overload = args
-        return lrua_step[overload](*arguments)
+        return below_autograd(lrua_step[overload], *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -173,3 +174,6 @@ class LRUAStepFunction(MemoryFunction):
         reference_backward = _reference_save_backward if ctx.overload == "default" else _reference_recompute_backward
         out = call_backward(lrua_step_backward[ctx.overload], reference_backward, *grads[:5], *saved, *ctx.options)
         return (*out[:6], None if saved[4] is None else out[6], None, None, None, None)
+
+
+give_gradient(lrua_step, LRUAStepFunction.apply_fast)

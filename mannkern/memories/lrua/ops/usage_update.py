@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from mannkern.memories.checks import compute_dtype
-from mannkern.memories.function import MemoryFunction, call_backward, pull_back, takes
+from mannkern.memories.direct import give_gradient
+from mannkern.memories.function import MemoryFunction, below_autograd, call_backward, pull_back, takes
 from mannkern.memories.library import operation
 from mannkern.memories.lrua import reference
 
@@ -39,7 +40,7 @@ class UsageUpdateFunction(MemoryFunction):
     @takes(usage_update, "overload")
     def forward(*args: Any) -> Tensor:
         *arguments, overload = args
-        return usage_update[overload](*arguments)
+        return below_autograd(usage_update[overload], *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -49,3 +50,6 @@ class UsageUpdateFunction(MemoryFunction):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         operation = usage_update_backward[ctx.overload]
         return (*call_backward(operation, _reference_backward, grad, ctx.num_heads, ctx.decay), None, None)
+
+
+give_gradient(usage_update, UsageUpdateFunction.apply_fast)

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mannkern.memories.function import MemoryFunction, call_backward, gradient_of, takes
+from mannkern.memories.direct import give_gradient
+from mannkern.memories.function import MemoryFunction, below_autograd, call_backward, gradient_of, takes
 from mannkern.memories.library import empty_like, operation
 from mannkern.memories.ntm import reference
 
@@ -34,7 +35,7 @@ class NTMWriteFunction(MemoryFunction):
     @staticmethod
     @takes(ntm_write)
     def forward(*args: Any) -> Tensor:
-        return ntm_write["default"](*args)
+        return below_autograd(ntm_write["default"], *args)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -43,3 +44,6 @@ class NTMWriteFunction(MemoryFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         return call_backward(ntm_write_backward["default"], _reference_backward, grad, *ctx.saved_tensors)
+
+
+give_gradient(ntm_write, lambda *args: NTMWriteFunction.apply_fast(*args[:-1]))
