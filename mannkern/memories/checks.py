@@ -199,13 +199,16 @@ def check_input(x: Tensor, F: int, parameter: Tensor, letters: str = "BF") -> No
         raise ValueError(f"input: got shape {tuple(x.shape)}, need ({', '.join(letters)}) or ({one}) with F = {F}")
     if x.device != parameter.device:
         raise ValueError(f"input: got device {x.device}, need {parameter.device}, the module's")
-    if x.dtype != parameter.dtype and not _casts(x):
+    casts = {parameter.dtype}  # dtypes that operations take together
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type) and parameter.dtype != torch.float64:
+        half = torch.get_autocast_dtype(x.device.type)
+        casts = {torch.float32, half}
+        if parameter.dtype not in casts:
+            raise TypeError(
+                f"module: got {parameter.dtype} under autocast, need torch.float32, {half} or torch.float64"
+            )
+    if x.dtype not in casts:
         raise TypeError(f"input: got {x.dtype}, need {parameter.dtype}, the module's")
-
-
-def _casts(x: Tensor) -> bool:
-    """Whether autocast is on and casts ``x``."""
-    return x.dtype in (torch.float32, *_HALF) and torch.is_autocast_enabled(x.device.type)
 
 
 def check_decay(x: float) -> float:

@@ -20,7 +20,11 @@ from mannkern.verification.accuracy import Error
 from mannkern.verification.checks import DTYPES, GRADCHECK, Check, Outcome, run
 
 BATCH = {"batch": Shape(170, 33, 17, 3, 3)}  # work for a second thread
-LONG = {"many_slots": Shape(8, 16384, 8, 2, 16, T=2)}  # sums that one chain of float32 would get wrong
+LONG = {  # sums that one chain of float32 would get wrong
+    "many_slots": Shape(8, 16384, 8, 2, 16, T=2),
+    "many_columns": Shape(8, 8, 32768, 4, 4, T=2),
+    "many_columns_of_one_head": Shape(8, 8, 32768, 1, 1, T=2),
+}
 # Sizes that fill a GPU, and memories that the Triton kernels take in tiles
 LARGE = {
     "large_batch": Shape(256, 128, 40, 4, 4),

@@ -70,10 +70,11 @@ def test_shapes(kernel: str, case: str, shape: Shape, dtype: torch.dtype) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shape", LONG.values(), ids=LONG)
 @on_kernels([name for name, case in CASES.items() if case.operation.differentiable], interpreted=False)
-def test_sums_over_many_slots(kernel: str, case: str) -> None:
-    """One chain of float32 over all slots would lose a digit."""
-    shape = LONG["many_slots"]._replace(B=4)
+def test_long_sums(kernel: str, case: str, shape: Shape) -> None:
+    """One chain of float32 over all slots, or over all columns, would lose a digit."""
+    shape = shape._replace(B=4)
     check_kernel(CASES[case], arguments(CASES[case], shape), cotangents(CASES[case], shape), kernel, shape.n)
 
 

@@ -5,6 +5,7 @@ Some machines have products in bfloat16, which are tested in test_bfloat16.py; h
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -106,6 +107,36 @@ def test_autocast_takes_no_other_type(module: type[Sequence], dtype: torch.dtype
     with torch.autocast("cpu", torch.bfloat16):
         for call in (lambda: model(input), lambda: model.cell(input[0])):
             with pytest.raises(TypeError, match=rf"^input: got {dtype}, need torch.float32, the module's"):
+                call()
+
+
+WRONG = "input: got {input}, need {module}, the module's"
+OTHER = "module: got {module} under autocast, need torch.float32, torch.bfloat16 or torch.float64"
+
+
+@BOTH
+@CONTROLLERS
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+@pytest.mark.parametrize(
+    ("of_module", "of_input", "message"),
+    [
+        (torch.float32, torch.float16, WRONG),
+        (torch.float64, torch.float32, WRONG),
+        (torch.float64, torch.bfloat16, WRONG),
+        (torch.float16, torch.float16, OTHER),
+        (torch.float16, torch.float32, OTHER),
+    ],
+)
+def test_autocast_takes_what_its_operations_take(
+    module: type[Sequence], controller: str, backend: str, of_module: torch.dtype, of_input: torch.dtype, message: str
+) -> None:
+    """One operation of autocast takes float32 and its own half precision; float64 stays as it is."""
+    model = module(3, 5, 8, 4, controller=controller, backend=backend, dtype=of_module)
+    input = torch.ones(3, 2, 3, dtype=of_input)
+    expected = "^" + re.escape(message.format(input=of_input, module=of_module))
+    with torch.autocast("cpu", torch.bfloat16):
+        for call in (lambda: model(input), lambda: model.cell(input[0])):
+            with pytest.raises(TypeError, match=expected):
                 call()
 
 

@@ -9,7 +9,8 @@
 
 namespace {
 
-// One buffer per thread, which grows to the largest request and stays.
+// One buffer per thread, which grows to the largest request and stays. Requests above kKept are freed after their call:
+// a long lrua_scan asks for as many memories as lie between two checkpoints.
 struct Buffer {
   void* data = nullptr;
   size_t size = 0;
@@ -21,6 +22,7 @@ struct Buffer {
   }
   ~Buffer() { ::operator delete(data, kLine); }
   static constexpr std::align_val_t kLine{64};
+  static constexpr size_t kKept = size_t(16) << 20;  // bytes
 };
 
 // Hands out pieces of the thread's buffer, each on a cache line of its own: up to kPieces of them, `count` numbers in
@@ -29,8 +31,9 @@ template <class T>
 class Arena {
  public:
   explicit Arena(int64_t count) {
-    static thread_local Buffer buffer;
+    static thread_local Buffer kept;
     const size_t bytes = size_t(count + kPieces * kPiece) * sizeof(T);
+    Buffer& buffer = bytes > Buffer::kKept ? own_ : kept;
     if (buffer.size < bytes) buffer.grow(bytes);
     next_ = static_cast<T*>(buffer.data);
     left_ = count + kPieces * kPiece;
@@ -44,6 +47,7 @@ class Arena {
 
  private:
   static constexpr int64_t kPiece = 64 / sizeof(T), kPieces = 24;
+  Buffer own_;
   T* next_;
   int64_t left_;
 };

@@ -25,7 +25,12 @@ T scaled_norm(const T* x, int64_t count, int64_t stride) {
     const T size = x[j * stride] < 0 ? -x[j * stride] : x[j * stride];
     largest = size > largest ? size : largest;
   }
-  for (int64_t j = 0; j < count; ++j) sum += (x[j * stride] / largest) * (x[j * stride] / largest);
+  for (int64_t first = 0; first < count; first += kColumns) {
+    T part = 0;
+    for (int64_t j = first; j < smaller(first + kColumns, count); ++j)
+      part += (x[j * stride] / largest) * (x[j * stride] / largest);
+    sum += part;
+  }
   return square_root(sum) * largest;
 }
 
@@ -35,13 +40,17 @@ T at_least_eps(T norm) {
 }
 
 template <class T>
-T sum_of_squares(const T* x, int64_t count) {
+T dot_product(const T* x, const T* y, int64_t count) {
   constexpr int L = Lanes<T>::L;
-  Vec<T> lanes = {};
+  Vec<T> total = {};
   int64_t j = 0;
-  for (; j + L <= count; j += L) lanes += load(x + j) * load(x + j);
-  T sum = lane_sum<T>(lanes);
-  for (; j < count; ++j) sum += x[j] * x[j];
+  while (j + L <= count) {
+    Vec<T> sum = {};
+    for (const int64_t end = smaller(j + kColumns * L, count); j + L <= end; j += L) sum += load(x + j) * load(y + j);
+    total += sum;
+  }
+  T sum = lane_sum<T>(total);
+  for (; j < count; ++j) sum += x[j] * y[j];
   return sum;
 }
 
@@ -50,7 +59,7 @@ template <class T>
 void normalise_keys(T* unit, T* norms, const T* keys, const Sizes<T>& s) {
   for (int64_t h = 0; h < s.R; ++h) {
     const T* k = keys + h * s.W;
-    T sum = sum_of_squares(k, s.W);
+    T sum = dot_product(k, k, s.W);
     if (sum > std::numeric_limits<T>::max()) sum = 0, norms[h] = scaled_norm(k, s.W, 1);
     else norms[h] = square_root(sum);
     norms[h] = at_least_eps(norms[h]);
@@ -181,9 +190,8 @@ void read_backward_cosines(T* grad_strength, T* grad_weights, const T* grad_read
 template <class T>
 void unit_keys_backward(T* grad_key, const ReadScratch<T>& scratch, const Sizes<T>& s) {
   for (int64_t h = 0; h < s.R; ++h) {
-    T *g = grad_key + h * s.W, *unit = scratch.unit + h * s.W, along = 0;
-    for (int64_t j = 0; j < s.W; ++j) along += g[j] * unit[j];
-    if (!(scratch.key_norm[h] > kEps<T>)) along = 0;
+    T *g = grad_key + h * s.W, *unit = scratch.unit + h * s.W;
+    const T along = scratch.key_norm[h] > kEps<T> ? dot_product(g, unit, s.W) : 0;
     for (int64_t j = 0; j < s.W; ++j) g[j] = (g[j] - along * unit[j]) / scratch.key_norm[h];
   }
 }

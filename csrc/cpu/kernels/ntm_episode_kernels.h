@@ -139,7 +139,7 @@ void ntm_step_backward(const NTMStepBackward<T>& op, int64_t begin, int64_t end)
   Arena<T> arena(scratch_size(all, team));
   const AddressScratch<T> scratch = take_address_scratch(arena, all, team);
   T *grad = arena.take(H * all.Np), *lanes = arena.take(2 * layout.V * W * Lanes<T>::L);
-  T* factors = arena.take(2 * layout.V * Lanes<T>::L);
+  T* factors = arena.take(3 * layout.V * Lanes<T>::L);
   const int64_t Np = all.Np, first_read = layout.V * Np, row_stride = (3 * H + 1) * Np;
   for (int64_t e = begin; e < end; ++e) {
     const bool anew = op.restart.at(e);

@@ -9,7 +9,7 @@ namespace {
 // Numbers of scratch that the largest kernel needs, the backward pass of a step.
 template <class T>
 int64_t scratch_size(const Sizes<T>& s, const Row<T>& team) {
-  return 2 * blocks_size(s) + (8 * s.R + 4) * s.Np + (2 * Lanes<T>::L + 2) * s.R * s.W + (2 * Lanes<T>::L + 2) * s.R +
+  return 2 * blocks_size(s) + (8 * s.R + 4) * s.Np + (2 * Lanes<T>::L + 2) * s.R * s.W + (3 * Lanes<T>::L + 2) * s.R +
          2 * team.size_with_halo();
 }
 
@@ -147,7 +147,7 @@ void ntm_write_backward(const NTMWriteBackward<T>& op, int64_t begin, int64_t en
   Arena<T> arena(scratch_size(s, Row<T>(N)));
   T *X = arena.take(blocks_size(s)), *D = arena.take(blocks_size(s)), *w = arena.take(H * s.Np);
   T *grad_w = arena.take(H * s.Np), *lanes = arena.take(2 * H * W * Lanes<T>::L);
-  T* factors = arena.take(2 * H * Lanes<T>::L);
+  T* factors = arena.take(3 * H * Lanes<T>::L);
   for (int64_t e = begin; e < end; ++e) {
     const int64_t vectors = e * H * W;
     load_blocks(X, op.memory + e * N * W, s);

@@ -67,23 +67,31 @@ void erase_write_heads(T* Y, const T* X, const T* weights, const T* erase, const
   constexpr int L = Lanes<T>::L;
   const int64_t heads = H ? H : s.R;
   for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W, Y += kBlock<T> * s.W) {
-    Vec<T> w[H ? H : 1][2], along[2] = {}, square[2] = {};
+    Vec<T> w[H ? H : 1][2];
     for (int h = 0; h < H; ++h)
       for (int u = 0; u < 2; ++u) w[h][u] = load(weights + h * s.Np + i + u * L);
-    for (int64_t j = 0; j < s.W; ++j) {
-      Vec<T> factor[2] = {Vec<T>{} + T(1), Vec<T>{} + T(1)}, term[2] = {};
-      for (int64_t h = 0; h < heads; ++h) {
-        const T e = erase[h * s.W + j], a = add[h * s.W + j];
-        for (int u = 0; u < 2; ++u)
-          mannkern::erase_and_add<Row<T>>(factor[u], term[u], H ? w[h][u] : load(weights + h * s.Np + i + u * L), e, a);
+    for (int64_t first = 0; first < s.W; first += kColumns) {
+      Vec<T> along[2] = {}, square[2] = {};
+      for (int64_t j = first, end = smaller(first + kColumns, s.W); j < end; ++j) {
+        Vec<T> factor[2] = {Vec<T>{} + T(1), Vec<T>{} + T(1)}, term[2] = {};
+        for (int64_t h = 0; h < heads; ++h) {
+          const T e = erase[h * s.W + j], a = add[h * s.W + j];
+          for (int u = 0; u < 2; ++u) {
+            const Vec<T> weight = H ? w[h][u] : load(weights + h * s.Np + i + u * L);
+            mannkern::erase_and_add<Row<T>>(factor[u], term[u], weight, e, a);
+          }
+        }
+        for (int u = 0; u < 2; ++u) {
+          const Vec<T> y = load(X + j * kBlock<T> + u * L) * factor[u] + term[u];
+          store(Y + j * kBlock<T> + u * L, y);
+          if constexpr (DOT) along[u] += y * unit[j], square[u] += y * y;
+        }
       }
-      for (int u = 0; u < 2; ++u) {
-        const Vec<T> y = load(X + j * kBlock<T> + u * L) * factor[u] + term[u];
-        store(Y + j * kBlock<T> + u * L, y);
-        if constexpr (DOT) along[u] += y * unit[j], square[u] += y * y;
+      for (int u = 0; DOT && u < 2; ++u) {
+        store_run<T>(dot + i + u * L, along[u], first == 0);
+        store_run<T>(squares + i + u * L, square[u], first == 0);
       }
     }
-    for (int u = 0; DOT && u < 2; ++u) store(dot + i + u * L, along[u]), store(squares + i + u * L, square[u]);
   }
 }
 
@@ -95,9 +103,9 @@ void erase_write(T* Y, const T* X, const T* weights, const T* erase, const T* ad
 }
 
 // Backward of erase and add with one head, for columns j to j + J, whose sums over slots `first` to `end` stay in
-// registers.
+// registers. `part` (end - first) gets what they add to the gradient of the weights.
 template <class T, int J>
-void erase_write_backward_columns(T* D, T* grad_weights, T* erase_lanes, T* add_lanes, const T* X, const T* weights,
+void erase_write_backward_columns(T* D, T* part, T* erase_lanes, T* add_lanes, const T* X, const T* weights,
                                   const T* erase, const T* add, int64_t first, int64_t end, int64_t j,
                                   const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
@@ -105,7 +113,7 @@ void erase_write_backward_columns(T* D, T* grad_weights, T* erase_lanes, T* add_
   for (int64_t i = first; i < end; i += L) {
     const int64_t block = i / kBlock<T> * kBlock<T> * s.W + i % kBlock<T> + j * kBlock<T>;
     const Vec<T> w = load(weights + i);
-    Vec<T> grad = load(grad_weights + i);
+    Vec<T> grad = load(part + i - first);
     for (int c = 0; c < J; ++c) {
       const Vec<T> d = load(D + block + c * kBlock<T>), changed = d * load(X + block + c * kBlock<T>);
       grad += d * add[j + c] - changed * erase[j + c];
@@ -113,9 +121,38 @@ void erase_write_backward_columns(T* D, T* grad_weights, T* erase_lanes, T* add_
       added[c] += w * d;
       store(D + block + c * kBlock<T>, d * (1 - w * erase[j + c]));
     }
-    store(grad_weights + i, grad);
+    store(part + i - first, grad);
   }
   for (int c = 0; c < J; ++c) store(erase_lanes + (j + c) * L, erased[c]), store(add_lanes + (j + c) * L, added[c]);
+}
+
+// Backward of erase and add with one head, for slots `first` to `end`, at most kRun.
+template <class T>
+void erase_write_backward_head(T* D, T* grad_weights, T* erase_lanes, T* add_lanes, const T* X, const T* weights,
+                               const T* erase, const T* add, int64_t first, int64_t end, const Sizes<T>& s) {
+  constexpr int J = MANNKERN_BYTES >= 64 ? 8 : 4;  // 2 J sums in 32 or 16 registers
+  T part[kRun<T>];
+  for (int64_t j = 0; j < s.W;) {
+    const int64_t stop = smaller(j + kColumns, s.W);
+    std::memset(part, 0, (end - first) * sizeof(T));
+    for (; j + J <= stop; j += J)
+      erase_write_backward_columns<T, J>(D, part, erase_lanes, add_lanes, X, weights, erase, add, first, end, j, s);
+    for (; J > 4 && j + 4 <= stop; j += 4)
+      erase_write_backward_columns<T, 4>(D, part, erase_lanes, add_lanes, X, weights, erase, add, first, end, j, s);
+    for (; j < stop; ++j)
+      erase_write_backward_columns<T, 1>(D, part, erase_lanes, add_lanes, X, weights, erase, add, first, end, j, s);
+    for (int64_t i = first; i < end; ++i) grad_weights[i] += part[i - first];
+  }
+}
+
+// Adds a vector of each head, the sum of a run of columns, to the rows of Np at `rows`, and clears it.
+template <class T>
+void add_part(T* rows, T* part, int64_t R, const Sizes<T>& s) {
+  constexpr int L = Lanes<T>::L;
+  for (int64_t h = 0; h < R; ++h, rows += s.Np, part += L) {
+    store(rows, load(rows) + load(part));
+    store(part, Vec<T>{});
+  }
 }
 
 // Backward of erase and add with any number of heads. The product of the other heads' factors is the product over the
@@ -126,12 +163,14 @@ void erase_write_backward_heads(T* D, T* grad_weights, T* erase_lanes, T* add_la
                                 const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
   const int64_t R = s.R, W = s.W;
-  T *own = factors, *before = factors + R * L;
+  T *own = factors, *before = factors + R * L, *part = before + R * L;
   std::memset(erase_lanes, 0, R * W * L * sizeof(T));
   std::memset(add_lanes, 0, R * W * L * sizeof(T));
+  std::memset(part, 0, R * L * sizeof(T));
   for (int64_t i = first; i < end; i += L) {
     const int64_t block = i / kBlock<T> * kBlock<T> * W + i % kBlock<T>;
     for (int64_t j = 0; j < W; ++j) {
+      if (j % kColumns == 0) add_part(grad_weights + i, part, R, s);
       const Vec<T> d = load(D + block + j * kBlock<T>), x = load(X + block + j * kBlock<T>);
       Vec<T> product = Vec<T>{} + T(1);
       for (int64_t h = 0; h < R; ++h) {
@@ -142,43 +181,33 @@ void erase_write_backward_heads(T* D, T* grad_weights, T* erase_lanes, T* add_la
       }
       Vec<T> after = d * x;  // times the product of the factors of the heads after h
       for (int64_t h = R - 1; h >= 0; --h) {
-        T *w_row = grad_weights + h * s.Np + i, *e = erase_lanes + (h * W + j) * L, *a = add_lanes + (h * W + j) * L;
+        T *p = part + h * L, *e = erase_lanes + (h * W + j) * L, *a = add_lanes + (h * W + j) * L;
         const Vec<T> w = load(weights + h * s.Np + i), others = after * load(before + h * L);
-        store(w_row, load(w_row) + d * add[h * W + j] - others * erase[h * W + j]);
+        store(p, load(p) + d * add[h * W + j] - others * erase[h * W + j]);
         store(e, load(e) - w * others);
         store(a, load(a) + w * d);
         after *= load(own + h * L);
       }
       store(D + block + j * kBlock<T>, d * product);
     }
+    add_part(grad_weights + i, part, R, s);
   }
 }
 
 // Backward of erase_write. D is in place: on entry the gradient of the memory after the write, on exit of the memory
 // before it. The gradient of the weights is added to grad_weights (R,Np). `lanes` is scratch for 2 R W vectors,
-// `factors` for 2 R.
+// `factors` for 3 R.
 template <class T>
 void erase_write_backward(T* D, T* grad_weights, T* grad_erase, T* grad_add, const T* X, const T* weights,
                           const T* erase, const T* add, T* lanes, T* factors, const Sizes<T>& s) {
-  constexpr int J = MANNKERN_BYTES >= 64 ? 8 : 4;  // 2 J sums in 32 or 16 registers
   T *erase_lanes = lanes, *add_lanes = lanes + s.R * s.W * Lanes<T>::L;
   for (int64_t first = 0; first < s.Np; first += kRun<T>) {
     const int64_t end = run_end<T>(first, s.Np);
-    if (s.R == 1) {
-      int64_t j = 0;
-      for (; j + J <= s.W; j += J)
-        erase_write_backward_columns<T, J>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, first, end,
-                                           j, s);
-      for (; J > 4 && j + 4 <= s.W; j += 4)
-        erase_write_backward_columns<T, 4>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, first, end,
-                                           j, s);
-      for (; j < s.W; ++j)
-        erase_write_backward_columns<T, 1>(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, first, end,
-                                           j, s);
-    } else {
+    if (s.R == 1)
+      erase_write_backward_head(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, first, end, s);
+    else
       erase_write_backward_heads(D, grad_weights, erase_lanes, add_lanes, X, weights, erase, add, factors, first, end,
                                  s);
-    }
     sum_lanes(grad_erase, erase_lanes, s.R * s.W, first > 0);
     sum_lanes(grad_add, add_lanes, s.R * s.W, first > 0);
   }

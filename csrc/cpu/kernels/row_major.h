@@ -174,33 +174,36 @@ void slot_dot_tiles(T* out, T* squares, const T* X, const T* vectors, const Size
   const int64_t size = row_size(s);
   for (int64_t i = 0; i < padded(s.N, kBlock<T>); i += L) {
     const T* row = X + i * size;
-    Vec<T> sum[H] = {}, square = {};
-    const auto meet = [&](Vec<T> x, int64_t j) __attribute__((always_inline)) {
-      for (int h = 0; h < H; ++h) sum[h] += x * vectors[h * s.W + j];
-      if constexpr (SQUARES) square += x * x;
-    };
-    int64_t j = 0;
-    for (; j + L <= s.W; j += L) {
-      Vec<T> tile[L];
-      load_tile<T, L>(tile, row + j, s.N - i, size);
-      unrolled<L>([&](auto e) { meet(tile[e], j + e); });
-    }
-    if constexpr (L >= 32 / sizeof(T))  // half a vector must be at least 16 bytes
-      for (; j + L / 2 <= s.W; j += L / 2) {
-        Vec<T> tile[L / 2];
-        load_tile<T, L / 2>(tile, row + j, s.N - i, size);
-        unrolled<L / 2>([&](auto e) { meet(tile[e], j + e); });
+    for (int64_t first = 0; first < s.W; first += kColumns) {
+      Vec<T> sum[H] = {}, square = {};
+      const auto meet = [&](Vec<T> x, int64_t j) __attribute__((always_inline)) {
+        for (int h = 0; h < H; ++h) sum[h] += x * vectors[h * s.W + j];
+        if constexpr (SQUARES) square += x * x;
+      };
+      const int64_t end = smaller(first + kColumns, s.W);
+      int64_t j = first;
+      for (; j + L <= end; j += L) {
+        Vec<T> tile[L];
+        load_tile<T, L>(tile, row + j, s.N - i, size);
+        unrolled<L>([&](auto e) { meet(tile[e], j + e); });
       }
-    if (j < s.W) {
-      const int64_t at = smaller(j, size - L);
-      Vec<T> tile[L];
-      load_tile<T, L>(tile, row + at, s.N - i, size);
-      T columns[L * L];
-      for (int e = 0; e < L; ++e) store(columns + e * L, tile[e]);
-      for (; j < s.W; ++j) meet(load(columns + (j - at) * L), j);
+      if constexpr (L >= 32 / sizeof(T))  // half a vector must be at least 16 bytes
+        for (; j + L / 2 <= end; j += L / 2) {
+          Vec<T> tile[L / 2];
+          load_tile<T, L / 2>(tile, row + j, s.N - i, size);
+          unrolled<L / 2>([&](auto e) { meet(tile[e], j + e); });
+        }
+      if (j < end) {
+        const int64_t at = smaller(j, size - L);
+        Vec<T> tile[L];
+        load_tile<T, L>(tile, row + at, s.N - i, size);
+        T columns[L * L];
+        for (int e = 0; e < L; ++e) store(columns + e * L, tile[e]);
+        for (; j < end; ++j) meet(load(columns + (j - at) * L), j);
+      }
+      for (int h = 0; h < H; ++h) store_run<T>(out + h * s.Np + i, sum[h], first == 0);
+      if constexpr (SQUARES) store_run<T>(squares + i, square, first == 0);
     }
-    for (int h = 0; h < H; ++h) store(out + h * s.Np + i, sum[h]);
-    if constexpr (SQUARES) store(squares + i, square);
   }
 }
 

@@ -22,6 +22,7 @@ constexpr int kAhead = 2 * Lanes<T>::L;
 // Slots of a partial sum: one chain of float32 over thousands of slots would lose a digit.
 template <class T>
 constexpr int64_t kRun = 64 * Lanes<T>::L;
+constexpr int64_t kColumns = 256;  // columns of a partial sum, for the same reason
 constexpr int kHeads = 4;  // heads in one pass over the memory: as many accumulators fit in the registers
 
 inline int64_t padded(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -32,6 +33,12 @@ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 template <class T>
 int64_t run_end(int64_t first, int64_t count) {
   return smaller(first + kRun<T>, count);
+}
+
+// Stores the sum of a run of columns, and adds that of the runs before it, which is at `out`.
+template <class T>
+__attribute__((always_inline)) inline void store_run(T* out, Vec<T> sum, bool first) {
+  store(out, first ? sum : load(out) + sum);
 }
 
 // Sizes of an episode, and Np, the padded length of a row.
@@ -186,21 +193,22 @@ void rank_update_to(T* out, const T* X, const T* weights, const T* vectors, cons
 template <class T, int H, bool SQUARES>
 void slot_dot_heads(T* out, T* squares, const T* X, const T* vectors, const Sizes<T>& s) {
   constexpr int L = Lanes<T>::L;
-  for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W) {
-    Vec<T> sum[H ? H : 1][2] = {}, square[2] = {};
-    for (int64_t j = 0; j < s.W; ++j) {
-      const Vec<T> x0 = load(X + j * kBlock<T>), x1 = load(X + j * kBlock<T> + L);
-      for (int h = 0; h < H; ++h) {
-        sum[h][0] += x0 * vectors[h * s.W + j];
-        sum[h][1] += x1 * vectors[h * s.W + j];
+  for (int64_t i = 0; i < s.Np; i += kBlock<T>, X += kBlock<T> * s.W)
+    for (int64_t first = 0; first < s.W; first += kColumns) {
+      Vec<T> sum[H ? H : 1][2] = {}, square[2] = {};
+      for (int64_t j = first, end = smaller(first + kColumns, s.W); j < end; ++j) {
+        const Vec<T> x0 = load(X + j * kBlock<T>), x1 = load(X + j * kBlock<T> + L);
+        for (int h = 0; h < H; ++h) {
+          sum[h][0] += x0 * vectors[h * s.W + j];
+          sum[h][1] += x1 * vectors[h * s.W + j];
+        }
+        if constexpr (SQUARES) square[0] += x0 * x0, square[1] += x1 * x1;
       }
-      if constexpr (SQUARES) square[0] += x0 * x0, square[1] += x1 * x1;
+      for (int u = 0; u < 2; ++u) {
+        for (int h = 0; h < H; ++h) store_run<T>(out + h * s.Np + i + u * L, sum[h][u], first == 0);
+        if constexpr (SQUARES) store_run<T>(squares + i + u * L, square[u], first == 0);
+      }
     }
-    for (int u = 0; u < 2; ++u) {
-      for (int h = 0; h < H; ++h) store(out + h * s.Np + i + u * L, sum[h][u]);
-      if constexpr (SQUARES) store(squares + i + u * L, square[u]);
-    }
-  }
 }
 
 // Also `squares` (Np), the dot product of every slot with itself, unless it is null.

@@ -13,23 +13,26 @@ void rank_update_dot(T* Y, const T* X, const T* weights, const T* vectors, T* ou
   constexpr int L = Lanes<T>::L, U = MANNKERN_BYTES >= 64 ? 2 : 1;  // vectors at once, as the registers allow
   for (int64_t i = 0; i < s.Np; i += U * L) {
     const int64_t block = i / kBlock<T> * kBlock<T> * s.W + i % kBlock<T>;
-    Vec<T> w[kHeads][U], sum[kHeads][U] = {}, square[U] = {};
+    Vec<T> w[kHeads][U];
     for (int h = 0; h < kHeads; ++h)
       for (int u = 0; u < U; ++u) w[h][u] = load(weights + h * s.Np + i + u * L);
-    for (int64_t j = 0; j < s.W; ++j) {
-      const int64_t at = block + j * kBlock<T>;
-      Vec<T> x[U];
-      for (int u = 0; u < U; ++u) x[u] = load(X + at + u * L);
-      for (int h = 0; h < kHeads; ++h)
-        for (int u = 0; u < U; ++u) x[u] += w[h][u] * vectors[h * s.W + j];
-      for (int u = 0; u < U; ++u) store(Y + at + u * L, x[u]);
-      for (int h = 0; h < kHeads; ++h)
-        for (int u = 0; u < U; ++u) sum[h][u] += x[u] * others[h * s.W + j];
-      for (int u = 0; u < U; ++u) square[u] += x[u] * x[u];
-    }
-    for (int u = 0; u < U; ++u) {
-      for (int h = 0; h < kHeads; ++h) store(out + h * s.Np + i + u * L, sum[h][u]);
-      store(squares + i + u * L, square[u]);
+    for (int64_t first = 0; first < s.W; first += kColumns) {
+      Vec<T> sum[kHeads][U] = {}, square[U] = {};
+      for (int64_t j = first, end = smaller(first + kColumns, s.W); j < end; ++j) {
+        const int64_t at = block + j * kBlock<T>;
+        Vec<T> x[U];
+        for (int u = 0; u < U; ++u) x[u] = load(X + at + u * L);
+        for (int h = 0; h < kHeads; ++h)
+          for (int u = 0; u < U; ++u) x[u] += w[h][u] * vectors[h * s.W + j];
+        for (int u = 0; u < U; ++u) store(Y + at + u * L, x[u]);
+        for (int h = 0; h < kHeads; ++h)
+          for (int u = 0; u < U; ++u) sum[h][u] += x[u] * others[h * s.W + j];
+        for (int u = 0; u < U; ++u) square[u] += x[u] * x[u];
+      }
+      for (int u = 0; u < U; ++u) {
+        for (int h = 0; h < kHeads; ++h) store_run<T>(out + h * s.Np + i + u * L, sum[h][u], first == 0);
+        store_run<T>(squares + i + u * L, square[u], first == 0);
+      }
     }
   }
 }
@@ -41,27 +44,30 @@ void rank_updates_dot(T* D, const T* weights, const T* vectors, const T* weights
   constexpr int L = Lanes<T>::L, U = MANNKERN_BYTES >= 64 ? 2 : 1;
   for (int64_t i = 0; i < s.Np; i += U * L) {
     const int64_t block = i / kBlock<T> * kBlock<T> * s.W + i % kBlock<T>;
-    Vec<T> w[H][U], w2[H][U], lost[U], sum[H][U] = {};
+    Vec<T> w[H][U], w2[H][U], lost[U];
     for (int u = 0; u < U; ++u) {
       for (int h = 0; h < H; ++h) w[h][u] = load(weights + h * s.Np + i + u * L);
       for (int h = 0; h < H; ++h) w2[h][u] = load(weights2 + h * s.Np + i + u * L);
       lost[u] = load(shrink + i + u * L);
     }
-    for (int64_t j = 0; j < s.W; ++j) {
-      const int64_t at = block + j * kBlock<T>;
-      Vec<T> d[U];
-      for (int u = 0; u < U; ++u) d[u] = load(D + at + u * L);
-      for (int h = 0; h < H; ++h)
-        for (int u = 0; u < U; ++u) d[u] += w[h][u] * vectors[h * s.W + j];
-      for (int h = 0; h < H; ++h)
-        for (int u = 0; u < U; ++u) d[u] += w2[h][u] * vectors2[h * s.W + j];
-      for (int u = 0; u < U; ++u) d[u] -= lost[u] * load(Y + at + u * L);
-      for (int u = 0; u < U; ++u) store(D + at + u * L, d[u]);
+    for (int64_t first = 0; first < s.W; first += kColumns) {
+      Vec<T> sum[H][U] = {};
+      for (int64_t j = first, end = smaller(first + kColumns, s.W); j < end; ++j) {
+        const int64_t at = block + j * kBlock<T>;
+        Vec<T> d[U];
+        for (int u = 0; u < U; ++u) d[u] = load(D + at + u * L);
+        for (int h = 0; h < H; ++h)
+          for (int u = 0; u < U; ++u) d[u] += w[h][u] * vectors[h * s.W + j];
+        for (int h = 0; h < H; ++h)
+          for (int u = 0; u < U; ++u) d[u] += w2[h][u] * vectors2[h * s.W + j];
+        for (int u = 0; u < U; ++u) d[u] -= lost[u] * load(Y + at + u * L);
+        for (int u = 0; u < U; ++u) store(D + at + u * L, d[u]);
+        for (int h = 0; out && h < H; ++h)
+          for (int u = 0; u < U; ++u) sum[h][u] += d[u] * others[h * s.W + j];
+      }
       for (int h = 0; out && h < H; ++h)
-        for (int u = 0; u < U; ++u) sum[h][u] += d[u] * others[h * s.W + j];
+        for (int u = 0; u < U; ++u) store_run<T>(out + h * s.Np + i + u * L, sum[h][u], first == 0);
     }
-    for (int h = 0; out && h < H; ++h)
-      for (int u = 0; u < U; ++u) store(out + h * s.Np + i + u * L, sum[h][u]);
   }
 }
 // The same without slot_dot, for any number of heads.
