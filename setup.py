@@ -3,11 +3,11 @@
 mannkern/_C.abi3.so needs torch and a C++ compiler; mannkern/_CUDA.abi3.so needs a torch built with CUDA and its nvcc,
 but no GPU. They use LibTorch's stable ABI and no Python, so one binary serves every torch >= 2.10 and every Python.
 Without torch at build time the build stops, because what it would install is slow; MANNKERN_PURE=1 builds pure Python
-all the same, which runs on the reference. When compiling fails, the package installs as pure Python too, and says so;
-MANNKERN_FORCE_BUILD=1 turns that into an error. MANNKERN_WERROR=1 makes warnings errors, MANNKERN_SANITIZE names the
-sanitizers to build for, such as "address,undefined" (make sanitize). TORCH_CUDA_ARCH_LIST, such as "9.0 10.0+PTX",
-chooses the GPUs; those older than 8.0 are left out. MAX_JOBS is the number of sources compiled at a time, as for
-PyTorch's extensions.
+all the same, which runs on the reference. When compiling fails, the package installs as pure Python too, says so, and
+keeps the reason in mannkern/_C.txt or _CUDA.txt for its warning; MANNKERN_FORCE_BUILD=1 turns that into an error.
+MANNKERN_WERROR=1 makes warnings errors, MANNKERN_SANITIZE names the sanitizers to build for, such as
+"address,undefined" (make sanitize). TORCH_CUDA_ARCH_LIST, such as "9.0 10.0+PTX", chooses the GPUs; those older than
+8.0 are left out. MAX_JOBS is the number of sources compiled at a time, as for PyTorch's extensions.
 """
 
 import os
@@ -15,8 +15,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -41,7 +43,13 @@ EXPORTS = ["mannkern_isa", "mannkern_set_isa", "mannkern_vector_bytes", "mannker
 MACROS = [("TORCH_TARGET_VERSION", "0x020a000000000000")]  # torch 2.10
 
 
+FILES = {"compiled library": "_C", "CUDA library": "_CUDA"}
+reasons: dict[str, str] = {}  # why a library is not built, by its file
+
+
 def say(reason: str, library: str = "compiled library") -> None:
+    if library in FILES:
+        reasons[FILES[library]] = reason
     print(f"mannkern: no {library}: {reason}; operations run on the reference", file=sys.stderr)
 
 
@@ -183,6 +191,26 @@ def side_by_side(compile: Callable[..., list[str]]) -> Callable[..., list[str]]:
     return compile_all
 
 
+@contextmanager
+def errors_of_compiler() -> Iterator[list[str]]:
+    """Shows what is written to stderr in the block, also by other processes, and adds the lines with an error."""
+    found: list[str] = []
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        stderr = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield found
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            said = file.read().decode(errors="replace")
+            sys.stderr.write(said)
+            found += [line.strip() for line in said.splitlines() if "error:" in line]
+
+
 class BuildExtension(build_ext):
     def run(self) -> None:
         if any(isinstance(extension, NeedsTorch) for extension in self.extensions):
@@ -194,21 +222,30 @@ class BuildExtension(build_ext):
                 raise
             say(str(error))
             self.extensions = []
+        package = Path("mannkern") if self.inplace else Path(self.build_lib, "mannkern")
+        package.mkdir(parents=True, exist_ok=True)
+        for name in FILES.values():
+            kept = package / f"{name}.txt"
+            kept.write_text(reasons[name]) if name in reasons else kept.unlink(missing_ok=True)
 
     def build_extension(self, ext: Extension) -> None:
+        cuda, errors = ext.sources == CUDA_SOURCES, []
         try:
-            if ext.sources == CUDA_SOURCES:
-                self.build_cuda(ext)
-            else:
-                if WINDOWS:
-                    self.compiler.initialize()
-                    self.compiler.cc = "clang-cl"
-                self.compiler.compile = side_by_side(self.compiler.compile)
-                super().build_extension(ext)
+            with errors_of_compiler() as errors:
+                self.build_cuda(ext) if cuda else self.build_cpp(ext)
         except Exception as error:
             if FORCED:
                 raise
-            say(str(error))
+            failed = error.__context__ if isinstance(error.__context__, subprocess.CalledProcessError) else None
+            other = f"{failed.cmd[0]} failed with exit code {failed.returncode}" if failed else str(error)
+            say(errors[0] if errors else other, "CUDA library" if cuda else "compiled library")
+
+    def build_cpp(self, ext: Extension) -> None:
+        if WINDOWS:
+            self.compiler.initialize()
+            self.compiler.cc = "clang-cl"
+        self.compiler.compile = side_by_side(self.compiler.compile)
+        super().build_extension(ext)
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         return list(ext.export_symbols)  # the library is no Python module, so it has no PyInit

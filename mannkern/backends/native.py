@@ -22,7 +22,9 @@ def _load(name: str, needs: str) -> tuple[ctypes.CDLL | None, str]:
     """The library, and why it is not loaded ("" if it is)."""
     path = Path(__file__).parents[1] / name
     if not path.exists():
-        return None, f"the compiled library was not built; with {needs}: {_BUILD}"
+        kept = path.with_name(f"{name.partition('.')[0]}.txt")  # by setup.py, where compiling failed
+        why = f" ({kept.read_text(errors='replace')})" if kept.exists() else ""
+        return None, f"the compiled library was not built{why}; with {needs}: {_BUILD}"
     try:
         torch.ops.load_library(str(path))
         return ctypes.CDLL(str(path)), ""

@@ -88,7 +88,8 @@ def test_a_list_without_a_gpu_builds_no_cuda_library(source: Path, asked: str, n
 def test_failed_compile_leaves_a_pure_python_package_and_says_so(source: Path) -> None:
     done = build(source, CC="false", CXX="false")
     assert done.returncode == 0
-    assert "no compiled library" in done.stderr
+    assert "mannkern: no compiled library: " in done.stderr
+    assert "failed with exit code 1" in done.stderr
     assert not list(source.rglob("*.so"))
 
 
@@ -99,6 +100,45 @@ echo end >> "$LOG"
 while [ "$1" != -o ]; do shift; done
 touch "$2"
 """
+
+
+BROKEN = """#!/bin/sh
+echo "kernels.h: In function f:"
+echo "kernels.h:3:5: error: no such instruction" >&2
+exit 1
+"""
+
+
+@pytest.mark.parametrize("how", ["in place", "in the clone", "elsewhere"])
+def test_a_package_says_why_it_was_not_compiled(
+    source: Path, tmp_path_factory: pytest.TempPathFactory, how: str
+) -> None:
+    """And no longer once it was; with a stand-in for the compiler."""
+    compiler = source / "compiler"
+    site = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--target", str(site)]
+    commands = {
+        "in place": [sys.executable, "setup.py", "build_ext", "--inplace"],
+        "in the clone": [*pip, "-e", "."],
+        "elsewhere": [*pip, "."],
+    }
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MANNKERN_")}
+    clean |= {"CC": str(compiler), "CXX": str(compiler), "LOG": os.devnull}
+    kept = (site if how == "elsewhere" else source) / "mannkern" / "_C.txt"
+    for script in (BROKEN, COMPILER):
+        compiler.write_text(script)
+        compiler.chmod(0o755)
+        subprocess.run(commands[how], cwd=source, env=clean, check=True, capture_output=True, timeout=120)
+        if script is BROKEN:
+            code = "from mannkern.backends import native; print(native.reason)"
+            said = subprocess.run([sys.executable, "-c", code], cwd=kept.parents[1], capture_output=True, text=True)
+            why = (
+                "the compiled library was not built (kernels.h:3:5: error: no such instruction); with a C++ compiler: "
+            )
+            assert said.stdout.startswith(why), said.stderr
+            shutil.rmtree(site)
+    assert (kept.parent / "_C.abi3.so").exists()
+    assert not kept.exists()
 
 
 @pytest.mark.parametrize(("jobs", "most"), [("1", 1), ("4", 4)])
@@ -194,7 +234,8 @@ def test_cuda_library_is_built_beside_a_torch_of_cuda(source: Path, known: str, 
 
 def test_cuda_library_that_cannot_be_built_is_left_out_and_said(source: Path) -> None:
     said = build_with_nvcc(source, code=1)
-    assert "mannkern: no compiled library: command" in said
+    assert "mannkern: no CUDA library: " in said
+    assert "failed with exit code 1" in said
     assert not list(source.rglob("*.so"))
 
 
@@ -224,3 +265,21 @@ def test_prefetches_are_in_the_compiled_library() -> None:
         counts = [code.count("prefetch") for head, code in whole if f"::{name}<float>(mannkern::" in head]
         assert len(counts) == 3, f"{name} for three instruction sets"
         assert min(counts) >= rows, name
+
+
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="no clang++ is installed")
+def test_clang_accepts_the_sources() -> None:
+    """The build takes GCC where both are installed, so that nothing else shows what Clang refuses."""
+    code = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from subprocess import run
+from setup import MACROS, SOURCES, compile_flags
+from torch.utils.cpp_extension import include_paths
+flags = ["-fsyntax-only", "-Werror", *(f"-D{name}={value}" for name, value in MACROS), *compile_flags(include_paths())]
+with ThreadPoolExecutor(2) as pool:
+    codes = list(pool.map(lambda source: run(["clang++", *flags, source]).returncode, SOURCES))
+sys.exit(max(codes))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
