@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from mannkern.experiments.few_shot.config import FewShotConfig
-from mannkern.experiments.few_shot.experiment import FewShotScores
+from mannkern.experiments.few_shot.experiment import FewShotExperiment, FewShotScores, measure
 from mannkern.experiments.few_shot.pictures import draw_all, episode, learning_curve
 from mannkern.experiments.few_shot.report import Evaluation, evaluate, table
 from mannkern.experiments.registry import train
-from mannkern.tasks import glyphs
+from mannkern.tasks import FewShotSampler, glyphs
 from mannkern.training.errors import CommandError
+from mannkern.training.experiment import EVALUATION_SEED
+from mannkern.training.runtime import load_model
 
 SMALL = FewShotConfig(
     classes=3, shots=2, queries=2, width=4, batch_size=2, steps=5, log_every=2, validate_every=2, threads=1
@@ -38,7 +40,7 @@ def test_example() -> None:
 
 @pytest.fixture(autouse=True)
 def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    split = glyphs.load(num_train=6, num_test=4)
+    split = glyphs.load(num_train=8, num_test=7)
     monkeypatch.setattr(glyphs, "load", lambda: split)
 
 
@@ -63,6 +65,24 @@ def test_the_papers_figure_stands_where_it_compares() -> None:
     assert table([result("a", replace(config, model="meta-networks"), 0.8)]).splitlines()[4].split()[-1] == "97.0%"
     for other in (replace(config, classes=7), replace(config, model="matching-fce"), FewShotConfig()):
         assert "paper" not in table([result("a", other, 0.8)])
+
+
+def test_runs_with_many_classes_are_measured_with_five_too() -> None:
+    """The paper's figure for five classes stands in their column."""
+    config = FewShotConfig(task="few-shot-omniglot", model="meta-networks", classes=20)
+    lines = table([result("a", config, 0.8)._replace(fewer=FewShotScores(1000, 1.0, 0.95, 0.02))]).splitlines()
+    assert lines[-1].split() == ["unseen,", "5-way", "95.0%", "±", "2.0%", "20.0%", "99.0%"]
+
+
+def test_the_scores_with_five_classes(tmp_path: Path) -> None:
+    config = replace(SMALL, classes=6, model="meta-networks")
+    train(config, tmp_path)
+    found, record = evaluate(tmp_path, config, 20), json.loads((tmp_path / "evaluation.json").read_text())
+    assert found.fewer is not None
+    assert record["unseen_by_classes"] == {"5": found.fewer.to_dict()}
+    model, _ = load_model(tmp_path, FewShotExperiment(config), torch.device("cpu"))
+    sampler = FewShotSampler(glyphs.load().test, classes_per_episode=5, shots=2, queries=5, seed=EVALUATION_SEED)
+    assert found.fewer == measure(model, sampler, 20, torch.device("cpu"))
 
 
 def test_evaluation_is_written_and_the_same_every_time(results: list[Evaluation]) -> None:
