@@ -64,7 +64,7 @@ def episode_function(operation: EpisodeOperation) -> type[FastFunction]:
 
     @takes(called)
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        out: tuple[Tensor, ...] = below_autograd(called[operation.overload], *rounded(args, WEIGHTS))
+        out: tuple[Tensor, ...] = below_autograd(operation.forward[operation.overload], *rounded(args, WEIGHTS))
         return out
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
