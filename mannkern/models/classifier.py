@@ -47,7 +47,8 @@ class PersistentClassifier(EpisodeClassifier):
     core: with a memory, such as :class:`mannkern.MANN`, of any number of layers, and with a controller whose state at
           the start is known, which is any but a module of your own;  batch_size: B of the training;  mean: as above
 
-    ``DistributedDataParallel`` needs ``broadcast_buffers=False``, else every rank goes on with rank 0's memory. In
+    Under ``DistributedDataParallel`` each rank goes on with its own memory. Where it is a part of the module that is
+    wrapped, this needs ``broadcast_buffers=False``, because DDP then sends rank 0's memory to all. In
     ``torch.utils.checkpoint`` use ``continue_from`` and ``next_episode``, because it calls ``forward`` a second time.
 
     Raises TypeError for another core, and ValueError for a learned initial memory, which would not learn: only the
@@ -70,6 +71,7 @@ class PersistentClassifier(EpisodeClassifier):
         self._carried = [f"carried_{number}" for number in range(len(leaves))]
         for name, x in zip(self._carried, leaves, strict=True):
             self.register_buffer(name, x.detach().clone(memory_format=torch.contiguous_format))
+        self._ddp_params_and_buffers_to_ignore = list(self._carried)  # which DDP asks of the module that it wraps
         controllers = _pytree.tree_leaves([state.controller for state in states])
         memories = (all(x is not y for y in controllers) for x in leaves)
         self._of_memories = [name for name, kept in zip(self._carried, memories, strict=True) if kept]

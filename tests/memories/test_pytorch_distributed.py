@@ -16,6 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from mannkern import MANN, NTM
+from mannkern.models import PersistentClassifier
 from mannkern.optim import Muon
 
 MODULES = pytest.mark.parametrize("module", [MANN, NTM])
@@ -114,6 +115,7 @@ def run(rank: int, store: str) -> None:
             expected = gradients(copy.deepcopy(model), x)
             compare(gradients(wrap(model, how), x.chunk(2, 1)[rank]), expected)
     muon_of_shards()
+    memories_of_ranks(rank)
     distributed.destroy_process_group()
 
 
@@ -132,6 +134,15 @@ def muon_of_shards() -> None:
             optimizer.step()
     moved = {name: whole(p.detach()) for name, p in model.named_parameters()}
     compare(moved, {name: p.detach() for name, p in plain.named_parameters()})
+
+
+def memories_of_ranks(rank: int) -> None:
+    """A memory that is not wiped goes on with what its own rank has seen; DDP sends rank 0's other buffers to all."""
+    torch.manual_seed(0)
+    model = PersistentClassifier(MANN(3, 5, 8, 4, 2), 3, batch_size=2)
+    plain, wrapped = copy.deepcopy(model), DistributedDataParallel(model)
+    for x in torch.randn(2, 3, 4, 2, 3)[rank]:
+        torch.testing.assert_close(wrapped(x), plain(x))
 
 
 @pytest.mark.slow
