@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -191,6 +191,9 @@ def side_by_side(compile: Callable[..., list[str]]) -> Callable[..., list[str]]:
     return compile_all
 
 
+ERROR = "error:|cannot find|undefined reference"  # in a line of a compiler or linker
+
+
 @contextmanager
 def errors_of_compiler() -> Iterator[list[str]]:
     """Shows what is written to stderr in the block, also by other processes, and adds the lines with an error."""
@@ -208,13 +211,30 @@ def errors_of_compiler() -> Iterator[list[str]]:
             file.seek(0)
             said = file.read().decode(errors="replace")
             sys.stderr.write(said)
-            found += [line.strip() for line in said.splitlines() if "error:" in line]
+            found += [line.strip() for line in said.splitlines() if re.search(ERROR, line)]
+
+
+def first_error(lines: list[str]) -> str:
+    """The line that says most: a compiler's first error, or what the linker missed; "" if there is none."""
+    causes = [line for line in lines if not line.startswith(("collect2:", "clang: error: linker"))]
+    return next(iter([*causes, *lines]), "")
+
+
+def keep_reasons(package: Path) -> None:
+    """Write beside the libraries why one is missing. The package is as good without the file: no error stops here."""
+    with suppress(OSError):
+        package.mkdir(parents=True, exist_ok=True)
+        for name in FILES.values():
+            (package / f"{name}.txt").unlink(missing_ok=True)
+            if name in reasons:
+                (package / f"{name}.txt").write_text(reasons[name], encoding="utf-8")
 
 
 class BuildExtension(build_ext):
     def run(self) -> None:
         if any(isinstance(extension, NeedsTorch) for extension in self.extensions):
             raise SystemExit(NO_TORCH)
+        package = Path("mannkern") if self.inplace else Path(self.build_lib, "mannkern")
         try:
             super().run()
         except Exception as error:
@@ -222,11 +242,7 @@ class BuildExtension(build_ext):
                 raise
             say(str(error))
             self.extensions = []
-        package = Path("mannkern") if self.inplace else Path(self.build_lib, "mannkern")
-        package.mkdir(parents=True, exist_ok=True)
-        for name in FILES.values():
-            kept = package / f"{name}.txt"
-            kept.write_text(reasons[name]) if name in reasons else kept.unlink(missing_ok=True)
+        keep_reasons(package)
 
     def build_extension(self, ext: Extension) -> None:
         cuda, errors = ext.sources == CUDA_SOURCES, []
@@ -238,7 +254,7 @@ class BuildExtension(build_ext):
                 raise
             failed = error.__context__ if isinstance(error.__context__, subprocess.CalledProcessError) else None
             other = f"{failed.cmd[0]} failed with exit code {failed.returncode}" if failed else str(error)
-            say(errors[0] if errors else other, "CUDA library" if cuda else "compiled library")
+            say(first_error(errors) or other, "CUDA library" if cuda else "compiled library")
 
     def build_cpp(self, ext: Extension) -> None:
         if WINDOWS:
@@ -260,8 +276,11 @@ class BuildExtension(build_ext):
 
 
 if __name__ == "__main__":
+    extensions = native_extension()
+    if not extensions:  # then build_ext does not run
+        keep_reasons(Path("mannkern"))
     setup(
-        ext_modules=native_extension(),
+        ext_modules=extensions,
         cmdclass={"build_ext": BuildExtension},
         options={"bdist_wheel": {"py_limited_api": "cp310"}},
     )

@@ -23,7 +23,7 @@ def _load(name: str, needs: str) -> tuple[ctypes.CDLL | None, str]:
     path = Path(__file__).parents[1] / name
     if not path.exists():
         kept = path.with_name(f"{name.partition('.')[0]}.txt")  # by setup.py, where compiling failed
-        why = f" ({kept.read_text(errors='replace')})" if kept.exists() else ""
+        why = f" ({kept.read_text('utf-8', 'replace')})" if kept.exists() else ""
         return None, f"the compiled library was not built{why}; with {needs}: {_BUILD}"
     try:
         torch.ops.load_library(str(path))

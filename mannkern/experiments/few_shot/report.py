@@ -84,7 +84,7 @@ def table(results: Sequence[Evaluation]) -> str:
         for model in dict.fromkeys(result.config.model for result in results):
             figures = [PAPER.get(model, {}).get((classes, config.shots)) for classes in (config.classes, FEWER)]
             paper, of_fewer = ("-" if figure is None else f"{figure:.1%}" for figure in figures)
-            if figures[0] is not None:
+            if figures[0] is not None or (more and figures[1] is not None):
                 columns.append([f"paper's {model.upper()}", paper, "-", *[of_fewer] * more])
     head = (
         f"{config.task}, accuracy {config.classes}-way {config.shots}-shot: {results[0].unseen.episodes:,} episodes, "

@@ -72,6 +72,8 @@ def test_runs_with_many_classes_are_measured_with_five_too() -> None:
     config = FewShotConfig(task="few-shot-omniglot", model="meta-networks", classes=20)
     lines = table([result("a", config, 0.8)._replace(fewer=FewShotScores(1000, 1.0, 0.95, 0.02))]).splitlines()
     assert lines[-1].split() == ["unseen,", "5-way", "95.0%", "±", "2.0%", "20.0%", "99.0%"]
+    ten = result("a", replace(config, classes=10), 0.8)._replace(fewer=FewShotScores(1000, 1.0, 0.95, 0.02))
+    assert [line.split()[-1] for line in table([ten]).splitlines()[-3:]] == ["-", "-", "99.0%"]
 
 
 def test_the_scores_with_five_classes(tmp_path: Path) -> None:
