@@ -158,12 +158,11 @@ FEATURES = (
     ),
     Feature(
         "`torch.export` for any T and B, `save` and `load`",
-        "The program trains too; on `cpp` its backward pass computes the steps again first, because its forward pass "
-        "saves its arguments alone, torch.func refuses the program, and gradients of weights that autocast rounds to "
-        "bfloat16 are rounded too. The process that loads it imports mannkern "
-        "first, which has the operations. On the reference, and with a GRUCell or RNNCell as controller, the loop is "
-        "one scan, whose gradients are wrong in PyTorch 2.10 and right in 2.13. Another module as controller needs a "
-        "state.",
+        "The program trains too. On `cpp` its forward pass saves its arguments alone, so its backward pass computes "
+        "the steps again first. Gradients of weights that autocast rounds to bfloat16 are rounded too, and torch.func "
+        "refuses the program. The process that loads it imports mannkern first, which has the operations. On the "
+        "reference, and with a GRUCell or RNNCell as controller, the loop is one scan, whose gradients are wrong in "
+        "PyTorch 2.10 and right in 2.13. Another module as controller needs a state.",
         COMPILED,
         STEPS,
         exported,
