@@ -11,6 +11,7 @@ class Configuration(NamedTuple):
     """Sizes and types that a user may bring. ``interface`` is the type of keys, adds, gates and strengths.
 
     hidden: D of a MANN whose episode is compiled, with an LSTM or one tanh layer; 0 for none
+    tf32: the user allows TF32; the kernels with products alone, since the others are the same
     """
 
     N: int
@@ -23,10 +24,13 @@ class Configuration(NamedTuple):
     per_head: bool = False
     hidden: int = 0
     lstm: bool = True
+    tf32: bool = False
 
 
 CONFIGURATIONS = {
     "standard": Configuration(128, 40, 4, 4, hidden=200),
+    "TF32": Configuration(128, 40, 4, 4, hidden=200, tf32=True),
+    "TF32, tanh layer": Configuration(128, 40, 4, 4, hidden=200, lstm=False, tf32=True),
     "autocast": Configuration(128, 40, 4, 4, interface=torch.bfloat16, strength=True),
     "per head": Configuration(128, 40, 4, 4, per_head=True, hidden=200, lstm=False),
     "many heads, n sorted by bisection": Configuration(128, 40, 16, 20),

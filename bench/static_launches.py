@@ -69,7 +69,11 @@ def launches(name: str, configuration: Configuration) -> Iterator[Compiled]:
         launchers = launch_least_used, launch_write_usage, launch_step, launch_scan, launch_controller, launch_episode
         for module in launchers:
             patches.enter_context(mock.patch.object(module, "run", record))
+        patches.callback(setattr, torch.backends.cuda.matmul, "allow_tf32", torch.backends.cuda.matmul.allow_tf32)
+        torch.backends.cuda.matmul.allow_tf32 = configuration.tf32
         _call_everything(configuration)
+    if configuration.tf32:
+        launched = [item for item in launched if item.constants.get("PRECISION") == "tf32"]
     yield from {item.name: item for item in launched}.values()
 
 

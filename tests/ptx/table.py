@@ -18,6 +18,7 @@ from tests.cuda.persistent import EPISODES
 
 FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = torch.float32, torch.float64, torch.float16, torch.bfloat16
 ENDS = "lengths and resets"  # in the name of sizes: of an episode's
+TF32 = "TF32"  # in the name of sizes: the user allows it for products
 ONE_BLOCK = "one block"  # in the name of sizes: a launch has one block, or a scan one program, for all episodes
 
 LRUA_SHAPES = {
@@ -26,6 +27,7 @@ LRUA_SHAPES = {
     "one slot": Shape(2, 1, 5, 3, 1),
     "one of each": Shape(8, 1, 1, 1, 1, T=1),
     "17 slots": Shape(3, 17, 40, 4, 4, T=5),
+    "65 episodes": Shape(65, 17, 40, 4, 4, T=2),
     "one column": Shape(2, 128, 1, 2, 2),
     "41 columns": Shape(2, 128, 41, 4, 4),
     "odd, one block": Shape(3, 33, 17, 3, 3, T=5),
@@ -43,7 +45,13 @@ LRUA_SHAPES = {
     "9000 slots, tile search": Shape(1, 9000, 4, 2, 16, T=2),
     "9000 slots, sort": Shape(1, 9000, 4, 2, 20, T=2),
 }
-LARGE = ("512 columns, tiles", "4096 slots, tiles", "9000 slots, tile search", "9000 slots, sort")  # in float32 alone
+LARGE = (
+    "65 episodes",
+    "512 columns, tiles",
+    "4096 slots, tiles",
+    "9000 slots, tile search",
+    "9000 slots, sort",
+)  # in float32 alone
 
 NTM_SHAPES = {
     "standard": Shape(2, 128, 20, 4, 1),
@@ -146,8 +154,9 @@ def _equal_slots(N: int, W: int, R: int) -> Row:
     return Row("equal slots", "step_strength", f"{N} x {W}, R = {R}", Shape(2, N, W, R, 1), backend="cuda")
 
 
-def _episode(controller: str, label: str, with_ends: bool = False) -> Row:
-    return Row("episode", controller, f"{label}, {ENDS}" if with_ends else label, LRUA_SHAPES[label])
+def _episode(controller: str, label: str, with_ends: bool = False, tf32: bool = False) -> Row:
+    named = ", ".join([label, *[ENDS] * with_ends, *[TF32] * tf32])
+    return Row("episode", controller, named, LRUA_SHAPES[label])
 
 
 def _ntm_episode(controller: str, label: str, dtype: torch.dtype = FLOAT32, with_ends: bool = False) -> Row:
@@ -184,6 +193,7 @@ def _small() -> Iterator[Row]:
     for controller in EPISODE_OPTIONS:
         yield from (_episode(controller, "17 slots", with_ends) for with_ends in (False, True))
         yield _ntm_episode(controller, "17 slots", with_ends=True)
+    yield _episode("lstm", "17 slots", tf32=True)
     yield _ntm_episode("lstm", "a block a row")
     yield _ties(33, 17, 3, 3)
     yield _equal_rows(128, 40)
@@ -239,8 +249,9 @@ def _whole() -> Iterator[Row]:
     yield from (_equal_rows(N, W, dtype) for N, W in EQUAL_ROWS for dtype in (FLOAT32, FLOAT64))
     yield from (_ties(*sizes) for sizes in TIES)
     for controller in EPISODE_OPTIONS:
-        yield from (_episode(controller, label) for label in ("17 slots", "standard", "tiles"))
+        yield from (_episode(controller, label) for label in ("17 slots", "65 episodes", "standard", "tiles"))
         yield _episode(controller, "17 slots", with_ends=True)
+        yield from (_episode(controller, label, tf32=True) for label in ("17 slots", "65 episodes", "standard"))
         for label in ("one of each", "17 slots", "standard", "300 columns", "a block a row"):
             yield from (_ntm_episode(controller, label, with_ends=with_ends) for with_ends in (False, True))
         yield from (_ntm_episode(controller, label, FLOAT64, True) for label in ("17 slots", "a block a row"))

@@ -38,8 +38,10 @@ def _filled(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 @contextmanager
-def as_on_a_gpu(scan_programs: int = H100_PROGRAMS) -> Iterator[None]:
+def as_on_a_gpu(scan_programs: int = H100_PROGRAMS, tf32: bool = False) -> Iterator[None]:
     """The launchers treat CPU tensors as they do those of a GPU, and fresh memory is NaN, or -77.
+
+    tf32: the user allows TF32 for products
 
     In three places they ask for the device: which backends run on it, because Triton's interpreter rounds otherwise,
     and for the number of programs that it runs at once.
@@ -51,6 +53,9 @@ def as_on_a_gpu(scan_programs: int = H100_PROGRAMS) -> Iterator[None]:
         "scan_programs": lambda device: scan_programs,
     }
     with ExitStack() as patches:
+        if tf32:
+            patches.callback(setattr, torch.backends.cuda.matmul, "allow_tf32", torch.backends.cuda.matmul.allow_tf32)
+            torch.backends.cuda.matmul.allow_tf32 = True
         patches.enter_context(mock.patch.dict(BACKENDS, triton=triton))
         patches.enter_context(mock.patch.object(torch, "empty", _filled(torch.empty)))
         patches.enter_context(mock.patch.object(Tensor, "new_empty", _filled(Tensor.new_empty)))

@@ -192,7 +192,8 @@ class Backward:
         self.d_output = torch.zeros_like(output)
         if grad_outputs is not None:
             self.d_output[:, s.first :] = grad_outputs[-1, :, s.first :]
-        self.hidden, self.recurrent = product(s.D, s.I, output), product(s.O - s.first, s.G, output)
+        self.hidden = product(s.D, s.I, output, tf32_columns=16 if s.lstm else 32)
+        self.recurrent = product(s.O - s.first, s.G, output)
 
     def step(self, t: int) -> None:
         """Two launches."""

@@ -63,12 +63,17 @@ class Product(NamedTuple):
     constants: dict[str, Any]
 
 
-def product(columns: int, K: int, memory: Tensor) -> Product:
-    """A product of K terms with ``columns`` columns. It takes TF32 only if the user allows it for products."""
+def product(columns: int, K: int, memory: Tensor, tf32_columns: int = 32) -> Product:
+    """A product of K terms with ``columns`` columns. It takes TF32 only if the user allows it for products.
+
+    tf32_columns: the most that a block computes in TF32, for a kernel that spills with more
+    """
     B, dtype = len(memory), memory.dtype
     blocks = product_blocks(B, K, dtype)
     precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else PRECISION
     precision = precision if dtype == torch.float32 else "ieee"
+    if precision == "tf32":
+        blocks = blocks._replace(BO=min(blocks.BO, tf32_columns))
     sizes = {"BB": blocks.BB, "BO": blocks.BO, "S": blocks.S, "BK": blocks.BK}
     grid = (-(-columns // blocks.BO), -(-B // blocks.BB))
     constants = {"ACC": triton_dtype(dtype), "PRECISION": precision, "EARLY": starts_early(memory.device)}
