@@ -48,7 +48,9 @@ def run_episode_backward(
     args: those of the backward operation, with so many gradients of results, parts of the memory's state, and options
     (:mod:`mannkern.memories.episode_function`). loop takes them without input, input's weight, lengths and resets, with
     the phases before the initial memory. It returns the gradients of the gates (T, B, G) and of the interface vectors
-    (T, B, I), both before their activation, and those of the state before the first step.
+    (T, B, I), both before their activation, those of the state before the first step, and with resets that of each
+    episode's initial memory (B, N, W). Their sum is taken here: PyTorch's sum may need scratch memory, which a graph
+    would not keep.
     """
     (*front, lengths, reset, initial_memory), (*others, needs_input_grad) = (
         args[: -1 - options],
@@ -58,7 +60,7 @@ def run_episode_backward(
     outputs, phase, F = front[grads + 6 + kept], _phases(lengths, reset, len(input)), input.shape[2]
     joined = join_recurrent(input_weight, recurrent_weight, F)
     tensors = (*front[:grads], joined, *front[grads + 3 :], phase, initial_memory)
-    d_gates, d_interface, *d_state = replay(loop, tensors, tuple(others))
+    d_gates, d_interface, *d_state, d_initial = replay(loop, tensors, tuple(others))
     D, first = interface_weight.shape[1], output.shape[1] - joined.shape[1]
     rows, vectors = d_gates.flatten(0, 1), d_interface.flatten(0, 1)
     first_reset, later_resets = (None, None) if reset is None else (reset[:1], reset[1:])
@@ -74,6 +76,7 @@ def run_episode_backward(
         return (
             d_input, d_weight, rows.sum(0), d_recurrent,
             vectors.t() @ outputs[..., :D].flatten(0, 1), vectors.sum(0), *d_state,
+            d_initial if initial_memory is None else d_initial.sum(0),
         )  # fmt: skip
 
 

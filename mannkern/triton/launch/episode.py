@@ -103,7 +103,8 @@ def _backward(
     decay: float,
 ) -> Results:
     """All steps backward: gradients of the gates (T, B, G) and of the interface vectors (T, B, I), both before their
-    activation, of output, cell, memory, read weights and usage before the first step, and of the initial memory.
+    activation, of output, cell, memory, read weights and usage before the first step, and of each
+    episode's initial memory.
     """
     s = sizes(len(interface), interface_weight, recurrent_weight, cell, memory, output.shape[1])
     T, B, every, empty = s.T, s.B, checkpoint_every(s.T), memory.new_empty
@@ -141,6 +142,5 @@ def _backward(
         if t and t % every == 0:
             recompute(t - every)  # two kernels before it is read (block_math.follow)
         loop.step(t)
-    d_initial = empty(0, s.W) if d_first is None else d_first.sum(0)
-    d_state = loop.d_output, loop.d_cell, d_memory, d_weights, d_usage, d_initial
-    return (loop.d_gates, loop.d_interface, *d_state), (memories, first, d_first)
+    d_state = loop.d_output, loop.d_cell, d_memory, d_weights, d_usage, empty(0, s.W) if d_first is None else d_first
+    return (loop.d_gates, loop.d_interface, *d_state), (memories, first)

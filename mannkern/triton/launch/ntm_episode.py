@@ -101,7 +101,8 @@ def _backward(
     num_shifts: int,
 ) -> Results:
     """All steps backward: gradients of the gates (T, B, G) and of the interface vectors (T, B, I), both before their
-    activation, of output, cell, memory and weights before the first step, and of the initial memory.
+    activation, of output, cell, memory and weights before the first step, and of each
+    episode's initial memory.
     """
     s = sizes(len(interface), interface_weight, recurrent_weight, cell, memory, output.shape[1])
     T, B, every, empty = s.T, s.B, checkpoint_every(s.T), memory.new_empty
@@ -135,6 +136,5 @@ def _backward(
             d_memory, d_weights, loop.d_interface[t], d_first, *options,
         )  # fmt: skip
         loop.step(t)
-    d_initial = empty(0, s.W) if d_first is None else d_first.sum(0)
-    d_state = loop.d_output, loop.d_cell, d_memory, d_weights, d_initial
-    return (loop.d_gates, loop.d_interface, *d_state), (memories, first[1], d_first)
+    d_state = loop.d_output, loop.d_cell, d_memory, d_weights, empty(0, s.W) if d_first is None else d_first
+    return (loop.d_gates, loop.d_interface, *d_state), (memories, first[1])
