@@ -54,6 +54,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """The functions of this module, and the operations of memory families that were registered later."""
+    return sorted({*globals(), *(name for family in FAMILIES.values() for name in family.operations)})
+
+
 def __getattr__(name: str) -> Any:
     """The operations of memory families that were registered later."""
     for family in FAMILIES.values():

@@ -81,7 +81,7 @@ class MemoryCell(nn.Module, Generic[State]):
         controller_input = input_size + self._read_size
         self._has_own_controller = isinstance(controller, nn.Module)
         if isinstance(controller, nn.Module):
-            check_controller(controller, controller_input, hidden_size)
+            check_controller(controller, controller_input, hidden_size, dtype)
             self.controller = controller
         elif controller == "lstm":
             self.controller = nn.LSTMCell(controller_input, hidden_size, **factory)
@@ -287,8 +287,12 @@ class MemoryCell(nn.Module, Generic[State]):
         return F.pad(like.new_ones(*sizes, 1), (0, self.memory_slots - 1))
 
     def first_controller_state(self, batch_size: int) -> Any:
-        """(h, c) of zeros for an LSTM, () for a feed-forward controller, None for a module that the caller passed."""
+        """(h, c) of zeros for an LSTM, () for a feed-forward controller; for a module that the caller passed what its
+        own ``initial_state(batch_size)`` returns, None without that method."""
         kind = controllers.inside(self.controller)
+        if hasattr(type(kind), "initial_state"):
+            own: Any = kind  # mypy takes an attribute of a module for a tensor
+            return own.initial_state(batch_size)
         if isinstance(kind, nn.LSTMCell):
             h = checks.full_beside(self.any_parameter(), (batch_size, self.hidden_size))
             return h, torch.zeros_like(h)

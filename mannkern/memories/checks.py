@@ -156,8 +156,11 @@ def check_number_of_slots(name: str, n: int, N: int) -> int:
     return n
 
 
-def check_controller(module: torch.nn.Module, input_size: int, hidden_size: int) -> None:
-    """The caller's own controller must be a step, not a sequence, of input size F + R W and hidden size D."""
+def check_controller(
+    module: torch.nn.Module, input_size: int, hidden_size: int, dtype: torch.dtype | None = None
+) -> None:
+    """The caller's own controller must be a step, not a sequence, of input size F + R W and hidden size D, and in
+    the dtype that was asked for."""
     if isinstance(module, torch.nn.RNNBase):
         raise TypeError(
             f"controller: got {type(module).__name__}, a whole sequence's, need a step's: {type(module).__name__}Cell"
@@ -170,6 +173,9 @@ def check_controller(module: torch.nn.Module, input_size: int, hidden_size: int)
             f"controller: got {type(module).__name__}({module.input_size}, {module.hidden_size}), "
             f"need ({input_size}, {hidden_size}): input_size + memory_width for each read, hidden_size"
         )
+    theirs = {p.dtype for p in module.parameters() if p.is_floating_point()}
+    if dtype is not None and theirs and dtype not in theirs:
+        raise TypeError(f"controller: got {', '.join(map(str, theirs))}, need {dtype}, as dtype=")
 
 
 def check_dtype(dtype: torch.dtype | None) -> None:

@@ -63,7 +63,7 @@ def start_of(cell: MemoryCell[Any], B: int, name: str = "reset") -> Any:
         if not isinstance(controllers.inside(cell.controller), (nn.GRUCell, nn.RNNCell)):
             raise TypeError(
                 f"{name}: got a {type(cell.controller).__name__} as controller, whose state at the start is not known, "
-                "need an LSTM, a feed-forward controller, a GRUCell or a RNNCell"
+                "need an LSTM, a feed-forward controller, a GRUCell, a RNNCell or one with initial_state(batch_size)"
             )
         state = state._replace(controller=full_beside(cell.any_parameter(), (B, cell.hidden_size)))
     return state

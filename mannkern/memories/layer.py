@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mannkern.backends import FusedEpisode
 from mannkern.memories.cell import MemoryCell
-from mannkern.memories.checks import compute_dtype, whole, without_autocast
+from mannkern.memories.checks import compute_dtype, values_known, whole, without_autocast
 from mannkern.memories.ends import is_longest_first, join, reorder, select, split, start_of
 from mannkern.memories.episode import has_hooks, hidden_dtype, is_plain, is_wrapped, pack_weights, starts_plain
 from mannkern.memories.export import exported_loop, is_dynamic
@@ -129,6 +129,8 @@ def _loop(
         return exported_loop(step, input, state)
     start = None if reset is None else start_of(cell, B)
     runs = None if lengths is None else torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
+    if lengths is not None and state.controller is None and values_known(lengths) and bool((lengths == 0).any()):
+        state = state._replace(controller=start_of(cell, B, "lengths of 0").controller)
     if runs is not None:  # padding may be NaN, which a gradient of zero would not stop
         input = torch.where(runs.unsqueeze(2), input, 0)
     for t, x in enumerate(input):

@@ -71,6 +71,7 @@ def test_only_the_reference_has_it() -> None:
         functional.ring_read(memory, key, backend="cpp")
     assert torch.equal(functional.ring_read(memory, key, backend="reference")[0], functional.ring_read(memory, key)[0])
     assert mannkern.backend_info().used["cpu"]["ring_read"] == "reference"
+    assert {"ring_read", "ring_write", "lrua_step"} <= {*dir(functional)}
 
 
 def test_it_has_rows_of_verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +100,9 @@ def test_its_sequence_is_a_loop_over_its_cell() -> None:
         outputs.append(step)
     assert torch.equal(output, torch.stack(outputs))
     assert all(torch.equal(x, y) for x, y in zip(last[1:], state[1:], strict=True))
+    assert last.memory.requires_grad
+    assert not last.detach().memory.requires_grad
+    assert last.to(torch.float64).place.dtype == torch.float64
     assert last.place.argmax(-1).tolist() == [6 % 4] * 3
     assert sequence.trace(input).write_weights.argmax(-1)[:, 0, 0].tolist() == [0, 1, 2, 3, 0, 1]
 

@@ -101,8 +101,8 @@ FEATURES = (
     Feature(
         "`reset=`",
         "Where an episode starts anew, as trajectories in reinforcement learning do. `torch.nn.LSTM` does not have it. "
-        "A controller of your own is refused, because the state that it starts from is not known, except a GRUCell or "
-        "RNNCell.",
+        "A controller of your own needs a method `initial_state(batch_size)`, because the state that it starts from is "
+        "not known otherwise; a GRUCell or RNNCell does not.",
         COMPILED,
         STEPS,
         resets,
@@ -130,7 +130,8 @@ FEATURES = (
     ),
     Feature(
         "Types of calls",
-        "mypy knows what a call of a module or cell takes and returns.",
+        "mypy knows what a call of a module or cell takes and returns. With more than one layer it takes the tuple of "
+        "states for the state of one layer: annotate that as `Any`.",
         YES,
         YES,
         None,

@@ -114,8 +114,10 @@ FEATURES = (
     Feature(
         "A state carried to the next call",
         "Two segments give what one call gives. Gradients of inputs and parameters agree on all backends; that of a "
-        "state between two steps of a cell, `torch.autograd.grad(loss, state.memory)`, does not: on `cpp` all results "
-        "of a step are outputs of one operation, so what `state.read` took from this memory does not count.",
+        "state between two steps of a cell or two calls of a sequence, `torch.autograd.grad(loss, state.memory)`, does "
+        "not: on `cpp` all results of a call are outputs of one operation, so what `state.read` took from this memory "
+        "does not count. A hook on a part of the state, such as one that clips, therefore gives other gradients on "
+        "another backend, also of parameters: hook inputs or outputs.",
         COMPILED,
         STEPS,
         segments,

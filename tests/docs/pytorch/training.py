@@ -142,7 +142,12 @@ def low_rank(module: Any, backend: str) -> None:
 
 def output_in_place(module: Any, backend: str) -> None:
     model = build(module, backend)
-    model(draw(4, 2, 3))[1].read.add_(1).sum().backward()
+    output, state = model(draw(4, 2, 3))
+    state.read.add_(1).sum().backward(retain_graph=True)
+    if backend == "cpp":
+        for part in state[1:]:
+            part.mul_(2)
+        output.square().sum().backward()
     with torch.no_grad():
         model(draw(4, 2, 3))[0].add_(1)
     model(draw(4, 2, 3))[0].add_(1).square().sum().backward()
@@ -269,8 +274,9 @@ FEATURES = (
     Feature(
         "In-place operations on the output",
         "On `cpp` the backward pass reads the output, so that autograd refuses it, as it does for `torch.nn.LSTM`. On "
-        "the last state of a sequence, and without gradients, they work. A cell's state is read backward too: wipe "
-        "episodes with `torch.where`, or `reset=` of a sequence.",
+        "the last state of a compiled loop, and without gradients, they work. A cell's state, and the last one of a "
+        "sequence that goes step by step, is read backward too: wipe episodes with `torch.where`, or `reset=` of a "
+        "sequence.",
         "no: autograd refuses it",
         YES,
         output_in_place,
@@ -278,7 +284,9 @@ FEATURES = (
     ),
     Feature(
         "Equal bits for any threads and batch",
-        "No bit of an episode depends on the number of threads, or on the other episodes of the batch.",
+        "No bit of an episode depends on the number of threads, or on the other episodes of the batch. Gradients of "
+        "weights are sums over the batch: from three threads on, and more than 128 episodes, another number of threads "
+        "may round them otherwise.",
         COMPILED,
         UNTESTED,
         bits,

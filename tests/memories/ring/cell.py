@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from mannkern.memories.cell import MemoryCell
+from mannkern.memories.state import register_state
 from tests.memories.ring.functional import ring_read, ring_write
 
 
+@register_state
 class RingState(NamedTuple):
     """What a RingCell carries from step to step.
 
