@@ -111,6 +111,9 @@ def write_page(results: Path, page: Path, published: bool = True) -> None:
         rows = _in_order(read_records(results, study), study)
         if rows:
             parts += [text + "\n" + _short(rows), page_models.by_size(rows)]
+    for study in sorted(others - {*page_others.STUDIES, *page_models.STUDIES}):
+        if any(finished(records) for records in rows_of[study].values()):
+            parts += [page_others.any_study(study, rows_of[study]), page_models.by_size(rows_of[study])]
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n".join(part for part in parts if part))
 

@@ -12,6 +12,7 @@ from bench.science.tables import cell, heads, line
 from mannkern.experiments.few_shot.report import PAPER
 
 Rows = Mapping[str, Sequence[Record]]
+STUDIES = ("ntm", "few-shot")
 NTM = """## The tasks of the NTM
 
 Bits per sequence at the largest size of training and beyond it (`*`), and how many of them are wrong after rounding,

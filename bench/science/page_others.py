@@ -13,6 +13,7 @@ from mannkern.experiments.autoencoder.report import PAPER_ROW
 from mannkern.experiments.one_shot import paper
 
 Rows = Mapping[str, Sequence[Record]]
+STUDIES = ("strings-5", "strings-15", "autoencoder", "curriculum", "persistent", "gaussian-processes")
 STRINGS = """## Table 2: strings as labels
 
 An answer is a string of five letters, right if all are. With 15 classes, 100 of their 300 drawings come at random.
@@ -53,6 +54,17 @@ def sections(rows: Mapping[str, Rows], pictures: Path) -> list[str]:
     if functions := rows.get("gaussian-processes"):
         parts.append(FUNCTIONS + "\n" + _functions(functions, pictures))
     return parts
+
+
+def any_study(study: str, rows: Rows) -> str:
+    """A section of a study that no other section has: a line for each seed."""
+    lines = [f"## {study}", "", *heads("", "seed", "examples", "accuracy")]
+    for row, records in rows.items():
+        for record in finished(records):
+            accuracy = record["evaluation"].get("unseen", record["evaluation"]).get("accuracy")
+            shown = "" if accuracy is None else f"{100 * accuracy:.1f}"
+            lines.append(line(row, str(record["seed"]), f"{record['examples']:,}", shown))
+    return "\n".join([*lines, ""])
 
 
 def _picture(about: str, path: Path) -> str:

@@ -86,8 +86,8 @@ def test_other_controllers(module: type[Sequence]) -> None:
     torch.manual_seed(0)
     gru = build(module, controller=nn.GRUCell(11, 5, dtype=torch.float64))
     own = build(module, controller=Doubled())
-    input, lengths = torch.randn(7, 7, SIZES[0], dtype=torch.float64), some_lengths(7)
-    for model, lengths in ((gru, lengths), (own, lengths.clamp(min=1))):
+    input = torch.randn(7, 7, SIZES[0], dtype=torch.float64)
+    for model, lengths in ((gru, some_lengths(7)), (own, some_lengths(7).clamp(min=1))):
         output, state = model(input, lengths=lengths)
         for b, n in enumerate(lengths):
             alone, last = model(input[:n, b : b + 1])

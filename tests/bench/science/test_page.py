@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.science import page
-from bench.science.plan import plan
+from bench.science import page, page_models, page_others
+from bench.science.plan import Planned, plan
 from tests.bench.science.records import record, write_record
 
 
@@ -93,9 +93,32 @@ def test_a_page_with_a_run_that_has_just_begun(study: str, curve: list[Any], tmp
 
 
 def test_every_study_of_the_plan_has_its_place_on_the_page() -> None:
-    placed = {"strings-5", "strings-15", "curriculum", "persistent", "gaussian-processes", "autoencoder"}
-    placed |= {"ntm", "few-shot"}
+    placed = {*page_others.STUDIES, *page_models.STUDIES}
     assert {planned.study for planned in plan()} == page.ONE_SHOT | placed
+
+
+def test_a_study_that_was_added_to_the_plan_has_a_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rows with an accuracy, of rows by the size of a sequence, and of a run that is not at its end."""
+    of_plan = [*plan(), *(Planned("mine", row, 0, 1, {}) for row in ("ring", "ring, copy", "begun"))]
+    monkeypatch.setattr(page, "plan", lambda: of_plan)
+    results, page_file = tmp_path / "r", tmp_path / "docs" / "results.md"
+    for row in ("ring", "ring, copy", "begun"):
+        write_record(results, episodes=1600, level=0.9, study="mine", row=row, seed=3)
+    size = {"size": [20], "bits_per_sequence": 2.0, "wrong_bits": 0, "optimal_bits_per_sequence": None}
+    evaluation = {"task": "copy", "largest_in_training": [20], "sizes": [size | {"answer_bits": 160}]}
+    changes: dict[str, dict[str, Any]] = {
+        "ring-copy-3": {"evaluation": evaluation},
+        "begun-3": {"finished": False, "evaluation": None},
+    }
+    for name, change in changes.items():
+        file = results / "mine" / f"{name}.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    page.write_page(results, page_file)
+    lines = page_file.read_text().splitlines()
+    assert "## mine" in lines
+    assert "| ring | 3 | 1,600 | 90.0 |" in lines
+    assert any(line.startswith("| ring, copy | 3 |") and "20: 2.00" in line for line in lines)
+    assert not any(line.startswith("| begun") for line in lines)
 
 
 def test_the_page_has_the_ntm_by_size_and_few_shot_by_row(tmp_path: Path) -> None:
