@@ -10,6 +10,7 @@ import torch
 
 from mannkern.benchmark import contestants, harness, machine, timing
 from mannkern.benchmark.contestants import Contestant
+from mannkern.benchmark.timing import Run
 from tests.bench.helpers import doubling, fails, times
 
 
@@ -161,11 +162,24 @@ def test_rows_of_a_gpu(device: str) -> None:
 
 
 @pytest.mark.usefixtures("on_a_gpu")
+def test_a_compilers_error_while_timing_costs_one_contestant() -> None:
+    """It is raised by the call itself. Triton's errors are no RuntimeError."""
+
+    def compile_(problem: object) -> Run:
+        raise ValueError("out of shared memory\nand more lines")
+
+    report = harness.Report("gpu", repeats=1, device="cuda")
+    report.time(doubling(), [Contestant("broken", compile_), times(2.0, "good")], bases=[])
+    assert [row["name"] for row in report.rows] == ["good", "bound"]
+    assert report.not_timed == [{"name": "broken", "reason": "cannot run: ValueError: out of shared memory"}]
+
+
+@pytest.mark.usefixtures("on_a_gpu")
 def test_nothing_begins_after_the_deadline() -> None:
     report = harness.Report("gpu", repeats=1, device="cuda", deadline=0.0)
     report.time(doubling(), [times(2.0, "late")], bases=["late"])
     assert [row["name"] for row in report.rows] == ["bound"]
-    assert report.not_timed == [{"name": "late", "reason": "has no time left"}]
+    assert report.not_timed == [{"name": "late", "reason": harness.NO_TIME}]
 
 
 @pytest.mark.parametrize(("load", "warns"), [(2.0, False), (3.12, True), (None, False)])
