@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -18,7 +14,7 @@ from mannkern.benchmark.timing import captured
 from mannkern.memories.cases import Shape, arguments, cotangents
 from mannkern.verification.accuracy import evaluate
 from mannkern.verification.verify import verify
-from tests.gpu import episodes, steps
+from tests.gpu import episodes, steps, users
 from tests.gpu.operations import (
     CASES,
     CUDA_SIZES,
@@ -31,9 +27,7 @@ from tests.gpu.operations import (
     on,
     reason,
 )
-
-SANITIZER_SECONDS = 200  # for each of its tools
-ROOT = Path(__file__).resolve().parents[2]
+from tests.gpu.sanitizer import sanitizer
 
 
 def every_backend() -> str | None:
@@ -42,7 +36,7 @@ def every_backend() -> str | None:
         f"{backend}: {reason(backend, names)}" for backend, names in OPERATIONS.items() if reason(backend, names)
     ]
     assert not missing or torch.version.cuda is None, missing
-    return f"not run: {'; '.join(missing)}" if missing else None
+    return f"not run: needs an NVIDIA GPU ({'; '.join(missing)})" if missing else None
 
 
 def accuracy() -> None:
@@ -138,10 +132,10 @@ def other_device() -> str | None:
     return None
 
 
-def misuse() -> None:
+def misuse() -> str | None:
     """The compiled operations raise for tensors that they would read or write out of bounds."""
     if "cuda" not in backends():
-        return
+        return "not run: needs the compiled kernels"
     case = CASES["ntm_write"]
     tensors = on("cuda", arguments(case, SIZES["other"]))
     for wrong in ({"add": tensors["add"].cpu()}, {"add": tensors["add"][..., 1:]}, {"add": tensors["add"].double()}):
@@ -165,6 +159,7 @@ def misuse() -> None:
         except RuntimeError as error:
             said = str(error)
         assert f"mannkern: {name}" in said, said
+    return None
 
 
 def modules() -> None:
@@ -183,24 +178,6 @@ def modules() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in cell.parameters())
 
 
-def sanitizer() -> str | None:
-    """compute-sanitizer finds no bad access and no race, where it is installed."""
-    tool = shutil.which("compute-sanitizer")
-    if tool is None:
-        return "not run: needs compute-sanitizer"
-    code = (
-        "import torch; from tests.gpu.checks import *; from mannkern.verification.accuracy import evaluate\n"
-        "[evaluate(c, t, g, b) for b, c, t, g in inputs()]; torch.cuda.synchronize()"
-    )
-    for kind in ("memcheck", "racecheck"):
-        done = subprocess.run(
-            [tool, "--tool", kind, "--error-exitcode", "99", sys.executable, "-c", code],
-            cwd=ROOT, capture_output=True, text=True, timeout=SANITIZER_SECONDS,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{kind}: {done.stdout[-3000:]}{done.stderr[-1000:]}"
-    return None
-
-
 CHECKS: dict[str, Callable[[], str | None]] = {
     f.__name__: f
     for f in (
@@ -216,20 +193,23 @@ CHECKS: dict[str, Callable[[], str | None]] = {
         misuse,
         modules,
         *episodes.CHECKS,
+        *users.CHECKS,
         sanitizer,
     )
 }
 
 
-def run(checks: Iterable[str]) -> dict[str, str]:
-    """The result of each check by name: "holds", "not run: ..." or a traceback."""
-    found = {}
-    for name in checks:
-        check = CHECKS[name]
-        begin = time.monotonic()
-        try:
-            found[name] = check() or "holds"
-        except Exception:  # whatever goes wrong is the answer
-            found[name] = traceback.format_exc()
-        print(f"{name}: {found[name]} ({time.monotonic() - begin:.0f} s)", flush=True)
+def answer(name: str, check: Callable[[], str | None]) -> str:
+    """The result of a check: "holds", "not run: ..." or a traceback. Also prints it."""
+    begin = time.monotonic()
+    try:
+        found = check() or "holds"
+    except Exception:  # whatever goes wrong is the answer
+        found = traceback.format_exc()
+    print(f"{name}: {found} ({time.monotonic() - begin:.0f} s)", flush=True)
     return found
+
+
+def run(checks: Iterable[str]) -> dict[str, str]:
+    """The answer of each check by name."""
+    return {name: answer(name, CHECKS[name]) for name in checks}

@@ -40,6 +40,16 @@ def models(sizes: tuple[int, ...] | None = None, dtype: torch.dtype = torch.floa
     return found if no_ntm() else [*found, build(NTM, sizes or COPY, dtype)]
 
 
+def with_persistent(sizes: tuple[int, ...]) -> list[Any]:
+    """``models``, and a MANN with ``backend="cuda"`` where that runs: as one kernel, else step by step."""
+    _, D, N, W, R = sizes
+    reasons = [
+        why_not(BACKENDS["cuda"], "lrua", "cuda", N, W, R, operation, D=D)
+        for operation in ("mann_episode", "lrua_step")
+    ]
+    return [*models(sizes), *([] if all(reasons) else [build(MANN, sizes, backend="cuda")])]
+
+
 def no_ntm() -> str:
     """Why the NTM's kernels do not run here; "" where they do."""
     return why_not(BACKENDS["cuda"], "ntm", "cuda")
