@@ -10,10 +10,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+import torch
+
 from mannkern.benchmark import contestants, harness, workloads
 from mannkern.benchmark.problems import Problem
+from mannkern.triton.tiling import FEW_EPISODES
 
+COMPILE_NOTHING = ("reference", "lstm")
 CHECKED = 64  # episodes of a step whose results are compared before anything is timed
+CHECKED_MANY = FEW_EPISODES + 1, 2  # episodes and steps of a MANN: with more episodes products take other blocks
 CHECKED_SCAN = 4  # steps of a scan, and episodes: in more, rounding may decide a near-tie of usage
 
 
@@ -50,6 +55,7 @@ def contests(tiny: bool = False) -> dict[str, Contest]:
             (
                 lambda device: workloads.mann(workloads.CHECKED_EPISODES, device=device).double(),
                 lambda device: workloads.mann(workloads.CHECKED_BATCH, workloads.CHECKED_STEPS, device),
+                lambda device: workloads.mann(*CHECKED_MANY, device),
             ),
             {f"training, T = {T}": lambda B, device: workloads.mann(B, T, device)},
         ),
@@ -93,12 +99,21 @@ def check(name: str, device: str, tiny: bool = False) -> tuple[list[str], list[d
     return [entrant.name for entrant in entrants], report.not_timed, report.differs
 
 
-def compile_ahead(name: str, title: str, B: int, device: str) -> None:
-    """Run what compiles for its sizes once, so that timing finds it in the compilers' caches."""
-    contest = contests()[name]
+def compile_ahead(name: str, title: str, B: int, device: str, tiny: bool = False) -> dict[str, str]:
+    """Run what compiles for its sizes once, so that timing finds it in the compilers' caches.
+
+    Returns why a contestant could not run, by name. Too little memory is no reason: the other processes have it now.
+    """
+    contest, wrong = contests(tiny)[name], {}
     for entrant in contestants.of(contest.workload, device):
-        if entrant.graph or entrant.name == "compiled":
-            entrant.build(contest.problems[title](B, device))()
+        if (entrant.graph or entrant.name == "compiled") and entrant.name not in COMPILE_NOTHING:
+            try:
+                entrant.build(contest.problems[title](B, device))()
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+            except Exception as error:  # whatever a compiler raises
+                wrong[entrant.name] = f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
+    return wrong
 
 
 def run(
