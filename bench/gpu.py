@@ -1,7 +1,7 @@
 """The GPU check: build, checks on the GPU, ``verify``, benchmarks, into bench/results/<gpu>.json. Installs nothing.
 
 Compilers take most of the time of the checks, so several processes run them side by side; the benchmarks come after
-them, alone on the GPU.
+them, alone on the GPU. Exits with 1 where something is wrong, with 2 where something was not run.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,20 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-STAGES = ("build", "checks", "verify", "bench", "sanitizer")
+from bench.gpu_pool import run_command
+
+STAGES = ("build", "checks", "verify", "bench", "counts", "sanitizer")
 CONTESTS = ("mann", "step", "scan", "copy", "ntm", "large")  # gpu_contests has them, but needs the compiled library
 
 
-def build() -> tuple[bool, str]:
-    """Build both compiled libraries for this Python. Returns whether that worked, and what the build printed."""
-    root = Path(__file__).resolve().parents[1]
+def build(seconds: float) -> tuple[bool, str]:
+    """Build both compiled libraries for this Python, in so many seconds. Returns whether that worked, and how."""
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--force"]
-    done = subprocess.run(
-        command, cwd=root, env=os.environ | {"MANNKERN_FORCE_BUILD": "1"}, capture_output=True, text=True
-    )
-    warnings = [line for line in done.stderr.splitlines() if line.startswith("mannkern: no")]
-    if done.returncode:
-        return False, done.stderr[-2000:]
-    return True, "; ".join(warnings) or "built"
+    code, said = run_command(command, seconds, os.environ | {"MANNKERN_FORCE_BUILD": "1"})
+    if code is None:
+        return False, f"took more than {seconds:.0f} s"
+    warnings = [line for line in said.splitlines() if line.startswith("mannkern: no")]
+    return code == 0, said[-2000:] if code else "; ".join(warnings) or "built"
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -42,7 +40,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     out = Path(os.environ.get("OUT", Path(__file__).parent / "results"))
     parser.add_argument("--out", type=Path, default=out, help="folder for the JSON (default: $OUT or bench/results)")
-    parser.add_argument("--minutes", type=float, default=8, help="time after which nothing new begins")
+    parser.add_argument(
+        "--minutes", type=float, default=8, help="time at which all but the benchmark that is being timed ends"
+    )
     parser.add_argument("--check-minutes", type=float, default=4, help="of which the checks may take so many")
     parser.add_argument("--only", nargs="+", default=STAGES, choices=STAGES, help="stages")
     parser.add_argument("--contests", nargs="+", default=CONTESTS, choices=CONTESTS, help="benchmarks (default: all)")
@@ -57,15 +57,17 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
+    """Returns 1 where something is wrong, else 2 where something was not run, else 0."""
     options = arguments()
     if not torch.cuda.is_available() and not options.tiny:
         print("no GPU: torch.cuda.is_available() is False")
         return 1
     begin = time.monotonic()
-    built, message = build() if "build" in options.only else (True, "not asked for")
+    end = begin + 60 * options.minutes
+    built, message = build(60 * options.minutes) if "build" in options.only else (True, "not asked for")
     print(f"compiled libraries: {message}", flush=True)
-    from bench import gpu_contests, gpu_jobs, gpu_results  # they import mannkern, which loads what was just built
-    from mannkern.benchmark import harness, machine
+    from bench import gpu_jobs, gpu_results  # they import mannkern, which loads what was just built
+    from mannkern.benchmark import machine
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = "rehearsal" if options.tiny else torch.cuda.get_device_name().lower().replace(" ", "-")
@@ -75,54 +77,80 @@ def main() -> int:
     content |= {"build": message} if "build" in options.only else {}
     names = [name for name in CONTESTS if name in options.contests]
     jobs = gpu_jobs.jobs(device, options.only, names, options.tiny)
-    ran = {f"{stage} {name}" for stage, name, *_ in jobs}
 
     def save() -> dict[str, Any]:
         """Write what is there so far, since the next stage may take too long. Returns what is in the file now."""
-        both = gpu_results.merged(before, content, ran)
+        both = gpu_results.merged(before, content, ended)
         both["failed"] = ([] if built else ["build"]) + gpu_jobs.failures(both)
+        both["not_run"] = gpu_jobs.not_run(both)
         machine.write(file, both)
         return both
 
-    content |= gpu_jobs.summary(gpu_jobs.run(jobs, begin + 60 * options.check_minutes))
+    found = gpu_jobs.run(jobs, begin + 60 * min(options.check_minutes, options.minutes))
+    content |= gpu_jobs.summary(found)
+    staged = {stage for stage, *_ in jobs}
+    ended = gpu_jobs.finished(found) | staged
+    if not options.tiny:
+        asked = {"checks", "verify", "bench"} & {*options.only}
+        content["unfinished"] += [f"{stage}: no jobs" for stage in sorted(asked - staged)]
     unfit = content.pop("unfit")
     save()
     for what in gpu_jobs.failures(content):  # the next stage may not come to its end
         print(f"FAILED so far: {what}", flush=True)
     if "bench" in options.only:
-        report = harness.Report("gpu", options.repeats, device, begin + 60 * options.minutes)
+        good = {name: content["may_be_timed"].get(name, []) for name in names}
+        time_contests(content, unfit, good, options, device, end, save)
+        ended.add("timing")
+    if device == "cuda":
+        measured = {"step", "scan"} <= {*names}  # the contests whose times stand beside the counts
+        if "counts" in options.only and measured:
+            content |= counts(save(), end - time.monotonic())
+            save()
+        if "sanitizer" in options.only:  # last, because it takes longest
+            content["checks"] |= gpu_jobs.run_sanitizer(end - time.monotonic())
+    save()
+    failed, not_run = ([] if built else ["build"]) + gpu_jobs.failures(content), gpu_jobs.not_run(content)
+    print("\n".join([f"written: {file}", *(f"NOT RUN: {x}" for x in not_run), *(f"FAILED: {x}" for x in failed)]))
+    return 1 if failed else 2 if not_run else 0
+
+
+def time_contests(
+    content: dict[str, Any],
+    unfit: list[dict[str, Any]],
+    good: dict[str, list[str]],
+    options: argparse.Namespace,
+    device: str,
+    end: float,
+    save: Callable[[], object],
+) -> None:
+    """Time the contestants in ``good``, into ``content``.
+
+    unfit: why the others are not timed. What ends the benchmarks costs none of the stages that follow.
+    """
+    from bench import gpu_contests, gpu_counts
+    from mannkern.benchmark import harness
+
+    try:
+        report = harness.Report("gpu", options.repeats, device, end)
+        report.not_timed += unfit
         content |= {"copy_bandwidth": report.copy_rate, "lstm_takes_tf32": torch.backends.cudnn.allow_tf32}
         content |= {"rows": report.rows, "not_timed": report.not_timed}
-        report.not_timed += unfit
-        good = {name: content["may_be_timed"].get(name, []) for name in names}
+        if device == "cuda" and report.copy_rate:
+            content["hardware"] = gpu_counts.gpu_at_hand(report.copy_rate)._asdict()
         gpu_contests.run(report, save, good, options.tiny)
-    has_time = time.monotonic() < begin + 60 * options.minutes
-    if not has_time:
-        print("no time is left for instruction counts and the sanitizer", flush=True)
-    counted = {"step", "scan"} <= {*names}  # the contests whose times stand beside the counts
-    if "bench" in options.only and counted and device == "cuda" and has_time:
-        content |= counts(report.copy_rate, report.rows)
-    if "sanitizer" in options.only and device == "cuda" and has_time:  # last, because it takes longest
-        content["checks"] |= gpu_jobs.sanitizer()
-    failed = ([] if built else ["build"]) + gpu_jobs.failures(content)
-    save()
-    print(f"written: {file}\n" + "\n".join(f"FAILED: {what}" for what in failed))
-    return int(bool(failed))
+    except Exception as error:  # such as a kernel that has spoiled the CUDA context of this process
+        content["crashed"].append(f"timing: {type(error).__name__}: {error}")
 
 
-def counts(bandwidth: float, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Instruction counts of the standard kernels beside their times, which it also prints; or why there are none."""
+def counts(report: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """What ``gpu_counts.of_report`` adds to what is in the file, in so many seconds at most."""
     from bench import gpu_counts
-    from bench.table import markdown
 
-    gpu = gpu_counts.gpu_at_hand(bandwidth)
-    kernels, reason = gpu_counts.count(gpu.arch)
-    if reason:
-        print(f"no instruction counts: {reason}")
-        return {"no_counts": reason}
-    found = gpu_counts.compare(kernels, gpu, rows)
-    print(markdown(*gpu_counts.table({"gpu": torch.cuda.get_device_name(), "counts": found})), flush=True)
-    return {"counts": found}
+    if "hardware" not in report:
+        return {"no_counts": "no bandwidth was measured"}
+    if seconds <= 0:
+        return {"no_counts": "no time was left"}
+    return gpu_counts.of_report(report, min(seconds, gpu_counts.SECONDS))
 
 
 def _triton_version() -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 SOURCE = ("command", "date", "machine", "load_before", "versions", "triton", "note")
 BY_NAME = ("checks", "may_be_timed")  # parts whose entries a call may replace one by one
-MERGED = (*BY_NAME, "rows", "not_timed", "crashed", "differs", "failed", "earlier", "sources")
+BY_JOB = ("crashed", "unfinished")  # lists of what is wrong with jobs, as "stage name: more"
+MERGED = (*BY_NAME, *BY_JOB, "rows", "not_timed", "differs", "failed", "not_run", "earlier", "sources")
 Content = dict[str, Any]
 Rows = list[dict[str, Any]]
 
@@ -19,7 +20,7 @@ Rows = list[dict[str, Any]]
 def merged(before: Content, now: Content, jobs: Collection[str]) -> Content:
     """``now``, and of ``before``, the file of an earlier call or {}, what ``now`` did not measure.
 
-    jobs: what this call ran, as "stage name"; what was wrong with these in ``before`` no longer counts
+    jobs: what this call ran to its end, as "stage name"; what was wrong with these in ``before`` no longer counts
     """
     if not before:
         return now
@@ -35,9 +36,14 @@ def merged(before: Content, now: Content, jobs: Collection[str]) -> Content:
         both[part] = new | {name: found for name, found in old.items() if name not in measured}
         kept += [f"{part} {name}" for name in old if name not in measured]
     both["rows"], both["not_timed"] = _rows(before, now, commit)
-    crashed, differs = before.get("crashed", []), before.get("differs", [])
-    both["crashed"] = [x for x in crashed if x.partition(": ")[0] not in jobs] + now.get("crashed", [])
-    both["differs"] = [x for x in differs if f"bench {x}" not in jobs] + now.get("differs", [])
+    for part in BY_JOB:
+        new = now.get(part, [])
+        over = {*jobs, *(x.partition(": ")[0] for x in new)}
+        both[part] = [x for x in before.get(part, []) if x.partition(": ")[0] not in over] + new
+    new = now.get("differs", [])
+    both["differs"] = [x for x in before.get("differs", []) if f"bench {x}" not in jobs and x not in new] + new
+    if "counts" in now:
+        both.pop("no_counts", None)  # of an earlier call
     earlier = {entry: before.get("earlier", {}).get(entry, commit) for entry in kept}
     named = {*earlier.values(), *(row["commit"] for row in both["rows"] if "commit" in row)}
     sources = before.get("sources", {}) | {commit: {key: before[key] for key in SOURCE if key in before}}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from bench import gpu, gpu_counts, table
 from bench.gpu_counts import Gpu, compare
@@ -74,17 +73,61 @@ def test_tables_of_a_gpu_say_measured() -> None:
         assert table.small_gpu_table(report).startswith(f"| {report['gpu']}, measured |")
 
 
-def test_the_check_of_a_gpu_counts_and_prints(
+REPORT = {"gpu": "a GPU", "hardware": A_GPU._asdict(), "rows": ROWS, "checks": {}, "unfinished": []}
+
+
+def test_a_report_gets_counts_and_prints_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(gpu_counts, "gpu_at_hand", lambda bandwidth: A_GPU._replace(bandwidth=bandwidth))
-    monkeypatch.setattr(gpu_counts, "count", lambda arch: (KERNELS, ""))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
-    assert gpu.counts(1e12, ROWS) == {"counts": compare(KERNELS, A_GPU, ROWS)}
+    """With the commit whose kernels were counted, which may be another than that of the times."""
+    monkeypatch.setenv("COMMIT", "counted")
+    monkeypatch.setattr(gpu_counts, "count", lambda arch, seconds: (KERNELS, ""))
+    assert gpu.counts(REPORT, 1.0) == {"counts": compare(KERNELS, A_GPU, ROWS) | {"commit": "counted"}}
     assert "| step forward | triton | 10.0 |" in capsys.readouterr().out
-    monkeypatch.setattr(gpu_counts, "count", lambda arch: ([], "no Triton"))
-    assert gpu.counts(1e12, ROWS) == {"no_counts": "no Triton"}
+    monkeypatch.setattr(gpu_counts, "count", lambda arch, seconds: ([], f"no Triton in {seconds} s"))
+    assert gpu.counts(REPORT, 1e9) == {"no_counts": f"no Triton in {gpu_counts.SECONDS} s"}
     assert "no instruction counts: no Triton" in capsys.readouterr().out
+    assert gpu.counts(REPORT, 0.0) == {"no_counts": "no time was left"}
+    assert gpu.counts({"rows": []}, 1.0) == {"no_counts": "no bandwidth was measured"}
+
+
+def test_counts_are_added_to_a_file_without_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file says so no longer that they are missing; where there are none it stays as it is."""
+    file = tmp_path / "a.json"
+    before = REPORT | {"no_counts": "no time was left", "not_run": ["counts: no time was left"]}
+    file.write_text(json.dumps(before))
+    monkeypatch.setattr(gpu_counts, "count", lambda arch, seconds: ([], "no Triton"))
+    assert gpu_counts.main([str(file)]) == 1
+    assert json.loads(file.read_text()) == before
+    monkeypatch.setattr(gpu_counts, "count", lambda arch, seconds: (KERNELS, ""))
+    assert gpu_counts.main([str(file), "--seconds", "9"]) == 0
+    after = json.loads(file.read_text())
+    assert after.pop("counts")["rows"] == compare(KERNELS, A_GPU, ROWS)["rows"]
+    assert after == REPORT | {"not_run": []}
+
+
+def test_a_file_without_a_gpus_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, text = tmp_path / "old.json", tmp_path / "text.json"
+    old.write_text('{"gpu": "a GPU", "rows": []}')
+    text.write_text("no JSON")
+    for options, said in {
+        str(old): f"file: got {old} without hardware, need one that the stage bench of bench/gpu.py wrote",
+        str(text): f"file: got {text}, need a JSON of bench/gpu.py (Expecting value",
+        f"{tmp_path}/none.json": f"file: got {tmp_path}/none.json, need a JSON of bench/gpu.py ([Errno 2]",
+        f"{old} --seconds 0": "--seconds: got 0.0, need more than 0",
+    }.items():
+        with pytest.raises(SystemExit) as status:
+            gpu_counts.main(options.split())
+        assert status.value.code == 2
+        assert said in capsys.readouterr().err
+
+
+def test_counts_that_take_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nsleep 600\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(gpu_counts.sys, "executable", str(slow))
+    assert gpu_counts.count(90, 0.6) == ([], "the counts took more than 1 s")
 
 
 def test_counts_that_fail_say_why(monkeypatch: pytest.MonkeyPatch) -> None:

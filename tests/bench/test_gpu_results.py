@@ -29,6 +29,7 @@ BEFORE: dict[str, Any] = {
     "rows": [row("step", "triton", 1.0), row("scan", "triton", 2.0), row("scan", "lstm", 3.0)],
     "not_timed": [{"what": "scan", "B": 16, "name": "reference", "reason": "has no time left"}],
     "crashed": ["checks modules: KeyError: x", "bench copy: KeyError: y"],
+    "unfinished": ["checks split_batch", "verify triton usage float32: 3 of 5 checks", "bench copy"],
     "differs": ["copy"],
 }
 NOW: dict[str, Any] = {
@@ -37,21 +38,38 @@ NOW: dict[str, Any] = {
     "checks": {"modules": "AssertionError", "split_batch": "not run: no time was left"},
     "verify": [],
     "crashed": [],
+    "unfinished": ["checks split_batch"],
     "differs": [],
 }
 
 
 def test_example() -> None:
     """Two checks ran again, and one came to its end; the rest stays, with its own commit."""
-    both = merged(BEFORE, NOW, {"checks modules", "checks split_batch"})
+    both = merged(BEFORE, NOW, {"checks modules", "bench copy"})
     assert (both["commit"], both["date"]) == ("new", "2026-02-02")
     assert both["checks"] == {"split_batch": "holds", "modules": "AssertionError"}
     assert both["verify"] == BEFORE["verify"]
     assert both["rows"] == [{"commit": "old", **x} for x in BEFORE["rows"]]
-    assert both["crashed"] == ["bench copy: KeyError: y"]
-    assert both["differs"] == ["copy"]
+    assert both["crashed"] == []
+    assert both["unfinished"] == ["verify triton usage float32: 3 of 5 checks", "checks split_batch"]
+    assert both["differs"] == []
     assert both["earlier"] == {"verify": "old", "checks split_batch": "old"}
     assert both["sources"] == {"old": {"date": "2026-01-01", "note": "by hand"}}
+
+
+def test_what_did_not_come_to_its_end_still_counts() -> None:
+    """What was wrong with a job stays so until it is run to its end; what is wrong again is named once."""
+    again = {"crashed": ["bench copy: KeyError: z"], "differs": ["copy"]}
+    both = merged(BEFORE, NOW | again, set())
+    assert both["crashed"] == ["checks modules: KeyError: x", "bench copy: KeyError: z"]
+    assert both["differs"] == ["copy"]
+    assert both["unfinished"] == [*BEFORE["unfinished"][1:], "checks split_batch"]
+
+
+def test_counts_replace_the_reason_why_there_were_none() -> None:
+    both = merged(BEFORE | {"no_counts": "no time was left"}, NOW | {"counts": {"rows": []}}, ())
+    assert "no_counts" not in both
+    assert merged(BEFORE | {"no_counts": "no time was left"}, NOW, ())["no_counts"] == "no time was left"
 
 
 def test_a_configuration_that_is_timed_again_is_replaced_as_a_whole() -> None:
@@ -76,7 +94,7 @@ def test_the_first_call_is_as_it_is() -> None:
 
 def test_checks_alone_keep_the_rows_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "rehearsal.json"
-    file.write_text(json.dumps({"benchmark": "gpu", **BEFORE, "crashed": [], "differs": []}))
+    file.write_text(json.dumps({"benchmark": "gpu", **BEFORE, "crashed": [], "unfinished": [], "differs": []}))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(gpu_jobs, "run", lambda jobs, deadline: [])
     monkeypatch.setattr(gpu, "_triton_version", lambda: "none")
