@@ -24,6 +24,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function of a module, and
 ROOT = Path(__file__).resolve().parents[1]
 UNFINISHED = "not run: no time was left"
 LINES = 3  # of an error's message
+SECONDS_TO_END = 5  # that a process which was killed may take; a driver may hold it for longer
 
 
 class Failure(NamedTuple):
@@ -63,7 +64,7 @@ class Worker:
                 raise EOFError
             result, usable = pickle.loads(self.pipe.recv_bytes())
         except (EOFError, OSError):
-            self.process.join()
+            self.process.join(SECONDS_TO_END)
             return Failure(f"its process ended with exit code {self.process.exitcode}"), False
         return result, usable
 
@@ -74,7 +75,6 @@ class Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:  # it has ended, or has not come to ``setsid`` yet
             self.process.kill()
-        self.process.join(5)
         self.pipe.close()
 
 
@@ -88,6 +88,7 @@ def run(
     results: list[Any] = [UNFINISHED] * len(calls)
     waiting = list(reversed(range(len(calls))))
     workers: list[Worker] = []
+    killed: list[Worker] = []
     try:
         while time.monotonic() < deadline:
             while waiting and len(workers) < processes:
@@ -104,10 +105,13 @@ def run(
                     worker.give(job := waiting.pop(), calls[job])
                 else:
                     workers.remove(worker)
+                    killed.append(worker)
                     worker.kill()
     finally:
         for worker in workers:
             worker.kill()
+        for worker in [*killed, *workers]:  # so that the benchmarks have the GPU alone
+            worker.process.join(SECONDS_TO_END)
     for worker in workers:
         done(worker.job, UNFINISHED)
     return results
@@ -132,7 +136,8 @@ def run_command(
     finally:
         if process.returncode is None:  # also where this process is told to stop
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=SECONDS_TO_END)
 
 
 def failure(error: BaseException) -> Failure:
