@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mannkern.tasks import CharacterSplit, glyphs, omniglot
+from mannkern.tasks.characters.image_set import digest
 from mannkern.tasks.characters.omniglot import SPLITS
 from mannkern.tasks.characters.pixels import average_area
 from mannkern.tasks.characters.sampler import MAX_SHIFT
@@ -136,6 +137,17 @@ def load_split(config: DrawingConfig, original: bool = False) -> CharacterSplit 
             raise
         what = "Omniglot" if config.omniglot else "images"
         raise CommandError(f"cannot read {what} from {config.data}: {error}") from error
+
+
+class OfSplit:
+    """What the experiments on a split of classes share."""
+
+    config: DrawingConfig
+    split: CharacterSplit | ImageSplit
+
+    def data_digest(self) -> str | None:
+        """SHA-256 of the images of both parts; None where they are no files of the user's."""
+        return None if self.config.data is None else digest((self.split.train, self.split.test))
 
 
 def drawings_of(name: str, images: Tensor | Sequence[str | os.PathLike[str]], config: CharacterConfig) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from mannkern.integers import check_integer
 from mannkern.tasks import seeds
 from mannkern.tasks.characters.few_shot import FewShotEpisodes
+from mannkern.tasks.characters.image_set import ImageSet
 from mannkern.tasks.characters.sampler import ALL
 from mannkern.tasks.characters.sources import read_regular_file, refused
 
@@ -106,9 +107,9 @@ class ImageSampler:
         if shots + queries > fewest:
             raise ValueError(f"shots and queries: got {shots} and {queries}, need at most {fewest} together")
         self.num_classes, self.shots, self.queries = classes_per_episode, shots, queries
-        self._images = torch.cat(classes)
-        self._counts = torch.tensor([len(images) for images in classes], device="cpu")
-        self._first = self._counts.cumsum(0) - self._counts
+        counts = torch.tensor([len(images) for images in classes], device="cpu")
+        self.images = ImageSet(torch.cat(classes), counts)
+        self._first = counts.cumsum(0) - counts
         self._seed = seed
 
     def sample(self, batch_size: int, index: int, rows: slice = ALL) -> FewShotEpisodes:
@@ -122,15 +123,16 @@ class ImageSampler:
         check_integer("index", index, 0, 2**32 - 1)
         generator = seeds.generator(self._seed, index)
         B, C, K, each = batch_size, self.num_classes, self.shots, self.queries
-        drawn = seeds.different(B, C, len(self._counts), generator)
+        pixels, counts = self.images
+        drawn = seeds.different(B, C, len(counts), generator)
         names = seeds.uniform(generator, B, C).argsort(1)
-        scores = seeds.uniform(generator, B, C, int(self._counts.max()))
-        beyond = torch.arange(scores.shape[2], device=scores.device) >= self._counts[drawn].unsqueeze(2)
+        scores = seeds.uniform(generator, B, C, int(counts.max()))
+        beyond = torch.arange(scores.shape[2], device=scores.device) >= counts[drawn].unsqueeze(2)
         numbers = scores.masked_fill(beyond, 2.0).argsort(2)[..., : K + each] + self._first[drawn].unsqueeze(2)
         parts = []
         for part, count in ((numbers[..., :K], K), (numbers[..., K:], each)):
             order = seeds.uniform(generator, B, C * count).argsort(1)
             chosen = part.flatten(1).gather(1, order)[rows]
-            images = self._images[chosen.flatten()].float() / 255
+            images = pixels[chosen.flatten()].float() / 255
             parts += [images.view(*chosen.shape, *images.shape[1:]), names.gather(1, order // count)[rows]]
         return FewShotEpisodes(*parts)

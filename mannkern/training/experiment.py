@@ -30,6 +30,9 @@ class Experiment(Trainable, Protocol):
     To train in several processes an experiment also has ``sample_rows(step, device, rows)``: the examples ``rows``, a
     slice, of the batch that ``sample`` gives. Its loss then has to be a mean over examples, and its K numbers sums over
     them, because the loop takes the mean of the losses of all processes and adds up their numbers.
+
+    One that reads files may have ``data_digest()``: a string that is another one for other data, such as a checksum, or
+    None. The checkpoint keeps it, and a run does not resume on other data than it began with.
     """
 
     @property

@@ -22,7 +22,7 @@ from mannkern.training.lock import locked
 from mannkern.training.metrics import Journal, empty_sums, layer_norms, plain, reached_goal, step_sums, summarize
 from mannkern.training.progress import ProgressBar, StopSignals
 from mannkern.training.replica import replicate, seed_step
-from mannkern.training.restore import restore
+from mannkern.training.restore import check_data, data_digest, restore
 from mannkern.training.runtime import make_optimizer, set_learning_rate, train_step, usable_device, use_threads
 
 
@@ -55,7 +55,9 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
     running_sums, step, seconds = empty_sums(experiment.num_sums).to(device), 0, 0.0
     bad = torch.full((), math.inf, device=device)  # the first step that is not finite
     leads = processes.rank() == 0
+    digest = data_digest(experiment)
     if (checkpoint := processes.share(load_checkpoint(run) if leads else None)) is not None:
+        check_data(checkpoint, digest)
         step, seconds = restore(run, checkpoint, model, optimizer, running_sums, device)
     share = replicate(experiment, config, model)
 
@@ -80,6 +82,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
         journal.flush()
         state = {
             "config": config.to_dict(),
+            "data_digest": digest,
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "running_sums": running_sums.cpu(),

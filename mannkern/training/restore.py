@@ -13,8 +13,27 @@ from torch import Tensor, nn
 from mannkern.optim import Muon
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG
 from mannkern.training.errors import CommandError
+from mannkern.training.experiment import Experiment
 from mannkern.training.exported import is_exported
 from mannkern.training.sizes import model_without_memory
+
+
+def data_digest(experiment: Experiment) -> str | None:
+    """What tells the data of ``experiment`` from others; None where it does not say."""
+    digest: Callable[[], str | None] | None = getattr(experiment, "data_digest", None)
+    return None if digest is None else digest()
+
+
+def check_data(checkpoint: Mapping[str, Any], digest: str | None) -> None:
+    """Raises ``CommandError`` where the data of a run are no longer those that it began with.
+
+    Checkpoints of earlier versions do not tell theirs.
+    """
+    begun = checkpoint.get("data_digest")
+    if begun is not None and digest is not None and begun != digest:
+        raise CommandError(
+            "--data: got other data than the run began with, need the same; begin another run with --run"
+        )
 
 
 def restored(run: Path, checkpoint: Mapping[str, Any], make_model: Callable[[], nn.Module]) -> nn.Module:

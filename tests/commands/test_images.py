@@ -15,6 +15,8 @@ from mannkern.__main__ import main
 from mannkern.commands.runs import changed
 from mannkern.experiments.characters import load_split
 from mannkern.experiments.registry import load_config
+from mannkern.files import load_tensors
+from mannkern.training.checkpoint import save_checkpoint
 from tests.commands.calls import FEW_SHOT, SIZES, refused, run
 
 
@@ -86,7 +88,7 @@ def test_runs_on_other_images_do_not_compare(
 def test_an_added_class_does_not_change_which_are_held_out(
     data: Path, tmp_path: Path, task: str, sizes: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Else a run is tested on classes that it was trained on, and learns from those of its test when it resumes."""
+    """Else a run is tested on classes that it was trained on."""
     folder = tmp_path / "run"
     assert run(f"train {task} --data {data} --steps 1 --no-evaluate --run", folder, sizes) == 0
     config = load_config(folder)
@@ -95,7 +97,7 @@ def test_an_added_class_does_not_change_which_are_held_out(
     for name in ("a", "b", "c"):
         shutil.copytree(data / "class0", data / name)
     assert load_split(config).test_names == held_out  # type: ignore[arg-type, union-attr]
-    assert run("train --resume --steps 2 --no-evaluate --run", folder) == 0
+    assert "--data: got other data" in refused(capsys, "train --resume --steps 2 --no-evaluate --run", folder)
     shutil.rmtree(data / held_out[0])
     said = refused(capsys, "evaluate --episodes 4", folder)
     assert f"got no class '{held_out[0]}', need it, as one of those for testing" in said
@@ -106,6 +108,26 @@ def test_an_added_class_does_not_change_which_are_held_out(
         assert not (tmp_path / "own").exists()
     assert run(f"train {task} --held-out-classes {'/'.join(own)}", new) == 0
     assert load_split(load_config(tmp_path / "own")).test_names == sorted(own)  # type: ignore[arg-type, union-attr]
+
+
+@pytest.mark.parametrize(("task", "sizes"), [("images", SIZES), ("few-shot-folder", FEW_SHOT)])
+def test_a_run_resumes_on_the_images_that_it_began_with(
+    data: Path, tmp_path: Path, task: str, sizes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever they lie; on others its figures would be those of neither. Older checkpoints do not tell theirs."""
+    folder, resume = tmp_path / "run", "train --resume --no-evaluate --run"
+    assert run(f"train {task} --data {data} --steps 1 --no-evaluate --run", folder, sizes) == 0
+    moved = shutil.copytree(data, tmp_path / "moved")
+    assert run(resume, folder, "--steps 2 --data", moved) == 0
+    before = (folder / "checkpoint.pt").read_bytes()
+    Image.new("RGB", (24, 18), (1, 2, 3)).save(moved / "class1" / "more.png")
+    need = "need the same; begin another run with --run"
+    assert f"--data: got other data than the run began with, {need}" in refused(capsys, resume, folder, "--steps 3")
+    assert (folder / "checkpoint.pt").read_bytes() == before
+    older = load_tensors(folder / "checkpoint.pt")
+    del older["data_digest"]
+    save_checkpoint(folder, older)
+    assert run(resume, folder, "--steps 3") == 0
 
 
 @pytest.mark.parametrize("model", ["matching", "meta-memory"])

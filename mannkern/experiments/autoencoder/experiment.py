@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mannkern.experiments.autoencoder.config import AutoencoderConfig
-from mannkern.experiments.characters import load_characters
+from mannkern.experiments.characters import OfSplit, load_characters
 from mannkern.experiments.one_shot.config import INSTANCES, OneShotConfig
 from mannkern.experiments.one_shot.experiment import test_sampler
 from mannkern.experiments.one_shot.scores import Scores, measure
 from mannkern.models import Autoencoder, EncodedNeighbours
-from mannkern.tasks import DrawingSampler
+from mannkern.tasks import CharacterSplit, DrawingSampler
 from mannkern.training.experiment import VALIDATION_SEED
 
 VALIDATION_EPISODES = 100
@@ -51,11 +51,13 @@ def make_model(config: AutoencoderConfig) -> Autoencoder:
     return Autoencoder(config.pixels, (config.hidden_size, config.hidden_size, config.width))
 
 
-class AutoencoderExperiment:
+class AutoencoderExperiment(OfSplit):
     """The loss is the mean binary cross entropy of a pixel, whose shade is a probability."""
 
     unit = "drawings"
     num_sums = 1
+    config: AutoencoderConfig
+    split: CharacterSplit
 
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config

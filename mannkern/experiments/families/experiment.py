@@ -45,6 +45,9 @@ class FamiliesExperiment:
         examples = self._examples(self.described.split.test, queries=MEASURED_QUERIES, seed=seed)
         return self.described.test_sampler(seed), *examples
 
+    def data_digest(self) -> str | None:
+        return self.described.data_digest()
+
     def make_model(self) -> MetaMemoryNetwork:
         return self.described.make_model()
 

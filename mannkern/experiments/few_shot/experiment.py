@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mannkern.experiments.characters import load_split
+from mannkern.experiments.characters import OfSplit, load_split
 from mannkern.experiments.few_shot.config import FewShotConfig
 from mannkern.experiments.few_shot.models import make_model
 from mannkern.tasks import FewShotEpisodes, FewShotSampler, ImageSampler, ZeroShotSampler
@@ -124,7 +124,7 @@ class QueryExperiment:
         return {"loss": scores.loss, "accuracy": scores.accuracy}
 
 
-class FewShotExperiment(QueryExperiment):
+class FewShotExperiment(OfSplit, QueryExperiment):
     """C-way K-shot classification: cross entropy and accuracy over all queries."""
 
     config: FewShotConfig

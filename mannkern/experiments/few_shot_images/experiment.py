@@ -7,6 +7,7 @@ from mannkern.experiments.few_shot_images.config import FewShotImagesConfig
 from mannkern.experiments.meta_memory import meta_memory_network
 from mannkern.models import ConvEmbedding, MetaMemoryNetwork
 from mannkern.tasks import ImageSampler, images
+from mannkern.tasks.characters.image_set import digest
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import VALIDATION_SEED
 
@@ -20,6 +21,8 @@ class FewShotImagesExperiment(QueryExperiment):
     """C-way K-shot classification: trains on the classes of train.csv, validates on those of val.csv."""
 
     config: FewShotImagesConfig
+    sampler: ImageSampler
+    unseen: ImageSampler
 
     def __init__(self, config: FewShotImagesConfig) -> None:
         self.config = config
@@ -41,6 +44,10 @@ class FewShotImagesExperiment(QueryExperiment):
             )
         except (OSError, ValueError, ImportError) as error:
             raise CommandError(f"images of {config.data}: {error}") from error
+
+    def data_digest(self) -> str:
+        """SHA-256 of the images of training and validation, in the order of the lists."""
+        return digest((self.sampler.images, self.unseen.images))
 
     def make_model(self) -> MetaMemoryNetwork:
         return make_model(self.config)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mannkern.experiments.characters import load_split
+from mannkern.experiments.characters import OfSplit, load_split
 from mannkern.experiments.one_shot.config import INSTANCES, OneShotConfig
 from mannkern.experiments.one_shot.controls import hide_reads, start_inputs, start_strengths
 from mannkern.experiments.one_shot.scores import measure, measure_streams, on_device
@@ -86,7 +86,7 @@ def make_model(config: OneShotConfig) -> EpisodeClassifier:
     return model
 
 
-class OneShotExperiment:
+class OneShotExperiment(OfSplit):
     """One-shot classification: cross entropy over all answers that are due, accuracy by the presentation of a class.
 
     Under a curriculum, validation keeps the number of classes that training begins with, so that its numbers compare.
@@ -94,6 +94,7 @@ class OneShotExperiment:
 
     unit = "episodes"
     num_sums = 2 + 2 * len(INSTANCES)
+    config: OneShotConfig
 
     def __init__(self, config: OneShotConfig) -> None:
         self.config = config

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mannkern.experiments.characters import load_characters
+from mannkern.experiments.characters import OfSplit, load_characters
 from mannkern.experiments.few_shot.experiment import MEASURED_QUERIES, QueryExperiment
 from mannkern.experiments.meta_memory import meta_memory_network
 from mannkern.experiments.zero_shot.config import ZeroShotConfig
@@ -46,10 +46,11 @@ def make_model(config: ZeroShotConfig) -> MetaMemoryNetwork:
     return meta_memory_network(config, ConvEmbedding(config.width), config.width, config.classes, describe=describe)
 
 
-class ZeroShotExperiment(QueryExperiment):
+class ZeroShotExperiment(OfSplit, QueryExperiment):
     """C-way zero-shot classification: cross entropy and accuracy over all queries."""
 
     config: ZeroShotConfig
+    split: CharacterSplit
     sampler: ZeroShotSampler
 
     def __init__(self, config: ZeroShotConfig) -> None:

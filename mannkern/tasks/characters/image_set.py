@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -26,6 +28,16 @@ def fewest(images: Tensor | ImageSet) -> int:
     if isinstance(images, ImageSet):
         return int(images.counts.min()) if len(images.counts) else 0
     return images.shape[1] if isinstance(images, Tensor) and images.dim() > 1 else 0
+
+
+def digest(parts: Iterable[Tensor | ImageSet]) -> str:
+    """SHA-256 of the numbers of ``parts``, their shapes and their order: a resumed run needs the same images."""
+    result = hashlib.sha256()
+    for part in parts:
+        for tensor in (part,) if isinstance(part, Tensor) else part:
+            result.update(f"{tensor.dtype} {tuple(tensor.shape)}\0".encode())
+            result.update(tensor.contiguous().numpy().data)
+    return result.hexdigest()
 
 
 def stacked(images: ImageSet, side: int | None, rotate_classes: bool) -> Tensor:

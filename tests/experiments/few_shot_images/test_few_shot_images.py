@@ -28,6 +28,10 @@ def test_the_command_line_trains_resumes_and_evaluates(tmp_path: Path, capsys: p
     record = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert record["unseen"]["episodes"] == 10
     assert run("train --resume --steps 5 --no-evaluate --run", tmp_path / "run") == 0
+    head, *rows = (tmp_path / "data" / "train.csv").read_text().splitlines()
+    (tmp_path / "data" / "train.csv").write_text("\n".join([head, *rows[::-1]]))
+    said = refused(capsys, "train --resume --steps 6 --no-evaluate --run", tmp_path / "run")
+    assert "--data: got other data than the run began with" in said, "the order of a list decides what is drawn"
     assert "needs its folder: --data FOLDER" in refused(capsys, "train few-shot-images --run", tmp_path / "new")
     said = refused(capsys, "train few-shot-images --classes 5 --data", tmp_path / "data", "--run", tmp_path / "new")
     assert "classes_per_episode: got 5, need at most 4" in said
