@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from itertools import count
 from pathlib import Path
 
-from bench.science.records import Record, finished, read_records
+from bench.science.records import Record, finished, read_record, read_records
 from bench.science.runner import commits_file
 from mannkern.benchmark.machine import surroundings
 from mannkern.training.tables import side_by_side
@@ -39,7 +38,7 @@ def compare(here: Path, ours: Path) -> str:
 def is_of_another_commit(file: Path) -> bool:
     """Whether ``file`` is the result of other code than this. False where no git says which commit this is."""
     commit = surroundings()["commit"]
-    return commit != "unknown" and file.exists() and bool(json.loads(file.read_text())["commit"] != commit)
+    return commit != "unknown" and file.exists() and bool(read_record(file)["commit"] != commit)
 
 
 def set_aside(file: Path, run: Path) -> None:

@@ -9,17 +9,61 @@ from pathlib import Path
 from typing import Any
 
 from mannkern.experiments.one_shot.config import INSTANCES
+from mannkern.training.errors import CommandError
 
+FIELDS: dict[str, type | tuple[type, ...]] = {  # of every result; what else is read is checked when it is read
+    "row": str,
+    "seed": int,
+    "finished": bool,
+    "settings": dict,
+    "curve": list,
+    "evaluation": (dict, type(None)),
+}
+NEED = "need the JSON that bench.science wrote; move the file away or restore it"
 SMOOTHED = 5  # validations, all of the same 500 episodes, over which a mean is taken
 STUDENT_95 = (math.nan, 12.71, 4.30, 3.18, 2.78)  # quantiles of Student's t by degrees of freedom
 Record = dict[str, Any]
+
+
+class _Checked(dict[str, Any]):
+    """An object of a result, which names the file where a field is missing that somebody reads."""
+
+    file: Path
+
+    def __missing__(self, name: str) -> Any:
+        raise CommandError(f"{self.file}: {name}: got none, {NEED}")
+
+
+def read_record(file: Path) -> Record:
+    """The result in ``file``. Raises ``CommandError``, naming the file, where it is none.
+
+    It also does so where a field is read that is missing, in the record or in an object of it.
+    """
+
+    def checked(values: dict[str, Any]) -> _Checked:
+        read = _Checked(values)
+        read.file = file
+        return read
+
+    try:
+        record = json.loads(file.read_text(), object_hook=checked)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"{file}: got damaged content ({error}), {NEED}") from None
+    if not isinstance(record, dict):
+        raise CommandError(f"{file}: got {type(record).__name__}, {NEED}")
+    for name, kind in FIELDS.items():
+        if not isinstance(record[name], kind):
+            raise CommandError(f"{file}: {name}: got {record[name]!r:.80}, {NEED}")
+    if record["finished"] and record["evaluation"] is None:
+        raise CommandError(f"{file}: evaluation: got none of a finished run, {NEED}")
+    return record
 
 
 def read_records(results: Path, study: str) -> dict[str, list[Record]]:
     """The records of a study by row, the seeds in order; rows in the order of their first file."""
     rows: dict[str, list[Record]] = {}
     for file in sorted((results / study).glob("*.json")):
-        record = json.loads(file.read_text())
+        record = read_record(file)
         rows.setdefault(record["row"], []).append(record)
     return {row: sorted(records, key=lambda record: record["seed"]) for row, records in rows.items()}
 

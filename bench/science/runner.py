@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from bench.science.plan import Planned
+from bench.science.records import read_record
 from mannkern.benchmark.machine import surroundings, write
 from mannkern.commands.runs import new_run, resumed_run
 from mannkern.experiments import registry
@@ -33,7 +34,7 @@ PLACES = ("data", "device", "threads", "save_seconds")  # settings that change n
 
 def is_finished(file: Path) -> bool:
     """Whether ``file`` is the result of a run that has reached its end."""
-    return file.exists() and bool(json.loads(file.read_text())["finished"])
+    return file.exists() and bool(read_record(file)["finished"])
 
 
 def carry_out(planned: Planned, runs: Path, results: Path, data: Path, threads: int = 1) -> bool:
@@ -81,7 +82,7 @@ def evaluate_again(planned: Planned, runs: Path, results: Path, data: Path, thre
     file, run = results / f"{planned.name}.json", runs / planned.name
     if not is_finished(file):
         return False
-    record = json.loads(file.read_text())
+    record = read_record(file)
     if planned.settings.get("model") == "knn":
         record["evaluation"] = _neighbours(planned, data)["evaluation"]
     else:
@@ -126,7 +127,7 @@ def _commits(file: Path, run: Path) -> str:
     """The commits that trained the parts of a run until now; those of its result where none stand beside it."""
     if commits_file(run).exists():
         return commits_file(run).read_text()
-    return str(json.loads(file.read_text())["commit"]) if file.exists() else "unknown"
+    return str(read_record(file)["commit"]) if file.exists() else "unknown"
 
 
 def _joined(file: Path, run: Path, commit: str) -> str:
@@ -139,7 +140,7 @@ def _joined(file: Path, run: Path, commit: str) -> str:
 
 def _write_longer(file: Path, content: dict[str, Any]) -> bool:
     """Write a result. False where it is not finished and the one that is there has more steps, which then stays."""
-    if not content["finished"] and file.exists() and json.loads(file.read_text())["step"] > content["step"]:
+    if not content["finished"] and file.exists() and read_record(file)["step"] > content["step"]:
         return False
     write(file, content)
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,43 @@ def test_a_name_of_no_run_is_refused(root: Path, arguments: list[str]) -> None:
     assert str(error.value) == "--only: got 'nonsense', need a part of a run's name; --list has them"
     with pytest.raises(CommandError, match="; --quick --list has them"):
         run(root, "--quick", "--only", "table")
+    assert (root / "docs" / "results.md").read_text() == "the page\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--page"], ["--list"], ["--collect"], ["--again"], ["--quick"]])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text[: len(text) // 2], "got damaged content ("),
+        (lambda text: "\udcff", "got damaged content ("),
+        (lambda text: "[]", "got list"),
+        (lambda text: text.replace('"seed": 0', '"seed": "x"'), "seed: got 'x'"),
+        (lambda text: text.replace('"finished"', '"ended"'), "finished: got none"),
+        (lambda text: json.dumps(json.loads(text) | {"curve": None}), "curve: got None"),
+        (lambda text: json.dumps(json.loads(text) | {"evaluation": None}), "evaluation: got none of a finished run"),
+    ],
+)
+def test_a_damaged_result_is_named(root: Path, arguments: list[str], damage: Callable[[str], str], said: str) -> None:
+    results = root / ("runs/quick-results/quick" if arguments == ["--quick"] else "committed/table-1")
+    write_record(root / "runs" / "quick-results", episodes=123, level=0.75, study="quick")
+    file = results / "mann-0.json"
+    file.write_bytes(damage(file.read_text()).encode(errors="surrogateescape"))
+    before = files(root)
+    folder = [] if arguments == ["--quick"] else ["--results", str(root / "committed"), "--only", "table"]
+    with pytest.raises(CommandError) as error:
+        run(root, *arguments, *folder)
+    assert str(error.value).startswith(f"{file}: {said}")
+    assert str(error.value).endswith("need the JSON that bench.science wrote; move the file away or restore it")
+    assert files(root) == before
+
+
+def test_a_result_without_a_figure_of_the_page_is_named(root: Path) -> None:
+    file = root / "committed" / "table-1" / "mann-0.json"
+    content = json.loads(file.read_text())
+    del content["evaluation"]["unseen"]["accuracy_by_instance"]["10"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(CommandError, match=r"mann-0.json: 10: got none, need the JSON that bench.science wrote"):
+        run(root, "--page")
     assert (root / "docs" / "results.md").read_text() == "the page\n"
 
 

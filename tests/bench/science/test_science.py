@@ -137,7 +137,8 @@ def test_a_result_stays_until_the_run_has_got_as_far(tmp_path: Path, monkeypatch
     """Another machine got to step 3; here the run begins anew, is stopped at step 2, and then is finished."""
     planned, runs, results = Planned("study", "row", 0, 1, SIZES, 4), tmp_path / "runs", tmp_path / "results"
     file, train = results / "study" / "row-0.json", runner.registry.train
-    theirs = json.dumps({"step": 3, "finished": False, "commit": "theirs", "curve": [{"step": 2}, {"step": 3}]})
+    begun = {"step": 3, "finished": False, "commit": "theirs", "curve": [{"step": 2}, {"step": 3}], "evaluation": None}
+    theirs = json.dumps(record(6, 0.5, "study", "row") | begun)
     file.parent.mkdir(parents=True)
     file.write_text(theirs)
 
