@@ -10,6 +10,7 @@ from typing import Any
 
 from mannkern.experiments.one_shot.config import INSTANCES
 from mannkern.training.errors import CommandError
+from mannkern.training.statistics import NORMAL_95
 
 FIELDS: dict[str, type | tuple[type, ...]] = {  # of every result; what else is read is checked when it is read
     "row": str,
@@ -21,7 +22,10 @@ FIELDS: dict[str, type | tuple[type, ...]] = {  # of every result; what else is 
 }
 NEED = "need the JSON that bench.science wrote; move the file away or restore it"
 SMOOTHED = 5  # validations, all of the same 500 episodes, over which a mean is taken
-STUDENT_95 = (math.nan, 12.71, 4.30, 3.18, 2.78)  # quantiles of Student's t by degrees of freedom
+STUDENT_95 = (  # quantiles of Student's t by degrees of freedom; beyond 30 that of the normal distribution
+    math.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11,
+    2.10, 2.09, 2.09, 2.08, 2.07, 2.07, 2.06, 2.06, 2.06, 2.05, 2.05, 2.05, 2.04,
+)  # fmt: skip
 Record = dict[str, Any]
 
 
@@ -97,7 +101,8 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     if count == 1:
         return mean, math.nan
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
-    return mean, STUDENT_95[count - 1] * deviation / math.sqrt(count)
+    quantile = STUDENT_95[count - 1] if count <= len(STUDENT_95) else NORMAL_95
+    return mean, quantile * deviation / math.sqrt(count)
 
 
 def episodes_to_pass(record: Record, row: Sequence[float]) -> int | None:

@@ -24,6 +24,10 @@ def test_seeds_by_hand() -> None:
     """94, 95 and 96 have the mean 95 and the deviation 1; Student's t for three is 4.30, so the interval is 2.48."""
     assert over_seeds([94, 95, 96]) == pytest.approx((95, 4.30 / 3**0.5))
     assert over_seeds([95.0])[1] != over_seeds([95.0])[1], "one seed has no interval"
+    for count, quantile in ((6, 2.57), (31, 2.04), (32, 1.96), (100, 1.96)):
+        values = [95.0] * (count - 2) + [94.0, 96.0]
+        deviation = (2 / (count - 1)) ** 0.5
+        assert over_seeds(values) == pytest.approx((95, quantile * deviation / count**0.5))
 
 
 def test_when_a_run_has_passed_by_hand() -> None:
