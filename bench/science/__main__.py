@@ -17,6 +17,7 @@ from bench.science.runner import carry_out, collect, evaluate_again, is_finished
 from mannkern.benchmark.machine import ROOT
 from mannkern.commands.exit_code import exit_code
 from mannkern.commands.freed_memory import keep_freed_memory
+from mannkern.commands.parser import Parser
 from mannkern.training.errors import CommandError
 
 RESULTS = ROOT / "bench" / "results" / "science"
@@ -24,7 +25,7 @@ RESULTS = ROOT / "bench" / "results" / "science"
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.science", description=__doc__)
+    parser = Parser(prog="python -m bench.science", description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/omniglot", help="folder of Omniglot")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "science", help="folder that the runs are kept in")
     parser.add_argument(

@@ -83,6 +83,13 @@ def test_a_name_of_no_run_is_refused(root: Path, arguments: list[str]) -> None:
     assert (root / "docs" / "results.md").read_text() == "the page\n"
 
 
+def test_a_mistake_in_an_option_is_told_in_one_line(root: Path) -> None:
+    """As that of every command of mannkern."""
+    with pytest.raises(CommandError) as error:
+        run(root, "--threads", "x")
+    assert str(error.value) == "--threads: got 'x', need an integer (python -m bench.science --help)"
+
+
 @pytest.mark.parametrize("arguments", [[], ["--page"], ["--list"], ["--collect"], ["--again"], ["--quick"]])
 @pytest.mark.parametrize(
     ("damage", "said"),
