@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
+import torch
+
 from mannkern.optim import OUTPUT_LAYERS
 from mannkern.training.errors import CommandError
 from mannkern.training.flags import flag
@@ -25,6 +27,7 @@ OPTIMIZER_HELP = (
 )
 MODEL_GROUP = "the model"  # a heading in --help
 MOST_THREADS = 1024  # a system that has no room for more would end the process
+LARGEST = torch.finfo(torch.float32).max  # a larger number would be infinite in a tensor
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "None": (type(None),)}
 
 Config = TypeVar("Config", bound="RunConfig")
@@ -92,6 +95,8 @@ def _check_type(entry: Field[Any], value: Any) -> None:
         raise ValueError(f"{flag(entry.name)}: got {value!r:.80}, need {' or '.join(dict.fromkeys(kinds))}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{flag(entry.name)}: got {value}, need a finite number")
+    if isinstance(value, float) and abs(value) > LARGEST:
+        raise ValueError(f"{flag(entry.name)}: got {value}, need at most {LARGEST:.2e}, float32's largest number")
     if isinstance(value, int) and abs(value) >= 2**63:
         raise ValueError(f"{flag(entry.name)}: got {value:.3e}, need a number below 2**63")
 

@@ -35,6 +35,10 @@ def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("train copy --resume --overwrite", "--overwrite: not allowed with argument --resume ("),
         ("bench --batch-size x", "--batch-size: got 'x', need an integer (python -m mannkern bench --help)"),
         ("completion fish", "shell: got fish, need one of bash, zsh, tcsh (python -m mannkern completion --help)"),
+        (
+            "train copy --lr 1e39 --optimizer rmsprop",
+            "--lr: got 1e+39, need at most 3.40e+38, float32's largest number",
+        ),
         ("train copy --memory-slots 0", "--memory-slots: got 0, need at least 1"),
         (
             "train glyphs --classes 3 --length 50 --balanced",

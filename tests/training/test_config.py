@@ -40,6 +40,14 @@ def test_a_number_out_of_range_is_named(name: str, value: float) -> None:
         OneShotConfig(**{name: value})
 
 
+def test_a_number_that_float32_lacks_is_named() -> None:
+    """It would be infinite in a tensor: found after a run that is overwritten has been deleted."""
+    for name, value in (("lr", 1e300), ("memory_init", 1e39), ("memory_init", -1e39), ("clip", 3.5e38)):
+        with pytest.raises(ValueError, match=rf"--{name.replace('_', '-')}: got .*, need at most 3.40e\+38, float32"):
+            OneShotConfig(**{name: value})
+    assert OneShotConfig(clip=3.4e38).clip == 3.4e38
+
+
 def test_a_learning_rate_that_falls_needs_an_end() -> None:
     assert OneShotConfig(lr_decay="cosine", steps=7).falling_steps == 7
     assert OneShotConfig(lr_decay="cosine", minutes=2, decay_steps=9).falling_steps == 9
