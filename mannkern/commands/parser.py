@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
             names = chosen[2].replace("'", "").split(", ")
             message = f"{name}: got {chosen[1]}, need one of {', '.join(names)}{_meant(chosen[1], names)}"
         elif typed:
-            message = f"{name}: got {typed[2]}, need {TYPES.get(typed[1], typed[1])}"
+            message = f"{name}: got {typed[2]:.80}, need {TYPES.get(typed[1], typed[1])}"
         elif message.startswith("argument "):
             message = f"{name}: {rest}"
         raise CommandError(f"{message} ({self.prog} --help)")

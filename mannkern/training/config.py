@@ -82,6 +82,11 @@ def current_names(values: dict[str, Any]) -> dict[str, Any]:
     return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
+def _size(value: int) -> str:
+    """A large number in short. A float holds 308 digits, and Python writes none of more than 4,300."""
+    return f"{value:.3e}" if abs(value) < 10**308 else f"a number of {value.bit_length():,} bits"
+
+
 def _check_type(entry: Field[Any], value: Any) -> None:
     """Raises ``ValueError`` for a value of another type than the setting's, NaN, infinity, and more than 64 bits."""
     kinds = (entry.type.__name__ if isinstance(entry.type, type) else str(entry.type)).split(" | ")
@@ -98,7 +103,7 @@ def _check_type(entry: Field[Any], value: Any) -> None:
     if isinstance(value, float) and abs(value) > LARGEST:
         raise ValueError(f"{flag(entry.name)}: got {value}, need at most {LARGEST:.2e}, float32's largest number")
     if isinstance(value, int) and abs(value) >= 2**63:
-        raise ValueError(f"{flag(entry.name)}: got {value:.3e}, need a number below 2**63")
+        raise ValueError(f"{flag(entry.name)}: got {_size(value)}, need a number below 2**63")
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,9 @@ def test_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             "train copy --lr 1e39 --optimizer rmsprop",
             "--lr: got 1e+39, need at most 3.40e+38, float32's largest number",
         ),
+        (f"train copy --seed {10**40}", "--seed: got 1.000e+40, need a number below 2**63"),
+        (f"train copy --seed 1{'0' * 400}", "--seed: got a number of 1,329 bits, need a number below 2**63"),
+        (f"train copy --seed 1{'0' * 5000}", f"--seed: got '1{'0' * 78}, need an integer ("),
         ("train copy --memory-slots 0", "--memory-slots: got 0, need at least 1"),
         (
             "train glyphs --classes 3 --length 50 --balanced",
