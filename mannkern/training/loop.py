@@ -22,7 +22,7 @@ from mannkern.training.lock import locked
 from mannkern.training.metrics import Journal, empty_sums, layer_norms, plain, reached_goal, step_sums, summarize
 from mannkern.training.progress import ProgressBar, StopSignals
 from mannkern.training.replica import replicate, seed_step
-from mannkern.training.restore import check_data, data_digest, restore
+from mannkern.training.restore import check_data, check_settings, data_digest, restore
 from mannkern.training.runtime import make_optimizer, set_learning_rate, train_step, usable_device, use_threads
 
 
@@ -57,6 +57,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
     leads = processes.rank() == 0
     digest = data_digest(experiment)
     if (checkpoint := processes.share(load_checkpoint(run) if leads else None)) is not None:
+        check_settings(run, checkpoint, config)
         check_data(checkpoint, digest)
         step, seconds = restore(run, checkpoint, model, optimizer, running_sums, device)
     share = replicate(experiment, config, model)

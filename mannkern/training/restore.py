@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 from mannkern.optim import Muon
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG
+from mannkern.training.config import CHANGEABLE, RunConfig, current_names
 from mannkern.training.errors import CommandError
 from mannkern.training.experiment import Experiment
 from mannkern.training.exported import is_exported
+from mannkern.training.flags import flag
 from mannkern.training.sizes import model_without_memory
 
 
@@ -22,6 +25,21 @@ def data_digest(experiment: Experiment) -> str | None:
     """What tells the data of ``experiment`` from others; None where it does not say."""
     digest: Callable[[], str | None] | None = getattr(experiment, "data_digest", None)
     return None if digest is None else digest()
+
+
+def check_settings(run: Path, checkpoint: Mapping[str, Any], config: RunConfig) -> None:
+    """Raises ``CommandError`` where ``config.json`` has other settings than trained the checkpoint, edited by hand.
+
+    Settings that may change do not count, nor those that only one of two versions of mannkern has.
+    """
+    saved = checkpoint.get("config")
+    values = current_names(saved) if isinstance(saved, dict) else {}
+    for name in (entry.name for entry in fields(config)):
+        if name in values and name not in CHANGEABLE and values[name] != getattr(config, name):
+            got, need = getattr(config, name), values[name]
+            raise CommandError(
+                f"{run / CONFIG}: {flag(name)}: got {got!r:.80}, need {need!r:.80}, with which the run was trained"
+            )
 
 
 def check_data(checkpoint: Mapping[str, Any], digest: str | None) -> None:

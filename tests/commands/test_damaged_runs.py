@@ -260,8 +260,9 @@ def test_a_checkpoint_of_another_model(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(TRAIN, tmp_path / "run") == 0
     path = tmp_path / "run" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_size": 9}))
-    for command in ("train --resume --steps 3 --no-evaluate --run", "evaluate --episodes 2"):
-        assert "does not fit the settings in config.json" in refused(capsys, command, tmp_path / "run")
+    said = refused(capsys, "train --resume --steps 3 --no-evaluate --run", tmp_path / "run")
+    assert "config.json: --hidden-size: got 9, need 8, with which the run was trained" in said
+    assert "does not fit the settings in config.json" in refused(capsys, "evaluate --episodes 2", tmp_path / "run")
     torch.save([1], tmp_path / "run" / "checkpoint.pt")
     (tmp_path / "run" / "checkpoint.previous.pt").unlink()
     assert "not a checkpoint" in refused(capsys, "evaluate --episodes 2", tmp_path / "run")

@@ -286,8 +286,8 @@ def test_a_rate_that_falls_sets_the_steps(tmp_path: Path, capsys: pytest.Capture
     for name, options in (("steps", "--decay-steps 2"), ("minutes", "--decay-steps 2 --minutes 1")):
         assert run(new, options, "--run", tmp_path / name) == 0
         assert load_checkpoint(tmp_path / name)["step"] == 2  # type: ignore[index]
-    assert run(new, "--steps 2 --run", tmp_path / "resumed") == 0
+    assert run(new, "--decay-steps 4 --steps 2 --run", tmp_path / "resumed") == 0
     config = json.loads((tmp_path / "resumed" / "config.json").read_text())
-    (tmp_path / "resumed" / "config.json").write_text(json.dumps(config | {"steps": None, "decay_steps": 4}))
+    (tmp_path / "resumed" / "config.json").write_text(json.dumps(config | {"steps": None}))
     assert run("train --resume --minutes 1 --no-evaluate --run", tmp_path / "resumed") == 0
     assert load_checkpoint(tmp_path / "resumed")["step"] == 4  # type: ignore[index]

@@ -55,14 +55,14 @@ def test_a_run_that_reached_its_goal_is_not_trained_again(tmp_path: Path) -> Non
 
     @dataclass(frozen=True)
     class Goal(ParabolaConfig):
-        most: float = option(0.0, "the loss that is the goal; the parabola's validations have 0")
+        until: float = option(0.0, "the loss that is the goal; the parabola's validations have 0")
 
         def is_reached(self, measured: Mapping[str, Any]) -> bool:
-            return bool(measured["loss"] <= self.most)
+            return bool(measured["loss"] <= self.until)
 
     config = Goal(validate_every=4, threads=1)
-    for most, steps, wanted in ((0.0, 3, 3), (0.0, 10, 4), (0.0, 10, 4), (-1.0, 8, 8), (-1.0, 9, 9), (0.0, 20, 12)):
-        assert loop.train(Parabola(), replace(config, most=most, steps=steps), tmp_path) == Outcome(wanted, None)
+    for until, steps, wanted in ((0.0, 3, 3), (0.0, 10, 4), (0.0, 10, 4), (-1.0, 8, 8), (-1.0, 9, 9), (0.0, 20, 12)):
+        assert loop.train(Parabola(), replace(config, until=until, steps=steps), tmp_path) == Outcome(wanted, None)
     lines = (tmp_path / "metrics.jsonl").read_text().replace('"loss": 0', '"lost": 0')
     (tmp_path / "metrics.jsonl").write_text(lines)
     assert loop.train(Parabola(), replace(config, steps=20), tmp_path).step == 16, "a damaged line says nothing"

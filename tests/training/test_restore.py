@@ -58,6 +58,22 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path, change: str) -
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
+def test_settings_that_were_edited_are_refused_in_one_line(tmp_path: Path) -> None:
+    """All but those that may change; what an older checkpoint does not have cannot be compared."""
+    loop.train(Parabola(), CONFIG, tmp_path)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    for name, value in (("seed", 7), ("lr", 0.5), ("batch_size", 2), ("optimizer", "rmsprop"), ("log_every", 1)):
+        edited = replace(CONFIG, steps=4, **{name: value})
+        need = f"got {value!r}, need {getattr(CONFIG, name)!r}, with which the run was trained"
+        with pytest.raises(CommandError, match=f"^{tmp_path}/config.json: --{name.replace('_', '-')}: {need}$"):
+            loop.train(Parabola(), edited, tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    checkpoint = load_tensors(tmp_path / "checkpoint.pt")
+    del checkpoint["config"]["log_every"]
+    save_checkpoint(tmp_path, checkpoint)
+    assert loop.train(Parabola(), replace(CONFIG, steps=4, log_every=1, save_seconds=9.0), tmp_path).step == 4
+
+
 class Wide(Parabola):
     """Four weights and biases, of which both kinds of Muon's steps take some."""
 
