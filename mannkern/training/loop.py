@@ -52,7 +52,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
     device = usable_device(config)
     model = experiment.make_model().to(device)
     optimizer = make_optimizer(config, model)
-    running_sums, step, seconds = empty_sums(experiment.num_sums).to(device), 0, 0.0
+    running_sums, step, seconds, expected = empty_sums(experiment.num_sums).to(device), 0, 0.0, 0
     bad = torch.full((), math.inf, device=device)  # the first step that is not finite
     leads = processes.rank() == 0
     digest = data_digest(experiment)
@@ -60,6 +60,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
         check_settings(run, checkpoint, config)
         check_data(checkpoint, digest)
         step, seconds = restore(run, checkpoint, model, optimizer, running_sums, device)
+        expected = checkpoint.get("num_lines", 0)
     share = replicate(experiment, config, model)
 
     def check_finite() -> None:
@@ -88,6 +89,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
             "optimizer": optimizer.state_dict(),
             "running_sums": running_sums.cpu(),
             "step": step,
+            "num_lines": journal.num_lines,
             "seconds": seconds,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
@@ -104,7 +106,7 @@ def _train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
 
     with (
         StopSignals() as stop,
-        Journal(run, step, config) if leads else nullcontext() as journal,
+        Journal(run, step, config, expected) if leads else nullcontext() as journal,
         Batches(share, device) as batches,
         closing(ProgressBar(config, step, seconds)) as progress,
     ):

@@ -156,19 +156,25 @@ def _set_aside(run: Path, damaged: dict[int, bytes]) -> None:
 class Journal:
     """The journal of a run: ``metrics.jsonl``, TensorBoard events, and the service that ``config.log`` names.
 
-    It first drops the lines after ``step``. A validation at ``step`` that is no multiple of ``validate_every`` is
+    It first drops the lines after ``step``, and warns on stderr where there are fewer than the ``expected`` ones that
+    the checkpoint of that step had seen. A validation at ``step`` that is no multiple of ``validate_every`` is
     dropped too: it was the end of a run that now goes on, and an unbroken run has none there. TensorBoard also gets the
     settings, as text.
     """
 
-    def __init__(self, run: Path, step: int, config: RunConfig) -> None:
+    def __init__(self, run: Path, step: int, config: RunConfig, expected: int = 0) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter  # an extra: --help and verify work without it
 
         whole, damaged = _read(run)
         if damaged:
             _set_aside(run, damaged)
+        seen = [line for line in whole if line["step"] <= step]
+        if len(seen) + len(damaged) < expected:
+            lost = f"got {len(seen)} of {expected} lines up to step {step:,}; training goes on without the others"
+            print(f"mannkern: {run / METRICS}: {lost}", file=sys.stderr)
         ended = {("validation", step)} if step % config.validate_every else set()
-        kept = [line for line in whole if line["step"] <= step and (line["kind"], line["step"]) not in ended]
+        kept = [line for line in seen if (line["kind"], line["step"]) not in ended]
+        self.num_lines = len(kept)
         lines = [json.dumps(line) + "\n" for line in kept]
         write_atomically(run / METRICS, lambda file: file.writelines(line.encode() for line in lines))
         self.file = open(run / METRICS, "a")  # noqa: SIM115 - closed in __exit__
@@ -182,6 +188,7 @@ class Journal:
         """Add the line ``{"kind": kind, **values}``, with ``step`` in ``values``, and elsewhere ``kind/name``."""
         self.file.write(json.dumps({"kind": kind, **values}) + "\n")
         self.file.flush()
+        self.num_lines += 1
         scalars: dict[str, float] = {}
         for name, value in values.items():
             if isinstance(value, dict):  # "accuracy_by_instance"

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from mannkern.training import loop
 from mannkern.training.metrics import Journal, empty_sums, layer_norms, read_metrics, step_sums, summarize
-from tests.training.parabola import ParabolaConfig
+from tests.training.parabola import Parabola, ParabolaConfig
 
 
 class Lengths:
@@ -45,6 +47,26 @@ def test_the_journal_drops_what_lies_beyond_the_checkpoint(tmp_path: Path) -> No
         journal.flush()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(2, 0.2), (4, 0.4), (6, 7.0)]
+
+
+def test_lost_lines_are_told_at_resumption(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once: the next checkpoint knows of those that are left. A last line that a kill cut is of no checkpoint."""
+    config = ParabolaConfig(steps=4, log_every=1, validate_every=3, threads=1)
+    loop.train(Parabola(), config, tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text(metrics.read_text() + '{"kind": "tr')
+    loop.train(Parabola(), replace(config, steps=5), tmp_path)
+    assert "metrics.jsonl" not in capsys.readouterr().err
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(lines[:-3]))
+    loop.train(Parabola(), replace(config, steps=6), tmp_path)
+    said = f"mannkern: {metrics}: got 4 of 7 lines up to step 5; training goes on without the others\n"
+    assert said in capsys.readouterr().err
+    metrics.unlink()
+    loop.train(Parabola(), replace(config, steps=7), tmp_path)
+    assert "got 0 of 6 lines up to step 6" in capsys.readouterr().err
+    loop.train(Parabola(), replace(config, steps=8), tmp_path)
+    assert "metrics.jsonl" not in capsys.readouterr().err
 
 
 def test_tensorboard_shows_the_resumed_events_only(tmp_path: Path) -> None:
