@@ -34,7 +34,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], previous:
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        with open(temporary, "xb") as file:
+        with naming(path), open(temporary, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -48,6 +48,17 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], previous:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A context in which the error of a write, such as on a full disk, names ``path`` where it names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # without a number it is not the system's
+            error.filename = os.fspath(path)
+        raise
 
 
 def user_cache() -> Path:

@@ -1,5 +1,6 @@
 """Files are whole at every moment: a write that fails leaves the old one, and no file beside it."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -15,6 +16,18 @@ def test_a_file_by_hand(tmp_path: Path) -> None:
     for content in (b"old", b"new"):
         write_atomically(tmp_path / "file", lambda file, content=content: file.write(content))
         assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", content)]
+
+
+def test_a_failed_write_names_its_file(tmp_path: Path) -> None:
+    """Python's own error of a full disk does not."""
+
+    def write(file: IO[bytes]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device") as error:
+        write_atomically(tmp_path / "a.bin", write)
+    assert error.value.filename == str(tmp_path / "a.bin")
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

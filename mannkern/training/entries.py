@@ -9,8 +9,9 @@ from mannkern.files import TEMPORARY
 from mannkern.training.checkpoint import CHECKPOINT, CONFIG, PREVIOUS
 from mannkern.training.drawing import PICTURES
 from mannkern.training.errors import CommandError
+from mannkern.training.events import EVENTS
 from mannkern.training.lock import LOCK
-from mannkern.training.metrics import DAMAGED, EVENTS, METRICS
+from mannkern.training.metrics import DAMAGED, METRICS
 from mannkern.training.tables import EVALUATION
 
 FOLDERS = (EVENTS, PICTURES)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mannkern.files import naming
 from mannkern.training import processes
 from mannkern.training.errors import CommandError
 
@@ -60,6 +61,12 @@ def _acquire(run: Path) -> int:
         if path.exists() and os.path.samestat(os.fstat(number), path.stat()):
             break
         os.close(number)  # its owner has just ended and deleted it
-    os.ftruncate(number, 0)
-    os.write(number, f"{os.getpid()}\n".encode())
+    try:
+        with naming(path):
+            os.ftruncate(number, 0)
+            os.write(number, f"{os.getpid()}\n".encode())
+    except OSError:  # a full disk
+        path.unlink(missing_ok=True)
+        os.close(number)
+        raise
     return number

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mannkern.files import write_atomically
+from mannkern.files import naming, write_atomically
 from mannkern.training.config import RunConfig
 from mannkern.training.errors import CommandError
+from mannkern.training.events import Events
 from mannkern.training.experiment import Experiment
 from mannkern.training.trackers import Tracker
 
 METRICS = "metrics.jsonl"
 DAMAGED = "metrics.damaged.jsonl"
-EVENTS = "tensorboard"
 
 
 def empty_sums(num_sums: int) -> Tensor:
@@ -82,11 +82,10 @@ def log_pictures(run: Path, paths: Iterable[Path], step: int) -> None:
     if importlib.util.find_spec("tensorboard") is None:
         return
     from matplotlib.image import imread
-    from torch.utils.tensorboard.writer import SummaryWriter
 
-    with SummaryWriter(str(run / EVENTS), filename_suffix=".pictures") as events:
+    with Events(run, filename_suffix=".pictures") as events:
         for path in paths:
-            events.add_image(path.stem, imread(path), step, dataformats="HWC")
+            events.write("add_image", path.stem, imread(path), step, dataformats="HWC")
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -163,8 +162,6 @@ class Journal:
     """
 
     def __init__(self, run: Path, step: int, config: RunConfig, expected: int = 0) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter  # an extra: --help and verify work without it
-
         whole, damaged = _read(run)
         if damaged:
             _set_aside(run, damaged)
@@ -177,17 +174,19 @@ class Journal:
         self.num_lines = len(kept)
         lines = [json.dumps(line) + "\n" for line in kept]
         write_atomically(run / METRICS, lambda file: file.writelines(line.encode() for line in lines))
-        self.file = open(run / METRICS, "a")  # noqa: SIM115 - closed in __exit__
-        self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
+        self.path = run / METRICS
+        self.file = open(self.path, "a")  # noqa: SIM115 - closed in __exit__
+        self.events = Events(run, purge_step=step + 1)
         settings = config.to_dict()
         rows = [f"| {name} | {value} |" for name, value in settings.items()]
-        self.events.add_text("settings", "\n".join(["| setting | value |", "|---|---|", *rows]), step)
+        self.events.write("add_text", "settings", "\n".join(["| setting | value |", "|---|---|", *rows]), step)
         self.tracker = Tracker(config.log, run, settings)
 
     def write(self, kind: str, values: dict[str, Any]) -> None:
         """Add the line ``{"kind": kind, **values}``, with ``step`` in ``values``, and elsewhere ``kind/name``."""
-        self.file.write(json.dumps({"kind": kind, **values}) + "\n")
-        self.file.flush()
+        with naming(self.path):
+            self.file.write(json.dumps({"kind": kind, **values}) + "\n")
+            self.file.flush()
         self.num_lines += 1
         scalars: dict[str, float] = {}
         for name, value in values.items():
@@ -197,13 +196,14 @@ class Journal:
             elif name != "step" and value is not None:
                 scalars[f"{kind}/{name}"] = value
         for name, value in scalars.items():
-            self.events.add_scalar(name, value, values["step"])
+            self.events.write("add_scalar", name, value, values["step"])
         self.tracker.log(scalars, values["step"])
 
     def flush(self) -> None:
         """Put everything on the disk, so that no checkpoint is ahead of its metrics."""
-        os.fsync(self.file.fileno())
-        self.events.flush()
+        with naming(self.path):
+            os.fsync(self.file.fileno())
+        self.events.write("flush")
 
     def __enter__(self) -> Journal:
         return self
@@ -211,6 +211,7 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
         self.events.close()
         self.tracker.finish()
+        with naming(self.path):
+            self.file.close()

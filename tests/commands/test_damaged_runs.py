@@ -189,6 +189,7 @@ def test_a_disk_that_is_really_full(small_disk: Path, capsys: pytest.CaptureFixt
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("mannkern: ")
     assert "No space left on device" in last
+    assert str(small_disk) in last, "it says which file"
     assert not list(small_disk.rglob("*.tmp"))
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     assert run(command) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -43,6 +44,20 @@ def test_the_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path:
     with locked(tmp_path):
         assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named_and_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(number: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fails)
+        with pytest.raises(OSError, match="No space left on device") as error, locked(tmp_path):
+            pass
+    assert error.value.filename == str(tmp_path / LOCK)
+    assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path):
+        pass
 
 
 def test_a_process_may_lock_its_folder_twice(tmp_path: Path) -> None:
