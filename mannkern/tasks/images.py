@@ -51,6 +51,19 @@ def load(root: str | os.PathLike[str], part: str = "train", side: int = SIDE) ->
     return [torch.stack(images) for images in classes.values()]
 
 
+def class_sizes(root: str | os.PathLike[str], part: str) -> dict[str, int]:
+    """How many images each class of a part has, by its list alone. Raises as ``load``, also for a missing image."""
+    path, sizes = Path(root) / f"{part}.csv", dict[str, int]()
+    for name, label in _rows(path):
+        image = Path(root) / "images" / name
+        if not image.is_file():
+            raise FileNotFoundError(f"{path}: got {name}, need a file {image}")
+        sizes[label] = sizes.get(label, 0) + 1
+    if not sizes:
+        raise ValueError(f"{path}: got no images, need some")
+    return sizes
+
+
 def _rows(path: Path) -> Iterator[tuple[str, str]]:
     content = read_regular_file(path, MOST_FILE_BYTES)
     with refused(str(path), "the columns filename and label"):

@@ -77,6 +77,7 @@ def small_data() -> Any:
         patch.setattr(glyphs, "load", lambda: split)
         colours = [(torch.arange(4 * 3 * 16 * 16) * c % 255).view(4, 3, 16, 16).byte() for c in (3, 5, 7)]
         patch.setattr(images, "load", lambda root, part, side: colours)
+        patch.setattr(images, "class_sizes", lambda root, part: {"a": 4, "b": 4, "c": 4})
         patch.setattr(registry, "KINDS", [*registry.KINDS, SEQUENCES])
         yield
 

@@ -26,14 +26,36 @@ class FewShotImagesExperiment(QueryExperiment):
 
     def __init__(self, config: FewShotImagesConfig) -> None:
         self.config = config
+        self._check_lists()
         self.sampler = self.sampler_of("train", config.seed)
         self.unseen = self.sampler_of("val", VALIDATION_SEED)
+
+    def _check_lists(self) -> None:
+        """Raises ``CommandError`` where a part lacks images or classes: that of the evaluation is read after training.
+
+        The images themselves are decoded where they are needed.
+        """
+        config = self.config
+        if config.data is None:
+            raise CommandError(f"{config.task} needs its folder: --data FOLDER")
+        for part in images.PARTS:
+            try:
+                sizes = images.class_sizes(config.data, part)
+            except (OSError, ValueError) as error:
+                raise CommandError(f"images of {config.data}: {error}") from error
+            if len(sizes) < config.classes:
+                raise CommandError(f"--classes: got {config.classes}, need at most {len(sizes)}, those of {part}.csv")
+            fewest = min(sizes, key=sizes.__getitem__)
+            if config.shots + config.queries > sizes[fewest]:
+                raise CommandError(
+                    f"--shots and --queries: got {config.shots} and {config.queries}, need at most {sizes[fewest]} "
+                    f"together, the images of the class {fewest!r} in {part}.csv"
+                )
 
     def sampler_of(self, part: str, seed: int) -> ImageSampler:
         """Episodes of a part. Raises ``CommandError`` for impossible sizes, and where its images cannot be read."""
         config = self.config
-        if config.data is None:
-            raise CommandError(f"{config.task} needs its folder: --data FOLDER")
+        assert config.data is not None  # the lists were read
         try:
             return ImageSampler(
                 images.load(config.data, part, config.side),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,8 +34,30 @@ def test_the_command_line_trains_resumes_and_evaluates(tmp_path: Path, capsys: p
     said = refused(capsys, "train --resume --steps 6 --no-evaluate --run", tmp_path / "run")
     assert "--data: got other data than the run began with" in said, "the order of a list decides what is drawn"
     assert "needs its folder: --data FOLDER" in refused(capsys, "train few-shot-images --run", tmp_path / "new")
-    said = refused(capsys, "train few-shot-images --classes 5 --data", tmp_path / "data", "--run", tmp_path / "new")
-    assert "classes_per_episode: got 5, need at most 4" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "damage", "said"),
+    [
+        ("--classes 3", lambda data: None, "--classes: got 3, need at most 2, those of test.csv"),
+        ("--classes 5", lambda data: None, "--classes: got 5, need at most 4, those of train.csv"),
+        ("--queries 4", lambda data: None, "--shots and --queries: got 1 and 4, need at most 4 together, the images"),
+        ("", lambda data: (data / "test.csv").unlink(), "test.csv"),
+        ("", lambda data: (data / "val.csv").write_text("filename,label\n"), "val.csv: got no images, need some"),
+        ("", lambda data: (data / "test.csv").write_bytes(b"\xff"), "need the columns filename and label"),
+        ("", lambda data: (data / "images" / "test1.png").unlink(), "test.csv: got test1.png, need a file"),
+    ],
+)
+def test_what_a_list_lacks_is_told_before_training(
+    tmp_path: Path, options: str, damage: Callable[[Path], object], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where only the evaluation would read it."""
+    for part, classes in (("train", 4), ("val", 3), ("test", 2)):
+        write_images(tmp_path / "data", part, classes)
+    damage(tmp_path / "data")
+    command = f"train few-shot-images --steps 1 {SIZES} {options} --data {tmp_path / 'data'} --run {tmp_path / 'new'}"
+    assert said in refused(capsys, command)
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
 
 
 def test_runs_compare_on_the_images_of_one_folder_alone(tmp_path: Path) -> None:
