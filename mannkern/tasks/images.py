@@ -67,7 +67,11 @@ def class_sizes(root: str | os.PathLike[str], part: str) -> dict[str, int]:
 def _rows(path: Path) -> Iterator[tuple[str, str]]:
     content = read_regular_file(path, MOST_FILE_BYTES)
     with refused(str(path), "the columns filename and label"):
-        for row in csv.DictReader(io.StringIO(content.decode())):
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))  # Excel begins a file with a mark
+        columns = reader.fieldnames or ()
+        if not {"filename", "label"} <= set(columns):
+            raise ValueError(f"got the columns {', '.join(columns):.80}")
+        for row in reader:
             name, label = row["filename"], row["label"]
             if not name or not label or name != os.path.basename(name) or name in (".", ".."):
                 raise ValueError(f"row: got {row}, need the name of a file, without folders, and a label")

@@ -32,6 +32,20 @@ def test_two_classes_by_hand(tmp_path: Path) -> None:
     assert second[:, 2, 0, 0].tolist() == [0, 10, 20]
 
 
+def test_a_list_as_excel_writes_it(tmp_path: Path) -> None:
+    """With a mark before its first line, and lines that end as on Windows."""
+    write_images(tmp_path, "val", 2, each=3)
+    before = images.load(tmp_path, "val", side=4)
+    file = tmp_path / "val.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    for one, other in zip(images.load(tmp_path, "val", side=4), before, strict=True):
+        assert torch.equal(one, other)
+    for head, got in (("file,label", "file, label"), ("", "")):
+        file.write_text(head + "\na.png,x\n" * bool(head))
+        with pytest.raises(ValueError, match=rf"val.csv: got the columns {got}; need the columns filename and label"):
+            images.load(tmp_path, "val", side=4)
+
+
 def test_a_query_has_the_label_of_its_class_and_is_no_example(tmp_path: Path) -> None:
     write_images(tmp_path, "train", 6)
     classes = images.load(tmp_path, "train", side=2)
