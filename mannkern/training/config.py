@@ -152,7 +152,7 @@ class RunConfig:
     GROUP: ClassVar[str] = "training"  # the heading of a class's settings in --help
     FAMILY: ClassVar[str]  # see family
     DEFAULT_STEPS: ClassVar[int]
-    DEEPEST: ClassVar[int] = 1000  # layers: building a model takes as long as it has layers
+    DEEPEST: ClassVar[int] = 1000  # layers, and steps within one of training: all take as long as there are
     COUNTS: ClassVar[tuple[str, ...]] = ("batch_size", "log_every", "validate_every", "threads", "decay_steps")  # >= 1
     RECIPES: ClassVar[dict[str, dict[str, Any]]] = {}  # defaults of a new run, by the name that --recipe gives
     RATES: ClassVar[dict[str, float]] = {"muon": 1e-2, "adam": 1e-3, "rmsprop": 1e-4}  # learning rates by default
@@ -170,7 +170,7 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{flag(name)}: got {value}, need at least 1")
-        for name in ("layers", "lstm_layers"):
+        for name in ("layers", "lstm_layers", "blocks", "inner_steps", "context_steps"):
             if getattr(self, name, 0) > self.DEEPEST:
                 raise ValueError(f"{flag(name)}: got {getattr(self, name)}, need at most {self.DEEPEST}")
         for name in ("lr", "minutes"):

@@ -20,7 +20,18 @@ from mannkern.training.experiment import Experiment
 from mannkern.training.flags import flag
 
 COPIES = 4  # of the parameters: themselves, their gradient and two moments
-SIZES = ("batch_size", "length", "max_length", "hidden_size", "lstm_size", "memory_slots", "memory_width", "width")
+SIZES = (
+    "batch_size",
+    "length",
+    "max_length",
+    "shots",
+    "queries",
+    "hidden_size",
+    "lstm_size",
+    "memory_slots",
+    "memory_width",
+    "width",
+)
 
 
 class _WithoutNumbers(TorchFunctionMode):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import pytest
 
 from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.experiments.registry import config_classes
 from mannkern.training.config import RunConfig, choices_of, only_with, option
 from mannkern.training.flags import flag
 
@@ -46,6 +47,16 @@ def test_a_number_that_float32_lacks_is_named() -> None:
         with pytest.raises(ValueError, match=rf"--{name.replace('_', '-')}: got .*, need at most 3.40e\+38, float32"):
             OneShotConfig(**{name: value})
     assert OneShotConfig(clip=3.4e38).clip == 3.4e38
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [("sinusoids", "inner_steps"), ("few-shot-glyphs", "inner_steps"), ("few-shot-glyphs", "context_steps"),
+     ("few-shot-glyphs", "blocks"), ("sinusoids", "layers")],
+)  # fmt: skip
+def test_a_step_that_would_not_end_is_refused(task: str, name: str) -> None:
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')}: got 1000000000, need at most 1000"):
+        config_classes()[task](**{name: 10**9})
 
 
 def test_a_learning_rate_that_falls_needs_an_end() -> None:

@@ -34,7 +34,8 @@ class SinusoidConfig(MetaMemoryConfig):
     DEFAULT_STEPS: ClassVar[int] = 20_000
 
     def numbers_of_batch(self) -> int:
-        return super().numbers_of_batch() + self.batch_size * 2 * (self.shots + self.queries)
+        points = self.shots + self.queries  # each has x, y and an embedding
+        return super().numbers_of_batch() + self.batch_size * points * (2 + self.width)
 
     COUNTS: ClassVar[tuple[str, ...]] = ("shots", "queries", "width", *MetaMemoryConfig.COUNTS)
 
