@@ -79,8 +79,9 @@ def _check_launch() -> None:
 
 def _variable(name: str, least: int, below: int) -> int:
     text = os.environ[name]
-    if not (text.isascii() and text.isdecimal() and least <= int(text) < below):
-        raise CommandError(f"{name}: got {text!r}, need a number from {least} to {below - 1}")
+    # Python reads no number of more than 4,300 digits
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) < below):
+        raise CommandError(f"{name}: got {text!r:.80}, need a number from {least} to {below - 1}")
     return int(text)
 
 

@@ -169,6 +169,7 @@ LAUNCH = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PO
         ({"WORLD_SIZE": "0"}, "^WORLD_SIZE: got '0'"),
         ({"RANK": "1"}, "^RANK: got '1', need a number from 0 to 0$"),
         ({"RANK": "-1"}, "^RANK: got '-1'"),
+        ({"RANK": "9" * 5000}, "^RANK: got '9{79}, need a number from 0 to 0$"),
         ({"MASTER_PORT": "65536"}, "^MASTER_PORT: got '65536', need a number from 0 to 65535$"),
         ({"LOCAL_RANK": "x"}, "^LOCAL_RANK: got 'x'"),
         ({"LOCAL_WORLD_SIZE": "0"}, "^LOCAL_WORLD_SIZE: got '0', need a number from 1 to 1$"),
@@ -179,7 +180,7 @@ LAUNCH = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PO
         ),
         ({"MASTER_PORT": "in use"}, "^MASTER_ADDR, MASTER_PORT: .*address already in use"),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else None,
+    ids=lambda value: str(value)[:60] if isinstance(value, dict) else None,
 )
 def test_variables_of_a_launch(variables: dict[str, str | None], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "MEETING", timedelta(seconds=0.5))
