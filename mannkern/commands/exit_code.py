@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 
+from mannkern.streams import mended_streams
 from mannkern.training.errors import CommandError, file_error, is_full, is_out_of_memory, one_line
 
 
@@ -14,7 +14,11 @@ def exit_code(name: str, command: Callable[[], int]) -> int:
 
     After an error it is 2, or 1 where a disk is full; after Ctrl-C 130; 141 where nobody reads the output to its end.
     """
-    _mend_streams()
+    with mended_streams():
+        return _exit_code(name, command)
+
+
+def _exit_code(name: str, command: Callable[[], int]) -> int:
     try:
         code = command()
         sys.stdout.flush()  # here a closed pipe is an answer, at the exit of Python it would be a traceback
@@ -23,7 +27,6 @@ def exit_code(name: str, command: Callable[[], int]) -> int:
         print(f"{name}: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever reads the output, such as head, has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
         return 141  # what a shell says of SIGPIPE
     except OSError as error:
         print(f"{name}: {one_line(file_error(error))}", file=sys.stderr)
@@ -36,13 +39,3 @@ def exit_code(name: str, command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted", file=sys.stderr)
         return 130
-
-
-def _mend_streams() -> None:
-    """Let every print succeed: a closed stream is one that nobody reads, and a sign that the encoding lacks is "?"."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started this process
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
-    reconfigure = getattr(sys.stdout, "reconfigure", None)  # a notebook's stream has none, and needs none
-    if reconfigure is not None:
-        reconfigure(errors="replace")

@@ -32,6 +32,7 @@ from mannkern.commands.runs import (
 )
 from mannkern.experiments import registry
 from mannkern.experiments.registry import DEFAULT_TASK, config_classes, load_config
+from mannkern.streams import say
 from mannkern.training import processes
 from mannkern.training.again import resume
 from mannkern.training.checkpoint import CONFIG
@@ -89,7 +90,7 @@ def _settings(run: Path, settings: dict[str, Any], resumes: bool, overwrite: boo
 
 
 def _train(config: RunConfig, run: Path, experiment: Experiment, args: argparse.Namespace) -> int:
-    print(f"{config.model.upper()} on {config.task}, in {run} (Ctrl-C stops and saves; --resume continues)")
+    say(f"{config.model.upper()} on {config.task}, in {run} (Ctrl-C stops and saves; --resume continues)")
     outcome = registry.train(config, run, experiment)
     runs = [run]
     baseline = config.baseline_at(outcome.step) if outcome.signal is None else None
@@ -102,13 +103,13 @@ def _train(config: RunConfig, run: Path, experiment: Experiment, args: argparse.
             folder.mkdir(exist_ok=True)
             with resumed(folder, baseline):
                 pass  # training takes the lock again
-        print(f"{baseline.model.upper()} on the same data, in {folder}")
+        say(f"{baseline.model.upper()} on the same data, in {folder}")
         outcome = registry.train(baseline, folder)
         runs.append(folder)
     if outcome.signal is not None:
-        print(f"Stopped at step {outcome.step:,}; saved. Continue: {resume(run)}")
+        say(f"Stopped at step {outcome.step:,}; saved. Continue: {resume(run)}")
     if outcome.signal != signal.SIGTERM and not args.no_evaluate and processes.rank() == 0:
-        print(f"Evaluating, {args.episodes:,} each (Ctrl-C skips it)", flush=True)
+        say(f"Evaluating, {args.episodes:,} each (Ctrl-C skips it)")
         report(runs, [load_config(path) for path in runs], args.episodes)
     return 0 if outcome.signal is None else 128 + outcome.signal
 

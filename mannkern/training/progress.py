@@ -8,6 +8,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from mannkern.streams import Lasting
 from mannkern.training import processes
 from mannkern.training.config import RunConfig
 
@@ -57,6 +58,7 @@ class ProgressBar:
         interval = 0.2 if sys.stderr.isatty() else 10.0
         self.bar = tqdm(
             total=1.0,
+            file=Lasting(sys.stderr),
             initial=self._share(step, seconds),
             bar_format=self._format(step),
             mininterval=interval,

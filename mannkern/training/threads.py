@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from mannkern.streams import say
 from mannkern.training import processes
 from mannkern.training.checkpoint import save_config
 from mannkern.training.config import RunConfig
@@ -56,7 +57,7 @@ def choose_threads(experiment: Experiment, config: RunConfig, run: Path) -> RunC
         return config
     trial = processes.share(try_threads(experiment, config))  # all try at once, as they will train
     if trial is not None:
-        print(trial.text(experiment.unit, config.batch_size), flush=True)
+        say(trial.text(experiment.unit, config.batch_size))
     config = replace(config, threads=processes.share(trial.threads if trial else torch.get_num_threads()))
     if processes.rank() == 0:
         save_config(run, config)

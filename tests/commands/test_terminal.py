@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import os
@@ -13,7 +14,7 @@ import pytest
 
 from mannkern.training import tables
 from mannkern.training.checkpoint import load_checkpoint
-from tests.commands.calls import SIZES, run
+from tests.commands.calls import COPY, SIZES, run
 
 COLUMNS = [["", "first", "second"], ["us", "1.5", "12.5"]]
 needs_rich = pytest.mark.skipif(importlib.util.find_spec("rich") is None, reason="rich is not installed")
@@ -89,3 +90,51 @@ def test_who_reads_no_further_gets_no_error() -> None:
         process.stdout.close()
         assert process.wait() == 141
         assert process.stderr.read() == ""
+
+
+class Gone(io.StringIO):
+    """A stream that nobody reads any more: nothing can be written to it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def write(self, text: str) -> int:
+        raise OSError(self.number, os.strerror(self.number))
+
+    def flush(self) -> None:
+        self.write("")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EPIPE])
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_stream_that_nobody_reads_ends_no_training(
+    name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, a terminal that went away, a pipe that was closed. What stdout lacks is told at the end."""
+    gone = Gone(number)
+    monkeypatch.setattr(sys, name, gone)
+    code = run("train glyphs --steps 3 --run", tmp_path, SIZES.replace("--threads 1", ""))
+    assert code == (0 if name == "stderr" else {errno.ENOSPC: 1, errno.EIO: 2, errno.EPIPE: 141}[number])
+    assert getattr(sys, name) is gone
+    assert load_checkpoint(tmp_path)["step"] == 3  # type: ignore[index]
+    assert (tmp_path / "evaluation.json").exists()
+
+
+def test_an_error_that_nobody_reads_keeps_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Gone(errno.ENOSPC))
+    assert run("train copy --lr 0") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no file that is always full")
+def test_streams_that_are_full_change_no_exit_code(tmp_path: Path) -> None:
+    """Python tries again at its exit what was not written, and would end with 120."""
+    command = [sys.executable, "-W", "ignore", "-m", "mannkern", "train", "copy", "--steps", "2", "--no-evaluate"]
+    environment = {name: x for name, x in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for out, code in ((os.devnull, 0), ("/dev/full", 1)):
+        with open(out, "w") as stdout, open("/dev/full", "w") as stderr:
+            run_folder = ["--overwrite", "--run", str(tmp_path / "run"), *COPY.split()]
+            done = subprocess.run([*command, *run_folder], env=environment, stdout=stdout, stderr=stderr)
+            assert done.returncode == code
+        assert load_checkpoint(tmp_path / "run")["step"] == 2  # type: ignore[index]
