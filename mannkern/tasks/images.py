@@ -70,7 +70,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))  # Excel begins a file with a mark
         columns = reader.fieldnames or ()
         if not {"filename", "label"} <= set(columns):
-            raise ValueError(f"got the columns {', '.join(columns):.80}")
+            raise ValueError(f"columns: got {', '.join(columns) or 'none':.80}, need filename and label")
         for row in reader:
             name, label = row["filename"], row["label"]
             if not name or not label or name != os.path.basename(name) or name in (".", ".."):

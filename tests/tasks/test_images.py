@@ -40,9 +40,9 @@ def test_a_list_as_excel_writes_it(tmp_path: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     for one, other in zip(images.load(tmp_path, "val", side=4), before, strict=True):
         assert torch.equal(one, other)
-    for head, got in (("file,label", "file, label"), ("", "")):
+    for head, got in (("file,label", "file, label"), ("", "none")):
         file.write_text(head + "\na.png,x\n" * bool(head))
-        with pytest.raises(ValueError, match=rf"val.csv: got the columns {got}; need the columns filename and label"):
+        with pytest.raises(ValueError, match=rf"val.csv: columns: got {got}, need filename and label"):
             images.load(tmp_path, "val", side=4)
 
 
