@@ -53,8 +53,8 @@ def contests(tiny: bool = False) -> dict[str, Contest]:
             "mann",
             (16, 256),
             (
-                lambda device: workloads.mann(workloads.CHECKED_EPISODES, device=device).double(),
-                lambda device: workloads.mann(workloads.CHECKED_BATCH, workloads.CHECKED_STEPS, device),
+                lambda device: workloads.mann(workloads.CHECKED_EPISODES, T, device).double(),
+                lambda device: workloads.mann(workloads.CHECKED_BATCH, min(T, workloads.CHECKED_STEPS), device),
                 lambda device: workloads.mann(*CHECKED_MANY, device),
             ),
             {f"training, T = {T}": lambda B, device: workloads.mann(B, T, device)},
