@@ -198,7 +198,7 @@ def _factors(rows: dict[str, list[Record]]) -> str:
         "The paper's literal model (`--recipe paper`) and the same with one setting changed, 160,000 episodes each, on",
         'unequal numbers of drawings, not augmented ("balanced classes" on ten of each). **The literal model did not',
         "reproduce the paper's figures**, which are in the last line. Its accuracy was still rising at the end, and",
-        "the paper may mean ten times as many episodes. A row of one seed shows large effects alone: with a key",
+        "the paper may mean ten times as many episodes. Few seeds show large effects alone: with a key",
         "strength one seed has 62% at the second presentation and another 84%.",
         "",
         *instance_heads("", "seeds"),
