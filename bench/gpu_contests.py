@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from bench.gpu_pool import failure
 from mannkern.benchmark import contestants, harness, workloads
 from mannkern.benchmark.problems import Problem
 from mannkern.triton.tiling import FEW_EPISODES
@@ -112,7 +113,7 @@ def compile_ahead(name: str, title: str, B: int, device: str, tiny: bool = False
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
             except Exception as error:  # whatever a compiler raises
-                wrong[entrant.name] = f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
+                wrong[entrant.name] = str(failure(error))
     return wrong
 
 

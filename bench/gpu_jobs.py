@@ -32,8 +32,7 @@ def jobs(device: str, stages: Sequence[str], contests: Sequence[str], tiny: bool
     if "bench" in stages:
         found += [("bench", name, gpu_contests.check, (name, device, tiny)) for name in contests]
     verify = list(_verify(device)) if "verify" in stages and not tiny else []
-    compiled = [job for job in verify if job[3][0].backend == "cuda"]
-    found += compiled
+    found += [job for job in verify if job[3][0].backend == "cuda"]
     if "bench" in stages and device == "cuda":
         every = gpu_contests.contests(tiny)
         found += [
@@ -42,7 +41,7 @@ def jobs(device: str, stages: Sequence[str], contests: Sequence[str], tiny: bool
             for title in every[name].problems
             for B in every[name].batches[:2]
         ]
-    return found + [job for job in verify if job not in compiled]
+    return found + [job for job in verify if job[3][0].backend != "cuda"]
 
 
 def _verify(device: str) -> Sequence[Job]:

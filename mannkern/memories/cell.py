@@ -287,16 +287,8 @@ class MemoryCell(nn.Module, Generic[State]):
         return F.pad(like.new_ones(*sizes, 1), (0, self.memory_slots - 1))
 
     def first_controller_state(self, batch_size: int) -> Any:
-        """(h, c) of zeros for an LSTM, () for a feed-forward controller; for a module that the caller passed what its
-        own ``initial_state(batch_size)`` returns, None without that method."""
-        kind = controllers.inside(self.controller)
-        if hasattr(type(kind), "initial_state"):
-            own: Any = kind  # mypy takes an attribute of a module for a tensor
-            return own.initial_state(batch_size)
-        if isinstance(kind, nn.LSTMCell):
-            h = checks.full_beside(self.any_parameter(), (batch_size, self.hidden_size))
-            return h, torch.zeros_like(h)
-        return () if isinstance(kind, FeedForward) else None
+        """The controller's state before the first step: see :func:`mannkern.memories.controllers.first_state`."""
+        return controllers.first_state(self.controller, self.any_parameter(), (batch_size, self.hidden_size))
 
     def run_controller(self, input: Tensor, read: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Hidden state (B, D) and new state of the controller on ``[input, read]``: input (B, F), read (B, R, W)."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from mannkern.memories.checks import check_tensor
+from mannkern.memories.checks import check_tensor, full_beside
 
 
 class FeedForward(nn.Module):
@@ -37,6 +37,21 @@ def inside(controller: nn.Module) -> nn.Module:
         if inner is not None:
             return inside(inner)
     return controller
+
+
+def first_state(controller: nn.Module, like: Tensor, sizes: tuple[int, int]) -> Any:
+    """The state of ``sizes`` (B, D) before the first step, beside the parameter ``like``.
+
+    It is (h, c) of zeros for an LSTM and () for a feed-forward controller. For a module that the caller passed it is
+    what its method ``initial_state(batch_size)`` returns, and None without that method.
+    """
+    kind: Any = inside(controller)
+    if hasattr(type(kind), "initial_state"):
+        return kind.initial_state(sizes[0])
+    if isinstance(kind, nn.LSTMCell):
+        h = full_beside(like, sizes)
+        return h, torch.zeros_like(h)
+    return () if isinstance(kind, FeedForward) else None
 
 
 def check_controller_state(controller: nn.Module, state: Any, first: Tensor, sizes: tuple[int, int]) -> Any:

@@ -131,8 +131,8 @@ class MemorySequence(nn.Module, Generic[State]):
 
         lengths: (B,), int64 or a list of ints from 0 to T: the steps of each episode. Its state stops behind its last
                  step; outputs behind that are 0, inputs there may be anything, and no gradient comes from them. The
-                 state after a length of 0 is the one at the start, so a controller of your own needs one for it, as
-                 for ``reset``; a length on a GPU is not looked at.
+                 state after a length of 0 is the one at the start, so a controller of your own needs a known one, as
+                 for ``reset``. On a GPU the values of lengths are not read, so that this is not checked.
         reset:   (T, B), with batch_first (B, T), bool: before a step where it is True the episode starts anew from
                  ``initial_state``, as trajectories in reinforcement learning do. No gradient goes back through it,
                  except to a learned initial memory. It does not count behind an episode's end. A controller of

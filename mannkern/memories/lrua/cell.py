@@ -70,9 +70,9 @@ class MANNCell(MemoryCell[MANNState]):
     num_reads:      R, read heads
     controller:     "lstm" (torch.nn.LSTMCell), "feedforward" (one tanh layer), or a module: a torch.nn.LSTMCell,
                     GRUCell or RNNCell, or one called as ``controller(input (B, F + R W), state) -> (hidden (B, D),
-                    state)``. At the start of an episode its state is what its method ``initial_state(batch_size)``
-                    returns, or None without one; else tensors with B in front, also in tuples, lists or dicts.
-                    ``device`` and ``dtype`` do not change a module
+                    state)``. The first state is what its method ``initial_state(batch_size)`` returns, or None
+                    without that method. The states that it returns are tensors with B in front, also in tuples,
+                    lists or dicts. ``device`` and ``dtype`` do not change a module
     num_least_used: n, by default min(R, N)
     least_used:     "shared" (the paper's rule) or "per_head" (docs/equations.md, least used)
     decay:          gamma; 0.99 is the paper's, the replications use 0.95
