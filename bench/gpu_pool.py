@@ -1,12 +1,14 @@
-"""A pool of processes for the GPU check, in which a job that crashes costs no other job its result.
+"""A pool of processes for the GPU check, in which a job that crashes or hangs costs no other job its result.
 
 A kernel that reads outside its memory spoils the CUDA context of its process, so that everything fails there from
-then on; and an assertion of a compiler ends the process. Such a process is replaced, and its job alone has failed.
+then on; an assertion of a compiler ends the process; and a kernel whose blocks wait for one another may never end.
+Such a process is replaced, and its job alone has failed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import pickle
@@ -24,6 +26,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function of a module, and
 ROOT = Path(__file__).resolve().parents[1]
 UNFINISHED = "not run: no time was left"
 LINES = 3  # of an error's message
+MOST_SECONDS = 120.0  # of a job, with its imports and compilers
 SECONDS_TO_END = 5  # that a process which was killed may take; a driver may hold it for longer
 
 
@@ -46,10 +49,11 @@ class Worker:
         self.process.start()
         other_end.close()  # so that the pipe ends with the process
         self.job = -1
+        self.until = math.inf
 
-    def give(self, job: int, call: Call) -> None:
-        """Send a job. Where the process has ended already, ``result`` says so."""
-        self.job = job
+    def give(self, job: int, call: Call, until: float) -> None:
+        """Send a job, which may run until then. Where the process has ended already, ``result`` says so."""
+        self.job, self.until = job, until
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(call)
 
@@ -79,11 +83,16 @@ class Worker:
 
 
 def run(
-    calls: Sequence[Call], processes: int, deadline: float, done: Callable[[int, Any], None] = lambda job, result: None
+    calls: Sequence[Call],
+    processes: int,
+    deadline: float,
+    done: Callable[[int, Any], None] = lambda job, result: None,
+    most_seconds: float = MOST_SECONDS,
 ) -> list[Any]:
     """The results of ``calls``, in order; ``UNFINISHED`` where the deadline, of time.monotonic, came first.
 
     done: is called with the number of each job and its result, as they come, and for those that the deadline stops.
+    most_seconds: of a job; one that takes longer is a ``Failure``.
     """
     results: list[Any] = [UNFINISHED] * len(calls)
     waiting = list(reversed(range(len(calls))))
@@ -93,16 +102,19 @@ def run(
         while time.monotonic() < deadline:
             while waiting and len(workers) < processes:
                 workers.append(Worker())
-                workers[-1].give(job := waiting.pop(), calls[job])
+                workers[-1].give(job := waiting.pop(), calls[job], time.monotonic() + most_seconds)
             if not workers:
                 break
             ends = [end for worker in workers for end in (worker.pipe, worker.process.sentinel)]
-            ready = wait(ends, max(0, deadline - time.monotonic()))
-            for worker in [worker for worker in workers if worker.is_ready(ready)]:
-                results[worker.job], usable = worker.result()
+            ready = wait(ends, max(0, min(deadline, *(worker.until for worker in workers)) - time.monotonic()))
+            now = time.monotonic()
+            late = [worker for worker in workers if worker.until <= now < deadline and not worker.is_ready(ready)]
+            for worker in [worker for worker in workers if worker.is_ready(ready)] + late:
+                too_long = Failure(f"took more than {most_seconds:g} s, so it was ended"), False
+                results[worker.job], usable = too_long if worker in late else worker.result()
                 done(worker.job, results[worker.job])
                 if usable and waiting:
-                    worker.give(job := waiting.pop(), calls[job])
+                    worker.give(job := waiting.pop(), calls[job], time.monotonic() + most_seconds)
                 else:
                     workers.remove(worker)
                     killed.append(worker)

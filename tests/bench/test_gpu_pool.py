@@ -86,6 +86,18 @@ def test_at_the_deadline_processes_and_what_they_started_are_killed(
     assert not status.exists() or "Z (zombie)" in status.read_text()
 
 
+@pytest.mark.slow
+def test_a_job_that_hangs_costs_no_other_job_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of three jobs in one process never ends; its time is over as soon as it has begun."""
+    file = tmp_path / "pid"
+    monkeypatch.setattr(gpu_pool, "time", SimpleNamespace(monotonic=lambda: 100.0 * file.exists()))
+    calls = [(sleeper, (str(file),)), (pid, (1,)), (pid, (2,))]
+    results = gpu_pool.run(calls, 1, 1000, most_seconds=0.5)
+    assert results[0] == Failure("took more than 0.5 s, so it was ended")
+    assert isinstance(results[1], int)
+    assert results[1] == results[2], "a new process takes both of the others"
+
+
 def test_no_jobs_and_no_time() -> None:
     assert gpu_pool.run([], 2, time.monotonic() + 10) == []
     assert gpu_pool.run([(pid, (0,))], 2, time.monotonic()) == [UNFINISHED]
