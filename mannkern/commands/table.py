@@ -60,7 +60,7 @@ def add_table(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_table(args: argparse.Namespace) -> int:
-    """Train the rows that lack training, then measure and print all. Exit code 0, or 130 and 143 after a signal."""
+    """Train the rows that lack training, then measure and print all. Exit code 0, or 129, 130, 143 after a signal."""
     check_alone("table")
     require(TRAINING_MODULES)
     check_episodes(args.episodes)

@@ -51,7 +51,10 @@ def add_train(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_train(args: argparse.Namespace) -> int:
-    """Train, then evaluate and draw. Exit code 0, or 130 after Ctrl-C and 143 after SIGTERM, both with a checkpoint."""
+    """Train, then evaluate and draw.
+
+    Exit code 0; or 130 after Ctrl-C, 143 after SIGTERM and 129 after the terminal was closed, all with a checkpoint.
+    """
     with processes.joined():
         require(TRAINING_MODULES)
         if processes.rank() == 0:  # it may warn
@@ -108,7 +111,7 @@ def _train(config: RunConfig, run: Path, experiment: Experiment, args: argparse.
         runs.append(folder)
     if outcome.signal is not None:
         say(f"Stopped at step {outcome.step:,}; saved. Continue: {resume(run)}")
-    if outcome.signal != signal.SIGTERM and not args.no_evaluate and processes.rank() == 0:
+    if outcome.signal in (None, signal.SIGINT) and not args.no_evaluate and processes.rank() == 0:
         say(f"Evaluating, {args.episodes:,} each (Ctrl-C skips it)")
         report(runs, [load_config(path) for path in runs], args.episodes)
     return 0 if outcome.signal is None else 128 + outcome.signal

@@ -36,9 +36,9 @@ class Outcome(NamedTuple):
 def train(experiment: Experiment, config: RunConfig, run: Path) -> Outcome:
     """Train ``experiment`` in the folder ``run``, from its checkpoint if there is one, until a limit, goal or signal.
 
-    On SIGINT and SIGTERM the step ends, then the run is saved. The data depend on the seed and the step alone, and the
-    checkpoint holds all else that a step reads, so a resumed run on the CPU equals one that never stopped. Several
-    processes (``processes.joined``) share each batch; rank 0 validates, writes, and decides when it is over.
+    On SIGINT, SIGTERM and SIGHUP the step ends, then the run is saved. The data depend on the seed and the step alone,
+    and the checkpoint holds all else that a step reads, so a resumed run on the CPU equals one that never stopped.
+    Several processes (``processes.joined``) share each batch; rank 0 validates, writes, and decides when it is over.
     Raises ``CommandError`` for sizes or devices that do not work, where another process trains in ``run``, and where
     the loss or the gradient is not finite; the last checkpoint is then from before that.
     """

@@ -14,8 +14,10 @@ from mannkern.training.config import RunConfig
 
 
 class StopSignals:
-    """A context in which the first SIGINT or SIGTERM only sets ``number``; a second one acts as usual.
+    """A context in which the first SIGINT, SIGTERM or SIGHUP only sets ``number``; a second one acts as usual.
 
+    SIGHUP means that the terminal was closed. A second one does nothing either, because the shell and the terminal both
+    send it; and where it was ignored, as under nohup, it stays so.
     After an error a rank of several ends by itself, so SIGTERM does not end it before.
     """
 
@@ -26,7 +28,8 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         processes.note_signal(number)
-        self._restore()
+        if number != signal.SIGHUP:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self.previous.items():
@@ -34,7 +37,9 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():  # Python allows no handlers in other threads
-            for number in (signal.SIGINT, signal.SIGTERM):
+            stops = [signal.SIGINT, signal.SIGTERM]
+            stops += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+            for number in stops:
                 self.previous[number] = signal.signal(number, self._note)
         return self
 

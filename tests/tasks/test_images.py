@@ -69,7 +69,11 @@ def test_a_query_has_the_label_of_its_class_and_is_no_example(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("row", "need"),
-    [("../escape.png,a", "the columns filename and label"), ("gone.png,a", "gone.png"), ("text.png,a", "undamaged")],
+    [
+        ("../escape.png,a", "the columns filename and label"),
+        ("gone.png,a", "gone.png"),
+        ("text.png,a", "text.png: got a file of another kind; need an undamaged"),
+    ],
 )
 def test_what_is_refused(tmp_path: Path, row: str, need: str) -> None:
     (tmp_path / "images").mkdir()
