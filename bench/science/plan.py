@@ -55,6 +55,7 @@ TABLE_1: dict[str, tuple[float, dict[str, Any]]] = {
     "feed-forward": (20, {"model": "feedforward"}),
     "MANN, feed-forward": (90, {"controller": "feedforward"}),
     "MANN, NTM addressing": (280, {"model": "ntm"}),
+    "MANN, sorted classes": (105, {"split": "sorted"}),
 }
 NEIGHBOURS = {f"kNN, pixels, k = {k}": {"model": "knn", "neighbours": k} for k in (1, 5)}
 START: dict[str, dict[str, Any]] = {  # what the model starts with; 40,000 episodes each
@@ -147,7 +148,7 @@ def plan() -> Iterator[Planned]:
     yield from _table_1(("LSTM, ten of each",), 1)
     yield from (_factor(row, seed) for seed in (1, 2) for row in FACTORS)
     yield from (_factor(row, 0, "factors-full", BATCHES) for row in MOST)
-    yield from _table_1(("MANN, NTM addressing",), 0)
+    yield from _table_1(("MANN, NTM addressing", "MANN, sorted classes"), 0)
     yield from (Planned(*other) for other in others())
 
 

@@ -33,7 +33,8 @@ class DrawingConfig(RunConfig):
     )
     split: str = option(
         "paper",
-        "which classes train: 1200 at random (paper), 1200 drawn otherwise (other), or those of the official alphabets",
+        "which classes train: 1200 at random (paper), 1200 drawn otherwise (other), the first 1200 in sorted order "
+        "(sorted), or those of the official alphabets (alphabets)",
         choices=SPLITS,
         only=OMNIGLOT,
     )

@@ -85,6 +85,13 @@ def test_alphabets_are_omniglots() -> None:
     assert len(paper.train.unique()) == 50
 
 
+def test_few_sorted_characters_of_the_test_are_of_an_alphabet_of_training() -> None:
+    """Four of 423; the paper's split draws all of them from such alphabets."""
+    split = omniglot.alphabets("sorted")
+    assert (len(split.train), len(split.test)) == (1200, 423)
+    assert torch.isin(split.test, split.train).sum() == 4
+
+
 def test_too_few_drawings() -> None:
     with pytest.raises(ValueError, match=r"^queries: got 11, need at most 10"):
         ZeroShotSampler(coded_images(9, side=20), queries=11)

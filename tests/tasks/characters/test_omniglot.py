@@ -94,6 +94,12 @@ def test_alphabets_in_sorted_order(root: Path, cache: Path) -> None:
     assert len(columns) == 10
 
 
+def test_the_sorted_split_cuts_the_same_order_later(root: Path, cache: Path) -> None:
+    alphabets, split = (omniglot.load(root, split=name, cache=cache) for name in ("alphabets", "sorted"))
+    assert torch.equal(torch.cat(split), torch.cat(alphabets))
+    assert (len(split.train), len(split.test)) == (7, 3)
+
+
 def test_paper_split_mixes_the_alphabets_and_is_fixed(root: Path, cache: Path) -> None:
     paper = omniglot.load(root, cache=cache)
     alphabets = omniglot.load(root, split="alphabets", cache=cache)
@@ -138,7 +144,7 @@ def test_other_entries_are_passed_over(root: Path, cache: Path, entries: dict[st
 
 
 def test_unknown_split(root: Path, cache: Path) -> None:
-    with pytest.raises(ValueError, match="split: got 'half', need one of 'paper', 'other', 'alphabets'"):
+    with pytest.raises(ValueError, match="split: got 'half', need one of 'paper', 'other', 'sorted', 'alphabets'"):
         omniglot.load(root, split="half", cache=cache)
 
 
