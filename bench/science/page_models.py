@@ -15,10 +15,11 @@ Rows = Mapping[str, Sequence[Record]]
 STUDIES = ("ntm", "few-shot")
 NTM = """## The tasks of the NTM
 
-Bits per sequence at the largest size of training and beyond it (`*`), and how many of them are wrong after rounding,
-on 1,000 sequences of each size; a line for each seed. The papers' figures are curves. Rows without an optimizer's
-name have the defaults: Muon for copy, repeat copy and associative recall, RMSProp for n-grams and priority sort. The
-rate falls to 0 where a row does not say that it is constant. Repeat copy, recall and the row "copy, equal slots" start
+The loss in bits per sequence, at the largest size of training and beyond it (`*`), and how many bits of an answer are
+wrong after rounding, both means of 1,000 sequences of each size; a line for each seed. The papers' figures are curves.
+Rows without an optimizer's name have the defaults: Muon for copy, repeat copy and associative recall, RMSProp for
+n-grams and priority sort. The rate falls to 0, but is constant in the rows "constant lr" and "copy, RMSProp"; the
+latter has batches of 4. Repeat copy, recall and the row "copy, equal slots" start
 with 1e-6 in every slot, all others with uniform random numbers.
 """
 FEW_SHOT = """## Few-shot Omniglot
@@ -32,7 +33,8 @@ has five queries of each class, and unseen classes are not turned by quarters. M
 chosen by a look at these classes.
 
 "Tested 5-way" is the row above it on episodes of five unseen classes: a model of 20 classes can name five. It learns
-more from an episode of 20 classes than from one of five, as Snell et al. (2017) found.
+more from an episode of 20 classes than from one of five, as Snell et al. (2017) found. The paper's figure beside it is
+of a model that was trained on five.
 
 "By descriptions": no drawing is shown. The description of a class is the number of its alphabet, and 20 measures of ink
 and strokes: their means over ten of its drawings, which are no queries. The alphabet alone is worth about 96%; the last
@@ -95,9 +97,9 @@ def _shown(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _families(row: str, records: Sequence[Record]) -> list[str]:
     lines = []
     for family in records[0]["evaluation"]["unseen_by_family"]:
-        shares = [100 * record["evaluation"]["unseen_by_family"][family]["accuracy"] for record in records]
+        scores = [record["evaluation"]["unseen_by_family"][family] for record in records]
         name = f"{row}: by {FAMILY_NAMES[family]}"
-        lines.append(line(name, str(len(records)), f"{records[0]['examples']:,} of each", cell(shares, 2), ""))
+        lines.append(line(name, str(len(records)), f"{records[0]['examples']:,} of each", _accuracy(scores), ""))
     return lines
 
 
@@ -113,11 +115,14 @@ def _fewer(row: str, records: Sequence[Record]) -> list[str]:
 def _scored(row: str, records: Sequence[Record], scores: Sequence[Record], classes: int) -> str:
     first = records[0]["evaluation"]
     theirs = PAPER.get(first["model"], {}).get((classes, first["shots"]))
-    ours = cell([100 * score["accuracy"] for score in scores], 2)
-    if len(scores) == 1:
-        ours += f" ± {100 * scores[0]['interval_95']:.2f}"
     episodes = f"{records[0]['examples']:,}"
-    return line(row, str(len(records)), episodes, ours, "" if theirs is None else f"*{100 * theirs:.2f}*")
+    return line(row, str(len(records)), episodes, _accuracy(scores), "" if theirs is None else f"*{100 * theirs:.2f}*")
+
+
+def _accuracy(scores: Sequence[Record]) -> str:
+    """Of one seed with its interval over episodes, of several with that over seeds."""
+    one = f" ± {100 * scores[0]['interval_95']:.2f}" if len(scores) == 1 else ""
+    return cell([100 * score["accuracy"] for score in scores], 2) + one
 
 
 def _few_shot(rows: Rows, pictures: Path) -> str:

@@ -94,7 +94,7 @@ def _curriculum(rows: Rows, pictures: Path) -> str:
     lines = []
     for row, records in rows.items():
         for record in finished(records):
-            lines += [f"{row}, {record['examples']:,} episodes.", "", *instance_heads("classes in an episode")]
+            lines += [f"{row}: {record['examples']:,} episodes in all.", "", *instance_heads("classes in an episode")]
             by_classes = record["evaluation"]["unseen_by_classes"]
             for classes, scores in by_classes.items():
                 by_number = scores["accuracy_by_instance"]

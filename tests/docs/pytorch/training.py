@@ -167,9 +167,9 @@ def bits(module: Any, backend: str) -> None:
 FEATURES = (
     Feature(
         "Forward and backward of `MANN(x)`, `NTM(x)`",
-        "For an LSTM or feed-forward controller. On a GPU `auto` takes `triton` for MANN, which in float64 equals the "
-        'CPU on an H200. `backend="cuda"` asks for one persistent kernel, which the emulator has run. For NTM it takes '
-        "`cuda`, which no GPU has run yet. Larger memories run step by step "
+        "For an LSTM or feed-forward controller. On a GPU `auto` takes `triton` for MANN; its kernels of commit "
+        '2ab9056 equaled the CPU in float64 on an H200. `backend="cuda"` asks for one persistent kernel, which the '
+        "emulator has run. For NTM it takes `cuda`, which no GPU has run yet. Larger memories run step by step "
         "([sizes](#sizes-of-the-compiled-loop-on-a-gpu)).",
         COMPILED,
         STEPS,
