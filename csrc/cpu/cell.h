@@ -59,7 +59,7 @@ class Pieces {
 // Runs f(begin, end) on shares of the episodes, one a thread.
 template <class F>
 void over_episodes(const CellShape& s, int64_t memory, F f) {
-  torch::stable::parallel_for(0, s.B, 65536 / s.work(memory) + 1, f);
+  parallel(s.B, 65536 / s.work(memory) + 1, f);
 }
 
 template <class T>

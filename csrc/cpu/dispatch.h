@@ -23,6 +23,22 @@ inline int64_t block_slots(int64_t bytes) { return 2 * instruction_set->bytes / 
 
 inline int64_t padded_slots(int64_t N, int64_t block) { return (N + block - 1) / block * block; }
 
+// torch::stable::parallel_for, but what f throws comes out as it was thrown, such as std::bad_alloc. The C function
+// between would only say that it failed.
+template <class F>
+void parallel(int64_t end, int64_t grain, const F& f) {
+  std::exception_ptr error;
+  std::atomic<bool> failed{false};
+  torch::stable::parallel_for(0, end, grain, [&](int64_t from, int64_t to) {
+    try {
+      f(from, to);
+    } catch (...) {
+      if (!failed.exchange(true)) error = std::current_exception();
+    }
+  });
+  if (error) std::rethrow_exception(error);
+}
+
 // Runs a kernel on B episodes, shared among the threads. `work` is about N W R for a step of one episode. A thread gets
 // at least the work of about three standard steps, because waking it takes as long.
 template <class Op>
@@ -30,7 +46,7 @@ void over_batch(int64_t B, int64_t work, void (*kernel)(const Op&, int64_t, int6
   Team* team = Team::of_this_thread();
   if (team && B > 1 && B * work > 4096) return team->run(B, [&](int64_t begin, int64_t end) { kernel(op, begin, end); });
   const int64_t grain = 65536 / std::max<int64_t>(work, 1) + 1;
-  torch::stable::parallel_for(0, B, grain, [&](int64_t begin, int64_t end) { kernel(op, begin, end); });
+  parallel(B, grain, [&](int64_t begin, int64_t end) { kernel(op, begin, end); });
 }
 
 // The thread that makes it leads the team.
@@ -57,14 +73,14 @@ void each_task(int64_t count, F f) {
     const int64_t threads = workers(INT64_MAX);
     if (threads == 1) return f(0, 0);
     Team team(threads);
-    return torch::stable::parallel_for(0, threads, 1, [&](int64_t worker, int64_t) {
+    return parallel(threads, 1, [&](int64_t worker, int64_t) {
       if (worker > 0) return team.help();
       const Lead lead(team);
       f(0, 0);
     });
   }
   std::atomic<int64_t> next{0};
-  torch::stable::parallel_for(0, workers(count), 1, [&](int64_t worker, int64_t) {
+  parallel(workers(count), 1, [&](int64_t worker, int64_t) {
     for (int64_t i; (i = next.fetch_add(1)) < count;) f(i, worker);
   });
 }

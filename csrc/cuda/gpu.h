@@ -12,13 +12,15 @@ namespace mannkern {
 // The attributes of a kernel on a device. False where the library has no code for it, neither machine code nor PTX.
 template <class Kernel>
 bool find_kernel(int device, Kernel* kernel, cudaFuncAttributes& attributes) {
-  int before = 0;
-  cudaGetDevice(&before);
-  cudaSetDevice(device);
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
-  cudaSetDevice(before);
-  if (error != cudaSuccess) cudaGetLastError();  // the next call would report it as its own
-  return error == cudaSuccess;
+  try {
+    // cudaSetDevice would also set up the GPU that it goes back to, where this thread has not used that one yet.
+    const torch::stable::accelerator::DeviceGuard guard(device);
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+    if (error != cudaSuccess) (void)cudaGetLastError();  // the next call would report it as its own
+    return error == cudaSuccess;
+  } catch (const std::exception&) {  // no such GPU
+    return false;
+  }
 }
 
 // The Gpu of launch.h and persistent_launch.h: it queues kernels on the current stream of a device. When it is

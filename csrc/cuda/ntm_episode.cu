@@ -24,6 +24,7 @@ struct Episode {
     if (num_shifts % 2 == 0) refuse("num_shifts", std::to_string(num_shifts), "an odd number: the middle one stays");
     B = memory.size(0);
     layout = {{s.N, s.W, s.R, num_shifts}, num_write_heads};
+    if (s.N * s.W >= int64_t(1) << 31) refuse("memory", shape_text(memory), "N W under 2^31");
     if (!episode_takes<T>(layout))
       refuse("memory", shape_text(memory), "N up to 1024 in float32 and 512 in float64");
   }

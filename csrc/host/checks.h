@@ -12,6 +12,9 @@
 #include <string>
 #include <string_view>
 
+// What the last of libtorch's C functions threw. Before PyTorch 2.13 it is null: they told no more than that they failed.
+extern "C" const char* torch_exception_get_what_without_backtrace() __attribute__((weak));
+
 namespace mannkern {
 
 using torch::headeronly::ScalarType;
@@ -20,6 +23,13 @@ using Sizes = std::initializer_list<int64_t>;
 
 [[noreturn]] inline void refuse(const std::string& name, const std::string& got, const std::string& need) {
   throw std::runtime_error("mannkern: " + name + ": got " + got + ", need " + need);
+}
+
+// Says that PyTorch could not allocate so many bytes, in its own words, by which callers know a lack of memory.
+[[noreturn]] inline void throw_out_of_memory(double bytes) {
+  std::string what = torch_exception_get_what_without_backtrace ? torch_exception_get_what_without_backtrace() : "";
+  if (what.empty()) what = "mannkern: out of memory: can't allocate " + std::to_string(int64_t(bytes)) + " bytes";
+  throw std::runtime_error(what);
 }
 
 template <class List>

@@ -71,7 +71,7 @@ class Call {
     check(t, name, sizes, type);
     const bool is_contiguous = t.is_contiguous();
     check_storage(t, name, sizes, is_contiguous, bytes_of(type));
-    held_.push_back(is_contiguous ? t : torch::stable::contiguous(t));
+    held_.push_back(is_contiguous ? t : contiguous(t, bytes_of(type)));
     return held_.back();
   }
   Tensor out(Sizes sizes) { return allocate(sizes, kType, device_); }
@@ -82,12 +82,20 @@ class Call {
     if (count >= double(int64_t(1) << 48)) refuse("result", "shape " + text(sizes), "fewer than 2^48 numbers");
     for (size_t d = sizes.size(); d-- > 0; stride *= std::max<int64_t>(sizes.begin()[d], 1)) strides[d] = stride;
     AtenTensorHandle handle;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.begin(), strides, int32_t(to_code(type)),
-                                                    device.type, std::max(device.index, 0), &handle));
+    if (aoti_torch_empty_strided(sizes.size(), sizes.begin(), strides, int32_t(to_code(type)), device.type,
+                                 std::max(device.index, 0), &handle) != 0)
+      throw_out_of_memory(count * double(bytes_of(type)));
     return Tensor(handle);
   }
 
  private:
+  static Tensor contiguous(const Tensor& t, int64_t bytes) {
+    try {
+      return torch::stable::contiguous(t);
+    } catch (const std::runtime_error&) {
+      throw_out_of_memory(double(t.numel()) * double(bytes));
+    }
+  }
   static int64_t bytes_of(ScalarType type) {
     if (type == ScalarType::Bool || type == ScalarType::Char) return 1;
     return type == ScalarType::Float || type == ScalarType::Int ? 4 : 8;

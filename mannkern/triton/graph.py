@@ -103,10 +103,14 @@ def _capture(operation: Operation, tensors: tuple[Tensor | None, ...], options: 
     try:
         return Graph(operation, tensors, options)
     except RuntimeError as error:  # or that of ending the capture, which the lack of memory has made invalid
-        if not isinstance(error, torch.OutOfMemoryError) and not isinstance(error.__context__, torch.OutOfMemoryError):
+        if not _is_out_of_memory(error) and not _is_out_of_memory(error.__context__):
             raise
     _forget_all()
     return NEVER
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)  # of a compiled operation
 
 
 def clear() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -189,18 +190,9 @@ def test_a_graph_of_inference_mode_is_its_own(device: Device) -> None:
     assert device.log.count("capture") == 2
 
 
-def test_a_capture_without_memory(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The call runs without a graph then, now and later, and the other graphs give their memory back."""
-    for _ in range(2):
-        graph.replay(double, (tensor(1, 2), None), (2.0,))
-    released: list[None] = []
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: released.append(None))
-    monkeypatch.setattr(graph, "Graph", runs_out)
-    for x in (3, 4, 5, 6):
-        assert graph.replay(double, (tensor(x), None), (2.0,))[0].item() == 2 * x
-    assert device.log.count("capture") == 1
-    assert device.log.count("synchronize") == len(released) == 1
-    assert [kept for kept in graph._graphs.values() if kept is not None and kept is not graph.NEVER] == []
+def operation_runs_out(*_: Any) -> None:
+    """As a compiled operation, which can only raise a RuntimeError."""
+    raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
 def runs_out(*_: Any) -> None:
@@ -209,6 +201,23 @@ def runs_out(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
     finally:
         raise RuntimeError("the capture is not valid")
+
+
+@pytest.mark.parametrize("capture", [runs_out, operation_runs_out])
+def test_a_capture_without_memory(
+    device: Device, monkeypatch: pytest.MonkeyPatch, capture: Callable[..., None]
+) -> None:
+    """The call runs without a graph then, now and later, and the other graphs give their memory back."""
+    for _ in range(2):
+        graph.replay(double, (tensor(1, 2), None), (2.0,))
+    released: list[None] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: released.append(None))
+    monkeypatch.setattr(graph, "Graph", capture)
+    for x in (3, 4, 5, 6):
+        assert graph.replay(double, (tensor(x), None), (2.0,))[0].item() == 2 * x
+    assert device.log.count("capture") == 1
+    assert device.log.count("synchronize") == len(released) == 1
+    assert [kept for kept in graph._graphs.values() if kept is not None and kept is not graph.NEVER] == []
 
 
 def test_a_capture_that_fails_otherwise(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
