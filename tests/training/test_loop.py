@@ -1,9 +1,12 @@
 """Training stops at any step and continues as if it never had, bit for bit."""
 
 import math
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from mannkern.training.checkpoint import load_checkpoint
 from mannkern.training.config import option
 from mannkern.training.errors import CommandError
 from mannkern.training.loop import Outcome
+from mannkern.training.metrics import read_metrics
 from tests.training.parabola import Parabola, ParabolaConfig
 from tests.training.small_runs import SMALL, assert_same_run, numbers, run_in
 
@@ -66,6 +70,64 @@ def test_a_run_that_reached_its_goal_is_not_trained_again(tmp_path: Path) -> Non
     lines = (tmp_path / "metrics.jsonl").read_text().replace('"loss": 0', '"lost": 0')
     (tmp_path / "metrics.jsonl").write_text(lines)
     assert loop.train(Parabola(), replace(config, steps=20), tmp_path).step == 16, "a damaged line says nothing"
+
+
+class Timed(Parabola):
+    """Its own clock tells 2 seconds for a step and 100 for a validation."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: self.now))
+
+    def loss_and_sums(self, model: torch.nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.now += 2
+        return super().loss_and_sums(model, batch)
+
+    def validate(self, model: torch.nn.Module, device: torch.device) -> dict[str, Any]:
+        self.now += 100
+        return super().validate(model, device)
+
+
+def test_the_seconds_of_a_run_add_up_and_its_rate_leaves_validations_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps of 3 points take 4 seconds, so the rate is 1.5, whether a validation of 100 lies between or not."""
+    config = ParabolaConfig(batch_size=3, log_every=2, validate_every=3, threads=1, save_seconds=1e6)
+    taken = []
+    for steps in (4, 6):
+        loop.train(Timed(monkeypatch), replace(config, steps=steps), tmp_path)
+        taken.append(load_checkpoint(tmp_path)["seconds"])  # type: ignore[index]
+    assert taken == [108, 212], "each resumption counts on from the seconds before it"
+    lines = [line for line in read_metrics(tmp_path) if line["kind"] == "train"]
+    assert [line["points_per_second"] for line in lines] == [1.5, 1.5, 1.5]
+    assert [line["seconds"] for line in lines] == [4, 108, 112]
+
+
+def test_a_checkpoint_comes_at_both_ends_and_whenever_its_seconds_have_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of 2 seconds, a checkpoint after 3: at every second step."""
+    saved = []
+    monkeypatch.setattr(loop, "save_checkpoint", lambda run, state: saved.append(state["step"]))
+    config = ParabolaConfig(steps=5, log_every=100, validate_every=100, threads=1, save_seconds=3.0)
+    loop.train(Timed(monkeypatch), config, tmp_path)
+    assert saved == [0, 2, 4, 5]
+
+
+class Interrupted(Parabola):
+    """Ctrl-C comes during its first step."""
+
+    def loss_and_sums(self, model: torch.nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().loss_and_sums(model, batch)
+
+
+def test_a_signal_is_not_kept_waiting_by_a_validation(tmp_path: Path) -> None:
+    """Whoever sends SIGTERM may kill the run soon after. The step that has begun ends, and is saved."""
+    config = ParabolaConfig(steps=9, log_every=1, validate_every=4, threads=1)
+    assert loop.train(Interrupted(), config, tmp_path) == Outcome(1, signal.SIGINT)
+    assert [(line["kind"], line["step"]) for line in numbers(tmp_path)] == [("train", 1)]
+    assert load_checkpoint(tmp_path)["step"] == 1  # type: ignore[index]
 
 
 class Told(Parabola):

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,15 @@ import torch
 from torch import nn
 
 from mannkern.training import loop
-from mannkern.training.metrics import Journal, empty_sums, layer_norms, read_metrics, step_sums, summarize
+from mannkern.training.metrics import (
+    Journal,
+    empty_sums,
+    layer_norms,
+    reached_goal,
+    read_metrics,
+    step_sums,
+    summarize,
+)
 from tests.training.parabola import Parabola, ParabolaConfig
 
 
@@ -82,6 +91,22 @@ def test_tensorboard_shows_the_resumed_events_only(tmp_path: Path) -> None:
     assert "train_instance/1" in events.Tags()["scalars"]
     (text,) = {event.tensor_proto.string_val[0].decode() for event in events.Tensors("settings/text_summary")}
     assert "| seed | 7 |" in text, "the settings are there as a table"
+
+
+class Goal(ParabolaConfig):
+    """Its goal is a loss of 0."""
+
+    def is_reached(self, measured: Mapping[str, Any]) -> bool:
+        return bool(measured["loss"] == 0)
+
+
+def test_a_validation_at_the_end_alone_reaches_no_goal(tmp_path: Path) -> None:
+    """An unbroken run has none there, so that it would train on; and the newest one of a step counts."""
+    lines = [(3, 0.0), (4, 1.0), (4, 0.0), (8, 0.0), (8, 1.0)]
+    written = [json.dumps({"kind": "validation", "step": step, "loss": loss}) for step, loss in lines]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(written) + "\n")
+    config = Goal(validate_every=4)
+    assert [reached_goal(tmp_path, config, step) for step in (3, 4, 8, 12)] == [False, True, False, False]
 
 
 def test_the_norm_of_each_layer_by_hand() -> None:

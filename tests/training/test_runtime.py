@@ -20,10 +20,12 @@ from mannkern.training.runtime import (
     load_model,
     make_optimizer,
     set_learning_rate,
+    train_step,
     usable_device,
     use_threads,
 )
 from tests.helpers import pretend_gpu
+from tests.training.parabola import Parabola
 
 CPU = torch.device("cpu")
 COSINE = [1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0]
@@ -37,6 +39,16 @@ def test_a_step_of_adam_by_hand() -> None:
     model(torch.tensor([[5.0]])).backward()
     optimizer.step()
     assert model.weight.item() == pytest.approx(1 - 1e-3)
+
+
+@pytest.mark.parametrize(("clip", "step"), [(0.0, 6), (2.0, 2), (10.0, 6)])
+def test_a_gradient_longer_than_the_limit_is_shortened_to_it(clip: float, step: int) -> None:
+    """At w = 0 the gradient of (w - 3)^2 is -6; SGD with the rate 1 steps by as much. The norm is that before."""
+    model = Parabola().make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    loss, norm, _ = train_step(Parabola(), model, optimizer, torch.ones(1, 1), clip)
+    assert (loss.item(), norm.item()) == (9, 6)
+    assert model.weight.item() == pytest.approx(step, abs=1e-5)
 
 
 def test_the_learning_rate_falls_to_zero() -> None:
@@ -100,15 +112,18 @@ def test_a_backend_that_has_the_episode_alone_may_train_it(monkeypatch: pytest.M
 
 def test_evaluation_mode_ends() -> None:
     model = nn.Dropout().train()
-    state = torch.get_rng_state()
     drawn = []
-    for _ in range(2):
+    for seed in range(2):
+        state = torch.manual_seed(seed).get_state()
         with eval_mode(model, CPU):
             assert not model.training
             assert not torch.is_grad_enabled()
             drawn.append(torch.rand(()).item())
     assert drawn[0] == drawn[1], "every evaluation draws the same"
     assert model.training
+    with eval_mode(model.eval(), CPU):
+        pass
+    assert not model.training, "a model is put back into the mode that it was in"
     assert torch.is_grad_enabled()
     assert torch.equal(torch.get_rng_state(), state)
 

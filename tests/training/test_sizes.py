@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mannkern.training import sizes
 from mannkern.training.checkpoint import CHECKPOINT
 from mannkern.training.errors import CommandError
 from mannkern.training.loop import train
@@ -51,6 +53,28 @@ def test_a_model_that_reads_numbers_is_trained_and_resumed(tmp_path: Path, read:
     a, b = (torch.load(run / CHECKPOINT)["model"]["weight"] for run in (stopped, whole))
     assert torch.equal(a, b)
     assert a != 0
+
+
+class Thousand(Parabola):
+    """Its model has 1,000 weights, and a buffer of 24 numbers."""
+
+    def make_model(self) -> nn.Linear:
+        model = nn.Linear(1000, 1, bias=False)
+        model.register_buffer("mean", torch.zeros(24))
+        return model
+
+
+def test_the_estimate_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four copies of 1,024 numbers, and a batch of 16 numbers, at 4 bytes each. The limit of a container counts too."""
+    needed = 4 * (4 * 1024 + 16)
+    for system, group, fits in ((needed, math.inf, True), (needed - 1, math.inf, False), (1e12, needed - 1, False)):
+        monkeypatch.setattr(sizes, "_of_system", lambda system=system: system)
+        monkeypatch.setattr(sizes, "_of_group", lambda group=group: group)
+        if fits:
+            check_sizes(Thousand(), ParabolaConfig(), CPU)
+            continue
+        with pytest.raises(CommandError, match=r"^training needs at least .*; lower --batch-size$"):
+            check_sizes(Thousand(), ParabolaConfig(), CPU)
 
 
 def test_a_model_too_large_to_count_is_refused() -> None:
