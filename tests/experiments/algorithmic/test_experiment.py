@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mannkern.experiments.algorithmic.config import ALGORITHMIC_CONFIGS, CopyConfig
 from mannkern.experiments.algorithmic.experiment import AlgorithmicExperiment, measure
+from mannkern.tasks import seeds
 from mannkern.tasks.algorithmic.copying import Copy
 from mannkern.tasks.algorithmic.ngrams import DynamicNGrams
 from mannkern.tasks.algorithmic.sequences import Sequences
@@ -88,6 +89,20 @@ def test_the_interval_is_that_of_the_mean_over_sequences() -> None:
     assert scores.bits_per_sequence == pytest.approx(160 * (2 + math.log2(4 / 3)) / 2, abs=2 * scores.interval)
     other = measure(constant, Copy(), (20,), 1000, 0, 1, CPU)
     assert other.bits_per_sequence != scores.bits_per_sequence, "another index, other sequences"
+
+
+def test_each_batch_has_sequences_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 250 sequences, in batches of 100. Those of another size are numbered from 65,536 on."""
+    drawn, real = [], Copy.sample
+
+    def sample(self: Copy, batch_size: int, generator: torch.Generator, size: tuple[int, ...]) -> Sequences:
+        drawn.append((batch_size, generator.initial_seed()))
+        return real(self, batch_size, generator, size)
+
+    monkeypatch.setattr(Copy, "sample", sample)
+    measure(Answer(lambda x: copied(x, 20.0)), Copy(), (3,), 250, 7, 1, CPU)
+    starts = [seeds.generator(7, 65_536 + batch).initial_seed() for batch in range(3)]
+    assert drawn == list(zip((100, 100, 50), starts, strict=True))
 
 
 def test_the_optimal_model_of_n_grams_has_the_optimal_cost() -> None:

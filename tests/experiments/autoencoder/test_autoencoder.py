@@ -19,9 +19,10 @@ from mannkern.experiments.one_shot.experiment import test_sampler
 from mannkern.experiments.one_shot.scores import measure
 from mannkern.experiments.registry import train
 from mannkern.models import Autoencoder, NearestNeighbours
-from mannkern.tasks import glyphs
+from mannkern.tasks import DrawingSampler, glyphs
 from mannkern.training.checkpoint import load_checkpoint
-from mannkern.training.runtime import make_optimizer
+from mannkern.training.experiment import EVALUATION_SEED, VALIDATION_SEED
+from mannkern.training.runtime import load_model, make_optimizer
 from tests.commands.calls import refused, run
 
 CPU = torch.device("cpu")
@@ -62,6 +63,17 @@ def test_codes_that_keep_everything_score_as_pixels_do() -> None:
     config = episodes_of(replace(SMALL, task="autoencoder-omniglot", data="somewhere", split="alphabets"), 15)
     assert (config.task, config.data, config.split) == ("omniglot", "somewhere", "alphabets")
     assert (config.classes, config.length, config.balanced, config.labels) == (15, 100, False, "strings")
+
+
+def test_it_is_measured_on_unseen_classes(tmp_path: Path) -> None:
+    train(SMALL, tmp_path)
+    experiment, unseen = AutoencoderExperiment(SMALL), glyphs.load().test
+    model, _ = load_model(tmp_path, experiment, CPU)
+    found = evaluate(tmp_path, SMALL, 4).by_classes
+    assert {classes: scores.by_instance[:5] for classes, scores in found.items()} == {
+        classes: score(model, SMALL, unseen, classes, EVALUATION_SEED, 4, CPU).by_instance[:5] for classes in (5, 15)
+    }
+    assert torch.equal(experiment.unseen, DrawingSampler(unseen, seed=VALIDATION_SEED).sample(1000, 0))
 
 
 @pytest.mark.slow

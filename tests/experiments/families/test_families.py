@@ -12,7 +12,7 @@ import torch
 from mannkern.experiments.families.config import FamiliesConfig
 from mannkern.experiments.families.experiment import FAMILIES, FamiliesExperiment
 from mannkern.experiments.registry import train
-from mannkern.tasks import glyphs
+from mannkern.tasks import FewShotSampler, glyphs
 from mannkern.training.checkpoint import load_checkpoint
 from tests.commands.calls import run
 
@@ -54,6 +54,15 @@ def test_families_draw_classes_of_their_own() -> None:
     one, other = experiment.sample(3, CPU)[1:]
     same = [torch.equal(*episodes) for episodes in zip(one.support, other.support, strict=True)]
     assert sum(same) < 3
+
+
+def test_every_family_is_measured_on_unseen_classes() -> None:
+    described, one, several = FamiliesExperiment(SMALL).test_samplers(7)
+    for sampler, shots in ((one, 1), (several, 2)):
+        expected = FewShotSampler(glyphs.load().test, classes_per_episode=3, shots=shots, queries=5, seed=7)
+        assert all(torch.equal(a, b) for a, b in zip(sampler.sample(2, 0), expected.sample(2, 0), strict=True))
+    shown = {tuple(image.flatten().tolist()) for image in described.sample(9, 0).queries.mul(255).round().flatten(0, 1)}
+    assert shown <= {tuple(image.flatten().tolist()) for image in glyphs.load().test.float().flatten(0, 1)}
 
 
 def test_the_command_line_trains_resumes_and_judges_on_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

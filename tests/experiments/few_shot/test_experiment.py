@@ -99,6 +99,33 @@ def test_measuring_moves_no_generator_and_keeps_the_mode() -> None:
     assert model.training
 
 
+def test_each_batch_has_episodes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """About 1,000 drawings at once, 30 in an episode. The same episodes again would narrow the interval."""
+    drawn, real = [], FewShotSampler.sample
+
+    def sample(self: FewShotSampler, batch_size: int, index: int) -> FewShotEpisodes:
+        drawn.append((batch_size, index))
+        return real(self, batch_size, index)
+
+    monkeypatch.setattr(FewShotSampler, "sample", sample)
+    assert measure(Answer(nearest), FewShotSampler(spots(30)), 70, CPU).episodes == 70
+    assert drawn == [(33, 0), (33, 1), (4, 2)]
+
+
+@pytest.mark.parametrize(("augment", "rotate"), [(False, False), (True, False), (False, True)])
+def test_training_drawings_are_changed_as_the_settings_say(augment: bool, rotate: bool) -> None:
+    """Those of a test never are."""
+    config = FewShotConfig(classes=3, augment=augment, rotate_classes=rotate)
+    experiment, split = FewShotExperiment(config), glyphs.load()
+    for episodes, images, changed in (
+        (experiment.sample(0, CPU), split.train, augment or rotate),
+        (test_sampler(config, split.test, 7).sample(16, 0), split.test, False),
+    ):
+        known = {tuple(image.flatten().tolist()) for image in images.flatten(0, 1)}
+        shown = {tuple(image.flatten().tolist()) for image in (255 * episodes.support).round().flatten(0, 1)}
+        assert (shown <= known) != changed
+
+
 def test_a_batch_depends_on_the_seed_and_the_step_alone() -> None:
     config = FewShotConfig(classes=3, batch_size=2)
     one, other = FewShotExperiment(config), FewShotExperiment(replace(config, width=5, model="matching-fce"))

@@ -14,7 +14,7 @@ from mannkern.experiments.few_shot.report import Evaluation, evaluate, table
 from mannkern.experiments.registry import train
 from mannkern.tasks import FewShotSampler, glyphs
 from mannkern.training.errors import CommandError
-from mannkern.training.experiment import EVALUATION_SEED
+from mannkern.training.experiment import EVALUATION_SEED, VALIDATION_SEED
 from mannkern.training.runtime import load_model
 
 SMALL = FewShotConfig(
@@ -85,6 +85,18 @@ def test_the_scores_with_five_classes(tmp_path: Path) -> None:
     model, _ = load_model(tmp_path, FewShotExperiment(config), torch.device("cpu"))
     sampler = FewShotSampler(glyphs.load().test, classes_per_episode=5, shots=2, queries=5, seed=EVALUATION_SEED)
     assert found.fewer == measure(model, sampler, 20, torch.device("cpu"))
+
+
+def test_unseen_and_seen_classes_are_those_of_test_and_training(tmp_path: Path) -> None:
+    train(SMALL, tmp_path)
+    found, experiment, split = evaluate(tmp_path, SMALL, 20), FewShotExperiment(SMALL), glyphs.load()
+    model, _ = load_model(tmp_path, experiment, torch.device("cpu"))
+    for scores, images in ((found.unseen, split.test), (found.seen, split.train)):
+        sampler = FewShotSampler(images, classes_per_episode=3, shots=2, queries=5, seed=EVALUATION_SEED)
+        assert scores == measure(model, sampler, 20, torch.device("cpu"))
+    validation = FewShotSampler(split.test, classes_per_episode=3, shots=2, queries=5, seed=VALIDATION_SEED)
+    pairs = zip(experiment.unseen.sample(2, 0), validation.sample(2, 0), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_evaluation_is_written_and_the_same_every_time(results: list[Evaluation]) -> None:

@@ -8,8 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from mannkern.experiments.few_shot.experiment import FewShotScores
+from mannkern.experiments.few_shot_images import report
 from mannkern.experiments.few_shot_images.config import FewShotImagesConfig
+from mannkern.experiments.few_shot_images.experiment import FewShotImagesExperiment
+from mannkern.tasks import ImageSampler, images
 from tests.commands.calls import refused, run
 from tests.tasks.test_images import write_images
 
@@ -34,6 +40,24 @@ def test_the_command_line_trains_resumes_and_evaluates(tmp_path: Path, capsys: p
     said = refused(capsys, "train --resume --steps 6 --no-evaluate --run", tmp_path / "run")
     assert "--data: got other data than the run began with" in said, "the order of a list decides what is drawn"
     assert "needs its folder: --data FOLDER" in refused(capsys, "train few-shot-images --run", tmp_path / "new")
+
+
+def test_each_part_has_its_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training, validation and evaluation, whose classes differ in number here."""
+    for part, classes in (("train", 4), ("val", 3), ("test", 2)):
+        write_images(tmp_path, part, classes)
+    config = FewShotImagesConfig(data=str(tmp_path), classes=2, queries=2, side=16)
+    experiment, measured = FewShotImagesExperiment(config), []
+
+    def note_sampler(model: nn.Module, sampler: ImageSampler, episodes: int, device: torch.device) -> FewShotScores:
+        measured.append(sampler)
+        return FewShotScores(episodes, 1.0, 0.5, 0.1)
+
+    monkeypatch.setattr(report, "load_model", lambda *_: (nn.Identity(), 7))
+    monkeypatch.setattr(report, "measure", note_sampler)
+    assert report.evaluate(tmp_path, config, 20).unseen.episodes == 20
+    for sampler, part in ((experiment.sampler, "train"), (experiment.unseen, "val"), (measured[0], "test")):
+        assert torch.equal(sampler.images.pixels, torch.cat(images.load(tmp_path, part, 16)))
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mannkern.experiments.gaussian_processes import report
 from mannkern.experiments.gaussian_processes.config import GaussianProcessConfig
 from mannkern.experiments.gaussian_processes.experiment import (
     LEAST_DEVIATION,
+    FunctionScores,
     GaussianProcessExperiment,
     log_likelihood,
     measure,
@@ -24,7 +26,9 @@ from mannkern.experiments.gaussian_processes.experiment import (
 from mannkern.experiments.gaussian_processes.pictures import curves, draw_all, maps, predict
 from mannkern.experiments.gaussian_processes.report import Evaluation, evaluate, table, verdict
 from mannkern.experiments.registry import train
+from mannkern.tasks import GaussianProcessSampler
 from mannkern.training.checkpoint import load_checkpoint
+from mannkern.training.experiment import EVALUATION_SEED, VALIDATION_SEED
 from tests.commands.calls import refused, run
 
 CPU = torch.device("cpu")
@@ -49,6 +53,13 @@ class Oracle(nn.Module):
         return torch.stack((mean, (deviation - LEAST_DEVIATION).expm1().log()), -1)
 
     index = 0
+
+
+class Zero(nn.Module):
+    """Says 0 for the mean and the deviation, before the softplus."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.zeros(*inputs.shape[:2], 2)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +96,34 @@ def test_a_model_that_knows_the_process_scores_as_the_exact_posterior() -> None:
     assert verdict(learned).startswith("The model learned: of the nats that the points are worth")
     nothing = scores._replace(log_likelihood=[scores.exact[0]] * 8)
     assert verdict(learned._replace(scores=nothing)).endswith("it has 0%.")
+
+
+def test_a_model_and_the_exact_posterior_are_measured_on_the_same_functions() -> None:
+    """Of 120 functions, in batches of 100 and 20; a model that always says 0 has the error y^2."""
+    scores = measure(Zero(), SMALL.sampler(5), 120, CPU)
+    batches = [SMALL.sampler(5).sample(100, 0), SMALL.sampler(5).sample(20, 1)]
+    y = torch.cat([batch.targets for batch in batches], 1).double()
+    mean, deviation = (torch.cat(parts, 1) for parts in zip(*map(SMALL.sampler(5).predictions, batches), strict=True))
+    assert scores.error == pytest.approx(y.square().mean(1).tolist())
+    assert scores.exact_error == pytest.approx((y - mean).square().mean(1).tolist())
+    assert scores.exact == pytest.approx(log_likelihood(mean, deviation, y).mean(1).tolist())
+    ours = log_likelihood(torch.tensor(0.0), torch.tensor(LEAST_DEVIATION + math.log(2)), y)
+    assert scores.log_likelihood == pytest.approx(ours.mean(1).tolist())
+    assert scores.interval == pytest.approx((1.96 * ours.std(1) / math.sqrt(120)).tolist())
+
+
+def test_validation_and_evaluation_have_functions_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def note_sampler(model: nn.Module, sampler: GaussianProcessSampler, *others: Any) -> FunctionScores:
+        measured.append(sampler)
+        return measure(Zero(), sampler, 2, CPU)
+
+    monkeypatch.setattr(report, "load_model", lambda *_: (Zero(), 7))
+    monkeypatch.setattr(report, "measure", note_sampler)
+    evaluate(tmp_path, SMALL, 20)
+    for sampler, seed in ((GaussianProcessExperiment(SMALL).unseen, VALIDATION_SEED), (measured[0], EVALUATION_SEED)):
+        assert torch.equal(sampler.sample(2, 0).inputs, SMALL.sampler(seed).sample(2, 0).inputs)
 
 
 def test_the_record_and_the_table_stand_beside_the_exact_posterior(results: list[Evaluation]) -> None:

@@ -111,6 +111,22 @@ def test_the_papers_test_is_augmented_on_unseen_classes() -> None:
     assert large.sample(1, 0).inputs.shape == (50, 1, 405)
 
 
+def test_drawings_are_shifted_by_as_much_at_either_resolution() -> None:
+    """By up to 2 pixels of 20; at 105 x 105, before they are reduced, by up to 10, which are 1.9 of 20."""
+    for original, side, most in ((False, 20, 2.0), (True, 105, 10 * 20 / 105)):
+        images = torch.zeros(5, 20, side, side, dtype=torch.uint8)
+        images[..., side * 2 // 5 : side - side * 2 // 5, side * 2 // 5 : side - side * 2 // 5] = 255
+        config = OneShotConfig(task="omniglot", augment_at="original" if original else "reduced")
+        x = augmented_test_sampler(config, images, 7).sample(8, 0).inputs[..., :400].reshape(-1, 20, 20)
+        right = x.sum(1) @ (torch.arange(20) - 9.5) / x.sum((1, 2))
+        assert 0.97 * most < right.abs().max() < most + 0.05
+
+
+def test_an_ntm_has_as_many_write_heads_as_read_heads() -> None:
+    """As a MANN, so that the two compare."""
+    assert OneShotConfig(model="ntm", num_reads=3).core_settings(405).num_writes == 3
+
+
 def test_a_summed_loss_is_the_mean_times_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     split = glyphs.load(num_train=6, num_test=4)
     monkeypatch.setattr(glyphs, "load", lambda: split)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mannkern.experiments.one_shot.config import INSTANCES, OneShotConfig
 from mannkern.experiments.one_shot.report import Evaluation, accuracies, note, ordinal, percent, table, verdict
 from mannkern.experiments.one_shot.scores import Scores, measure
-from mannkern.tasks.characters.episodes import EpisodeSampler
+from mannkern.tasks.characters.episodes import Episodes, EpisodeSampler
 from mannkern.tasks.characters.labels import StringLabels
 from mannkern.training import experiment
 from mannkern.training.tables import run_names
@@ -103,6 +103,20 @@ def test_measuring_moves_no_generator_and_keeps_the_mode() -> None:
     assert model.training
 
 
+def test_each_batch_has_episodes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 230 episodes, in batches of 100. The same ones again would narrow the interval without a reason."""
+    drawn, real = [], EpisodeSampler.sample
+
+    def sample(self: EpisodeSampler, batch_size: int, index: int) -> Episodes:
+        drawn.append((batch_size, index))
+        return real(self, batch_size, index)
+
+    monkeypatch.setattr(EpisodeSampler, "sample", sample)
+    sampler = EpisodeSampler(spots(6), classes_per_episode=2, length=2)
+    assert measure(OracleFromLabels(), sampler, 230, CPU).episodes == 230
+    assert drawn == [(100, 0), (100, 1), (30, 2)]
+
+
 def result(run: str, config: OneShotConfig, level: float) -> Evaluation:
     scores = Scores(1000, 1.0, level, [level] * 10, [0.01] * 10)
     return Evaluation(Path(run), config, 12, scores, scores, scores)
@@ -128,6 +142,11 @@ def test_the_table_has_a_column_for_each_run_and_chance() -> None:
             0.3,
             0.45,
             "The model has begun to learn: at the 10th presentation of an unseen class it is right in 45.0%",
+        ),
+        (
+            0.3,
+            0.59,  # chance is 0.2, so half the way to knowing all is 0.6
+            "The model has begun to learn: at the 10th presentation of an unseen class it is right in 59.0%",
         ),
         (
             0.3,

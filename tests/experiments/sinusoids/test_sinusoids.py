@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from mannkern.__main__ import main
 from mannkern.experiments.registry import train
+from mannkern.experiments.sinusoids import report
 from mannkern.experiments.sinusoids.config import SinusoidConfig
 from mannkern.experiments.sinusoids.experiment import SinusoidExperiment, SinusoidScores, measure
 from mannkern.experiments.sinusoids.pictures import adaptation, draw_all, learning_curve
 from mannkern.experiments.sinusoids.report import STEPS, Evaluation, evaluate, table
 from mannkern.tasks.sinusoids import SinusoidSampler
 from mannkern.training.checkpoint import load_checkpoint
+from mannkern.training.experiment import EVALUATION_SEED, VALIDATION_SEED
 
 CPU = torch.device("cpu")
 SMALL = SinusoidConfig(
@@ -86,6 +88,20 @@ def test_the_error_after_steps_and_its_interval() -> None:
         assert (found.steps, found.tasks) == (steps, 250)
         assert found.error == pytest.approx(float(each.mean()), rel=1e-5)
         assert found.interval == pytest.approx(1.96 * float(each.std()) / math.sqrt(250), rel=1e-5)
+
+
+def test_validation_and_evaluation_have_sinusoids_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def note_sampler(model: nn.Module, sampler: SinusoidSampler, *others: Any) -> SinusoidScores:
+        measured.append(sampler)
+        return measure(Zero(), sampler, 1, 2, CPU)
+
+    monkeypatch.setattr(report, "load_model", lambda *_: (Zero(), 7))
+    monkeypatch.setattr(report, "measure", note_sampler)
+    evaluate(tmp_path, SMALL, 20)
+    for sampler, seed in ((SinusoidExperiment(SMALL).unseen, VALIDATION_SEED), (measured[0], EVALUATION_SEED)):
+        assert torch.equal(sampler.sample(2, 0).support, SinusoidSampler(3, 100, seed).sample(2, 0).support)
 
 
 def test_validation_measures_the_loss_and_moves_no_generator() -> None:
