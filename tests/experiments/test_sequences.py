@@ -92,6 +92,17 @@ def test_parts_of_a_batch_weigh_their_answers_alike() -> None:
     assert [one_sums.tolist(), two_sums.tolist()] == [[1, 1], [2, 2]]
 
 
+def test_padding_is_no_part_of_the_loss() -> None:
+    """A model says 2. The answers of sequence 0 and 1 are 0, and 1 and 1: squared errors 4, 1 and 1; then padding."""
+    experiment = SequenceExperiment(SequenceConfig(), Stream("", ()), Stream("", ()), "numbers", (1, 1))
+    batch = batch_of(Stream("train", Counting(kind="numbers")).take(0, 2), CPU)
+    loss, sums = experiment.loss_and_sums(nn.Threshold(2.0, 2.0), batch)
+    assert (loss, sums.tolist()) == (2, [6, 3])
+    masked = batch._replace(mask=torch.tensor([[False, True], [False, False]]), due=torch.tensor(1.0))
+    loss, sums = experiment.loss_and_sums(nn.Threshold(2.0, 2.0), masked)
+    assert (loss, sums.tolist()) == (1, [1, 1])
+
+
 def test_bits_are_0_or_1_where_an_answer_is_due() -> None:
     x, mask = torch.ones(2, 1), torch.tensor([True, False])
     assert len(Stream("train", [(x, torch.tensor([[1.0], [7.0]]), mask)], bits=True).take(0, 1)) == 1
