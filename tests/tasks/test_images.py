@@ -67,6 +67,21 @@ def test_a_query_has_the_label_of_its_class_and_is_no_example(tmp_path: Path) ->
     assert all(torch.equal(x, y) for x, y in zip(again.sample(40, 0), (support, labels, queries, targets), strict=True))
 
 
+def test_labels_and_places_tell_nothing_of_a_class() -> None:
+    """Each of three classes has each label, and each place, in 200 of 600 episodes; the deviation of that is 12."""
+    classes = [torch.full((2, 3, 1, 1), c, dtype=torch.uint8) for c in range(3)]
+    support, labels, queries, targets = ImageSampler(classes, classes_per_episode=3, queries=1).sample(600, 0)
+    for shown, names in ((support, labels), (queries, targets)):
+        of = (255 * shown[:, :, 0, 0, 0]).round().long()
+        for other in (names, torch.arange(3).expand(600, 3)):
+            counts = (3 * of + other).flatten().bincount(minlength=9)
+            assert counts.sum() == 1800
+            assert 140 < counts.min() <= counts.max() < 260
+    assert 50 < (labels == targets).all(1).sum() < 150, (
+        "queries are shuffled for themselves: of six orders one is equal"
+    )
+
+
 @pytest.mark.parametrize(
     ("row", "need"),
     [
@@ -101,6 +116,16 @@ def test_a_list_that_names_an_image_again_and_again_is_refused(tmp_path: Path, m
     write_images(tmp_path, "val", 1, each=2)
     monkeypatch.setattr(images, "MOST_BYTES", 3 * 4 * 4)
     with pytest.raises(ValueError, match=r"^val.csv: got more than 48 bytes of images, need at most as many"):
+        images.load(tmp_path, "val", side=4)
+
+
+def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a few kB may have any number of them, which take memory when it is decoded."""
+    write_images(tmp_path, "val", 1, each=2)
+    monkeypatch.setattr(images, "MOST_PIXELS", 12 * 8)
+    assert images.load(tmp_path, "val", side=4)[0].shape == (2, 3, 4, 4)
+    monkeypatch.setattr(images, "MOST_PIXELS", 12 * 8 - 1)
+    with pytest.raises(ValueError, match=r"val0.png: .*got 12 x 8 pixels, need at most 95"):
         images.load(tmp_path, "val", side=4)
 
 

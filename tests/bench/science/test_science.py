@@ -137,6 +137,18 @@ def test_every_planned_run_has_settings_that_apply() -> None:
         assert cls(**with_recipe(cls, settings)).steps == settings["steps"]
 
 
+def test_all_rows_of_a_study_see_as_many_episodes() -> None:
+    """Also those with smaller or larger batches, which have more or fewer steps."""
+    seen: dict[str, set[int]] = {}
+    for planned in plan():
+        if "steps" in planned.settings:  # neighbours are not trained
+            episodes = planned.settings["steps"] * planned.settings.get("batch_size", 16)
+            seen.setdefault(planned.study, set()).add(episodes)
+    wanted = {"table-1": 1_600_000, "efficiency": 200_000, "factors": 160_000, "factors-full": 1_600_000}
+    wanted |= {"start": 40_000, "search": 40_000}
+    assert {study: seen[study] for study in wanted} == {study: {number} for study, number in wanted.items()}
+
+
 def test_a_result_stays_until_the_run_has_got_as_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another machine got to step 3; here the run begins anew, is stopped at step 2, and then is finished."""
     planned, runs, results = Planned("study", "row", 0, 1, SIZES, 4), tmp_path / "runs", tmp_path / "results"
