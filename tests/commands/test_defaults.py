@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mannkern.commands.runs import new_settings
 from tests.commands.calls import EPISODES, SIZES, refused, run
 
 
@@ -60,3 +61,9 @@ def test_a_recipe_gives_the_defaults_of_a_new_run(tmp_path: Path, capsys: pytest
     config = json.loads((tmp_path / "lstm" / "config.json").read_text())
     assert (config["loss"], config["write"]) == ("sum", "add"), "an LSTM has no memory to write to"
     assert "--recipe: got mine" in refused(capsys, "train glyphs --recipe mine --run", tmp_path / "none")
+
+
+def test_a_new_run_keeps_the_rate_that_it_begins_with() -> None:
+    """Also where it is the default of its optimizer, so that the default of a later version changes no run."""
+    for optimizer, rate in (("muon", 1e-2), ("adam", 1e-3)):
+        assert new_settings({"task": "glyphs", "optimizer": optimizer}).lr == rate

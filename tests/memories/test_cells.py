@@ -290,3 +290,9 @@ def test_threads(threads: Callable[[int], None]) -> None:
         step = functional.lrua_step(*leaves, backend="cpp")
         results.append([*step, *torch.autograd.grad(sum(x.square().sum() for x in step), leaves)])
     assert all(map(same, *results))
+
+
+def test_a_memory_that_is_drawn_lies_within_its_bound() -> None:
+    """1 / sqrt(N + W) is 0.1 for 60 slots of 40 numbers."""
+    for init in ("uniform", "learned"):
+        assert 0.099 < MANNCell(3, 4, 60, 40, memory_init=init).initial_memory.abs().max() <= 0.1
