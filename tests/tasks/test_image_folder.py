@@ -14,7 +14,7 @@ from mannkern.tasks import image_folder
 from mannkern.tasks.characters.episodes import EpisodeSampler
 from mannkern.tasks.characters.few_shot import FewShotSampler
 from mannkern.tasks.characters.image_set import ImageSet
-from mannkern.tasks.image_folder import image_files, load, natural_shape, read_images, tested_names
+from mannkern.tasks.image_folder import image_files, load, natural_shape, read_images
 
 
 def write(path: Path, colour: object = 255, size: tuple[int, int] = (8, 6), mode: str = "L") -> None:
@@ -34,7 +34,7 @@ def root(tmp_path: Path) -> Path:
 def test_each_part_has_at_least_one_class() -> None:
     """Of three classes, whatever share is held out."""
     for share, number in ((0.01, 1), (0.3, 1), (0.6, 2), (0.99, 2)):
-        assert len(tested_names("data", ["a", "b", "c"], share, None)) == number
+        assert len(image_folder.tested_names("data", ["a", "b", "c"], share, None)) == number
 
 
 def test_five_classes_by_hand(root: Path, tmp_path: Path) -> None:
