@@ -116,7 +116,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     "batch of 64": {"batch_size": 64},
     "batch of 256": {"batch_size": 256},
 }
-MOST = ("the paper's", "own vector written", "reads not fed back", "Adam 1e-3")  # of FACTORS, which matter most
+MOST = ("the paper's", "own vector written", "key strength", "reads not fed back")  # of FACTORS, which matter most
 QUICK: dict[str, tuple[float, dict[str, Any]]] = {
     "MANN": (1.5, OMNIGLOT | MEASURE | TEN | {"steps": 1500}),
     "LSTM": (1.5, OMNIGLOT | MEASURE | TEN | {"steps": 1500, "model": "lstm"}),
