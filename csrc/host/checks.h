@@ -28,7 +28,9 @@ using Sizes = std::initializer_list<int64_t>;
 // Says that PyTorch could not allocate so many bytes, in its own words, by which callers know a lack of memory.
 [[noreturn]] inline void throw_out_of_memory(double bytes) {
   std::string what = torch_exception_get_what_without_backtrace ? torch_exception_get_what_without_backtrace() : "";
-  if (what.empty()) what = "mannkern: out of memory: can't allocate " + std::to_string(int64_t(bytes)) + " bytes";
+  if (what.empty())
+    what = "mannkern: " + std::to_string(int64_t(bytes)) +
+           " bytes could not be allocated: out of memory, or an earlier error of a GPU";
   throw std::runtime_error(what);
 }
 
