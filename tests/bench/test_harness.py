@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from mannkern.benchmark import contestants, harness, machine, timing
 from mannkern.benchmark.contestants import Contestant
 from mannkern.benchmark.timing import Run
+from mannkern.benchmark.workloads import EpisodeSizes, episode
 from tests.bench.helpers import doubling, fails, times
 
 
@@ -91,6 +93,22 @@ def test_rows_by_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     content = json.loads((tmp_path / "folder" / "test.json").read_text())
     assert content["rows"] == report.rows
     assert {"benchmark", "command", "date", "machine", "load_before", "versions", "commit"} <= content.keys()
+
+
+@pytest.mark.parametrize(("flops", "seconds"), [(8.0, 2.0), (32.0, 4.0)])
+def test_the_bound_is_the_longer_of_flops_and_bytes(
+    flops: float, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four episodes at 32 FLOP/s: 1 and 4 seconds, beside the 2 seconds that their bytes take."""
+    monkeypatch.setattr(timing, "product_rate", lambda: 32.0)
+    monkeypatch.setattr(timing, "copy_rate", lambda device: 16.0)
+    assert harness.Report("test", repeats=1)._bound(replace(doubling(), flops=flops)) == seconds
+
+
+def test_a_forward_pass_keeps_nothing() -> None:
+    problem = episode("mann", 2, EpisodeSizes(T=3, F=5, D=6, N=8, W=4, R=2, C=3))
+    assert harness.kept_bytes(problem) == 2 * 3 * 5 * 4 * 8 * 4
+    assert harness.kept_bytes(replace(problem, gradient=False)) == 0
 
 
 def test_finished_configurations_are_in_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -40,3 +40,20 @@ def test_short_calls_are_timed_several_at_once(monkeypatch: pytest.MonkeyPatch) 
     (sample,) = timing.interleave({"short": run}, 1)["short"]
     assert sample == pytest.approx(timing.SAMPLE / 8)
     assert count == 2 + 8
+
+
+def test_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product of 768 x 768 numbers is 2 * 768^3 FLOPs; a copy reads and writes 4 bytes a number. The best counts."""
+    runs: dict[str, timing.Run] = {}
+
+    def timed(given: dict[str, timing.Run], repeats: int) -> dict[str, list[float]]:
+        runs.update(given)
+        return {name: [2.0, 1.0, 4.0] for name in given}
+
+    monkeypatch.setattr(timing, "interleave", timed)
+    monkeypatch.setattr(timing.torch, "randn", lambda *sizes, device="cpu": timing.torch.ones(3, 3, device=device))
+    assert timing.product_rate() == 2 * 768**3
+    monkeypatch.setattr(timing.torch, "empty", lambda *sizes, device="cpu": timing.torch.zeros(3, 3, device=device))
+    assert timing.copy_rate("cpu") == 2 * 9 * 4
+    (copied,) = runs["copy"]()
+    assert copied.tolist() == [[1, 1, 1]] * 3
