@@ -74,7 +74,7 @@ def test_other_numbers_are_told(part: float, same: bool, monkeypatch: pytest.Mon
     assert against._in_turn(SIDES, {}, 1)["same_results"] == same
 
 
-@pytest.mark.parametrize(("part", "good"), [(1e-9, True), (1e-7, False)])
+@pytest.mark.parametrize(("part", "good"), [(1e-9, True), (1e-7, False), (float("nan"), False)])
 def test_a_side_checks_itself(part: float, good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its backend against its own reference, in float64: here the second result is harmed."""
     asked = []
