@@ -36,6 +36,8 @@ def test_float64_is_held_to_its_own_tolerance() -> None:
     accuracy.check(times(2 + 1e-9).build(doubling().double()))
     with pytest.raises(AssertionError, match=r"y: 1.00e-07, allowed 1.00e-08"):
         accuracy.check(times(2 + 2e-7).build(doubling().double()))
+    with pytest.raises(AssertionError, match=r"y: nan, allowed 1.00e-08"):
+        accuracy.check(times(float("nan")).build(doubling().double()))
 
 
 def test_who_differs_or_fails_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 
 from mannkern import MANN, NTM, viz
+from mannkern.training.drawing import rgb
+from mannkern.viz import animation
 
 T, B, F, D, N, W, R = 4, 2, 4, 6, 7, 3, 2
 LABELS = ["a", "b", "a", "b"]
@@ -74,6 +76,31 @@ def test_a_gif_has_a_frame_for_each_step(recording: viz.Recording, tmp_path: Pat
         assert image.format == "GIF"
         assert getattr(image, "n_frames") == T  # noqa: B009
     assert [x.name for x in tmp_path.iterdir()] == ["a.gif"]
+
+
+@pytest.mark.parametrize("t", [1, 3])
+def test_a_frame_shows_its_step(recording: viz.Recording, t: int) -> None:
+    """Of the chosen episode, whatever step was drawn before: memory, weights, image, label and answer."""
+    images, answers = torch.rand(T, 8, 8), ["b", "b", "b", "b"]
+    frames = animation._Frames(recording, 1, images, LABELS, answers)
+    frames.show(2)
+    frames.show(t)
+    assert torch.equal(torch.from_numpy(frames.cells.get_array().data), recording.memory[t, 1].double())
+    for stairs, weights in zip(frames.stairs, (recording.read_weights, recording.write_weights), strict=True):
+        assert torch.equal(torch.from_numpy(stairs.get_data().values), weights[:, 1].mean(1)[t].double())
+    assert torch.equal(torch.from_numpy(frames.image.get_array().data), images[t])
+    assert frames.said.get_text() == "label b\nanswer b, right"
+    assert frames.title.get_text() == f"step {t + 1} of {T}"
+    frames.show(0)
+    assert frames.said.get_text() == "label a\nanswer b, wrong"
+
+
+def test_a_slot_has_the_colour_of_the_last_label_written_to_it() -> None:
+    """Slot 0 is written by both steps, slot 1 by the second one, slot 2 by neither, since 0.05 is no write."""
+    first, second = animation._last_colours(torch.tensor([[0.9, 0.05, 0.05], [0.5, 0.45, 0.05]]).numpy(), ["a", "b"])
+    a, b = (rgb(viz.picture.colour_of(label, ["a", "b"])) for label in "ab")
+    assert first[:, 0].tolist() == [list(a), [1, 1, 1], [1, 1, 1]]
+    assert second[:, 0].tolist() == [list(b), list(b), [1, 1, 1]]
 
 
 def test_a_page_has_a_frame_for_each_step(recording: viz.Recording, tmp_path: Path) -> None:

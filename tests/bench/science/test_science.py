@@ -84,11 +84,36 @@ def test_a_run_leaves_one_file_and_is_not_trained_again(tmp_path: Path, monkeypa
     assert json.loads(file.read_text()) == result | {"evaluation_commit": "later"}
     file.write_text(json.dumps(result | {"step": 2}))
     assert not evaluate_again(planned, tmp_path / "runs", tmp_path / "results", Path("nowhere")), "another model"
+    file.write_text(json.dumps(result | {"settings": result["settings"] | {"hidden_size": 9}}))
+    assert not evaluate_again(planned, tmp_path / "runs", tmp_path / "results", Path("nowhere")), "other settings"
     file.write_text(json.dumps(result))
     before = file.read_bytes()
     assert carry_out(planned, tmp_path / "gone", tmp_path / "results", Path("nowhere"))
     assert file.read_bytes() == before
     assert not (tmp_path / "gone").exists()
+
+
+def test_neighbours_are_measured_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the planned number of neighbours, on the planned number of episodes of every test; and again."""
+    settings = {"task": "glyphs", "length": 20, "model": "knn", "neighbours": 3}
+    planned, counts = Planned("study", "kNN", 0, 1, settings, 2), []
+    neighbours = runner.NearestNeighbours
+
+    def counted(classes: int, count: int) -> torch.nn.Module:
+        counts.append(count)
+        return neighbours(classes, count=count)
+
+    monkeypatch.setattr(runner, "NearestNeighbours", counted)
+    assert carry_out(planned, tmp_path / "runs", tmp_path, Path("nowhere"))
+    file = tmp_path / "study" / "knn-0.json"
+    result = json.loads(file.read_text())
+    assert result["finished"]
+    tests = {"unseen", "unseen_augmented", "unseen_equal", "unseen_augmented_equal"}
+    assert {test: scores["episodes"] for test, scores in result["evaluation"].items()} == dict.fromkeys(tests, 2)
+    file.write_text(json.dumps(result | {"evaluation": {}}))
+    assert evaluate_again(planned, tmp_path / "runs", tmp_path, Path("nowhere"))
+    assert json.loads(file.read_text())["evaluation"] == result["evaluation"]
+    assert counts == [3] * 8
 
 
 def test_a_stopped_run_leaves_its_curve_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
