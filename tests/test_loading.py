@@ -13,6 +13,7 @@ from torch import Tensor
 import mannkern
 from mannkern.experiments import registry
 from mannkern.experiments.one_shot.config import OneShotConfig
+from mannkern.memories.cell import MemoryCell
 from mannkern.tasks import Copy, glyphs
 from mannkern.training.errors import CommandError
 from mannkern.training.exported import trained_models, write_exported
@@ -138,7 +139,9 @@ def test_sinusoids_and_bits_are_predicted(tmp_path: Path) -> None:
     assert sinusoids.predict(torch.zeros(3), torch.ones(3), torch.zeros(7)).shape == (7,)
     with pytest.raises(ValueError, match=r"^y: got 2 points, need 3 as in x$"):
         sinusoids.predict(torch.zeros(3), torch.ones(2), torch.zeros(7))
-    copy = trained(tmp_path / "copy", f"copy {COPY}")
+    copy = trained(tmp_path / "copy", f"copy {COPY} --backend reference")
+    backends = [part.backend for part in copy.model.modules() if isinstance(part, MemoryCell)]
+    assert (copy.settings.backend, backends) == (None, [None]), "the fastest, whatever it was trained with"
     inputs = Copy(2, 1, 3).sample(4, torch.Generator(), (3,)).inputs
     bits = copy.predict(inputs)
     assert bits.shape == (7, 4, 2)

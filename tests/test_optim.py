@@ -99,6 +99,7 @@ def test_the_projection_of_an_lstm_is_one_matrix() -> None:
     lstm = nn.LSTM(3, 8, proj_size=2)
     gates = gates_of_matrices(lstm, ())
     assert [gates[x] for x in (lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.weight_hr_l0)] == [4, 4, 1]
+    assert list(gates_of_matrices(nn.GRU(3, 8), ()).values()) == [3, 3]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -229,6 +230,7 @@ def test_half_precision_is_turned_in_float32() -> None:
         ((nn.ReLU(),), ValueError, "model: got a module without parameters"),
         ((nn.Linear(2, 2), -0.1), ValueError, "lr: got -0.1, need a number of at least 0"),
         ((nn.Linear(2, 2), float("nan")), ValueError, "lr: got nan"),
+        ((nn.Linear(2, 2), float("inf")), ValueError, "lr: got inf"),
         ((nn.Linear(2, 2), torch.tensor(0.1)), TypeError, "lr: got Tensor, need a number"),
         ((nn.Linear(2, 2), "a"), TypeError, "lr: got str, need a number"),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import pytest
 
+from mannkern.commands.table import _rows
 from mannkern.experiments.one_shot.rows import ROWS
 from mannkern.experiments.registry import load_config
 from mannkern.training import loop
@@ -134,6 +135,19 @@ def test_a_row_trained_otherwise_is_refused(tmp_path: Path, capsys: pytest.Captu
     path = root / "mann" / "config.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     assert f"{root / 'mann'} was trained with --seed 1, not 0" in refused(capsys, "table --run", root)
+
+
+def test_a_row_keeps_the_threads_that_it_began_with(tmp_path: Path) -> None:
+    """Those that are asked for now are all rows'; without, rows that have not begun take torch's number."""
+    for folder, threads in (("feedforward", 1), ("lstm", 2)):
+        run("train glyphs --steps 0 --no-evaluate --model mann --run", tmp_path / folder, SIZES, "--threads", threads)
+        path = tmp_path / folder / "config.json"
+        path.write_text(path.read_text().replace('"model": "mann"', f'"model": "{folder}"'))
+    for asked, rest in (({}, None), ({"threads": 3}, 3)):
+        configs, begun_rows = _rows(tmp_path, asked, overwrite=False)
+        assert begun_rows == ["feedforward", "lstm"]
+        wanted = dict.fromkeys(ROWS, rest) | ({} if asked else {"feedforward": 1, "lstm": 2})
+        assert {folder: config.threads for folder, config in configs.items()} == wanted
 
 
 def test_settings_without_effect_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -191,3 +191,20 @@ def test_an_input_and_a_state_that_are_wrong_together(cell: Any, state_of: Any) 
     """The widths [x, r] of both cells are equal, and so are their interface vectors."""
     with pytest.raises(ValueError, match=r"^input: got shape .*, need \(B, F\) or \(F\) with F = 5$"):
         cell(torch.zeros(2, state_of.input_size), state_of.initial_state(2))
+
+
+@pytest.mark.parametrize("controller", [nn.GRUCell, nn.RNNCell])
+@pytest.mark.parametrize("cell_type", [MANNCell, NTMCell])
+def test_a_state_of_one_tensor(cell_type: Any, controller: type[nn.RNNCellBase]) -> None:
+    """It is checked as that of an LSTM is, and gets the dtype of the parameters."""
+    cell = cell_type(3, 5, 8, 4, 1, controller=controller(3 + 4, 5))
+    _, state = cell(torch.randn(2, 3))
+    for wrong, error, said in (
+        (torch.zeros(1, 5), ValueError, r"got shape \(1, 5\), need \(B, D\) = \(2, 5\)"),
+        (torch.zeros(2, 5, dtype=torch.int64), TypeError, "got torch.int64, need torch.float32"),
+        ((state.controller,), TypeError, r"got tuple, need a tensor \(B, D\)"),
+    ):
+        with pytest.raises(error, match=f"^state.controller: {said}"):
+            cell(torch.randn(2, 3), state._replace(controller=wrong))
+    _, after = cell(torch.randn(2, 3), state._replace(controller=state.controller.bfloat16()))
+    assert after.controller.dtype == torch.float32
