@@ -87,7 +87,7 @@ def test_labels_and_places_tell_nothing_of_a_class() -> None:
     [
         ("../escape.png,a", "the columns filename and label"),
         ("gone.png,a", "gone.png"),
-        ("text.png,a", "text.png: got a file of another kind; need an undamaged"),
+        ("text.png,a", "text.png: got a file of another kind, need an undamaged"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, row: str, need: str) -> None:

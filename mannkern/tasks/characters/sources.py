@@ -100,8 +100,9 @@ def refused(where: str, need: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # damaged bytes make zipfile and Pillow raise nearly any error
-        unknown = type(error).__name__ == "UnidentifiedImageError"  # its message names an object in memory
-        raise ValueError(f"{where}: {'got a file of another kind' if unknown else error}; need {need}") from error
+        if type(error).__name__ == "UnidentifiedImageError":  # its message names an object in memory
+            raise ValueError(f"{where}: got a file of another kind, need {need}") from error
+        raise ValueError(f"{where}: {error}; need {need}") from error
 
 
 class _Bounds:

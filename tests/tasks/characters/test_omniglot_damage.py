@@ -46,7 +46,7 @@ DAMAGES = {
     "backslash": (replace("images_background\\..\\..\\evil.png", b""), "need paths inside the folder"),
     "small image": (replace(FIRST, png(1, (28, 28))), "0000_01.png: got 28 x 28 pixels .* need a PNG of 105 x 105"),
     "grey image": (replace(FIRST, png(1, mode="L")), "0000_01.png: got 105 x 105 pixels of mode 'L'.* of 1 bit"),
-    "no image": (replace(FIRST, b"hello"), "0000_01.png: got a file of another kind; need a PNG"),
+    "no image": (replace(FIRST, b"hello"), "0000_01.png: got a file of another kind, need a PNG"),
     "half an image": (replace(FIRST, png(1)[:60]), "0000_01.png: .*need a PNG"),
     "huge file": (replace(FIRST, bytes(1 << 17)), "0000_01.png: got 131072 bytes"),
     "one less": (drop_all_of(FIRST), "Alphabet_A/character01: got 19 drawings, need 20"),
