@@ -76,6 +76,7 @@ def test_many_heads_and_few_slots(
 ) -> None:
     """A kernel whose scratch memory is too small raises; these were the largest that a step needs of it."""
     options = {"num_read_heads": 1, "num_write_heads": heads} if module is NTM else {"num_reads": heads}
+    torch.manual_seed(0)  # with one seed in eight rounding decides which of two slots is used less
     model = module(3, 4, memory_slots=N, memory_width=W, dtype=dtype, **options)
     inputs = torch.randn(2, 1, 3, dtype=dtype)
     results = []
