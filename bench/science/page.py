@@ -206,7 +206,7 @@ def _factors(rows: dict[str, list[Record]]) -> str:
         'unequal numbers of drawings, not augmented ("balanced classes" on ten of each). **The literal model did not',
         "reproduce the paper's figures**, which are in the last line. Its accuracy was still rising at the end, and",
         "the paper may mean ten times as many episodes. Few seeds show large effects alone: with a key",
-        "strength one seed has 62% at the second presentation and another 84%.",
+        "strength one seed has 62% at the second presentation, and two have 84%.",
         "",
         *instance_heads("", "seeds"),
     ]
